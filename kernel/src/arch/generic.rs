@@ -1,0 +1,165 @@
+//! The kernels, once, over [`Lanes`].
+//!
+//! - One query: four rows at a time, so that four streams of memory are read and each load of the query serves four rows.
+//! - A query batch: an outer product. A panel holds queries transposed, one lane each; a component of a row is broadcast
+//!   and multiplied into the panel's line. `R` rows by `C` registers of queries stay in registers for all components,
+//!   and no horizontal sum is needed. (The register blocking of a matrix product: Goto and van de Geijn, "Anatomy of
+//!   high-performance matrix multiplication", 2008.)
+#![allow(unsafe_code)]
+
+use super::lanes::Lanes;
+use super::{Panel, PanelLimits, Rows};
+
+/// Blocks of `R` rows: (ordinal of the first, how many, their pointers). The last row is repeated to fill a block.
+#[inline(always)]
+fn blocks<'a, const R: usize>(rows: Rows<'a>) -> impl Iterator<Item = (usize, usize, [*const f32; R])> + 'a {
+    let base = rows.data.as_ptr();
+    rows.rows.chunks(R).enumerate().map(move |(block, ids)| {
+        // In bounds: `Rows::new` checked every id.
+        let pointers = std::array::from_fn(|i| base.wrapping_add(ids[i.min(ids.len() - 1)] as usize * rows.dim));
+        (block * R, ids.len(), pointers)
+    })
+}
+
+/// # Safety
+/// The instruction set of `V`; `query` padded to a multiple of `V::N`; outputs as long as `rows`.
+#[inline(always)]
+pub(super) unsafe fn dot_and_square<V: Lanes>(rows: Rows<'_>, query: &[f32], dots: &mut [f32], squares: &mut [f32]) {
+    let whole = rows.dim - rows.dim % V::N;
+    let rest = rows.dim - whole;
+    for (first, len, x) in blocks::<4>(rows) {
+        // SAFETY: each pointer of `x` is followed by `dim` floats, `query` by as many and padding; the caller has the
+        // instruction set.
+        let (dot, square) = unsafe {
+            let mut dot = [V::splat(0.0); 4];
+            let mut square = [V::splat(0.0); 4];
+            let mut i = 0;
+            while i < whole {
+                let q = V::load(query.as_ptr().add(i));
+                for r in 0..4 {
+                    let x = V::load(x[r].add(i));
+                    dot[r] = x.mul_add(q, dot[r]);
+                    square[r] = x.mul_add(x, square[r]);
+                }
+                i += V::N;
+            }
+            if rest > 0 {
+                let q = V::load(query.as_ptr().add(whole));
+                for r in 0..4 {
+                    let x = V::load_first(x[r].add(whole), rest);
+                    dot[r] = x.mul_add(q, dot[r]);
+                    square[r] = x.mul_add(x, square[r]);
+                }
+            }
+            (dot.map(|v| v.sum()), square.map(|v| v.sum()))
+        };
+        dots[first..first + len].copy_from_slice(&dot[..len]);
+        squares[first..first + len].copy_from_slice(&square[..len]);
+    }
+}
+
+/// # Safety
+/// As [`dot_and_square`].
+#[inline(always)]
+pub(super) unsafe fn l2_squared<V: Lanes>(rows: Rows<'_>, query: &[f32], out: &mut [f32]) {
+    let whole = rows.dim - rows.dim % V::N;
+    let rest = rows.dim - whole;
+    for (first, len, x) in blocks::<4>(rows) {
+        // SAFETY: as in `dot_and_square`.
+        let sums = unsafe {
+            let mut even = [V::splat(0.0); 4];
+            let mut odd = [V::splat(0.0); 4];
+            let mut i = 0;
+            while i + V::N < whole {
+                let (q0, q1) = (V::load(query.as_ptr().add(i)), V::load(query.as_ptr().add(i + V::N)));
+                for r in 0..4 {
+                    let (d0, d1) = (V::load(x[r].add(i)).sub(q0), V::load(x[r].add(i + V::N)).sub(q1));
+                    even[r] = d0.mul_add(d0, even[r]);
+                    odd[r] = d1.mul_add(d1, odd[r]);
+                }
+                i += 2 * V::N;
+            }
+            if i < whole {
+                let q = V::load(query.as_ptr().add(i));
+                for r in 0..4 {
+                    let d = V::load(x[r].add(i)).sub(q);
+                    even[r] = d.mul_add(d, even[r]);
+                }
+            }
+            if rest > 0 {
+                let q = V::load(query.as_ptr().add(whole));
+                for r in 0..4 {
+                    let d = V::load_first(x[r].add(whole), rest).sub(q);
+                    odd[r] = d.mul_add(d, odd[r]);
+                }
+            }
+            std::array::from_fn::<f32, 4, _>(|r| even[r].sum() + odd[r].sum())
+        };
+        out[first..first + len].copy_from_slice(&sums[..len]);
+    }
+}
+
+/// `R` rows by `C` registers of queries at a time.
+///
+/// # Safety
+/// The instruction set of `V`; `panel` is `dim` lines of `C * V::N` floats; `out` holds as many per row.
+#[inline(always)]
+pub(super) unsafe fn tile<V: Lanes, const R: usize, const C: usize>(rows: Rows<'_>, panel: Panel<'_>, out: &mut [f32]) {
+    let width = C * V::N;
+    debug_assert!(panel.width == width);
+    for (first, len, x) in blocks::<R>(rows) {
+        // SAFETY: each pointer of `x` is followed by `dim` floats, the panel has `dim` lines of `width`, and the rows
+        // `first..first + len` of `out` exist.
+        unsafe {
+            let mut sums = [[V::splat(0.0); C]; R];
+            let mut line = panel.components.as_ptr();
+            for i in 0..rows.dim {
+                let mut q = [V::splat(0.0); C];
+                for (c, q) in q.iter_mut().enumerate() {
+                    *q = V::load(line.add(c * V::N));
+                }
+                for r in 0..R {
+                    let x = V::splat(*x[r].add(i));
+                    for c in 0..C {
+                        sums[r][c] = x.mul_add(q[c], sums[r][c]);
+                    }
+                }
+                line = line.add(width);
+            }
+            for (r, sums) in sums.iter().enumerate().take(len) {
+                for (c, sum) in sums.iter().enumerate() {
+                    sum.store(out.as_mut_ptr().add((first + r) * width + c * V::N));
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The instruction set of `V`; `width` a multiple of `V::N`, the length of each limit, and times the length of `squares`
+/// that of `tile`.
+#[inline(always)]
+pub(super) unsafe fn survivors<V: Lanes>(
+    tile: &[f32],
+    width: usize,
+    squares: &[f32],
+    limits: PanelLimits<'_>,
+    survivors: &mut Vec<(u32, u32)>,
+) {
+    for (row, (cells, &square)) in tile.chunks_exact(width).zip(squares).enumerate() {
+        for first in (0..width).step_by(V::N) {
+            // SAFETY: `first + V::N <= width`, the length of `cells` and of each limit.
+            let mut kept = unsafe {
+                let dot = V::load(cells.as_ptr().add(first));
+                let norm = V::splat(square.sqrt());
+                let with_norm = norm.mul_add(V::load(limits.a.as_ptr().add(first)), dot);
+                let value = V::splat(square).mul_add(V::load(limits.b.as_ptr().add(first)), with_norm);
+                value.not_less(V::load(limits.t.as_ptr().add(first)))
+            };
+            while kept != 0 {
+                survivors.push((row as u32, first as u32 + kept.trailing_zeros()));
+                kept &= kept - 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What can be wrong with a search, each error naming the thing, what was expected and what came.
+
+/// The result of every fallible call of this crate.
+pub type Result<T, E = KernelError> = std::result::Result<T, E>;
+
+/// Everything that a search refuses. Nothing is scanned before the request is known to be sound.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// The array does not hold vectors.
+    #[error(
+        "not a vector column: expected FixedSizeList, List or LargeList of Float16, Float32 or Float64, got {got}"
+    )]
+    NotAVectorColumn {
+        /// The type that came.
+        got: String,
+    },
+    /// Two rows of a list column have different lengths.
+    #[error("vectors of different lengths: row {row} has {got} components, expected {expected}")]
+    RaggedRows {
+        /// The first row of another length, counted from the start of the array.
+        row: usize,
+        /// Components of the rows before it.
+        expected: usize,
+        /// Components of this row.
+        got: usize,
+    },
+    /// The chunks of one column do not fit together.
+    #[error("chunk {chunk} does not match the column: expected {expected}, got {got}")]
+    MixedChunks {
+        /// Ordinal of the first chunk that differs.
+        chunk: usize,
+        /// Type of the first chunk.
+        expected: String,
+        /// Type of this chunk.
+        got: String,
+    },
+    /// The query has another number of components than the column.
+    #[error("query dimension mismatch: expected {expected} components, got {got}")]
+    DimensionMismatch {
+        /// Components of the column's vectors.
+        expected: usize,
+        /// Components of the query.
+        got: usize,
+    },
+    /// A query with no components.
+    #[error("empty query: expected at least one component, got none")]
+    EmptyQuery,
+    /// A query batch with no queries.
+    #[error("empty query batch: expected at least one query, got none")]
+    EmptyBatch,
+    /// A NaN or an infinity in the query.
+    #[error("query component {position} is not finite: expected a number, got {value}")]
+    NonFiniteQuery {
+        /// Ordinal of the component, from 0.
+        position: usize,
+        /// Its value.
+        value: f64,
+    },
+    /// A query of zero length has no direction, so no cosine.
+    #[error("zero query under cosine: expected a vector of non-zero length, got all zeros")]
+    ZeroQuery,
+    /// `top_k` was 0.
+    #[error("invalid top_k: expected at least 1, got 0")]
+    InvalidTopK,
+    /// A radius that is not a number.
+    #[error("invalid radius: expected a number, got {got}")]
+    InvalidRadius {
+        /// The radius as given.
+        got: f64,
+    },
+    /// No limit was set: neither k nor a radius.
+    #[error("unbounded search: expected top_k, a radius or both, got neither")]
+    Unbounded,
+    /// An unknown metric name.
+    #[error(
+        "unknown metric: expected one of cosine (cosin), dot (inner_product, ip), l2 (euclidean), got {got:?}"
+    )]
+    UnknownMetric {
+        /// The name as given.
+        got: String,
+    },
+    /// An unknown tier name.
+    #[error("unknown tier: expected one of auto, f32, got {got:?}")]
+    UnknownTier {
+        /// The name as given.
+        got: String,
+    },
+    /// The selection does not cover the column.
+    #[error("selection length mismatch: expected one bit for each of {expected} rows, got {got}")]
+    SelectionLength {
+        /// Rows of the column.
+        expected: usize,
+        /// Bits of the selection.
+        got: usize,
+    },
+    /// A backend was forced that this processor cannot run.
+    #[error("backend {backend} is not available: expected one of {available}")]
+    BackendUnavailable {
+        /// The backend as given.
+        backend: String,
+        /// Those that can run here.
+        available: String,
+    },
+}

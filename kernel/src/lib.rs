@@ -1,0 +1,45 @@
+//! Exact top-k vector search over Arrow arrays, at memory speed.
+//!
+//! ```
+//! use arrow_array::{FixedSizeListArray, types::Float32Type};
+//! use vexact_kernel::{Metric, Search, VectorColumn};
+//!
+//! let array = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(
+//!     [Some(vec![Some(1.0), Some(0.0)]), None, Some(vec![Some(0.6), Some(0.8)])],
+//!     2,
+//! );
+//! let column = VectorColumn::try_new(&array)?;
+//! let hits = Search::new(Metric::Cosine, &[0.0_f32, 1.0])?.top_k(1).run(&column)?;
+//! assert_eq!(hits.rows, [2]);
+//! assert_eq!(hits.report.skipped_rows, Some(1)); // the NULL row
+//! # Ok::<(), vexact_kernel::KernelError>(())
+//! ```
+//!
+//! # What "exact" means
+//!
+//! A search returns the rows, the order and the scores of [`mod@reference`]: every selected row's distance in `f64` from
+//! the stored values, sorted by (distance, row position), the first k. Neither the instruction set, nor the number of
+//! threads, nor the layout of the chunks changes a bit of it. The fast path scans in `f32` with a certified error
+//! bound ([`mod@tier`]), keeps each row whose best case still reaches the current k-th worst case, and recomputes those
+//! few with the reference's own function.
+
+mod arch;
+mod candidates;
+mod column;
+mod error;
+mod metric;
+mod query;
+pub mod reference;
+mod report;
+mod scan;
+mod search;
+pub mod tier;
+
+pub use arch::Backend;
+pub use column::{ChunkedColumn, VectorColumn, to_fixed_size_list};
+pub use error::{KernelError, Result};
+pub use metric::Metric;
+pub use reference::Element;
+pub use report::{FilterReport, Report};
+pub use search::{BatchHits, Hits, Many, One, Ranking, Search};
+pub use tier::Tier;

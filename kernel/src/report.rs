@@ -1,0 +1,124 @@
+//! What a search did, or is about to do: the strategy as a value.
+
+use std::fmt;
+
+use crate::arch::Backend;
+use crate::metric::Metric;
+use crate::tier::Tier;
+
+/// The strategy of one search. `None` is what only execution can tell, and prints as `unknown`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// The distance function.
+    pub metric: Metric,
+    /// Components of a vector.
+    pub dimension: usize,
+    /// The limit, `None` for a search by radius alone.
+    pub top_k: Option<usize>,
+    /// The farthest score that is in the result.
+    pub radius: Option<f64>,
+    /// Queries searched together.
+    pub queries: usize,
+    /// Rows that passed the filter (all, without one).
+    pub candidate_rows: Option<u64>,
+    /// Candidate rows that cannot be compared: NULL, a non-finite component, zero length under cosine.
+    pub skipped_rows: Option<u64>,
+    /// The prefilter, if there is one.
+    pub filter: Option<FilterReport>,
+    /// How the vectors are read.
+    pub acceleration: &'static str,
+    /// The instruction set.
+    pub backend: Backend,
+    /// The source of the bounds.
+    pub tier: Tier,
+    /// Why this tier.
+    pub reason: String,
+    /// Threads that scan.
+    pub threads: Option<usize>,
+    /// Bytes of the candidate rows' vectors.
+    pub bytes_planned: Option<u64>,
+    /// What execution measured.
+    pub execution: Option<Execution>,
+}
+
+/// The prefilter of a search.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FilterReport {
+    /// Rows before the filter.
+    pub input_rows: Option<u64>,
+    /// How the filter was evaluated.
+    pub execution: &'static str,
+    /// Rows in the result.
+    pub returned_rows: Option<u64>,
+}
+
+/// Counts and times of an executed search.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Execution {
+    /// Rows whose vectors were read.
+    pub rows_scanned: u64,
+    /// Pairs of a row and a query that the bound ruled out.
+    pub pruned: u64,
+    /// Pairs computed in `f64`.
+    pub refined: u64,
+    /// Bytes of the vectors read by the scan.
+    pub bytes_read: u64,
+    /// Microseconds of the scan.
+    pub scan_us: u64,
+    /// Microseconds of the refinement.
+    pub refine_us: u64,
+}
+
+/// `unknown` where there is no value.
+fn known<T: fmt::Display>(value: Option<T>) -> String {
+    value.map_or_else(|| "unknown".into(), |value| value.to_string())
+}
+
+impl fmt::Display for Report {
+    /// `key=value` lines, in a fixed order.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mode = if self.filter.is_some() { "exact-scan-hybrid-search" } else { "exact-scan" };
+        writeln!(f, "mode={mode}")?;
+        writeln!(f, "metric={}", self.metric)?;
+        writeln!(f, "dimension={}", self.dimension)?;
+        writeln!(f, "top_k={}", self.top_k.map_or_else(|| "all".into(), |k| k.to_string()))?;
+        if self.queries != 1 {
+            writeln!(f, "queries={}", self.queries)?;
+        }
+        writeln!(f, "candidate_rows={}", known(self.candidate_rows))?;
+        writeln!(f, "skipped_rows={}", known(self.skipped_rows))?;
+        writeln!(f, "filter_pushdown={}", self.filter.is_some())?;
+        if let Some(filter) = &self.filter {
+            let selectivity = self.candidate_rows.zip(filter.input_rows).map(|(kept, all)| {
+                format!("{:.6}", if all == 0 { 0.0 } else { kept as f64 / all as f64 })
+            });
+            writeln!(f, "input_rows={}", known(filter.input_rows))?;
+            writeln!(f, "selectivity={}", known(selectivity))?;
+            writeln!(f, "column_filter_stage=before-vector")?;
+            writeln!(f, "column_filter_execution={}", filter.execution)?;
+        }
+        if self.filter.is_some() || self.radius.is_some() {
+            let compare = if self.metric.is_larger_closer() { ">=" } else { "<=" };
+            writeln!(f, "score_threshold={}", self.radius.map_or_else(|| "none".into(), |r| r.to_string()))?;
+            writeln!(f, "score_threshold_compare={compare}")?;
+        }
+        if let Some(filter) = &self.filter {
+            writeln!(f, "returned_rows={}", known(filter.returned_rows))?;
+        }
+        writeln!(f, "acceleration={}", self.acceleration)?;
+        writeln!(f, "backend={}", self.backend)?;
+        writeln!(f, "tier={}", self.tier)?;
+        writeln!(f, "reason={}", self.reason)?;
+        writeln!(f, "threads={}", known(self.threads))?;
+        write!(f, "bytes_planned={}", known(self.bytes_planned))?;
+        if let Some(execution) = &self.execution {
+            write!(f, "\nrows_scanned={}", execution.rows_scanned)?;
+            write!(f, "\npruned={}", execution.pruned)?;
+            write!(f, "\nrefined={}", execution.refined)?;
+            write!(f, "\nbytes_read={}", execution.bytes_read)?;
+            write!(f, "\nscan_us={}", execution.scan_us)?;
+            write!(f, "\nrefine_us={}", execution.refine_us)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,197 @@
+//! The scan: every selected row once, in parallel, each block of rows approximated, filtered by the current threshold,
+//! and the survivors kept as candidates; then the survivors are computed exactly.
+//!
+//! Threads claim morsels of rows from a counter, so that a slow core takes fewer; thresholds are shared.
+
+mod batch;
+mod rows;
+mod single;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use arrow_buffer::BooleanBuffer;
+use rayon::prelude::*;
+
+use crate::arch::Kernels;
+use crate::candidates::{Candidate, SharedThreshold, narrow, resolve};
+use crate::column::{ChunkedColumn, Components};
+use crate::metric::Metric;
+use crate::query::Query;
+use crate::tier::{F32, Form};
+
+/// Bytes that a thread claims at a time.
+const MORSEL_BYTES: usize = 1 << 20;
+
+/// Below this many bytes to read, waking a second thread costs more than it saves.
+const BYTES_PER_THREAD: usize = 1 << 18;
+
+/// What to scan, with everything validated.
+pub(crate) struct Job<'a> {
+    pub column: &'a ChunkedColumn<'a>,
+    pub selection: Option<&'a BooleanBuffer>,
+    pub metric: Metric,
+    pub queries: &'a [Query],
+    pub k: Option<usize>,
+    /// The largest key that is in the result.
+    pub radius: Option<f64>,
+    /// SQL's distances instead of a search's scores: nothing clamped, infinities ranked, NaN and NULL reported apart.
+    pub is_sql: bool,
+    pub kernels: &'static Kernels,
+    pub threads: usize,
+}
+
+/// What a scan found and did.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    /// For each query (key, position), sorted.
+    pub rankings: Vec<Vec<Candidate>>,
+    /// Positions whose distance is NaN, sorted, at most k (`is_sql`).
+    pub nan: Vec<u64>,
+    /// Positions that are not NULL and have no distance, sorted, at most k (`is_sql`).
+    pub undefined: Vec<u64>,
+    pub counts: Counts,
+    pub threads: usize,
+    pub scan_us: u64,
+    pub refine_us: u64,
+}
+
+/// What one thread, or all, did.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counts {
+    pub rows_scanned: u64,
+    /// Rows read that cannot be compared.
+    pub rows_skipped: u64,
+    /// Pairs of a row and a query that the bound left over.
+    pub survivors: u64,
+    pub refined: u64,
+}
+
+impl Counts {
+    fn add(&mut self, other: Counts) {
+        self.rows_scanned += other.rows_scanned;
+        self.rows_skipped += other.rows_skipped;
+        self.survivors += other.survivors;
+        self.refined += other.refined;
+    }
+}
+
+/// What one thread brings home.
+#[derive(Default)]
+struct Harvest {
+    candidates: Vec<Vec<Candidate>>,
+    nan: Vec<u64>,
+    undefined: Vec<u64>,
+    counts: Counts,
+}
+
+impl Job<'_> {
+    fn form(&self) -> Form {
+        match self.metric {
+            Metric::L2 | Metric::L2Squared if self.queries.len() == 1 => Form::Differences,
+            _ => Form::DotAndSquare,
+        }
+    }
+
+    fn bounds(&self) -> Vec<F32<'_>> {
+        let components = self.column.chunks().first().map(|chunk| chunk.components());
+        let is_rounded = matches!(components, Some(Components::F64(_)));
+        let bound = |query| F32::new(self.metric, query, self.form(), is_rounded, !self.is_sql);
+        self.queries.iter().map(bound).collect()
+    }
+
+    /// The key of a row; NaN only where `is_sql`.
+    fn exact(&self, query: usize, position: u64) -> Option<f64> {
+        let (chunk, row) = self.column.locate(position);
+        let (chunk, query) = (&self.column.chunks()[chunk], &self.queries[query].values);
+        let score = if self.is_sql {
+            chunk.stored_distance(self.metric, row, query)
+        } else {
+            chunk.stored_score(self.metric, row, query)
+        };
+        score.map(|score| self.metric.key(score))
+    }
+
+    /// Remembers a row that has no key; keeps the lists as short as the result can need.
+    fn set_aside(&self, harvest: &mut Harvest, position: u64, key: Option<f64>) {
+        harvest.counts.rows_skipped += 1;
+        let list = if key.is_some() { &mut harvest.nan } else { &mut harvest.undefined };
+        if self.is_sql && self.k.is_none_or(|k| list.len() < k) {
+            list.push(position);
+        }
+    }
+
+    /// Runs the scan on up to `threads` threads, this one among them.
+    pub fn run(&self) -> Outcome {
+        let started = Instant::now();
+        let scan = rows::Scan::new(self.column, self.selection);
+        let wanted = if self.threads == 0 { rayon::current_num_threads() } else { self.threads };
+        let work = scan.bytes.saturating_mul(self.queries.len());
+        let threads = wanted.min(work.div_ceil(BYTES_PER_THREAD)).clamp(1, scan.morsels.len().max(1));
+
+        let thresholds: Vec<SharedThreshold> =
+            self.queries.iter().map(|_| SharedThreshold::new(self.radius.unwrap_or(f64::INFINITY))).collect();
+        let next = AtomicUsize::new(0);
+        let claim = || scan.morsels.get(next.fetch_add(1, Ordering::Relaxed));
+        let work = || match self.queries.len() {
+            1 => single::scan(self, &scan, &thresholds[0], claim),
+            _ => batch::scan(self, &scan, &thresholds, claim),
+        };
+        let harvests = in_parallel(threads, &work);
+        let scan_us = started.elapsed().as_micros() as u64;
+
+        let started = Instant::now();
+        let mut outcome = Outcome { threads, scan_us, ..Outcome::default() };
+        let mut all: Vec<Vec<Candidate>> = vec![Vec::new(); self.queries.len()];
+        for harvest in harvests {
+            outcome.counts.add(harvest.counts);
+            outcome.nan.extend(harvest.nan);
+            outcome.undefined.extend(harvest.undefined);
+            for (all, own) in all.iter_mut().zip(harvest.candidates) {
+                all.extend(own);
+            }
+        }
+        for list in [&mut outcome.nan, &mut outcome.undefined] {
+            list.sort_unstable();
+            list.truncate(self.k.unwrap_or(usize::MAX));
+        }
+        let refine = |(query, items)| self.refine(query, items);
+        let refined: Vec<(Vec<Candidate>, u64)> = if threads > 1 && all.len() > 1 {
+            all.into_par_iter().enumerate().map(refine).collect()
+        } else {
+            all.into_iter().enumerate().map(refine).collect()
+        };
+        for (ranking, count) in refined {
+            outcome.counts.refined += count;
+            outcome.rankings.push(ranking);
+        }
+        outcome.refine_us = started.elapsed().as_micros() as u64;
+        outcome
+    }
+
+    /// The k best of the candidates, exactly; and how many had to be computed.
+    fn refine(&self, query: usize, items: Vec<Candidate>) -> (Vec<Candidate>, u64) {
+        let items = narrow(items, self.k);
+        let count = items.iter().filter(|candidate| candidate.low != candidate.high).count() as u64;
+        let mut ranking = resolve(items, |position| self.exact(query, position));
+        if let Some(radius) = self.radius {
+            ranking.retain(|candidate| candidate.low <= radius);
+        }
+        ranking.truncate(self.k.unwrap_or(usize::MAX));
+        (ranking, count)
+    }
+}
+
+/// Runs `work` on `threads` threads of the current rayon pool, the calling one among them.
+fn in_parallel<T: Send>(threads: usize, work: &(impl Fn() -> T + Sync)) -> Vec<T> {
+    let mut results: Vec<Option<T>> = (0..threads).map(|_| None).collect();
+    if let Some((own, others)) = results.split_first_mut() {
+        rayon::in_place_scope(|scope| {
+            for other in others {
+                scope.spawn(move |_| *other = Some(work()));
+            }
+            *own = Some(work());
+        });
+    }
+    results.into_iter().flatten().collect()
+}

@@ -1,0 +1,112 @@
+//! Which rows a scan reads, and how their components come to be `f32`.
+
+use std::ops::Range;
+
+use arrow_buffer::BooleanBuffer;
+use half::slice::HalfFloatSliceExt;
+
+use super::MORSEL_BYTES;
+use crate::column::{ChunkedColumn, Components, VectorColumn};
+
+/// Rows of one chunk that a thread claims at once.
+pub(super) struct Morsel {
+    pub chunk: usize,
+    rows: Range<usize>,
+}
+
+/// The selected, valid rows of each chunk, cut into morsels.
+pub(super) struct Scan<'a> {
+    column: &'a ChunkedColumn<'a>,
+    /// For each chunk, a bit for each row to read; `None`: all.
+    selected: Vec<Option<BooleanBuffer>>,
+    pub morsels: Vec<Morsel>,
+    /// Bytes of the rows to read.
+    pub bytes: usize,
+}
+
+impl<'a> Scan<'a> {
+    pub fn new(column: &'a ChunkedColumn<'a>, selection: Option<&BooleanBuffer>) -> Self {
+        let mut scan = Self { column, selected: Vec::new(), morsels: Vec::new(), bytes: 0 };
+        for (ordinal, chunk) in column.chunks().iter().enumerate() {
+            let selection = selection.map(|bits| bits.slice(column.start(ordinal), chunk.len()));
+            let selected = match (chunk.valid(), selection) {
+                (Some(valid), Some(selection)) => Some(valid & &selection),
+                (valid, selection) => selection.or(valid.cloned()),
+            };
+            let count = selected.as_ref().map_or(chunk.len(), BooleanBuffer::count_set_bits);
+            scan.bytes += count * chunk.row_bytes();
+            if count > 0 {
+                // Morsels are equal in bytes to read, about, so a sparse selection makes longer ones.
+                let rows = (MORSEL_BYTES / chunk.row_bytes()).max(64).saturating_mul(chunk.len()) / count;
+                let starts = (0..chunk.len()).step_by(rows);
+                scan.morsels.extend(starts.map(|start| Morsel {
+                    chunk: ordinal,
+                    rows: start..chunk.len().min(start + rows),
+                }));
+            }
+            scan.selected.push(selected);
+        }
+        scan
+    }
+
+    pub fn chunk(&self, morsel: &Morsel) -> &'a VectorColumn<'a> {
+        &self.column.chunks()[morsel.chunk]
+    }
+
+    /// Position of a row of a morsel's chunk.
+    pub fn position(&self, morsel: &Morsel, row: u32) -> u64 {
+        (self.column.start(morsel.chunk) + row as usize) as u64
+    }
+
+    /// Calls `block` with the ordinals within the chunk of the rows to read, up to `size` at a time.
+    pub fn for_each_block(&self, morsel: &Morsel, size: usize, mut block: impl FnMut(&[u32])) {
+        let mut ids = Vec::with_capacity(size);
+        let mut push = |id: usize| {
+            ids.push(id as u32);
+            if ids.len() == size {
+                block(&ids);
+                ids.clear();
+            }
+        };
+        match &self.selected[morsel.chunk] {
+            None => morsel.rows.clone().for_each(push),
+            Some(bits) => {
+                let bits = bits.slice(morsel.rows.start, morsel.rows.len());
+                bits.set_indices().for_each(|i| push(morsel.rows.start + i));
+            }
+        }
+        if !ids.is_empty() {
+            block(&ids);
+        }
+    }
+}
+
+/// A buffer in which `f16` and `f64` rows become `f32`; `f32` rows are read where they are.
+#[derive(Default)]
+pub(super) struct Staging {
+    floats: Vec<f32>,
+    ids: Vec<u32>,
+}
+
+impl Staging {
+    /// The components and the ordinals of the rows within them.
+    pub fn stage<'s>(&'s mut self, chunk: &VectorColumn<'s>, ids: &'s [u32]) -> (&'s [f32], &'s [u32]) {
+        let dim = chunk.dim();
+        let rows = |id: &u32| *id as usize * dim..(*id as usize + 1) * dim;
+        let wide = match chunk.components() {
+            Components::F32(floats) => return (floats, ids),
+            wide => wide,
+        };
+        self.floats.resize(ids.len() * dim, 0.0);
+        for (out, id) in self.floats.chunks_exact_mut(dim).zip(ids) {
+            match wide {
+                Components::F16(halves) => halves[rows(id)].convert_to_f32_slice(out),
+                Components::F64(doubles) => out.iter_mut().zip(&doubles[rows(id)]).for_each(|(out, x)| *out = *x as f32),
+                Components::F32(floats) => out.copy_from_slice(&floats[rows(id)]),
+            }
+        }
+        self.ids.clear();
+        self.ids.extend(0..ids.len() as u32);
+        (&self.floats, &self.ids)
+    }
+}

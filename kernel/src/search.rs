@@ -1,0 +1,302 @@
+//! The public way in: build a search, run it over a column.
+
+use std::marker::PhantomData;
+
+use arrow_buffer::BooleanBuffer;
+
+use crate::arch::{Backend, Kernels};
+use crate::column::{ChunkedColumn, Components};
+use crate::error::{KernelError, Result};
+use crate::metric::Metric;
+use crate::query::Query;
+use crate::reference::Element;
+use crate::report::{Execution, FilterReport, Report};
+use crate::scan::{Job, Outcome};
+use crate::tier::Tier;
+
+/// A [`Search`] for one query.
+#[derive(Debug, Clone, Copy)]
+pub enum One {}
+
+/// A [`Search`] for a query batch.
+#[derive(Debug, Clone, Copy)]
+pub enum Many {}
+
+/// An exact search, by k, by radius, or by both: the k best within the radius. The query is validated here, the column
+/// when the search [runs](Search::run).
+#[derive(Debug, Clone)]
+pub struct Search<Q = One> {
+    metric: Metric,
+    queries: Vec<Query>,
+    top_k: Option<usize>,
+    radius: Option<f64>,
+    selection: Option<BooleanBuffer>,
+    threads: usize,
+    tier: Tier,
+    backend: Option<Backend>,
+    is_sql: bool,
+    shape: PhantomData<Q>,
+}
+
+/// The rows found for one query, best first, ties by position.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Ranking {
+    /// Positions in the column, NULL rows counted.
+    pub rows: Vec<u64>,
+    /// The score of each row: the distance, or the inner product under `dot`.
+    pub scores: Vec<f64>,
+}
+
+/// The result for one query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hits {
+    /// Positions in the column, best first, ties by position.
+    pub rows: Vec<u64>,
+    /// The score of each row: the distance, or the inner product under `dot`.
+    pub scores: Vec<f64>,
+    /// Only of a search [with SQL's distances](Search::sql_distances): positions whose distance is NaN, at most k, in order.
+    pub nan_rows: Vec<u64>,
+    /// Only of a search [with SQL's distances](Search::sql_distances): positions whose distance is NULL, at most k, in order.
+    pub null_rows: Vec<u64>,
+    /// The strategy as executed.
+    pub report: Report,
+}
+
+/// The result for a query batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchHits {
+    /// One ranking per query, in the order of the queries.
+    pub rankings: Vec<Ranking>,
+    /// The strategy as executed, for the whole batch.
+    pub report: Report,
+}
+
+impl Search<One> {
+    /// A search for one query.
+    ///
+    /// # Errors
+    /// An empty or non-finite query; under cosine one of zero length.
+    pub fn new<T: Element>(metric: Metric, query: &[T]) -> Result<Self> {
+        Ok(Self::of(metric, vec![Query::try_new(metric, query)?]))
+    }
+
+    /// Keeps SQL's distances instead of a search's scores: cosine is not clamped, a row with an infinity is ranked by what
+    /// the arithmetic gives, and rows whose distance is NaN or NULL are listed in the result instead of skipped.
+    pub fn sql_distances(mut self) -> Self {
+        self.is_sql = true;
+        self
+    }
+
+    /// Searches a column ([`VectorColumn`](crate::VectorColumn) or [`ChunkedColumn`]).
+    ///
+    /// # Errors
+    /// A query of another dim, `top_k` 0, neither k nor a radius, a selection of another length. Nothing is read then.
+    pub fn run<'a>(&self, column: impl Into<ChunkedColumn<'a>>) -> Result<Hits> {
+        let column = column.into();
+        let (outcome, report) = self.execute(&column)?;
+        let null_rows = if self.is_sql { self.null_rows(&column, &outcome.undefined) } else { Vec::new() };
+        let nan_rows = outcome.nan.clone();
+        let Ranking { rows, scores } = self.rankings(outcome).pop().unwrap_or_default();
+        Ok(Hits { rows, scores, nan_rows, null_rows, report })
+    }
+
+    fn null_rows(&self, column: &ChunkedColumn<'_>, undefined: &[u64]) -> Vec<u64> {
+        let limit = self.top_k.unwrap_or(usize::MAX);
+        let mut nulls = Vec::new();
+        for (ordinal, chunk) in column.chunks().iter().enumerate() {
+            let Some(valid) = chunk.valid() else { continue };
+            let start = column.start(ordinal);
+            let is_selected = |row| self.selection.as_ref().is_none_or(|bits| bits.value(start + row));
+            let rows = (0..chunk.len()).filter(|row| !valid.value(*row) && is_selected(*row));
+            nulls.extend(rows.map(|row| (start + row) as u64).take(limit - nulls.len().min(limit)));
+        }
+        nulls.extend_from_slice(undefined);
+        nulls.sort_unstable();
+        nulls.truncate(limit);
+        nulls
+    }
+}
+
+impl Search<Many> {
+    /// A search for a batch of queries of one dim, which reads each row once per block of queries.
+    ///
+    /// # Errors
+    /// As [`Search::new`], and an empty batch or queries of different dims.
+    pub fn batch<T: Element, Q: AsRef<[T]>>(metric: Metric, queries: &[Q]) -> Result<Self> {
+        let queries: Vec<Query> =
+            queries.iter().map(|query| Query::try_new(metric, query.as_ref())).collect::<Result<_>>()?;
+        let expected = queries.first().ok_or(KernelError::EmptyBatch)?.values.len();
+        match queries.iter().map(|query| query.values.len()).find(|got| *got != expected) {
+            Some(got) => Err(KernelError::DimensionMismatch { expected, got }),
+            None => Ok(Self::of(metric, queries)),
+        }
+    }
+
+    /// Searches a column.
+    ///
+    /// # Errors
+    /// As for one query.
+    pub fn run<'a>(&self, column: impl Into<ChunkedColumn<'a>>) -> Result<BatchHits> {
+        let (outcome, report) = self.execute(&column.into())?;
+        Ok(BatchHits { rankings: self.rankings(outcome), report })
+    }
+}
+
+impl<Q> Search<Q> {
+    fn of(metric: Metric, queries: Vec<Query>) -> Self {
+        Self {
+            metric,
+            queries,
+            top_k: None,
+            radius: None,
+            selection: None,
+            threads: 0,
+            tier: Tier::Auto,
+            backend: None,
+            is_sql: false,
+            shape: PhantomData,
+        }
+    }
+
+    /// Only the `k` best rows. `k` above the number of rows returns all of them.
+    pub fn top_k(mut self, k: usize) -> Self {
+        self.top_k = Some(k);
+        self
+    }
+
+    /// Only rows whose score is at most `radius`; under `dot`, at least.
+    pub fn radius(mut self, radius: f64) -> Self {
+        self.radius = Some(radius);
+        self
+    }
+
+    /// A prefilter: one bit for each row of the column; only set rows are searched.
+    pub fn selection(mut self, selection: &BooleanBuffer) -> Self {
+        self.selection = Some(selection.clone());
+        self
+    }
+
+    /// At most this many threads of the current rayon pool, the calling one included; 0 for all. The result does not depend
+    /// on it.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Forces a tier. The result does not depend on it.
+    pub fn tier(mut self, tier: Tier) -> Self {
+        self.tier = tier;
+        self
+    }
+
+    /// Forces an instruction set (for tests and benchmarks). The result does not depend on it.
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = Some(backend);
+        self
+    }
+
+    /// The strategy that [`run`](Search::run) would follow over a column of `dim` components, as far as it is known
+    /// without running; `rows` where the number of candidates is known.
+    ///
+    /// # Errors
+    /// What `run` refuses: a query of another dim, `top_k` 0, no limit, an unavailable backend.
+    pub fn plan(&self, dim: usize, rows: Option<u64>) -> Result<Report> {
+        let kernels = self.validate(Some(dim))?;
+        Ok(Report {
+            metric: self.metric,
+            dimension: dim,
+            top_k: self.top_k,
+            radius: self.radius,
+            queries: self.queries.len(),
+            candidate_rows: rows.filter(|_| self.selection.is_none()),
+            skipped_rows: None,
+            filter: self.selection.is_some().then_some(FilterReport {
+                input_rows: rows,
+                execution: "selection-bitmap",
+                returned_rows: None,
+            }),
+            acceleration: if self.queries.len() > 1 { "flat-buffer+simd-matrix-topk" } else { "flat-buffer+simd-topk" },
+            backend: kernels.backend,
+            tier: Tier::F32,
+            reason: match self.tier {
+                Tier::F32 => "tier f32 asked for".into(),
+                Tier::Auto => "no sketch, so the vectors themselves".into(),
+            },
+            threads: None,
+            bytes_planned: None,
+            execution: None,
+        })
+    }
+
+    fn validate(&self, dim: Option<usize>) -> Result<&'static Kernels> {
+        let got = self.queries[0].values.len();
+        if let Some(expected) = dim.filter(|expected| *expected != got) {
+            return Err(KernelError::DimensionMismatch { expected, got });
+        }
+        if self.top_k == Some(0) {
+            return Err(KernelError::InvalidTopK);
+        }
+        if let Some(got) = self.radius.filter(|radius| radius.is_nan()) {
+            return Err(KernelError::InvalidRadius { got });
+        }
+        if self.top_k.is_none() && self.radius.is_none() {
+            return Err(KernelError::Unbounded);
+        }
+        Kernels::select(self.backend)
+    }
+
+    fn execute(&self, column: &ChunkedColumn<'_>) -> Result<(Outcome, Report)> {
+        let kernels = self.validate(column.dim())?;
+        let rows = column.len();
+        if let Some(got) = self.selection.as_ref().map(BooleanBuffer::len).filter(|got| *got != rows) {
+            return Err(KernelError::SelectionLength { expected: rows, got });
+        }
+        let outcome = Job {
+            column,
+            selection: self.selection.as_ref(),
+            metric: self.metric,
+            queries: &self.queries,
+            k: self.top_k,
+            radius: self.radius.map(|radius| self.metric.key(radius)),
+            is_sql: self.is_sql,
+            kernels,
+            threads: self.threads,
+        }
+        .run();
+
+        let candidates = self.selection.as_ref().map_or(rows, BooleanBuffer::count_set_bits) as u64;
+        let row_bytes = column.chunks().first().map_or(0, |chunk| chunk.row_bytes()) as u64;
+        let is_float32 = matches!(column.chunks().first().map(|chunk| chunk.components()), Some(Components::F32(_)) | None);
+        let mut report = self.plan(column.dim().unwrap_or(self.queries[0].values.len()), Some(rows as u64))?;
+        report.candidate_rows = Some(candidates);
+        report.bytes_planned = Some(candidates * row_bytes);
+        report.threads = Some(outcome.threads);
+        let nulls = candidates - outcome.counts.rows_scanned;
+        report.skipped_rows = Some(nulls + outcome.counts.rows_skipped);
+        if !is_float32 {
+            report.acceleration =
+                if self.queries.len() > 1 { "converted-blocks+simd-matrix-topk" } else { "converted-blocks+simd-topk" };
+        }
+        if let Some(filter) = &mut report.filter {
+            filter.returned_rows = Some(outcome.rankings.iter().map(|ranking| ranking.len() as u64).sum());
+        }
+        let pairs = outcome.counts.rows_scanned * self.queries.len() as u64;
+        report.execution = Some(Execution {
+            rows_scanned: outcome.counts.rows_scanned,
+            pruned: pairs.saturating_sub(outcome.counts.survivors + outcome.counts.rows_skipped),
+            refined: outcome.counts.refined,
+            bytes_read: outcome.counts.rows_scanned * row_bytes,
+            scan_us: outcome.scan_us,
+            refine_us: outcome.refine_us,
+        });
+        Ok((outcome, report))
+    }
+
+    fn rankings(&self, outcome: Outcome) -> Vec<Ranking> {
+        let ranking = |items: Vec<crate::candidates::Candidate>| Ranking {
+            rows: items.iter().map(|candidate| candidate.position).collect(),
+            scores: items.iter().map(|candidate| self.metric.key(candidate.low)).collect(),
+        };
+        outcome.rankings.into_iter().map(ranking).collect()
+    }
+}

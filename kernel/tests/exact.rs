@@ -1,0 +1,281 @@
+//! The law of the crate: every path returns the reference's rows, order and scores, to the bit.
+
+use std::sync::Arc;
+
+use arrow_array::{Array, FixedSizeListArray, Float16Array, Float32Array, Float64Array};
+use arrow_buffer::{BooleanBuffer, NullBuffer};
+use arrow_schema::Field;
+use half::f16;
+use proptest::prelude::*;
+use vexact_kernel::{Backend, ChunkedColumn, Element, Metric, Ranking, Search, VectorColumn, reference};
+
+const METRICS: [Metric; 4] = [Metric::Cosine, Metric::Dot, Metric::L2, Metric::L2Squared];
+
+/// An element type that can be put into an Arrow array.
+trait Stored: Element {
+    fn round(x: f64) -> Self;
+    fn array(values: Vec<Self>) -> Arc<dyn Array>;
+}
+
+impl Stored for f32 {
+    fn round(x: f64) -> Self {
+        x as f32
+    }
+    fn array(values: Vec<Self>) -> Arc<dyn Array> {
+        Arc::new(Float32Array::from(values))
+    }
+}
+
+impl Stored for f64 {
+    fn round(x: f64) -> Self {
+        x
+    }
+    fn array(values: Vec<Self>) -> Arc<dyn Array> {
+        Arc::new(Float64Array::from(values))
+    }
+}
+
+impl Stored for f16 {
+    fn round(x: f64) -> Self {
+        f16::from_f64(x)
+    }
+    fn array(values: Vec<Self>) -> Arc<dyn Array> {
+        Arc::new(Float16Array::from(values))
+    }
+}
+
+fn list<T: Stored>(dim: usize, rows: &[Option<Vec<T>>]) -> FixedSizeListArray {
+    let zeros = vec![T::round(0.0); dim];
+    let values: Vec<T> = rows.iter().flat_map(|row| row.as_ref().unwrap_or(&zeros)).copied().collect();
+    let values = T::array(values);
+    let item = Arc::new(Field::new_list_field(values.data_type().clone(), true));
+    let nulls = NullBuffer::from_iter(rows.iter().map(Option::is_some));
+    FixedSizeListArray::new(item, dim as i32, values, Some(nulls))
+}
+
+/// A search and what it runs over.
+#[derive(Debug, Clone)]
+struct Case {
+    dim: usize,
+    rows: Vec<Option<Vec<f64>>>,
+    queries: Vec<Vec<f64>>,
+    selection: Option<Vec<bool>>,
+    /// Rows of each chunk but the last.
+    chunk_rows: usize,
+    k: usize,
+    metric: Metric,
+    threads: usize,
+}
+
+/// Components: mostly ordinary, of few distinct values so that distances tie, some extreme, some not numbers.
+fn component() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        20 => -1.0..1.0,
+        10 => prop::sample::select(vec![-1.0, -0.5, 0.0, 0.5, 1.0]),
+        1 => prop::sample::select(vec![1e-40, -1e-30, 1e-10, 1e18, 3e38, 65504.0, 1e-7, 1e300, 1e-300]),
+    ]
+}
+
+fn stored_component() -> impl Strategy<Value = f64> {
+    prop_oneof![200 => component(), 1 => prop::sample::select(vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY])]
+}
+
+fn vectors(dim: usize) -> impl Strategy<Value = Vec<Option<Vec<f64>>>> {
+    let row = prop_oneof![
+        20 => prop::collection::vec(stored_component(), dim).prop_map(Some),
+        1 => Just(Some(vec![0.0; dim])),
+        1 => Just(None),
+    ];
+    // A few distinct rows, repeated: ties at every rank.
+    prop_oneof![
+        prop::collection::vec(row.clone(), 0..300),
+        (prop::collection::vec(row, 1..6), prop::collection::vec(any::<prop::sample::Index>(), 0..300))
+            .prop_map(|(rows, picks)| picks.iter().map(|pick| pick.get(&rows).clone()).collect()),
+    ]
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let dims = prop_oneof![1..40_usize, Just(64), Just(96), Just(129)];
+    dims.prop_flat_map(|dim| {
+        let query = prop::collection::vec(component(), dim);
+        (
+            vectors(dim),
+            prop::collection::vec(query, 1..40),
+            prop::option::of(prop::collection::vec(any::<bool>(), 300)),
+            (1..120_usize, prop_oneof![1..20_usize, Just(usize::MAX)]),
+            prop::sample::select(&METRICS[..]),
+            1..4_usize,
+        )
+            .prop_map(move |(rows, queries, selection, (chunk_rows, k), metric, threads)| Case {
+                dim,
+                selection: selection.map(|bits| bits[..rows.len()].to_vec()),
+                rows,
+                queries,
+                chunk_rows,
+                k,
+                metric,
+                threads,
+            })
+    })
+}
+
+impl Case {
+    /// The queries that a search accepts.
+    fn valid_queries(&self) -> Vec<Vec<f64>> {
+        self.queries.iter().filter(|query| Search::new(self.metric, query).is_ok()).cloned().collect()
+    }
+
+    fn check<T: Stored>(&self) -> Result<(), TestCaseError> {
+        let rows: Vec<Option<Vec<T>>> =
+            self.rows.iter().map(|row| Some(row.as_ref()?.iter().map(|x| T::round(*x)).collect())).collect();
+        // A slice of a larger array, so that offsets are not zero.
+        let padded: Vec<_> = [None, Some(vec![T::round(9.0); self.dim])].into_iter().chain(rows.clone()).collect();
+        let array = list(self.dim, &padded).slice(2, rows.len());
+        let chunks: Vec<FixedSizeListArray> = (0..rows.len())
+            .step_by(self.chunk_rows)
+            .map(|start| array.slice(start, self.chunk_rows.min(rows.len() - start)))
+            .collect();
+        let columns = chunks.iter().map(|chunk| VectorColumn::try_new(chunk).unwrap()).collect();
+        let column = ChunkedColumn::try_new(columns).unwrap();
+        let selection = self.selection.as_ref().map(|bits| BooleanBuffer::from(bits.clone()));
+        let selected: Vec<Option<&[T]>> = rows
+            .iter()
+            .enumerate()
+            .map(|(i, row)| row.as_deref().filter(|_| self.selection.as_ref().is_none_or(|bits| bits[i])))
+            .collect();
+        let queries = self.valid_queries();
+        let expected: Vec<Vec<(u64, f64)>> =
+            queries.iter().map(|query| reference::search(self.metric, &selected, query, self.k)).collect();
+
+        for backend in Backend::available() {
+            for (query, expected) in queries.iter().zip(&expected) {
+                let mut search = Search::new(self.metric, query).unwrap().top_k(self.k).threads(self.threads);
+                search = search.backend(backend);
+                if let Some(selection) = &selection {
+                    search = search.selection(selection);
+                }
+                let hits = search.run(&column).unwrap();
+                let ranking = Ranking { rows: hits.rows, scores: hits.scores };
+                prop_assert_eq!(&pairs(&ranking), expected, "{} one query", backend);
+                let comparable =
+                    selected.iter().flatten().filter(|row| reference::score(self.metric, row, query).is_some()).count();
+                let skipped = hits.report.candidate_rows.unwrap() - hits.report.skipped_rows.unwrap();
+                prop_assert_eq!(skipped, comparable as u64, "{} skipped", backend);
+
+                // By radius: everything as good as the middle of the result, ties included.
+                if let Some((_, radius)) = expected.get(expected.len() / 2) {
+                    let hits = search.clone().radius(*radius).run(&column).unwrap();
+                    let within = |score: f64| if self.metric.is_larger_closer() { score >= *radius } else { score <= *radius };
+                    let expected: Vec<_> = expected.iter().copied().filter(|(_, score)| within(*score)).collect();
+                    prop_assert_eq!(&pairs(&Ranking { rows: hits.rows, scores: hits.scores }), &expected, "{} radius", backend);
+                }
+            }
+            if !queries.is_empty() {
+                let mut search = Search::batch(self.metric, &queries).unwrap().top_k(self.k).threads(self.threads);
+                search = search.backend(backend);
+                if let Some(selection) = &selection {
+                    search = search.selection(selection);
+                }
+                let rankings: Vec<_> = search.run(&column).unwrap().rankings.iter().map(pairs).collect();
+                prop_assert_eq!(&rankings, &expected, "{} query batch", backend);
+            }
+        }
+        self.check_sql(&column, &selected, selection.as_ref(), &queries)
+    }
+
+    /// SQL's distances: what the scalar function says of every row, NaN and NULL apart.
+    fn check_sql<T: Stored>(
+        &self,
+        column: &ChunkedColumn<'_>,
+        selected: &[Option<&[T]>],
+        selection: Option<&BooleanBuffer>,
+        queries: &[Vec<f64>],
+    ) -> Result<(), TestCaseError> {
+        for query in queries.iter().take(2) {
+            let mut search = Search::new(self.metric, query).unwrap().sql_distances().top_k(self.k);
+            if let Some(selection) = selection {
+                search = search.selection(selection);
+            }
+            let hits = search.run(column).unwrap();
+            let is_selected = |i: usize| self.selection.as_ref().is_none_or(|bits| bits[i]);
+            let distances: Vec<(u64, Option<f64>)> = (0..selected.len())
+                .filter(|i| is_selected(*i))
+                .map(|i| (i as u64, selected[i].and_then(|row| reference::distance(self.metric, row, query))))
+                .collect();
+            let of = |keep: &dyn Fn(Option<f64>) -> bool| -> Vec<u64> {
+                distances.iter().filter(|(_, d)| keep(*d)).map(|(i, _)| *i).take(self.k).collect()
+            };
+            prop_assert_eq!(&hits.null_rows, &of(&|d| d.is_none()));
+            prop_assert_eq!(&hits.nan_rows, &of(&|d| d.is_some_and(f64::is_nan)));
+            let mut ranked: Vec<(u64, f64)> =
+                distances.iter().filter_map(|(i, d)| Some((*i, d.filter(|d| !d.is_nan())?))).collect();
+            let sign = if self.metric.is_larger_closer() { -1.0 } else { 1.0 };
+            ranked.sort_by(|a, b| (sign * a.1).total_cmp(&(sign * b.1)).then(a.0.cmp(&b.0)));
+            ranked.truncate(self.k);
+            prop_assert_eq!(&pairs(&Ranking { rows: hits.rows, scores: hits.scores }), &ranked);
+        }
+        Ok(())
+    }
+}
+
+fn pairs(ranking: &Ranking) -> Vec<(u64, f64)> {
+    ranking.rows.iter().copied().zip(ranking.scores.iter().copied()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn float32_equals_the_reference(case in case()) {
+        case.check::<f32>()?;
+    }
+
+    #[test]
+    fn float64_equals_the_reference(case in case()) {
+        case.check::<f64>()?;
+    }
+
+    #[test]
+    fn float16_equals_the_reference(case in case()) {
+        case.check::<f16>()?;
+    }
+}
+
+/// Rows far from the origin and close together: the bound of `qq + xx - 2 dot` is coarse, the answer must not be.
+#[test]
+fn l2_far_from_the_origin_equals_the_reference() {
+    let rows: Vec<Option<Vec<f32>>> =
+        (0..500_u32).map(|i| Some((0..33).map(|j| 1000.0 + ((i * 37 + j * 11) % 101) as f32 / 100.0).collect())).collect();
+    let borrowed: Vec<Option<&[f32]>> = rows.iter().map(|row| row.as_deref()).collect();
+    let array = list(33, &rows);
+    let column = VectorColumn::try_new(&array).unwrap();
+    let queries: Vec<Vec<f64>> = (0..17).map(|i| vec![1000.3 + f64::from(i) / 50.0; 33]).collect();
+    let hits = Search::batch(Metric::L2, &queries).unwrap().top_k(7).run(&column).unwrap();
+    for (query, ranking) in queries.iter().zip(&hits.rankings) {
+        assert_eq!(pairs(ranking), reference::search(Metric::L2, &borrowed, query, 7));
+    }
+}
+
+/// Enough rows that several threads share the work; the result must not depend on them.
+#[test]
+fn threads_do_not_change_the_result() {
+    let mut state = 1_u32;
+    let mut noise = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    let rows: Vec<Option<Vec<f32>>> = (0..20_000).map(|_| Some((0..48).map(|_| noise()).collect())).collect();
+    let borrowed: Vec<Option<&[f32]>> = rows.iter().map(|row| row.as_deref()).collect();
+    let array = list(48, &rows);
+    let column = VectorColumn::try_new(&array).unwrap();
+    let query: Vec<f64> = (0..48).map(|_| f64::from(noise())).collect();
+    for metric in METRICS {
+        let expected = reference::search(metric, &borrowed, &query, 100);
+        for threads in [0, 1, 2, 7] {
+            let hits = Search::new(metric, &query).unwrap().top_k(100).threads(threads).run(&column).unwrap();
+            assert_eq!(pairs(&Ranking { rows: hits.rows, scores: hits.scores }), expected, "{metric} {threads}");
+            let execution = hits.report.execution.unwrap();
+            assert!(execution.refined < 2_000, "{metric}: {execution:?}");
+        }
+    }
+}
