@@ -182,6 +182,15 @@ impl<'a> ChunkedColumn<'a> {
         self.chunks.first().map(VectorColumn::dim)
     }
 
+    /// SQL's distance of one row to a query, as [`VectorColumn::distance`].
+    ///
+    /// # Panics
+    /// As [`VectorColumn::distance`].
+    pub fn distance(&self, metric: Metric, position: u64, query: &[f64]) -> Option<f64> {
+        let (chunk, row) = self.locate(position);
+        self.chunks[chunk].distance(metric, row, query)
+    }
+
     /// The chunk that holds a row, and the row's ordinal within it.
     ///
     /// # Panics

@@ -40,6 +40,6 @@ pub use column::{ChunkedColumn, VectorColumn, to_fixed_size_list};
 pub use error::{KernelError, Result};
 pub use metric::Metric;
 pub use reference::Element;
-pub use report::{FilterReport, Report};
+pub use report::{Execution, FilterReport, Report};
 pub use search::{BatchHits, Hits, Many, One, Ranking, Search};
 pub use tier::Tier;

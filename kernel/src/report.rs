@@ -12,13 +12,13 @@ pub struct Report {
     /// The distance function.
     pub metric: Metric,
     /// Components of a vector.
-    pub dimension: usize,
+    pub dimension: Option<usize>,
     /// The limit, `None` for a search by radius alone.
     pub top_k: Option<usize>,
     /// The farthest score that is in the result.
     pub radius: Option<f64>,
     /// Queries searched together.
-    pub queries: usize,
+    pub queries: Option<usize>,
     /// Rows that passed the filter (all, without one).
     pub candidate_rows: Option<u64>,
     /// Candidate rows that cannot be compared: NULL, a non-finite component, zero length under cosine.
@@ -69,6 +69,32 @@ pub struct Execution {
     pub refine_us: u64,
 }
 
+impl Report {
+    /// The strategy of a search that has not run: one query, in place, without a filter, on the fastest backend.
+    pub fn planned(metric: Metric, dimension: Option<usize>, top_k: Option<usize>, tier: Tier) -> Self {
+        Self {
+            metric,
+            dimension,
+            top_k,
+            radius: None,
+            queries: Some(1),
+            candidate_rows: None,
+            skipped_rows: None,
+            filter: None,
+            acceleration: "flat-buffer+simd-topk",
+            backend: Backend::fastest(),
+            tier: Tier::F32,
+            reason: match tier {
+                Tier::F32 => "tier f32 asked for".into(),
+                Tier::Auto => "no sketch, so the vectors themselves".into(),
+            },
+            threads: None,
+            bytes_planned: None,
+            execution: None,
+        }
+    }
+}
+
 /// `unknown` where there is no value.
 fn known<T: fmt::Display>(value: Option<T>) -> String {
     value.map_or_else(|| "unknown".into(), |value| value.to_string())
@@ -80,10 +106,10 @@ impl fmt::Display for Report {
         let mode = if self.filter.is_some() { "exact-scan-hybrid-search" } else { "exact-scan" };
         writeln!(f, "mode={mode}")?;
         writeln!(f, "metric={}", self.metric)?;
-        writeln!(f, "dimension={}", self.dimension)?;
+        writeln!(f, "dimension={}", known(self.dimension))?;
         writeln!(f, "top_k={}", self.top_k.map_or_else(|| "all".into(), |k| k.to_string()))?;
-        if self.queries != 1 {
-            writeln!(f, "queries={}", self.queries)?;
+        if self.queries != Some(1) {
+            writeln!(f, "queries={}", known(self.queries))?;
         }
         writeln!(f, "candidate_rows={}", known(self.candidate_rows))?;
         writeln!(f, "skipped_rows={}", known(self.skipped_rows))?;

@@ -37,6 +37,8 @@ pub(crate) struct Job<'a> {
     pub radius: Option<f64>,
     /// SQL's distances instead of a search's scores: nothing clamped, infinities ranked, NaN and NULL reported apart.
     pub is_sql: bool,
+    /// Positions instead of keys: rows that are certainly within the radius are not computed.
+    pub is_rows_only: bool,
     pub kernels: &'static Kernels,
     pub threads: usize,
 }
@@ -46,7 +48,7 @@ pub(crate) struct Job<'a> {
 pub(crate) struct Outcome {
     /// For each query (key, position), sorted.
     pub rankings: Vec<Vec<Candidate>>,
-    /// Positions whose distance is NaN, sorted, at most k (`is_sql`).
+    /// Positions whose distance is NaN, sorted (`is_sql`).
     pub nan: Vec<u64>,
     /// Positions that are not NULL and have no distance, sorted, at most k (`is_sql`).
     pub undefined: Vec<u64>,
@@ -115,9 +117,10 @@ impl Job<'_> {
     /// Remembers a row that has no key; keeps the lists as short as the result can need.
     fn set_aside(&self, harvest: &mut Harvest, position: u64, key: Option<f64>) {
         harvest.counts.rows_skipped += 1;
-        let list = if key.is_some() { &mut harvest.nan } else { &mut harvest.undefined };
-        if self.is_sql && self.k.is_none_or(|k| list.len() < k) {
-            list.push(position);
+        if self.is_sql && key.is_some() {
+            harvest.nan.push(position);
+        } else if self.is_sql && self.k.is_none_or(|k| harvest.undefined.len() < k) {
+            harvest.undefined.push(position);
         }
     }
 
@@ -151,10 +154,9 @@ impl Job<'_> {
                 all.extend(own);
             }
         }
-        for list in [&mut outcome.nan, &mut outcome.undefined] {
-            list.sort_unstable();
-            list.truncate(self.k.unwrap_or(usize::MAX));
-        }
+        outcome.nan.sort_unstable();
+        outcome.undefined.sort_unstable();
+        outcome.undefined.truncate(self.k.unwrap_or(usize::MAX));
         let refine = |(query, items)| self.refine(query, items);
         let refined: Vec<(Vec<Candidate>, u64)> = if threads > 1 && all.len() > 1 {
             all.into_par_iter().enumerate().map(refine).collect()
@@ -171,6 +173,9 @@ impl Job<'_> {
 
     /// The k best of the candidates, exactly; and how many had to be computed.
     fn refine(&self, query: usize, items: Vec<Candidate>) -> (Vec<Candidate>, u64) {
+        if self.is_rows_only {
+            return self.refine_rows(query, items);
+        }
         let items = narrow(items, self.k);
         let count = items.iter().filter(|candidate| candidate.low != candidate.high).count() as u64;
         let mut ranking = resolve(items, |position| self.exact(query, position));
@@ -179,6 +184,21 @@ impl Job<'_> {
         }
         ranking.truncate(self.k.unwrap_or(usize::MAX));
         (ranking, count)
+    }
+}
+
+impl Job<'_> {
+    /// The candidates within the radius by position, computing only those whose interval contains it.
+    fn refine_rows(&self, query: usize, mut items: Vec<Candidate>) -> (Vec<Candidate>, u64) {
+        let radius = self.radius.unwrap_or(f64::INFINITY);
+        let mut count = 0;
+        items.retain(|candidate| {
+            let is_decided = candidate.high <= radius;
+            count += u64::from(!is_decided);
+            is_decided || self.exact(query, candidate.position).is_some_and(|key| key <= radius)
+        });
+        items.sort_unstable_by_key(|candidate| candidate.position);
+        (items, count)
     }
 }
 

@@ -35,6 +35,7 @@ pub struct Search<Q = One> {
     tier: Tier,
     backend: Option<Backend>,
     is_sql: bool,
+    is_rows_only: bool,
     shape: PhantomData<Q>,
 }
 
@@ -54,7 +55,7 @@ pub struct Hits {
     pub rows: Vec<u64>,
     /// The score of each row: the distance, or the inner product under `dot`.
     pub scores: Vec<f64>,
-    /// Only of a search [with SQL's distances](Search::sql_distances): positions whose distance is NaN, at most k, in order.
+    /// Only of a search [with SQL's distances](Search::sql_distances): positions whose distance is NaN, in order.
     pub nan_rows: Vec<u64>,
     /// Only of a search [with SQL's distances](Search::sql_distances): positions whose distance is NULL, at most k, in order.
     pub null_rows: Vec<u64>,
@@ -84,6 +85,13 @@ impl Search<One> {
     /// the arithmetic gives, and rows whose distance is NaN or NULL are listed in the result instead of skipped.
     pub fn sql_distances(mut self) -> Self {
         self.is_sql = true;
+        self
+    }
+
+    /// Leaves the scores out of a search by radius alone: `rows` come in order of position, and rows that the bound proves to
+    /// be inside are not computed exactly. Without effect on a search by k.
+    pub fn rows_only(mut self) -> Self {
+        self.is_rows_only = true;
         self
     }
 
@@ -154,6 +162,7 @@ impl<Q> Search<Q> {
             tier: Tier::Auto,
             backend: None,
             is_sql: false,
+            is_rows_only: false,
             shape: PhantomData,
         }
     }
@@ -203,13 +212,9 @@ impl<Q> Search<Q> {
     pub fn plan(&self, dim: usize, rows: Option<u64>) -> Result<Report> {
         let kernels = self.validate(Some(dim))?;
         Ok(Report {
-            metric: self.metric,
-            dimension: dim,
-            top_k: self.top_k,
             radius: self.radius,
-            queries: self.queries.len(),
+            queries: Some(self.queries.len()),
             candidate_rows: rows.filter(|_| self.selection.is_none()),
-            skipped_rows: None,
             filter: self.selection.is_some().then_some(FilterReport {
                 input_rows: rows,
                 execution: "selection-bitmap",
@@ -217,14 +222,7 @@ impl<Q> Search<Q> {
             }),
             acceleration: if self.queries.len() > 1 { "flat-buffer+simd-matrix-topk" } else { "flat-buffer+simd-topk" },
             backend: kernels.backend,
-            tier: Tier::F32,
-            reason: match self.tier {
-                Tier::F32 => "tier f32 asked for".into(),
-                Tier::Auto => "no sketch, so the vectors themselves".into(),
-            },
-            threads: None,
-            bytes_planned: None,
-            execution: None,
+            ..Report::planned(self.metric, Some(dim), self.top_k, self.tier)
         })
     }
 
@@ -259,6 +257,7 @@ impl<Q> Search<Q> {
             k: self.top_k,
             radius: self.radius.map(|radius| self.metric.key(radius)),
             is_sql: self.is_sql,
+            is_rows_only: self.is_rows_only && self.top_k.is_none(),
             kernels,
             threads: self.threads,
         }
@@ -295,7 +294,11 @@ impl<Q> Search<Q> {
     fn rankings(&self, outcome: Outcome) -> Vec<Ranking> {
         let ranking = |items: Vec<crate::candidates::Candidate>| Ranking {
             rows: items.iter().map(|candidate| candidate.position).collect(),
-            scores: items.iter().map(|candidate| self.metric.key(candidate.low)).collect(),
+            scores: if self.is_rows_only && self.top_k.is_none() {
+                Vec::new()
+            } else {
+                items.iter().map(|candidate| self.metric.key(candidate.low)).collect()
+            },
         };
         outcome.rankings.into_iter().map(ranking).collect()
     }

@@ -168,6 +168,14 @@ impl Case {
                     let within = |score: f64| if self.metric.is_larger_closer() { score >= *radius } else { score <= *radius };
                     let expected: Vec<_> = expected.iter().copied().filter(|(_, score)| within(*score)).collect();
                     prop_assert_eq!(&pairs(&Ranking { rows: hits.rows, scores: hits.scores }), &expected, "{} radius", backend);
+                    let mut search = Search::new(self.metric, query).unwrap().radius(*radius).rows_only().backend(backend);
+                    if let Some(selection) = &selection {
+                        search = search.selection(selection);
+                    }
+                    let all = reference::search(self.metric, &selected, query, usize::MAX);
+                    let mut rows: Vec<u64> = all.iter().filter(|(_, score)| within(*score)).map(|(row, _)| *row).collect();
+                    rows.sort_unstable();
+                    prop_assert_eq!(search.run(&column).unwrap().rows, rows, "{} rows within", backend);
                 }
             }
             if !queries.is_empty() {
@@ -203,9 +211,10 @@ impl Case {
                 .map(|i| (i as u64, selected[i].and_then(|row| reference::distance(self.metric, row, query))))
                 .collect();
             let of = |keep: &dyn Fn(Option<f64>) -> bool| -> Vec<u64> {
-                distances.iter().filter(|(_, d)| keep(*d)).map(|(i, _)| *i).take(self.k).collect()
+                distances.iter().filter(|(_, d)| keep(*d)).map(|(i, _)| *i).collect()
             };
-            prop_assert_eq!(&hits.null_rows, &of(&|d| d.is_none()));
+            let nulls = of(&|d| d.is_none());
+            prop_assert_eq!(&hits.null_rows, &nulls[..nulls.len().min(self.k)]);
             prop_assert_eq!(&hits.nan_rows, &of(&|d| d.is_some_and(f64::is_nan)));
             let mut ranked: Vec<(u64, f64)> =
                 distances.iter().filter_map(|(i, d)| Some((*i, d.filter(|d| !d.is_nan())?))).collect();

@@ -1,1 +1,30 @@
-//! placeholder
+//! Exact vector search inside DataFusion: scalar functions, table functions, an optimizer rule, and an EXPLAIN that says
+//! what will be done.
+//!
+//! ```no_run
+//! # async fn example() -> datafusion::error::Result<()> {
+//! use datafusion::prelude::SessionContext;
+//! let ctx = SessionContext::new();
+//! vexact_sql::register(&ctx)?;
+//! ctx.sql("SELECT id FROM docs ORDER BY cosine_distance(embedding, '[0.1 0.2]') LIMIT 10").await?;
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod chunks;
+mod config;
+pub mod exec;
+mod explain;
+mod functions;
+mod literal;
+mod register;
+mod rewrite;
+mod table;
+mod vector;
+
+pub use config::VexactOptions;
+pub use explain::{Explained, explain_plan, strategy};
+pub use register::register;
+pub use rewrite::{Decline, VectorRewrite};
+pub use vector::{VectorTextError, parse_vector, vector_of_scalar};
+pub use vexact_kernel as kernel;

@@ -49,6 +49,11 @@ impl Backend {
         Self::ALL.into_iter().filter(|backend| backend.kernels().is_some()).collect()
     }
 
+    /// The backend that a search runs on unless another is forced.
+    pub fn fastest() -> Backend {
+        Self::ALL.into_iter().find(|backend| backend.kernels().is_some()).unwrap_or(Backend::Portable)
+    }
+
     fn kernels(self) -> Option<&'static Kernels> {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -127,10 +132,8 @@ impl Kernels {
             backend: backend.to_string(),
             available: Backend::available().iter().map(Backend::to_string).collect::<Vec<_>>().join(", "),
         };
-        match forced {
-            Some(backend) => backend.kernels().ok_or_else(|| unavailable(backend)),
-            None => Ok(Backend::ALL.into_iter().find_map(Backend::kernels).unwrap_or(&portable::KERNELS)),
-        }
+        let backend = forced.unwrap_or_else(Backend::fastest);
+        backend.kernels().ok_or_else(|| unavailable(backend))
     }
 
     /// `x·q` and `x·x` of each row.

@@ -1,0 +1,239 @@
+//! Tables held as Arrow batches, whose scan can hand them over whole: a vector search reads the vectors in place and
+//! fetches other columns only for the rows that won.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::stats::Precision;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, Statistics, internal_err};
+use datafusion::datasource::TableType;
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::Expr;
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::execution_plan::{Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions};
+use datafusion::physical_plan::statistics::StatisticsArgs;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+use futures::stream;
+
+/// A read-only table of Arrow batches in a fixed order. A row's position counts the rows of the batches before its own;
+/// searches break ties by it.
+#[derive(Debug)]
+pub struct ChunkTable {
+    schema: SchemaRef,
+    batches: Arc<Vec<RecordBatch>>,
+}
+
+impl ChunkTable {
+    /// A table of these batches. Nothing is copied.
+    ///
+    /// # Errors
+    /// A batch of another schema.
+    pub fn try_new(schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<Self> {
+        if let Some(batch) = batches.iter().find(|batch| batch.schema().fields() != schema.fields()) {
+            return datafusion::common::plan_err!(
+                "a batch does not match its table: expected {}, got {}",
+                schema,
+                batch.schema()
+            );
+        }
+        Ok(Self { schema, batches: Arc::new(batches) })
+    }
+
+    /// The batches, in order.
+    pub fn batches(&self) -> &[RecordBatch] {
+        &self.batches
+    }
+}
+
+#[async_trait]
+impl TableProvider for ChunkTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let columns = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
+        let batch_rows = state.config().batch_size();
+        Ok(Arc::new(ChunkScanExec::try_new(&self.schema, Arc::clone(&self.batches), columns, batch_rows)?))
+    }
+}
+
+/// Some rows of one batch.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    batch: usize,
+    offset: usize,
+    len: usize,
+}
+
+/// Scans the batches of a [`ChunkTable`] in order; several partitions are consecutive ranges of it.
+#[derive(Debug, Clone)]
+pub struct ChunkScanExec {
+    batches: Arc<Vec<RecordBatch>>,
+    columns: Vec<usize>,
+    batch_rows: usize,
+    partitions: Vec<Vec<Piece>>,
+    properties: Arc<PlanProperties>,
+}
+
+impl ChunkScanExec {
+    fn try_new(
+        schema: &Schema,
+        batches: Arc<Vec<RecordBatch>>,
+        columns: Vec<usize>,
+        batch_rows: usize,
+    ) -> Result<Self> {
+        let schema = Arc::new(schema.project(&columns)?);
+        let scan = Self {
+            batches,
+            columns,
+            batch_rows,
+            partitions: Vec::new(),
+            properties: Arc::new(PlanProperties::new(
+                EquivalenceProperties::new(schema),
+                Partitioning::UnknownPartitioning(1),
+                EmissionType::Incremental,
+                Boundedness::Bounded,
+            )),
+        };
+        Ok(scan.with_partitions(1))
+    }
+
+    fn with_partitions(&self, count: usize) -> Self {
+        let mut pieces = Vec::new();
+        for (batch, rows) in self.batches.iter().map(RecordBatch::num_rows).enumerate() {
+            let offsets = (0..rows).step_by(self.batch_rows.max(1));
+            pieces.extend(offsets.map(|offset| Piece { batch, offset, len: self.batch_rows.min(rows - offset) }));
+        }
+        let count = count.clamp(1, pieces.len().max(1));
+        let each = pieces.len().div_ceil(count).max(1);
+        let mut partitions: Vec<Vec<Piece>> = pieces.chunks(each).map(<[Piece]>::to_vec).collect();
+        partitions.resize(partitions.len().max(1), Vec::new());
+        let mut properties = PlanProperties::clone(&self.properties);
+        properties.partitioning = Partitioning::UnknownPartitioning(partitions.len());
+        Self { partitions, properties: Arc::new(properties), ..self.clone() }
+    }
+
+    fn rows(&self, partition: Option<usize>) -> usize {
+        let partitions = self.partitions.iter().enumerate();
+        let chosen = partitions.filter(|(ordinal, _)| partition.is_none_or(|partition| partition == *ordinal));
+        chosen.flat_map(|(_, pieces)| pieces).map(|piece| piece.len).sum()
+    }
+}
+
+impl DisplayAs for ChunkScanExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        let schema = self.schema();
+        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        write!(
+            f,
+            "ChunkScanExec: columns=[{}], chunks={}, rows={}, partitions={}",
+            names.join(", "),
+            self.batches.len(),
+            self.rows(None),
+            self.partitions.len()
+        )
+    }
+}
+
+impl ExecutionPlan for ChunkScanExec {
+    fn name(&self) -> &str {
+        "ChunkScanExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        if !children.is_empty() {
+            return internal_err!("ChunkScanExec has no children, got {}", children.len());
+        }
+        Ok(self)
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn repartitioned(&self, target: usize, _: &ConfigOptions) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let scan = self.with_partitions(target);
+        Ok((scan.partitions.len() > self.partitions.len()).then(|| Arc::new(scan) as _))
+    }
+
+    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let (batches, columns) = (Arc::clone(&self.batches), self.columns.clone());
+        let pieces = self.partitions[partition].clone();
+        let next = move |piece: Piece| Ok(batches[piece.batch].slice(piece.offset, piece.len).project(&columns)?);
+        let stream = stream::iter(pieces.into_iter().map(next));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)))
+    }
+
+    fn statistics_from_inputs(&self, _: &[Arc<Statistics>], args: &StatisticsArgs) -> Result<Arc<Statistics>> {
+        let mut statistics = Statistics::new_unknown(&self.schema());
+        statistics.num_rows = Precision::Exact(self.rows(args.partition()));
+        Ok(Arc::new(statistics))
+    }
+}
+
+/// The batches behind a scan, and for each column of the scan its ordinal in them.
+pub(crate) struct InPlace {
+    pub batches: Vec<RecordBatch>,
+    pub columns: Vec<usize>,
+}
+
+/// What a scan can hand over whole: that of a [`ChunkTable`] or of DataFusion's `MemTable`.
+pub(crate) fn in_place(plan: &Arc<dyn ExecutionPlan>) -> Option<InPlace> {
+    let plan: &dyn ExecutionPlan = plan.as_ref();
+    if let Some(cooperative) = plan.downcast_ref::<CooperativeExec>() {
+        return in_place(cooperative.input());
+    }
+    if let Some(scan) = plan.downcast_ref::<ChunkScanExec>() {
+        return Some(InPlace { batches: scan.batches.to_vec(), columns: scan.columns.clone() });
+    }
+    let source = plan.downcast_ref::<DataSourceExec>()?;
+    let memory = source.data_source().downcast_ref::<MemorySourceConfig>()?;
+    if plan.fetch().is_some() {
+        return None;
+    }
+    let all = || (0..memory.original_schema().fields().len()).collect();
+    Some(InPlace {
+        batches: memory.partitions().iter().flatten().cloned().collect(),
+        columns: memory.projection().clone().unwrap_or_else(all),
+    })
+}

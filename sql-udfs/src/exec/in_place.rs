@@ -1,0 +1,105 @@
+//! A search over chunks in memory: the filter becomes a bitmap, the kernel reads the vectors where they are, and the other
+//! columns are gathered for the winners.
+
+use std::time::Instant;
+
+use arrow::array::{Array, ArrayRef, BooleanBufferBuilder, RecordBatch};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::{interleave, prep_null_mask_filter};
+use datafusion::common::cast::as_boolean_array;
+use datafusion::common::{DataFusionError, Result};
+use datafusion::common::runtime::SpawnedTask;
+use datafusion::physical_plan::PhysicalExpr;
+use rayon::prelude::*;
+use vexact_kernel::{ChunkedColumn, VectorColumn};
+
+use super::ranked::{Ranker, external};
+use super::top_k::{FILTER, Run, vectors};
+use crate::chunks::InPlace;
+
+/// Rows that a predicate is evaluated over at once.
+const FILTER_ROWS: usize = 16_384;
+
+/// Searches on a blocking thread: the kernel computes for milliseconds without a pause.
+pub(super) async fn run(run: Run, scan: InPlace, ranker: Ranker) -> Result<RecordBatch> {
+    SpawnedTask::spawn_blocking(move || search(&run, &scan, &ranker))
+        .join()
+        .await
+        .map_err(|error| DataFusionError::External(Box::new(error)))?
+}
+
+fn search(run: &Run, scan: &InPlace, ranker: &Ranker) -> Result<RecordBatch> {
+    let started = Instant::now();
+    let selection = match &run.top_k.predicate {
+        Some(predicate) => Some(select(predicate.as_ref(), run, scan)?),
+        None => None,
+    };
+    run.filter_us.add(started.elapsed().as_micros() as usize);
+
+    let mut offset = 0;
+    let vector = scan.columns[run.top_k.vector];
+    let mut arrays: Vec<ArrayRef> = Vec::with_capacity(scan.batches.len());
+    for batch in &scan.batches {
+        let selection = selection.as_ref().map(|bits| bits.slice(offset, batch.num_rows()));
+        offset += batch.num_rows();
+        arrays.push(vectors(batch.column(vector), ranker.query.as_deref(), selection.as_ref())?);
+    }
+    let columns = arrays.iter().map(|array| VectorColumn::try_new(array)).collect::<Result<_, _>>().map_err(external)?;
+    let column = ChunkedColumn::try_new(columns).map_err(external)?;
+    let (entries, report) = ranker.rank(&column, selection.as_ref(), None)?;
+
+    let started = Instant::now();
+    let places: Vec<(usize, usize)> = entries.iter().map(|entry| column.locate(entry.position)).collect();
+    let gather = |column: &usize| -> Result<ArrayRef> {
+        let column = scan.columns[*column];
+        if scan.batches.is_empty() {
+            let field = run.input.schema();
+            return Ok(arrow::array::new_empty_array(field.field(column).data_type()));
+        }
+        let arrays: Vec<&dyn Array> = scan.batches.iter().map(|batch| batch.column(column).as_ref()).collect();
+        Ok(interleave(&arrays, &places)?)
+    };
+    let gathered = run.top_k.columns.iter().map(gather).collect::<Result<_>>()?;
+    let output = run.output(gathered, &entries, |position| position)?;
+    run.fetch_us.add(started.elapsed().as_micros() as usize);
+
+    let report = report.map(|mut report| {
+        if let Some(filter) = &mut report.filter {
+            filter.execution = FILTER;
+        }
+        report
+    });
+    run.publish(report, output.num_rows());
+    Ok(output)
+}
+
+/// The rows that a predicate keeps: NULL is not true.
+fn select(predicate: &dyn PhysicalExpr, run: &Run, scan: &InPlace) -> Result<BooleanBuffer> {
+    let schema = run.input.schema();
+    let pieces: Vec<RecordBatch> = scan
+        .batches
+        .iter()
+        .flat_map(|batch| {
+            let starts = (0..batch.num_rows()).step_by(FILTER_ROWS);
+            starts.map(move |start| batch.slice(start, FILTER_ROWS.min(batch.num_rows() - start)))
+        })
+        .collect();
+    let evaluate = |piece: &RecordBatch| -> Result<BooleanBuffer> {
+        let columns = scan.columns.iter().map(|column| piece.column(*column).clone()).collect();
+        let batch = RecordBatch::try_new(schema.clone(), columns)?;
+        kept(predicate, &batch)
+    };
+    let kept: Vec<BooleanBuffer> = pieces.par_iter().map(evaluate).collect::<Result<_>>()?;
+    let mut all = BooleanBufferBuilder::new(kept.iter().map(BooleanBuffer::len).sum());
+    for bits in &kept {
+        all.append_buffer(bits);
+    }
+    Ok(all.finish())
+}
+
+/// The rows of a batch that a predicate keeps.
+pub(super) fn kept(predicate: &dyn PhysicalExpr, batch: &RecordBatch) -> Result<BooleanBuffer> {
+    let mask = predicate.evaluate(batch)?.into_array(batch.num_rows())?;
+    let mask = as_boolean_array(&mask)?;
+    Ok(if mask.null_count() > 0 { prep_null_mask_filter(mask).values().clone() } else { mask.values().clone() })
+}

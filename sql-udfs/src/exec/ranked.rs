@@ -1,0 +1,145 @@
+//! Rows in the order of a sort by distance, NULL and NaN included.
+
+use std::cmp::Ordering;
+
+use arrow::buffer::BooleanBuffer;
+use datafusion::common::{DataFusionError, Result};
+use vexact_kernel::{ChunkedColumn, KernelError, Metric, Report, Search, Tier};
+
+use super::top_k::Scoring;
+
+/// Where a row without an ordinary distance stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    NullFirst,
+    NanFirst,
+    Distance,
+    NanLast,
+    NullLast,
+}
+
+/// One row and its place in the order.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    class: Class,
+    key: f64,
+    /// The metric's value; `None` where it is NULL.
+    pub distance: Option<f64>,
+    pub position: u64,
+}
+
+impl Entry {
+    pub fn order(&self, other: &Entry) -> Ordering {
+        self.class
+            .cmp(&other.class)
+            .then(self.key.total_cmp(&other.key))
+            .then(self.position.cmp(&other.position))
+    }
+}
+
+/// How to rank, with the query's value.
+#[derive(Debug, Clone)]
+pub(super) struct Ranker {
+    pub scoring: Scoring,
+    /// `None`: NULL, so that no row has a distance.
+    pub query: Option<Vec<f64>>,
+    pub k: usize,
+    pub negative_nans_first: bool,
+    pub nulls_first: bool,
+    pub tier: Tier,
+    pub threads: usize,
+    /// Name of the column, for errors.
+    pub column: String,
+}
+
+impl Ranker {
+    fn metric(&self) -> Metric {
+        self.scoring.metric()
+    }
+
+    pub fn entry(&self, distance: Option<f64>, position: u64) -> Entry {
+        let class = match distance {
+            None if self.nulls_first => Class::NullFirst,
+            None => Class::NullLast,
+            Some(x) if x.is_nan() && x.is_sign_negative() == self.negative_nans_first => Class::NanFirst,
+            Some(x) if x.is_nan() => Class::NanLast,
+            Some(_) => Class::Distance,
+        };
+        let sign = if self.metric().is_larger_closer() { -1.0 } else { 1.0 };
+        let key = distance.filter(|x| !x.is_nan()).map_or(0.0, |x| sign * x);
+        Entry { class, key, distance, position }
+    }
+
+    /// A search for the query; `None` where it has to be evaluated plainly, because SQL answers what a search refuses.
+    ///
+    /// # Errors
+    /// What a search refuses, where the scoring is a search's; always a query of another dim.
+    pub fn search(&self, dim: Option<usize>) -> Result<Option<Search>> {
+        let refused = |error: KernelError| {
+            DataFusionError::Context(format!("vector search on column {:?}", self.column), Box::new(external(error)))
+        };
+        if let (Some(expected), Some(query)) = (dim, &self.query)
+            && expected != query.len()
+        {
+            return Err(refused(KernelError::DimensionMismatch { expected, got: query.len() }));
+        }
+        let search = match &self.query {
+            Some(query) => Search::new(self.metric(), query).map_err(refused),
+            None => datafusion::common::exec_err!("vector search on column {:?}: expected a query vector, got NULL", self.column),
+        };
+        match (search, self.scoring) {
+            (Ok(search), Scoring::Search(_)) => Ok(Some(search)),
+            (Ok(search), Scoring::Sql(_)) => Ok(Some(search.sql_distances())),
+            (Err(error), Scoring::Search(_)) => Err(error),
+            (Err(_), Scoring::Sql(_)) => Ok(None),
+        }
+    }
+
+    /// The k first rows of a column. `worst`: entries after it are of no use.
+    pub fn rank(
+        &self,
+        column: &ChunkedColumn<'_>,
+        selection: Option<&BooleanBuffer>,
+        worst: Option<Entry>,
+    ) -> Result<(Vec<Entry>, Option<Report>)> {
+        let Some(mut search) = self.search(column.dim())? else {
+            return Ok((self.rank_plainly(column, selection), None));
+        };
+        search = search.top_k(self.k).tier(self.tier).threads(self.threads);
+        if let Some(selection) = selection {
+            search = search.selection(selection);
+        }
+        if let Some(radius) = worst.filter(|worst| worst.class == Class::Distance).and_then(|worst| worst.distance) {
+            search = search.radius(radius);
+        }
+        let hits = search.run(column).map_err(external)?;
+        let ranked = hits.rows.iter().zip(&hits.scores).map(|(row, score)| self.entry(Some(*score), *row));
+        let query = self.query.as_deref().unwrap_or_default();
+        let nans = hits.nan_rows.iter().map(|row| self.entry(column.distance(self.metric(), *row, query), *row));
+        let nulls = hits.null_rows.iter().map(|row| self.entry(None, *row));
+        let mut entries: Vec<Entry> = ranked.chain(nans).chain(nulls).collect();
+        if !hits.nan_rows.is_empty() || !hits.null_rows.is_empty() {
+            entries.sort_unstable_by(Entry::order);
+            entries.truncate(self.k);
+        }
+        Ok((entries, Some(hits.report)))
+    }
+
+    fn rank_plainly(&self, column: &ChunkedColumn<'_>, selection: Option<&BooleanBuffer>) -> Vec<Entry> {
+        let is_selected = |row: &usize| selection.is_none_or(|bits| bits.value(*row));
+        let distance = |row: u64| {
+            let query = self.query.as_ref()?;
+            column.distance(self.metric(), row, query)
+        };
+        let rows = (0..column.len()).filter(is_selected).map(|row| row as u64);
+        let mut entries: Vec<Entry> = rows.map(|row| self.entry(distance(row), row)).collect();
+        entries.sort_unstable_by(Entry::order);
+        entries.truncate(self.k);
+        entries
+    }
+}
+
+/// A kernel error as DataFusion's, its source kept.
+pub(crate) fn external(error: KernelError) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}

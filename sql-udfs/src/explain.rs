@@ -1,0 +1,112 @@
+//! The third section of EXPLAIN: the strategy of the vector searches in a plan, and why a sort by distance stayed one.
+
+use std::fmt::{self, Write};
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, StringArray};
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::Session;
+use datafusion::common::Result;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::format::ExplainFormat;
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::execution::context::QueryPlanner;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::union::UnionExec;
+use datafusion::physical_plan::{ExecutionPlan, displayable};
+
+use crate::exec::{VectorJoinExec, VectorTopKExec};
+use crate::rewrite;
+
+/// Plans as before, and adds `strategy_plan` to EXPLAIN.
+#[derive(Debug)]
+pub(crate) struct StrategyPlanner {
+    inner: Arc<dyn QueryPlanner + Send + Sync>,
+}
+
+impl StrategyPlanner {
+    pub fn new(inner: Arc<dyn QueryPlanner + Send + Sync>) -> Self {
+        Self { inner }
+    }
+}
+
+#[async_trait]
+impl QueryPlanner for StrategyPlanner {
+    async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
+        let planned = self.inner.create_physical_plan(plan, session).await?;
+        let LogicalPlan::Explain(explain) = plan else { return Ok(planned) };
+        // DML may act while it is planned; the other formats have one row each.
+        let may_write = matches!(explain.plan.as_ref(), LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Ddl(_));
+        if may_write || explain.explain_format != ExplainFormat::Indent {
+            return Ok(planned);
+        }
+        // What cannot be planned is EXPLAIN's to report.
+        let Ok(searched) = self.inner.create_physical_plan(&explain.plan, session).await else { return Ok(planned) };
+        let Some(strategy) = strategy(&searched, session.config_options()) else { return Ok(planned) };
+        let schema: SchemaRef = planned.schema();
+        let text = |text: &str| Arc::new(StringArray::from(vec![text.to_owned()]));
+        let row = RecordBatch::try_new(Arc::clone(&schema), vec![text("strategy_plan"), text(&strategy)])?;
+        let row = MemorySourceConfig::try_new_exec(&[vec![row]], schema, None)?;
+        let all = UnionExec::try_new(vec![planned, row])?;
+        Ok(Arc::new(datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec::new(all)))
+    }
+}
+
+/// The strategies of the vector searches in a physical plan, as executed where they have run; where a sort by distance was left
+/// alone, the reason. `None` for a plan without vector search.
+pub fn strategy(plan: &Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Option<String> {
+    let mut sections = Vec::new();
+    let mut pending = vec![Arc::clone(plan)];
+    while let Some(plan) = pending.pop() {
+        let node: &dyn ExecutionPlan = plan.as_ref();
+        if let Some(top_k) = node.downcast_ref::<VectorTopKExec>() {
+            sections.push(top_k.report().to_string());
+        } else if let Some(join) = node.downcast_ref::<VectorJoinExec>() {
+            sections.push(join.report().to_string());
+        } else if let Some(filter) = node.downcast_ref::<FilterExec>() {
+            sections.extend(rewrite::range_strategy(filter));
+        }
+        pending.extend(plan.children().into_iter().rev().cloned());
+    }
+    for decline in rewrite::declines(plan, config) {
+        sections.push(format!("rewrite=declined\nreason={decline}"));
+    }
+    (!sections.is_empty()).then(|| sections.join("\n\n"))
+}
+
+/// The three sections of an explain.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Explained {
+    /// DataFusion's logical plan, optimized.
+    pub logical: String,
+    /// DataFusion's physical plan.
+    pub physical: String,
+    /// `key=value` lines; `mode=sql` where there is no vector search.
+    pub strategy: String,
+}
+
+impl fmt::Display for Explained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (heading, text) in [("logical", &self.logical), ("physical", &self.physical), ("strategy", &self.strategy)] {
+            writeln!(f, "{heading}")?;
+            for line in text.trim_end().lines() {
+                writeln!(f, "  {line}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The sections of plans that are at hand, executed or not.
+pub fn explain_plan(logical: &LogicalPlan, physical: &Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Explained {
+    let mut logical_text = String::new();
+    // Writing to a String cannot fail.
+    let _ = write!(logical_text, "{}", logical.display_indent());
+    Explained {
+        logical: logical_text,
+        physical: displayable(physical.as_ref()).indent(false).to_string(),
+        strategy: strategy(physical, config).unwrap_or_else(|| "mode=sql".into()),
+    }
+}

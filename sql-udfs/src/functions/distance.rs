@@ -1,0 +1,182 @@
+//! `cosine_distance`, `cosine_similarity`, `inner_product` (`dot_product`), `l2_distance`, `l2_distance_squared`.
+//!
+//! Formula and rounding are those of [`vexact_kernel::reference::distance`], which answers bit for bit as DataFusion's own
+//! functions of these names do. NULL, a NULL component, and under cosine a zero vector give NULL; NaN stays NaN.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array};
+use arrow::datatypes::DataType;
+use datafusion::common::{Result, ScalarValue, exec_err, plan_err, utils::take_function_args};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use vexact_kernel::{Element, Metric, reference};
+
+use super::rows::{VectorRows, VisitRows, argument_type, fixed_dim};
+use crate::vector::vector_of_scalar;
+
+/// A distance or similarity by its SQL name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Function {
+    CosineDistance,
+    CosineSimilarity,
+    InnerProduct,
+    L2Distance,
+    L2DistanceSquared,
+}
+
+impl Function {
+    pub const ALL: [Function; 5] = [
+        Function::CosineDistance,
+        Function::CosineSimilarity,
+        Function::InnerProduct,
+        Function::L2Distance,
+        Function::L2DistanceSquared,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Function::CosineDistance => "cosine_distance",
+            Function::CosineSimilarity => "cosine_similarity",
+            Function::InnerProduct => "inner_product",
+            Function::L2Distance => "l2_distance",
+            Function::L2DistanceSquared => "l2_distance_squared",
+        }
+    }
+
+    pub fn metric(self) -> Metric {
+        match self {
+            Function::CosineDistance | Function::CosineSimilarity => Metric::Cosine,
+            Function::InnerProduct => Metric::Dot,
+            Function::L2Distance => Metric::L2,
+            Function::L2DistanceSquared => Metric::L2Squared,
+        }
+    }
+
+    /// The function's value where the metric's value is `distance`.
+    pub fn of_distance(self, distance: f64) -> f64 {
+        match self {
+            Function::CosineSimilarity => 1.0 - distance,
+            _ => distance,
+        }
+    }
+
+    /// Whether a larger value is closer.
+    pub fn is_larger_closer(self) -> bool {
+        matches!(self, Function::CosineSimilarity | Function::InnerProduct)
+    }
+}
+
+/// One of the functions, for DataFusion.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Distance {
+    pub function: Function,
+    signature: Signature,
+    aliases: Vec<String>,
+}
+
+impl Distance {
+    pub fn new(function: Function) -> Self {
+        let aliases = if function == Function::InnerProduct { vec!["dot_product".into()] } else { vec![] };
+        Self { function, signature: Signature::user_defined(Volatility::Immutable), aliases }
+    }
+}
+
+impl ScalarUDFImpl for Distance {
+    fn name(&self) -> &str {
+        self.function.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        &self.aliases
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Float64)
+    }
+
+    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+        coerce_pair(self.name(), arg_types)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [a, b] = take_function_args(self.name(), args.args)?;
+        let (metric, function) = (self.function.metric(), self.function);
+        evaluate(self.name(), a, b, args.number_rows, |row, query| {
+            struct One<'q>(Metric, (usize, usize), &'q [f64]);
+            impl VisitRows for One<'_> {
+                type Output = Option<f64>;
+                fn visit<T: Element>(self, values: &[T]) -> Option<f64> {
+                    reference::distance(self.0, &values[self.1.0..][..self.1.1], self.2)
+                }
+            }
+            row.0.visit(One(metric, row.1, query)).map(|distance| function.of_distance(distance))
+        })
+    }
+}
+
+/// The argument types of a function of two vectors, of one dim where the types tell it.
+pub(super) fn coerce_pair(name: &str, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+    let [a, b] = take_function_args(name, arg_types)?;
+    let types = vec![argument_type(name, a)?, argument_type(name, b)?];
+    if let (Some(expected), Some(got)) = (fixed_dim(&types[0]), fixed_dim(&types[1]))
+        && expected != got
+    {
+        return plan_err!("{name}: dimension mismatch: expected {expected} components, got {got}");
+    }
+    Ok(types)
+}
+
+/// Evaluates a function of two vectors row by row. `one` gets a row (the array, and start and length in its values) and
+/// the other vector; it is not called where either is NULL or contains one.
+pub(super) fn evaluate(
+    name: &str,
+    a: ColumnarValue,
+    b: ColumnarValue,
+    number_rows: usize,
+    one: impl Fn((&VectorRows, (usize, usize)), &[f64]) -> Option<f64>,
+) -> Result<ColumnarValue> {
+    // The constant, if there is one, goes last: all of these functions are symmetric.
+    let (a, b) = if matches!(a, ColumnarValue::Scalar(_)) { (b, a) } else { (a, b) };
+    let is_constant = matches!(a, ColumnarValue::Scalar(_));
+    let array = a.to_array(if is_constant { 1 } else { number_rows })?;
+    let rows = VectorRows::try_new(&array)?;
+    let mismatch = |expected: usize, got: usize| {
+        exec_err!("{name}: dimension mismatch: expected {expected} components, got {got}")
+    };
+    let values: Float64Array = match b {
+        ColumnarValue::Scalar(query) => {
+            let Some(query) = vector_of_scalar(&query)? else {
+                return Ok(ColumnarValue::Scalar(ScalarValue::Float64(None)));
+            };
+            let value = |row| match rows.range(row) {
+                None => Ok(None),
+                Some((_, dim)) if dim != query.len() => mismatch(dim, query.len()),
+                Some(range) if rows.has_null(range) => Ok(None),
+                Some(range) => Ok(one((&rows, range), &query)),
+            };
+            (0..array.len()).map(value).collect::<Result<_>>()?
+        }
+        ColumnarValue::Array(other) => {
+            let others = VectorRows::try_new(&other)?;
+            let mut query = Vec::new();
+            let value = |row| match (rows.range(row), others.range(row)) {
+                (Some((_, dim)), Some((_, got))) if dim != got => mismatch(dim, got),
+                (Some(a), Some(b)) if !rows.has_null(a) && !others.has_null(b) => {
+                    others.widened(b, &mut query);
+                    Ok(one((&rows, a), &query))
+                }
+                _ => Ok(None),
+            };
+            (0..array.len()).map(value).collect::<Result<_>>()?
+        }
+    };
+    let values: ArrayRef = Arc::new(values);
+    if is_constant {
+        return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&values, 0)?));
+    }
+    Ok(ColumnarValue::Array(values))
+}

@@ -1,0 +1,23 @@
+//! The scalar functions, one file each.
+
+mod distance;
+mod l2_norm;
+mod rows;
+mod score;
+mod to_vector;
+mod vector_dims;
+
+use datafusion::logical_expr::ScalarUDF;
+
+pub(crate) use distance::{Distance, Function};
+pub(crate) use score::VectorScore;
+
+/// All functions that a user can name.
+pub(crate) fn all() -> Vec<ScalarUDF> {
+    let mut functions: Vec<ScalarUDF> =
+        Function::ALL.into_iter().map(|function| ScalarUDF::from(Distance::new(function))).collect();
+    functions.push(ScalarUDF::from(l2_norm::L2Norm::new()));
+    functions.push(ScalarUDF::from(to_vector::ToVector::new()));
+    functions.push(ScalarUDF::from(vector_dims::VectorDims::new()));
+    functions
+}

@@ -1,0 +1,73 @@
+//! The score of a search, row by row: what `vector_search` means, and what it falls back to where the rewrite is off.
+//! It has no name in SQL.
+
+use arrow::datatypes::DataType;
+use datafusion::common::{DataFusionError, Result, utils::take_function_args};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use vexact_kernel::{Element, Metric, Search, reference};
+
+use super::distance::{coerce_pair, evaluate};
+use super::rows::VisitRows;
+use crate::vector::vector_of_scalar;
+
+/// [`reference::score`] of a column and a query under one metric: NULL for rows that cannot be compared, an error for a
+/// query that a search refuses.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct VectorScore {
+    pub metric: Metric,
+    signature: Signature,
+}
+
+impl VectorScore {
+    pub fn new(metric: Metric) -> Self {
+        Self { metric, signature: Signature::user_defined(Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for VectorScore {
+    fn name(&self) -> &str {
+        match self.metric {
+            Metric::Cosine => "vector_score_cosine",
+            Metric::Dot => "vector_score_dot",
+            Metric::L2 | Metric::L2Squared => "vector_score_l2",
+        }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Float64)
+    }
+
+    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+        coerce_pair("vector_search", arg_types)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [column, query] = take_function_args(self.name(), args.args)?;
+        if let ColumnarValue::Scalar(query) = &query {
+            check_query(self.metric, vector_of_scalar(query)?.as_deref())?;
+        }
+        let metric = self.metric;
+        evaluate("vector_search", column, query, args.number_rows, |row, query| {
+            struct One<'q>(Metric, (usize, usize), &'q [f64]);
+            impl VisitRows for One<'_> {
+                type Output = Option<f64>;
+                fn visit<T: Element>(self, values: &[T]) -> Option<f64> {
+                    reference::score(self.0, &values[self.1.0..][..self.1.1], self.2)
+                }
+            }
+            row.0.visit(One(metric, row.1, query))
+        })
+    }
+}
+
+/// What a search refuses of a query, whatever the column.
+pub(crate) fn check_query(metric: Metric, query: Option<&[f64]>) -> Result<Search> {
+    let Some(query) = query else {
+        return datafusion::common::exec_err!("vector_search: expected a query vector, got NULL");
+    };
+    Search::new(metric, query).map_err(|error| DataFusionError::External(Box::new(error)))
+}

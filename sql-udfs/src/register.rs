@@ -1,0 +1,59 @@
+//! Puts everything into a session.
+
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::logical_expr::planner::ExprPlanner;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::prelude::SessionContext;
+
+use crate::config::VexactOptions;
+use crate::explain::StrategyPlanner;
+use crate::literal::NumberArrays;
+use crate::rewrite::VectorRewrite;
+use crate::{functions, table};
+
+/// The last of DataFusion's rules that changes the structure of a plan, but for those that attach dynamic filters and
+/// cooperative yielding: ours comes before.
+const NEXT_RULE: &str = "EnsureCooperative";
+
+/// Registers the vector functions, the table functions `vector_search` and `vector_join`, the rewrite of `ORDER BY distance
+/// LIMIT k`, the third section of EXPLAIN and the settings `vexact.*`. Harmless to repeat.
+///
+/// `cosine_distance`, `inner_product` and `dot_product` replace DataFusion's functions of these names, whose answers they
+/// give to the bit, and take text and `$1` as well.
+///
+/// # Errors
+/// None at present; a later DataFusion may refuse a registration.
+pub fn register(ctx: &SessionContext) -> Result<()> {
+    let state = ctx.state();
+    if state.config_options().extensions.get::<VexactOptions>().is_some() {
+        return Ok(());
+    }
+    let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = state.physical_optimizers().to_vec();
+    let place = rules.iter().position(|rule| rule.name() == NEXT_RULE).unwrap_or(rules.len());
+    rules.insert(place, Arc::new(VectorRewrite));
+    let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(NumberArrays)];
+    planners.extend(state.expr_planners().iter().cloned());
+    let planner = StrategyPlanner::new(Arc::clone(state.query_planner()));
+    let config = state.config().clone().with_option_extension(VexactOptions::default());
+    let state = SessionStateBuilder::new_from_existing(state)
+        .with_config(config)
+        .with_physical_optimizer_rules(rules)
+        .with_expr_planners(planners)
+        .with_query_planner(Arc::new(planner))
+        .build();
+    *ctx.state_ref().write() = state;
+    for function in functions::all() {
+        ctx.register_udf(function);
+    }
+    // DataFusion does not fold the case of a table function's name.
+    for name in ["vector_search", "VECTOR_SEARCH"] {
+        ctx.register_udtf(name, Arc::new(table::VectorSearch));
+    }
+    for name in ["vector_join", "VECTOR_JOIN"] {
+        ctx.register_udtf(name, Arc::new(table::VectorJoin));
+    }
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! The optimizer rule: a sort by distance with a limit becomes a [`VectorTopKExec`], a comparison of a distance with a
+//! constant becomes a range search. Both fire only where the result is what plain evaluation returns; otherwise they say why
+//! not, as a [`Decline`].
+
+mod call;
+mod decline;
+mod top_k;
+mod within;
+
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::ExecutionPlan;
+
+pub use decline::Decline;
+pub(crate) use within::range_strategy;
+
+use crate::config::VexactOptions;
+
+/// The rule, for DataFusion.
+#[derive(Debug)]
+pub struct VectorRewrite;
+
+impl PhysicalOptimizerRule for VectorRewrite {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        if !VexactOptions::of(config).rewrite {
+            return Ok(plan);
+        }
+        let target = config.execution.target_partitions;
+        let plan = plan.transform_down(|plan| {
+            Ok(match top_k::rewrite(&plan, target, config)? {
+                top_k::Outcome::Rewritten(rewritten) => Transformed::yes(rewritten),
+                top_k::Outcome::Declined(_) | top_k::Outcome::NoDistance => Transformed::no(plan),
+            })
+        })?;
+        Ok(plan.data.transform_up(within::rewrite)?.data)
+    }
+
+    fn name(&self) -> &str {
+        "vexact_vector_rewrite"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+/// Why the sorts by distance that are still in a plan were not rewritten.
+pub(crate) fn declines(plan: &Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Vec<Decline> {
+    let mut declines = Vec::new();
+    let is_off = !VexactOptions::of(config).rewrite;
+    let mut pending = vec![Arc::clone(plan)];
+    while let Some(plan) = pending.pop() {
+        match top_k::rewrite(&plan, config.execution.target_partitions, config) {
+            Ok(top_k::Outcome::Declined(reason)) => declines.push(reason),
+            Ok(top_k::Outcome::Rewritten(_)) if is_off => declines.push(Decline::Disabled),
+            _ => {}
+        }
+        pending.extend(plan.children().into_iter().cloned());
+    }
+    declines.dedup();
+    declines
+}

@@ -1,0 +1,229 @@
+//! `[SortPreservingMerge] <- Sort(distance, fetch) <- (projections, filters, repartitions)* <- source` becomes one
+//! [`VectorTopKExec`] over the source.
+//!
+//! Each node between the sort and the source is folded in: what the sort's columns are, over the node's input. A filter
+//! becomes the prefilter; a projection is evaluated for the winners only; a repartition changes nothing.
+
+use std::sync::Arc;
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Result, plan_datafusion_err};
+use datafusion::logical_expr::Operator;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{BinaryExpr, Column};
+use datafusion::physical_expr::projection::ProjectionExpr;
+use datafusion::physical_expr::utils::collect_columns;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+
+use super::Decline;
+use super::call::{Call, monotone};
+use crate::exec::{Scoring, TopK, VectorTopKExec};
+
+/// What became of a node.
+pub(super) enum Outcome {
+    Rewritten(Arc<dyn ExecutionPlan>),
+    Declined(Decline),
+    /// Not a sort by distance.
+    NoDistance,
+}
+
+fn downcast<T: ExecutionPlan>(plan: &Arc<dyn ExecutionPlan>) -> Option<&T> {
+    let plan: &dyn ExecutionPlan = plan.as_ref();
+    plan.downcast_ref::<T>()
+}
+
+/// The sort of a node, with the limit of the merge above it.
+fn sort_of(plan: &Arc<dyn ExecutionPlan>) -> Option<(&SortExec, Option<usize>)> {
+    if let Some(merge) = downcast::<SortPreservingMergeExec>(plan) {
+        let sort = downcast::<SortExec>(merge.input())?;
+        return (merge.expr() == sort.expr()).then_some((sort, merge.fetch().or(sort.fetch())));
+    }
+    let sort = downcast::<SortExec>(plan)?;
+    // Under a merge, the sort of one partition: the merge is the place to rewrite.
+    let is_whole = !sort.preserve_partitioning() || sort.input().output_partitioning().partition_count() == 1;
+    is_whole.then_some((sort, sort.fetch()))
+}
+
+/// Expressions over the output of `plan`, pushed down to the input of the nodes that are folded in.
+struct Folded {
+    plan: Arc<dyn ExecutionPlan>,
+    key: Arc<dyn PhysicalExpr>,
+    output: Vec<ProjectionExpr>,
+    predicate: Option<Arc<dyn PhysicalExpr>>,
+}
+
+/// Replaces each column by the expression that `of` gives for its ordinal.
+fn substitute(
+    expr: &Arc<dyn PhysicalExpr>,
+    of: &dyn Fn(usize) -> Arc<dyn PhysicalExpr>,
+) -> Result<Arc<dyn PhysicalExpr>> {
+    let replaced = Arc::clone(expr).transform_down(|expr| {
+        let column: &dyn PhysicalExpr = expr.as_ref();
+        Ok(match column.downcast_ref::<Column>() {
+            // What came in is already over the input: do not look into it again.
+            Some(column) => Transformed::new(of(column.index()), true, datafusion::common::tree_node::TreeNodeRecursion::Jump),
+            None => Transformed::no(expr),
+        })
+    })?;
+    Ok(replaced.data)
+}
+
+impl Folded {
+    fn substitute(&mut self, of: &dyn Fn(usize) -> Arc<dyn PhysicalExpr>) -> Result<()> {
+        self.key = substitute(&self.key, of)?;
+        for output in &mut self.output {
+            output.expr = substitute(&output.expr, of)?;
+        }
+        if let Some(predicate) = &mut self.predicate {
+            *predicate = substitute(predicate, of)?;
+        }
+        Ok(())
+    }
+
+    /// Folds in the topmost node, if it can be.
+    fn step(&mut self) -> Result<bool> {
+        let plan = Arc::clone(&self.plan);
+        if let Some(projection) = downcast::<ProjectionExec>(&plan) {
+            self.substitute(&|i| Arc::clone(&projection.expr()[i].expr))?;
+            self.plan = Arc::clone(projection.input());
+        } else if let Some(filter) = downcast::<FilterExec>(&plan) {
+            if filter.fetch().is_some() {
+                return Ok(false);
+            }
+            let schema = filter.input().schema();
+            let column = |i: usize| Arc::new(Column::new(schema.field(i).name(), i)) as Arc<dyn PhysicalExpr>;
+            if let Some(projection) = filter.projection() {
+                self.substitute(&|i| column(projection[i]))?;
+            }
+            let predicate = Arc::clone(filter.predicate());
+            self.predicate = Some(match self.predicate.take() {
+                Some(above) => Arc::new(BinaryExpr::new(predicate, Operator::And, above)),
+                None => predicate,
+            });
+            self.plan = Arc::clone(filter.input());
+        } else if downcast::<RepartitionExec>(&plan).is_some()
+            || (downcast::<CoalescePartitionsExec>(&plan).is_some() && plan.fetch().is_none())
+            || downcast::<CooperativeExec>(&plan).is_some()
+        {
+            let input = plan.children().first().map(|child| Arc::clone(child));
+            self.plan = input.ok_or_else(|| plan_datafusion_err!("{} without an input", plan.name()))?;
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+}
+
+/// Rewrites one node.
+///
+/// # Errors
+/// A `vector_search` whose query is refused.
+pub(super) fn rewrite(plan: &Arc<dyn ExecutionPlan>, target_partitions: usize, config: &ConfigOptions) -> Result<Outcome> {
+    let Some((sort, fetch)) = sort_of(plan) else { return Ok(Outcome::NoDistance) };
+    let Some(first) = sort.expr().iter().next() else { return Ok(Outcome::NoDistance) };
+    let schema = sort.schema();
+    let columns = schema.fields().iter().enumerate();
+    let mut folded = Folded {
+        plan: Arc::clone(sort.input()),
+        key: Arc::clone(&first.expr),
+        output: columns
+            .map(|(i, field)| ProjectionExpr { expr: Arc::new(Column::new(field.name(), i)), alias: field.name().clone() })
+            .collect(),
+        predicate: None,
+    };
+    while folded.step()? {}
+    let Some((call, direction)) = monotone(&folded.key) else { return Ok(Outcome::NoDistance) };
+
+    let is_descending = first.options.descending;
+    let is_closest_first = call.is_larger_closer() == (is_descending != direction.is_falling);
+    let Some(k) = fetch else { return Ok(Outcome::Declined(Decline::NoLimit)) };
+    if sort.expr().len() > 1 {
+        return Ok(Outcome::Declined(Decline::SecondSortKey));
+    }
+    if !is_closest_first {
+        return Ok(Outcome::Declined(Decline::FarthestFirst));
+    }
+    if folded.plan.boundedness().is_unbounded() {
+        return Ok(Outcome::Declined(Decline::UnboundedInput));
+    }
+    let input_schema = folded.plan.schema();
+    let on_column = match call.on_column(&input_schema) {
+        Ok(on_column) => on_column,
+        Err(reason) => return Ok(Outcome::Declined(reason)),
+    };
+    if let Err(reason) = on_column.check_literal(&input_schema) {
+        let column = input_schema.field(on_column.column).name();
+        return match (reason, on_column.scoring) {
+            (Decline::BadQuery(error), Scoring::Search(_)) => {
+                Err(plan_datafusion_err!("vector_search on column {column:?}: {error}"))
+            }
+            (reason, _) => Ok(Outcome::Declined(reason)),
+        };
+    }
+    let input = match folded.plan.repartitioned(target_partitions, config)? {
+        Some(split) if folded.plan.output_partitioning().partition_count() == 1 => split,
+        _ => Arc::clone(&folded.plan),
+    };
+    let (columns, output) = gather(&folded.output, &call)?;
+    let top_k = TopK {
+        predicate: folded.predicate,
+        vector: on_column.column,
+        query: on_column.query,
+        scoring: on_column.scoring,
+        negative_nans_first: is_descending == direction.is_negated,
+        nulls_first: first.options.nulls_first,
+        k,
+        columns,
+        output,
+    };
+    let exec = VectorTopKExec::try_new(input, top_k, schema, Some(sort.expr().clone()))?;
+    Ok(Outcome::Rewritten(Arc::new(exec)))
+}
+
+/// The columns that the output needs, and the output over these and the value of the call.
+fn gather(output: &[ProjectionExpr], call: &Call) -> Result<(Vec<usize>, Vec<ProjectionExpr>)> {
+    // A stand-in for the call's value, which no column of the input has the ordinal of.
+    const VALUE: usize = usize::MAX;
+    let mut with_value = Vec::with_capacity(output.len());
+    for projected in output {
+        let replaced = Arc::clone(&projected.expr).transform_down(|expr| {
+            Ok(if expr.as_ref() == call.expr.as_ref() {
+                Transformed::yes(Arc::new(Column::new("value", VALUE)) as Arc<dyn PhysicalExpr>)
+            } else {
+                Transformed::no(expr)
+            })
+        })?;
+        with_value.push(replaced.data);
+    }
+    let mut columns: Vec<usize> = with_value.iter().flat_map(|expr| collect_columns(expr)).map(|column| column.index()).collect();
+    columns.sort_unstable();
+    columns.dedup();
+    columns.retain(|column| *column != VALUE);
+    let place = |ordinal: usize| columns.iter().position(|column| *column == ordinal).unwrap_or(columns.len());
+    let output = with_value
+        .iter()
+        .zip(output)
+        .map(|(expr, projected)| {
+            let gathered = Arc::clone(expr).transform_up(|expr| {
+                let column: &dyn PhysicalExpr = expr.as_ref();
+                Ok(match column.downcast_ref::<Column>() {
+                    Some(column) => {
+                        let place = Column::new(column.name(), place(column.index()));
+                        Transformed::yes(Arc::new(place) as Arc<dyn PhysicalExpr>)
+                    }
+                    None => Transformed::no(expr),
+                })
+            })?;
+            Ok(ProjectionExpr { expr: gathered.data, alias: projected.alias.clone() })
+        })
+        .collect::<Result<_>>()?;
+    Ok((columns, output))
+}

@@ -1,0 +1,111 @@
+//! The table functions, and what their arguments have in common.
+
+mod vector_join;
+mod vector_search;
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{DFSchema, Result, ScalarValue, TableReference, plan_datafusion_err, plan_err};
+use datafusion::logical_expr::Expr;
+use futures::FutureExt;
+use vexact_kernel::Metric;
+
+pub(crate) use vector_join::VectorJoin;
+pub(crate) use vector_search::VectorSearch;
+
+use crate::vector::vector_type;
+
+/// A table that a function names.
+struct Table {
+    reference: TableReference,
+    provider: Arc<dyn TableProvider>,
+}
+
+/// A text argument, by its name in the documentation.
+fn text_argument(function: &str, name: &str, expr: &Expr) -> Result<String> {
+    match expr {
+        Expr::Literal(value, _) if let Some(Some(text)) = value.try_as_str() => Ok(text.to_owned()),
+        other => plan_err!("{function}: {name}: expected text, got {other}"),
+    }
+}
+
+/// The metric, cosine where it is not given.
+fn metric_argument(function: &str, expr: Option<&Expr>) -> Result<Metric> {
+    let Some(expr) = expr else { return Ok(Metric::Cosine) };
+    let name = text_argument(function, "metric", expr)?;
+    name.parse().map_err(|error| plan_datafusion_err!("{function}: {error}"))
+}
+
+/// A number of rows of at least 1.
+fn k_argument(function: &str, value: &ScalarValue) -> Result<usize> {
+    let k = value.cast_to(&arrow::datatypes::DataType::Int64).ok();
+    match k {
+        Some(ScalarValue::Int64(Some(k))) if k >= 1 && value.data_type().is_integer() => Ok(k as usize),
+        _ => plan_err!("{function}: k: expected a whole number of at least 1, got {value}"),
+    }
+}
+
+impl Table {
+    /// Looks a table up by its exact name, then as SQL reads it (`schema.name`, case folded).
+    fn find(function: &str, name: &str, session: &dyn Session) -> Result<Self> {
+        for reference in [TableReference::bare(name), TableReference::from(name)] {
+            let options = &session.config_options().catalog;
+            let resolved = reference.clone().resolve(&options.default_catalog, &options.default_schema);
+            let catalog = session.catalog_list().catalog(&resolved.catalog);
+            let Some(schema) = catalog.and_then(|catalog| catalog.schema(&resolved.schema)) else { continue };
+            let Some(found) = schema.table(&resolved.table).now_or_never() else {
+                return plan_err!("{function}: table {name:?} is in a catalog that answers asynchronously: make a view of it");
+            };
+            if let Some(provider) = found? {
+                return Ok(Self { reference, provider });
+            }
+        }
+        plan_err!("{function}: table {name:?} not found: expected the name of a table or view")
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.provider.schema()
+    }
+
+    fn df_schema(&self) -> Result<DFSchema> {
+        DFSchema::try_from_qualified_schema(self.reference.clone(), &self.schema())
+    }
+
+    /// The ordinal of a vector column, by its exact name or in lower case.
+    fn vector_column(&self, function: &str, name: &str) -> Result<usize> {
+        let schema = self.schema();
+        let find = |name: &str| schema.index_of(name).ok();
+        let Some(column) = find(name).or_else(|| find(&name.to_lowercase())) else {
+            let is_vector = |field: &&Arc<arrow::datatypes::Field>| vector_type(field.data_type()).is_some();
+            let vectors: Vec<&str> = schema.fields().iter().filter(is_vector).map(|field| field.name().as_str()).collect();
+            return plan_err!(
+                "{function}: column {name:?} not found in table {}: expected one of its vector columns [{}]",
+                self.reference,
+                vectors.join(", ")
+            );
+        };
+        let field = schema.field(column);
+        if vector_type(field.data_type()).is_none() {
+            return plan_err!(
+                "{function}: column {name:?} of table {}: expected vectors (FixedSizeList, List or LargeList of floats), got {}",
+                self.reference,
+                field.data_type()
+            );
+        }
+        Ok(column)
+    }
+
+    /// Refuses a table that has a column which the function adds.
+    fn refuse_column(&self, function: &str, name: &str) -> Result<()> {
+        if self.schema().index_of(name).is_ok() {
+            return plan_err!(
+                "{function}: table {} has a column {name:?}, which {function} adds: expected another name, so make a view \
+                 that gives the column an alias (CREATE VIEW v AS SELECT {name} AS other, ...)",
+                self.reference
+            );
+        }
+        Ok(())
+    }
+}

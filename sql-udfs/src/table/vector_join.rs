@@ -1,0 +1,174 @@
+//! `vector_join(queries, query_column, table, column, k [, metric [, radius]])`: for each row of `queries` its closest rows of
+//! `table`.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
+use datafusion::common::{Column, Result, ScalarValue, plan_err};
+use datafusion::datasource::{TableType, provider_as_source};
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
+use datafusion::physical_plan::ExecutionPlan;
+use vexact_kernel::Metric;
+
+use super::{Table, k_argument, metric_argument, text_argument};
+use crate::exec::{Join, JoinColumn, VectorJoinExec};
+use crate::vector::vector_type;
+
+const NAME: &str = "vector_join";
+const RANK: &str = "rank";
+const SCORE: &str = "score";
+
+/// The function, for DataFusion.
+#[derive(Debug)]
+pub(crate) struct VectorJoin;
+
+impl TableFunctionImpl for VectorJoin {
+    fn call_with_args(&self, args: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
+        let [queries, query_column, table, column, k, rest @ ..] = args.exprs() else {
+            return plan_err!(
+                "{NAME}: expected (queries, query_column, table, column, k [, metric [, radius]]), got {} arguments",
+                args.exprs().len()
+            );
+        };
+        if rest.len() > 2 {
+            return plan_err!("{NAME}: expected at most 7 arguments, got {}", rest.len() + 5);
+        }
+        let queries = Table::find(NAME, &text_argument(NAME, "queries", queries)?, args.session())?;
+        let table = Table::find(NAME, &text_argument(NAME, "table", table)?, args.session())?;
+        let query_column = queries.vector_column(NAME, &text_argument(NAME, "query_column", query_column)?)?;
+        let column = table.vector_column(NAME, &text_argument(NAME, "column", column)?)?;
+        for (table, name) in [(&queries, RANK), (&queries, SCORE), (&table, RANK), (&table, SCORE)] {
+            table.refuse_column(NAME, name)?;
+        }
+        let dim = |table: &Table, column| vector_type(table.schema().field(column).data_type()).flatten();
+        if let (Some(expected), Some(got)) = (dim(&table, column), dim(&queries, query_column))
+            && expected != got
+        {
+            let name = queries.schema().field(query_column).name().clone();
+            return plan_err!(
+                "{NAME}: query column {name:?} of table {}: expected vectors of {expected} components, got {got}",
+                queries.reference
+            );
+        }
+        let k = match k {
+            Expr::Literal(value, _) if value.is_null() => None,
+            Expr::Literal(value, _) => Some(k_argument(NAME, value)?),
+            other => return plan_err!("{NAME}: k: expected a whole number of at least 1 or NULL, got {other}"),
+        };
+        let metric = metric_argument(NAME, rest.first())?;
+        let radius = match rest.get(1) {
+            None => None,
+            Some(Expr::Literal(value, _)) => match value.cast_to(&DataType::Float64) {
+                Ok(ScalarValue::Float64(Some(radius))) if radius.is_finite() && value.data_type().is_numeric() => Some(radius),
+                _ => return plan_err!("{NAME}: radius: expected a number, got {value}"),
+            },
+            Some(other) => return plan_err!("{NAME}: radius: expected a number, got {other}"),
+        };
+        if k.is_none() && radius.is_none() {
+            return plan_err!("{NAME}: expected k, a radius or both, got neither");
+        }
+        Ok(Arc::new(JoinTable::new(queries, table, (query_column, column), metric, k, radius)))
+    }
+}
+
+/// The join as a table.
+struct JoinTable {
+    queries: Table,
+    table: Table,
+    vectors: (usize, usize),
+    metric: Metric,
+    k: Option<usize>,
+    radius: Option<f64>,
+    columns: Vec<JoinColumn>,
+    schema: SchemaRef,
+}
+
+impl std::fmt::Debug for JoinTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "vector_join({}, {}, k={:?}, radius={:?})", self.queries.reference, self.table.reference, self.k, self.radius)
+    }
+}
+
+impl JoinTable {
+    fn new(
+        queries: Table,
+        table: Table,
+        vectors: (usize, usize),
+        metric: Metric,
+        k: Option<usize>,
+        radius: Option<f64>,
+    ) -> Self {
+        let (left, right) = (queries.schema(), table.schema());
+        let mut columns: Vec<JoinColumn> = (0..left.fields().len()).map(JoinColumn::Query).collect();
+        let mut fields: Vec<Field> = left.fields().iter().map(|field| field.as_ref().clone()).collect();
+        for (i, field) in right.fields().iter().enumerate() {
+            let field = match left.index_of(field.name()) {
+                Ok(_) => field.as_ref().clone().with_name(format!("{}_{}", table.reference.table(), field.name())),
+                Err(_) => field.as_ref().clone(),
+            };
+            columns.push(JoinColumn::Found(i));
+            fields.push(field);
+        }
+        columns.extend([JoinColumn::Rank, JoinColumn::Score]);
+        fields.extend([Field::new(RANK, DataType::Int64, false), Field::new(SCORE, DataType::Float64, false)]);
+        let schema = Arc::new(Schema::new(fields));
+        Self { queries, table, vectors, metric, k, radius, columns, schema }
+    }
+}
+
+/// The plan of a table's needed columns.
+async fn scan(table: &Table, columns: &[usize], state: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
+    let schema = table.schema();
+    let column = |i: &usize| Expr::Column(Column::new(Some(table.reference.clone()), schema.field(*i).name()));
+    let plan = LogicalPlanBuilder::scan(table.reference.clone(), provider_as_source(Arc::clone(&table.provider)), None)?
+        .project(columns.iter().map(column).collect::<Vec<_>>())?
+        .build()?;
+    state.create_physical_plan(&plan).await
+}
+
+#[async_trait]
+impl TableProvider for JoinTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::View
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let all: Vec<usize> = (0..self.columns.len()).collect();
+        let projection = projection.unwrap_or(&all);
+        let wanted: Vec<JoinColumn> = projection.iter().map(|i| self.columns[*i]).collect();
+        let mut left = vec![self.vectors.0];
+        let mut right = vec![self.vectors.1];
+        for column in &wanted {
+            match column {
+                JoinColumn::Query(i) if !left.contains(i) => left.push(*i),
+                JoinColumn::Found(i) if !right.contains(i) => right.push(*i),
+                _ => {}
+            }
+        }
+        let place = |columns: &[usize], i: usize| columns.iter().position(|column| *column == i).unwrap_or(0);
+        let columns = wanted
+            .iter()
+            .map(|column| match column {
+                JoinColumn::Query(i) => JoinColumn::Query(place(&left, *i)),
+                JoinColumn::Found(i) => JoinColumn::Found(place(&right, *i)),
+                other => *other,
+            })
+            .collect();
+        let join = Join { metric: self.metric, vectors: (0, 0), k: self.k, radius: self.radius, columns };
+        let (queries, searched) = (scan(&self.queries, &left, state).await?, scan(&self.table, &right, state).await?);
+        let schema = Arc::new(self.schema.project(projection)?);
+        Ok(Arc::new(VectorJoinExec::new(queries, searched, join, schema)))
+    }
+}

@@ -1,0 +1,106 @@
+//! `vector_search(table, column, query, k [, metric [, filter]])`: the table's columns and `score`, best first.
+//!
+//! It is a view: a sort by score with a limit, which the optimizer's rule turns into the operator, so that parameters,
+//! subqueries, projections and EXPLAIN work as in any query.
+
+use std::sync::Arc;
+
+use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
+use datafusion::common::{Column, Result, ScalarValue, plan_datafusion_err, plan_err};
+use datafusion::datasource::{ViewTable, provider_as_source};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, ScalarUDF, lit};
+use vexact_kernel::{Metric, Search};
+
+use super::{Table, k_argument, metric_argument, text_argument};
+use crate::functions::VectorScore;
+use crate::vector::{scalar_of_vector, vector_of_scalar, vector_type};
+
+const NAME: &str = "vector_search";
+const SCORE: &str = "score";
+
+/// The function, for DataFusion.
+#[derive(Debug)]
+pub(crate) struct VectorSearch;
+
+impl TableFunctionImpl for VectorSearch {
+    fn call_with_args(&self, args: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
+        let [table, column, query, k, rest @ ..] = args.exprs() else {
+            return plan_err!(
+                "{NAME}: expected (table, column, query, k [, metric [, filter]]), got {} arguments",
+                args.exprs().len()
+            );
+        };
+        if rest.len() > 2 {
+            return plan_err!("{NAME}: expected at most 6 arguments, got {}", rest.len() + 4);
+        }
+        let table = Table::find(NAME, &text_argument(NAME, "table", table)?, args.session())?;
+        let column = table.vector_column(NAME, &text_argument(NAME, "column", column)?)?;
+        table.refuse_column(NAME, SCORE)?;
+        let metric = metric_argument(NAME, rest.first())?;
+        let query = query_argument(&table, column, query, metric)?;
+        let k = match k {
+            Expr::Literal(value, _) => lit(k_argument(NAME, value)? as i64),
+            Expr::Placeholder(_) => k.clone(),
+            other => return plan_err!("{NAME}: k: expected a whole number of at least 1, got {other}"),
+        };
+
+        let scan = LogicalPlanBuilder::scan(table.reference.clone(), provider_as_source(Arc::clone(&table.provider)), None)?;
+        let scan = match rest.get(1) {
+            Some(filter) => {
+                let text = text_argument(NAME, "filter", filter)?;
+                scan.filter(filter_expr(&table, &text, args.session())?)?
+            }
+            None => scan,
+        };
+        let schema = table.schema();
+        let stored = schema.fields().iter().map(|field| Expr::Column(Column::new(Some(table.reference.clone()), field.name())));
+        let stored: Vec<Expr> = stored.collect();
+        let score = ScalarUDF::from(VectorScore::new(metric)).call(vec![stored[column].clone(), query]).alias(SCORE);
+        let score_column = Expr::Column(Column::new_unqualified(SCORE));
+        let plan = scan
+            .project(stored.into_iter().chain([score]))?
+            .sort(vec![score_column.clone().sort(!metric.is_larger_closer(), false)])?
+            .limit_by_expr(None, Some(k))?
+            .filter(score_column.is_not_null())?
+            .build()?;
+        Ok(Arc::new(ViewTable::new(plan, None)))
+    }
+}
+
+/// The query as an expression: a literal is checked here, a parameter or subquery when it has a value.
+fn query_argument(table: &Table, column: usize, query: &Expr, metric: Metric) -> Result<Expr> {
+    let literal = match query {
+        Expr::Literal(value, _) => value,
+        Expr::Placeholder(_) | Expr::ScalarSubquery(_) => return Ok(query.clone()),
+        other => {
+            return plan_err!(
+                "{NAME}: query: expected a vector (an array literal, text '[1 2 3]', a parameter or a scalar subquery), got {other}"
+            );
+        }
+    };
+    let schema = table.schema();
+    let field = schema.field(column);
+    let context = |error: &dyn std::fmt::Display| plan_datafusion_err!("{NAME} on column {:?}: {error}", field.name());
+    let vector = vector_of_scalar(literal).map_err(|error| context(&error))?;
+    let Some(vector) = vector else {
+        return Err(context(&"expected a query vector, got NULL"));
+    };
+    let dim = vector_type(field.data_type()).flatten().unwrap_or(vector.len());
+    let search = Search::new(metric, &vector).map_err(|error| context(&error))?;
+    search.top_k(1).plan(dim, None).map_err(|error| context(&error))?;
+    Ok(Expr::Literal(scalar_of_vector(vector), None))
+}
+
+/// The filter's text as a predicate over the table.
+fn filter_expr(table: &Table, text: &str, session: &dyn datafusion::catalog::Session) -> Result<Expr> {
+    let Some(state) = session.as_any().downcast_ref::<SessionState>() else {
+        return plan_err!("{NAME}: filter: needs a session of DataFusion itself");
+    };
+    let context = |error| plan_datafusion_err!("{NAME}: filter {text:?}: {error}");
+    let expr = state.create_logical_expr(text, &table.df_schema()?).map_err(context)?;
+    if let Expr::Literal(ScalarValue::Null, _) = expr {
+        return Ok(lit(false));
+    }
+    Ok(expr)
+}

@@ -1,0 +1,158 @@
+//! Query vectors as SQL gives them: text, lists of numbers, NULL.
+
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type};
+use datafusion::common::{DataFusionError, Result, ScalarValue, exec_err};
+
+/// Why a text is not a vector.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("invalid vector text: expected '[1 2 3]' or '[1,2,3]', got {problem}")]
+pub struct VectorTextError {
+    problem: String,
+}
+
+/// At most this much of a bad text is repeated in the error.
+const QUOTED_CHARS: usize = 40;
+
+fn quoted(text: &str) -> String {
+    let mut short: String = text.chars().take(QUOTED_CHARS).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    format!("{short:?}")
+}
+
+/// Parses `[1 2 3]` or `[1,2,3]`: finite numbers, separated by a comma or by white space.
+///
+/// # Errors
+/// Anything else, an empty vector included; the message names the component.
+pub fn parse_vector(text: &str) -> Result<Vec<f64>, VectorTextError> {
+    let problem = |problem: String| VectorTextError { problem };
+    let inner = text
+        .trim()
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .ok_or_else(|| problem(format!("{} without brackets", quoted(text))))?
+        .trim();
+    if inner.is_empty() {
+        return Err(problem("no components".into()));
+    }
+    let mut vector = Vec::new();
+    for between_commas in inner.split(',') {
+        let mut is_empty = true;
+        for component in between_commas.split_whitespace() {
+            is_empty = false;
+            match component.parse::<f64>() {
+                Ok(number) if number.is_finite() => vector.push(number),
+                _ => return Err(problem(format!("component {}: {}", vector.len(), quoted(component)))),
+            }
+        }
+        if is_empty {
+            return Err(problem(format!("component {}: nothing between commas", vector.len())));
+        }
+    }
+    Ok(vector)
+}
+
+/// A SQL value as a query vector: text, or a list of numbers. `None` for NULL and for a list that contains one.
+///
+/// # Errors
+/// Text that is no vector, and values of other types.
+pub fn vector_of_scalar(value: &ScalarValue) -> Result<Option<Vec<f64>>> {
+    match value {
+        ScalarValue::Utf8(text) | ScalarValue::LargeUtf8(text) | ScalarValue::Utf8View(text) => text
+            .as_ref()
+            .map(|text| parse_vector(text).map_err(|error| DataFusionError::External(Box::new(error))))
+            .transpose(),
+        ScalarValue::FixedSizeList(list) => vector_of_row(list.is_valid(0).then(|| list.value(0))),
+        ScalarValue::List(list) => vector_of_row(list.is_valid(0).then(|| list.value(0))),
+        ScalarValue::LargeList(list) => vector_of_row(list.is_valid(0).then(|| list.value(0))),
+        ScalarValue::Null => Ok(None),
+        other => exec_err!("expected a vector (a list of numbers or text '[1 2 3]'), got {}", other.data_type()),
+    }
+}
+
+fn vector_of_row(row: Option<ArrayRef>) -> Result<Option<Vec<f64>>> {
+    let Some(row) = row else { return Ok(None) };
+    if !row.data_type().is_numeric() && row.data_type() != &DataType::Null {
+        return exec_err!("expected a vector of numbers, got a list of {}", row.data_type());
+    }
+    let row = cast(&row, &DataType::Float64)?;
+    Ok((row.null_count() == 0).then(|| row.as_primitive::<Float64Type>().values().to_vec()))
+}
+
+/// A vector as a literal value: `FixedSizeList<Float64>` of one row.
+pub(crate) fn scalar_of_vector(vector: Vec<f64>) -> ScalarValue {
+    use arrow::array::FixedSizeListArray;
+    use arrow::datatypes::Field;
+    use std::sync::Arc;
+    let item = Arc::new(Field::new_list_field(DataType::Float64, true));
+    let dim = vector.len() as i32;
+    ScalarValue::FixedSizeList(Arc::new(FixedSizeListArray::new(item, dim, Arc::new(Float64Array::from(vector)), None)))
+}
+
+/// Whether a column of this type may hold vectors, and of how many components (`None`: each row says).
+pub(crate) fn vector_type(data_type: &DataType) -> Option<Option<usize>> {
+    match data_type {
+        DataType::FixedSizeList(item, dim) if item.data_type().is_floating() => Some(usize::try_from(*dim).ok()),
+        DataType::List(item) | DataType::LargeList(item) if item.data_type().is_floating() => Some(None),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn both_spellings_and_any_white_space_parse() {
+        for text in ["[1,2.5,-3e2]", "[1 2.5 -3e2]", " [ 1 ,  2.5,\n-3e2 ] ", "[1, 2.5 -3e2]"] {
+            assert_eq!(parse_vector(text).unwrap(), [1.0, 2.5, -300.0], "{text}");
+        }
+    }
+
+    #[test]
+    fn bad_text_names_the_component() {
+        for (text, problem) in [
+            ("", "\"\" without brackets"),
+            ("1,2", "\"1,2\" without brackets"),
+            ("[1", "\"[1\" without brackets"),
+            ("[]", "no components"),
+            ("[1,,2]", "component 1: nothing between commas"),
+            ("[1,]", "component 1: nothing between commas"),
+            ("[1,x]", "component 1: \"x\""),
+            ("[1 nan]", "component 1: \"nan\""),
+            ("[inf]", "component 0: \"inf\""),
+            ("[1e999]", "component 0: \"1e999\""),
+        ] {
+            let expected = format!("invalid vector text: expected '[1 2 3]' or '[1,2,3]', got {problem}");
+            assert_eq!(parse_vector(text).unwrap_err().to_string(), expected);
+        }
+        let long = parse_vector(&"é".repeat(1000)).unwrap_err().to_string();
+        assert!(long.len() < 200, "{long}");
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_text_never_panics(text in any::<String>()) {
+            if let Ok(vector) = parse_vector(&text) {
+                prop_assert!(!vector.is_empty() && vector.iter().all(|x| x.is_finite()));
+            }
+        }
+
+        #[test]
+        fn text_that_looks_like_a_vector_never_panics(text in "\\[?[-+0-9eE., naif\\]\\[\t]{0,30}\\]?") {
+            let _ = parse_vector(&text);
+        }
+
+        #[test]
+        fn written_vectors_parse_back_to_the_bit(vector in prop::collection::vec(-1e300..1e300_f64, 1..20)) {
+            let words: Vec<String> = vector.iter().map(f64::to_string).collect();
+            prop_assert_eq!(&parse_vector(&format!("[{}]", words.join(" "))).unwrap(), &vector);
+            prop_assert_eq!(&parse_vector(&format!("[{}]", words.join(","))).unwrap(), &vector);
+        }
+    }
+}
