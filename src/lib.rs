@@ -1,1 +1,24 @@
-//! placeholder
+//! vexact: exact vector search inside SQL analytics.
+//!
+//! A [`Session`] is one isolated catalog over files and Arrow data, with the vector functions of [`vexact_sql`] in its SQL.
+//! The scan kernel alone is the crate [`vexact_kernel`]; its functions for any DataFusion session are [`vexact_sql`].
+//!
+//! ```no_run
+//! # async fn example() -> vexact::Result<()> {
+//! let session = vexact::Session::new()?;
+//! let docs = session.read_parquet("docs.parquet").await?;
+//! session.create_temp_view("docs", &docs)?;
+//! let hits = session.sql("SELECT id FROM docs ORDER BY cosine_distance(embedding, '[0.1 0.2]') LIMIT 10", None).await?;
+//! println!("{}", hits.show(20).await?);
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod error;
+pub mod sources;
+pub mod session;
+
+pub use error::{Error, Result};
+pub use session::{DataFrame, QueryVectors, Session, SessionOptions, VectorSearch};
+pub use vexact_kernel as kernel;
+pub use vexact_sql as sql;

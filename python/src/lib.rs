@@ -1,1 +1,19 @@
-//! placeholder
+//! The native module `vexact._native`. Arguments are converted here, everything else is the engine's; the GIL is released while
+//! it works.
+#![allow(missing_docs)]
+
+mod convert;
+mod errors;
+mod frame;
+mod runtime;
+mod session;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<session::Session>()?;
+    module.add_class::<frame::DataFrame>()?;
+    Ok(())
+}

@@ -24,6 +24,7 @@ mod vector;
 
 pub use config::VexactOptions;
 pub use explain::{Explained, explain_plan, strategy};
+pub use functions::score_expr;
 pub use register::register;
 pub use rewrite::{Decline, VectorRewrite};
 pub use vector::{VectorTextError, parse_vector, vector_of_scalar};

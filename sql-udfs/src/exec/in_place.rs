@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use arrow::array::{Array, ArrayRef, BooleanBufferBuilder, RecordBatch};
 use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::SchemaRef;
 use arrow::compute::{interleave, prep_null_mask_filter};
 use datafusion::common::cast::as_boolean_array;
 use datafusion::common::{DataFusionError, Result};
@@ -31,7 +32,7 @@ pub(super) async fn run(run: Run, scan: InPlace, ranker: Ranker) -> Result<Recor
 fn search(run: &Run, scan: &InPlace, ranker: &Ranker) -> Result<RecordBatch> {
     let started = Instant::now();
     let selection = match &run.top_k.predicate {
-        Some(predicate) => Some(select(predicate.as_ref(), run, scan)?),
+        Some(predicate) => Some(select(predicate.as_ref(), &run.input.schema(), scan)?),
         None => None,
     };
     run.filter_us.add(started.elapsed().as_micros() as usize);
@@ -74,8 +75,7 @@ fn search(run: &Run, scan: &InPlace, ranker: &Ranker) -> Result<RecordBatch> {
 }
 
 /// The rows that a predicate keeps: NULL is not true.
-fn select(predicate: &dyn PhysicalExpr, run: &Run, scan: &InPlace) -> Result<BooleanBuffer> {
-    let schema = run.input.schema();
+pub(super) fn select(predicate: &dyn PhysicalExpr, schema: &SchemaRef, scan: &InPlace) -> Result<BooleanBuffer> {
     let pieces: Vec<RecordBatch> = scan
         .batches
         .iter()
@@ -86,7 +86,7 @@ fn select(predicate: &dyn PhysicalExpr, run: &Run, scan: &InPlace) -> Result<Boo
         .collect();
     let evaluate = |piece: &RecordBatch| -> Result<BooleanBuffer> {
         let columns = scan.columns.iter().map(|column| piece.column(*column).clone()).collect();
-        let batch = RecordBatch::try_new(schema.clone(), columns)?;
+        let batch = RecordBatch::try_new(SchemaRef::clone(schema), columns)?;
         kept(predicate, &batch)
     };
     let kept: Vec<BooleanBuffer> = pieces.par_iter().map(evaluate).collect::<Result<_>>()?;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, UInt64Array};
+use arrow::buffer::BooleanBuffer;
 use arrow::compute::{cast, concat_batches, interleave, take, take_record_batch};
 use arrow::datatypes::{DataType, Float64Type, SchemaRef};
 use datafusion::common::runtime::SpawnedTask;
@@ -16,10 +17,12 @@ use datafusion::physical_plan::execution_plan::{Boundedness, ChildrenPropertiesM
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
+    apply_expression_roots,
 };
 use futures::{StreamExt, TryStreamExt, stream};
-use vexact_kernel::{BatchHits, ChunkedColumn, Metric, Many, Report, Search, VectorColumn};
+use vexact_kernel::{BatchHits, ChunkedColumn, FilterReport, Metric, Many, Report, Search, VectorColumn};
 
+use super::in_place::{kept as kept_rows, select};
 use super::ranked::external;
 use super::top_k::vectors;
 use crate::chunks::{self, InPlace};
@@ -35,6 +38,8 @@ pub enum JoinColumn {
     Query(usize),
     /// A column of the searched input.
     Found(usize),
+    /// The ordinal of the row that was found in the searched input.
+    Ordinal,
     /// 1 for the best row of a query.
     Rank,
     /// The score.
@@ -48,6 +53,8 @@ pub struct Join {
     pub metric: Metric,
     /// Ordinal of the vector column in the queries' input, and in the searched one.
     pub vectors: (usize, usize),
+    /// Rows to search, over the searched input's columns. `None`: all.
+    pub predicate: Option<Arc<dyn PhysicalExpr>>,
     /// How many rows for each query; `None`: all within the radius.
     pub k: Option<usize>,
     /// The farthest score.
@@ -85,6 +92,11 @@ impl VectorJoinExec {
         executed.unwrap_or_else(|| Report {
             queries: None,
             radius: self.join.radius,
+            filter: self.join.predicate.as_ref().map(|_| FilterReport {
+                input_rows: None,
+                execution: super::top_k::FILTER,
+                returned_rows: None,
+            }),
             acceleration: match chunks::in_place(&self.searched) {
                 Some(_) => "flat-buffer+simd-matrix-topk",
                 None => "batch-stream+simd-matrix-topk",
@@ -98,6 +110,7 @@ impl VectorJoinExec {
 #[derive(Debug, Clone, Copy)]
 struct Found {
     score: f64,
+    position: u64,
     /// The chunk, and the row in it.
     place: (usize, usize),
 }
@@ -111,13 +124,16 @@ struct Run {
 }
 
 impl Run {
-    fn search(&self, queries: &[Vec<f64>]) -> Result<Search<Many>> {
+    fn search(&self, queries: &[Vec<f64>], selection: Option<&BooleanBuffer>) -> Result<Search<Many>> {
         let mut search = Search::batch(self.join.metric, queries).map_err(external)?;
         if let Some(k) = self.join.k {
             search = search.top_k(k);
         }
         if let Some(radius) = self.join.radius {
             search = search.radius(radius);
+        }
+        if let Some(selection) = selection {
+            search = search.selection(selection);
         }
         Ok(search.threads(self.options.threads).tier(self.options.tier))
     }
@@ -150,6 +166,9 @@ impl Run {
                     let chunks = searched(*i);
                     let chunks: Vec<&dyn Array> = chunks.iter().map(|chunk| chunk.as_ref()).collect();
                     interleave(&chunks, &places)?
+                }
+                JoinColumn::Ordinal => {
+                    Arc::new(found.iter().flatten().map(|found| Some(found.position as i64)).collect::<Int64Array>())
                 }
                 JoinColumn::Rank => {
                     Arc::new(found.iter().flat_map(|found| 1..=found.len() as i64).collect::<Int64Array>())
@@ -206,30 +225,35 @@ async fn gather(plan: &Arc<dyn ExecutionPlan>, context: &Arc<TaskContext>, memor
 fn in_place(
     run: Run,
     scan: InPlace,
+    schema: SchemaRef,
     batch: RecordBatch,
 ) -> Result<impl futures::Stream<Item = Result<RecordBatch>> + Send> {
     let (rows, queries) = run.queries(&batch)?;
     let vector = scan.columns[run.join.vectors.1];
     let arrays: Vec<ArrayRef> =
         scan.batches.iter().map(|chunk| vectors(chunk.column(vector), None, None)).collect::<Result<_>>()?;
-    let shared = Arc::new((run, scan, batch, rows, queries, arrays));
+    let selection = match &run.join.predicate {
+        Some(predicate) => Some(select(predicate.as_ref(), &schema, &scan)?),
+        None => None,
+    };
+    let shared = Arc::new((run, scan, batch, rows, queries, arrays, selection));
     let blocks = shared.3.len().div_ceil(QUERY_BLOCK).max(1);
     Ok(stream::iter(0..blocks).then(move |block| {
         let shared = Arc::clone(&shared);
         async move {
             let search = move || {
-                let (run, scan, batch, rows, queries, arrays) = shared.as_ref();
+                let (run, scan, batch, rows, queries, arrays, selection) = shared.as_ref();
                 let range = block * QUERY_BLOCK..rows.len().min((block + 1) * QUERY_BLOCK);
                 let (rows, queries) = (&rows[range.clone()], &queries[range]);
                 let chunks = arrays.iter().map(|array| VectorColumn::try_new(array)).collect::<Result<_, _>>();
                 let column = ChunkedColumn::try_new(chunks.map_err(external)?).map_err(external)?;
                 let mut found = Vec::new();
                 if !queries.is_empty() {
-                    let BatchHits { rankings, report } = run.search(queries)?.run(&column).map_err(external)?;
+                    let BatchHits { rankings, report } = run.search(queries, selection.as_ref())?.run(&column).map_err(external)?;
                     run.publish(report);
                     found.extend(rankings.into_iter().map(|ranking| {
                         let pairs = ranking.rows.iter().zip(&ranking.scores);
-                        pairs.map(|(row, score)| Found { score: *score, place: column.locate(*row) }).collect()
+                        pairs.map(|(row, score)| Found { score: *score, position: *row, place: column.locate(*row) }).collect()
                     }));
                 }
                 let searched = |i: usize| scan.batches.iter().map(|chunk| Arc::clone(chunk.column(scan.columns[i]))).collect();
@@ -253,20 +277,29 @@ async fn streamed(
     let mut found: Vec<Vec<Found>> = vec![Vec::new(); queries.len()];
     let mut kept: Vec<RecordBatch> = Vec::new();
     let queries_bytes = memory.size();
+    let mut first = 0;
     for partition in 0..searched.output_partitioning().partition_count() {
         let mut stream = searched.execute(partition, Arc::clone(&context))?;
         while let Some(chunk) = stream.next().await {
             let chunk = chunk?;
             let array = vectors(chunk.column(run.join.vectors.1), None, None)?;
             let column = VectorColumn::try_new(&array).map_err(external)?;
+            let selection = match &run.join.predicate {
+                Some(predicate) => Some(kept_rows(predicate.as_ref(), &chunk)?),
+                None => None,
+            };
             let mut used: Vec<usize> = Vec::new();
             for (block, queries) in queries.chunks(QUERY_BLOCK).enumerate() {
-                let hits = run.search(queries)?.run(&column).map_err(external)?;
+                let hits = run.search(queries, selection.as_ref())?.run(&column).map_err(external)?;
                 run.publish(Report { acceleration: "batch-stream+simd-matrix-topk", ..hits.report });
                 for (query, ranking) in hits.rankings.iter().enumerate() {
                     let found = &mut found[block * QUERY_BLOCK + query];
                     let new = ranking.rows.iter().zip(&ranking.scores);
-                    found.extend(new.map(|(row, score)| Found { score: *score, place: (kept.len(), *row as usize) }));
+                    found.extend(new.map(|(row, score)| Found {
+                        score: *score,
+                        position: first + row,
+                        place: (kept.len(), *row as usize),
+                    }));
                     let sign = if run.join.metric.is_larger_closer() { -1.0 } else { 1.0 };
                     // Stable, so that ties stay in the order of the rows.
                     found.sort_by(|a, b| (sign * a.score).total_cmp(&(sign * b.score)));
@@ -280,6 +313,7 @@ async fn streamed(
                 found.place.1 = used.binary_search(&found.place.1).unwrap_or(0);
             }
             let used: UInt64Array = used.iter().map(|row| Some(*row as u64)).collect();
+            first += chunk.num_rows() as u64;
             kept.push(take_record_batch(&chunk, &used)?);
             compact(&mut kept, &mut found)?;
             let bytes: usize = kept.iter().map(RecordBatch::get_array_memory_size).sum();
@@ -335,9 +369,9 @@ impl ExecutionPlan for VectorJoinExec {
 
     fn apply_expressions(
         &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
     ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
+        apply_expression_roots(&self.join.predicate, f)
     }
 
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
@@ -380,7 +414,7 @@ impl ExecutionPlan for VectorJoinExec {
         let batches = async move {
             let batch = gather(&queries, &context, &memory).await?;
             Ok::<_, DataFusionError>(match chunks::in_place(&searched) {
-                Some(scan) => in_place(run, scan, batch)?.left_stream(),
+                Some(scan) => in_place(run, scan, searched.schema(), batch)?.left_stream(),
                 None => stream::once(streamed(run, searched, context, memory, batch)).right_stream(),
             })
         };

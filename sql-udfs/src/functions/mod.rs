@@ -11,6 +11,7 @@ use datafusion::logical_expr::ScalarUDF;
 
 pub(crate) use distance::{Distance, Function};
 pub(crate) use score::VectorScore;
+pub use score::score_expr;
 
 /// All functions that a user can name.
 pub(crate) fn all() -> Vec<ScalarUDF> {

@@ -3,7 +3,7 @@
 
 use arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, Result, utils::take_function_args};
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use vexact_kernel::{Element, Metric, Search, reference};
 
 use super::distance::{coerce_pair, evaluate};
@@ -70,4 +70,9 @@ pub(crate) fn check_query(metric: Metric, query: Option<&[f64]>) -> Result<Searc
         return datafusion::common::exec_err!("vector_search: expected a query vector, got NULL");
     };
     Search::new(metric, query).map_err(|error| DataFusionError::External(Box::new(error)))
+}
+
+/// The score of a vector column and a query under one metric, as an expression: what `vector_search` adds to a table.
+pub fn score_expr(metric: Metric, column: Expr, query: Expr) -> Expr {
+    ScalarUDF::from(VectorScore::new(metric)).call(vec![column, query])
 }

@@ -166,7 +166,7 @@ impl TableProvider for JoinTable {
                 other => *other,
             })
             .collect();
-        let join = Join { metric: self.metric, vectors: (0, 0), k: self.k, radius: self.radius, columns };
+        let join = Join { metric: self.metric, vectors: (0, 0), predicate: None, k: self.k, radius: self.radius, columns };
         let (queries, searched) = (scan(&self.queries, &left, state).await?, scan(&self.table, &right, state).await?);
         let schema = Arc::new(self.schema.project(projection)?);
         Ok(Arc::new(VectorJoinExec::new(queries, searched, join, schema)))

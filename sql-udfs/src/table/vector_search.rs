@@ -9,11 +9,11 @@ use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::{Column, Result, ScalarValue, plan_datafusion_err, plan_err};
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder, ScalarUDF, lit};
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, lit};
 use vexact_kernel::{Metric, Search};
 
 use super::{Table, k_argument, metric_argument, text_argument};
-use crate::functions::VectorScore;
+use crate::functions::score_expr;
 use crate::vector::{scalar_of_vector, vector_of_scalar, vector_type};
 
 const NAME: &str = "vector_search";
@@ -56,7 +56,7 @@ impl TableFunctionImpl for VectorSearch {
         let schema = table.schema();
         let stored = schema.fields().iter().map(|field| Expr::Column(Column::new(Some(table.reference.clone()), field.name())));
         let stored: Vec<Expr> = stored.collect();
-        let score = ScalarUDF::from(VectorScore::new(metric)).call(vec![stored[column].clone(), query]).alias(SCORE);
+        let score = score_expr(metric, stored[column].clone(), query).alias(SCORE);
         let score_column = Expr::Column(Column::new_unqualified(SCORE));
         let plan = scan
             .project(stored.into_iter().chain([score]))?

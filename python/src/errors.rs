@@ -1,0 +1,22 @@
+//! The engine's errors as Python's: the classes of `vexact.errors`, chosen by the error's kind.
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+use vexact::error::ErrorKind;
+
+/// The exception for an error.
+pub fn exception(py: Python<'_>, error: &vexact::Error) -> PyErr {
+    let class = match error.kind() {
+        ErrorKind::Value => "InvalidRequestError",
+        ErrorKind::FileNotFound => "SourceNotFoundError",
+        ErrorKind::Io => "SourceIOError",
+        ErrorKind::Resources => "ResourcesExhaustedError",
+        ErrorKind::Execution => "ExecutionError",
+    };
+    let found = py.import("vexact.errors").and_then(|errors| Ok(errors.getattr(class)?.cast_into::<PyType>()?));
+    match found {
+        Ok(class) => PyErr::from_type(class, error.to_string()),
+        Err(_) => PyRuntimeError::new_err(error.to_string()),
+    }
+}

@@ -1,0 +1,176 @@
+//! `vexact._native.Session`.
+
+use std::path::PathBuf;
+
+use datafusion::common::ParamValues;
+use datafusion::common::metadata::ScalarAndMetadata;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use vexact::sql::Explained;
+use vexact::{SessionOptions, VectorSearch};
+
+use crate::convert;
+use crate::errors::exception;
+use crate::frame::DataFrame;
+use crate::runtime::run;
+
+type Sections = (String, String, String);
+
+fn sections(explained: Explained) -> Sections {
+    (explained.logical, explained.physical, explained.strategy)
+}
+
+#[pyclass(frozen, module = "vexact._native")]
+pub struct Session(vexact::Session);
+
+/// Parameters by position (a sequence) or by name (a dict).
+fn parameters(params: Option<&Bound<'_, PyAny>>) -> PyResult<Option<ParamValues>> {
+    let Some(params) = params else { return Ok(None) };
+    if let Ok(named) = params.cast::<PyDict>() {
+        let value = |(name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>)| {
+            Ok((name.extract::<String>()?, ScalarAndMetadata::from(convert::parameter(&value)?)))
+        };
+        return Ok(Some(ParamValues::Map(named.iter().map(value).collect::<PyResult<_>>()?)));
+    }
+    let Ok(values) = params.try_iter() else {
+        let got = params.get_type().name()?;
+        return Err(PyTypeError::new_err(format!("params: expected a sequence or a dict, got {got}")));
+    };
+    let values = values.map(|value| Ok(ScalarAndMetadata::from(convert::parameter(&value?)?)));
+    Ok(Some(ParamValues::List(values.collect::<PyResult<_>>()?)))
+}
+
+#[allow(clippy::too_many_arguments)]
+fn search(
+    py: Python<'_>,
+    table: String,
+    column: String,
+    query: &Bound<'_, PyAny>,
+    top_k: i64,
+    metric: &str,
+    filter: Option<String>,
+    columns: Vec<String>,
+) -> PyResult<VectorSearch> {
+    let invalid = |error: String| exception(py, &vexact::Error::InvalidArgument(error));
+    let metric = metric.parse().map_err(|error: vexact::kernel::KernelError| invalid(error.to_string()))?;
+    let top_k = usize::try_from(top_k).ok().filter(|k| *k > 0);
+    let top_k = top_k.ok_or_else(|| invalid("invalid top_k: expected at least 1".into()))?;
+    Ok(VectorSearch { table, column, query: convert::query(query)?, top_k, metric, filter, columns })
+}
+
+#[pymethods]
+impl Session {
+    #[new]
+    fn new(py: Python<'_>, memory_limit_bytes: Option<usize>, target_partitions: Option<usize>) -> PyResult<Self> {
+        let session = vexact::Session::with_options(&SessionOptions { memory_limit_bytes, target_partitions });
+        session.map(Self).map_err(|error| exception(py, &error))
+    }
+
+    fn read_csv(&self, py: Python<'_>, path: PathBuf, delimiter: char) -> PyResult<DataFrame> {
+        run(py, self.0.read_csv(path, delimiter)).map(DataFrame)
+    }
+
+    fn read_json(
+        &self,
+        py: Python<'_>,
+        path: PathBuf,
+        columns: Option<Vec<String>>,
+        format: &str,
+    ) -> PyResult<DataFrame> {
+        let format = format.parse().map_err(|error| exception(py, &error))?;
+        run(py, self.0.read_json(path, columns.as_deref(), format)).map(DataFrame)
+    }
+
+    fn read_parquet(&self, py: Python<'_>, path: PathBuf) -> PyResult<DataFrame> {
+        run(py, self.0.read_parquet(path)).map(DataFrame)
+    }
+
+    fn read(&self, py: Python<'_>, path: PathBuf) -> PyResult<DataFrame> {
+        run(py, self.0.read(path)).map(DataFrame)
+    }
+
+    fn from_arrow(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<DataFrame> {
+        let (schema, batches) = convert::batches(data)?;
+        let frame = self.0.create_dataframe_from_arrow(schema, batches);
+        frame.map(DataFrame).map_err(|error| exception(py, &error))
+    }
+
+    fn create_temp_view(&self, py: Python<'_>, name: &str, frame: &DataFrame) -> PyResult<()> {
+        self.0.create_temp_view(name, &frame.0).map_err(|error| exception(py, &error))
+    }
+
+    fn sql(&self, py: Python<'_>, query: &str, params: Option<&Bound<'_, PyAny>>) -> PyResult<DataFrame> {
+        let params = parameters(params)?;
+        run(py, self.0.sql(query, params)).map(DataFrame)
+    }
+
+    fn explain_sql(&self, py: Python<'_>, query: &str, params: Option<&Bound<'_, PyAny>>) -> PyResult<Sections> {
+        let params = parameters(params)?;
+        run(py, self.0.explain_sql(query, params)).map(sections)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn vector_search(
+        &self,
+        py: Python<'_>,
+        table: String,
+        column: String,
+        query: &Bound<'_, PyAny>,
+        top_k: i64,
+        metric: &str,
+        filter: Option<String>,
+        columns: Vec<String>,
+    ) -> PyResult<DataFrame> {
+        let search = search(py, table, column, query, top_k, metric, filter, columns)?;
+        run(py, self.0.vector_search(&search)).map(DataFrame)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn explain_vector_search(
+        &self,
+        py: Python<'_>,
+        table: String,
+        column: String,
+        query: &Bound<'_, PyAny>,
+        top_k: i64,
+        metric: &str,
+        filter: Option<String>,
+        columns: Vec<String>,
+    ) -> PyResult<Sections> {
+        let search = search(py, table, column, query, top_k, metric, filter, columns)?;
+        run(py, self.0.explain_vector_search(&search)).map(sections)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn hybrid_search(
+        &self,
+        py: Python<'_>,
+        table: String,
+        column: String,
+        query: &Bound<'_, PyAny>,
+        top_k: i64,
+        metric: &str,
+        score_threshold: Option<f64>,
+        filter: Option<String>,
+    ) -> PyResult<DataFrame> {
+        let search = search(py, table, column, query, top_k, metric, filter, vec![])?;
+        run(py, self.0.hybrid_search(&search, score_threshold)).map(DataFrame)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn explain_hybrid_search(
+        &self,
+        py: Python<'_>,
+        table: String,
+        column: String,
+        query: &Bound<'_, PyAny>,
+        top_k: i64,
+        metric: &str,
+        score_threshold: Option<f64>,
+        filter: Option<String>,
+    ) -> PyResult<Sections> {
+        let search = search(py, table, column, query, top_k, metric, filter, vec![])?;
+        run(py, self.0.explain_hybrid_search(&search, score_threshold)).map(sections)
+    }
+}

@@ -1,0 +1,112 @@
+//! What can go wrong, with its source kept, and what the user can do about it.
+
+use std::path::{Path, PathBuf};
+
+use datafusion::error::DataFusionError;
+use vexact_kernel::KernelError;
+
+/// The result of every fallible call.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Every failure of a session.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An argument that cannot be used: the message names it, expected and got.
+    #[error("{0}")]
+    InvalidArgument(String),
+    /// A file or folder that is not there.
+    #[error("file not found: {path}")]
+    FileNotFound {
+        /// As given.
+        path: PathBuf,
+    },
+    /// Reading or writing failed.
+    #[error("{path}: {source}")]
+    Io {
+        /// What was read or written.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// The content of a file is not what it should be.
+    #[error("{path}: {problem}")]
+    BadFile {
+        /// The file.
+        path: PathBuf,
+        /// With line and column where they are known, expected and got.
+        problem: String,
+    },
+    /// A vector search was refused.
+    #[error("{context}: {source}")]
+    Vector {
+        /// The table and column.
+        context: String,
+        /// The kernel's reason.
+        source: KernelError,
+    },
+    /// A query failed: planning or execution.
+    #[error("{}", message(.0))]
+    Query(#[from] DataFusionError),
+}
+
+/// Whose fault a failure is, for callers that map errors (Python's exceptions, exit codes).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The request is wrong: it will fail again.
+    Value,
+    /// A file is missing.
+    FileNotFound,
+    /// The operating system refused.
+    Io,
+    /// Memory or another limit was reached.
+    Resources,
+    /// A failure while running.
+    Execution,
+}
+
+impl Error {
+    /// Classifies the error by its root cause.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::InvalidArgument(_) | Error::BadFile { .. } | Error::Vector { .. } => ErrorKind::Value,
+            Error::FileNotFound { .. } => ErrorKind::FileNotFound,
+            Error::Io { .. } => ErrorKind::Io,
+            Error::Query(error) => match error.find_root() {
+                DataFusionError::ResourcesExhausted(_) => ErrorKind::Resources,
+                DataFusionError::Plan(_)
+                | DataFusionError::SQL(..)
+                | DataFusionError::SchemaError(..)
+                | DataFusionError::Configuration(_)
+                | DataFusionError::NotImplemented(_) => ErrorKind::Value,
+                DataFusionError::External(source)
+                    if source.is::<KernelError>() || source.is::<vexact_sql::VectorTextError>() =>
+                {
+                    ErrorKind::Value
+                }
+                _ => ErrorKind::Execution,
+            },
+        }
+    }
+
+    pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
+        match source.kind() {
+            std::io::ErrorKind::NotFound => Error::FileNotFound { path: path.into() },
+            _ => Error::Io { path: path.into(), source },
+        }
+    }
+}
+
+/// DataFusion's message without the hint to report planning errors as bugs, contexts outermost first.
+fn message(error: &DataFusionError) -> String {
+    match error {
+        DataFusionError::Context(context, inner) => format!("{context}: {}", message(inner)),
+        DataFusionError::Shared(inner) => message(inner),
+        DataFusionError::Diagnostic(_, inner) => message(inner),
+        DataFusionError::External(source) => match source.downcast_ref::<DataFusionError>() {
+            Some(inner) => message(inner),
+            None => source.to_string(),
+        },
+        other => other.strip_backtrace(),
+    }
+}

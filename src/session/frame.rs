@@ -1,0 +1,234 @@
+//! A frame: a query that has not run, or rows at hand.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, new_empty_array};
+use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use arrow::util::pretty::pretty_format_batches;
+use datafusion::catalog::TableProvider;
+use datafusion::dataframe::DataFrameWriteOptions;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::prelude::SessionContext;
+use vexact_sql::Explained;
+use vexact_sql::chunks::ChunkTable;
+
+use super::explain_frame;
+use crate::error::{Error, Result};
+
+/// Rows, or the query that makes them. A query does not run before rows are asked for; asked twice, it runs twice.
+#[derive(Clone)]
+pub struct DataFrame {
+    source: Source,
+}
+
+#[derive(Clone)]
+enum Source {
+    Query(datafusion::dataframe::DataFrame),
+    /// A table as it stands: a view of it is that table, so that searches find it.
+    Table(SessionContext, Arc<dyn TableProvider>),
+}
+
+impl std::fmt::Debug for DataFrame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "DataFrame({})", self.schema())
+    }
+}
+
+impl DataFrame {
+    pub(crate) fn of_query(query: datafusion::dataframe::DataFrame) -> Self {
+        Self { source: Source::Query(query) }
+    }
+
+    pub(crate) fn of_table(ctx: &SessionContext, table: Arc<dyn TableProvider>) -> Self {
+        Self { source: Source::Table(ctx.clone(), table) }
+    }
+
+    /// What a view of this frame scans.
+    pub(crate) fn provider(&self) -> Arc<dyn TableProvider> {
+        match &self.source {
+            Source::Query(query) => query.clone().into_view(),
+            Source::Table(_, table) => Arc::clone(table),
+        }
+    }
+
+    fn query(&self) -> Result<datafusion::dataframe::DataFrame> {
+        match &self.source {
+            Source::Query(query) => Ok(query.clone()),
+            Source::Table(ctx, table) => Ok(ctx.read_table(Arc::clone(table))?),
+        }
+    }
+
+    pub(crate) fn select(&self, columns: &[String]) -> Result<DataFrame> {
+        let schema = self.schema();
+        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        if let Some(missing) = columns.iter().find(|column| !names.contains(&column.as_str())) {
+            return Err(Error::InvalidArgument(format!(
+                "column {missing:?} not found: expected one of [{}]",
+                names.join(", ")
+            )));
+        }
+        let columns: Vec<_> = columns.iter().map(|name| datafusion::logical_expr::ident(name.as_str())).collect();
+        Ok(Self::of_query(self.query()?.select(columns)?))
+    }
+
+    /// The columns' names and types.
+    pub fn schema(&self) -> SchemaRef {
+        match &self.source {
+            Source::Query(query) => Arc::clone(query.schema().inner()),
+            Source::Table(_, table) => table.schema(),
+        }
+    }
+
+    /// Runs it, all rows in memory.
+    ///
+    /// # Errors
+    /// What fails while it runs.
+    pub async fn collect(&self) -> Result<Vec<RecordBatch>> {
+        if let Source::Table(_, table) = &self.source
+            && let Some(chunks) = table.downcast_ref::<ChunkTable>()
+        {
+            return Ok(chunks.batches().to_vec());
+        }
+        Ok(self.query()?.collect().await?)
+    }
+
+    /// Runs it, batch by batch.
+    ///
+    /// # Errors
+    /// What fails before the first batch.
+    pub async fn stream(&self) -> Result<SendableRecordBatchStream> {
+        Ok(self.query()?.execute_stream().await?)
+    }
+
+    /// Runs it; the number of rows.
+    ///
+    /// # Errors
+    /// What fails while it runs.
+    pub async fn count(&self) -> Result<usize> {
+        Ok(self.query()?.count().await?)
+    }
+
+    /// The first rows as a table for people, and how many there are in all if there are more.
+    ///
+    /// # Errors
+    /// What fails while it runs.
+    pub async fn show(&self, max_rows: usize) -> Result<String> {
+        let rows = self.head(max_rows).await?;
+        let more = if rows.num_rows() > max_rows { format!("\n(first {max_rows} rows)") } else { String::new() };
+        let shown = shortened(&rows.slice(0, rows.num_rows().min(max_rows)))?;
+        let table = pretty_format_batches(&[shown]).map_err(datafusion::error::DataFusionError::from)?;
+        Ok(format!("{table}{more}"))
+    }
+
+    /// The first rows as an HTML table.
+    ///
+    /// # Errors
+    /// What fails while it runs.
+    pub async fn to_html(&self, max_rows: usize) -> Result<String> {
+        let rows = self.head(max_rows).await?;
+        let shown = shortened(&rows.slice(0, rows.num_rows().min(max_rows)))?;
+        let cells = |tag: &str, values: Vec<String>| {
+            values.iter().map(|value| format!("<{tag}>{}</{tag}>", escape(value))).collect::<String>()
+        };
+        let head = cells("th", shown.schema().fields().iter().map(|field| field.name().clone()).collect());
+        let mut body = String::new();
+        for row in 0..shown.num_rows() {
+            let values = shown.columns().iter().map(|column| text(column, row)).collect::<Result<_>>()?;
+            body.push_str(&format!("<tr>{}</tr>\n", cells("td", values)));
+        }
+        let more = if rows.num_rows() > max_rows { format!("<p>first {max_rows} rows</p>") } else { String::new() };
+        Ok(format!("<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>{more}"))
+    }
+
+    /// The first rows, and one more where there is one.
+    async fn head(&self, max_rows: usize) -> Result<RecordBatch> {
+        let batches = self.query()?.limit(0, Some(max_rows.saturating_add(1)))?.collect().await?;
+        concat(&self.schema(), &batches)
+    }
+
+    /// The three sections of its explain, without running it.
+    ///
+    /// # Errors
+    /// What fails while it is planned.
+    pub async fn explain(&self) -> Result<Explained> {
+        explain_frame(self.query()?).await
+    }
+
+    /// Runs it into a Parquet file.
+    ///
+    /// # Errors
+    /// What fails while it runs or writes.
+    pub async fn write_parquet(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = text_path(path.as_ref())?;
+        self.query()?.write_parquet(&path, DataFrameWriteOptions::new().with_single_file_output(true), None).await?;
+        Ok(())
+    }
+
+    /// Runs it into a CSV file with a header. Vectors are written as `[1 2 3]`, which [`Session::read_csv`](super::Session::read_csv)
+    /// reads.
+    ///
+    /// # Errors
+    /// What fails while it runs or writes.
+    pub async fn write_csv(&self, path: impl AsRef<Path>) -> Result<()> {
+        crate::sources::csv::write(self, path.as_ref()).await
+    }
+}
+
+fn text_path(path: &Path) -> Result<String> {
+    let text = path.to_str().map(str::to_owned);
+    text.ok_or_else(|| Error::InvalidArgument(format!("path {path:?}: expected UTF-8")))
+}
+
+/// A cell as text.
+fn text(column: &ArrayRef, row: usize) -> Result<String> {
+    let options = FormatOptions::default().with_null("NULL");
+    let formatter = ArrayFormatter::try_new(column, &options).map_err(datafusion::error::DataFusionError::from)?;
+    Ok(formatter.value(row).to_string())
+}
+
+/// Cells that a person can read: long lists and texts are cut.
+fn shortened(batch: &RecordBatch) -> Result<RecordBatch> {
+    const CHARS: usize = 60;
+    let mut columns: Vec<ArrayRef> = Vec::with_capacity(batch.num_columns());
+    let mut fields = Vec::with_capacity(batch.num_columns());
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        let is_short = !field.data_type().is_nested() && !field.data_type().is_string();
+        if is_short {
+            columns.push(Arc::clone(column));
+            fields.push(field.as_ref().clone());
+            continue;
+        }
+        let cell = |row| {
+            let text = text(column, row)?;
+            Ok(match text.char_indices().nth(CHARS) {
+                Some((end, _)) => format!("{}…", &text[..end]),
+                None => text,
+            })
+        };
+        let cells: Vec<String> = (0..batch.num_rows()).map(cell).collect::<Result<_>>()?;
+        columns.push(Arc::new(arrow::array::StringArray::from(cells)));
+        fields.push(arrow::datatypes::Field::new(field.name(), arrow::datatypes::DataType::Utf8, true));
+    }
+    if columns.is_empty() {
+        return Ok(batch.clone());
+    }
+    let schema = Arc::new(arrow::datatypes::Schema::new(fields));
+    Ok(RecordBatch::try_new(schema, columns).map_err(datafusion::error::DataFusionError::from)?)
+}
+
+/// Text within HTML.
+pub(crate) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// One batch of these batches, also of none.
+pub(crate) fn concat(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch> {
+    if batches.is_empty() {
+        let columns = schema.fields().iter().map(|field| new_empty_array(field.data_type())).collect();
+        return Ok(RecordBatch::try_new(Arc::clone(schema), columns).map_err(datafusion::error::DataFusionError::from)?);
+    }
+    Ok(concat_batches(schema, batches).map_err(datafusion::error::DataFusionError::from)?)
+}

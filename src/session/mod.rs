@@ -1,0 +1,208 @@
+//! The one place that builds a DataFusion context and its catalog.
+
+mod frame;
+mod search;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use datafusion::common::{ParamValues, TableReference};
+use datafusion::execution::context::SQLOptions;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::sql::sqlparser::ast::Statement;
+use vexact_sql::{Explained, explain_plan};
+
+use crate::error::{Error, Result};
+use crate::sources;
+
+pub use frame::DataFrame;
+pub use search::{QueryVectors, VectorSearch};
+
+/// What a session may use.
+#[derive(Debug, Clone, Default)]
+pub struct SessionOptions {
+    /// Bytes that the operators of its queries may hold; `None`: no limit.
+    pub memory_limit_bytes: Option<usize>,
+    /// Partitions of a query, so threads of it; `None`: as many as the machine has cores.
+    pub target_partitions: Option<usize>,
+}
+
+/// One isolated catalog over the native engine. Cheap to clone; clones share the catalog. Safe from several threads.
+#[derive(Clone)]
+pub struct Session {
+    ctx: SessionContext,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Session({})", self.ctx.session_id())
+    }
+}
+
+impl Session {
+    /// An empty session without limits.
+    ///
+    /// # Errors
+    /// Where the functions cannot be registered.
+    pub fn new() -> Result<Self> {
+        Self::with_options(&SessionOptions::default())
+    }
+
+    /// An empty session.
+    ///
+    /// # Errors
+    /// A memory limit of 0, or where the functions cannot be registered.
+    pub fn with_options(options: &SessionOptions) -> Result<Self> {
+        let mut config = SessionConfig::new().with_information_schema(true);
+        if let Some(partitions) = options.target_partitions {
+            config = config.with_target_partitions(partitions.max(1));
+        }
+        let mut runtime = RuntimeEnvBuilder::new();
+        if let Some(limit) = options.memory_limit_bytes {
+            if limit == 0 {
+                return Err(Error::InvalidArgument("memory limit: expected at least 1 byte, got 0".into()));
+            }
+            runtime = runtime.with_memory_limit(limit, 1.0);
+        }
+        let ctx = SessionContext::new_with_config_rt(config, Arc::new(runtime.build()?));
+        vexact_sql::register(&ctx)?;
+        Ok(Self { ctx })
+    }
+
+    /// DataFusion's context of this session.
+    pub fn context(&self) -> &SessionContext {
+        &self.ctx
+    }
+
+    fn table_frame(&self, provider: Arc<dyn TableProvider>) -> DataFrame {
+        DataFrame::of_table(&self.ctx, provider)
+    }
+
+    /// A delimited file with a header line. Cells `[1 2 3]` or `[1,2,3]` of one length become `FixedSizeList<Float32>`.
+    ///
+    /// # Errors
+    /// A missing file, a delimiter that is not one ASCII character, a vector cell of another length or that is none (with its
+    /// line).
+    pub async fn read_csv(&self, path: impl AsRef<Path>, delimiter: char) -> Result<DataFrame> {
+        let provider = sources::csv::open(&self.ctx, path.as_ref(), delimiter).await?;
+        Ok(self.table_frame(provider))
+    }
+
+    /// A JSON file: one object a line, or one array of objects. Lists of numbers of one length become vectors.
+    ///
+    /// # Errors
+    /// A missing file, or content that is not JSON of that form.
+    pub async fn read_json(
+        &self,
+        path: impl AsRef<Path>,
+        columns: Option<&[String]>,
+        format: sources::json::JsonFormat,
+    ) -> Result<DataFrame> {
+        let provider = sources::json::open(&self.ctx, path.as_ref(), format).await?;
+        let frame = self.table_frame(provider);
+        match columns {
+            None => Ok(frame),
+            Some(columns) => frame.select(columns),
+        }
+    }
+
+    /// A Parquet file, read as queries need it.
+    ///
+    /// # Errors
+    /// A missing file, or one that is not Parquet.
+    pub async fn read_parquet(&self, path: impl AsRef<Path>) -> Result<DataFrame> {
+        let provider = sources::parquet::open(&self.ctx, path.as_ref()).await?;
+        Ok(self.table_frame(provider))
+    }
+
+    /// A file by its content and name: Parquet, CSV, TSV, JSON lines or a JSON array.
+    ///
+    /// # Errors
+    /// As the method that reads that form; a file of none of them.
+    pub async fn read(&self, path: impl AsRef<Path>) -> Result<DataFrame> {
+        let path = path.as_ref();
+        match sources::detect(path)? {
+            sources::Format::Parquet => self.read_parquet(path).await,
+            sources::Format::Csv(delimiter) => self.read_csv(path, delimiter).await,
+            sources::Format::Json(format) => self.read_json(path, None, format).await,
+        }
+    }
+
+    /// Arrow batches as a frame, without a copy. Lists of floats of one length become vectors.
+    ///
+    /// # Errors
+    /// Batches of different schemas.
+    pub fn create_dataframe_from_arrow(&self, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<DataFrame> {
+        Ok(self.table_frame(sources::arrow::open(schema, batches)?))
+    }
+
+    /// Names a frame; another view of this name is replaced.
+    ///
+    /// # Errors
+    /// A name that cannot be registered.
+    pub fn create_temp_view(&self, name: &str, frame: &DataFrame) -> Result<()> {
+        if name.is_empty() {
+            return Err(Error::InvalidArgument("view name: expected a name, got an empty text".into()));
+        }
+        let reference = TableReference::bare(name);
+        self.ctx.deregister_table(reference.clone())?;
+        self.ctx.register_table(reference, frame.provider())?;
+        Ok(())
+    }
+
+    /// One SQL statement. A SELECT runs when its rows are asked for.
+    ///
+    /// # Errors
+    /// SQL that cannot be planned; UPDATE, DELETE and MERGE, which are refused.
+    pub async fn sql(&self, query: &str, params: Option<ParamValues>) -> Result<DataFrame> {
+        let state = self.ctx.state();
+        let dialect = state.config().options().sql_parser.dialect;
+        let statement = state.sql_to_statement(query, &dialect)?;
+        refuse_changes(&statement)?;
+        let mut plan = state.statement_to_plan(statement).await?;
+        if let Some(params) = params {
+            plan = plan.with_param_values(params)?;
+        }
+        SQLOptions::new().verify_plan(&plan)?;
+        Ok(DataFrame::of_query(self.ctx.execute_logical_plan(plan).await?))
+    }
+
+    /// The three sections of a statement's explain, without running it.
+    ///
+    /// # Errors
+    /// As [`Self::sql`].
+    pub async fn explain_sql(&self, query: &str, params: Option<ParamValues>) -> Result<Explained> {
+        self.sql(query, params).await?.explain().await
+    }
+}
+
+/// Refuses what changes rows in place, also under EXPLAIN: live data is what the replication engine is for.
+fn refuse_changes(statement: &datafusion::sql::parser::Statement) -> Result<()> {
+    use datafusion::sql::parser::Statement as Parsed;
+    let name = match statement {
+        Parsed::Explain(explain) => return refuse_changes(&explain.statement),
+        Parsed::Statement(statement) => match statement.as_ref() {
+            Statement::Update { .. } => "UPDATE",
+            Statement::Delete(_) => "DELETE",
+            Statement::Merge { .. } => "MERGE",
+            Statement::Truncate { .. } => "TRUNCATE",
+            _ => return Ok(()),
+        },
+        _ => return Ok(()),
+    };
+    Err(Error::InvalidArgument(format!(
+        "{name} is refused: expected SELECT, INSERT, CREATE or SET; rows of live data are changed through the replication engine"
+    )))
+}
+
+/// The explain of a frame's plan, not executed.
+async fn explain_frame(frame: datafusion::dataframe::DataFrame) -> Result<Explained> {
+    let (state, plan) = frame.into_parts();
+    let plan = state.optimize(&plan)?;
+    let physical = state.query_planner().create_physical_plan(&plan, &state).await?;
+    Ok(explain_plan(&plan, &physical, state.config_options()))
+}
