@@ -1,0 +1,26 @@
+"""The exceptions of vexact. Each also is the built-in exception that fits, so that either can be caught."""
+
+
+class VexactError(Exception):
+    """Every failure of the engine."""
+
+
+class InvalidRequestError(VexactError, ValueError):
+    """The request cannot be met as it is: an unknown table or column, a bad query vector, SQL that cannot be planned, a file
+    whose content is not what it should be. The message names the thing, what was expected and what came."""
+
+
+class SourceNotFoundError(VexactError, FileNotFoundError):
+    """A file is not there."""
+
+
+class SourceIOError(VexactError, OSError):
+    """The operating system refused to read or write."""
+
+
+class ResourcesExhaustedError(VexactError, MemoryError):
+    """A query needs more memory than the session's limit."""
+
+
+class ExecutionError(VexactError, RuntimeError):
+    """A query failed while it ran."""

@@ -1,0 +1,83 @@
+"""Frames: rows, or the query that makes them."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from . import _native
+from .explain import Explain
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+
+_HTML_ROWS = 20
+
+
+class DataFrame:
+    """Rows, or a query that has not run. A query runs each time that its rows are asked for."""
+
+    __slots__ = ("_native",)
+
+    def __init__(self, native: _native.DataFrame) -> None:
+        self._native = native
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns' names and types; runs nothing."""
+        return self._native.schema()
+
+    def to_arrow(self) -> pa.Table:
+        """All rows. Buffers are shared with the engine, not copied."""
+        return self._native.to_arrow()
+
+    def to_rows(self) -> dict[str, list[Any]]:
+        """All rows as Python values: `{"schema": [name, ...], "rows": [[value, ...], ...]}`."""
+        table = self.to_arrow()
+        columns = [column.to_pylist() for column in table.columns]
+        return {"schema": table.column_names, "rows": [list(row) for row in zip(*columns)]}
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """All rows as a pandas DataFrame."""
+        return self.to_arrow().to_pandas()
+
+    def to_polars(self) -> polars.DataFrame:
+        """All rows as a polars DataFrame."""
+        import polars
+
+        frame = polars.from_arrow(self.to_arrow())
+        assert isinstance(frame, polars.DataFrame)
+        return frame
+
+    def count(self) -> int:
+        """The number of rows."""
+        return self._native.count()
+
+    def show(self, max_rows: int = 20) -> None:
+        """Prints the first rows as a table."""
+        print(self._native.show(max_rows))
+
+    def explain(self) -> Explain:
+        """What the query will do; it does not run."""
+        return Explain(*self._native.explain())
+
+    def write_parquet(self, path: str | os.PathLike[str]) -> None:
+        """Runs the query into one Parquet file."""
+        self._native.write_parquet(path)
+
+    def write_csv(self, path: str | os.PathLike[str]) -> None:
+        """Runs the query into a CSV file with a header line. Vectors are written as `[1 2 3]`, which `read_csv` reads."""
+        self._native.write_csv(path)
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
+
+    def _repr_html_(self) -> str:
+        return self._native.to_html(_HTML_ROWS)
+
+    def __repr__(self) -> str:
+        columns = ", ".join(f"{field.name}: {field.type}" for field in self.schema)
+        return f"DataFrame[{columns}]"

@@ -1,0 +1,195 @@
+"""Sessions: one isolated catalog each over the native engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from . import _native
+from .explain import Explain
+from .frame import DataFrame
+
+Path = str | os.PathLike[str]
+Params = Sequence[Any] | Mapping[str, Any]
+
+
+class Session:
+    """One isolated catalog of views, with SQL and vector search over them. Safe from several threads; a context manager.
+
+    `memory_limit_bytes` bounds what the operators of its queries may hold (`ResourcesExhaustedError` beyond);
+    `target_partitions` is the number of partitions, so of threads, of a query (default: one per core).
+    """
+
+    def __init__(self, *, memory_limit_bytes: int | None = None, target_partitions: int | None = None) -> None:
+        self._native = _native.Session(memory_limit_bytes, target_partitions)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        return None
+
+    def read(self, path: Path) -> DataFrame:
+        """A file by its content and name: Parquet, CSV, TSV, JSON lines or a JSON array."""
+        return DataFrame(self._native.read(path))
+
+    def read_csv(self, path: Path, delimiter: str = ",") -> DataFrame:
+        """A delimited file with a header line.
+
+        A column whose cells are `[1 2 3]` or `[1,2,3]`, all of one length, becomes `FixedSizeList<float32>` (then the file is
+        read at once; else it is read as queries need it). A bad cell is an `InvalidRequestError` with its line.
+        """
+        if len(delimiter) != 1:
+            raise ValueError(f"delimiter: expected one character, got {delimiter!r}")
+        return DataFrame(self._native.read_csv(path, delimiter))
+
+    def read_json(
+        self, path: Path, columns: Sequence[str] | None = None, format: str = "json_lines"
+    ) -> DataFrame:
+        """A JSON file of objects: one a line (`json_lines`) or in one array (`json_array`). Lists of floats of one length become
+        vectors. `columns` selects."""
+        return DataFrame(self._native.read_json(path, None if columns is None else list(columns), format))
+
+    def read_parquet(self, path: Path) -> DataFrame:
+        """A Parquet file, read as queries need it."""
+        return DataFrame(self._native.read_parquet(path))
+
+    def create_dataframe_from_arrow(self, data: Any) -> DataFrame:
+        """Arrow data as a frame, without a copy.
+
+        `data`: a pyarrow Table, RecordBatch or RecordBatchReader, anything with `__arrow_c_stream__` or `__arrow_c_array__`
+        (polars, DuckDB, ...), a sequence of record batches, or a dict of columns (lists, numpy or pyarrow arrays; a
+        two-dimensional numpy array is a column of vectors). Types are kept; lists of floats of one length become
+        `FixedSizeList`. `TypeError` for anything else.
+        """
+        return DataFrame(self._native.from_arrow(_as_arrow(data)))
+
+    def create_temp_view(self, name: str, frame: DataFrame) -> None:
+        """Names a frame for SQL and searches; a view of the same name is replaced. `TypeError` if it is no frame."""
+        if not isinstance(frame, DataFrame):
+            raise TypeError(f"create_temp_view: expected a vexact.DataFrame, got {type(frame).__name__}")
+        self._native.create_temp_view(name, frame._native)
+
+    def sql(self, query: str, params: Params | None = None) -> DataFrame:
+        """One SQL statement (DataFusion's SQL and the vector functions). A SELECT runs when its rows are asked for.
+
+        `params`: values for `$1`, `$2`, ... in order, or a dict for `$name`; None, bool, int, float, str, bytes, vectors (lists
+        of numbers, numpy arrays), dates and times. UPDATE, DELETE and MERGE are refused.
+        """
+        return DataFrame(self._native.sql(query, params))
+
+    def explain_sql(self, query: str, params: Params | None = None) -> Explain:
+        """What a statement will do; it does not run."""
+        return Explain(*self._native.explain_sql(query, params))
+
+    def vector_search(
+        self,
+        table: str,
+        vector_column: str,
+        query_vector: Any,
+        top_k: int = 10,
+        metric: str = "cosine",
+        *,
+        filter: str | None = None,
+        columns: str | Sequence[str] | None = None,
+    ) -> DataFrame:
+        """The rows closest to a query, best first, exactly.
+
+        The result has `row_id` (int64: the row's ordinal in the table, counting every row), `score` (float64: the distance;
+        under `dot` the inner product, larger is closer), then `columns` (`"*"`: all of the table's).
+
+        `query_vector`: a list, a numpy or pyarrow array of the column's length; a two-dimensional array searches a query
+        batch, and the result has `query_id` (int64) in front. `metric`: `cosine` (`cosin`), `dot` (`inner_product`, `ip`) or
+        `l2` (`euclidean`). `filter`: a SQL predicate, applied before the search, so that `top_k` matching rows come back
+        where there are as many. Rows whose vector is NULL, not finite, or under cosine zero are skipped.
+
+        Raises `InvalidRequestError` (a `ValueError`) for an unknown table, column or metric, a query of another length, not
+        finite or under cosine zero, `top_k` below 1, and a bad filter; `TypeError` for a query that is no array.
+        """
+        found = self._native.vector_search(
+            table, vector_column, query_vector, top_k, metric, filter, _columns(columns)
+        )
+        return DataFrame(found)
+
+    def explain_vector_search(
+        self,
+        table: str,
+        vector_column: str,
+        query_vector: Any,
+        top_k: int = 10,
+        metric: str = "cosine",
+        *,
+        filter: str | None = None,
+        columns: str | Sequence[str] | None = None,
+    ) -> Explain:
+        """What `vector_search` with these arguments does: it runs, and the strategy is what happened."""
+        sections = self._native.explain_vector_search(
+            table, vector_column, query_vector, top_k, metric, filter, _columns(columns)
+        )
+        return Explain(*sections)
+
+    def hybrid_search(
+        self,
+        table: str,
+        vector_column: str,
+        query_vector: Any,
+        top_k: int = 10,
+        metric: str = "cosine",
+        score_threshold: float | None = None,
+        *,
+        filter: str | None = None,
+    ) -> DataFrame:
+        """All columns of the table and `vector_score` (float64) for the rows closest to a query, best first, whose score is
+        at most `score_threshold` (under `dot`: at least). Arguments and errors are those of `vector_search`."""
+        found = self._native.hybrid_search(
+            table, vector_column, query_vector, top_k, metric, score_threshold, filter
+        )
+        return DataFrame(found)
+
+    def explain_hybrid_search(
+        self,
+        table: str,
+        vector_column: str,
+        query_vector: Any,
+        top_k: int = 10,
+        metric: str = "cosine",
+        score_threshold: float | None = None,
+        *,
+        filter: str | None = None,
+    ) -> Explain:
+        """What `hybrid_search` with these arguments does: it runs, and the strategy is what happened."""
+        sections = self._native.explain_hybrid_search(
+            table, vector_column, query_vector, top_k, metric, score_threshold, filter
+        )
+        return Explain(*sections)
+
+
+def _columns(columns: str | Sequence[str] | None) -> list[str]:
+    if columns is None:
+        return []
+    return [columns] if isinstance(columns, str) else list(columns)
+
+
+def _as_arrow(data: Any) -> Any:
+    """What the native module takes: an object of the Arrow C interfaces."""
+    if isinstance(data, Mapping):
+        return pa.table({name: _column(name, values) for name, values in data.items()})
+    if isinstance(data, Sequence) and data and all(isinstance(batch, pa.RecordBatch) for batch in data):
+        return pa.Table.from_batches(list(data))
+    return data
+
+
+def _column(name: str, values: Any) -> Any:
+    """A column of a dict: a two-dimensional numpy array is one of vectors, without a copy."""
+    if isinstance(values, np.ndarray) and values.ndim == 2:
+        if values.shape[1] == 0:
+            raise ValueError(f"column {name!r}: expected vectors of at least one component, got none")
+        return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1])
+    return values
