@@ -87,13 +87,16 @@ fn one_query(c: &mut Criterion) {
             let prefix: Vec<Option<&[f32]>> = values.values().chunks(dim).take(10_000).map(Some).collect();
             let expected = reference::search(metric, &prefix, &wide, 10);
             let array = array.slice(0, 10_000.min(rows()));
-            let hits = Search::new(metric, &query).unwrap().top_k(10).run(&VectorColumn::try_new(&array).unwrap()).unwrap();
+            let hits =
+                Search::new(metric, &query).unwrap().top_k(10).run(&VectorColumn::try_new(&array).unwrap()).unwrap();
             assert_eq!(hits.rows, expected.iter().map(|hit| hit.0).collect::<Vec<_>>());
 
             let mut group = group(c, &format!("{metric}/float32/{dim}"), rows() * dim * 4);
             for backend in Backend::available() {
                 let search = Search::new(metric, &query).unwrap().top_k(10).backend(backend);
-                group.bench_function(format!("one-query/{backend}"), |b| b.iter(|| search.run(black_box(&column)).unwrap()));
+                group.bench_function(format!("one-query/{backend}"), |b| {
+                    b.iter(|| search.run(black_box(&column)).unwrap())
+                });
             }
             group.finish();
         }
@@ -132,7 +135,9 @@ fn filtered(c: &mut Criterion) {
         let mut group = group(c, &format!("cosine/float32/{dim}"), selection.count_set_bits() * dim * 4);
         let search = Search::new(Metric::Cosine, &query).unwrap().top_k(10).selection(&selection);
         assert_eq!(search.run(&column).unwrap().report.candidate_rows, Some(selection.count_set_bits() as u64));
-        group.bench_function(format!("filtered-{percent}-percent"), |b| b.iter(|| search.run(black_box(&column)).unwrap()));
+        group.bench_function(format!("filtered-{percent}-percent"), |b| {
+            b.iter(|| search.run(black_box(&column)).unwrap())
+        });
         group.finish();
     }
 }

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Float32Type, Float64Type, Int64Type};
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use vexact_kernel::{ChunkedColumn, Metric, Search, VectorColumn};
@@ -39,7 +39,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let embeddings = batch["embedding"].as_fixed_size_list();
         for row in 0..batch.num_rows() {
             let query = embeddings.value(row);
-            let hits = Search::new(Metric::Cosine, query.as_primitive::<Float32Type>().values())?.top_k(10).run(&column)?;
+            let hits =
+                Search::new(Metric::Cosine, query.as_primitive::<Float32Type>().values())?.top_k(10).run(&column)?;
 
             let expected = batch["sample_top10"].as_list::<i32>().value(row);
             let found: Vec<i64> = hits.rows.iter().map(|position| id(*position)).collect();

@@ -15,8 +15,8 @@
 //! ```
 
 pub mod error;
-pub mod sources;
 pub mod session;
+pub mod sources;
 
 pub use error::{Error, Result};
 pub use session::{DataFrame, QueryVectors, Session, SessionOptions, VectorSearch};

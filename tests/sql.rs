@@ -6,7 +6,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, FixedSizeListArray, Float32Array, Int64Array, ListArray, RecordBatch, StringArray};
+use arrow::array::{
+    Array, ArrayRef, FixedSizeListArray, Float32Array, Int64Array, ListArray, RecordBatch, StringArray,
+};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -38,8 +40,11 @@ impl sqllogictest::AsyncDB for Db {
         let options = FormatOptions::default().with_null("NULL");
         let mut rows = Vec::new();
         for batch in &batches {
-            let columns: Vec<ArrayFormatter> =
-                batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options)).collect::<Result<_, _>>()?;
+            let columns: Vec<ArrayFormatter> = batch
+                .columns()
+                .iter()
+                .map(|column| ArrayFormatter::try_new(column, &options))
+                .collect::<Result<_, _>>()?;
             rows.extend((0..batch.num_rows()).map(|row| columns.iter().map(|c| c.value(row).to_string()).collect()));
         }
         Ok(DBOutput::Rows { types: types.collect(), rows })
@@ -67,7 +72,10 @@ fn documents() -> (Vec<ArrayRef>, Vec<Option<[f32; 2]>>) {
     let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(1..=8));
     let langs = ["en", "en", "de", "de", "en", "en", "de", "en"];
     let titles = ["east", "north", "nowhere", "north-east", "origin", "far north-east", "west", "east-north"];
-    (vec![ids, Arc::new(StringArray::from_iter_values(langs)), Arc::new(StringArray::from_iter_values(titles))], vectors.to_vec())
+    (
+        vec![ids, Arc::new(StringArray::from_iter_values(langs)), Arc::new(StringArray::from_iter_values(titles))],
+        vectors.to_vec(),
+    )
 }
 
 fn batch(embedding: ArrayRef) -> RecordBatch {
@@ -92,7 +100,12 @@ fn list_embeddings() -> ArrayRef {
     let values = Float32Array::from_iter_values(vectors.iter().flatten().flatten().copied());
     let nulls = NullBuffer::from_iter(vectors.iter().map(Option::is_some));
     let offsets = OffsetBuffer::from_lengths(vectors.iter().map(|vector| vector.map_or(0, |_| 2)));
-    Arc::new(ListArray::new(Arc::new(Field::new_list_field(DataType::Float32, true)), offsets, Arc::new(values), Some(nulls)))
+    Arc::new(ListArray::new(
+        Arc::new(Field::new_list_field(DataType::Float32, true)),
+        offsets,
+        Arc::new(values),
+        Some(nulls),
+    ))
 }
 
 async fn session(folder: &Path) -> Result<Db, DataFusionError> {

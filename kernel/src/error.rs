@@ -8,9 +8,7 @@ pub type Result<T, E = KernelError> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum KernelError {
     /// The array does not hold vectors.
-    #[error(
-        "not a vector column: expected FixedSizeList, List or LargeList of Float16, Float32 or Float64, got {got}"
-    )]
+    #[error("not a vector column: expected FixedSizeList, List or LargeList of Float16, Float32 or Float64, got {got}")]
     NotAVectorColumn {
         /// The type that came.
         got: String,
@@ -73,9 +71,7 @@ pub enum KernelError {
     #[error("unbounded search: expected top_k, a radius or both, got neither")]
     Unbounded,
     /// An unknown metric name.
-    #[error(
-        "unknown metric: expected one of cosine (cosin), dot (inner_product, ip), l2 (euclidean), got {got:?}"
-    )]
+    #[error("unknown metric: expected one of cosine (cosin), dot (inner_product, ip), l2 (euclidean), got {got:?}")]
     UnknownMetric {
         /// The name as given.
         got: String,

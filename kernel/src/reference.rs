@@ -68,10 +68,8 @@ pub fn score<T: Element>(metric: Metric, row: &[T], query: &[f64]) -> Option<f64
 
 /// The k best of `rows` (`None` is a NULL row), best first, ties by position.
 pub fn search<T: Element>(metric: Metric, rows: &[Option<&[T]>], query: &[f64], k: usize) -> Vec<(u64, f64)> {
-    let mut ranked: Vec<_> = (0u64..)
-        .zip(rows)
-        .filter_map(|(position, row)| Some((position, score(metric, (*row)?, query)?)))
-        .collect();
+    let mut ranked: Vec<_> =
+        (0u64..).zip(rows).filter_map(|(position, row)| Some((position, score(metric, (*row)?, query)?))).collect();
     ranked.sort_by(|a, b| metric.key(a.1).total_cmp(&metric.key(b.1)).then(a.0.cmp(&b.0)));
     ranked.truncate(k);
     ranked

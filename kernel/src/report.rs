@@ -115,9 +115,10 @@ impl fmt::Display for Report {
         writeln!(f, "skipped_rows={}", known(self.skipped_rows))?;
         writeln!(f, "filter_pushdown={}", self.filter.is_some())?;
         if let Some(filter) = &self.filter {
-            let selectivity = self.candidate_rows.zip(filter.input_rows).map(|(kept, all)| {
-                format!("{:.6}", if all == 0 { 0.0 } else { kept as f64 / all as f64 })
-            });
+            let selectivity = self
+                .candidate_rows
+                .zip(filter.input_rows)
+                .map(|(kept, all)| format!("{:.6}", if all == 0 { 0.0 } else { kept as f64 / all as f64 }));
             writeln!(f, "input_rows={}", known(filter.input_rows))?;
             writeln!(f, "selectivity={}", known(selectivity))?;
             writeln!(f, "column_filter_stage=before-vector")?;

@@ -265,7 +265,8 @@ impl<Q> Search<Q> {
 
         let candidates = self.selection.as_ref().map_or(rows, BooleanBuffer::count_set_bits) as u64;
         let row_bytes = column.chunks().first().map_or(0, |chunk| chunk.row_bytes()) as u64;
-        let is_float32 = matches!(column.chunks().first().map(|chunk| chunk.components()), Some(Components::F32(_)) | None);
+        let is_float32 =
+            matches!(column.chunks().first().map(|chunk| chunk.components()), Some(Components::F32(_)) | None);
         let mut report = self.plan(column.dim().unwrap_or(self.queries[0].values.len()), Some(rows as u64))?;
         report.candidate_rows = Some(candidates);
         report.bytes_planned = Some(candidates * row_bytes);

@@ -153,7 +153,9 @@ impl<'q> F32<'q> {
 
     /// Error of `qq + xx − 2·dot`, for a row of this norm and square.
     fn expanded_error(&self, norm: f64, square: f64) -> f64 {
-        2.0 * self.dot_error * norm + 1.05 * (self.gamma + 2.0 * self.stored + 8.0 * U) * square + self.underflow
+        2.0 * self.dot_error * norm
+            + 1.05 * (self.gamma + 2.0 * self.stored + 8.0 * U) * square
+            + self.underflow
             + 4.0 * U * self.query.norm * self.query.norm
     }
 

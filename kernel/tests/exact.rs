@@ -165,15 +165,23 @@ impl Case {
                 // By radius: everything as good as the middle of the result, ties included.
                 if let Some((_, radius)) = expected.get(expected.len() / 2) {
                     let hits = search.clone().radius(*radius).run(&column).unwrap();
-                    let within = |score: f64| if self.metric.is_larger_closer() { score >= *radius } else { score <= *radius };
+                    let within =
+                        |score: f64| if self.metric.is_larger_closer() { score >= *radius } else { score <= *radius };
                     let expected: Vec<_> = expected.iter().copied().filter(|(_, score)| within(*score)).collect();
-                    prop_assert_eq!(&pairs(&Ranking { rows: hits.rows, scores: hits.scores }), &expected, "{} radius", backend);
-                    let mut search = Search::new(self.metric, query).unwrap().radius(*radius).rows_only().backend(backend);
+                    prop_assert_eq!(
+                        &pairs(&Ranking { rows: hits.rows, scores: hits.scores }),
+                        &expected,
+                        "{} radius",
+                        backend
+                    );
+                    let mut search =
+                        Search::new(self.metric, query).unwrap().radius(*radius).rows_only().backend(backend);
                     if let Some(selection) = &selection {
                         search = search.selection(selection);
                     }
                     let all = reference::search(self.metric, &selected, query, usize::MAX);
-                    let mut rows: Vec<u64> = all.iter().filter(|(_, score)| within(*score)).map(|(row, _)| *row).collect();
+                    let mut rows: Vec<u64> =
+                        all.iter().filter(|(_, score)| within(*score)).map(|(row, _)| *row).collect();
                     rows.sort_unstable();
                     prop_assert_eq!(search.run(&column).unwrap().rows, rows, "{} rows within", backend);
                 }
@@ -253,8 +261,9 @@ proptest! {
 /// Rows far from the origin and close together: the bound of `qq + xx - 2 dot` is coarse, the answer must not be.
 #[test]
 fn l2_far_from_the_origin_equals_the_reference() {
-    let rows: Vec<Option<Vec<f32>>> =
-        (0..500_u32).map(|i| Some((0..33).map(|j| 1000.0 + ((i * 37 + j * 11) % 101) as f32 / 100.0).collect())).collect();
+    let rows: Vec<Option<Vec<f32>>> = (0..500_u32)
+        .map(|i| Some((0..33).map(|j| 1000.0 + ((i * 37 + j * 11) % 101) as f32 / 100.0).collect()))
+        .collect();
     let borrowed: Vec<Option<&[f32]>> = rows.iter().map(|row| row.as_deref()).collect();
     let array = list(33, &rows);
     let column = VectorColumn::try_new(&array).unwrap();

@@ -59,7 +59,10 @@ fn rows<T: Element + numpy::Element>(array: &PyReadonlyArrayDyn<'_, T>) -> PyRes
         [_] => Ok(QueryVectors::One(values)),
         [_, 0] => Ok(QueryVectors::Many(vec![vec![]])),
         [_, dim] => Ok(QueryVectors::Many(values.chunks(dim).map(<[f64]>::to_vec).collect())),
-        _ => Err(PyValueError::new_err(format!("query_vector: expected one or two dimensions, got {}", array.shape().len()))),
+        _ => Err(PyValueError::new_err(format!(
+            "query_vector: expected one or two dimensions, got {}",
+            array.shape().len()
+        ))),
     }
 }
 
@@ -87,7 +90,9 @@ pub fn parameter(value: &Bound<'_, PyAny>) -> PyResult<ScalarValue> {
     if is_sequence || value.hasattr("__array__")? {
         return match query(value)? {
             QueryVectors::One(vector) => Ok(vector_scalar(vector)),
-            QueryVectors::Many(_) => Err(PyValueError::new_err("params: expected a vector, got a two-dimensional array")),
+            QueryVectors::Many(_) => {
+                Err(PyValueError::new_err("params: expected a vector, got a two-dimensional array"))
+            }
         };
     }
     let pyarrow = value.py().import("pyarrow")?;
@@ -121,4 +126,3 @@ pub fn batches(value: &Bound<'_, PyAny>) -> PyResult<(SchemaRef, Vec<RecordBatch
          __arrow_c_array__), got {got}"
     )))
 }
-

@@ -90,7 +90,7 @@ impl Session {
         run(py, self.0.read(path)).map(DataFrame)
     }
 
-    fn from_arrow(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<DataFrame> {
+    fn read_arrow(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<DataFrame> {
         let (schema, batches) = convert::batches(data)?;
         let frame = self.0.create_dataframe_from_arrow(schema, batches);
         frame.map(DataFrame).map_err(|error| exception(py, &error))

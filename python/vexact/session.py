@@ -69,7 +69,7 @@ class Session:
         two-dimensional numpy array is a column of vectors). Types are kept; lists of floats of one length become
         `FixedSizeList`. `TypeError` for anything else.
         """
-        return DataFrame(self._native.from_arrow(_as_arrow(data)))
+        return DataFrame(self._native.read_arrow(_as_arrow(data)))
 
     def create_temp_view(self, name: str, frame: DataFrame) -> None:
         """Names a frame for SQL and searches; a view of the same name is replaced. `TypeError` if it is no frame."""

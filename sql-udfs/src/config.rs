@@ -65,7 +65,9 @@ impl ExtensionOptions for VexactOptions {
                 _ => return config_err!("vexact.rewrite: expected one of true, false, got {value:?}"),
             },
             _ => {
-                return config_err!("unknown setting vexact.{key}: expected one of vexact.tier, vexact.threads, vexact.rewrite");
+                return config_err!(
+                    "unknown setting vexact.{key}: expected one of vexact.tier, vexact.threads, vexact.rewrite"
+                );
             }
         }
         Ok(())

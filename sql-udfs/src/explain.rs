@@ -38,7 +38,8 @@ impl QueryPlanner for StrategyPlanner {
         let planned = self.inner.create_physical_plan(plan, session).await?;
         let LogicalPlan::Explain(explain) = plan else { return Ok(planned) };
         // DML may act while it is planned; the other formats have one row each.
-        let may_write = matches!(explain.plan.as_ref(), LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Ddl(_));
+        let may_write =
+            matches!(explain.plan.as_ref(), LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Ddl(_));
         if may_write || explain.explain_format != ExplainFormat::Indent {
             return Ok(planned);
         }
@@ -89,7 +90,8 @@ pub struct Explained {
 
 impl fmt::Display for Explained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (heading, text) in [("logical", &self.logical), ("physical", &self.physical), ("strategy", &self.strategy)] {
+        for (heading, text) in [("logical", &self.logical), ("physical", &self.physical), ("strategy", &self.strategy)]
+        {
             writeln!(f, "{heading}")?;
             for line in text.trim_end().lines() {
                 writeln!(f, "  {line}")?;

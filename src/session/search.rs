@@ -112,7 +112,11 @@ impl Session {
     ///
     /// # Errors
     /// As [`Self::hybrid_search`].
-    pub async fn explain_hybrid_search(&self, search: &VectorSearch, score_threshold: Option<f64>) -> Result<Explained> {
+    pub async fn explain_hybrid_search(
+        &self,
+        search: &VectorSearch,
+        score_threshold: Option<f64>,
+    ) -> Result<Explained> {
         let planned = self.plan_hybrid(search, score_threshold).await?;
         let within = score_threshold.map(|threshold| (threshold, search.metric));
         let found = self.run(&planned, within).await?.count().await?;
@@ -149,7 +153,8 @@ impl Session {
         let mut found = super::frame::concat(&schema, &batches)?;
         if let Some((threshold, metric)) = within {
             let scores = found.column(schema.fields().len() - 1).as_primitive::<Float64Type>();
-            let is_within = |score: &&f64| if metric.is_larger_closer() { **score >= threshold } else { **score <= threshold };
+            let is_within =
+                |score: &&f64| if metric.is_larger_closer() { **score >= threshold } else { **score <= threshold };
             // Best first: what is within comes before what is not.
             let rows = scores.values().iter().take_while(is_within).count();
             found = found.slice(0, rows);
@@ -168,22 +173,25 @@ impl Session {
         let mut state = self.ctx.state();
         let reference = TableReference::bare(search.table.as_str());
         let df_schema = DFSchema::try_from_qualified_schema(reference.clone(), &schema)?;
-        let filter = match &search.filter {
-            Some(filter) => Some(state.create_logical_expr(filter, &df_schema).map_err(|error| {
-                Error::InvalidArgument(format!("filter {filter:?}: {}", error.strip_backtrace()))
-            })?),
-            None => None,
-        };
+        let filter =
+            match &search.filter {
+                Some(filter) => Some(state.create_logical_expr(filter, &df_schema).map_err(|error| {
+                    Error::InvalidArgument(format!("filter {filter:?}: {}", error.strip_backtrace()))
+                })?),
+                None => None,
+            };
 
         // The columns to scan: the vectors, what the filter reads, what the result has.
         let mut scanned = vec![column];
-        let filtered = filter.iter().flat_map(|filter| filter.column_refs()).filter_map(|read| schema.index_of(&read.name).ok());
+        let filtered =
+            filter.iter().flat_map(|filter| filter.column_refs()).filter_map(|read| schema.index_of(&read.name).ok());
         for needed in filtered.chain(columns.iter().copied()) {
             if !scanned.contains(&needed) {
                 scanned.push(needed);
             }
         }
-        let expr = |i: &usize| Expr::Column(datafusion::common::Column::new(Some(reference.clone()), schema.field(*i).name()));
+        let expr =
+            |i: &usize| Expr::Column(datafusion::common::Column::new(Some(reference.clone()), schema.field(*i).name()));
         let mut logical = LogicalPlanBuilder::scan(reference.clone(), provider_as_source(Arc::clone(&provider)), None)?
             .project(scanned.iter().map(expr).collect::<Vec<_>>())?;
         let input = if provider.is::<vexact_sql::chunks::ChunkTable>() {
@@ -200,7 +208,9 @@ impl Session {
                 let data_type = datafusion::logical_expr::ExprSchemable::get_type(&filter, &scanned_schema)?;
                 if data_type != DataType::Boolean && data_type != DataType::Null {
                     let text = search.filter.as_deref().unwrap_or_default();
-                    return Err(Error::InvalidArgument(format!("filter {text:?}: expected a predicate, got {data_type}")));
+                    return Err(Error::InvalidArgument(format!(
+                        "filter {text:?}: expected a predicate, got {data_type}"
+                    )));
                 }
                 logical = logical.filter(filter.clone())?;
                 let predicate = state.create_physical_expr(filter, &scanned_schema)?;
@@ -328,7 +338,8 @@ fn selected_columns(search: &VectorSearch, schema: &Schema, names: &Names) -> Re
         }
     }
     let own = [names.row_id, Some(names.score), matches!(search.query, QueryVectors::Many(_)).then_some(QUERY_ID)];
-    let clash = columns.iter().map(|column| schema.field(*column).name()).find(|name| own.contains(&Some(name.as_str())));
+    let clash =
+        columns.iter().map(|column| schema.field(*column).name()).find(|name| own.contains(&Some(name.as_str())));
     if let Some(name) = clash {
         return Err(Error::InvalidArgument(format!(
             "table {:?} has a column {name:?}, which the search adds: expected another name (rename it in a view)",
@@ -341,7 +352,11 @@ fn selected_columns(search: &VectorSearch, schema: &Schema, names: &Names) -> Re
 /// The result's fields: its own, and the table's.
 fn result_schema(own: Vec<Field>, input: &Schema, places: &[usize], is_leading: bool) -> Schema {
     let stored = places.iter().map(|place| input.field(*place).clone());
-    Schema::new(if is_leading { own.into_iter().chain(stored).collect::<Vec<_>>() } else { stored.chain(own).collect() })
+    Schema::new(if is_leading {
+        own.into_iter().chain(stored).collect::<Vec<_>>()
+    } else {
+        stored.chain(own).collect()
+    })
 }
 
 fn top_k(

@@ -89,7 +89,9 @@ fn parse_cells(batches: &[RecordBatch], column: usize) -> Result<Vec<ArrayRef>, 
             if let Some(got) = vector.as_ref().map(Vec::len) {
                 let expected = *dim.get_or_insert(got);
                 if got != expected {
-                    return Err(problem(format!("vectors of different lengths: expected {expected} components, got {got}")));
+                    return Err(problem(format!(
+                        "vectors of different lengths: expected {expected} components, got {got}"
+                    )));
                 }
             }
             rows.push(vector);
@@ -152,9 +154,11 @@ fn with_text_vectors(batch: &RecordBatch) -> Result<RecordBatch> {
                 // The shortest text that reads back as the same float.
                 let values = list.value(row);
                 let words: Vec<String> = match values.data_type() {
-                    DataType::Float32 => {
-                        values.as_primitive::<arrow::datatypes::Float32Type>().iter().map(|x| x.unwrap_or(f32::NAN).to_string()).collect()
-                    }
+                    DataType::Float32 => values
+                        .as_primitive::<arrow::datatypes::Float32Type>()
+                        .iter()
+                        .map(|x| x.unwrap_or(f32::NAN).to_string())
+                        .collect(),
                     _ => {
                         let wide = cast(&values, &DataType::Float64).map_err(DataFusionError::from)?;
                         wide.as_primitive::<Float64Type>().iter().map(|x| x.unwrap_or(f64::NAN).to_string()).collect()

@@ -39,8 +39,8 @@ impl FromStr for JsonFormat {
 pub async fn open(ctx: &SessionContext, path: &Path, format: JsonFormat) -> Result<Arc<dyn TableProvider>> {
     let (location, extension) = location(path)?;
     let bad = |error: datafusion::error::DataFusionError| bad_file(path, &error.strip_backtrace());
-    let options =
-        JsonReadOptions { newline_delimited: format == JsonFormat::Lines, ..JsonReadOptions::default() }.file_extension(&extension);
+    let options = JsonReadOptions { newline_delimited: format == JsonFormat::Lines, ..JsonReadOptions::default() }
+        .file_extension(&extension);
     let frame = ctx.read_json(location, options).await.map_err(bad)?;
     let has_lists = frame.schema().fields().iter().any(|field| field.data_type().is_list());
     if !has_lists {

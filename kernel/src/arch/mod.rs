@@ -107,6 +107,8 @@ pub(crate) struct PanelLimits<'a> {
     pub t: &'a [f32],
 }
 
+type SurvivorsFn = unsafe fn(&[f32], usize, &[f32], PanelLimits<'_>, &mut Vec<(u32, u32)>);
+
 /// The operations of one instruction set. Every sum is of `dim` terms in some order, each product and each addition
 /// rounded at most once, which is what the bounds in [`crate::tier`] assume.
 pub(crate) struct Kernels {
@@ -118,7 +120,7 @@ pub(crate) struct Kernels {
     /// `(rows, panel, out)`: `x·q` of each row with each query; `out` is row-major, `panel.width` wide.
     tile: unsafe fn(Rows<'_>, Panel<'_>, &mut [f32]),
     /// `(tile, width, squares, limits, survivors)`: the (row, query) cells that the limits do not reject.
-    survivors: unsafe fn(&[f32], usize, &[f32], PanelLimits<'_>, &mut Vec<(u32, u32)>),
+    survivors: SurvivorsFn,
     /// Widths of the panels, widest first. Each divides the one before it.
     pub panel_widths: &'static [usize],
     /// Rows that the tile kernel handles at a time: blocks should be multiples of it.

@@ -65,7 +65,9 @@ impl Lanes for Array8 {
 
     #[inline(always)]
     unsafe fn not_less(self, other: Self) -> u32 {
-        (0..8).fold(0, |mask, i| mask | (u32::from(!(self.0[i] < other.0[i])) << i))
+        // A comparison with NaN is false, so NaN is not less.
+        let less = (0..8).fold(0, |mask, i| mask | (u32::from(self.0[i] < other.0[i]) << i));
+        !less & 0xFF
     }
 }
 

@@ -34,8 +34,7 @@ fn assert_close(got: f32, (exact, magnitude): (f64, f64), dim: usize, what: &str
     assert!((f64::from(got) - exact).abs() <= bound, "{what}: {got} against {exact} within {bound:e}");
 }
 
-const DIMS: [usize; 24] =
-    [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 23, 24, 25, 31, 32, 33, 47, 48, 63, 64, 96, 383, 384];
+const DIMS: [usize; 24] = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 23, 24, 25, 31, 32, 33, 47, 48, 63, 64, 96, 383, 384];
 
 fn all_kernels() -> impl Iterator<Item = &'static Kernels> {
     Backend::available().into_iter().filter_map(Backend::kernels)
@@ -74,8 +73,7 @@ fn every_backend_computes_tiles_of_every_width() {
             for (dim, count) in [(1, 1), (3, 5), (16, 14), (33, 15), (384, 29)] {
                 let data = noise(7, dim * count);
                 let queries = noise(8, dim * width);
-                let components: Vec<f32> =
-                    (0..dim * width).map(|i| queries[(i % width) * dim + i / width]).collect();
+                let components: Vec<f32> = (0..dim * width).map(|i| queries[(i % width) * dim + i / width]).collect();
                 let ids: Vec<u32> = (0..count as u32).rev().collect();
                 let mut out = vec![0.0; count * width];
                 kernels.tile(Rows::new(&data, dim, &ids), Panel { components: &components, width }, &mut out);

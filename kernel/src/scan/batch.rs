@@ -76,8 +76,7 @@ pub(super) fn scan<'s>(
     let bounds = job.bounds();
     let block = job.kernels.tile_rows * TILES_PER_BLOCK;
     let mut panels = panels(job.kernels, job.queries);
-    let mut all: Vec<Candidates> =
-        shared.iter().map(|threshold| Candidates::new(job.k, threshold.get())).collect();
+    let mut all: Vec<Candidates> = shared.iter().map(|threshold| Candidates::new(job.k, threshold.get())).collect();
     for panel in &mut panels {
         for lane in 0..panel.count {
             let query = panel.first + lane;

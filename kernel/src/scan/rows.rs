@@ -35,14 +35,12 @@ impl<'a> Scan<'a> {
             };
             let count = selected.as_ref().map_or(chunk.len(), BooleanBuffer::count_set_bits);
             scan.bytes += count * chunk.row_bytes();
-            if count > 0 {
-                // Morsels are equal in bytes to read, about, so a sparse selection makes longer ones.
-                let rows = (MORSEL_BYTES / chunk.row_bytes()).max(64).saturating_mul(chunk.len()) / count;
+            // Morsels are equal in bytes to read, about, so a sparse selection makes longer ones.
+            let bytes_rows = (MORSEL_BYTES / chunk.row_bytes()).max(64);
+            if let Some(rows) = bytes_rows.saturating_mul(chunk.len()).checked_div(count) {
                 let starts = (0..chunk.len()).step_by(rows);
-                scan.morsels.extend(starts.map(|start| Morsel {
-                    chunk: ordinal,
-                    rows: start..chunk.len().min(start + rows),
-                }));
+                scan.morsels
+                    .extend(starts.map(|start| Morsel { chunk: ordinal, rows: start..chunk.len().min(start + rows) }));
             }
             scan.selected.push(selected);
         }
@@ -101,7 +99,9 @@ impl Staging {
         for (out, id) in self.floats.chunks_exact_mut(dim).zip(ids) {
             match wide {
                 Components::F16(halves) => halves[rows(id)].convert_to_f32_slice(out),
-                Components::F64(doubles) => out.iter_mut().zip(&doubles[rows(id)]).for_each(|(out, x)| *out = *x as f32),
+                Components::F64(doubles) => {
+                    out.iter_mut().zip(&doubles[rows(id)]).for_each(|(out, x)| *out = *x as f32)
+                }
                 Components::F32(floats) => out.copy_from_slice(&floats[rows(id)]),
             }
         }

@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use arrow::array::{Array, ArrayRef, BooleanBufferBuilder, RecordBatch};
 use arrow::buffer::BooleanBuffer;
-use arrow::datatypes::SchemaRef;
 use arrow::compute::{interleave, prep_null_mask_filter};
+use arrow::datatypes::SchemaRef;
 use datafusion::common::cast::as_boolean_array;
-use datafusion::common::{DataFusionError, Result};
 use datafusion::common::runtime::SpawnedTask;
+use datafusion::common::{DataFusionError, Result};
 use datafusion::physical_plan::PhysicalExpr;
 use rayon::prelude::*;
 use vexact_kernel::{ChunkedColumn, VectorColumn};
@@ -45,7 +45,8 @@ fn search(run: &Run, scan: &InPlace, ranker: &Ranker) -> Result<RecordBatch> {
         offset += batch.num_rows();
         arrays.push(vectors(batch.column(vector), ranker.query.as_deref(), selection.as_ref())?);
     }
-    let columns = arrays.iter().map(|array| VectorColumn::try_new(array)).collect::<Result<_, _>>().map_err(external)?;
+    let columns =
+        arrays.iter().map(|array| VectorColumn::try_new(array)).collect::<Result<_, _>>().map_err(external)?;
     let column = ChunkedColumn::try_new(columns).map_err(external)?;
     let (entries, report) = ranker.rank(&column, selection.as_ref(), None)?;
 

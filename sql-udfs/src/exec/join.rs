@@ -13,14 +13,16 @@ use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions};
+use datafusion::physical_plan::execution_plan::{
+    Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
+};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
     apply_expression_roots,
 };
 use futures::{StreamExt, TryStreamExt, stream};
-use vexact_kernel::{BatchHits, ChunkedColumn, FilterReport, Metric, Many, Report, Search, VectorColumn};
+use vexact_kernel::{BatchHits, ChunkedColumn, FilterReport, Many, Metric, Report, Search, VectorColumn};
 
 use super::in_place::{kept as kept_rows, select};
 use super::ranked::external;
@@ -76,7 +78,12 @@ pub struct VectorJoinExec {
 
 impl VectorJoinExec {
     /// `schema`: that of the output.
-    pub fn new(queries: Arc<dyn ExecutionPlan>, searched: Arc<dyn ExecutionPlan>, join: Join, schema: SchemaRef) -> Self {
+    pub fn new(
+        queries: Arc<dyn ExecutionPlan>,
+        searched: Arc<dyn ExecutionPlan>,
+        join: Join,
+        schema: SchemaRef,
+    ) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(schema),
             Partitioning::UnknownPartitioning(1),
@@ -208,7 +215,11 @@ impl Run {
 }
 
 /// All rows of a plan, partition after partition.
-async fn gather(plan: &Arc<dyn ExecutionPlan>, context: &Arc<TaskContext>, memory: &MemoryReservation) -> Result<RecordBatch> {
+async fn gather(
+    plan: &Arc<dyn ExecutionPlan>,
+    context: &Arc<TaskContext>,
+    memory: &MemoryReservation,
+) -> Result<RecordBatch> {
     let mut batches = Vec::new();
     for partition in 0..plan.output_partitioning().partition_count() {
         let mut stream = plan.execute(partition, Arc::clone(context))?;
@@ -249,14 +260,18 @@ fn in_place(
                 let column = ChunkedColumn::try_new(chunks.map_err(external)?).map_err(external)?;
                 let mut found = Vec::new();
                 if !queries.is_empty() {
-                    let BatchHits { rankings, report } = run.search(queries, selection.as_ref())?.run(&column).map_err(external)?;
+                    let BatchHits { rankings, report } =
+                        run.search(queries, selection.as_ref())?.run(&column).map_err(external)?;
                     run.publish(report);
                     found.extend(rankings.into_iter().map(|ranking| {
                         let pairs = ranking.rows.iter().zip(&ranking.scores);
-                        pairs.map(|(row, score)| Found { score: *score, position: *row, place: column.locate(*row) }).collect()
+                        pairs
+                            .map(|(row, score)| Found { score: *score, position: *row, place: column.locate(*row) })
+                            .collect()
                     }));
                 }
-                let searched = |i: usize| scan.batches.iter().map(|chunk| Arc::clone(chunk.column(scan.columns[i]))).collect();
+                let searched =
+                    |i: usize| scan.batches.iter().map(|chunk| Arc::clone(chunk.column(scan.columns[i]))).collect();
                 run.output(batch, rows, &found, &searched)
             };
             let joined = SpawnedTask::spawn_blocking(search).join().await;
@@ -317,7 +332,8 @@ async fn streamed(
             kept.push(take_record_batch(&chunk, &used)?);
             compact(&mut kept, &mut found)?;
             let bytes: usize = kept.iter().map(RecordBatch::get_array_memory_size).sum();
-            memory.try_resize(queries_bytes + bytes + found.iter().map(Vec::len).sum::<usize>() * size_of::<Found>())?;
+            memory
+                .try_resize(queries_bytes + bytes + found.iter().map(Vec::len).sum::<usize>() * size_of::<Found>())?;
         }
     }
     let searched = |i: usize| kept.iter().map(|chunk| Arc::clone(chunk.column(i))).collect();

@@ -30,10 +30,7 @@ pub(super) struct Entry {
 
 impl Entry {
     pub fn order(&self, other: &Entry) -> Ordering {
-        self.class
-            .cmp(&other.class)
-            .then(self.key.total_cmp(&other.key))
-            .then(self.position.cmp(&other.position))
+        self.class.cmp(&other.class).then(self.key.total_cmp(&other.key)).then(self.position.cmp(&other.position))
     }
 }
 
@@ -85,7 +82,10 @@ impl Ranker {
         }
         let search = match &self.query {
             Some(query) => Search::new(self.metric(), query).map_err(refused),
-            None => datafusion::common::exec_err!("vector search on column {:?}: expected a query vector, got NULL", self.column),
+            None => datafusion::common::exec_err!(
+                "vector search on column {:?}: expected a query vector, got NULL",
+                self.column
+            ),
         };
         match (search, self.scoring) {
             (Ok(search), Scoring::Search(_)) => Ok(Some(search)),

@@ -11,7 +11,9 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::projection::ProjectionExpr;
 use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, CardinalityEffect, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions};
+use datafusion::physical_plan::execution_plan::{
+    Boundedness, CardinalityEffect, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
+};
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
@@ -218,7 +220,12 @@ impl Run {
     }
 
     /// The output rows from the winners' needed columns.
-    pub fn output(&self, columns: Vec<ArrayRef>, entries: &[Entry], ordinal: impl Fn(u64) -> u64) -> Result<RecordBatch> {
+    pub fn output(
+        &self,
+        columns: Vec<ArrayRef>,
+        entries: &[Entry],
+        ordinal: impl Fn(u64) -> u64,
+    ) -> Result<RecordBatch> {
         let value = |entry: &Entry| entry.distance.map(|distance| self.top_k.scoring.value(distance));
         let values: Float64Array = entries.iter().map(value).collect();
         let ordinals: UInt64Array = entries.iter().map(|entry| Some(ordinal(entry.position))).collect();
@@ -363,7 +370,11 @@ impl ExecutionPlan for VectorTopKExec {
 }
 
 /// An array of vectors as the kernel takes it. Rows that are not selected may have any length.
-pub(super) fn vectors(array: &ArrayRef, query: Option<&[f64]>, selection: Option<&arrow::buffer::BooleanBuffer>) -> Result<ArrayRef> {
+pub(super) fn vectors(
+    array: &ArrayRef,
+    query: Option<&[f64]>,
+    selection: Option<&arrow::buffer::BooleanBuffer>,
+) -> Result<ArrayRef> {
     if matches!(array.data_type(), DataType::FixedSizeList(..)) {
         return Ok(Arc::clone(array));
     }

@@ -16,7 +16,9 @@ pub(super) fn argument_type(function: &str, data_type: &DataType) -> Result<Data
     let is_text = matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null);
     let widened = |item: &Arc<Field>| match item.data_type() {
         float if float.is_floating() => Some(Arc::clone(item)),
-        number if number.is_numeric() || number.is_null() => Some(Arc::new(Field::new_list_field(DataType::Float64, true))),
+        number if number.is_numeric() || number.is_null() => {
+            Some(Arc::new(Field::new_list_field(DataType::Float64, true)))
+        }
         _ => None,
     };
     let widened = match data_type {

@@ -3,7 +3,9 @@
 
 use arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, Result, utils::take_function_args};
-use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
 use vexact_kernel::{Element, Metric, Search, reference};
 
 use super::distance::{coerce_pair, evaluate};

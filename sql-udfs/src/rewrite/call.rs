@@ -33,10 +33,7 @@ pub(super) struct ColumnCall {
     pub query: Arc<dyn PhysicalExpr>,
 }
 
-fn downcast<T: 'static>(expr: &Arc<dyn PhysicalExpr>) -> Option<&T>
-where
-    T: PhysicalExpr,
-{
+fn downcast<T: PhysicalExpr>(expr: &Arc<dyn PhysicalExpr>) -> Option<&T> {
     let expr: &dyn PhysicalExpr = expr.as_ref();
     expr.downcast_ref::<T>()
 }

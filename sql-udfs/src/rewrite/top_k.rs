@@ -69,7 +69,9 @@ fn substitute(
         let column: &dyn PhysicalExpr = expr.as_ref();
         Ok(match column.downcast_ref::<Column>() {
             // What came in is already over the input: do not look into it again.
-            Some(column) => Transformed::new(of(column.index()), true, datafusion::common::tree_node::TreeNodeRecursion::Jump),
+            Some(column) => {
+                Transformed::new(of(column.index()), true, datafusion::common::tree_node::TreeNodeRecursion::Jump)
+            }
             None => Transformed::no(expr),
         })
     })?;
@@ -126,7 +128,11 @@ impl Folded {
 ///
 /// # Errors
 /// A `vector_search` whose query is refused.
-pub(super) fn rewrite(plan: &Arc<dyn ExecutionPlan>, target_partitions: usize, config: &ConfigOptions) -> Result<Outcome> {
+pub(super) fn rewrite(
+    plan: &Arc<dyn ExecutionPlan>,
+    target_partitions: usize,
+    config: &ConfigOptions,
+) -> Result<Outcome> {
     let Some((sort, fetch)) = sort_of(plan) else { return Ok(Outcome::NoDistance) };
     let Some(first) = sort.expr().iter().next() else { return Ok(Outcome::NoDistance) };
     let schema = sort.schema();
@@ -135,7 +141,10 @@ pub(super) fn rewrite(plan: &Arc<dyn ExecutionPlan>, target_partitions: usize, c
         plan: Arc::clone(sort.input()),
         key: Arc::clone(&first.expr),
         output: columns
-            .map(|(i, field)| ProjectionExpr { expr: Arc::new(Column::new(field.name(), i)), alias: field.name().clone() })
+            .map(|(i, field)| ProjectionExpr {
+                expr: Arc::new(Column::new(field.name(), i)),
+                alias: field.name().clone(),
+            })
             .collect(),
         predicate: None,
     };
@@ -203,7 +212,7 @@ fn gather(output: &[ProjectionExpr], call: &Call) -> Result<(Vec<usize>, Vec<Pro
         })?;
         with_value.push(replaced.data);
     }
-    let mut columns: Vec<usize> = with_value.iter().flat_map(|expr| collect_columns(expr)).map(|column| column.index()).collect();
+    let mut columns: Vec<usize> = with_value.iter().flat_map(collect_columns).map(|column| column.index()).collect();
     columns.sort_unstable();
     columns.dedup();
     columns.retain(|column| *column != VALUE);

@@ -52,7 +52,14 @@ impl Hash for WithinRadius {
 
 impl fmt::Display for WithinRadius {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "within_radius({}, {}, [{} components], {})", self.scoring.metric(), self.column, self.query.len(), self.radius)
+        write!(
+            f,
+            "within_radius({}, {}, [{} components], {})",
+            self.scoring.metric(),
+            self.column,
+            self.query.len(),
+            self.radius
+        )
     }
 }
 
@@ -86,7 +93,8 @@ impl PhysicalExpr for WithinRadius {
         for row in hits.rows.iter().chain(nans) {
             bit_util::set_bit(within.as_slice_mut(), *row as usize);
         }
-        let mut valid = MutableBuffer::from_len_zeroed(batch.num_rows().div_ceil(8)).with_bitset(batch.num_rows().div_ceil(8), true);
+        let mut valid = MutableBuffer::from_len_zeroed(batch.num_rows().div_ceil(8))
+            .with_bitset(batch.num_rows().div_ceil(8), true);
         for row in &hits.null_rows {
             bit_util::unset_bit(valid.as_slice_mut(), *row as usize);
         }

@@ -56,7 +56,9 @@ impl Table {
             let catalog = session.catalog_list().catalog(&resolved.catalog);
             let Some(schema) = catalog.and_then(|catalog| catalog.schema(&resolved.schema)) else { continue };
             let Some(found) = schema.table(&resolved.table).now_or_never() else {
-                return plan_err!("{function}: table {name:?} is in a catalog that answers asynchronously: make a view of it");
+                return plan_err!(
+                    "{function}: table {name:?} is in a catalog that answers asynchronously: make a view of it"
+                );
             };
             if let Some(provider) = found? {
                 return Ok(Self { reference, provider });
@@ -79,7 +81,8 @@ impl Table {
         let find = |name: &str| schema.index_of(name).ok();
         let Some(column) = find(name).or_else(|| find(&name.to_lowercase())) else {
             let is_vector = |field: &&Arc<arrow::datatypes::Field>| vector_type(field.data_type()).is_some();
-            let vectors: Vec<&str> = schema.fields().iter().filter(is_vector).map(|field| field.name().as_str()).collect();
+            let vectors: Vec<&str> =
+                schema.fields().iter().filter(is_vector).map(|field| field.name().as_str()).collect();
             return plan_err!(
                 "{function}: column {name:?} not found in table {}: expected one of its vector columns [{}]",
                 self.reference,

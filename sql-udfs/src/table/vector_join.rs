@@ -61,7 +61,9 @@ impl TableFunctionImpl for VectorJoin {
         let radius = match rest.get(1) {
             None => None,
             Some(Expr::Literal(value, _)) => match value.cast_to(&DataType::Float64) {
-                Ok(ScalarValue::Float64(Some(radius))) if radius.is_finite() && value.data_type().is_numeric() => Some(radius),
+                Ok(ScalarValue::Float64(Some(radius))) if radius.is_finite() && value.data_type().is_numeric() => {
+                    Some(radius)
+                }
                 _ => return plan_err!("{NAME}: radius: expected a number, got {value}"),
             },
             Some(other) => return plan_err!("{NAME}: radius: expected a number, got {other}"),
@@ -87,7 +89,11 @@ struct JoinTable {
 
 impl std::fmt::Debug for JoinTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "vector_join({}, {}, k={:?}, radius={:?})", self.queries.reference, self.table.reference, self.k, self.radius)
+        write!(
+            f,
+            "vector_join({}, {}, k={:?}, radius={:?})",
+            self.queries.reference, self.table.reference, self.k, self.radius
+        )
     }
 }
 
@@ -122,9 +128,10 @@ impl JoinTable {
 async fn scan(table: &Table, columns: &[usize], state: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
     let schema = table.schema();
     let column = |i: &usize| Expr::Column(Column::new(Some(table.reference.clone()), schema.field(*i).name()));
-    let plan = LogicalPlanBuilder::scan(table.reference.clone(), provider_as_source(Arc::clone(&table.provider)), None)?
-        .project(columns.iter().map(column).collect::<Vec<_>>())?
-        .build()?;
+    let plan =
+        LogicalPlanBuilder::scan(table.reference.clone(), provider_as_source(Arc::clone(&table.provider)), None)?
+            .project(columns.iter().map(column).collect::<Vec<_>>())?
+            .build()?;
     state.create_physical_plan(&plan).await
 }
 
@@ -166,7 +173,8 @@ impl TableProvider for JoinTable {
                 other => *other,
             })
             .collect();
-        let join = Join { metric: self.metric, vectors: (0, 0), predicate: None, k: self.k, radius: self.radius, columns };
+        let join =
+            Join { metric: self.metric, vectors: (0, 0), predicate: None, k: self.k, radius: self.radius, columns };
         let (queries, searched) = (scan(&self.queries, &left, state).await?, scan(&self.table, &right, state).await?);
         let schema = Arc::new(self.schema.project(projection)?);
         Ok(Arc::new(VectorJoinExec::new(queries, searched, join, schema)))

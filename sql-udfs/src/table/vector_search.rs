@@ -45,7 +45,8 @@ impl TableFunctionImpl for VectorSearch {
             other => return plan_err!("{NAME}: k: expected a whole number of at least 1, got {other}"),
         };
 
-        let scan = LogicalPlanBuilder::scan(table.reference.clone(), provider_as_source(Arc::clone(&table.provider)), None)?;
+        let scan =
+            LogicalPlanBuilder::scan(table.reference.clone(), provider_as_source(Arc::clone(&table.provider)), None)?;
         let scan = match rest.get(1) {
             Some(filter) => {
                 let text = text_argument(NAME, "filter", filter)?;
@@ -54,7 +55,8 @@ impl TableFunctionImpl for VectorSearch {
             None => scan,
         };
         let schema = table.schema();
-        let stored = schema.fields().iter().map(|field| Expr::Column(Column::new(Some(table.reference.clone()), field.name())));
+        let stored =
+            schema.fields().iter().map(|field| Expr::Column(Column::new(Some(table.reference.clone()), field.name())));
         let stored: Vec<Expr> = stored.collect();
         let score = score_expr(metric, stored[column].clone(), query).alias(SCORE);
         let score_column = Expr::Column(Column::new_unqualified(SCORE));

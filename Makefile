@@ -1,0 +1,60 @@
+# Each target does its own set-up: it needs Rust, Python 3.10 or later, a C compiler and make.
+
+PYTHON ?= python3
+VENV := $(CURDIR)/.venv
+PEERS := $(CURDIR)/.venv-peers
+BIN := $(VENV)/bin
+
+# One profile and one set of features everywhere, so that each crate compiles once. These variables are what maturin sets:
+# with them, all of cargo's runs share one build of PyO3.
+export PYO3_PYTHON := $(BIN)/python
+export PYO3_BUILD_EXTENSION_MODULE := 1
+CARGO_TEST := cargo test --release --workspace --exclude vexact-python
+
+.PHONY: demo test bench bench-peers extension fmt clippy rust-test python-test examples clean
+
+demo: extension
+	$(BIN)/python examples/quickstart.py
+
+test: fmt clippy rust-test python-test examples
+
+fmt:
+	cargo fmt --all --check
+
+# clippy-driver as the compiler of a build, not of a check: so the dependencies are those of the tests.
+clippy: $(VENV)/.ready
+	CLIPPY_ARGS="-Dwarnings__CLIPPY_HACKERY__" RUSTC_WORKSPACE_WRAPPER=clippy-driver \
+		cargo build --release --workspace --all-targets
+
+rust-test: $(VENV)/.ready
+	$(CARGO_TEST)
+
+python-test: extension
+	cd python && $(BIN)/python -m mypy vexact && $(BIN)/python -m mypy.stubtest vexact._native
+	$(BIN)/python -m pytest -q python/tests
+
+examples: extension
+	$(BIN)/python examples/quickstart.py > /dev/null
+	cargo run --release --quiet -p vexact --example embedded_kernel > /dev/null
+
+bench:
+	VEXACT_BENCH_ROWS=$${VEXACT_BENCH_ROWS:-100000} cargo bench -p vexact --bench kernel --bench sql
+
+bench-peers: extension
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install -q -U pip
+	$(PEERS)/bin/pip install -q -r benches/peers/requirements.txt
+	echo "$(CURDIR)/python" > $$($(PEERS)/bin/python -c 'import site; print(site.getsitepackages()[0])')/vexact.pth
+	$(PEERS)/bin/python benches/peers/run.py $(PEERS_ARGS)
+
+extension: $(VENV)/.ready
+	cd python && VIRTUAL_ENV=$(VENV) $(BIN)/maturin develop --release --quiet
+
+$(VENV)/.ready: python/pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -U pip
+	$(BIN)/pip install -q --group python/pyproject.toml:dev
+	touch $@
+
+clean:
+	rm -rf target $(VENV) $(PEERS)
