@@ -27,6 +27,9 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use futures::stream;
 
+/// Rows of the batches that a scan gives where no session says otherwise.
+const BATCH_ROWS: usize = 8192;
+
 /// A read-only table of Arrow batches in a fixed order. A row's position counts the rows of the batches before its own;
 /// searches break ties by it.
 #[derive(Debug)]
@@ -49,6 +52,14 @@ impl ChunkTable {
             );
         }
         Ok(Self { schema, batches: Arc::new(batches) })
+    }
+
+    /// A scan of some columns, in one partition.
+    ///
+    /// # Errors
+    /// A column that is not there.
+    pub fn scan_columns(&self, columns: Vec<usize>) -> Result<ChunkScanExec> {
+        ChunkScanExec::try_new(&self.schema, Arc::clone(&self.batches), columns, BATCH_ROWS)
     }
 
     /// The batches, in order.

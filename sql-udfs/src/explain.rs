@@ -101,14 +101,48 @@ impl fmt::Display for Explained {
     }
 }
 
+/// Cuts lists of many numbers: nobody reads the components of a query.
+fn without_long_vectors(text: &str) -> String {
+    const SHOWN: usize = 3;
+    let mut short = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find('[') {
+        short.push_str(&rest[..=start]);
+        rest = &rest[start + 1..];
+        let is_number = |c: char| c.is_ascii_digit() || matches!(c, '.' | ',' | ' ' | '-' | '+' | 'e' | 'E');
+        let list = rest.find(|c| !is_number(c)).map_or(rest, |end| &rest[..end]);
+        let separator = if list.contains(',') { ',' } else { ' ' };
+        let components = list.split(separator).filter(|component| !component.trim().is_empty()).count();
+        if rest[list.len()..].starts_with(']') && components > 2 * SHOWN {
+            let shown: Vec<&str> = list.split(separator).take(SHOWN).map(str::trim).collect();
+            short.push_str(&format!("{}, ... {components} components", shown.join(", ")));
+            rest = &rest[list.len()..];
+        }
+    }
+    short.push_str(rest);
+    short
+}
+
 /// The sections of plans that are at hand, executed or not.
 pub fn explain_plan(logical: &LogicalPlan, physical: &Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Explained {
     let mut logical_text = String::new();
     // Writing to a String cannot fail.
     let _ = write!(logical_text, "{}", logical.display_indent());
     Explained {
-        logical: logical_text,
-        physical: displayable(physical.as_ref()).indent(false).to_string(),
+        logical: without_long_vectors(&logical_text),
+        physical: without_long_vectors(&displayable(physical.as_ref()).indent(false).to_string()),
         strategy: strategy(physical, config).unwrap_or_else(|| "mode=sql".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_long_vectors;
+
+    #[test]
+    fn long_vectors_are_cut_and_everything_else_is_kept() {
+        let long = "f(x, List([1.0, -2e-3, 3, 4, 5, 6, 7, 8])) [a, b] [1, 2, 3] '[1 2 3 4 5 6 7 8]' [";
+        let short = "f(x, List([1.0, -2e-3, 3, ... 8 components])) [a, b] [1, 2, 3] '[1, 2, 3, ... 8 components]' [";
+        assert_eq!(without_long_vectors(long), short);
     }
 }

@@ -1,6 +1,7 @@
 //! The one place that builds a DataFusion context and its catalog.
 
 mod frame;
+mod plan;
 mod search;
 
 use std::path::Path;

@@ -21,8 +21,16 @@ use crate::chunks::InPlace;
 /// Rows that a predicate is evaluated over at once.
 const FILTER_ROWS: usize = 16_384;
 
-/// Searches on a blocking thread: the kernel computes for milliseconds without a pause.
+/// Up to this many bytes of vectors, so about 100 microseconds, are searched on the thread that asks.
+const INLINE_BYTES: usize = 1 << 21;
+
+/// Searches on a blocking thread, as the kernel computes for milliseconds without a pause; what is small, at once.
 pub(super) async fn run(run: Run, scan: InPlace, ranker: Ranker) -> Result<RecordBatch> {
+    let rows: usize = scan.batches.iter().map(RecordBatch::num_rows).sum();
+    let dim = ranker.query.as_ref().map_or(0, Vec::len);
+    if rows.saturating_mul(dim).saturating_mul(size_of::<f32>()) <= INLINE_BYTES && run.top_k.predicate.is_none() {
+        return search(&run, &scan, &ranker);
+    }
     SpawnedTask::spawn_blocking(move || search(&run, &scan, &ranker))
         .join()
         .await
