@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # with them, all of cargo's runs share one build of PyO3.
 export PYO3_PYTHON := $(BIN)/python
 export PYO3_BUILD_EXTENSION_MODULE := 1
-CARGO_TEST := cargo test --release --workspace --exclude vexact-python
+CARGO_TEST := cargo test --release --workspace --exclude vexact-python --no-fail-fast
 
 .PHONY: demo test bench bench-peers extension fmt clippy rust-test python-test examples clean
 

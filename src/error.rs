@@ -80,7 +80,7 @@ impl Error {
                 | DataFusionError::Configuration(_)
                 | DataFusionError::NotImplemented(_) => ErrorKind::Value,
                 DataFusionError::External(source)
-                    if source.is::<KernelError>() || source.is::<vexact_sql::VectorTextError>() =>
+                    if source.is::<KernelError>() || source.is::<vexact_sql::VectorError>() =>
                 {
                     ErrorKind::Value
                 }
@@ -100,6 +100,8 @@ impl Error {
 /// DataFusion's message without the hint to report planning errors as bugs, contexts outermost first.
 fn message(error: &DataFusionError) -> String {
     match error {
+        // Which rule found it is of no use to a user.
+        DataFusionError::Context(context, inner) if context.contains("vexact_vector_rewrite") => message(inner),
         DataFusionError::Context(context, inner) => format!("{context}: {}", message(inner)),
         DataFusionError::Shared(inner) => message(inner),
         DataFusionError::Diagnostic(_, inner) => message(inner),

@@ -14,8 +14,7 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::context::QueryPlanner;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::filter::FilterExec;
-use datafusion::physical_plan::union::UnionExec;
-use datafusion::physical_plan::{ExecutionPlan, displayable};
+use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
 
 use crate::exec::{VectorJoinExec, VectorTopKExec};
 use crate::rewrite;
@@ -49,9 +48,10 @@ impl QueryPlanner for StrategyPlanner {
         let schema: SchemaRef = planned.schema();
         let text = |text: &str| Arc::new(StringArray::from(vec![text.to_owned()]));
         let row = RecordBatch::try_new(Arc::clone(&schema), vec![text("strategy_plan"), text(&strategy)])?;
-        let row = MemorySourceConfig::try_new_exec(&[vec![row]], schema, None)?;
-        let all = UnionExec::try_new(vec![planned, row])?;
-        Ok(Arc::new(datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec::new(all)))
+        // Explaining is done: its rows are texts.
+        let mut rows = collect(planned, session.task_ctx()).await?;
+        rows.push(row);
+        Ok(MemorySourceConfig::try_new_exec(&[rows], schema, None)?)
     }
 }
 

@@ -27,5 +27,5 @@ pub use explain::{Explained, explain_plan, strategy};
 pub use functions::score_expr;
 pub use register::register;
 pub use rewrite::{Decline, VectorRewrite};
-pub use vector::{VectorTextError, parse_vector, vector_of_scalar};
+pub use vector::{VectorError, parse_vector, vector_of_scalar};
 pub use vexact_kernel as kernel;

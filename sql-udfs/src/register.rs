@@ -14,9 +14,9 @@ use crate::literal::NumberArrays;
 use crate::rewrite::VectorRewrite;
 use crate::{functions, table};
 
-/// The last of DataFusion's rules that changes the structure of a plan, but for those that attach dynamic filters and
-/// cooperative yielding: ours comes before.
-const NEXT_RULE: &str = "EnsureCooperative";
+/// Ours comes before the rule that may push a distance into the scan of a file, where it would not be recognised; the sorts have
+/// got their limits and their merges by then.
+const NEXT_RULE: &str = "ProjectionPushdown";
 
 /// Registers the vector functions, the table functions `vector_search` and `vector_join`, the rewrite of `ORDER BY distance
 /// LIMIT k`, the third section of EXPLAIN and the settings `vexact.*`. Harmless to repeat.

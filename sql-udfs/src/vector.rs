@@ -3,13 +3,30 @@
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
-use datafusion::common::{DataFusionError, Result, ScalarValue, exec_err};
+use datafusion::common::{DataFusionError, ScalarValue};
 
-/// Why a text is not a vector.
+/// Why a value is not a vector.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("invalid vector text: expected '[1 2 3]' or '[1,2,3]', got {problem}")]
-pub struct VectorTextError {
-    problem: String,
+#[non_exhaustive]
+pub enum VectorError {
+    /// A text of another form.
+    #[error("invalid vector text: expected '[1 2 3]' or '[1,2,3]', got {problem}")]
+    Text {
+        /// What is wrong with it, with the ordinal of the component.
+        problem: String,
+    },
+    /// A value of another type.
+    #[error("expected a vector (a list of numbers or text '[1 2 3]'), got {got}")]
+    Type {
+        /// The type.
+        got: String,
+    },
+}
+
+impl From<VectorError> for DataFusionError {
+    fn from(error: VectorError) -> Self {
+        DataFusionError::External(Box::new(error))
+    }
 }
 
 /// At most this much of a bad text is repeated in the error.
@@ -27,8 +44,8 @@ fn quoted(text: &str) -> String {
 ///
 /// # Errors
 /// Anything else, an empty vector included; the message names the component.
-pub fn parse_vector(text: &str) -> Result<Vec<f64>, VectorTextError> {
-    let problem = |problem: String| VectorTextError { problem };
+pub fn parse_vector(text: &str) -> Result<Vec<f64>, VectorError> {
+    let problem = |problem: String| VectorError::Text { problem };
     let inner = text
         .trim()
         .strip_prefix('[')
@@ -59,26 +76,26 @@ pub fn parse_vector(text: &str) -> Result<Vec<f64>, VectorTextError> {
 ///
 /// # Errors
 /// Text that is no vector, and values of other types.
-pub fn vector_of_scalar(value: &ScalarValue) -> Result<Option<Vec<f64>>> {
+pub fn vector_of_scalar(value: &ScalarValue) -> Result<Option<Vec<f64>>, VectorError> {
     match value {
-        ScalarValue::Utf8(text) | ScalarValue::LargeUtf8(text) | ScalarValue::Utf8View(text) => text
-            .as_ref()
-            .map(|text| parse_vector(text).map_err(|error| DataFusionError::External(Box::new(error))))
-            .transpose(),
+        ScalarValue::Utf8(text) | ScalarValue::LargeUtf8(text) | ScalarValue::Utf8View(text) => {
+            text.as_ref().map(|text| parse_vector(text)).transpose()
+        }
         ScalarValue::FixedSizeList(list) => vector_of_row(list.is_valid(0).then(|| list.value(0))),
         ScalarValue::List(list) => vector_of_row(list.is_valid(0).then(|| list.value(0))),
         ScalarValue::LargeList(list) => vector_of_row(list.is_valid(0).then(|| list.value(0))),
         ScalarValue::Null => Ok(None),
-        other => exec_err!("expected a vector (a list of numbers or text '[1 2 3]'), got {}", other.data_type()),
+        other => Err(VectorError::Type { got: other.data_type().to_string() }),
     }
 }
 
-fn vector_of_row(row: Option<ArrayRef>) -> Result<Option<Vec<f64>>> {
+fn vector_of_row(row: Option<ArrayRef>) -> Result<Option<Vec<f64>>, VectorError> {
     let Some(row) = row else { return Ok(None) };
     if !row.data_type().is_numeric() && row.data_type() != &DataType::Null {
-        return exec_err!("expected a vector of numbers, got a list of {}", row.data_type());
+        return Err(VectorError::Type { got: format!("a list of {}", row.data_type()) });
     }
-    let row = cast(&row, &DataType::Float64)?;
+    let not_numbers = |_| VectorError::Type { got: format!("a list of {}", row.data_type()) };
+    let row = cast(&row, &DataType::Float64).map_err(not_numbers)?;
     Ok((row.null_count() == 0).then(|| row.as_primitive::<Float64Type>().values().to_vec()))
 }
 

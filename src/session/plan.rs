@@ -20,8 +20,8 @@ use vexact_kernel::{KernelError, Search};
 use vexact_sql::chunks::ChunkTable;
 use vexact_sql::exec::{Join, JoinColumn, Scoring, TopK, VectorJoinExec, VectorTopKExec};
 
-use super::search::{QueryVectors, VectorSearch};
 use super::Session;
+use super::search::{QueryVectors, VectorSearch};
 use crate::error::{Error, Result};
 
 /// Names of the result's own columns.
@@ -134,7 +134,8 @@ impl Planned {
     /// What the physical plan does, in the terms of a logical one.
     pub fn logical(&self, search: &VectorSearch, names: &Names) -> Result<LogicalPlan> {
         let schema = self.provider.schema();
-        let mut scan = LogicalPlanBuilder::scan(self.table.clone(), provider_as_source(Arc::clone(&self.provider)), None)?;
+        let mut scan =
+            LogicalPlanBuilder::scan(self.table.clone(), provider_as_source(Arc::clone(&self.provider)), None)?;
         if let Some(filter) = &self.filter {
             scan = scan.filter(filter.clone())?;
         }
@@ -333,4 +334,3 @@ fn join(
     let join = Join { metric: search.metric, vectors: (1, 0), predicate, k: Some(search.top_k), radius: None, columns };
     Ok(VectorJoinExec::new(left, input, join, Arc::new(schema)))
 }
-

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use arrow::array::{Array, ArrayRef, BooleanBufferBuilder, RecordBatch};
+use arrow::array::{Array, ArrayRef, BooleanBufferBuilder, RecordBatch, new_empty_array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{interleave, prep_null_mask_filter};
 use arrow::datatypes::SchemaRef;
@@ -51,7 +51,7 @@ fn search(run: &Run, scan: &InPlace, ranker: &Ranker) -> Result<RecordBatch> {
     for batch in &scan.batches {
         let selection = selection.as_ref().map(|bits| bits.slice(offset, batch.num_rows()));
         offset += batch.num_rows();
-        arrays.push(vectors(batch.column(vector), ranker.query.as_deref(), selection.as_ref())?);
+        arrays.push(vectors(batch.column(vector), &ranker.column, ranker.query.as_deref(), selection.as_ref())?);
     }
     let columns =
         arrays.iter().map(|array| VectorColumn::try_new(array)).collect::<Result<_, _>>().map_err(external)?;
@@ -61,11 +61,10 @@ fn search(run: &Run, scan: &InPlace, ranker: &Ranker) -> Result<RecordBatch> {
     let started = Instant::now();
     let places: Vec<(usize, usize)> = entries.iter().map(|entry| column.locate(entry.position)).collect();
     let gather = |column: &usize| -> Result<ArrayRef> {
-        let column = scan.columns[*column];
         if scan.batches.is_empty() {
-            let field = run.input.schema();
-            return Ok(arrow::array::new_empty_array(field.field(column).data_type()));
+            return Ok(new_empty_array(run.input.schema().field(*column).data_type()));
         }
+        let column = scan.columns[*column];
         let arrays: Vec<&dyn Array> = scan.batches.iter().map(|batch| batch.column(column).as_ref()).collect();
         Ok(interleave(&arrays, &places)?)
     };

@@ -192,7 +192,8 @@ impl Run {
 
     /// The rows of the queries' input that are queries, and their vectors.
     fn queries(&self, batch: &RecordBatch) -> Result<(Vec<usize>, Vec<Vec<f64>>)> {
-        let array = vectors(batch.column(self.join.vectors.0), None, None)?;
+        let array =
+            vectors(batch.column(self.join.vectors.0), batch.schema().field(self.join.vectors.0).name(), None, None)?;
         let list = array.as_fixed_size_list();
         let values = cast(list.values(), &DataType::Float64)?;
         let dim = list.value_length() as usize;
@@ -241,8 +242,11 @@ fn in_place(
 ) -> Result<impl futures::Stream<Item = Result<RecordBatch>> + Send> {
     let (rows, queries) = run.queries(&batch)?;
     let vector = scan.columns[run.join.vectors.1];
-    let arrays: Vec<ArrayRef> =
-        scan.batches.iter().map(|chunk| vectors(chunk.column(vector), None, None)).collect::<Result<_>>()?;
+    let arrays: Vec<ArrayRef> = scan
+        .batches
+        .iter()
+        .map(|chunk| vectors(chunk.column(vector), schema.field(run.join.vectors.1).name(), None, None))
+        .collect::<Result<_>>()?;
     let selection = match &run.join.predicate {
         Some(predicate) => Some(select(predicate.as_ref(), &schema, &scan)?),
         None => None,
@@ -297,7 +301,8 @@ async fn streamed(
         let mut stream = searched.execute(partition, Arc::clone(&context))?;
         while let Some(chunk) = stream.next().await {
             let chunk = chunk?;
-            let array = vectors(chunk.column(run.join.vectors.1), None, None)?;
+            let array =
+                vectors(chunk.column(run.join.vectors.1), chunk.schema().field(run.join.vectors.1).name(), None, None)?;
             let column = VectorColumn::try_new(&array).map_err(external)?;
             let selection = match &run.join.predicate {
                 Some(predicate) => Some(kept_rows(predicate.as_ref(), &chunk)?),

@@ -6,7 +6,7 @@ use arrow::buffer::BooleanBuffer;
 use datafusion::common::{DataFusionError, Result};
 use vexact_kernel::{ChunkedColumn, KernelError, Metric, Report, Search, Tier};
 
-use super::top_k::Scoring;
+use super::top_k::{Scoring, on_column};
 
 /// Where a row without an ordinary distance stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,9 +72,7 @@ impl Ranker {
     /// # Errors
     /// What a search refuses, where the scoring is a search's; always a query of another dim.
     pub fn search(&self, dim: Option<usize>) -> Result<Option<Search>> {
-        let refused = |error: KernelError| {
-            DataFusionError::Context(format!("vector search on column {:?}", self.column), Box::new(external(error)))
-        };
+        let refused = |error: KernelError| on_column(&self.column, external(error));
         if let (Some(expected), Some(query)) = (dim, &self.query)
             && expected != query.len()
         {

@@ -155,7 +155,8 @@ async fn search_partition(run: &Run, partition: usize, ranker: &Ranker, best: &M
         };
         run.filter_us.add(started.elapsed().as_micros() as usize);
         let worst = lock(best)?.worst();
-        let array = vectors(batch.column(run.top_k.vector), ranker.query.as_deref(), selection.as_ref())?;
+        let array =
+            vectors(batch.column(run.top_k.vector), &ranker.column, ranker.query.as_deref(), selection.as_ref())?;
         let column = VectorColumn::try_new(&array).map_err(external)?;
         let column = ChunkedColumn::try_new(vec![column]).map_err(external)?;
         let (mut entries, report) = ranker.rank(&column, selection.as_ref(), worst)?;

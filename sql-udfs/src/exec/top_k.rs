@@ -3,10 +3,12 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, RecordBatchOptions, UInt64Array};
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, RecordBatchOptions, UInt64Array};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::nullif;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result, ScalarValue, internal_err, plan_err};
+use datafusion::common::{DataFusionError, Result, ScalarValue, internal_err, plan_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::projection::ProjectionExpr;
@@ -21,9 +23,9 @@ use datafusion::physical_plan::{
     apply_expression_roots,
 };
 use futures::stream::once;
-use vexact_kernel::{FilterReport, Metric, Report};
+use vexact_kernel::{FilterReport, KernelError, Metric, Report, to_fixed_size_list};
 
-use super::ranked::{Entry, Ranker};
+use super::ranked::{Entry, Ranker, external};
 use super::{in_place, stream};
 use crate::chunks;
 use crate::config::VexactOptions;
@@ -372,21 +374,26 @@ impl ExecutionPlan for VectorTopKExec {
 /// An array of vectors as the kernel takes it. Rows that are not selected may have any length.
 pub(super) fn vectors(
     array: &ArrayRef,
+    column: &str,
     query: Option<&[f64]>,
-    selection: Option<&arrow::buffer::BooleanBuffer>,
+    selection: Option<&BooleanBuffer>,
 ) -> Result<ArrayRef> {
     if matches!(array.data_type(), DataType::FixedSizeList(..)) {
         return Ok(Arc::clone(array));
     }
     let masked = match selection {
-        Some(selection) => {
-            let unselected = arrow::array::BooleanArray::new(!selection, None);
-            arrow::compute::nullif(array, &unselected)?
-        }
+        Some(selection) => nullif(array, &BooleanArray::new(!selection, None))?,
         None => Arc::clone(array),
     };
-    let dim = query.map(<[f64]>::len);
-    let list = vexact_kernel::to_fixed_size_list(&masked, dim).map_err(super::ranked::external)?;
-    debug_assert_eq!(list.len(), array.len());
-    Ok(Arc::new(list))
+    let list = match to_fixed_size_list(&masked, query.map(<[f64]>::len)) {
+        // Either the query is the odd one, or a row is.
+        Err(KernelError::RaggedRows { .. }) => to_fixed_size_list(&masked, None),
+        list => list,
+    };
+    Ok(Arc::new(list.map_err(|error| on_column(column, external(error)))?))
+}
+
+/// An error with the column that it is about.
+pub(super) fn on_column(column: &str, error: DataFusionError) -> DataFusionError {
+    error.context(format!("vector search on column {column:?}"))
 }

@@ -130,6 +130,6 @@ fn parse_rows(texts: &ArrayRef) -> Result<ArrayRef> {
     Ok(Arc::new(lists.finish()))
 }
 
-fn with_row(row: usize, error: &crate::vector::VectorTextError) -> DataFusionError {
+fn with_row(row: usize, error: &crate::vector::VectorError) -> DataFusionError {
     exec_datafusion_err!("row {row} of the batch: {error}")
 }

@@ -11,6 +11,7 @@ use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Column, Literal, NegativeExpr};
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
+use datafusion::physical_expr_common::physical_expr::is_volatile;
 use vexact_kernel::Search;
 
 use super::Decline;
@@ -107,7 +108,7 @@ impl Call {
     pub fn on_column(&self, schema: &Schema) -> Result<ColumnCall, Decline> {
         let function = downcast::<ScalarFunctionExpr>(&self.expr).ok_or(Decline::NotAColumn)?;
         let [a, b] = function.args() else { return Err(Decline::NotAColumn) };
-        let is_constant = |expr: &Arc<dyn PhysicalExpr>| collect_columns(expr).is_empty() && !expr.is_volatile_node();
+        let is_constant = |expr: &Arc<dyn PhysicalExpr>| collect_columns(expr).is_empty() && !is_volatile(expr);
         let (stored, query) = match (is_constant(a), is_constant(b)) {
             (false, true) => (a, b),
             (true, false) => (b, a),

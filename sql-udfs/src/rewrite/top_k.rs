@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Result, plan_datafusion_err};
+use datafusion::common::{Result, plan_datafusion_err, plan_err};
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column};
@@ -153,7 +153,13 @@ pub(super) fn rewrite(
 
     let is_descending = first.options.descending;
     let is_closest_first = call.is_larger_closer() == (is_descending != direction.is_falling);
-    let Some(k) = fetch else { return Ok(Outcome::Declined(Decline::NoLimit)) };
+    let Some(k) = fetch else {
+        return match call.scoring {
+            // Its plan always has a limit, unless that is NULL.
+            Scoring::Search(_) => plan_err!("vector_search: k: expected a whole number of at least 1, got NULL"),
+            Scoring::Sql(_) => Ok(Outcome::Declined(Decline::NoLimit)),
+        };
+    };
     if sort.expr().len() > 1 {
         return Ok(Outcome::Declined(Decline::SecondSortKey));
     }
@@ -178,7 +184,10 @@ pub(super) fn rewrite(
         };
     }
     let input = match folded.plan.repartitioned(target_partitions, config)? {
-        Some(split) if folded.plan.output_partitioning().partition_count() == 1 => split,
+        // Splitting a scan may drop its limit.
+        Some(split) if folded.plan.output_partitioning().partition_count() == 1 && folded.plan.fetch().is_none() => {
+            split
+        }
         _ => Arc::clone(&folded.plan),
     };
     let (columns, output) = gather(&folded.output, &call)?;

@@ -71,7 +71,17 @@ impl TableFunctionImpl for VectorJoin {
         if k.is_none() && radius.is_none() {
             return plan_err!("{NAME}: expected k, a radius or both, got neither");
         }
-        Ok(Arc::new(JoinTable::new(queries, table, (query_column, column), metric, k, radius)))
+        let join = JoinTable::new(queries, table, (query_column, column), metric, k, radius);
+        let names: Vec<&str> = join.schema.fields().iter().map(|field| field.name().as_str()).collect();
+        if let Some(name) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)).map(|(_, name)| name)
+        {
+            return plan_err!(
+                "{NAME}: tables {} and {} give two columns {name:?}: expected distinct names, so make a view that gives one an alias",
+                join.queries.reference,
+                join.table.reference
+            );
+        }
+        Ok(Arc::new(join))
     }
 }
 
