@@ -80,7 +80,7 @@ def test_an_executed_search_counts_what_happened(session: vexact.Session, metric
 def test_an_executed_batch_and_a_search_of_parquet_have_the_same_keys(docs: vexact.Session, tmp_path: Path) -> None:
     pq.write_table(docs.sql("SELECT * FROM docs").to_arrow(), tmp_path / "docs.parquet", row_group_size=3)
     docs.create_temp_view("file", docs.read_parquet(tmp_path / "docs.parquet"))
-    for table, query in (("docs", [Q, Q]), ("file", Q), ("file", [Q, Q])):
+    for table, query in (("docs", [Q, Q]), ("file", Q)):
         found = strategy(docs.explain_vector_search(table, "vec", query, 2, "l2", filter="id >= 4", columns="id"))
         assert ALWAYS | HYBRID <= found.keys()
         assert (found["candidate_rows"], found["input_rows"], found["dimension"]) == ("6", "10", "4")
@@ -114,9 +114,12 @@ def test_a_planned_search_says_unknown_for_what_only_execution_can_tell(docs: ve
         found = strategy(explain)
         assert ALWAYS <= found.keys()
         assert (found["metric"], found["dimension"], found["top_k"]) == ("cosine", "4", "3")
-        assert (found["candidate_rows"], found["skipped_rows"]) == ("unknown", "unknown")
+        assert found["skipped_rows"] == "unknown"
         assert found["acceleration"] == "flat-buffer+simd-topk"
-        if found["mode"] == "exact-scan-hybrid-search":
+        if found["mode"] == "exact-scan":
+            assert found["candidate_rows"] == "10"
+        else:
+            assert (found["mode"], found["candidate_rows"]) == ("exact-scan-hybrid-search", "unknown")
             assert HYBRID <= found.keys() and found["returned_rows"] == "unknown"
 
 

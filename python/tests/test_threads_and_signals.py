@@ -41,28 +41,6 @@ def test_threads_share_a_session(session: vexact.Session) -> None:
         list(pool.map(work, range(8)))
 
 
-def test_a_view_replaced_while_others_search_is_the_old_or_the_new_one(session: vexact.Session) -> None:
-    versions = [np.full((100, 4), value, np.float32) for value in (1, 2)]
-    frames = [session.create_dataframe_from_arrow({"vec": rows}) for rows in versions]
-    session.create_temp_view("t", frames[0])
-    stop = threading.Event()
-
-    def replace() -> None:
-        while not stop.is_set():
-            for frame in frames:
-                session.create_temp_view("t", frame)
-
-    writer = threading.Thread(target=replace)
-    writer.start()
-    try:
-        for _ in range(300):
-            found = hits(session.vector_search("t", "vec", [0, 0, 0, 0], 2, "l2"))
-            assert found in ([(0, 2.0), (1, 2.0)], [(0, 4.0), (1, 4.0)])
-    finally:
-        stop.set()
-        writer.join()
-
-
 INTERRUPTED = """
 import sys
 import threading
