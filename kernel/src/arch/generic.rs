@@ -10,6 +10,9 @@
 use super::lanes::Lanes;
 use super::{Panel, PanelLimits, Rows};
 
+/// Floats ahead of the one that is read that are asked for: rows of a scan follow each other in memory.
+const PREFETCH: usize = 256;
+
 /// Blocks of `R` rows: (ordinal of the first, how many, their pointers). The last row is repeated to fill a block.
 #[inline(always)]
 fn blocks<'a, const R: usize>(rows: Rows<'a>) -> impl Iterator<Item = (usize, usize, [*const f32; R])> + 'a {
@@ -37,6 +40,7 @@ pub(super) unsafe fn dot_and_square<V: Lanes>(rows: Rows<'_>, query: &[f32], dot
             while i < whole {
                 let q = V::load(query.as_ptr().add(i));
                 for r in 0..4 {
+                    V::prefetch(x[r].wrapping_add(i + PREFETCH));
                     let x = V::load(x[r].add(i));
                     dot[r] = x.mul_add(q, dot[r]);
                     square[r] = x.mul_add(x, square[r]);
@@ -73,6 +77,8 @@ pub(super) unsafe fn l2_squared<V: Lanes>(rows: Rows<'_>, query: &[f32], out: &m
             while i + V::N < whole {
                 let (q0, q1) = (V::load(query.as_ptr().add(i)), V::load(query.as_ptr().add(i + V::N)));
                 for r in 0..4 {
+                    V::prefetch(x[r].wrapping_add(i + PREFETCH));
+                    V::prefetch(x[r].wrapping_add(i + PREFETCH + V::N));
                     let (d0, d1) = (V::load(x[r].add(i)).sub(q0), V::load(x[r].add(i + V::N)).sub(q1));
                     even[r] = d0.mul_add(d0, even[r]);
                     odd[r] = d1.mul_add(d1, odd[r]);

@@ -9,6 +9,8 @@
 pub(super) trait Lanes: Copy {
     const N: usize;
 
+    /// Hints that the line at an address, which need not exist, will be read.
+    unsafe fn prefetch(address: *const f32);
     unsafe fn splat(x: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
     /// The first `len < N` floats, then zeros.

@@ -22,6 +22,9 @@ impl Lanes for Array8 {
     const N: usize = 8;
 
     #[inline(always)]
+    unsafe fn prefetch(_: *const f32) {}
+
+    #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
         Self([x; 8])
     }

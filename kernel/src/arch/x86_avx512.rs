@@ -28,6 +28,12 @@ impl Lanes for F32x16 {
     const N: usize = 16;
 
     #[inline(always)]
+    unsafe fn prefetch(address: *const f32) {
+        // SAFETY: see the impl; a prefetch never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
         // SAFETY: see the impl.
         unsafe { Self(_mm512_set1_ps(x)) }
