@@ -52,6 +52,7 @@ import vexact
 session = vexact.Session()
 rows = np.random.default_rng(1).standard_normal((100_000, 64), dtype=np.float32)
 session.create_temp_view("t", session.create_dataframe_from_arrow({"vec": rows}))
+session.vector_search("t", "vec", rows[0], 1).to_rows()  # What a first call imports is there.
 main = threading.main_thread().ident
 
 
