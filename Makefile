@@ -30,7 +30,7 @@ rust-test: $(VENV)/.ready
 	$(CARGO_TEST)
 
 python-test: extension
-	cd python && $(BIN)/python -m mypy vexact && $(BIN)/python -m mypy.stubtest vexact._native
+	cd python && $(BIN)/python -m mypy vexact && $(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml vexact._native
 	$(BIN)/python -m pytest -q python/tests
 
 examples: extension

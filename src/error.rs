@@ -45,6 +45,9 @@ pub enum Error {
         /// The kernel's reason.
         source: KernelError,
     },
+    /// A query was ended before its time.
+    #[error("the query was interrupted: {0}")]
+    Interrupted(String),
     /// A query failed: planning or execution.
     #[error("{}", message(.0))]
     Query(#[from] DataFusionError),
@@ -72,6 +75,7 @@ impl Error {
             Error::InvalidArgument(_) | Error::BadFile { .. } | Error::Vector { .. } => ErrorKind::Value,
             Error::FileNotFound { .. } => ErrorKind::FileNotFound,
             Error::Io { .. } => ErrorKind::Io,
+            Error::Interrupted(_) => ErrorKind::Execution,
             Error::Query(error) => match error.find_root() {
                 DataFusionError::ResourcesExhausted(_) => ErrorKind::Resources,
                 DataFusionError::Plan(_)

@@ -50,7 +50,7 @@ pub(crate) struct Outcome {
     pub rankings: Vec<Vec<Candidate>>,
     /// Positions whose distance is NaN, sorted (`is_sql`).
     pub nan: Vec<u64>,
-    /// Positions that are not NULL and have no distance, sorted, at most k (`is_sql`).
+    /// Positions that are not NULL and have no distance, sorted (`is_sql`).
     pub undefined: Vec<u64>,
     pub counts: Counts,
     pub threads: usize,
@@ -114,12 +114,12 @@ impl Job<'_> {
         score.map(|score| self.metric.key(score))
     }
 
-    /// Remembers a row that has no key; keeps the lists as short as the result can need.
+    /// Remembers a row that has no key.
     fn set_aside(&self, harvest: &mut Harvest, position: u64, key: Option<f64>) {
         harvest.counts.rows_skipped += 1;
         if self.is_sql && key.is_some() {
             harvest.nan.push(position);
-        } else if self.is_sql && self.k.is_none_or(|k| harvest.undefined.len() < k) {
+        } else if self.is_sql {
             harvest.undefined.push(position);
         }
     }
@@ -156,7 +156,6 @@ impl Job<'_> {
         }
         outcome.nan.sort_unstable();
         outcome.undefined.sort_unstable();
-        outcome.undefined.truncate(self.k.unwrap_or(usize::MAX));
         let refine = |(query, items)| self.refine(query, items);
         let refined: Vec<(Vec<Candidate>, u64)> = if threads > 1 && all.len() > 1 {
             all.into_par_iter().enumerate().map(refine).collect()

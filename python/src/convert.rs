@@ -19,7 +19,10 @@ pub fn query(value: &Bound<'_, PyAny>) -> PyResult<QueryVectors> {
     if let Some(query) = numpy_query(value)? {
         return Ok(query);
     }
-    if let Ok(numbers) = value.extract::<Vec<f64>>() {
+    let is_text = value.is_instance_of::<PyBytes>() || value.is_instance_of::<PyString>();
+    if let Ok(numbers) = value.extract::<Vec<f64>>()
+        && !is_text
+    {
         return Ok(QueryVectors::One(numbers));
     }
     if let Ok(rows) = value.extract::<Vec<Vec<f64>>>() {
@@ -44,6 +47,11 @@ fn numpy_query(value: &Bound<'_, PyAny>) -> PyResult<Option<QueryVectors>> {
         let nested = numpy.call_method1("asarray", (value,))?;
         let is_nested = nested.getattr("dtype")?.getattr("kind")?.extract::<String>()? == "O";
         let nested = if is_nested { numpy.call_method1("stack", (nested,))? } else { nested };
+        let kind = nested.getattr("dtype")?.getattr("kind")?.extract::<String>()?;
+        if !matches!(kind.as_str(), "f" | "i" | "u") {
+            let got = nested.getattr("dtype")?.str()?.to_string();
+            return Err(PyTypeError::new_err(format!("query_vector: expected an array of real numbers, got {got}")));
+        }
         let floats = nested.call_method1("astype", ("float64",))?;
         return rows(&floats.extract::<PyReadonlyArrayDyn<'_, f64>>()?).map(Some);
     }
@@ -51,10 +59,8 @@ fn numpy_query(value: &Bound<'_, PyAny>) -> PyResult<Option<QueryVectors>> {
 }
 
 fn rows<T: Element + numpy::Element>(array: &PyReadonlyArrayDyn<'_, T>) -> PyResult<QueryVectors> {
-    let values: Vec<f64> = match array.as_slice() {
-        Ok(values) => values.iter().map(|x| x.to_f64()).collect(),
-        Err(_) => array.as_array().iter().map(|x| x.to_f64()).collect(),
-    };
+    // In the order of the rows, also where memory is in another (a transposed array).
+    let values: Vec<f64> = array.as_array().iter().map(|x| x.to_f64()).collect();
     match *array.shape() {
         [_] => Ok(QueryVectors::One(values)),
         [_, 0] => Ok(QueryVectors::Many(vec![vec![]])),
@@ -86,9 +92,18 @@ pub fn parameter(value: &Bound<'_, PyAny>) -> PyResult<ScalarValue> {
     if let Ok(bytes) = value.cast::<PyBytes>() {
         return Ok(ScalarValue::Binary(Some(bytes.as_bytes().to_vec())));
     }
+    // A scalar of numpy's is the Python value that it holds.
+    if value.hasattr("item")?
+        && value.getattr("ndim").and_then(|ndim| ndim.extract::<usize>()).is_ok_and(|ndim| ndim == 0)
+    {
+        return parameter(&value.call_method0("item")?);
+    }
     let is_sequence = value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>();
     if is_sequence || value.hasattr("__array__")? {
         return match query(value)? {
+            QueryVectors::One(vector) if vector.is_empty() => {
+                Err(PyValueError::new_err("params: empty vector: expected at least one component, got none"))
+            }
             QueryVectors::One(vector) => Ok(vector_scalar(vector)),
             QueryVectors::Many(_) => {
                 Err(PyValueError::new_err("params: expected a vector, got a two-dimensional array"))

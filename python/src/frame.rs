@@ -4,7 +4,7 @@ use arrow_pyarrow::ToPyArrow;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use crate::runtime::run;
+use crate::runtime::{run, run_long};
 
 #[pyclass(frozen, module = "vexact._native")]
 pub struct DataFrame(pub vexact::DataFrame);
@@ -18,22 +18,29 @@ impl DataFrame {
 
     /// All rows as a `pyarrow.Table`.
     fn to_arrow<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let batches = run(py, self.0.collect())?;
+        let frame = self.0.clone();
+        let batches = match frame.batches() {
+            Some(batches) => batches,
+            None => run_long(py, async move { frame.collect().await })?,
+        };
         let batches = batches.iter().map(|batch| batch.to_pyarrow(py)).collect::<PyResult<Vec<_>>>()?;
         let table = py.import("pyarrow")?.getattr("Table")?;
         table.call_method1("from_batches", (PyList::new(py, batches)?, self.schema(py)?))
     }
 
     fn count(&self, py: Python<'_>) -> PyResult<usize> {
-        run(py, self.0.count())
+        let frame = self.0.clone();
+        run_long(py, async move { frame.count().await })
     }
 
     fn show(&self, py: Python<'_>, max_rows: usize) -> PyResult<String> {
-        run(py, self.0.show(max_rows))
+        let frame = self.0.clone();
+        run_long(py, async move { frame.show(max_rows).await })
     }
 
     fn to_html(&self, py: Python<'_>, max_rows: usize) -> PyResult<String> {
-        run(py, self.0.to_html(max_rows))
+        let frame = self.0.clone();
+        run_long(py, async move { frame.to_html(max_rows).await })
     }
 
     /// The sections (logical, physical, strategy).
@@ -43,10 +50,12 @@ impl DataFrame {
     }
 
     fn write_parquet(&self, py: Python<'_>, path: std::path::PathBuf) -> PyResult<()> {
-        run(py, self.0.write_parquet(path))
+        let frame = self.0.clone();
+        run_long(py, async move { frame.write_parquet(path).await })
     }
 
     fn write_csv(&self, py: Python<'_>, path: std::path::PathBuf) -> PyResult<()> {
-        run(py, self.0.write_csv(path))
+        let frame = self.0.clone();
+        run_long(py, async move { frame.write_csv(path).await })
     }
 }

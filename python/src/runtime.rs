@@ -7,6 +7,7 @@ use std::time::Duration;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
 use crate::errors::exception;
 
@@ -19,7 +20,29 @@ fn runtime() -> PyResult<&'static Runtime> {
     runtime.as_ref().map_err(|error| PyRuntimeError::new_err(format!("no threads for queries: {error}")))
 }
 
-/// Runs a future to its end, or until a signal handler raises (KeyboardInterrupt): then the future is dropped.
+/// Runs a query of any length on the runtime's threads, while this one waits for its end or for Ctrl-C: then the query is aborted.
+pub fn run_long<T: Send + 'static>(
+    py: Python<'_>,
+    future: impl Future<Output = vexact::Result<T>> + Send + 'static,
+) -> PyResult<T> {
+    let task = AbortOnDrop(runtime()?.spawn(future));
+    run(py, async move {
+        let mut task = task;
+        (&mut task.0)
+            .await
+            .map_err(|error| vexact::Error::InvalidArgument(format!("the query ended early: {error}")))?
+    })
+}
+
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Runs a future that is short, or never polled for long, to its end, or until a signal handler raises (KeyboardInterrupt): then the future is dropped.
 pub fn run<T: Send>(py: Python<'_>, future: impl Future<Output = vexact::Result<T>> + Send) -> PyResult<T> {
     let runtime = runtime()?;
     let result = py.detach(|| {

@@ -13,7 +13,7 @@ use vexact::{SessionOptions, VectorSearch};
 use crate::convert;
 use crate::errors::exception;
 use crate::frame::DataFrame;
-use crate::runtime::run;
+use crate::runtime::{run, run_long};
 
 type Sections = (String, String, String);
 
@@ -47,15 +47,22 @@ fn search(
     table: String,
     column: String,
     query: &Bound<'_, PyAny>,
-    top_k: i64,
+    top_k: &Bound<'_, PyAny>,
     metric: &str,
     filter: Option<String>,
     columns: Vec<String>,
 ) -> PyResult<VectorSearch> {
     let invalid = |error: String| exception(py, &vexact::Error::InvalidArgument(error));
     let metric = metric.parse().map_err(|error: vexact::kernel::KernelError| invalid(error.to_string()))?;
-    let top_k = usize::try_from(top_k).ok().filter(|k| *k > 0);
-    let top_k = top_k.ok_or_else(|| invalid("invalid top_k: expected at least 1".into()))?;
+    // A whole number of any size: what is beyond all tables asks for all rows.
+    if !top_k.hasattr("__index__")? {
+        return Err(PyTypeError::new_err(format!("top_k: expected an int, got {}", top_k.get_type().name()?)));
+    }
+    let top_k = top_k.call_method0("__index__")?;
+    if top_k.lt(1)? {
+        return Err(invalid(format!("invalid top_k: expected a whole number of at least 1, got {}", top_k.repr()?)));
+    }
+    let top_k = top_k.extract::<usize>().unwrap_or(usize::MAX);
     Ok(VectorSearch { table, column, query: convert::query(query)?, top_k, metric, filter, columns })
 }
 
@@ -68,7 +75,8 @@ impl Session {
     }
 
     fn read_csv(&self, py: Python<'_>, path: PathBuf, delimiter: char) -> PyResult<DataFrame> {
-        run(py, self.0.read_csv(path, delimiter)).map(DataFrame)
+        let session = self.0.clone();
+        run_long(py, async move { session.read_csv(path, delimiter).await }).map(DataFrame)
     }
 
     fn read_json(
@@ -79,7 +87,8 @@ impl Session {
         format: &str,
     ) -> PyResult<DataFrame> {
         let format = format.parse().map_err(|error| exception(py, &error))?;
-        run(py, self.0.read_json(path, columns.as_deref(), format)).map(DataFrame)
+        let session = self.0.clone();
+        run_long(py, async move { session.read_json(path, columns.as_deref(), format).await }).map(DataFrame)
     }
 
     fn read_parquet(&self, py: Python<'_>, path: PathBuf) -> PyResult<DataFrame> {
@@ -87,7 +96,8 @@ impl Session {
     }
 
     fn read(&self, py: Python<'_>, path: PathBuf) -> PyResult<DataFrame> {
-        run(py, self.0.read(path)).map(DataFrame)
+        let session = self.0.clone();
+        run_long(py, async move { session.read(path).await }).map(DataFrame)
     }
 
     fn read_arrow(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<DataFrame> {
@@ -117,7 +127,7 @@ impl Session {
         table: String,
         column: String,
         query: &Bound<'_, PyAny>,
-        top_k: i64,
+        top_k: &Bound<'_, PyAny>,
         metric: &str,
         filter: Option<String>,
         columns: Vec<String>,
@@ -133,7 +143,7 @@ impl Session {
         table: String,
         column: String,
         query: &Bound<'_, PyAny>,
-        top_k: i64,
+        top_k: &Bound<'_, PyAny>,
         metric: &str,
         filter: Option<String>,
         columns: Vec<String>,
@@ -149,7 +159,7 @@ impl Session {
         table: String,
         column: String,
         query: &Bound<'_, PyAny>,
-        top_k: i64,
+        top_k: &Bound<'_, PyAny>,
         metric: &str,
         score_threshold: Option<f64>,
         filter: Option<String>,
@@ -165,7 +175,7 @@ impl Session {
         table: String,
         column: String,
         query: &Bound<'_, PyAny>,
-        top_k: i64,
+        top_k: &Bound<'_, PyAny>,
         metric: &str,
         score_threshold: Option<f64>,
         filter: Option<String>,

@@ -6,6 +6,8 @@ from typing import Any, final
 
 import pyarrow as pa
 
+__all__ = ["DataFrame", "Session", "__version__"]
+
 __version__: str
 
 @final

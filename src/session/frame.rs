@@ -82,15 +82,21 @@ impl DataFrame {
         }
     }
 
+    /// The rows, where they are in memory as they stand.
+    pub fn batches(&self) -> Option<Vec<RecordBatch>> {
+        match &self.source {
+            Source::Query(_) => None,
+            Source::Table(_, table) => Some(table.downcast_ref::<ChunkTable>()?.batches().to_vec()),
+        }
+    }
+
     /// Runs it, all rows in memory.
     ///
     /// # Errors
     /// What fails while it runs.
     pub async fn collect(&self) -> Result<Vec<RecordBatch>> {
-        if let Source::Table(_, table) = &self.source
-            && let Some(chunks) = table.downcast_ref::<ChunkTable>()
-        {
-            return Ok(chunks.batches().to_vec());
+        if let Some(batches) = self.batches() {
+            return Ok(batches);
         }
         Ok(self.query()?.collect().await?)
     }

@@ -181,18 +181,23 @@ impl Session {
     }
 }
 
-/// Refuses what changes rows in place, also under EXPLAIN: live data is what the replication engine is for.
+/// Refuses what changes rows in place, also under EXPLAIN and PREPARE: live data is what the replication engine is for.
 fn refuse_changes(statement: &datafusion::sql::parser::Statement) -> Result<()> {
     use datafusion::sql::parser::Statement as Parsed;
-    let name = match statement {
+    let mut statement = match statement {
         Parsed::Explain(explain) => return refuse_changes(&explain.statement),
-        Parsed::Statement(statement) => match statement.as_ref() {
-            Statement::Update { .. } => "UPDATE",
-            Statement::Delete(_) => "DELETE",
-            Statement::Merge { .. } => "MERGE",
-            Statement::Truncate { .. } => "TRUNCATE",
-            _ => return Ok(()),
-        },
+        Parsed::Statement(statement) => statement.as_ref(),
+        _ => return Ok(()),
+    };
+    // What is prepared here is executed by its name.
+    while let Statement::Prepare { statement: inner, .. } | Statement::Explain { statement: inner, .. } = statement {
+        statement = inner;
+    }
+    let name = match statement {
+        Statement::Update { .. } => "UPDATE",
+        Statement::Delete(_) => "DELETE",
+        Statement::Merge { .. } => "MERGE",
+        Statement::Truncate { .. } => "TRUNCATE",
         _ => return Ok(()),
     };
     Err(Error::InvalidArgument(format!(

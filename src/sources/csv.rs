@@ -86,6 +86,9 @@ fn parse_cells(batches: &[RecordBatch], column: usize) -> Result<Vec<ArrayRef>, 
                 Some(cell) => Some(parse_vector(cell).map_err(|error| problem(error.to_string()))?),
                 None => None,
             };
+            if let Some(x) = vector.iter().flatten().find(|x| !(**x as f32).is_finite()) {
+                return Err(problem(format!("expected components within Float32, got {x}")));
+            }
             if let Some(got) = vector.as_ref().map(Vec::len) {
                 let expected = *dim.get_or_insert(got);
                 if got != expected {
@@ -128,6 +131,23 @@ fn line_of(path: &Path, delimiter: u8, row: usize) -> Option<u64> {
 /// # Errors
 /// What fails while it runs, a file that cannot be written, a column of another nested type.
 pub(crate) async fn write(frame: &DataFrame, path: &Path) -> Result<()> {
+    // Beside the file and then in its place: a query that fails, or reads this very file, harms nothing.
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let unfinished = path.with_file_name(name);
+    let written = write_to(frame, &unfinished).await;
+    let renamed = match written {
+        Ok(()) => std::fs::rename(&unfinished, path).map_err(|error| Error::io(path, error)),
+        failed => failed,
+    };
+    if renamed.is_err() {
+        // What went wrong is the error to report, not that the rest of it stays.
+        let _ = std::fs::remove_file(&unfinished);
+    }
+    renamed
+}
+
+async fn write_to(frame: &DataFrame, path: &Path) -> Result<()> {
     let file = File::create(path).map_err(|error| Error::io(path, error))?;
     let mut writer = WriterBuilder::new().with_header(true).build(file);
     let mut batches = frame.stream().await?;

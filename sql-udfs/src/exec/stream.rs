@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array};
-use arrow::compute::{interleave, take_record_batch};
+use arrow::compute::{interleave, take};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::runtime::JoinSet;
 use datafusion::common::{DataFusionError, Result, internal_datafusion_err};
@@ -146,6 +146,7 @@ fn lock(best: &Mutex<Best>) -> Result<std::sync::MutexGuard<'_, Best>> {
 async fn search_partition(run: &Run, partition: usize, ranker: &Ranker, best: &Mutex<Best>) -> Result<()> {
     let mut batches = run.input.execute(partition, Arc::clone(&run.context))?;
     let mut first = (partition as u64) << ORDINAL_BITS;
+    let schema: SchemaRef = Arc::new(run.input.schema().project(&run.top_k.columns)?);
     while let Some(batch) = batches.next().await {
         let batch = batch?;
         let started = Instant::now();
@@ -161,7 +162,9 @@ async fn search_partition(run: &Run, partition: usize, ranker: &Ranker, best: &M
         let column = ChunkedColumn::try_new(vec![column]).map_err(external)?;
         let (mut entries, report) = ranker.rank(&column, selection.as_ref(), worst)?;
         let rows: UInt64Array = entries.iter().map(|entry| Some(entry.position)).collect();
-        let rows = take_record_batch(&batch.project(&run.top_k.columns)?, &rows)?;
+        let columns = run.top_k.columns.iter().map(|column| Ok(take(batch.column(*column), &rows, None)?));
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        let rows = RecordBatch::try_new_with_options(schema.clone(), columns.collect::<Result<_>>()?, &options)?;
         for entry in &mut entries {
             entry.position += first;
         }
