@@ -45,6 +45,9 @@ pub enum Error {
         /// The kernel's reason.
         source: KernelError,
     },
+    /// The replication engine failed.
+    #[error("{0}")]
+    Engine(String),
     /// A query was ended before its time.
     #[error("the query was interrupted: {0}")]
     Interrupted(String),
@@ -75,7 +78,7 @@ impl Error {
             Error::InvalidArgument(_) | Error::BadFile { .. } | Error::Vector { .. } => ErrorKind::Value,
             Error::FileNotFound { .. } => ErrorKind::FileNotFound,
             Error::Io { .. } => ErrorKind::Io,
-            Error::Interrupted(_) => ErrorKind::Execution,
+            Error::Interrupted(_) | Error::Engine(_) => ErrorKind::Execution,
             Error::Query(error) => match error.find_root() {
                 DataFusionError::ResourcesExhausted(_) => ErrorKind::Resources,
                 DataFusionError::Plan(_)
@@ -91,6 +94,10 @@ impl Error {
                 _ => ErrorKind::Execution,
             },
         }
+    }
+
+    pub(crate) fn arrow(source: arrow::error::ArrowError) -> Self {
+        Error::Query(source.into())
     }
 
     pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {

@@ -15,6 +15,7 @@
 //! ```
 
 pub mod error;
+pub mod replica;
 pub mod session;
 pub mod sources;
 

@@ -93,6 +93,38 @@ impl Report {
             execution: None,
         }
     }
+
+    /// Adds the same search over other rows: counts and times are summed.
+    pub fn add_rows(&mut self, part: &Report) {
+        let sum = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a + b);
+        self.candidate_rows = sum(self.candidate_rows, part.candidate_rows);
+        self.skipped_rows = sum(self.skipped_rows, part.skipped_rows);
+        self.bytes_planned = sum(self.bytes_planned, part.bytes_planned);
+        if let Some((filter, part)) = self.filter.as_mut().zip(part.filter.as_ref()) {
+            filter.input_rows = sum(filter.input_rows, part.input_rows);
+            filter.returned_rows = sum(filter.returned_rows, part.returned_rows);
+        }
+        self.execution = self.execution.zip(part.execution).map(Execution::sum);
+    }
+
+    /// Adds other queries over the same rows.
+    pub fn add_queries(&mut self, part: &Report) {
+        self.queries = self.queries.zip(part.queries).map(|(a, b)| a + b);
+        self.execution = self.execution.zip(part.execution).map(Execution::sum);
+    }
+}
+
+impl Execution {
+    fn sum((a, b): (Self, Self)) -> Self {
+        Self {
+            rows_scanned: a.rows_scanned + b.rows_scanned,
+            pruned: a.pruned + b.pruned,
+            refined: a.refined + b.refined,
+            bytes_read: a.bytes_read + b.bytes_read,
+            scan_us: a.scan_us + b.scan_us,
+            refine_us: a.refine_us + b.refine_us,
+        }
+    }
 }
 
 /// `unknown` where there is no value.

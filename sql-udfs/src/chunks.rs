@@ -4,7 +4,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{BooleanArray, BooleanBufferBuilder, RecordBatch};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -30,12 +32,72 @@ use futures::stream;
 /// Rows of the batches that a scan gives where no session says otherwise.
 const BATCH_ROWS: usize = 8192;
 
-/// A read-only table of Arrow batches in a fixed order. A row's position counts the rows of the batches before its own;
-/// searches break ties by it.
+/// Arrow batches in a fixed order, some of whose rows may be dead. A row's position counts the rows of the batches before its
+/// own, dead ones included; searches break ties by it.
+#[derive(Debug, Default)]
+pub struct Chunks {
+    batches: Vec<RecordBatch>,
+    live: Vec<Option<BooleanBuffer>>,
+}
+
+impl Chunks {
+    /// Batches of one schema, all of whose rows are live.
+    pub fn new(batches: Vec<RecordBatch>) -> Self {
+        Self { live: vec![None; batches.len()], batches }
+    }
+
+    /// Batches of one schema, each with its live rows (`None`: all).
+    ///
+    /// # Errors
+    /// A bitmap of another length than its batch.
+    pub fn with_live(chunks: impl IntoIterator<Item = (RecordBatch, Option<BooleanBuffer>)>) -> Result<Self> {
+        let (batches, live): (Vec<_>, Vec<Option<BooleanBuffer>>) = chunks.into_iter().unzip();
+        for (batch, live) in batches.iter().zip(&live) {
+            if let Some(live) = live.as_ref().filter(|live| live.len() != batch.num_rows()) {
+                return internal_err!("a bitmap of {} rows for a batch of {}", live.len(), batch.num_rows());
+            }
+        }
+        Ok(Self { batches, live })
+    }
+
+    /// The batches, in order.
+    pub fn batches(&self) -> &[RecordBatch] {
+        &self.batches
+    }
+
+    /// Live rows of a batch's range; `None`: all.
+    pub(crate) fn live(&self, batch: usize, offset: usize, len: usize) -> Option<BooleanBuffer> {
+        self.live[batch].as_ref().map(|live| live.slice(offset, len))
+    }
+
+    /// Live rows.
+    pub(crate) fn live_rows(&self) -> usize {
+        let rows = |(batch, live): (&RecordBatch, &Option<BooleanBuffer>)| {
+            live.as_ref().map_or(batch.num_rows(), BooleanBuffer::count_set_bits)
+        };
+        self.batches.iter().zip(&self.live).map(rows).sum()
+    }
+
+    /// The live rows over all positions; `None`: all.
+    pub(crate) fn selection(&self) -> Option<BooleanBuffer> {
+        self.live.iter().any(Option::is_some).then(|| {
+            let mut all = BooleanBufferBuilder::new(self.batches.iter().map(RecordBatch::num_rows).sum());
+            for (batch, live) in self.batches.iter().zip(&self.live) {
+                match live {
+                    Some(live) => all.append_buffer(live),
+                    None => all.append_n(batch.num_rows(), true),
+                }
+            }
+            all.finish()
+        })
+    }
+}
+
+/// A read-only table of [`Chunks`].
 #[derive(Debug)]
 pub struct ChunkTable {
     schema: SchemaRef,
-    batches: Arc<Vec<RecordBatch>>,
+    chunks: Arc<Chunks>,
 }
 
 impl ChunkTable {
@@ -51,7 +113,7 @@ impl ChunkTable {
                 batch.schema()
             );
         }
-        Ok(Self { schema, batches: Arc::new(batches) })
+        Ok(Self { schema, chunks: Arc::new(Chunks::new(batches)) })
     }
 
     /// A scan of some columns, in one partition.
@@ -59,12 +121,12 @@ impl ChunkTable {
     /// # Errors
     /// A column that is not there.
     pub fn scan_columns(&self, columns: Vec<usize>) -> Result<ChunkScanExec> {
-        ChunkScanExec::try_new(&self.schema, Arc::clone(&self.batches), columns, BATCH_ROWS)
+        ChunkScanExec::try_new(&self.schema, Arc::clone(&self.chunks), columns, BATCH_ROWS)
     }
 
     /// The batches, in order.
     pub fn batches(&self) -> &[RecordBatch] {
-        &self.batches
+        &self.chunks.batches
     }
 }
 
@@ -87,7 +149,7 @@ impl TableProvider for ChunkTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let columns = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let batch_rows = state.config().batch_size();
-        Ok(Arc::new(ChunkScanExec::try_new(&self.schema, Arc::clone(&self.batches), columns, batch_rows)?))
+        Ok(Arc::new(ChunkScanExec::try_new(&self.schema, Arc::clone(&self.chunks), columns, batch_rows)?))
     }
 }
 
@@ -99,10 +161,10 @@ struct Piece {
     len: usize,
 }
 
-/// Scans the batches of a [`ChunkTable`] in order; several partitions are consecutive ranges of it.
+/// Scans the live rows of [`Chunks`] in order; several partitions are consecutive ranges of it.
 #[derive(Debug, Clone)]
 pub struct ChunkScanExec {
-    batches: Arc<Vec<RecordBatch>>,
+    chunks: Arc<Chunks>,
     columns: Vec<usize>,
     batch_rows: usize,
     partitions: Vec<Vec<Piece>>,
@@ -110,15 +172,14 @@ pub struct ChunkScanExec {
 }
 
 impl ChunkScanExec {
-    fn try_new(
-        schema: &Schema,
-        batches: Arc<Vec<RecordBatch>>,
-        columns: Vec<usize>,
-        batch_rows: usize,
-    ) -> Result<Self> {
+    /// A scan of some columns of `schema`, that of the chunks, in one partition and in batches of at most `batch_rows`.
+    ///
+    /// # Errors
+    /// A column that is not there.
+    pub fn try_new(schema: &Schema, chunks: Arc<Chunks>, columns: Vec<usize>, batch_rows: usize) -> Result<Self> {
         let schema = Arc::new(schema.project(&columns)?);
         let scan = Self {
-            batches,
+            chunks,
             columns,
             batch_rows,
             partitions: Vec::new(),
@@ -134,7 +195,7 @@ impl ChunkScanExec {
 
     fn with_partitions(&self, count: usize) -> Self {
         let mut pieces = Vec::new();
-        for (batch, rows) in self.batches.iter().map(RecordBatch::num_rows).enumerate() {
+        for (batch, rows) in self.chunks.batches.iter().map(RecordBatch::num_rows).enumerate() {
             let offsets = (0..rows).step_by(self.batch_rows.max(1));
             pieces.extend(offsets.map(|offset| Piece { batch, offset, len: self.batch_rows.min(rows - offset) }));
         }
@@ -150,7 +211,11 @@ impl ChunkScanExec {
     fn rows(&self, partition: Option<usize>) -> usize {
         let partitions = self.partitions.iter().enumerate();
         let chosen = partitions.filter(|(ordinal, _)| partition.is_none_or(|partition| partition == *ordinal));
-        chosen.flat_map(|(_, pieces)| pieces).map(|piece| piece.len).sum()
+        let live = |piece: &Piece| {
+            let live = self.chunks.live(piece.batch, piece.offset, piece.len);
+            live.map_or(piece.len, |live| live.count_set_bits())
+        };
+        chosen.flat_map(|(_, pieces)| pieces).map(live).sum()
     }
 }
 
@@ -162,7 +227,7 @@ impl DisplayAs for ChunkScanExec {
             f,
             "ChunkScanExec: columns=[{}], chunks={}, rows={}, partitions={}",
             names.join(", "),
-            self.batches.len(),
+            self.chunks.batches.len(),
             self.rows(None),
             self.partitions.len()
         )
@@ -210,9 +275,15 @@ impl ExecutionPlan for ChunkScanExec {
     }
 
     fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let (batches, columns) = (Arc::clone(&self.batches), self.columns.clone());
+        let (chunks, columns) = (Arc::clone(&self.chunks), self.columns.clone());
         let pieces = self.partitions[partition].clone();
-        let next = move |piece: Piece| Ok(batches[piece.batch].slice(piece.offset, piece.len).project(&columns)?);
+        let next = move |piece: Piece| {
+            let batch = chunks.batches[piece.batch].slice(piece.offset, piece.len).project(&columns)?;
+            Ok(match chunks.live(piece.batch, piece.offset, piece.len) {
+                Some(live) => filter_record_batch(&batch, &BooleanArray::new(live, None))?,
+                None => batch,
+            })
+        };
         let stream = stream::iter(pieces.into_iter().map(next));
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)))
     }
@@ -224,9 +295,9 @@ impl ExecutionPlan for ChunkScanExec {
     }
 }
 
-/// The batches behind a scan, and for each column of the scan its ordinal in them.
+/// The chunks behind a scan, and for each column of the scan its ordinal in them.
 pub(crate) struct InPlace {
-    pub batches: Vec<RecordBatch>,
+    pub chunks: Arc<Chunks>,
     pub columns: Vec<usize>,
 }
 
@@ -237,7 +308,7 @@ pub(crate) fn in_place(plan: &Arc<dyn ExecutionPlan>) -> Option<InPlace> {
         return in_place(cooperative.input());
     }
     if let Some(scan) = plan.downcast_ref::<ChunkScanExec>() {
-        return Some(InPlace { batches: scan.batches.to_vec(), columns: scan.columns.clone() });
+        return Some(InPlace { chunks: Arc::clone(&scan.chunks), columns: scan.columns.clone() });
     }
     let source = plan.downcast_ref::<DataSourceExec>()?;
     let memory = source.data_source().downcast_ref::<MemorySourceConfig>()?;
@@ -246,7 +317,7 @@ pub(crate) fn in_place(plan: &Arc<dyn ExecutionPlan>) -> Option<InPlace> {
     }
     let all = || (0..memory.original_schema().fields().len()).collect();
     Some(InPlace {
-        batches: memory.partitions().iter().flatten().cloned().collect(),
+        chunks: Arc::new(Chunks::new(memory.partitions().iter().flatten().cloned().collect())),
         columns: memory.projection().clone().unwrap_or_else(all),
     })
 }

@@ -15,6 +15,18 @@ pub enum VectorError {
         /// What is wrong with it, with the ordinal of the component.
         problem: String,
     },
+    /// Two vectors that cannot be compared.
+    #[error("{function}: dimension mismatch: expected {expected} components, got {got} (column {column:?})")]
+    Dimension {
+        /// The function.
+        function: String,
+        /// Its vector column.
+        column: String,
+        /// Components of the column.
+        expected: usize,
+        /// Components of the other vector.
+        got: usize,
+    },
     /// A value of another type.
     #[error("expected a vector (a list of numbers or text '[1 2 3]'), got {got}")]
     Type {

@@ -1,5 +1,6 @@
 //! The one place that builds a DataFusion context and its catalog.
 
+mod catalog;
 mod frame;
 mod plan;
 mod search;
@@ -10,9 +11,10 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
-use datafusion::common::{ParamValues, TableReference};
+use datafusion::common::ParamValues;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::sqlparser::ast::Statement;
 use vexact_sql::{Explained, explain_plan};
@@ -20,6 +22,7 @@ use vexact_sql::{Explained, explain_plan};
 use crate::error::{Error, Result};
 use crate::sources;
 
+use catalog::Views;
 pub use frame::DataFrame;
 pub use search::{QueryVectors, VectorSearch};
 
@@ -36,6 +39,7 @@ pub struct SessionOptions {
 #[derive(Clone)]
 pub struct Session {
     ctx: SessionContext,
+    views: Arc<Views>,
 }
 
 impl std::fmt::Debug for Session {
@@ -71,7 +75,13 @@ impl Session {
         }
         let ctx = SessionContext::new_with_config_rt(config, Arc::new(runtime.build()?));
         vexact_sql::register(&ctx)?;
-        Ok(Self { ctx })
+        let views = Arc::new(Views::default());
+        let state = ctx.state();
+        let catalog = &state.config_options().catalog;
+        if let Some(provider) = ctx.catalog(&catalog.default_catalog) {
+            provider.register_schema(&catalog.default_schema, Arc::clone(&views) as _)?;
+        }
+        Ok(Self { ctx, views })
     }
 
     /// DataFusion's context of this session.
@@ -149,9 +159,7 @@ impl Session {
         if name.is_empty() {
             return Err(Error::InvalidArgument("view name: expected a name, got an empty text".into()));
         }
-        let reference = TableReference::bare(name);
-        self.ctx.deregister_table(reference.clone())?;
-        self.ctx.register_table(reference, frame.provider())?;
+        self.views.replace(name, frame.provider());
         Ok(())
     }
 
@@ -169,7 +177,11 @@ impl Session {
             plan = plan.with_param_values(params)?;
         }
         SQLOptions::new().verify_plan(&plan)?;
-        Ok(DataFrame::of_query(self.ctx.execute_logical_plan(plan).await?))
+        // What changes the session is done now, by its context; what reads keeps the state that it was planned with.
+        Ok(DataFrame::of_query(match plan {
+            LogicalPlan::Ddl(_) | LogicalPlan::Statement(_) => self.ctx.execute_logical_plan(plan).await?,
+            plan => datafusion::dataframe::DataFrame::new(state, plan),
+        }))
     }
 
     /// The three sections of a statement's explain, without running it.

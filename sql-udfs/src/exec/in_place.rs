@@ -3,9 +3,9 @@
 
 use std::time::Instant;
 
-use arrow::array::{Array, ArrayRef, BooleanBufferBuilder, RecordBatch, new_empty_array};
+use arrow::array::{Array, ArrayRef, BooleanArray, BooleanBufferBuilder, RecordBatch, new_empty_array};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::{interleave, prep_null_mask_filter};
+use arrow::compute::{filter_record_batch, interleave, prep_null_mask_filter};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::cast::as_boolean_array;
 use datafusion::common::runtime::SpawnedTask;
@@ -26,7 +26,7 @@ const INLINE_BYTES: usize = 1 << 21;
 
 /// Searches on a blocking thread, as the kernel computes for milliseconds without a pause; what is small, at once.
 pub(super) async fn run(run: Run, scan: InPlace, ranker: Ranker) -> Result<RecordBatch> {
-    let rows: usize = scan.batches.iter().map(RecordBatch::num_rows).sum();
+    let rows: usize = scan.chunks.batches().iter().map(RecordBatch::num_rows).sum();
     let dim = ranker.query.as_ref().map_or(0, Vec::len);
     if rows.saturating_mul(dim).saturating_mul(size_of::<f32>()) <= INLINE_BYTES && run.top_k.predicate.is_none() {
         return search(&run, &scan, &ranker);
@@ -41,14 +41,14 @@ fn search(run: &Run, scan: &InPlace, ranker: &Ranker) -> Result<RecordBatch> {
     let started = Instant::now();
     let selection = match &run.top_k.predicate {
         Some(predicate) => Some(select(predicate.as_ref(), &run.input.schema(), scan)?),
-        None => None,
+        None => scan.chunks.selection(),
     };
     run.filter_us.add(started.elapsed().as_micros() as usize);
 
     let mut offset = 0;
     let vector = scan.columns[run.top_k.vector];
-    let mut arrays: Vec<ArrayRef> = Vec::with_capacity(scan.batches.len());
-    for batch in &scan.batches {
+    let mut arrays: Vec<ArrayRef> = Vec::with_capacity(scan.chunks.batches().len());
+    for batch in scan.chunks.batches() {
         let selection = selection.as_ref().map(|bits| bits.slice(offset, batch.num_rows()));
         offset += batch.num_rows();
         arrays.push(vectors(batch.column(vector), &ranker.column, ranker.query.as_deref(), selection.as_ref())?);
@@ -61,11 +61,11 @@ fn search(run: &Run, scan: &InPlace, ranker: &Ranker) -> Result<RecordBatch> {
     let started = Instant::now();
     let places: Vec<(usize, usize)> = entries.iter().map(|entry| column.locate(entry.position)).collect();
     let gather = |column: &usize| -> Result<ArrayRef> {
-        if scan.batches.is_empty() {
+        if scan.chunks.batches().is_empty() {
             return Ok(new_empty_array(run.input.schema().field(*column).data_type()));
         }
         let column = scan.columns[*column];
-        let arrays: Vec<&dyn Array> = scan.batches.iter().map(|batch| batch.column(column).as_ref()).collect();
+        let arrays: Vec<&dyn Array> = scan.chunks.batches().iter().map(|batch| batch.column(column).as_ref()).collect();
         Ok(interleave(&arrays, &places)?)
     };
     let gathered = run.top_k.columns.iter().map(gather).collect::<Result<_>>()?;
@@ -73,8 +73,14 @@ fn search(run: &Run, scan: &InPlace, ranker: &Ranker) -> Result<RecordBatch> {
     run.fetch_us.add(started.elapsed().as_micros() as usize);
 
     let report = report.map(|mut report| {
-        if let Some(filter) = &mut report.filter {
-            filter.execution = FILTER;
+        match &mut report.filter {
+            // Dead rows are not filtered rows.
+            filter if run.top_k.predicate.is_none() => *filter = None,
+            Some(filter) => {
+                filter.execution = FILTER;
+                filter.input_rows = Some(scan.chunks.live_rows() as u64);
+            }
+            None => {}
         }
         report
     });
@@ -82,20 +88,24 @@ fn search(run: &Run, scan: &InPlace, ranker: &Ranker) -> Result<RecordBatch> {
     Ok(output)
 }
 
-/// The rows that a predicate keeps: NULL is not true.
+/// The live rows that a predicate keeps: NULL is not true. It is not evaluated for dead rows, on which it may fail.
 pub(super) fn select(predicate: &dyn PhysicalExpr, schema: &SchemaRef, scan: &InPlace) -> Result<BooleanBuffer> {
-    let pieces: Vec<RecordBatch> = scan
-        .batches
-        .iter()
+    let batches = scan.chunks.batches();
+    let pieces: Vec<(usize, usize, usize)> = (0..batches.len())
         .flat_map(|batch| {
-            let starts = (0..batch.num_rows()).step_by(FILTER_ROWS);
-            starts.map(move |start| batch.slice(start, FILTER_ROWS.min(batch.num_rows() - start)))
+            let rows = batches[batch].num_rows();
+            (0..rows).step_by(FILTER_ROWS).map(move |start| (batch, start, FILTER_ROWS.min(rows - start)))
         })
         .collect();
-    let evaluate = |piece: &RecordBatch| -> Result<BooleanBuffer> {
-        let columns = scan.columns.iter().map(|column| piece.column(*column).clone()).collect();
-        let batch = RecordBatch::try_new(SchemaRef::clone(schema), columns)?;
-        kept(predicate, &batch)
+    let evaluate = |(batch, start, len): &(usize, usize, usize)| -> Result<BooleanBuffer> {
+        let columns = scan.columns.iter().map(|column| batches[*batch].column(*column).slice(*start, *len)).collect();
+        let piece = RecordBatch::try_new(SchemaRef::clone(schema), columns)?;
+        let Some(live) = scan.chunks.live(*batch, *start, *len) else { return kept(predicate, &piece) };
+        let kept = kept(predicate, &filter_record_batch(&piece, &BooleanArray::new(live.clone(), None))?)?;
+        let mut all = BooleanBufferBuilder::new(*len);
+        all.append_n(*len, false);
+        live.set_indices().zip(kept.iter()).for_each(|(row, is_kept)| all.set_bit(row, is_kept));
+        Ok(all.finish())
     };
     let kept: Vec<BooleanBuffer> = pieces.par_iter().map(evaluate).collect::<Result<_>>()?;
     let mut all = BooleanBufferBuilder::new(kept.iter().map(BooleanBuffer::len).sum());

@@ -93,7 +93,7 @@ impl VectorJoinExec {
         Self { queries, searched, join: Arc::new(join), properties: Arc::new(properties), executed: Arc::default() }
     }
 
-    /// The strategy: as executed for the last block of queries, or as planned.
+    /// The strategy: as executed, or as planned.
     pub fn report(&self) -> Report {
         let executed = self.executed.lock().ok().and_then(|report| report.clone());
         executed.unwrap_or_else(|| Report {
@@ -145,9 +145,13 @@ impl Run {
         Ok(search.threads(self.options.threads).tier(self.options.tier))
     }
 
-    fn publish(&self, report: Report) {
+    /// Tells what was done, besides what already was.
+    fn publish(&self, report: Report, add: fn(&mut Report, &Report)) {
         if let Ok(mut executed) = self.executed.lock() {
-            *executed = Some(report);
+            match executed.as_mut() {
+                Some(all) => add(all, &report),
+                None => *executed = Some(report),
+            }
         }
     }
 
@@ -243,13 +247,14 @@ fn in_place(
     let (rows, queries) = run.queries(&batch)?;
     let vector = scan.columns[run.join.vectors.1];
     let arrays: Vec<ArrayRef> = scan
-        .batches
+        .chunks
+        .batches()
         .iter()
         .map(|chunk| vectors(chunk.column(vector), schema.field(run.join.vectors.1).name(), None, None))
         .collect::<Result<_>>()?;
     let selection = match &run.join.predicate {
         Some(predicate) => Some(select(predicate.as_ref(), &schema, &scan)?),
-        None => None,
+        None => scan.chunks.selection(),
     };
     let shared = Arc::new((run, scan, batch, rows, queries, arrays, selection));
     let blocks = shared.3.len().div_ceil(QUERY_BLOCK).max(1);
@@ -266,7 +271,8 @@ fn in_place(
                 if !queries.is_empty() {
                     let BatchHits { rankings, report } =
                         run.search(queries, selection.as_ref())?.run(&column).map_err(external)?;
-                    run.publish(report);
+                    let filter = report.filter.filter(|_| run.join.predicate.is_some());
+                    run.publish(Report { filter, ..report }, Report::add_queries);
                     found.extend(rankings.into_iter().map(|ranking| {
                         let pairs = ranking.rows.iter().zip(&ranking.scores);
                         pairs
@@ -274,8 +280,9 @@ fn in_place(
                             .collect()
                     }));
                 }
-                let searched =
-                    |i: usize| scan.batches.iter().map(|chunk| Arc::clone(chunk.column(scan.columns[i]))).collect();
+                let searched = |i: usize| {
+                    scan.chunks.batches().iter().map(|chunk| Arc::clone(chunk.column(scan.columns[i]))).collect()
+                };
                 run.output(batch, rows, &found, &searched)
             };
             let joined = SpawnedTask::spawn_blocking(search).join().await;
@@ -309,9 +316,13 @@ async fn streamed(
                 None => None,
             };
             let mut used: Vec<usize> = Vec::new();
+            let mut done: Option<Report> = None;
             for (block, queries) in queries.chunks(QUERY_BLOCK).enumerate() {
                 let hits = run.search(queries, selection.as_ref())?.run(&column).map_err(external)?;
-                run.publish(Report { acceleration: "batch-stream+simd-matrix-topk", ..hits.report });
+                match &mut done {
+                    Some(done) => done.add_queries(&hits.report),
+                    None => done = Some(Report { acceleration: "batch-stream+simd-matrix-topk", ..hits.report }),
+                }
                 for (query, ranking) in hits.rankings.iter().enumerate() {
                     let found = &mut found[block * QUERY_BLOCK + query];
                     let new = ranking.rows.iter().zip(&ranking.scores);
@@ -326,6 +337,9 @@ async fn streamed(
                     found.truncate(run.join.k.unwrap_or(usize::MAX));
                     used.extend(found.iter().filter(|found| found.place.0 == kept.len()).map(|found| found.place.1));
                 }
+            }
+            if let Some(done) = done {
+                run.publish(done, Report::add_rows);
             }
             used.sort_unstable();
             used.dedup();
@@ -423,6 +437,9 @@ impl ExecutionPlan for VectorJoinExec {
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         if partition != 0 {
             return internal_err!("VectorJoinExec has one partition, got {partition}");
+        }
+        if let Ok(mut executed) = self.executed.lock() {
+            *executed = None;
         }
         let run = Run {
             join: Arc::clone(&self.join),

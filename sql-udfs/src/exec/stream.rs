@@ -12,7 +12,7 @@ use datafusion::common::{DataFusionError, Result, internal_datafusion_err};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_plan::ExecutionPlanProperties;
 use futures::StreamExt;
-use vexact_kernel::{ChunkedColumn, Execution, FilterReport, Report, VectorColumn};
+use vexact_kernel::{ChunkedColumn, FilterReport, Report, VectorColumn};
 
 use super::in_place::kept;
 use super::ranked::{Entry, Ranker, external};
@@ -80,22 +80,10 @@ impl Best {
     }
 
     fn learn(&mut self, report: Report) {
-        let Some(all) = &mut self.report else {
-            self.report = Some(Report { acceleration: ACCELERATION, ..report });
-            return;
-        };
-        let add = |a: Option<u64>, b: Option<u64>| Some(a? + b?);
-        all.candidate_rows = add(all.candidate_rows, report.candidate_rows);
-        all.skipped_rows = add(all.skipped_rows, report.skipped_rows);
-        all.bytes_planned = add(all.bytes_planned, report.bytes_planned);
-        all.execution = all.execution.zip(report.execution).map(|(a, b)| Execution {
-            rows_scanned: a.rows_scanned + b.rows_scanned,
-            pruned: a.pruned + b.pruned,
-            refined: a.refined + b.refined,
-            bytes_read: a.bytes_read + b.bytes_read,
-            scan_us: a.scan_us + b.scan_us,
-            refine_us: a.refine_us + b.refine_us,
-        });
+        match &mut self.report {
+            Some(all) => all.add_rows(&report),
+            None => self.report = Some(Report { acceleration: ACCELERATION, ..report }),
+        }
     }
 }
 

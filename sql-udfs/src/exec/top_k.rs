@@ -166,8 +166,7 @@ impl VectorTopKExec {
         let literal = self.top_k.literal().and_then(|value| vector_of_scalar(value).ok().flatten());
         let dim = vector_type(column.data_type()).flatten().or_else(|| literal.map(|query| query.len()));
         let mut report = Report::planned(self.top_k.scoring.metric(), dim, Some(self.top_k.k), Default::default());
-        let rows = chunks::in_place(&self.input)
-            .map(|scan| scan.batches.iter().map(|batch| batch.num_rows() as u64).sum::<u64>());
+        let rows = chunks::in_place(&self.input).map(|scan| scan.chunks.live_rows() as u64);
         if rows.is_none() {
             report.acceleration = stream::ACCELERATION;
         }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array};
 use arrow::datatypes::DataType;
-use datafusion::common::{Result, ScalarValue, exec_err, plan_err, utils::take_function_args};
+use datafusion::common::{Result, ScalarValue, plan_err, utils::take_function_args};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 use vexact_kernel::{Element, Metric, reference};
 
 use super::rows::{VectorRows, VisitRows, argument_type, fixed_dim};
-use crate::vector::vector_of_scalar;
+use crate::vector::{VectorError, vector_of_scalar};
 
 /// A distance or similarity by its SQL name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -103,9 +103,8 @@ impl ScalarUDFImpl for Distance {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [a, b] = take_function_args(self.name(), args.args)?;
         let (metric, function) = (self.function.metric(), self.function);
-        evaluate(self.name(), a, b, args.number_rows, |row, query| {
+        evaluate(self.name(), args, |row, query| {
             struct One<'q>(Metric, (usize, usize), &'q [f64]);
             impl VisitRows for One<'_> {
                 type Output = Option<f64>;
@@ -134,18 +133,21 @@ pub(super) fn coerce_pair(name: &str, arg_types: &[DataType]) -> Result<Vec<Data
 /// the other vector; it is not called where either is NULL or contains one.
 pub(super) fn evaluate(
     name: &str,
-    a: ColumnarValue,
-    b: ColumnarValue,
-    number_rows: usize,
+    args: ScalarFunctionArgs,
     one: impl Fn((&VectorRows, (usize, usize)), &[f64]) -> Option<f64>,
 ) -> Result<ColumnarValue> {
+    let number_rows = args.number_rows;
+    let names: Vec<&str> = args.arg_fields.iter().map(|field| field.name().as_str()).collect();
+    let [a, b] = take_function_args(name, args.args)?;
+    let column = if matches!(a, ColumnarValue::Scalar(_)) { names.last() } else { names.first() };
     // The constant, if there is one, goes last: all of these functions are symmetric.
     let (a, b) = if matches!(a, ColumnarValue::Scalar(_)) { (b, a) } else { (a, b) };
     let is_constant = matches!(a, ColumnarValue::Scalar(_));
     let array = a.to_array(if is_constant { 1 } else { number_rows })?;
     let rows = VectorRows::try_new(&array)?;
     let mismatch = |expected: usize, got: usize| {
-        exec_err!("{name}: dimension mismatch: expected {expected} components, got {got}")
+        let column = column.copied().unwrap_or_default().to_owned();
+        Err(VectorError::Dimension { function: name.into(), column, expected, got }.into())
     };
     let values: Float64Array = match b {
         ColumnarValue::Scalar(query) => {

@@ -2,6 +2,7 @@
 
 mod distance;
 mod l2_norm;
+mod row_limit;
 mod rows;
 mod score;
 mod to_vector;
@@ -10,6 +11,7 @@ mod vector_dims;
 use datafusion::logical_expr::ScalarUDF;
 
 pub(crate) use distance::{Distance, Function};
+pub(crate) use row_limit::row_limit;
 pub(crate) use score::VectorScore;
 pub use score::score_expr;
 

@@ -2,7 +2,7 @@
 //! It has no name in SQL.
 
 use arrow::datatypes::DataType;
-use datafusion::common::{DataFusionError, Result, utils::take_function_args};
+use datafusion::common::{DataFusionError, Result};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
@@ -48,12 +48,11 @@ impl ScalarUDFImpl for VectorScore {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [column, query] = take_function_args(self.name(), args.args)?;
-        if let ColumnarValue::Scalar(query) = &query {
+        if let [_, ColumnarValue::Scalar(query)] = args.args.as_slice() {
             check_query(self.metric, vector_of_scalar(query)?.as_deref())?;
         }
         let metric = self.metric;
-        evaluate("vector_search", column, query, args.number_rows, |row, query| {
+        evaluate("vector_search", args, |row, query| {
             struct One<'q>(Metric, (usize, usize), &'q [f64]);
             impl VisitRows for One<'_> {
                 type Output = Option<f64>;

@@ -60,6 +60,11 @@ pub(super) fn call(expr: &Arc<dyn PhysicalExpr>) -> Option<Call> {
     Some(Call { scoring, expr: Arc::clone(expr) })
 }
 
+/// Whether a distance is anywhere in an expression.
+pub(super) fn has_call(expr: &Arc<dyn PhysicalExpr>) -> bool {
+    call(expr).is_some() || expr.children().into_iter().any(has_call)
+}
+
 /// How an expression follows the call in it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Direction {

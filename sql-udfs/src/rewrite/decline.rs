@@ -14,6 +14,8 @@ pub enum Decline {
     SecondSortKey,
     /// The farthest rows are wanted, not the closest.
     FarthestFirst,
+    /// The order is by an expression that need not follow the distance in it.
+    NotMonotone,
     /// The query is not one vector for the whole statement.
     QueryNotConstant,
     /// The distance is not that of a stored column.
@@ -33,6 +35,9 @@ impl fmt::Display for Decline {
             Decline::NoLimit => write!(f, "no-limit: ORDER BY distance without LIMIT wants every row"),
             Decline::SecondSortKey => write!(f, "second-sort-key: only the distance may be sorted by"),
             Decline::FarthestFirst => write!(f, "farthest-first: the order wants the farthest rows first"),
+            Decline::NotMonotone => {
+                write!(f, "not-monotone: sorted by an expression that need not follow the distance in it")
+            }
             Decline::QueryNotConstant => write!(f, "query-not-constant: the query differs from row to row"),
             Decline::NotAColumn => write!(f, "not-a-column: the distance is of an expression, not of a stored column"),
             Decline::NotAVectorColumn(data_type) => write!(f, "not-a-vector-column: a column of {data_type}"),

@@ -6,9 +6,12 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Result, plan_datafusion_err, plan_err};
+use datafusion::datasource::physical_plan::FileScanConfig;
+use datafusion::datasource::source::DataSourceExec;
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column};
@@ -24,7 +27,7 @@ use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMerge
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
 use super::Decline;
-use super::call::{Call, monotone};
+use super::call::{Call, has_call, monotone};
 use crate::exec::{Scoring, TopK, VectorTopKExec};
 
 /// What became of a node.
@@ -124,6 +127,14 @@ impl Folded {
     }
 }
 
+/// The expressions that the scan of a file computes, and the schema that they are over.
+fn scan_projection(plan: &Arc<dyn ExecutionPlan>) -> Option<(SchemaRef, Vec<ProjectionExpr>)> {
+    let scan = downcast::<DataSourceExec>(plan)?.data_source().downcast_ref::<FileScanConfig>()?;
+    let source = scan.file_source();
+    let exprs = source.projection()?.iter().cloned().collect();
+    Some((Arc::clone(source.table_schema().table_schema()), exprs))
+}
+
 /// Rewrites one node.
 ///
 /// # Errors
@@ -149,7 +160,14 @@ pub(super) fn rewrite(
         predicate: None,
     };
     while folded.step()? {}
-    let Some((call, direction)) = monotone(&folded.key) else { return Ok(Outcome::NoDistance) };
+    // A later rule may have moved a distance into the scan of a file: only the reason why it stayed can be told then.
+    let scanned = if has_call(&folded.key) { None } else { scan_projection(&folded.plan) };
+    if let Some((_, exprs)) = &scanned {
+        folded.key = substitute(&folded.key, &|i| Arc::clone(&exprs[i].expr))?;
+    }
+    let Some((call, direction)) = monotone(&folded.key) else {
+        return Ok(if has_call(&folded.key) { Outcome::Declined(Decline::NotMonotone) } else { Outcome::NoDistance });
+    };
 
     let is_descending = first.options.descending;
     let is_closest_first = call.is_larger_closer() == (is_descending != direction.is_falling);
@@ -169,7 +187,7 @@ pub(super) fn rewrite(
     if folded.plan.boundedness().is_unbounded() {
         return Ok(Outcome::Declined(Decline::UnboundedInput));
     }
-    let input_schema = folded.plan.schema();
+    let input_schema = scanned.as_ref().map_or_else(|| folded.plan.schema(), |(schema, _)| Arc::clone(schema));
     let on_column = match call.on_column(&input_schema) {
         Ok(on_column) => on_column,
         Err(reason) => return Ok(Outcome::Declined(reason)),
@@ -182,6 +200,9 @@ pub(super) fn rewrite(
             }
             (reason, _) => Ok(Outcome::Declined(reason)),
         };
+    }
+    if scanned.is_some() {
+        return Ok(Outcome::NoDistance);
     }
     let input = match folded.plan.repartitioned(target_partitions, config)? {
         // Splitting a scan may drop its limit.

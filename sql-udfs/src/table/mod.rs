@@ -39,10 +39,14 @@ fn metric_argument(function: &str, expr: Option<&Expr>) -> Result<Metric> {
 }
 
 /// A number of rows of at least 1.
-fn k_argument(function: &str, value: &ScalarValue) -> Result<usize> {
-    let k = value.cast_to(&arrow::datatypes::DataType::Int64).ok();
-    match k {
-        Some(ScalarValue::Int64(Some(k))) if k >= 1 && value.data_type().is_integer() => Ok(k as usize),
+pub(crate) fn k_argument(function: &str, value: &ScalarValue) -> Result<usize> {
+    match value {
+        // More than any table has.
+        ScalarValue::UInt64(Some(k)) if *k > i64::MAX as u64 => return Ok(i64::MAX as usize),
+        _ => {}
+    }
+    match value.cast_to(&arrow::datatypes::DataType::Int64) {
+        Ok(ScalarValue::Int64(Some(k))) if k >= 1 && value.data_type().is_integer() => Ok(k as usize),
         _ => plan_err!("{function}: k: expected a whole number of at least 1, got {value}"),
     }
 }

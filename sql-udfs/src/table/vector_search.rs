@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Result, ScalarValue, plan_datafusion_err, plan_err};
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::execution::SessionState;
@@ -13,7 +14,7 @@ use datafusion::logical_expr::{Expr, LogicalPlanBuilder, lit};
 use vexact_kernel::{Metric, Search};
 
 use super::{Table, k_argument, metric_argument, text_argument};
-use crate::functions::score_expr;
+use crate::functions::{row_limit, score_expr};
 use crate::vector::{scalar_of_vector, vector_of_scalar, vector_type};
 
 const NAME: &str = "vector_search";
@@ -41,7 +42,7 @@ impl TableFunctionImpl for VectorSearch {
         let query = query_argument(&table, column, query, metric)?;
         let k = match k {
             Expr::Literal(value, _) => lit(k_argument(NAME, value)? as i64),
-            Expr::Placeholder(_) => k.clone(),
+            Expr::Placeholder(_) => row_limit(k.clone()),
             other => return plan_err!("{NAME}: k: expected a whole number of at least 1, got {other}"),
         };
 
@@ -101,6 +102,14 @@ fn filter_expr(table: &Table, text: &str, session: &dyn datafusion::catalog::Ses
     };
     let context = |error| plan_datafusion_err!("{NAME}: filter {text:?}: {error}");
     let expr = state.create_logical_expr(text, &table.df_schema()?).map_err(context)?;
+    expr.apply(|part| match part {
+        Expr::AggregateFunction(_) => plan_err!("{NAME}: filter {text:?}: expected a predicate on single rows, got the aggregate {part}"),
+        Expr::WindowFunction(_) => plan_err!("{NAME}: filter {text:?}: expected a predicate on single rows, got the window function {part}"),
+        Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) => {
+            plan_err!("{NAME}: filter {text:?}: expected a predicate on the table's columns, got a subquery (filter a view instead)")
+        }
+        _ => Ok(TreeNodeRecursion::Continue),
+    })?;
     if let Expr::Literal(ScalarValue::Null, _) = expr {
         return Ok(lit(false));
     }

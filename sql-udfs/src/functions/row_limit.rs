@@ -1,0 +1,52 @@
+//! The `k` of `vector_search` where it is a parameter: checked once it has its value. It has no name in SQL.
+
+use arrow::datatypes::DataType;
+use datafusion::common::{Result, internal_err, utils::take_function_args};
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
+};
+
+use crate::table::k_argument;
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct RowLimit {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for RowLimit {
+    fn name(&self) -> &str {
+        "vector_search_k"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Int64)
+    }
+
+    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+        Ok(arg_types.to_vec())
+    }
+
+    fn simplify(&self, args: Vec<Expr>, _: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        let [k] = take_function_args(self.name(), args)?;
+        match k {
+            Expr::Literal(value, _) => {
+                Ok(ExprSimplifyResult::Simplified(lit(k_argument("vector_search", &value)? as i64)))
+            }
+            unbound => Ok(ExprSimplifyResult::Original(vec![unbound])),
+        }
+    }
+
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        internal_err!("k is known before execution")
+    }
+}
+
+/// A limit of `k` rows, refused where `k` turns out to be no whole number of at least 1.
+pub(crate) fn row_limit(k: Expr) -> Expr {
+    ScalarUDF::from(RowLimit { signature: Signature::user_defined(Volatility::Immutable) }).call(vec![k])
+}

@@ -1,0 +1,188 @@
+//! The replicas of a database. What changed together is seen together.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use super::changes::{ChangeBatch, Counts};
+use super::compaction;
+use super::version::{Definition, TableVersion};
+use super::writer::TableWriter;
+use crate::error::{Error, Result};
+
+/// All tables at one position of the change log.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    tables: BTreeMap<String, TableState>,
+    /// The last change of the log that is in it.
+    pub applied_seq: i64,
+}
+
+/// A table of a snapshot.
+#[derive(Debug, Clone)]
+pub struct TableState {
+    /// Its rows.
+    pub version: Arc<TableVersion>,
+    /// Why it must not be read: it failed to follow. `None`: it is sound.
+    pub failed: Option<String>,
+}
+
+/// Names are compared as SQLite does.
+fn folded(name: &str) -> String {
+    name.to_ascii_lowercase()
+}
+
+impl Snapshot {
+    /// A table by its name, in any case.
+    pub fn table(&self, name: &str) -> Option<&TableState> {
+        self.tables.get(&folded(name))
+    }
+
+    /// The tables, by name.
+    pub fn tables(&self) -> impl Iterator<Item = &TableState> {
+        self.tables.values()
+    }
+}
+
+/// What the next snapshot does to one table.
+#[derive(Debug)]
+pub enum Update<'c> {
+    /// Applies changes.
+    Apply(&'c ChangeBatch),
+    /// Puts these rows in the place of all rows.
+    Replace(Arc<Definition>, ChangeBatch),
+    /// Marks it as unreadable.
+    Fail(String),
+    /// Lets it go.
+    Drop,
+}
+
+/// The replicas: readers take a [`Snapshot`], one writer makes the next.
+#[derive(Debug, Default)]
+pub struct Replicas {
+    current: RwLock<Arc<Snapshot>>,
+    writers: Mutex<HashMap<String, TableWriter>>,
+}
+
+impl Replicas {
+    /// The newest state.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn writers(&self) -> MutexGuard<'_, HashMap<String, TableWriter>> {
+        self.writers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self, snapshot: Snapshot) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+    }
+
+    /// Makes the next snapshot of all updates together, at a position of the log. A table whose changes cannot be applied is
+    /// marked as failed; the others are not held up by it.
+    pub fn update(&self, updates: Vec<(String, Update<'_>)>, applied_seq: i64) -> Vec<(String, Result<Counts>)> {
+        let mut writers = self.writers();
+        let mut next = Snapshot::clone(&self.snapshot());
+        let mut results = Vec::with_capacity(updates.len());
+        for (name, update) in updates {
+            let key = folded(&name);
+            let result = apply(&mut writers, &key, update);
+            match &result {
+                Ok(Applied::Version(version, _)) => {
+                    let state = TableState { version: Arc::clone(version), failed: None };
+                    next.tables.insert(key, state);
+                }
+                Ok(Applied::Dropped) => {
+                    next.tables.remove(&key);
+                }
+                Ok(Applied::Failed(error)) => {
+                    if let Some(state) = next.tables.get_mut(&key) {
+                        state.failed = Some(error.clone());
+                    }
+                }
+                Err(error) => {
+                    if let Some(state) = next.tables.get_mut(&key) {
+                        state.failed = Some(error.to_string());
+                    }
+                }
+            }
+            let counts = |applied| match applied {
+                Applied::Version(_, counts) => counts,
+                Applied::Dropped | Applied::Failed(_) => Counts::default(),
+            };
+            results.push((name, result.map(counts)));
+        }
+        next.applied_seq = applied_seq;
+        self.publish(next);
+        results
+    }
+
+    /// Merges segments where that is worth it; whether anything was merged. `is_full`: merges all that can be.
+    ///
+    /// # Errors
+    /// Rows that cannot be copied together.
+    pub fn compact(&self, is_full: bool) -> Result<bool> {
+        let mut has_merged = false;
+        let tables: Vec<Arc<TableVersion>> = self.snapshot().tables().map(|state| Arc::clone(&state.version)).collect();
+        for version in tables {
+            let groups = if is_full {
+                compaction::choose_all(&version)
+            } else {
+                compaction::choose(&version).into_iter().collect()
+            };
+            for slots in groups {
+                // Rows are copied beside the changes that come in.
+                let merged = compaction::merge(&version, &slots)?;
+                let mut writers = self.writers();
+                let key = folded(&version.definition.name);
+                let Some(writer) = writers.get_mut(&key) else { break };
+                let same = |slot: &usize| match (&version.parts[*slot], writer.version().parts.get(*slot)) {
+                    (Some(seen), Some(Some(now))) => Arc::ptr_eq(&seen.segment, &now.segment),
+                    _ => false,
+                };
+                if !slots.iter().all(same) {
+                    continue;
+                }
+                writer.replace_segments(&version, &slots, merged)?;
+                let mut next = Snapshot::clone(&self.snapshot());
+                if let Some(state) = next.tables.get_mut(&key) {
+                    state.version = Arc::clone(writer.version());
+                }
+                self.publish(next);
+                has_merged = true;
+            }
+        }
+        Ok(has_merged)
+    }
+}
+
+enum Applied {
+    Version(Arc<TableVersion>, Counts),
+    Failed(String),
+    Dropped,
+}
+
+fn apply(writers: &mut HashMap<String, TableWriter>, key: &str, update: Update<'_>) -> Result<Applied> {
+    match update {
+        Update::Apply(changes) => {
+            let Some(writer) = writers.get_mut(key) else {
+                return Err(Error::Engine(format!("table {key:?} has no replica")));
+            };
+            let staged = writer.stage(changes)?;
+            let counts = staged.counts;
+            Ok(Applied::Version(writer.commit(staged), counts))
+        }
+        Update::Replace(definition, rows) => {
+            let mut writer = TableWriter::new(Arc::new(TableVersion::empty(definition)));
+            let staged = writer.stage(&rows)?;
+            let counts = staged.counts;
+            let version = writer.commit(staged);
+            writers.insert(key.to_owned(), writer);
+            Ok(Applied::Version(version, counts))
+        }
+        Update::Fail(error) => Ok(Applied::Failed(error)),
+        Update::Drop => {
+            writers.remove(key);
+            Ok(Applied::Dropped)
+        }
+    }
+}
