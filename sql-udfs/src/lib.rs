@@ -26,6 +26,7 @@ pub use config::VexactOptions;
 pub use explain::{Explained, explain_plan, strategy};
 pub use functions::score_expr;
 pub use register::register;
+pub use rewrite::bind_parameters;
 pub use rewrite::{Decline, VectorRewrite};
 pub use vector::{VectorError, parse_vector, vector_of_scalar};
 pub use vexact_kernel as kernel;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::planner::ExprPlanner;
+use datafusion::optimizer::AnalyzerRule;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::prelude::SessionContext;
 
 use crate::config::VexactOptions;
 use crate::explain::StrategyPlanner;
 use crate::literal::NumberArrays;
-use crate::rewrite::VectorRewrite;
+use crate::rewrite::{BindQueries, VectorRewrite};
 use crate::{functions, table};
 
 /// Ours comes before the rule that may push a distance into the scan of a file, where it would not be recognised; the sorts have
@@ -33,13 +34,17 @@ pub fn register(ctx: &SessionContext) -> Result<()> {
     }
     let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = state.physical_optimizers().to_vec();
     let place = rules.iter().position(|rule| rule.name() == NEXT_RULE).unwrap_or(rules.len());
-    rules.insert(place, Arc::new(VectorRewrite));
+    rules.insert(place, Arc::new(VectorRewrite { is_in_place: false }));
+    rules.insert(0, Arc::new(VectorRewrite { is_in_place: true }));
     let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(NumberArrays)];
     planners.extend(state.expr_planners().iter().cloned());
+    let mut analyzers: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(BindQueries)];
+    analyzers.extend(state.analyzer().rules.iter().cloned());
     let planner = StrategyPlanner::new(Arc::clone(state.query_planner()));
     let config = state.config().clone().with_option_extension(VexactOptions::default());
     let state = SessionStateBuilder::new_from_existing(state)
         .with_config(config)
+        .with_analyzer_rules(analyzers)
         .with_physical_optimizer_rules(rules)
         .with_expr_planners(planners)
         .with_query_planner(Arc::new(planner))

@@ -1,5 +1,6 @@
 //! A frame: a query that has not run, or rows at hand.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,8 +10,10 @@ use arrow::datatypes::SchemaRef;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::catalog::TableProvider;
-use datafusion::dataframe::DataFrameWriteOptions;
-use datafusion::execution::SendableRecordBatchStream;
+use datafusion::dataframe::{DataFrame as DataFusionFrame, DataFrameWriteOptions};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::{ExecutionPlan, collect, execute_stream};
 use datafusion::prelude::SessionContext;
 use vexact_sql::Explained;
 use vexact_sql::chunks::ChunkTable;
@@ -26,7 +29,7 @@ pub struct DataFrame {
 
 #[derive(Clone)]
 enum Source {
-    Query(datafusion::dataframe::DataFrame),
+    Query(Arc<SessionState>, LogicalPlan),
     /// A table as it stands: a view of it is that table, so that searches find it.
     Table(SessionContext, Arc<dyn TableProvider>),
 }
@@ -38,8 +41,9 @@ impl std::fmt::Debug for DataFrame {
 }
 
 impl DataFrame {
-    pub(crate) fn of_query(query: datafusion::dataframe::DataFrame) -> Self {
-        Self { source: Source::Query(query) }
+    pub(crate) fn of_query(query: DataFusionFrame) -> Self {
+        let (state, plan) = query.into_parts();
+        Self { source: Source::Query(Arc::new(state), plan) }
     }
 
     pub(crate) fn of_table(ctx: &SessionContext, table: Arc<dyn TableProvider>) -> Self {
@@ -49,15 +53,34 @@ impl DataFrame {
     /// What a view of this frame scans.
     pub(crate) fn provider(&self) -> Arc<dyn TableProvider> {
         match &self.source {
-            Source::Query(query) => query.clone().into_view(),
+            Source::Query(state, plan) => DataFusionFrame::new(state.as_ref().clone(), plan.clone()).into_view(),
             Source::Table(_, table) => Arc::clone(table),
         }
     }
 
-    fn query(&self) -> Result<datafusion::dataframe::DataFrame> {
+    fn query(&self) -> Result<DataFusionFrame> {
         match &self.source {
-            Source::Query(query) => Ok(query.clone()),
+            Source::Query(state, plan) => Ok(DataFusionFrame::new(state.as_ref().clone(), plan.clone())),
             Source::Table(ctx, table) => Ok(ctx.read_table(Arc::clone(table))?),
+        }
+    }
+
+    /// The plan to run, and what its operators need of the session: not its functions, which are in the plan.
+    async fn physical(&self) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>)> {
+        let physical = |state: Arc<SessionState>, plan: LogicalPlan| async move {
+            let physical = state.create_physical_plan(&plan).await?;
+            let (config, runtime) = (state.config().clone(), Arc::clone(state.runtime_env()));
+            let none = (HashMap::new(), HashMap::new(), HashMap::new(), HashMap::new());
+            let id = state.session_id().to_owned();
+            let context = TaskContext::new(None, id, config, none.0, none.1, none.2, none.3, runtime);
+            Ok((physical, Arc::new(context)))
+        };
+        match &self.source {
+            Source::Query(state, plan) => physical(Arc::clone(state), plan.clone()).await,
+            Source::Table(..) => {
+                let (state, plan) = self.query()?.into_parts();
+                physical(Arc::new(state), plan).await
+            }
         }
     }
 
@@ -77,7 +100,7 @@ impl DataFrame {
     /// The columns' names and types.
     pub fn schema(&self) -> SchemaRef {
         match &self.source {
-            Source::Query(query) => Arc::clone(query.schema().inner()),
+            Source::Query(_, plan) => Arc::clone(plan.schema().inner()),
             Source::Table(_, table) => table.schema(),
         }
     }
@@ -85,7 +108,7 @@ impl DataFrame {
     /// The rows, where they are in memory as they stand.
     pub fn batches(&self) -> Option<Vec<RecordBatch>> {
         match &self.source {
-            Source::Query(_) => None,
+            Source::Query(..) => None,
             Source::Table(_, table) => Some(table.downcast_ref::<ChunkTable>()?.batches().to_vec()),
         }
     }
@@ -98,7 +121,8 @@ impl DataFrame {
         if let Some(batches) = self.batches() {
             return Ok(batches);
         }
-        Ok(self.query()?.collect().await?)
+        let (physical, context) = self.physical().await?;
+        Ok(collect(physical, context).await?)
     }
 
     /// Runs it, batch by batch.
@@ -106,7 +130,8 @@ impl DataFrame {
     /// # Errors
     /// What fails before the first batch.
     pub async fn stream(&self) -> Result<SendableRecordBatchStream> {
-        Ok(self.query()?.execute_stream().await?)
+        let (physical, context) = self.physical().await?;
+        Ok(execute_stream(physical, context)?)
     }
 
     /// Runs it; the number of rows.

@@ -174,7 +174,7 @@ impl Session {
         refuse_changes(&statement)?;
         let mut plan = state.statement_to_plan(statement).await?;
         if let Some(params) = params {
-            plan = plan.with_param_values(params)?;
+            plan = vexact_sql::bind_parameters(plan, &params)?.with_param_values(params)?;
         }
         SQLOptions::new().verify_plan(&plan)?;
         // What changes the session is done now, by its context; what reads keeps the state that it was planned with.

@@ -5,6 +5,7 @@ mod l2_norm;
 mod row_limit;
 mod rows;
 mod score;
+mod to_query;
 mod to_vector;
 mod vector_dims;
 
@@ -14,6 +15,7 @@ pub(crate) use distance::{Distance, Function};
 pub(crate) use row_limit::row_limit;
 pub(crate) use score::VectorScore;
 pub use score::score_expr;
+pub(crate) use to_query::{ToQuery, bind_query};
 
 /// All functions that a user can name.
 pub(crate) fn all() -> Vec<ScalarUDF> {

@@ -16,7 +16,7 @@ use vexact_kernel::Search;
 
 use super::Decline;
 use crate::exec::{Scoring, SqlFunction};
-use crate::functions::{Distance, Function, VectorScore};
+use crate::functions::{Distance, Function, ToQuery, VectorScore};
 use crate::vector::{vector_of_scalar, vector_type};
 
 /// A call of a distance function, whatever its arguments are.
@@ -25,6 +25,8 @@ pub(super) struct Call {
     pub scoring: Scoring,
     /// The whole call, as it stands in the plan.
     pub expr: Arc<dyn PhysicalExpr>,
+    /// The query that the function carries.
+    bound: Option<ScalarValue>,
 }
 
 /// A call on a column of a table and a constant.
@@ -42,7 +44,12 @@ fn downcast<T: PhysicalExpr>(expr: &Arc<dyn PhysicalExpr>) -> Option<&T> {
 /// The call that an expression is.
 pub(super) fn call(expr: &Arc<dyn PhysicalExpr>) -> Option<Call> {
     let function = downcast::<ScalarFunctionExpr>(expr)?;
-    let udf = function.fun().inner();
+    let mut udf = function.fun().inner();
+    let mut bound = None;
+    if let Some(to_query) = udf.downcast_ref::<ToQuery>() {
+        bound = Some(to_query.query.clone());
+        udf = to_query.function.inner();
+    }
     let sql = |function| Scoring::Sql(SqlFunction(function));
     let scoring = if let Some(distance) = udf.downcast_ref::<Distance>() {
         sql(distance.function)
@@ -57,7 +64,7 @@ pub(super) fn call(expr: &Arc<dyn PhysicalExpr>) -> Option<Call> {
     } else {
         return None;
     };
-    Some(Call { scoring, expr: Arc::clone(expr) })
+    Some(Call { scoring, expr: Arc::clone(expr), bound })
 }
 
 /// Whether a distance is anywhere in an expression.
@@ -112,20 +119,23 @@ impl Call {
     /// The call's column and its constant, over the columns of `schema`.
     pub fn on_column(&self, schema: &Schema) -> Result<ColumnCall, Decline> {
         let function = downcast::<ScalarFunctionExpr>(&self.expr).ok_or(Decline::NotAColumn)?;
-        let [a, b] = function.args() else { return Err(Decline::NotAColumn) };
         let is_constant = |expr: &Arc<dyn PhysicalExpr>| collect_columns(expr).is_empty() && !is_volatile(expr);
-        let (stored, query) = match (is_constant(a), is_constant(b)) {
-            (false, true) => (a, b),
-            (true, false) => (b, a),
-            (true, true) => return Err(Decline::NotAColumn),
-            (false, false) => return Err(Decline::QueryNotConstant),
+        let (stored, query): (_, Arc<dyn PhysicalExpr>) = match (function.args(), &self.bound) {
+            ([stored], Some(query)) => (stored, Arc::new(Literal::new(query.clone()))),
+            ([a, b], None) => match (is_constant(a), is_constant(b)) {
+                (false, true) => (a, Arc::clone(b)),
+                (true, false) => (b, Arc::clone(a)),
+                (true, true) => return Err(Decline::NotAColumn),
+                (false, false) => return Err(Decline::QueryNotConstant),
+            },
+            _ => return Err(Decline::NotAColumn),
         };
         let column = stored_column(stored).ok_or(Decline::NotAColumn)?.index();
         let data_type = schema.field(column).data_type();
         if vector_type(data_type).is_none() {
             return Err(Decline::NotAVectorColumn(data_type.to_string()));
         }
-        Ok(ColumnCall { scoring: self.scoring, column, query: Arc::clone(query) })
+        Ok(ColumnCall { scoring: self.scoring, column, query })
     }
 }
 

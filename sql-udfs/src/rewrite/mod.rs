@@ -2,6 +2,7 @@
 //! constant becomes a range search. Both fire only where the result is what plain evaluation returns; otherwise they say why
 //! not, as a [`Decline`].
 
+mod bind;
 mod call;
 mod decline;
 mod top_k;
@@ -15,14 +16,21 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 
+pub(crate) use bind::BindQueries;
+pub use bind::bind_parameters;
 pub use decline::Decline;
 pub(crate) use within::range_strategy;
 
+use crate::chunks;
 use crate::config::VexactOptions;
 
 /// The rule, for DataFusion.
 #[derive(Debug)]
-pub struct VectorRewrite;
+pub struct VectorRewrite {
+    /// Only searches of chunks in memory: so it may run before all other rules, which then have less to do. What is read from
+    /// files has to get its filters first.
+    pub is_in_place: bool,
+}
 
 impl PhysicalOptimizerRule for VectorRewrite {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
@@ -32,20 +40,29 @@ impl PhysicalOptimizerRule for VectorRewrite {
         let target = config.execution.target_partitions;
         let plan = plan.transform_down(|plan| {
             Ok(match top_k::rewrite(&plan, target, config)? {
-                top_k::Outcome::Rewritten(rewritten) => Transformed::yes(rewritten),
-                top_k::Outcome::Declined(_) | top_k::Outcome::NoDistance => Transformed::no(plan),
+                top_k::Outcome::Rewritten(rewritten) if !self.is_in_place || is_in_place(&rewritten) => {
+                    Transformed::yes(rewritten)
+                }
+                _ => Transformed::no(plan),
             })
         })?;
+        if self.is_in_place {
+            return Ok(plan.data);
+        }
         Ok(plan.data.transform_up(within::rewrite)?.data)
     }
 
     fn name(&self) -> &str {
-        "vexact_vector_rewrite"
+        if self.is_in_place { "vexact_vector_rewrite_in_place" } else { "vexact_vector_rewrite" }
     }
 
     fn schema_check(&self) -> bool {
         true
     }
+}
+
+fn is_in_place(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    plan.children().into_iter().all(|input| chunks::in_place(input).is_some())
 }
 
 /// Why the sorts by distance that are still in a plan were not rewritten.

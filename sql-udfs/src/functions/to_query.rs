@@ -1,0 +1,123 @@
+//! A distance to one query, which the function carries instead of taking it as an argument. A literal of hundreds of numbers is
+//! hashed, compared and printed by every pass of the planner; here that is done once.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field};
+use datafusion::common::{ParamValues, Result, ScalarValue, utils::take_function_args};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+
+use super::distance::coerce_pair;
+use super::{Distance, VectorScore};
+use crate::vector::{scalar_of_vector, vector_of_scalar};
+
+/// Shorter queries stay arguments: they cost nothing, and plans show them.
+const BOUND_LEN: usize = 16;
+
+/// Components that the name shows.
+const SHOWN_LEN: usize = 3;
+
+/// `distance(_, query)`.
+#[derive(Debug)]
+pub(crate) struct ToQuery {
+    /// The function of two vectors.
+    pub function: Arc<ScalarUDF>,
+    /// The query, as a literal.
+    pub query: ScalarValue,
+    components: Vec<f64>,
+    hash: u64,
+    name: String,
+    signature: Signature,
+}
+
+impl PartialEq for ToQuery {
+    fn eq(&self, other: &Self) -> bool {
+        let bits = |x: &f64| x.to_bits();
+        self.hash == other.hash
+            && self.function == other.function
+            && self.components.iter().map(bits).eq(other.components.iter().map(bits))
+    }
+}
+
+impl Eq for ToQuery {}
+
+impl Hash for ToQuery {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl ToQuery {
+    fn new(function: Arc<ScalarUDF>, components: Vec<f64>) -> Self {
+        let mut hasher = DefaultHasher::new();
+        function.name().hash(&mut hasher);
+        components.iter().for_each(|x| hasher.write_u64(x.to_bits()));
+        let shown: Vec<String> = components[..SHOWN_LEN].iter().map(f64::to_string).collect();
+        Self {
+            name: format!("{}([{}, ... {} components])", function.name(), shown.join(", "), components.len()),
+            hash: hasher.finish(),
+            query: scalar_of_vector(components.clone()),
+            signature: Signature::user_defined(Volatility::Immutable),
+            function,
+            components,
+        }
+    }
+}
+
+impl ScalarUDFImpl for ToQuery {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Float64)
+    }
+
+    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+        let [column] = take_function_args(self.name(), arg_types)?;
+        let name = match self.function.inner().is::<VectorScore>() {
+            true => "vector_search",
+            false => self.function.name(),
+        };
+        Ok(coerce_pair(name, &[column.clone(), self.query.data_type()])?[..1].to_vec())
+    }
+
+    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        args.args.push(ColumnarValue::Scalar(self.query.clone()));
+        args.arg_fields.push(Arc::new(Field::new("query", self.query.data_type(), false)));
+        self.function.inner().invoke_with_args(args)
+    }
+}
+
+/// The expression with its query in the function, where it is a distance between something and a long constant: a literal,
+/// or a parameter whose value is known.
+pub(crate) fn bind_query(expr: &Expr, params: Option<&ParamValues>) -> Option<Expr> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    let udf = call.func.inner();
+    if !udf.is::<Distance>() && !udf.is::<VectorScore>() {
+        return None;
+    }
+    let [a, b] = call.args.as_slice() else { return None };
+    let constant = |expr: &Expr| match (expr, params) {
+        (Expr::Literal(value, _), _) => Some(value.clone()),
+        (Expr::Placeholder(placeholder), Some(params)) => {
+            params.get_placeholders_with_values(&placeholder.id).ok().map(|found| found.value)
+        }
+        _ => None,
+    };
+    let (stored, query) = match (constant(a), constant(b)) {
+        (None, Some(query)) => (a, query),
+        (Some(query), None) => (b, query),
+        _ => return None,
+    };
+    // What is no vector is left to be refused by the function itself.
+    let query = vector_of_scalar(&query).ok().flatten().filter(|query| query.len() >= BOUND_LEN)?;
+    Some(ScalarUDF::from(ToQuery::new(Arc::clone(&call.func), query)).call(vec![stored.clone()]))
+}
