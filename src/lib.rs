@@ -15,10 +15,12 @@
 //! ```
 
 pub mod error;
+pub mod schema;
 pub mod session;
 pub mod sources;
 
 pub use error::{Error, Result};
+pub use schema::{ColumnType, TableSchema};
 pub use session::{DataFrame, QueryVectors, Session, SessionOptions, VectorSearch};
 pub use vexact_kernel as kernel;
 pub use vexact_sql as sql;
