@@ -15,6 +15,7 @@
 //! ```
 
 pub mod error;
+pub mod oltp;
 pub mod schema;
 pub mod session;
 pub mod sources;
