@@ -573,8 +573,6 @@ fn lost_and_outdated_triggers_are_found() {
         "DROP TABLE users; CREATE TABLE users(id INTEGER PRIMARY KEY, email TEXT, n INTEGER)",
         "CREATE UNIQUE INDEX by_n ON users(n)",
         "DROP TRIGGER _vexact_1_delete",
-        "ALTER TABLE users ADD COLUMN more TEXT",
-        "ALTER TABLE users RENAME TO u2; ALTER TABLE u2 RENAME TO users",
     ] {
         users.conn.execute_batch(change).unwrap();
         assert!(!is_installed(&users).unwrap(), "{change}");
@@ -590,6 +588,10 @@ fn lost_and_outdated_triggers_are_found() {
         ]);
     }
     assert!(capture::schema_version(&users.conn).unwrap() > before);
+    users.conn.execute_batch("ALTER TABLE users ADD COLUMN more TEXT").unwrap();
+    assert!(is_installed(&users).unwrap(), "a column that is not registered");
+    users.conn.execute_batch("ALTER TABLE users RENAME COLUMN n TO m").unwrap();
+    assert!(is_installed(&users).unwrap_err().to_string().contains("no column \"n\""));
     users.conn.execute_batch("DROP TABLE users").unwrap();
     assert_eq!(is_installed(&users).unwrap_err().to_string(), "no such table: users");
 }

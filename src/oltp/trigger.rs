@@ -289,9 +289,6 @@ impl<'a> Plan<'a> {
 
     /// Updates of columns that are not registered change nothing.
     fn of_registered(&self) -> String {
-        if self.schema.columns().len() == self.table.columns.len() {
-            return String::new();
-        }
         self.of(self.schema.columns().iter().map(|column| column.name.as_str()))
     }
 
