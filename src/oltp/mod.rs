@@ -28,8 +28,6 @@ mod trigger;
 mod writer;
 
 #[cfg(test)]
-mod capture_tests;
-#[cfg(test)]
 mod tests;
 
 pub use connection::vector_value;

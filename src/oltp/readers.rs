@@ -1,20 +1,20 @@
 //! Read-only connections, at most so many at once, each for one reader at a time.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rusqlite::InterruptHandle;
 use tokio::sync::Semaphore;
 
 use super::connection::{Opened, open_reader};
 use super::writer::{caught, shut_down};
 use crate::error::{Error, Result};
 
+/// SQLite asks after so many of its instructions, some ten microseconds, whether to go on.
+const INSTRUCTIONS: i32 = 2000;
+
 /// The pool. Connections are opened when they are first needed.
-#[derive(Clone)]
 pub(super) struct Readers(Arc<Pool>);
 
 struct Pool {
@@ -22,99 +22,90 @@ struct Pool {
     busy_timeout: Duration,
     size: u32,
     permits: Arc<Semaphore>,
-    next: AtomicU64,
-    state: Mutex<State>,
+    idle: Mutex<Vec<Reader>>,
+    is_closed: Arc<AtomicBool>,
 }
 
-#[derive(Default)]
-struct State {
-    idle: Vec<Opened>,
-    /// What runs, so that it can be ended.
-    running: HashMap<u64, InterruptHandle>,
-    is_closed: bool,
+struct Reader {
+    opened: Opened,
+    /// The flag of the job that it runs: whether to stop.
+    job: Arc<Mutex<Arc<AtomicBool>>>,
 }
 
 impl Readers {
     pub fn new(path: PathBuf, size: u32, busy_timeout: Duration) -> Self {
         let permits = Arc::new(Semaphore::new(size as usize));
-        Self(Arc::new(Pool { path, busy_timeout, size, permits, next: AtomicU64::new(0), state: Mutex::default() }))
+        let is_closed = Arc::new(AtomicBool::new(false));
+        Self(Arc::new(Pool { path, busy_timeout, size, permits, idle: Mutex::default(), is_closed }))
     }
 
-    /// Runs a job on a connection, off the async threads. If the caller goes away, SQLite is interrupted.
+    /// Runs a job on a connection, off the async threads. If the caller goes away, its statement is interrupted.
     pub async fn run<T: Send + 'static>(&self, job: impl FnOnce(&Opened) -> Result<T> + Send + 'static) -> Result<T> {
         let permit = Arc::clone(&self.0.permits).acquire_owned().await.map_err(|_| shut_down())?;
-        let running = self.0.next.fetch_add(1, Ordering::Relaxed);
-        let _cancel = Cancel { pool: Arc::clone(&self.0), running };
+        let stop = Arc::new(AtomicBool::new(false));
+        let _stop = StopOnDrop(Arc::clone(&stop));
         let pool = Arc::clone(&self.0);
         let work = move || {
-            let _permit = permit;
-            pool.work(running, job)
+            let outcome = pool.work(stop, job);
+            drop(permit);
+            outcome
         };
-        tokio::task::spawn_blocking(work)
-            .await
-            .unwrap_or_else(|error| Err(Error::Engine(format!("a reader ended: {error}"))))
+        let ended = |error| Err(Error::Engine(format!("a reader ended: {error}")));
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(ended)
     }
 
-    /// Ends what runs, and closes the connections. Harmless to repeat.
+    /// Interrupts what runs, and closes the connections. Harmless to repeat.
     pub async fn shutdown(&self) {
-        let mut state = self.0.lock();
-        state.is_closed = true;
-        state.running.values().for_each(InterruptHandle::interrupt);
-        drop(state);
+        self.0.is_closed.store(true, Ordering::SeqCst);
         // All permits: nobody reads any more.
         if let Ok(all) = self.0.permits.acquire_many(self.0.size).await {
+            self.0.permits.close();
             all.forget();
         }
-        self.0.permits.close();
-        self.0.lock().idle.clear();
+        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
 impl Pool {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn work<T>(&self, running: u64, job: impl FnOnce(&Opened) -> Result<T>) -> Result<T> {
-        let idle = self.lock().idle.pop();
-        let opened = match idle {
-            Some(opened) => opened,
-            None => open_reader(&self.path, self.busy_timeout)?,
-        };
-        {
-            let mut state = self.lock();
-            if state.is_closed {
-                return Err(shut_down());
-            }
-            state.running.insert(running, opened.conn.get_interrupt_handle());
+    fn work<T>(&self, stop: Arc<AtomicBool>, job: impl FnOnce(&Opened) -> Result<T>) -> Result<T> {
+        if self.is_closed.load(Ordering::SeqCst) {
+            return Err(shut_down());
         }
-        let mut has_panicked = true;
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let reader = idle.map_or_else(|| self.open(), Ok)?;
+        *reader.job.lock().unwrap_or_else(PoisonError::into_inner) = stop;
+        let mut has_returned = false;
         let outcome = caught(|| {
-            let outcome = job(&opened);
-            has_panicked = false;
+            let outcome = job(&reader.opened);
+            has_returned = true;
             outcome
         });
-        let mut state = self.lock();
-        state.running.remove(&running);
         // After a panic nobody knows what the connection is in.
-        if !state.is_closed && !has_panicked && opened.conn.is_autocommit() {
-            state.idle.push(opened);
+        if has_returned && reader.opened.conn.is_autocommit() {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
         }
         outcome
     }
+
+    fn open(&self) -> Result<Reader> {
+        let mut opened = open_reader(&self.path, self.busy_timeout)?;
+        let job = Arc::new(Mutex::new(Arc::new(AtomicBool::new(false))));
+        let (is_closed, current) = (Arc::clone(&self.is_closed), Arc::clone(&job));
+        let is_to_stop = move || {
+            is_closed.load(Ordering::Relaxed)
+                || current.lock().unwrap_or_else(PoisonError::into_inner).load(Ordering::Relaxed)
+        };
+        let watched = opened.conn.progress_handler(INSTRUCTIONS, Some(is_to_stop));
+        watched.map_err(super::sql::failed(|| self.path.display().to_string()))?;
+        Ok(Reader { opened, job })
+    }
 }
 
-/// Interrupts a job that nobody waits for.
-struct Cancel {
-    pool: Arc<Pool>,
-    running: u64,
-}
+/// Stops a job that nobody waits for.
+struct StopOnDrop(Arc<AtomicBool>);
 
-impl Drop for Cancel {
+impl Drop for StopOnDrop {
     fn drop(&mut self) {
-        // Under the lock, a job that has ended is not in the map, so no later one on its connection is hit.
-        if let Some(handle) = self.pool.lock().running.get(&self.running) {
-            handle.interrupt();
-        }
+        self.0.store(true, Ordering::Relaxed);
     }
 }
