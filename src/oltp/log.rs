@@ -2,8 +2,7 @@
 //!
 //! | table | one row is |
 //! |---|---|
-//! | `_vexact_log` | `seq`, `time` (microseconds since the epoch, never going back), `version`, `op`, `c0..`: at this point the row of a key was this (`op` 1: the columns of the version, in order), or no row had the key (`op` 2: only its key columns). `op` 0 marks the end of a transaction of the engine |
-//! | `_vexact_clock` | the time of the newest change |
+//! | `_vexact_log` | `seq`, `time` (microseconds since the epoch, as the clock was), `version`, `op`, `c0..`: at this point the row of a key was this (`op` 1: the columns of the version, in order), or no row had the key (`op` 2: only its key columns). `op` 0 marks the end of a transaction of the engine |
 //! | `_vexact_displaced` | a key that a running statement may remove without SQLite saying so |
 //! | `_vexact_tables` | a registered table: `id`, `name`, current `version` |
 //! | `_vexact_versions`, `_vexact_columns` | what the columns of log rows mean; kept for ever |
@@ -27,7 +26,6 @@ pub(super) fn create(tx: &Connection) -> Result<()> {
     let create = || {
         tx.execute_batch(
             "CREATE TABLE IF NOT EXISTS _vexact_log(seq INTEGER PRIMARY KEY, time, version, op);
-             CREATE TABLE IF NOT EXISTS _vexact_clock(time INTEGER NOT NULL);
              CREATE TABLE IF NOT EXISTS _vexact_displaced(tbl, idx);
              CREATE TABLE IF NOT EXISTS _vexact_tables(
                 id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, version INTEGER NOT NULL);
@@ -40,15 +38,8 @@ pub(super) fn create(tx: &Connection) -> Result<()> {
                 id TEXT PRIMARY KEY, applied_seq INTEGER NOT NULL, is_lease INTEGER NOT NULL);",
         )?;
         // The first row is a mark: there always is a newest row.
-        tx.execute(
-            &format!("INSERT INTO _vexact_clock SELECT {NOW} WHERE NOT EXISTS (SELECT 1 FROM _vexact_clock)"),
-            [],
-        )?;
-        tx.execute(
-            "INSERT INTO _vexact_log(time, version, op) SELECT (SELECT time FROM _vexact_clock), 0, ?1
-                WHERE NOT EXISTS (SELECT 1 FROM _vexact_log)",
-            [op::COMMIT],
-        )
+        const NONE: &str = "NOT EXISTS (SELECT 1 FROM _vexact_log)";
+        tx.execute(&format!("INSERT INTO _vexact_log(time, version, op) SELECT {NOW}, 0, 0 WHERE {NONE}"), [])
     };
     create().map(drop).map_err(failed(|| "creating the change log"))
 }
@@ -85,10 +76,10 @@ pub fn mark_commit(tx: &Connection) -> Result<()> {
         return Ok(());
     }
     let mark = || {
-        tx.prepare_cached(
-            "INSERT INTO _vexact_log(time, version, op) SELECT (SELECT time FROM _vexact_clock), 0, 0
-                WHERE (SELECT op FROM _vexact_log ORDER BY seq DESC LIMIT 1) <> 0",
-        )?
+        const NEWEST: &str = "(SELECT op FROM _vexact_log ORDER BY seq DESC LIMIT 1)";
+        tx.prepare_cached(&format!(
+            "INSERT INTO _vexact_log(time, version, op) SELECT {NOW}, 0, 0 WHERE {NEWEST} <> 0"
+        ))?
         .execute([])
     };
     mark().map(drop).map_err(failed(|| "marking a commit"))
@@ -174,7 +165,7 @@ pub enum Operation {
 pub struct Change<'row> {
     /// Its position.
     pub seq: i64,
-    /// Microseconds since the Unix epoch; never less than in the row before.
+    /// Microseconds since the Unix epoch; never less than in the row before, nor than the floor.
     pub time: i64,
     /// The key of [`versions`]; 0 for a commit.
     pub version: i64,
@@ -213,15 +204,18 @@ pub fn width(conn: &Connection) -> Result<usize> {
     Ok(usize::try_from(columns).unwrap_or(0).saturating_sub(FIXED))
 }
 
-/// Steps through the log after `after` up to and with `through`, in order. Ends at the first error of `step`.
+/// Steps through the log after `after` up to and with `through`, in order. Ends at the first error of `step`. Answers the time
+/// of the last row, which is the floor of the next call: where the clock went back, time stands still. The first floor is 0.
 pub fn each_change(
     conn: &Connection,
     after: i64,
     through: i64,
+    floor: i64,
     mut step: impl FnMut(&Change<'_>) -> Result<()>,
-) -> Result<()> {
+) -> Result<i64> {
+    let mut time = floor;
     if !exists(conn)? {
-        return Ok(());
+        return Ok(time);
     }
     let context = || "reading the change log";
     let mut statement = conn.prepare_cached(&select_changes_sql(width(conn)?)).map_err(failed(context))?;
@@ -237,9 +231,10 @@ pub fn each_change(
                 return Err(Error::Engine(format!("change {seq}: expected an operation from 0 to 2, got {other}")));
             }
         };
-        step(&Change { seq, time: fixed(1)?, version: fixed(2)?, operation, row })?;
+        time = time.max(fixed(1)?);
+        step(&Change { seq, time, version: fixed(2)?, operation, row })?;
     }
-    Ok(())
+    Ok(time)
 }
 
 /// What the columns of log rows mean.

@@ -17,10 +17,9 @@ use super::table::{RowId, Table, Unique};
 use crate::error::{Error, Result};
 use crate::schema::{ColumnType, TableSchema};
 
-/// Microseconds since the Unix epoch, at the milliseconds that SQLite's clock has.
+/// Microseconds since the Unix epoch, at the milliseconds that SQLite's clock has. It may go back: a trigger that kept it from
+/// that would have to read or write one more table for each row, so the reader of the log does it.
 pub(super) const NOW: &str = "CAST((julianday('now') - 2440587.5) * 86400000 + 0.5 AS INTEGER) * 1000";
-/// The time that the log's next rows get. Reading it from the log itself would copy each row twice.
-const TIME: &str = "(SELECT time FROM _vexact_clock)";
 
 /// Operations of log rows.
 pub(super) mod op {
@@ -137,9 +136,8 @@ impl<'a> Plan<'a> {
         let count = self.schema.columns().len();
         let slots: Vec<_> = (0..count).map(|at| format!("c{at}")).collect();
         let values: Vec<_> = (0..count).map(|at| self.value(at)).collect();
-        statements.push(clock());
         statements.push(format!(
-            "INSERT INTO _vexact_log(time, version, op, {}) SELECT {TIME}, {}, {}, {} FROM {} AS r WHERE {}",
+            "INSERT INTO _vexact_log(time, version, op, {}) SELECT {NOW}, {}, {}, {} FROM {} AS r WHERE {}",
             slots.join(", "),
             self.version,
             op::ROW,
@@ -161,16 +159,13 @@ impl<'a> Plan<'a> {
     fn gone_statements(&self) -> Vec<String> {
         let (slots, _) = self.key_slots();
         let old: Vec<_> = self.schema.key_columns().map(|key| format!("OLD.{}", ident(&key.name))).collect();
-        vec![
-            clock(),
-            format!(
-                "INSERT INTO _vexact_log(time, version, op, {slots}) SELECT {TIME}, {}, {}, {} WHERE NOT {}",
-                self.version,
-                op::GONE,
-                old.join(", "),
-                self.exists(|_, column| format!("OLD.{column}")),
-            ),
-        ]
+        vec![format!(
+            "INSERT INTO _vexact_log(time, version, op, {slots}) SELECT {NOW}, {}, {}, {} WHERE NOT {}",
+            self.version,
+            op::GONE,
+            old.join(", "),
+            self.exists(|_, column| format!("OLD.{column}")),
+        )]
     }
 
     /// Notes the keys of rows that have NEW's unique values.
@@ -205,14 +200,14 @@ impl<'a> Plan<'a> {
     fn displaced_statements(&self) -> Vec<String> {
         let (slots, _) = self.key_slots();
         let keys: Vec<_> = (0..self.schema.key().len()).map(|slot| format!("n.k{slot}")).collect();
-        let mut statements = vec![clock()];
+        let mut statements = Vec::new();
         for (at, unique) in self.watched.iter().enumerate() {
             let noted: Vec<_> = (unique.columns.iter().enumerate())
                 .map(|(slot, column)| format!("u{slot} = +NEW.{}", self.reference(column.name.as_deref())))
                 .collect();
             let noted = format!("tbl = {} AND idx = {at} AND {}", self.id, noted.join(" AND "));
             statements.push(format!(
-                "INSERT INTO _vexact_log(time, version, op, {slots}) SELECT {TIME}, {}, {}, {} FROM _vexact_displaced AS n \
+                "INSERT INTO _vexact_log(time, version, op, {slots}) SELECT {NOW}, {}, {}, {} FROM _vexact_displaced AS n \
                  WHERE {noted} AND NOT {}",
                 self.version,
                 op::GONE,
@@ -325,9 +320,4 @@ impl<'a> Plan<'a> {
 /// What the names of a table's triggers begin with.
 pub(super) fn prefix(id: i64) -> String {
     format!("_vexact_{id}_")
-}
-
-/// The clock follows SQLite's, but never goes back. It is written once a millisecond at most.
-fn clock() -> String {
-    format!("UPDATE _vexact_clock SET time = {NOW} WHERE time < {NOW}")
 }

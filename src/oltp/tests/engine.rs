@@ -314,7 +314,7 @@ fn each_transaction_of_the_engine_ends_with_a_mark() {
     let operations = || {
         let work = |conn: &Connection| {
             let mut operations = Vec::new();
-            log::each_change(conn, 0, i64::MAX, |change| {
+            log::each_change(conn, 0, i64::MAX, 0, |change| {
                 operations.push(change.operation);
                 Ok(())
             })?;

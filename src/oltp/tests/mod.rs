@@ -62,7 +62,7 @@ impl Captured {
         let through = log::last_seq(&self.conn).unwrap();
         let mut changes = Vec::new();
         let mut time = 0;
-        log::each_change(&self.conn, self.applied, through, |change| {
+        log::each_change(&self.conn, self.applied, through, 0, |change| {
             assert!(change.time >= time, "time went back");
             time = change.time;
             if change.operation != Operation::Commit && versions[&change.version].table == self.registered.id {

@@ -136,5 +136,5 @@ fn a_file_without_a_log_is_empty() {
     );
     assert!(capture::registered(&conn).unwrap().is_empty() && log::versions(&conn).unwrap().is_empty());
     log::mark_commit(&conn).unwrap();
-    log::each_change(&conn, 0, 10, |_| panic!("no changes")).unwrap();
+    log::each_change(&conn, 0, 10, 0, |_| panic!("no changes")).unwrap();
 }

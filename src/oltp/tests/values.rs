@@ -70,18 +70,23 @@ fn existing_values_are_checked_at_registration() {
 #[test]
 fn time_does_not_go_back_with_the_clock() {
     let mut users = users();
-    let future = 4_000_000_000_000_000i64;
-    users.conn.execute("UPDATE _vexact_clock SET time = ?1", [future]).unwrap();
-    users.run(&["INSERT INTO users VALUES (1, 'a', 1)"]);
-    let newest = |users: &Captured| {
-        users
-            .conn
-            .query_row("SELECT time FROM _vexact_log ORDER BY seq DESC LIMIT 1", [], |row| row.get::<_, i64>(0))
-            .unwrap()
-    };
-    assert_eq!(newest(&users), future);
-    users.conn.execute("UPDATE _vexact_clock SET time = 0", []).unwrap();
-    users.conn.execute_batch("UPDATE users SET n = 5").unwrap();
+    users.run(&["INSERT INTO users VALUES (1, 'a', 1), (2, 'b', 1), (3, 'c', 1)"]);
+    let start = log::last_seq(&users.conn).unwrap();
+    users.conn.execute_batch("UPDATE users SET n = 2").unwrap();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as i64;
-    assert!((now - newest(&users)).abs() < 5_000_000, "{now} {}", newest(&users));
+    let future = now + 60_000_000;
+    users.conn.execute("UPDATE _vexact_log SET time = ?2 WHERE seq = ?1", [start + 2, future]).unwrap();
+    let times = |floor| {
+        let mut times = Vec::new();
+        let last = log::each_change(&users.conn, start, i64::MAX, floor, |change| {
+            times.push(change.time);
+            Ok(())
+        });
+        assert_eq!(last.unwrap(), times[2]);
+        times
+    };
+    let read = times(0);
+    assert!((now - read[0]).abs() < 5_000_000, "{now} {read:?}");
+    assert_eq!(read[1..], [future, future]);
+    assert_eq!(times(future + 1), [future + 1; 3]);
 }
