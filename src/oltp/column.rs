@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryBuilder, BooleanBuilder, FixedSizeListArray, Float16Array, Float16Builder, Float32Array,
-    Float32Builder, Float64Builder, Int8Builder, Int16Builder, Int32Builder, Int64Builder, StringBuilder, UInt8Builder,
-    UInt16Builder, UInt32Builder, UInt64Builder,
+    Float32Builder, Float64Builder, Int8Builder, Int16Builder, Int32Builder, Int64Builder, NullBufferBuilder,
+    StringBuilder, UInt8Builder, UInt16Builder, UInt32Builder, UInt64Builder,
 };
-use arrow::buffer::{NullBuffer, NullBufferBuilder};
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field};
 use half::f16;
 use rusqlite::types::ValueRef;

@@ -141,9 +141,9 @@ fn explained(error: rusqlite::Error, sql: &str, params: &[Value]) -> Error {
     {
         let kind = refusal.split_once("expected ").and_then(|(_, expected)| expected.split(" (").next());
         let kind = kind.and_then(|kind| ColumnType::parse(kind).ok());
-        let got = params.iter().enumerate().filter_map(|(at, value)| {
-            check(kind?, value.into()).is_err().then(|| format!("{} (parameter {})", described(value.into()), at + 1))
-        });
+        let is_refused = |value: &Value| kind.is_some_and(|kind| check(kind, value.into()).is_err());
+        let got = params.iter().enumerate().filter(|(_, value)| is_refused(value));
+        let got = got.map(|(at, value)| format!("{} (parameter {})", described(value.into()), at + 1));
         let got: Vec<_> = got.take(3).collect();
         let got = if got.is_empty() || refusal.contains(", got ") {
             String::new()

@@ -28,7 +28,7 @@ fn a_table_is_registered_once() {
     let users = users();
     let again = capture::install(&users.conn, &schema("Users", &USER_COLUMNS, &["id"])).unwrap_err().to_string();
     assert!(again.contains("already registered, as users(id int64, email utf8, n int64; key id)"), "{again}");
-    assert_eq!(capture::registered(&users.conn).unwrap(), [users.registered.clone()]);
+    assert_eq!(capture::registered(&users.conn).unwrap(), vec![users.registered.clone()]);
     assert_eq!(capture::find(&users.conn, "USERS").unwrap(), Some(users.registered.clone()));
     assert_eq!(capture::find(&users.conn, "other").unwrap(), None);
     capture::remove(&users.conn, users.registered.id).unwrap();
