@@ -14,9 +14,12 @@
 //! # }
 //! ```
 
+// In the order of their dependencies: a module imports only from those above it.
 pub mod error;
-pub mod oltp;
 pub mod schema;
+
+pub mod oltp;
+
 pub mod session;
 pub mod sources;
 

@@ -174,3 +174,41 @@ fn random_statements_converge() {
         }
     }
 }
+
+/// Cost follows the change, not the table.
+#[test]
+fn capture_finds_rows_through_indexes() {
+    for (ddl, key) in [
+        (
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT COLLATE NOCASE UNIQUE, b INTEGER, c INTEGER, UNIQUE(b, c))",
+            "id",
+        ),
+        (
+            "CREATE TABLE t(id INTEGER UNIQUE, a TEXT COLLATE NOCASE PRIMARY KEY NOT NULL, b INTEGER, c REAL UNIQUE)",
+            "a",
+        ),
+        ("CREATE TABLE t(id INTEGER UNIQUE, a TEXT PRIMARY KEY, b INTEGER, c INTEGER UNIQUE) WITHOUT ROWID", "a"),
+        ("CREATE TABLE t(id, a TEXT, b, c, PRIMARY KEY(a), UNIQUE(b, c)) WITHOUT ROWID", "a"),
+    ] {
+        let kind = if ddl.contains("REAL") { "float64" } else { "int64" };
+        let t = Captured::new(ddl, "t", &[("id", "int64"), ("a", "utf8"), ("b", "int64"), ("c", kind)], &[key]);
+        for id in 0..200 {
+            t.conn.execute("INSERT INTO t VALUES (?1, 'k' || ?1, ?1, ?1)", [id]).unwrap();
+        }
+        for sql in [
+            "REPLACE INTO t VALUES (5, 'k50', 55, 55)",
+            "INSERT INTO t VALUES (1000, 'new', 1000, 1000)",
+            &format!(
+                "UPDATE OR REPLACE t SET id = 7, a = 'k70', b = 77, c = 77 WHERE {key} = (SELECT 'k8' WHERE '{key}' = 'a' UNION ALL SELECT 8 WHERE '{key}' = 'id')"
+            ),
+            &format!(
+                "DELETE FROM t WHERE {key} = (SELECT 'k9' WHERE '{key}' = 'a' UNION ALL SELECT 9 WHERE '{key}' = 'id')"
+            ),
+        ] {
+            let mut statement = t.conn.prepare(sql).unwrap();
+            assert_eq!(statement.execute([]).unwrap(), 1, "{sql} on {ddl}");
+            let steps = statement.get_status(rusqlite::StatementStatus::FullscanStep);
+            assert!(steps < 10, "{steps} rows scanned by {sql} on {ddl}");
+        }
+    }
+}

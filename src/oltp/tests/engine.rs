@@ -358,6 +358,44 @@ fn a_read_sees_one_state_of_the_file() {
     assert_eq!(file.number("SELECT count(*) FROM t"), 1);
 }
 
+#[test]
+fn writes_of_many_tasks_are_all_done() {
+    let file = File::new(&[USERS]);
+    file.register(schema("users", &USER_COLUMNS, &["id"]));
+    file.execute("INSERT INTO users VALUES (1, 'a', 0)", vec![]).unwrap();
+    let tasks: Vec<_> = (0..200)
+        .map(|at| {
+            let oltp = Arc::clone(&file.oltp);
+            file.runtime.spawn(async move {
+                if at % 4 == 0 {
+                    oltp.query("SELECT n FROM users", vec![], ResultTypes::default()).await.map(drop)
+                } else {
+                    oltp.execute("UPDATE users SET n = n + 1", vec![]).await.map(drop)
+                }
+            })
+        })
+        .collect();
+    tasks.into_iter().for_each(|task| file.runtime.block_on(task).unwrap().unwrap());
+    assert_eq!(file.number("SELECT n FROM users"), 150);
+    assert_eq!(file.number("SELECT count(*) FROM _vexact_log WHERE op = 1"), 151);
+}
+
+#[test]
+fn a_write_whose_caller_is_gone_is_done_in_full() {
+    let file = File::new(&["CREATE TABLE t(a)"]);
+    file.runtime.block_on(async {
+        let (gate, opened) = std::sync::mpsc::channel::<()>();
+        let blocked = file.oltp.write(move |_| opened.recv().map_err(|error| Error::Engine(error.to_string())));
+        let write = file.oltp.execute("INSERT INTO t VALUES (1)", vec![]);
+        let soon = Duration::from_millis(1);
+        let (blocked, write) = tokio::join!(tokio::time::timeout(soon, blocked), tokio::time::timeout(soon, write));
+        assert!(blocked.is_err() && write.is_err(), "both callers are gone");
+        gate.send(()).unwrap();
+        file.oltp.execute("INSERT INTO t VALUES (2)", vec![]).await.unwrap();
+    });
+    assert_eq!(file.number("SELECT sum(a) FROM t"), 3);
+}
+
 const ENDLESS: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
 
 #[test]
