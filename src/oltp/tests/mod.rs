@@ -4,6 +4,7 @@ mod changes;
 mod cost;
 mod displaced;
 mod engine;
+mod lifecycle;
 mod registry;
 mod values;
 
