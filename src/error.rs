@@ -8,7 +8,7 @@ use vexact_kernel::KernelError;
 /// The result of every fallible call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Every failure of a session.
+/// Every failure of a session or an engine.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -45,7 +45,15 @@ pub enum Error {
         /// The kernel's reason.
         source: KernelError,
     },
-    /// The replication engine failed.
+    /// SQLite refused or failed.
+    #[error("{context}: {source}")]
+    Sqlite {
+        /// What was being done.
+        context: String,
+        /// SQLite's reason.
+        source: rusqlite::Error,
+    },
+    /// The engine refused a statement, a value or a call: the message names it, expected and got.
     #[error("{0}")]
     Engine(String),
     /// A query was ended before its time.
@@ -78,7 +86,7 @@ impl Error {
             Error::InvalidArgument(_) | Error::BadFile { .. } | Error::Vector { .. } => ErrorKind::Value,
             Error::FileNotFound { .. } => ErrorKind::FileNotFound,
             Error::Io { .. } => ErrorKind::Io,
-            Error::Interrupted(_) | Error::Engine(_) => ErrorKind::Execution,
+            Error::Sqlite { .. } | Error::Engine(_) | Error::Interrupted(_) => ErrorKind::Execution,
             Error::Query(error) => match error.find_root() {
                 DataFusionError::ResourcesExhausted(_) => ErrorKind::Resources,
                 DataFusionError::Plan(_)

@@ -14,12 +14,19 @@
 //! # }
 //! ```
 
+// In the order of their dependencies: a module imports only from those above it.
 pub mod error;
+pub mod schema;
+
+pub mod oltp;
+
 pub mod replica;
+
 pub mod session;
 pub mod sources;
 
 pub use error::{Error, Result};
+pub use schema::{ColumnType, TableSchema};
 pub use session::{DataFrame, QueryVectors, Session, SessionOptions, VectorSearch};
 pub use vexact_kernel as kernel;
 pub use vexact_sql as sql;
