@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use arrow::array::RecordBatch;
+
 use super::changes::{ChangeBatch, Counts};
-use super::compaction;
+use super::{compaction, load};
 use super::version::{Definition, TableVersion};
 use super::writer::TableWriter;
 use crate::error::{Error, Result};
@@ -48,8 +50,9 @@ impl Snapshot {
 pub enum Update<'c> {
     /// Applies changes.
     Apply(&'c ChangeBatch),
-    /// Puts these rows in the place of all rows.
-    Replace(Arc<Definition>, ChangeBatch),
+    /// Puts these rows, of the registered schema and each with a key of its own, in the place of all rows; in a history they hold
+    /// from this time on.
+    Replace(Arc<Definition>, Vec<RecordBatch>, i64),
     /// Marks it as unreadable.
     Fail(String),
     /// Lets it go.
@@ -171,12 +174,10 @@ fn apply(writers: &mut HashMap<String, TableWriter>, key: &str, update: Update<'
             let counts = staged.counts;
             Ok(Applied::Version(writer.commit(staged), counts))
         }
-        Update::Replace(definition, rows) => {
-            let mut writer = TableWriter::new(Arc::new(TableVersion::empty(definition)));
-            let staged = writer.stage(&rows)?;
-            let counts = staged.counts;
-            let version = writer.commit(staged);
-            writers.insert(key.to_owned(), writer);
+        Update::Replace(definition, rows, time) => {
+            let version = Arc::new(load::version(definition, &rows, time)?);
+            let counts = Counts { inserted: version.num_rows() as u64, ..Counts::default() };
+            writers.insert(key.to_owned(), TableWriter::new(Arc::clone(&version)));
             Ok(Applied::Version(version, counts))
         }
         Update::Fail(error) => Ok(Applied::Failed(error)),

@@ -127,11 +127,6 @@ pub struct TableVersion {
 }
 
 impl TableVersion {
-    /// The first version: no rows.
-    pub(super) fn empty(definition: Arc<Definition>) -> Self {
-        Self::new(definition, Vec::new(), 0, Arc::default())
-    }
-
     pub(super) fn new(
         definition: Arc<Definition>,
         parts: Vec<Option<Part>>,
