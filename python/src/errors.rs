@@ -20,3 +20,8 @@ pub fn exception(py: Python<'_>, error: &vexact::Error) -> PyErr {
         Err(_) => PyRuntimeError::new_err(error.to_string()),
     }
 }
+
+/// The exception for an argument that cannot be used: the problem names it, expected and got.
+pub fn invalid(py: Python<'_>, problem: String) -> PyErr {
+    exception(py, &vexact::Error::InvalidArgument(problem))
+}

@@ -11,7 +11,7 @@ class InvalidRequestError(VexactError, ValueError):
 
 
 class SourceNotFoundError(VexactError, FileNotFoundError):
-    """A file is not there."""
+    """A file, or the folder to write it into, is not there."""
 
 
 class SourceIOError(VexactError, OSError):

@@ -60,16 +60,19 @@ impl Session {
     /// An empty session.
     ///
     /// # Errors
-    /// A memory limit of 0, or where the functions cannot be registered.
+    /// A memory limit or a number of partitions of 0, or where the functions cannot be registered.
     pub fn with_options(options: &SessionOptions) -> Result<Self> {
         let mut config = SessionConfig::new().with_information_schema(true);
         if let Some(partitions) = options.target_partitions {
-            config = config.with_target_partitions(partitions.max(1));
+            if partitions == 0 {
+                return Err(Error::InvalidArgument("target_partitions: expected at least 1, got 0".into()));
+            }
+            config = config.with_target_partitions(partitions);
         }
         let mut runtime = RuntimeEnvBuilder::new();
         if let Some(limit) = options.memory_limit_bytes {
             if limit == 0 {
-                return Err(Error::InvalidArgument("memory limit: expected at least 1 byte, got 0".into()));
+                return Err(Error::InvalidArgument("memory_limit_bytes: expected at least 1 byte, got 0".into()));
             }
             runtime = runtime.with_memory_limit(limit, 1.0);
         }
@@ -96,17 +99,18 @@ impl Session {
     /// A delimited file with a header line. Cells `[1 2 3]` or `[1,2,3]` of one length become `FixedSizeList<Float32>`.
     ///
     /// # Errors
-    /// A missing file, a delimiter that is not one ASCII character, a vector cell of another length or that is none (with its
-    /// line).
+    /// A missing or empty file, a delimiter that is not one ASCII character, a vector cell of another length or that is none
+    /// (with its line).
     pub async fn read_csv(&self, path: impl AsRef<Path>, delimiter: char) -> Result<DataFrame> {
         let provider = sources::csv::open(&self.ctx, path.as_ref(), delimiter).await?;
         Ok(self.table_frame(provider))
     }
 
-    /// A JSON file: one object a line, or one array of objects. Lists of numbers of one length become vectors.
+    /// A JSON file: one object a line, or one array of objects. Lists of numbers of one length become vectors, those of whole
+    /// numbers alone stay lists.
     ///
     /// # Errors
-    /// A missing file, or content that is not JSON of that form.
+    /// A missing or empty file, or content that is not JSON of that form.
     pub async fn read_json(
         &self,
         path: impl AsRef<Path>,
@@ -124,7 +128,7 @@ impl Session {
     /// A Parquet file, read as queries need it.
     ///
     /// # Errors
-    /// A missing file, or one that is not Parquet.
+    /// A missing or empty file, or one that is not Parquet.
     pub async fn read_parquet(&self, path: impl AsRef<Path>) -> Result<DataFrame> {
         let provider = sources::parquet::open(&self.ctx, path.as_ref()).await?;
         Ok(self.table_frame(provider))
@@ -146,7 +150,7 @@ impl Session {
     /// Arrow batches as a frame, without a copy. Lists of floats of one length become vectors.
     ///
     /// # Errors
-    /// Batches of different schemas.
+    /// Two columns of one name, batches of different schemas.
     pub fn create_dataframe_from_arrow(&self, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<DataFrame> {
         Ok(self.table_frame(sources::arrow::open(schema, batches)?))
     }
