@@ -21,6 +21,7 @@ pub mod schema;
 pub mod oltp;
 
 pub mod replica;
+pub mod replication;
 
 pub mod session;
 pub mod sources;

@@ -1,16 +1,50 @@
-//! What a history has to be told to become equal to a table: for a copy of a table that has been followed before.
+//! How a history goes on where the log cannot tell what happened: its table was altered, or is read again.
 
-use arrow::array::{Array, BooleanArray, RecordBatch};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::kernels::cmp::distinct;
-use arrow::datatypes::DataType;
+use arrow::compute::take;
+use arrow::datatypes::{DataType, Field};
 
 use super::changes::{Change, ChangeBatch, KeyState};
 use super::index::Location;
 use super::key::Keys;
-use super::version::TableVersion;
+use super::version::{Definition, Part, Segment, TableVersion};
 use crate::error::{Error, Result};
 
 impl TableVersion {
+    /// The same rows with the columns of another definition. Columns that are new have the value in `defaults`.
+    ///
+    /// # Errors
+    /// A new column without a default.
+    pub(super) fn with_definition(
+        &self,
+        definition: Arc<Definition>,
+        defaults: &HashMap<String, ArrayRef>,
+    ) -> Result<TableVersion> {
+        let schema = definition.stored_schema();
+        let altered = |part: &Part| -> Result<Part> {
+            let rows = &part.segment.rows;
+            let column = |field: &Arc<Field>| -> Result<ArrayRef> {
+                match (rows.schema().index_of(field.name()), defaults.get(field.name())) {
+                    (Ok(at), None) => Ok(Arc::clone(rows.column(at))),
+                    (_, Some(value)) => {
+                        let first = UInt32Array::from_value(0, rows.num_rows());
+                        take(value, &first, None).map_err(Error::arrow)
+                    }
+                    (Err(_), None) => Err(Error::Engine(format!("column {:?} has no default", field.name()))),
+                }
+            };
+            let columns = schema.fields().iter().map(column).collect::<Result<_>>()?;
+            let rows = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(Error::arrow)?;
+            Ok(Part { segment: Arc::new(Segment::try_new(rows, &definition.key)?), ..part.clone() })
+        };
+        let parts = self.parts.iter().map(|part| part.as_ref().map(altered).transpose()).collect::<Result<_>>()?;
+        Ok(TableVersion::new(Arc::clone(&definition), parts, self.generation, Arc::clone(&self.index)))
+    }
+
     /// The changes, all at `time`, that make the current rows equal to `rows`, all rows of the table, of the registered schema.
     ///
     /// # Errors
@@ -43,10 +77,10 @@ impl TableVersion {
 
     fn is_changed(&self, rows: &RecordBatch, known: &[(u32, Location)], locations: &[Location]) -> Result<Vec<bool>> {
         let stored = self.take(locations)?;
-        let chosen = arrow::array::UInt32Array::from_iter_values(known.iter().map(|(row, _)| *row));
+        let chosen = UInt32Array::from_iter_values(known.iter().map(|(row, _)| *row));
         let mut is_changed = vec![false; known.len()];
         for column in 0..rows.num_columns() {
-            let new = arrow::compute::take(rows.column(column), &chosen, None).map_err(Error::arrow)?;
+            let new = take(rows.column(column), &chosen, None).map_err(Error::arrow)?;
             let old = stored.column(column);
             if matches!(new.data_type(), DataType::FixedSizeList(..)) {
                 // Arrow compares no nested values.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 
 use super::changes::{ChangeBatch, Counts};
 use super::{compaction, load};
@@ -53,6 +53,9 @@ pub enum Update<'c> {
     /// Puts these rows, of the registered schema and each with a key of its own, in the place of all rows; in a history they hold
     /// from this time on.
     Replace(Arc<Definition>, Vec<RecordBatch>, i64),
+    /// Goes on with a history: its rows get the columns of the definition (those that are new have these values, of one row each),
+    /// and what differs from these rows, all that the table has, becomes versions of this time.
+    Continue(Arc<Definition>, HashMap<String, ArrayRef>, RecordBatch, i64),
     /// Marks it as unreadable.
     Fail(String),
     /// Lets it go.
@@ -178,6 +181,18 @@ fn apply(writers: &mut HashMap<String, TableWriter>, key: &str, update: Update<'
             let version = Arc::new(load::version(definition, &rows, time)?);
             let counts = Counts { inserted: version.num_rows() as u64, ..Counts::default() };
             writers.insert(key.to_owned(), TableWriter::new(Arc::clone(&version)));
+            Ok(Applied::Version(version, counts))
+        }
+        Update::Continue(definition, defaults, rows, time) => {
+            let Some(writer) = writers.get_mut(key) else {
+                return Err(Error::Engine(format!("table {key:?} has no replica")));
+            };
+            let mut next = TableWriter::new(Arc::new(writer.version().with_definition(definition, &defaults)?));
+            let changes = next.version().difference(rows, time)?;
+            let staged = next.stage(&changes)?;
+            let counts = staged.counts;
+            let version = next.commit(staged);
+            *writer = next;
             Ok(Applied::Version(version, counts))
         }
         Update::Fail(error) => Ok(Applied::Failed(error)),

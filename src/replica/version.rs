@@ -44,6 +44,14 @@ pub struct Definition {
 }
 
 impl Definition {
+    /// Whether rows of another definition of the same table have the same keys.
+    pub fn has_key_of(&self, other: &Definition) -> bool {
+        let key = |definition: &Definition| -> Vec<Field> {
+            definition.key.iter().map(|column| definition.schema.field(*column).clone()).collect()
+        };
+        key(self) == key(other)
+    }
+
     /// The columns that queries see: the registered ones, and in a temporal replica three more.
     pub fn stored_schema(&self) -> SchemaRef {
         match self.mode {
@@ -151,6 +159,11 @@ impl TableVersion {
     /// Live rows.
     pub fn num_rows(&self) -> usize {
         self.rows
+    }
+
+    /// Keys: live rows, in a history the open ones.
+    pub fn num_current_rows(&self) -> usize {
+        self.index.len()
     }
 
     pub(super) fn part(&self, location: Location) -> Option<&Part> {

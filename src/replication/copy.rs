@@ -1,7 +1,7 @@
 //! The initial copy: all rows of a table, as one read snapshot sees them.
 
 use arrow::array::{ArrayRef, RecordBatch};
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use crate::error::{Error, Result};
 use crate::oltp::column::ColumnBuilder;
@@ -59,6 +59,37 @@ pub(super) fn rows(
         flush(columns, count)?;
     }
     Ok(batches)
+}
+
+/// What rows that are older than a column have in it: one value.
+pub(super) fn default_value(conn: &Connection, schema: &TableSchema, column: usize) -> Result<ArrayRef> {
+    let column = &schema.columns()[column];
+    let failed = |source| {
+        let context = format!("the default of column {:?} of table {:?}", column.name, schema.name());
+        Error::Sqlite { context, source }
+    };
+    // SQLite takes constants only as the default of a column that is added.
+    let expression: Option<String> = conn
+        .query_row(
+            "SELECT dflt_value FROM pragma_table_xinfo(?1) WHERE name = ?2 COLLATE NOCASE",
+            (schema.name(), &column.name),
+            |row| row.get(0),
+        )
+        .optional()
+        .map_err(failed)?
+        .flatten();
+    let sql = format!("SELECT {}", expression.as_deref().unwrap_or("NULL"));
+    let mut statement = conn.prepare(&sql).map_err(failed)?;
+    let mut rows = statement.query([]).map_err(failed)?;
+    let mut builder = ColumnBuilder::new(column.column_type);
+    let fits = match rows.next().map_err(failed)? {
+        Some(row) => builder.append(row.get_ref(0).map_err(failed)?).is_ok(),
+        None => false,
+    };
+    if !fits {
+        builder.append_null();
+    }
+    Ok(builder.finish())
 }
 
 /// Builders grow by doubling; what is kept for long should not.

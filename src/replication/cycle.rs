@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use rusqlite::Connection;
 
 use super::position::now_us;
@@ -48,6 +48,12 @@ impl Followed {
             is_claimed: false,
             error: None,
         }
+    }
+
+    /// Makes the replica, without rows.
+    pub fn publish_empty(&self, replicas: &Replicas, applied_seq: i64) {
+        let update = Update::Replace(Arc::clone(&self.definition), Vec::new(), 0);
+        replicas.update(vec![(self.schema.name().to_owned(), update)], applied_seq);
     }
 }
 
@@ -118,16 +124,20 @@ pub(super) fn run(conn: &Connection, state: &mut State, replicas: &Replicas, lim
     for id in &copied {
         let Some(followed) = state.tables.get_mut(id) else { continue };
         updates.push((followed.schema.name().to_owned(), match copy::rows(conn, &followed.schema, &mut |_| ()) {
-            Ok(rows) => prepare_copy(followed, replicas, rows, time)?,
+            Ok(rows) => prepare_copy(conn, followed, replicas, rows, time)?,
             Err(error) => {
+                // A table that never was there has to be there to be known as failed.
+                if replicas.snapshot().table(followed.schema.name()).is_none() {
+                    followed.publish_empty(replicas, state.applied_seq);
+                }
                 fail(followed, &error.to_string());
                 Prepared::Failed(error.to_string())
             }
         }));
     }
 
-    let as_update = |(name, prepared): &'_ (String, Prepared)| (name.clone(), prepared.as_update());
-    let results = replicas.update(updates.iter().map(as_update).collect(), through);
+    let as_updates = updates.iter().map(|(name, prepared)| (name.clone(), prepared.as_update())).collect();
+    let results = replicas.update(as_updates, through);
     let mut counts = Counts::default();
     for ((name, result), (_, prepared)) in results.into_iter().zip(&updates) {
         match (result, prepared) {
@@ -152,8 +162,7 @@ pub(super) fn run(conn: &Connection, state: &mut State, replicas: &Replicas, lim
 enum Prepared {
     Changes(ChangeBatch),
     Rows(Arc<Definition>, Vec<RecordBatch>, i64),
-    /// A copy of a history's table, as the changes since it was last read.
-    Difference(ChangeBatch),
+    Continued(Arc<Definition>, HashMap<String, ArrayRef>, RecordBatch, i64),
     Failed(String),
     Dropped,
 }
@@ -161,7 +170,10 @@ enum Prepared {
 impl Prepared {
     fn as_update(&self) -> Update<'_> {
         match self {
-            Prepared::Changes(batch) | Prepared::Difference(batch) => Update::Apply(batch),
+            Prepared::Changes(batch) => Update::Apply(batch),
+            Prepared::Continued(definition, defaults, rows, time) => {
+                Update::Continue(Arc::clone(definition), defaults.clone(), rows.clone(), *time)
+            }
             Prepared::Rows(definition, rows, time) => Update::Replace(Arc::clone(definition), rows.clone(), *time),
             Prepared::Failed(error) => Update::Fail(error.clone()),
             Prepared::Dropped => Update::Drop,
@@ -175,6 +187,7 @@ fn fail(followed: &mut Followed, error: &str) {
 }
 
 fn prepare_copy(
+    conn: &Connection,
     followed: &mut Followed,
     replicas: &Replicas,
     rows: Vec<RecordBatch>,
@@ -184,14 +197,20 @@ fn prepare_copy(
     followed.is_loaded = true;
     followed.error = None;
     let snapshot = replicas.snapshot();
-    let known = snapshot.table(followed.schema.name()).map(|state| &state.version);
-    Ok(match known.filter(|version| version.definition() == &followed.definition) {
-        Some(version) if followed.definition.mode == SyncMode::Temporal => {
-            let rows = arrow::compute::concat_batches(&followed.definition.schema, &rows).map_err(Error::arrow)?;
-            Prepared::Difference(version.difference(rows, time)?)
-        }
-        _ => Prepared::Rows(Arc::clone(&followed.definition), rows, time),
-    })
+    let known = snapshot.table(followed.schema.name()).map(|state| state.version.definition());
+    let definition = Arc::clone(&followed.definition);
+    let Some(known) = known.filter(|known| known.mode == SyncMode::Temporal && known.has_key_of(&definition)) else {
+        return Ok(Prepared::Rows(definition, rows, time));
+    };
+    // A history goes on: with the columns that it has now, and with what changed unseen as its next versions.
+    let added = definition.schema.fields().iter().enumerate();
+    let added = added.filter(|(_, field)| known.schema.field_with_name(field.name()).is_err());
+    let defaults = added.map(|(at, field)| {
+        Ok((field.name().clone(), copy::default_value(conn, &followed.schema, at)?))
+    });
+    let defaults = defaults.collect::<Result<_>>()?;
+    let rows = arrow::compute::concat_batches(&definition.schema, &rows).map_err(Error::arrow)?;
+    Ok(Prepared::Continued(definition, defaults, rows, time))
 }
 
 /// Compares what is registered in the file with what is followed; the registrations whose triggers are not in order.
