@@ -1,5 +1,6 @@
 //! The one place that builds a DataFusion context and its catalog.
 
+mod as_of;
 mod catalog;
 mod frame;
 mod plan;
@@ -12,6 +13,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::common::ParamValues;
+use datafusion::execution::SessionState;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::LogicalPlan;
@@ -20,6 +22,7 @@ use datafusion::sql::sqlparser::ast::Statement;
 use vexact_sql::{Explained, explain_plan};
 
 use crate::error::{Error, Result};
+use crate::replica::Replicas;
 use crate::sources;
 
 use catalog::Views;
@@ -62,7 +65,22 @@ impl Session {
     /// # Errors
     /// A memory limit or a number of partitions of 0, or where the functions cannot be registered.
     pub fn with_options(options: &SessionOptions) -> Result<Self> {
+        Self::build(options, Views::default())
+    }
+
+    /// A session on the replicas of a database, which sorts NULL first, as SQLite does. Each query sees one state of all of them.
+    ///
+    /// # Errors
+    /// As [`Self::with_options`].
+    pub fn over_replicas(options: &SessionOptions, replicas: Arc<Replicas>) -> Result<Self> {
+        Self::build(options, Views::over(replicas))
+    }
+
+    fn build(options: &SessionOptions, views: Views) -> Result<Self> {
         let mut config = SessionConfig::new().with_information_schema(true);
+        if views.replicas().is_some() {
+            config.options_mut().sql_parser.default_null_ordering = "nulls_min".into();
+        }
         if let Some(partitions) = options.target_partitions {
             if partitions == 0 {
                 return Err(Error::InvalidArgument("target_partitions: expected at least 1, got 0".into()));
@@ -78,7 +96,13 @@ impl Session {
         }
         let ctx = SessionContext::new_with_config_rt(config, Arc::new(runtime.build()?));
         vexact_sql::register(&ctx)?;
-        let views = Arc::new(Views::default());
+        let views = Arc::new(views);
+        if let Some(replicas) = views.replicas() {
+            // DataFusion does not fold the case of a table function's name.
+            for name in ["as_of", "AS_OF"] {
+                ctx.register_udtf(name, Arc::new(as_of::AsOf { replicas: Arc::clone(replicas) }));
+            }
+        }
         let state = ctx.state();
         let catalog = &state.config_options().catalog;
         if let Some(provider) = ctx.catalog(&catalog.default_catalog) {
@@ -167,12 +191,26 @@ impl Session {
         Ok(())
     }
 
+    /// The state of one query: of the replicas, it sees what is there now.
+    fn state(&self) -> SessionState {
+        let mut state = self.ctx.state();
+        if let Some(replicas) = self.views.replicas() {
+            state.config_mut().set_extension(replicas.snapshot());
+        }
+        state
+    }
+
+    /// Whether a table or view is the session's own, and no replica.
+    pub(crate) fn has_own_table(&self, name: &str) -> bool {
+        self.views.is_own(name)
+    }
+
     /// One SQL statement. A SELECT runs when its rows are asked for.
     ///
     /// # Errors
     /// SQL that cannot be planned; UPDATE, DELETE and MERGE, which are refused.
     pub async fn sql(&self, query: &str, params: Option<ParamValues>) -> Result<DataFrame> {
-        let state = self.ctx.state();
+        let state = self.state();
         let dialect = state.config().options().sql_parser.dialect;
         let statement = state.sql_to_statement(query, &dialect)?;
         refuse_changes(&statement)?;

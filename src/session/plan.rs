@@ -24,6 +24,7 @@ use vexact_sql::exec::{Join, JoinColumn, Scoring, TopK, VectorJoinExec, VectorTo
 use super::Session;
 use super::search::{QueryVectors, VectorSearch};
 use crate::error::{Error, Result};
+use crate::replica::ReplicaTable;
 
 /// Names of the result's own columns.
 pub(super) struct Names {
@@ -63,8 +64,10 @@ impl Session {
         let table = TableReference::bare(search.table.as_str());
 
         // Copying the state of a session costs more than a small search: only where something has to be planned.
-        let chunks = provider.downcast_ref::<ChunkTable>();
-        let mut state = (search.filter.is_some() || chunks.is_none()).then(|| self.ctx.state());
+        let in_memory = provider.downcast_ref::<ChunkTable>();
+        let replica = provider.downcast_ref::<ReplicaTable>();
+        let is_at_hand = in_memory.is_some() || replica.is_some();
+        let mut state = (search.filter.is_some() || !is_at_hand).then(|| self.state());
         let filter = match (&search.filter, &state) {
             (Some(text), Some(state)) => Some(filter_expr(state, &table, &schema, text)?),
             _ => None,
@@ -79,9 +82,10 @@ impl Session {
                 scanned.push(needed);
             }
         }
-        let input: Arc<dyn ExecutionPlan> = match (chunks, &mut state) {
-            (Some(chunks), _) => Arc::new(chunks.scan_columns(scanned.clone())?),
-            (None, Some(state)) => {
+        let input: Arc<dyn ExecutionPlan> = match (in_memory, replica, &mut state) {
+            (Some(chunks), _, _) => Arc::new(chunks.scan_columns(scanned.clone())?),
+            (_, Some(replica), _) => Arc::new(replica.scan_columns(scanned.clone())?),
+            (None, None, Some(state)) => {
                 // One partition, so that a row's ordinal is its place in the table.
                 state.config_mut().options_mut().execution.target_partitions = 1;
                 let scan = LogicalPlanBuilder::scan(table.clone(), provider_as_source(Arc::clone(&provider)), None)?
@@ -89,7 +93,7 @@ impl Session {
                 let plan = state.optimize(&scan.build()?)?;
                 state.query_planner().create_physical_plan(&plan, state).await?
             }
-            (None, None) => return Err(Error::InvalidArgument(format!("table {:?} cannot be planned", search.table))),
+            (None, None, None) => return Err(Error::InvalidArgument(format!("table {:?} cannot be planned", search.table))),
         };
         let predicate = match (&filter, &state) {
             (Some(filter), Some(state)) => {
