@@ -10,6 +10,7 @@ use vexact_sql::chunks::Chunks;
 use super::index::{KeyIndex, Location};
 use super::key::Keys;
 use crate::error::{Error, Result};
+use crate::schema::{Column, ColumnType, TableSchema};
 
 /// Rows of a segment at most: so its delete bitmap is 8 KiB, and a change copies no more than that.
 pub(super) const SEGMENT_ROWS: usize = 1 << 16;
@@ -50,6 +51,16 @@ impl Definition {
             definition.key.iter().map(|column| definition.schema.field(*column).clone()).collect()
         };
         key(self) == key(other)
+    }
+
+    /// The schema that was registered; `None` where a column has a type that none has.
+    pub fn table_schema(&self) -> Option<TableSchema> {
+        let column = |field: &Arc<Field>| {
+            Some(Column { name: field.name().clone(), column_type: ColumnType::of_arrow(field.data_type())? })
+        };
+        let columns = self.schema.fields().iter().map(column).collect::<Option<Vec<_>>>()?;
+        let key: Vec<String> = self.key.iter().map(|at| self.schema.field(*at).name().clone()).collect();
+        TableSchema::of_columns(&self.name, columns, &key).ok()
     }
 
     /// The columns that queries see: the registered ones, and in a temporal replica three more.

@@ -27,9 +27,9 @@ impl Views {
         self.replicas.as_ref()
     }
 
-    /// Whether a table or view is the session's own.
-    pub fn is_own(&self, name: &str) -> bool {
-        self.tables.read().unwrap_or_else(PoisonError::into_inner).contains_key(name)
+    /// The session's own tables and views.
+    pub fn own_names(&self) -> Vec<String> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
     /// Names a table; one that had the name is let go.
@@ -46,8 +46,7 @@ impl Views {
 #[async_trait]
 impl SchemaProvider for Views {
     fn table_names(&self) -> Vec<String> {
-        let mut names: Vec<String> =
-            self.tables.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+        let mut names = self.own_names();
         if let Some(replicas) = &self.replicas {
             names.extend(replicas.snapshot().tables().map(|table| table.version.definition().name.clone()));
         }

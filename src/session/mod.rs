@@ -18,6 +18,7 @@ use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::sql::parser::Statement as ParsedStatement;
 use datafusion::sql::sqlparser::ast::Statement;
 use vexact_sql::{Explained, explain_plan};
 
@@ -200,9 +201,9 @@ impl Session {
         state
     }
 
-    /// Whether a table or view is the session's own, and no replica.
-    pub(crate) fn has_own_table(&self, name: &str) -> bool {
-        self.views.is_own(name)
+    /// The tables and views that are the session's own, and no replicas.
+    pub(crate) fn own_tables(&self) -> Vec<String> {
+        self.views.own_names()
     }
 
     /// One SQL statement. A SELECT runs when its rows are asked for.
@@ -210,10 +211,16 @@ impl Session {
     /// # Errors
     /// SQL that cannot be planned; UPDATE, DELETE and MERGE, which are refused.
     pub async fn sql(&self, query: &str, params: Option<ParamValues>) -> Result<DataFrame> {
-        let state = self.state();
-        let dialect = state.config().options().sql_parser.dialect;
-        let statement = state.sql_to_statement(query, &dialect)?;
+        let state = self.ctx.state_ref();
+        let dialect = state.read().config().options().sql_parser.dialect;
+        let statement = state.read().sql_to_statement(query, &dialect)?;
         refuse_changes(&statement)?;
+        self.statement(statement, params).await
+    }
+
+    /// One statement that is parsed already, and known to be allowed.
+    pub(crate) async fn statement(&self, statement: ParsedStatement, params: Option<ParamValues>) -> Result<DataFrame> {
+        let state = self.state();
         let mut plan = state.statement_to_plan(statement).await?;
         if let Some(params) = params {
             plan = vexact_sql::bind_parameters(plan, &params)?.with_param_values(params)?;
@@ -236,11 +243,10 @@ impl Session {
 }
 
 /// Refuses what changes rows in place, also under EXPLAIN and PREPARE: live data is what the replication engine is for.
-fn refuse_changes(statement: &datafusion::sql::parser::Statement) -> Result<()> {
-    use datafusion::sql::parser::Statement as Parsed;
+fn refuse_changes(statement: &ParsedStatement) -> Result<()> {
     let mut statement = match statement {
-        Parsed::Explain(explain) => return refuse_changes(&explain.statement),
-        Parsed::Statement(statement) => statement.as_ref(),
+        ParsedStatement::Explain(explain) => return refuse_changes(&explain.statement),
+        ParsedStatement::Statement(statement) => statement.as_ref(),
         _ => return Ok(()),
     };
     // What is prepared here is executed by its name.
