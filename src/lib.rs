@@ -23,8 +23,12 @@ pub mod oltp;
 pub mod replica;
 pub mod replication;
 
+pub mod router;
+
 pub mod session;
 pub mod sources;
+
+pub mod htap;
 
 pub use error::{Error, Result};
 pub use schema::{ColumnType, TableSchema};

@@ -13,6 +13,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyFloat, PyInt, PyList, PyMapping, PySequence, PyString, PyTuple};
 use vexact::QueryVectors;
+use vexact::htap::Param;
 use vexact::kernel::Element;
 
 use crate::errors::invalid;
@@ -186,6 +187,71 @@ pub fn parameters(params: Option<&Bound<'_, PyAny>>) -> PyResult<Option<ParamVal
             Err(PyTypeError::new_err(format!("params: expected a sequence or a mapping, got {got}")))
         }
     }
+}
+
+/// Parameters of the replication engine's statements, by position.
+pub fn engine_parameters(params: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<Param>> {
+    let Some(params) = params else { return Ok(Vec::new()) };
+    let is_text = is_text(params) || params.is_instance_of::<PyByteArray>();
+    match params.cast::<PySequence>() {
+        Ok(values) if !is_text => {
+            values.try_iter()?.enumerate().map(|(at, value)| engine_parameter(at, &value?)).collect()
+        }
+        _ => {
+            let got = params.get_type().name()?;
+            Err(PyTypeError::new_err(format!("params: expected a sequence, got {got}")))
+        }
+    }
+}
+
+fn engine_parameter(at: usize, value: &Bound<'_, PyAny>) -> PyResult<Param> {
+    if value.is_none() {
+        return Ok(Param::Null);
+    }
+    if value.is_instance_of::<PyBool>() {
+        return Ok(Param::Boolean(value.extract()?));
+    }
+    if value.is_instance_of::<PyInt>() {
+        // SQLite has no larger integers; a NUMERIC column keeps such a text.
+        return Ok(match value.extract::<i64>() {
+            Ok(number) => Param::Integer(number),
+            Err(_) => Param::Text(value.str()?.to_string()),
+        });
+    }
+    if value.is_instance_of::<PyFloat>() {
+        return Ok(Param::Real(value.extract()?));
+    }
+    if let Ok(text) = value.cast::<PyString>() {
+        return Ok(Param::Text(text.to_string()));
+    }
+    if let Ok(bytes) = value.cast::<PyBytes>() {
+        return Ok(Param::Bytes(bytes.as_bytes().to_vec()));
+    }
+    if let Ok(bytes) = value.cast::<PyByteArray>() {
+        return Ok(Param::Bytes(bytes.to_vec()));
+    }
+    if value.hasattr("item")?
+        && value.getattr("ndim").and_then(|ndim| ndim.extract::<usize>()).is_ok_and(|ndim| ndim == 0)
+    {
+        return engine_parameter(at, &value.call_method0("item")?);
+    }
+    let is_sequence = value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>();
+    if is_sequence || value.hasattr("__array__")? {
+        let name = format!("parameter {at}");
+        return match query(&name, value)? {
+            QueryVectors::One(vector) if !vector.is_empty() => {
+                Ok(Param::Vector(vector.into_iter().map(|x| x as f32).collect()))
+            }
+            QueryVectors::One(_) => Err(PyValueError::new_err(format!("{name}: expected a vector, got no components"))),
+            QueryVectors::Many(_) => {
+                Err(PyValueError::new_err(format!("{name}: expected a vector, got a two-dimensional array")))
+            }
+        };
+    }
+    let got = value.get_type().name()?;
+    Err(PyTypeError::new_err(format!(
+        "parameter {at}: expected None, bool, int, float, str, bytes or a vector, got {got}"
+    )))
 }
 
 /// An option that is a whole number, if it is given.

@@ -19,7 +19,7 @@ fn sections(explained: Explained) -> Sections {
 }
 
 #[pyclass(frozen, module = "vexact._native")]
-pub struct Session(vexact::Session);
+pub struct Session(pub vexact::Session);
 
 #[allow(clippy::too_many_arguments)]
 fn search(

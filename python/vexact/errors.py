@@ -22,5 +22,9 @@ class ResourcesExhaustedError(VexactError, MemoryError):
     """A query needs more memory than the session's limit."""
 
 
+class EngineError(VexactError, RuntimeError):
+    """A failure of the replication engine: a statement, a value or a call that it refuses, or SQLite does."""
+
+
 class ExecutionError(VexactError, RuntimeError):
     """A query failed while it ran."""

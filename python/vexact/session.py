@@ -29,6 +29,12 @@ class Session:
     def __init__(self, *, memory_limit_bytes: int | None = None, target_partitions: int | None = None) -> None:
         self._native = _native.Session(memory_limit_bytes, target_partitions)
 
+    @classmethod
+    def _over(cls, native: _native.Session) -> Session:
+        session = cls.__new__(cls)
+        session._native = native
+        return session
+
     def __enter__(self) -> Session:
         return self
 
