@@ -22,6 +22,8 @@ pub mod oltp;
 
 pub mod replica;
 
+pub mod router;
+
 pub mod session;
 pub mod sources;
 
