@@ -25,6 +25,8 @@ pub mod replication;
 
 pub mod router;
 
+pub mod router;
+
 pub mod session;
 pub mod sources;
 
