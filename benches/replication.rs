@@ -63,9 +63,9 @@ impl Engine {
         self.runtime.block_on(self.replicator.sync_all()).unwrap();
         let took = started.elapsed();
         let count = "SELECT count(*) FROM t";
-        let rows = self.runtime.block_on(self.oltp.read(move |conn| {
-            Ok(conn.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap())
-        }));
+        let rows = self
+            .runtime
+            .block_on(self.oltp.read(move |conn| Ok(conn.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap())));
         let snapshot = self.replicator.replicas().snapshot();
         assert_eq!(snapshot.table("t").unwrap().version.num_rows() as i64, rows.unwrap());
         took
@@ -162,7 +162,14 @@ fn main() {
         while replicas.compact(true).unwrap() {}
         let snapshot = replicas.snapshot();
         let version = &snapshot.table("t").unwrap().version;
-        let columns: usize = version.chunks().unwrap().batches().iter().flat_map(|batch| batch.columns()).map(|c| c.get_buffer_memory_size()).sum();
+        let columns: usize = version
+            .chunks()
+            .unwrap()
+            .batches()
+            .iter()
+            .flat_map(|batch| batch.columns())
+            .map(|c| c.get_buffer_memory_size())
+            .sum();
         println!(
             "{:<48} {:>10.2} x the {:.1} bytes a row of its columns",
             format!("{rows} rows: memory, index included"),

@@ -92,8 +92,7 @@ pub fn check_table_schema(
     columns: Vec<(String, String)>,
     key: Vec<String>,
 ) -> PyResult<Vec<(String, String)>> {
-    let schema =
-        TableSchema::try_new(name, &columns, &key).map_err(|error| crate::errors::exception(py, &error))?;
+    let schema = TableSchema::try_new(name, &columns, &key).map_err(|error| crate::errors::exception(py, &error))?;
     Ok(schema.columns().iter().map(|column| (column.name.clone(), column.column_type.to_string())).collect())
 }
 
@@ -292,10 +291,8 @@ fn search(
         let problem = "query: expected one query vector, got a query batch".to_owned();
         return Err(engine_exception(py, &vexact::Error::InvalidArgument(problem)));
     }
-    let metric = metric
-        .parse()
-        .map_err(|error: vexact::kernel::KernelError| {
-            engine_exception(py, &vexact::Error::InvalidArgument(error.to_string()))
-        })?;
+    let metric = metric.parse().map_err(|error: vexact::kernel::KernelError| {
+        engine_exception(py, &vexact::Error::InvalidArgument(error.to_string()))
+    })?;
     Ok(VectorSearch { table: table.into(), column: column.into(), query, top_k, metric, filter, columns })
 }

@@ -98,7 +98,8 @@ impl HtapConfig {
     pub fn parse_olap_backend(text: &str) -> Result<OlapBackend> {
         if text == "duckdb" {
             return Err(Error::InvalidArgument(
-                "olap_backend: \"duckdb\" needs a build with the cargo feature duckdb-backend: expected \"datafusion\"".into(),
+                "olap_backend: \"duckdb\" needs a build with the cargo feature duckdb-backend: expected \"datafusion\""
+                    .into(),
             ));
         }
         one_of("olap_backend", text, &[("datafusion", OlapBackend::DataFusion)])
@@ -117,10 +118,9 @@ impl HtapConfig {
             return refused("read_pool_size: expected at least 1, got 0".into());
         }
         match (self.storage_mode, &self.storage_path) {
-            (StorageMode::InMemory, Some(path)) => refused(format!(
-                "storage_path: expected none with storage_mode \"inmemory\", got {:?}",
-                path.display()
-            )),
+            (StorageMode::InMemory, Some(path)) => {
+                refused(format!("storage_path: expected none with storage_mode \"inmemory\", got {:?}", path.display()))
+            }
             (StorageMode::ArrowIpc | StorageMode::Parquet, None) => {
                 refused("storage_path: expected the folder of the replicas' files, got none".into())
             }

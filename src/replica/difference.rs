@@ -104,9 +104,7 @@ impl TableVersion {
                 let hash = part.segment.keys.hash(*row, &self.index.hasher);
                 self.index.find(hash, |location| location == Location::new(slot, *row)).is_some()
             };
-            current.extend(
-                part.live_ordinals().into_iter().filter(is_current).map(|row| Location::new(slot, row)),
-            );
+            current.extend(part.live_ordinals().into_iter().filter(is_current).map(|row| Location::new(slot, row)));
         }
         current
     }

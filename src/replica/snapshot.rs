@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use arrow::array::{ArrayRef, RecordBatch};
 
 use super::changes::{ChangeBatch, Counts};
-use super::{compaction, load};
 use super::version::{Definition, TableVersion};
 use super::writer::TableWriter;
+use super::{compaction, load};
 use crate::error::{Error, Result};
 
 /// All tables at one position of the change log.

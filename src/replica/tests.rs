@@ -67,7 +67,11 @@ fn apply(replicas: &Replicas, changes: &ChangeBatch, seq: i64) -> Counts {
 
 fn new_replica(definition: &Arc<Definition>) -> Replicas {
     let replicas = Replicas::default();
-    replicas.update(vec![("DOCS".into(), Update::Replace(Arc::clone(definition), Vec::new(), 0))], 0).remove(0).1.unwrap();
+    replicas
+        .update(vec![("DOCS".into(), Update::Replace(Arc::clone(definition), Vec::new(), 0))], 0)
+        .remove(0)
+        .1
+        .unwrap();
     replicas
 }
 

@@ -26,8 +26,9 @@ struct Reading {
 
 impl Reading {
     fn new(table: i64, schema: TableSchema) -> Self {
-        let builders =
-            |columns: &[usize]| columns.iter().map(|at| ColumnBuilder::new(schema.columns()[*at].column_type)).collect();
+        let builders = |columns: &[usize]| {
+            columns.iter().map(|at| ColumnBuilder::new(schema.columns()[*at].column_type)).collect()
+        };
         let all: Vec<usize> = (0..schema.columns().len()).collect();
         let (rows, gone) = (builders(&all), builders(schema.key()));
         Self { table, rows, gone, counts: (0, 0), changes: Vec::new(), error: None, schema }

@@ -18,11 +18,7 @@ fn quoted(name: &str) -> String {
 ///
 /// # Errors
 /// SQLite's; a value that does not fit its column: table, column, row, expected, got.
-pub(super) fn rows(
-    conn: &Connection,
-    schema: &TableSchema,
-    progress: &mut dyn FnMut(u64),
-) -> Result<Vec<RecordBatch>> {
+pub(super) fn rows(conn: &Connection, schema: &TableSchema, progress: &mut dyn FnMut(u64)) -> Result<Vec<RecordBatch>> {
     let context = || format!("copying table {:?}", schema.name());
     let failed = |source| Error::Sqlite { context: context(), source };
     // With the alias, a column that is not there is an error and not a text.

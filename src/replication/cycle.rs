@@ -95,8 +95,7 @@ pub(super) fn run(conn: &Connection, state: &mut State, replicas: &Replicas, lim
             return Ok(Outcome::Broken(broken));
         }
     }
-    let copied: Vec<i64> =
-        state.tables.iter().filter(|(_, followed)| followed.needs_copy).map(|(id, _)| *id).collect();
+    let copied: Vec<i64> = state.tables.iter().filter(|(_, followed)| followed.needs_copy).map(|(id, _)| *id).collect();
     // A copy is of the whole snapshot, so everything else goes there with it.
     let through = match copied.is_empty() {
         true => log::boundary(conn, state.applied_seq, limit)?,
@@ -112,28 +111,34 @@ pub(super) fn run(conn: &Connection, state: &mut State, replicas: &Replicas, lim
     let read = changes::read(conn, (state.applied_seq, through), state.last_time, &followed)?;
     for (id, batch) in read.tables {
         let Some(followed) = state.tables.get_mut(&id) else { continue };
-        updates.push((followed.schema.name().to_owned(), match batch {
-            Ok(batch) => Prepared::Changes(batch),
-            Err(error) => {
-                fail(followed, &error);
-                Prepared::Failed(error)
-            }
-        }));
+        updates.push((
+            followed.schema.name().to_owned(),
+            match batch {
+                Ok(batch) => Prepared::Changes(batch),
+                Err(error) => {
+                    fail(followed, &error);
+                    Prepared::Failed(error)
+                }
+            },
+        ));
     }
     let time = now_us().max(read.last_time);
     for id in &copied {
         let Some(followed) = state.tables.get_mut(id) else { continue };
-        updates.push((followed.schema.name().to_owned(), match copy::rows(conn, &followed.schema, &mut |_| ()) {
-            Ok(rows) => prepare_copy(conn, followed, replicas, rows, time)?,
-            Err(error) => {
-                // A table that never was there has to be there to be known as failed.
-                if replicas.snapshot().table(followed.schema.name()).is_none() {
-                    followed.publish_empty(replicas, state.applied_seq);
+        updates.push((
+            followed.schema.name().to_owned(),
+            match copy::rows(conn, &followed.schema, &mut |_| ()) {
+                Ok(rows) => prepare_copy(conn, followed, replicas, rows, time)?,
+                Err(error) => {
+                    // A table that never was there has to be there to be known as failed.
+                    if replicas.snapshot().table(followed.schema.name()).is_none() {
+                        followed.publish_empty(replicas, state.applied_seq);
+                    }
+                    fail(followed, &error.to_string());
+                    Prepared::Failed(error.to_string())
                 }
-                fail(followed, &error.to_string());
-                Prepared::Failed(error.to_string())
-            }
-        }));
+            },
+        ));
     }
 
     let as_updates = updates.iter().map(|(name, prepared)| (name.clone(), prepared.as_update())).collect();
@@ -205,9 +210,8 @@ fn prepare_copy(
     // A history goes on: with the columns that it has now, and with what changed unseen as its next versions.
     let added = definition.schema.fields().iter().enumerate();
     let added = added.filter(|(_, field)| known.schema.field_with_name(field.name()).is_err());
-    let defaults = added.map(|(at, field)| {
-        Ok((field.name().clone(), copy::default_value(conn, &followed.schema, at)?))
-    });
+    let defaults =
+        added.map(|(at, field)| Ok((field.name().clone(), copy::default_value(conn, &followed.schema, at)?)));
     let defaults = defaults.collect::<Result<_>>()?;
     let rows = arrow::compute::concat_batches(&definition.schema, &rows).map_err(Error::arrow)?;
     Ok(Prepared::Continued(definition, defaults, rows, time))

@@ -265,7 +265,8 @@ impl Replicator {
 
     async fn alter(&self, table: &str, alteration: Alteration) -> Result<()> {
         let mut state = Arc::clone(&self.state).lock_owned().await;
-        let Some(id) = state.tables.iter().find(|(_, t)| t.schema.name().eq_ignore_ascii_case(table)).map(|(id, _)| *id)
+        let Some(id) =
+            state.tables.iter().find(|(_, t)| t.schema.name().eq_ignore_ascii_case(table)).map(|(id, _)| *id)
         else {
             return Err(not_registered(table));
         };
@@ -408,7 +409,9 @@ impl Alteration {
         };
         let sql = match self {
             // A migration may have added it already.
-            Alteration::Add(name, _) if column_exists(tx, schema.name(), name).map_err(failed(&table))? => return Ok(()),
+            Alteration::Add(name, _) if column_exists(tx, schema.name(), name).map_err(failed(&table))? => {
+                return Ok(());
+            }
             Alteration::Add(name, column_type) => {
                 format!("ALTER TABLE {table} ADD COLUMN {} {}", quoted(name), column_type.sqlite())
             }
@@ -460,8 +463,7 @@ impl Worker {
             }
         };
         if state.applied_seq != before {
-            let (position, applied_seq, prunes) =
-                (Arc::clone(&self.position), state.applied_seq, self.options.prunes);
+            let (position, applied_seq, prunes) = (Arc::clone(&self.position), state.applied_seq, self.options.prunes);
             let pruned = self.oltp.write(move |tx| position.advance(tx, applied_seq, prunes)).await?;
             result.pruned_count = (pruned > 0).then_some(pruned);
         }

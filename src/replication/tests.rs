@@ -112,13 +112,7 @@ async fn what_is_written_is_seen_after_a_sync() {
     let result = engine.replicator.sync_now().await.unwrap();
     assert_eq!(
         result,
-        SyncResult {
-            events_processed: 3,
-            rows_inserted: 1,
-            rows_updated: 1,
-            rows_deleted: 1,
-            pruned_count: Some(3)
-        }
+        SyncResult { events_processed: 3, rows_inserted: 1, rows_updated: 1, rows_deleted: 1, pruned_count: Some(3) }
     );
     engine.assert_equal(&docs()).await;
     assert_eq!(engine.replicator.sync_now().await.unwrap(), SyncResult::default());

@@ -93,7 +93,9 @@ impl Session {
                 let plan = state.optimize(&scan.build()?)?;
                 state.query_planner().create_physical_plan(&plan, state).await?
             }
-            (None, None, None) => return Err(Error::InvalidArgument(format!("table {:?} cannot be planned", search.table))),
+            (None, None, None) => {
+                return Err(Error::InvalidArgument(format!("table {:?} cannot be planned", search.table)));
+            }
         };
         let predicate = match (&filter, &state) {
             (Some(filter), Some(state)) => {
