@@ -21,6 +21,7 @@ mod spelling;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;

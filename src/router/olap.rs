@@ -4,16 +4,16 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    ExcludeSelectItem, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, JoinConstraint, JoinOperator,
-    ObjectName, ObjectNamePart, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
-    Statement as SqlStatement, TableAlias, TableFactor, TableWithJoins, Value, ValueWithSpan, VisitMut, VisitorMut,
-    WildcardAdditionalOptions,
+    ExcludeSelectItem, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, JoinConstraint, ObjectName,
+    ObjectNamePart, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, Statement as SqlStatement,
+    TableAlias, TableFactor, TableWithJoins, Value, ValueWithSpan, VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 
 use super::names::{Names, OLAP_CATALOG, OLAP_SCHEMA, OlapTable};
 use super::scope::Ctes;
 use super::spelling::{Spelling, olap_table};
 use super::survey::{bare, function_name, table_function};
+use super::tree::{constraint_of, first_select, joined, set_text, spell};
 use crate::error::{Error, Result};
 
 /// Spells the tables, columns and aliases of a statement of [`super::read_only`] so that DataFusion, which compares names exactly,
@@ -388,62 +388,5 @@ impl VisitorMut for Rewriter<'_> {
             }
             _ => ControlFlow::Continue(()),
         }
-    }
-}
-
-fn spell(ident: &mut Ident, name: &str) {
-    ident.value = name.into();
-    ident.quote_style = Some('"');
-}
-
-/// The SELECT that names the columns of a result.
-fn first_select(mut body: &SetExpr) -> Option<&Select> {
-    loop {
-        body = match body {
-            SetExpr::Select(select) => return Some(select),
-            SetExpr::SetOperation { left, .. } => left,
-            SetExpr::Query(query) => &query.body,
-            _ => return None,
-        };
-    }
-}
-
-fn joined(from: &TableWithJoins) -> impl Iterator<Item = &TableFactor> {
-    from.joins.iter().map(|join| &join.relation)
-}
-
-fn constraint_of(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
-    match operator {
-        JoinOperator::Join(constraint)
-        | JoinOperator::Inner(constraint)
-        | JoinOperator::Left(constraint)
-        | JoinOperator::LeftOuter(constraint)
-        | JoinOperator::Right(constraint)
-        | JoinOperator::RightOuter(constraint)
-        | JoinOperator::FullOuter(constraint)
-        | JoinOperator::CrossJoin(constraint)
-        | JoinOperator::Semi(constraint)
-        | JoinOperator::LeftSemi(constraint)
-        | JoinOperator::RightSemi(constraint)
-        | JoinOperator::Anti(constraint)
-        | JoinOperator::LeftAnti(constraint)
-        | JoinOperator::RightAnti(constraint)
-        | JoinOperator::StraightJoin(constraint)
-        | JoinOperator::AsOf { constraint, .. } => Some(constraint),
-        JoinOperator::CrossApply
-        | JoinOperator::OuterApply
-        | JoinOperator::ArrayJoin
-        | JoinOperator::LeftArrayJoin
-        | JoinOperator::InnerArrayJoin => None,
-    }
-}
-
-/// Replaces the text of an argument.
-fn set_text(argument: Option<&mut FunctionArg>, replacement: impl FnOnce(&str) -> Option<String>) {
-    if let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value)))) = argument
-        && let Value::SingleQuotedString(text) = &mut value.value
-        && let Some(replacement) = replacement(text)
-    {
-        *text = replacement;
     }
 }
