@@ -397,3 +397,24 @@ def test_the_blocking_constructor(tmp_path):
     engine.shutdown()
     with pytest.raises(RuntimeError):
         HtapEngine(HtapConfig(oltp_path=tmp_path / "no" / "folder" / "app.db"))
+
+
+async def test_explain_says_which_side_answers(engine):
+    await filled(engine)
+    explained = {row["plan_type"]: row["plan"] for row in rows(await engine.query("EXPLAIN SELECT count(*) FROM docs"))}
+    assert explained["route"] == "olap: the query has the aggregate count"
+    assert "physical_plan" in explained
+
+
+async def test_what_only_sqlite_can_plan_is_sqlites(engine):
+    await filled(engine)
+    found = await engine.query("SELECT group_concat(Title, '+') AS t, strftime('%Y', 0, 'unixepoch') AS y FROM docs")
+    assert rows(found) == [{"t": "t1+t2+t3", "y": "1970"}]
+
+
+async def test_wrong_parameter_counts_are_errors_on_both_routes(engine):
+    await filled(engine)
+    for sql in ["SELECT id FROM docs WHERE id = ?", "SELECT count(*) FROM docs WHERE id = ?"]:
+        for params in ([], [1, 2]):
+            with pytest.raises(EngineError):
+                await engine.query(sql, params)

@@ -7,7 +7,7 @@ mod param;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
 
 pub use config::{HtapConfig, OlapBackend, StorageMode};
 pub use param::Param;
@@ -107,21 +107,30 @@ impl HtapEngine {
     /// # Errors
     /// Anything but one query, before any effect; what fails while it runs.
     pub async fn query(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
-        match self.route(sql).await?.side {
-            Side::Olap => self.query_olap(sql, params).await,
-            Side::Sqlite => {
-                let snapshot = self.replicator.replicas().snapshot();
-                let registered = move |table: &str| {
-                    let schema = snapshot.table(table)?.version.definition().table_schema()?;
-                    Some(Arc::new(schema))
-                };
-                let types = ResultTypes {
-                    registered: Some(Arc::new(registered)),
-                    expressions: self.expression_types(sql).await,
-                };
-                self.oltp.query(sql, to_sqlite(params), types).await
+        let route = self.route(sql).await?;
+        if route.side == Side::Olap {
+            match self.olap_frame(sql, params).await {
+                Ok(frame) => {
+                    let batches = collected(&frame).await?;
+                    return if route.is_explain { with_route(&route, batches) } else { Ok(batches) };
+                }
+                // What DataFusion cannot plan, SQLite may still know.
+                Err(_) if route.is_sqlite_able => {}
+                Err(error) => return Err(error),
             }
         }
+        self.query_sqlite(sql, params).await
+    }
+
+    async fn query_sqlite(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
+        let snapshot = self.replicator.replicas().snapshot();
+        let registered = move |table: &str| {
+            let schema = snapshot.table(table)?.version.definition().table_schema()?;
+            Some(Arc::new(schema))
+        };
+        let types =
+            ResultTypes { registered: Some(Arc::new(registered)), expressions: self.expression_types(sql).await };
+        self.oltp.query(sql, to_sqlite(params), types).await
     }
 
     /// The types that DataFusion gives the columns of a query; none where it cannot plan it.
@@ -140,10 +149,7 @@ impl HtapEngine {
     /// # Errors
     /// As [`Self::query`].
     pub async fn query_olap(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
-        let frame = self.olap_frame(sql, params).await?;
-        let schema = frame.schema();
-        let batches = frame.collect().await?;
-        Ok(if batches.is_empty() { vec![RecordBatch::new_empty(schema)] } else { batches })
+        collected(&self.olap_frame(sql, params).await?).await
     }
 
     /// Captures a table and makes its replica.
@@ -281,4 +287,22 @@ impl HtapEngine {
         self.replicator.shutdown().await;
         self.oltp.shutdown().await;
     }
+}
+
+/// The rows of a frame; without any, one batch that keeps the schema.
+async fn collected(frame: &DataFrame) -> Result<Vec<RecordBatch>> {
+    let batches = frame.collect().await?;
+    Ok(if batches.is_empty() { vec![RecordBatch::new_empty(frame.schema())] } else { batches })
+}
+
+/// An explain with the side that answers, and why, as its last section.
+fn with_route(route: &Route, mut batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+    let Some(schema) = batches.first().map(RecordBatch::schema) else { return Ok(batches) };
+    let is_explain = schema.fields().len() == 2 && schema.fields().iter().all(|field| field.data_type().is_string());
+    if is_explain {
+        let text = |text: String| Arc::new(StringArray::from(vec![text])) as ArrayRef;
+        let columns = vec![text("route".into()), text(format!("olap: {}", route.reason))];
+        batches.push(RecordBatch::try_new(schema, columns).map_err(Error::arrow)?);
+    }
+    Ok(batches)
 }

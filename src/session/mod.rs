@@ -223,6 +223,7 @@ impl Session {
         let state = self.state();
         let mut plan = state.statement_to_plan(statement).await?;
         if let Some(params) = params {
+            refuse_surplus(&plan, &params)?;
             plan = vexact_sql::bind_parameters(plan, &params)?.with_param_values(params)?;
         }
         SQLOptions::new().verify_plan(&plan)?;
@@ -240,6 +241,18 @@ impl Session {
     pub async fn explain_sql(&self, query: &str, params: Option<ParamValues>) -> Result<Explained> {
         self.sql(query, params).await?.explain().await
     }
+}
+
+/// Refuses more parameters by position than a statement has: something is not where it was meant to be.
+fn refuse_surplus(plan: &LogicalPlan, params: &ParamValues) -> Result<()> {
+    let ParamValues::List(values) = params else { return Ok(()) };
+    let names = plan.get_parameter_names()?;
+    let last = names.iter().filter_map(|name| name.trim_start_matches('$').parse::<usize>().ok()).max();
+    let expected = last.unwrap_or(0);
+    if values.len() > expected && names.len() <= expected {
+        return Err(Error::InvalidArgument(format!("params: expected {expected} values, got {}", values.len())));
+    }
+    Ok(())
 }
 
 /// Refuses what changes rows in place, also under EXPLAIN and PREPARE: live data is what the replication engine is for.
