@@ -128,15 +128,23 @@ fn read_arrow(content: &Buffer) -> Result<RecordBatch, ArrowError> {
 
 fn write_parquet(rows: &RecordBatch, out: &mut (dyn Write + Send)) -> Result<(), ParquetError> {
     // Segments are read whole, so what lets a reader skip rows would be dead weight. Dictionaries pay for texts; numbers rarely
-    // repeat, and vectors never.
+    // repeat, and vectors never and do not compress.
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::LZ4_RAW)
         .set_dictionary_enabled(false)
         .set_statistics_enabled(EnabledStatistics::None)
         .set_offset_index_disabled(true)
         .set_max_row_group_row_count(None);
-    for field in rows.schema_ref().fields().iter().filter(|field| field.data_type() == &DataType::Utf8) {
-        properties = properties.set_column_dictionary_enabled(ColumnPath::new(vec![field.name().clone()]), true);
+    for field in rows.schema_ref().fields() {
+        let name = field.name().clone();
+        properties = match field.data_type() {
+            DataType::Utf8 => properties.set_column_dictionary_enabled(ColumnPath::new(vec![name]), true),
+            DataType::FixedSizeList(item, _) => {
+                let path = ColumnPath::new(vec![name, "list".into(), item.name().clone()]);
+                properties.set_column_compression(path, Compression::UNCOMPRESSED)
+            }
+            _ => properties,
+        };
     }
     let mut writer = ArrowWriter::try_new(out, rows.schema(), Some(properties.build()))?;
     writer.write(rows)?;

@@ -4,4 +4,5 @@ mod crash;
 mod damage;
 mod power;
 mod round_trip;
+mod speed;
 mod work;
