@@ -92,18 +92,23 @@ const WRITE_BYTES: usize = 1 << 18;
 
 impl Disk for FileSystem {
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
-        if folder.is_dir() {
-            return Ok(());
+        let Some(above) = folder.parent() else { return Ok(()) };
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        let is_there = folder.is_dir();
+        if !is_there {
+            if above != Path::new(".") {
+                self.create_folder(above)?;
+            }
+            match fs::create_dir(folder) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
+                other => other?,
+            }
         }
-        let above = folder.parent().filter(|above| !above.as_os_str().is_empty());
-        if let Some(above) = above {
-            self.create_folder(above)?;
+        // One that is there may have been created by a process that did not come to this.
+        match self.sync_folder(above) {
+            Err(error) if is_there && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            other => other,
         }
-        match fs::create_dir(folder) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
-            other => other?,
-        }
-        self.sync_folder(above.unwrap_or(Path::new(".")))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
@@ -131,7 +136,11 @@ impl Disk for FileSystem {
 
     #[cfg(unix)]
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
-        File::open(folder)?.sync_all()
+        match File::open(folder)?.sync_all() {
+            // A file system that knows no such thing.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            other => other,
+        }
     }
 
     fn read(&self, path: &Path) -> io::Result<Buffer> {

@@ -83,6 +83,8 @@ impl Store {
         })?;
         let folder = Folder { path: path.to_owned(), disk };
         let manifest = manifest(&folder, format)?;
+        // What was found may have been renamed just before its process was killed: who reads it relies on it.
+        folder.sync()?;
         let next_file = folder.list()?.iter().filter_map(|name| number_of(name)).max().unwrap_or(0);
         let state = State { manifest, segments: HashMap::new(), next_file, is_clean: false };
         Ok(Self { folder, format, state: Mutex::new(state), _lock: lock })
@@ -251,7 +253,6 @@ fn manifest(folder: &Folder, format: StorageFormat) -> Result<Manifest> {
             let manifest = Manifest::empty(format);
             write_manifest(folder, &manifest)?;
             folder.rename_temporary(MANIFEST)?;
-            folder.sync()?;
             Ok(manifest)
         }
         Err(error) => Err(Error::io(&path, error)),

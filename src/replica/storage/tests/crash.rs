@@ -119,6 +119,11 @@ fn check(disk: &SimulatedDisk, format: StorageFormat, done: Option<usize>, expec
     let replicas = Replicas::default();
     let stored = store.load().unwrap_or_else(|error| panic!("{at}: {error}"));
     let mut next = 0;
+    for seed in 0..3 {
+        let later = open(&disk.after_power_loss(&mut Dice(seed)), format).unwrap().load().unwrap();
+        let extras = [&later, &stored].map(|stored| stored.as_ref().map(|stored| stored.extra.as_str()));
+        assert_eq!(extras[0], extras[1], "{at}: what was found once is there for good");
+    }
     if let Some(stored) = stored {
         let round = stored.applied_seq as usize;
         assert_eq!((stored.last_time, stored.extra.as_str()), (round as i64 * 100, &*format!("round {round}")), "{at}");
@@ -177,6 +182,22 @@ fn arrow_files_survive_a_strike_at_any_operation() {
 #[test]
 fn parquet_files_survive_a_strike_at_any_operation() {
     strike_everywhere(StorageFormat::Parquet);
+}
+
+#[test]
+fn after_a_save_in_doubt_the_state_before_it_is_saved_again() {
+    let format = StorageFormat::Parquet;
+    let disk = SimulatedDisk::default();
+    let replicas = Replicas::default();
+    let store = open(&disk, format).unwrap();
+    play(&replicas, 0);
+    save(&store, &replicas, 0).unwrap();
+    // The manifest alone: create, write, sync, rename, sync of the folder.
+    disk.strike_at(disk.operations() + 5, Fault::Refused);
+    store.save(&replicas.snapshot(), 0, "in doubt").unwrap_err();
+    assert_eq!(open(&disk.after_kill(), format).unwrap().load().unwrap().unwrap().extra, "in doubt");
+    save(&store, &replicas, 0).unwrap();
+    assert_eq!(open(&disk.after_kill(), format).unwrap().load().unwrap().unwrap().extra, "round 0");
 }
 
 #[test]

@@ -152,11 +152,16 @@ impl SimulatedDisk {
         self.state().is_down
     }
 
-    /// The disk after the process was killed: all that was done is there.
+    /// The disk after the process was killed: all that was done is there, and may still be lost.
     pub fn after_kill(&self) -> Self {
         let state = self.state();
-        let (contents, names) = (state.contents.clone(), state.names.clone());
-        let restarted = State { contents, synced_names: names.clone(), names, ..State::default() };
+        let restarted = State {
+            contents: state.contents.clone(),
+            names: state.names.clone(),
+            synced_names: state.synced_names.clone(),
+            changes: state.changes.clone(),
+            ..State::default()
+        };
         Self(Arc::new(Mutex::new(restarted)))
     }
 

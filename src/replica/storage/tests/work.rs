@@ -50,28 +50,25 @@ fn a_save_writes_what_changed() {
 
 #[test]
 fn bitmap_files_hold_little_that_is_not_in_use() {
+    const SEGMENTS: i64 = 24;
     let disk = SimulatedDisk::default();
-    let format = FORMATS[0];
-    let store = Store::open(Path::new("f"), format, Arc::new(disk.clone())).unwrap();
+    let store = Store::open(Path::new("f"), FORMATS[0], Arc::new(disk.clone())).unwrap();
     let definition = definition(SyncMode::Destructive);
     let replicas = new_replica(&definition);
-    apply(&replicas, &batch(&definition, &many(0..300_000, 1)), 1);
-    for round in 0..60 {
-        // All bitmaps at once, then one after the other.
-        let rows: Vec<_> = match round % 20 {
-            0 => {
-                (0..5).flat_map(|segment| many(segment * 60_000 + round..segment * 60_000 + round + 1, round)).collect()
-            }
-            _ => many(round * 7..round * 7 + 1, round),
-        };
-        apply(&replicas, &batch(&definition, &rows), round);
-        replicas.compact(false).unwrap();
+    for segment in 0..SEGMENTS {
+        apply(&replicas, &batch(&definition, &many(segment * 100..segment * 100 + 100, 1)), segment);
+    }
+    for round in 0..SEGMENTS {
+        // One segment less each time: so of each file one bitmap would stay in use.
+        let rows: Vec<_> = (round..SEGMENTS)
+            .flat_map(|segment| many(segment * 100 + round..segment * 100 + round + 1, round))
+            .collect();
+        apply(&replicas, &batch(&definition, &rows), SEGMENTS + round);
         store.save(&replicas.snapshot(), round, "").unwrap();
         let state = store.state();
         let stored: u64 = state.manifest.bitmaps.iter().map(|file| file.bytes).sum();
-        let used =
-            state.segments.values().filter(|entry| entry.live.is_some()).map(|entry| entry.rows.div_ceil(8) as u64);
-        let used: u64 = used.sum();
+        let used = state.segments.values().filter(|entry| entry.live.is_some());
+        let used: u64 = used.map(|entry| entry.rows.div_ceil(8) as u64).sum();
         assert!(stored <= 5 * used, "{stored} bytes for {used}");
     }
     let again = Replicas::default();
