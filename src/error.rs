@@ -21,6 +21,12 @@ pub enum Error {
         /// As given.
         path: PathBuf,
     },
+    /// A folder to write into that is not there.
+    #[error("folder not found: {path}")]
+    FolderNotFound {
+        /// As given.
+        path: PathBuf,
+    },
     /// Reading or writing failed.
     #[error("{path}: {source}")]
     Io {
@@ -69,7 +75,7 @@ pub enum Error {
 pub enum ErrorKind {
     /// The request is wrong: it will fail again.
     Value,
-    /// A file is missing.
+    /// A file or folder is missing.
     FileNotFound,
     /// The operating system refused.
     Io,
@@ -84,11 +90,12 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::InvalidArgument(_) | Error::BadFile { .. } | Error::Vector { .. } => ErrorKind::Value,
-            Error::FileNotFound { .. } => ErrorKind::FileNotFound,
+            Error::FileNotFound { .. } | Error::FolderNotFound { .. } => ErrorKind::FileNotFound,
             Error::Io { .. } => ErrorKind::Io,
             Error::Sqlite { .. } | Error::Engine(_) | Error::Interrupted(_) => ErrorKind::Execution,
             Error::Query(error) => match error.find_root() {
                 DataFusionError::ResourcesExhausted(_) => ErrorKind::Resources,
+                DataFusionError::IoError(_) | DataFusionError::ObjectStore(_) => ErrorKind::Io,
                 DataFusionError::Plan(_)
                 | DataFusionError::SQL(..)
                 | DataFusionError::SchemaError(..)

@@ -1,6 +1,7 @@
 //! vexact: exact vector search inside SQL analytics.
 //!
-//! A [`Session`] is one isolated catalog over files and Arrow data, with the vector functions of [`vexact_sql`] in its SQL.
+//! A [`Session`] is one isolated catalog over files and Arrow data, with the vector functions of [`vexact_sql`] in its SQL. An
+//! [`HtapEngine`](htap::HtapEngine) is a SQLite database whose tables are replicated into columnar memory as they are written.
 //! The scan kernel alone is the crate [`vexact_kernel`]; its functions for any DataFusion session are [`vexact_sql`].
 //!
 //! ```no_run
@@ -21,9 +22,14 @@ pub mod schema;
 pub mod oltp;
 
 pub mod replica;
+pub mod replication;
+
+pub mod router;
 
 pub mod session;
 pub mod sources;
+
+pub mod htap;
 
 pub use error::{Error, Result};
 pub use schema::{ColumnType, TableSchema};

@@ -106,6 +106,17 @@ impl ColumnType {
         }
     }
 
+    /// What a column of this type is declared as in SQLite.
+    pub fn sqlite(&self) -> &'static str {
+        match self {
+            Self::Float16 | Self::Float32 | Self::Float64 => "REAL",
+            Self::Utf8 => "TEXT",
+            Self::Boolean => "BOOLEAN",
+            Self::Binary | Self::Vector { .. } => "BLOB",
+            _ => "INTEGER",
+        }
+    }
+
     /// The Arrow type, on both routes of a query.
     pub fn arrow(&self) -> DataType {
         match self {

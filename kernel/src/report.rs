@@ -46,10 +46,19 @@ pub struct Report {
 pub struct FilterReport {
     /// Rows before the filter.
     pub input_rows: Option<u64>,
-    /// How the filter was evaluated.
+    /// How the filter was evaluated; [`Self::NO_FILTER`] for a hybrid search that has none.
     pub execution: &'static str,
     /// Rows in the result.
     pub returned_rows: Option<u64>,
+}
+
+impl FilterReport {
+    /// The `execution` of a search without a filter.
+    pub const NO_FILTER: &'static str = "none";
+
+    fn has_filter(&self) -> bool {
+        self.execution != Self::NO_FILTER
+    }
 }
 
 /// Counts and times of an executed search.
@@ -145,7 +154,8 @@ impl fmt::Display for Report {
         }
         writeln!(f, "candidate_rows={}", known(self.candidate_rows))?;
         writeln!(f, "skipped_rows={}", known(self.skipped_rows))?;
-        writeln!(f, "filter_pushdown={}", self.filter.is_some())?;
+        let has_filter = self.filter.as_ref().is_some_and(FilterReport::has_filter);
+        writeln!(f, "filter_pushdown={has_filter}")?;
         if let Some(filter) = &self.filter {
             let selectivity = self
                 .candidate_rows
@@ -153,7 +163,7 @@ impl fmt::Display for Report {
                 .map(|(kept, all)| format!("{:.6}", if all == 0 { 0.0 } else { kept as f64 / all as f64 }));
             writeln!(f, "input_rows={}", known(filter.input_rows))?;
             writeln!(f, "selectivity={}", known(selectivity))?;
-            writeln!(f, "column_filter_stage=before-vector")?;
+            writeln!(f, "column_filter_stage={}", if has_filter { "before-vector" } else { FilterReport::NO_FILTER })?;
             writeln!(f, "column_filter_execution={}", filter.execution)?;
         }
         if self.filter.is_some() || self.radius.is_some() {

@@ -6,69 +6,112 @@ use arrow::array::{ArrayData, FixedSizeListArray, Float64Array, RecordBatch, Rec
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use arrow::ffi_stream::ArrowArrayStreamReader;
 use arrow_pyarrow::FromPyArrow;
-use datafusion::common::ScalarValue;
+use datafusion::common::metadata::ScalarAndMetadata;
+use datafusion::common::{ParamValues, ScalarValue};
 use numpy::{PyReadonlyArrayDyn, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{PyBool, PyByteArray, PyBytes, PyFloat, PyInt, PyList, PyMapping, PySequence, PyString, PyTuple};
 use vexact::QueryVectors;
+use vexact::htap::Param;
 use vexact::kernel::Element;
 
-/// A query: a sequence of numbers, a numpy or pyarrow array; two-dimensional for a query batch.
-pub fn query(value: &Bound<'_, PyAny>) -> PyResult<QueryVectors> {
-    if let Some(query) = numpy_query(value)? {
+use crate::errors::invalid;
+
+/// A query: a sequence of numbers, a numpy or pyarrow array; two-dimensional for a query batch. `name` is the argument's.
+pub fn query(name: &str, value: &Bound<'_, PyAny>) -> PyResult<QueryVectors> {
+    if let Some(query) = numpy_query(name, value)? {
         return Ok(query);
     }
-    let is_text = value.is_instance_of::<PyBytes>() || value.is_instance_of::<PyString>();
-    if let Ok(numbers) = value.extract::<Vec<f64>>()
-        && !is_text
+    sequence_query(name, value)
+}
+
+fn is_text(value: &Bound<'_, PyAny>) -> bool {
+    value.is_instance_of::<PyBytes>() || value.is_instance_of::<PyString>()
+}
+
+fn sequence_query(name: &str, value: &Bound<'_, PyAny>) -> PyResult<QueryVectors> {
+    let numbers = value.extract::<Vec<f64>>();
+    if let Ok(numbers) = numbers
+        && !is_text(value)
     {
         return Ok(QueryVectors::One(numbers));
     }
     if let Ok(rows) = value.extract::<Vec<Vec<f64>>>() {
         return Ok(QueryVectors::Many(rows));
     }
+    let dimensions = dimensions(value)?;
+    if dimensions > 2 {
+        return Err(invalid(value.py(), format!("{name}: expected one or two dimensions, got {dimensions}")));
+    }
+    if dimensions == 2 {
+        for (row, item) in value.try_iter()?.enumerate() {
+            let item = item?;
+            if self::dimensions(&item)? == 0 {
+                let got = item.get_type().name()?;
+                let problem = format!("{name}: row {row}: expected a vector, as row 0 is, got {got}");
+                return Err(invalid(value.py(), problem));
+            }
+        }
+    }
     let got = value.get_type().name()?;
     Err(PyTypeError::new_err(format!(
-        "query_vector: expected a sequence of numbers, or a numpy or pyarrow array of one or two dimensions, got {got}"
+        "{name}: expected a sequence of numbers, or a numpy or pyarrow array of one or two dimensions, got {got}"
     )))
 }
 
-fn numpy_query(value: &Bound<'_, PyAny>) -> PyResult<Option<QueryVectors>> {
+/// Dimensions of nested sequences and arrays, along their first items; 0 for what is neither.
+fn dimensions(value: &Bound<'_, PyAny>) -> PyResult<usize> {
+    let is_array = value.getattr("ndim").is_ok_and(|ndim| ndim.gt(0).unwrap_or(false));
+    if !is_array && !value.is_instance_of::<PyList>() && !value.is_instance_of::<PyTuple>() {
+        return Ok(0);
+    }
+    match value.get_item(0) {
+        Ok(first) => Ok(1 + dimensions(&first)?),
+        Err(_) => Ok(1),
+    }
+}
+
+fn numpy_query(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<QueryVectors>> {
     if let Ok(array) = value.extract::<PyReadonlyArrayDyn<'_, f32>>() {
-        return rows(&array).map(Some);
+        return rows(name, &array).map(Some);
     }
     if let Ok(array) = value.extract::<PyReadonlyArrayDyn<'_, f64>>() {
-        return rows(&array).map(Some);
+        return rows(name, &array).map(Some);
     }
     // pyarrow and others say that they are arrays; numpy knows how to read them.
     if value.hasattr("__array__")? {
         let numpy = value.py().import("numpy")?;
-        let nested = numpy.call_method1("asarray", (value,))?;
-        let is_nested = nested.getattr("dtype")?.getattr("kind")?.extract::<String>()? == "O";
-        let nested = if is_nested { numpy.call_method1("stack", (nested,))? } else { nested };
-        let kind = nested.getattr("dtype")?.getattr("kind")?.extract::<String>()?;
-        if !matches!(kind.as_str(), "f" | "i" | "u") {
-            let got = nested.getattr("dtype")?.str()?.to_string();
-            return Err(PyTypeError::new_err(format!("query_vector: expected an array of real numbers, got {got}")));
+        let kind = |array: &Bound<'_, PyAny>| array.getattr("dtype")?.getattr("kind")?.extract::<String>();
+        let mut array = numpy.call_method1("asarray", (value,))?;
+        if kind(&array)? == "O" {
+            // Rows that do not stack differ in length, or are no rows.
+            array = match numpy.call_method1("stack", (&array,)) {
+                Ok(stacked) if kind(&stacked)? != "O" => stacked,
+                _ => return sequence_query(name, &array.call_method0("tolist")?).map(Some),
+            };
         }
-        let floats = nested.call_method1("astype", ("float64",))?;
-        return rows(&floats.extract::<PyReadonlyArrayDyn<'_, f64>>()?).map(Some);
+        if !matches!(kind(&array)?.as_str(), "f" | "i" | "u") {
+            let got = array.getattr("dtype")?.str()?.to_string();
+            return Err(PyTypeError::new_err(format!("{name}: expected an array of real numbers, got {got}")));
+        }
+        let floats = array.call_method1("astype", ("float64",))?;
+        return rows(name, &floats.extract::<PyReadonlyArrayDyn<'_, f64>>()?).map(Some);
     }
     Ok(None)
 }
 
-fn rows<T: Element + numpy::Element>(array: &PyReadonlyArrayDyn<'_, T>) -> PyResult<QueryVectors> {
+fn rows<T: Element + numpy::Element>(name: &str, array: &PyReadonlyArrayDyn<'_, T>) -> PyResult<QueryVectors> {
     // In the order of the rows, also where memory is in another (a transposed array).
     let values: Vec<f64> = array.as_array().iter().map(|x| x.to_f64()).collect();
     match *array.shape() {
         [_] => Ok(QueryVectors::One(values)),
         [_, 0] => Ok(QueryVectors::Many(vec![vec![]])),
         [_, dim] => Ok(QueryVectors::Many(values.chunks(dim).map(<[f64]>::to_vec).collect())),
-        _ => Err(PyValueError::new_err(format!(
-            "query_vector: expected one or two dimensions, got {}",
-            array.shape().len()
-        ))),
+        _ => {
+            let got = array.shape().len();
+            Err(invalid(array.py(), format!("{name}: expected one or two dimensions, got {got}")))
+        }
     }
 }
 
@@ -100,14 +143,13 @@ pub fn parameter(value: &Bound<'_, PyAny>) -> PyResult<ScalarValue> {
     }
     let is_sequence = value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>();
     if is_sequence || value.hasattr("__array__")? {
-        return match query(value)? {
+        let refused = |problem: &str| Err(invalid(value.py(), format!("params: {problem}")));
+        return match query("params", value)? {
             QueryVectors::One(vector) if vector.is_empty() => {
-                Err(PyValueError::new_err("params: empty vector: expected at least one component, got none"))
+                refused("empty vector: expected at least one component, got none")
             }
             QueryVectors::One(vector) => Ok(vector_scalar(vector)),
-            QueryVectors::Many(_) => {
-                Err(PyValueError::new_err("params: expected a vector, got a two-dimensional array"))
-            }
+            QueryVectors::Many(_) => refused("expected a vector, got a two-dimensional array"),
         };
     }
     let pyarrow = value.py().import("pyarrow")?;
@@ -123,21 +165,146 @@ fn vector_scalar(vector: Vec<f64>) -> ScalarValue {
     ScalarValue::FixedSizeList(Arc::new(list))
 }
 
-/// Batches from anything that speaks the Arrow C stream or C array interface. No buffer is copied.
-pub fn batches(value: &Bound<'_, PyAny>) -> PyResult<(SchemaRef, Vec<RecordBatch>)> {
-    if value.hasattr("__arrow_c_stream__")? {
-        let reader = ArrowArrayStreamReader::from_pyarrow_bound(value)?;
-        let schema = reader.schema();
-        let batches: Result<Vec<_>, _> = value.py().detach(|| reader.collect());
-        return Ok((schema, batches.map_err(|error| PyValueError::new_err(error.to_string()))?));
+/// Parameters by position (a sequence) or by name (a mapping).
+pub fn parameters(params: Option<&Bound<'_, PyAny>>) -> PyResult<Option<ParamValues>> {
+    let Some(params) = params else { return Ok(None) };
+    if let Ok(named) = params.cast::<PyMapping>() {
+        let value = |item: Bound<'_, PyAny>| {
+            let (name, value) = item.extract::<(String, Bound<'_, PyAny>)>()?;
+            Ok((name, ScalarAndMetadata::from(parameter(&value)?)))
+        };
+        return Ok(Some(ParamValues::Map(named.items()?.iter().map(value).collect::<PyResult<_>>()?)));
     }
-    if value.hasattr("__arrow_c_array__")? {
-        let batch = RecordBatch::from_pyarrow_bound(value)?;
-        return Ok((batch.schema(), vec![batch]));
+    // One text is a sequence of characters, which nobody means.
+    let is_text = is_text(params) || params.is_instance_of::<PyByteArray>();
+    match params.cast::<PySequence>() {
+        Ok(values) if !is_text => {
+            let values = values.try_iter()?.map(|value| Ok(ScalarAndMetadata::from(parameter(&value?)?)));
+            Ok(Some(ParamValues::List(values.collect::<PyResult<_>>()?)))
+        }
+        _ => {
+            let got = params.get_type().name()?;
+            Err(PyTypeError::new_err(format!("params: expected a sequence or a mapping, got {got}")))
+        }
+    }
+}
+
+/// Parameters of the replication engine's statements, by position.
+pub fn engine_parameters(params: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<Param>> {
+    let Some(params) = params else { return Ok(Vec::new()) };
+    let is_text = is_text(params) || params.is_instance_of::<PyByteArray>();
+    match params.cast::<PySequence>() {
+        Ok(values) if !is_text => {
+            values.try_iter()?.enumerate().map(|(at, value)| engine_parameter(at, &value?)).collect()
+        }
+        _ => {
+            let got = params.get_type().name()?;
+            Err(PyTypeError::new_err(format!("params: expected a sequence, got {got}")))
+        }
+    }
+}
+
+fn engine_parameter(at: usize, value: &Bound<'_, PyAny>) -> PyResult<Param> {
+    if value.is_none() {
+        return Ok(Param::Null);
+    }
+    if value.is_instance_of::<PyBool>() {
+        return Ok(Param::Boolean(value.extract()?));
+    }
+    if value.is_instance_of::<PyInt>() {
+        // SQLite has no larger integers; a NUMERIC column keeps such a text.
+        return Ok(match value.extract::<i64>() {
+            Ok(number) => Param::Integer(number),
+            Err(_) => Param::Text(value.str()?.to_string()),
+        });
+    }
+    if value.is_instance_of::<PyFloat>() {
+        return Ok(Param::Real(value.extract()?));
+    }
+    if let Ok(text) = value.cast::<PyString>() {
+        return Ok(Param::Text(text.to_string()));
+    }
+    if let Ok(bytes) = value.cast::<PyBytes>() {
+        return Ok(Param::Bytes(bytes.as_bytes().to_vec()));
+    }
+    if let Ok(bytes) = value.cast::<PyByteArray>() {
+        return Ok(Param::Bytes(bytes.to_vec()));
+    }
+    if value.hasattr("item")?
+        && value.getattr("ndim").and_then(|ndim| ndim.extract::<usize>()).is_ok_and(|ndim| ndim == 0)
+    {
+        return engine_parameter(at, &value.call_method0("item")?);
+    }
+    let is_sequence = value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>();
+    if is_sequence || value.hasattr("__array__")? {
+        let name = format!("parameter {at}");
+        return match query(&name, value)? {
+            QueryVectors::One(vector) if !vector.is_empty() => {
+                Ok(Param::Vector(vector.into_iter().map(|x| x as f32).collect()))
+            }
+            QueryVectors::One(_) => Err(PyValueError::new_err(format!("{name}: expected a vector, got no components"))),
+            QueryVectors::Many(_) => {
+                Err(PyValueError::new_err(format!("{name}: expected a vector, got a two-dimensional array")))
+            }
+        };
     }
     let got = value.get_type().name()?;
     Err(PyTypeError::new_err(format!(
-        "expected Arrow data (a pyarrow Table, RecordBatch or RecordBatchReader, or an object with __arrow_c_stream__ or \
-         __arrow_c_array__), got {got}"
+        "parameter {at}: expected None, bool, int, float, str, bytes or a vector, got {got}"
     )))
+}
+
+/// An option that is a whole number, if it is given.
+pub fn whole_number(name: &str, value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<usize>> {
+    let Some(value) = value else { return Ok(None) };
+    if !value.hasattr("__index__")? {
+        let got = value.get_type().name()?;
+        return Err(PyTypeError::new_err(format!("{name}: expected an int or None, got {got}")));
+    }
+    let number = value.call_method0("__index__")?;
+    match number.extract::<usize>() {
+        Ok(number) => Ok(Some(number)),
+        Err(_) => {
+            let most = usize::MAX;
+            Err(invalid(value.py(), format!("{name}: expected a whole number from 1 to {most}, got {number}")))
+        }
+    }
+}
+
+/// Batches from anything that speaks the Arrow C stream or C array interface. No buffer is copied.
+pub fn batches(value: &Bound<'_, PyAny>) -> PyResult<(SchemaRef, Vec<RecordBatch>)> {
+    let py = value.py();
+    if value.hasattr("__arrow_c_stream__")? {
+        let reader = match ArrowArrayStreamReader::from_pyarrow_bound(value) {
+            Ok(reader) => reader,
+            Err(_) if is_column(value)? => return Err(no_table(value)),
+            Err(error) => return Err(error),
+        };
+        let schema = reader.schema();
+        let batches: Result<Vec<_>, _> = py.detach(|| reader.collect());
+        return Ok((schema, batches.map_err(|error| PyValueError::new_err(error.to_string()))?));
+    }
+    if value.hasattr("__arrow_c_array__")? {
+        let batch = RecordBatch::from_pyarrow_bound(value);
+        let batch =
+            batch.map_err(|error| if error.is_instance_of::<PyTypeError>(py) { no_table(value) } else { error })?;
+        return Ok((batch.schema(), vec![batch]));
+    }
+    Err(no_table(value))
+}
+
+/// Whether a stream is of one column and not of a table.
+fn is_column(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let pyarrow = value.py().import("pyarrow")?;
+    let Ok(column) = pyarrow.call_method1("chunked_array", (value,)) else { return Ok(false) };
+    let is_struct = pyarrow.getattr("types")?.call_method1("is_struct", (column.getattr("type")?,))?;
+    Ok(!is_struct.is_truthy()?)
+}
+
+fn no_table(value: &Bound<'_, PyAny>) -> PyErr {
+    let got = value.get_type().name().map_or_else(|_| "another object".into(), |name| name.to_string());
+    PyTypeError::new_err(format!(
+        "expected Arrow data (a pyarrow Table, RecordBatch or RecordBatchReader, a dict of columns, or a table with \
+         __arrow_c_stream__ or __arrow_c_array__), got {got}"
+    ))
 }

@@ -20,3 +20,18 @@ pub fn exception(py: Python<'_>, error: &vexact::Error) -> PyErr {
         Err(_) => PyRuntimeError::new_err(error.to_string()),
     }
 }
+
+/// The exception for a failure of the replication engine, whatever its kind.
+pub fn engine_exception(py: Python<'_>, error: &vexact::Error) -> PyErr {
+    let found =
+        py.import("vexact.errors").and_then(|errors| Ok(errors.getattr("EngineError")?.cast_into::<PyType>()?));
+    match found {
+        Ok(class) => PyErr::from_type(class, error.to_string()),
+        Err(_) => PyRuntimeError::new_err(error.to_string()),
+    }
+}
+
+/// The exception for an argument that cannot be used: the problem names it, expected and got.
+pub fn invalid(py: Python<'_>, problem: String) -> PyErr {
+    exception(py, &vexact::Error::InvalidArgument(problem))
+}

@@ -3,6 +3,7 @@
 #![allow(missing_docs)]
 
 mod convert;
+mod engine;
 mod errors;
 mod frame;
 mod runtime;
@@ -17,5 +18,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<session::Session>()?;
     module.add_class::<frame::DataFrame>()?;
+    module.add_class::<engine::HtapEngine>()?;
+    module.add_function(wrap_pyfunction!(engine::check_config, module)?)?;
+    module.add_function(wrap_pyfunction!(engine::check_table_schema, module)?)?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
-use crate::errors::exception;
+use crate::errors::{engine_exception, exception};
 
 /// How often a running query looks for Ctrl-C.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
@@ -42,8 +42,26 @@ impl<T> Drop for AbortOnDrop<T> {
     }
 }
 
+/// Lets the caller start tasks on the runtime.
+pub fn enter() -> PyResult<tokio::runtime::EnterGuard<'static>> {
+    Ok(runtime()?.enter())
+}
+
+/// Runs a future of the replication engine as [`run`] does; its errors are `vexact.EngineError`.
+pub fn run_engine<T: Send>(py: Python<'_>, future: impl Future<Output = vexact::Result<T>> + Send) -> PyResult<T> {
+    run_with(py, future, engine_exception)
+}
+
 /// Runs a future that is short, or never polled for long, to its end, or until a signal handler raises (KeyboardInterrupt): then the future is dropped.
 pub fn run<T: Send>(py: Python<'_>, future: impl Future<Output = vexact::Result<T>> + Send) -> PyResult<T> {
+    run_with(py, future, exception)
+}
+
+fn run_with<T: Send>(
+    py: Python<'_>,
+    future: impl Future<Output = vexact::Result<T>> + Send,
+    exception: fn(Python<'_>, &vexact::Error) -> PyErr,
+) -> PyResult<T> {
     let runtime = runtime()?;
     let result = py.detach(|| {
         runtime.block_on(async {

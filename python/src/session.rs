@@ -2,16 +2,13 @@
 
 use std::path::PathBuf;
 
-use datafusion::common::ParamValues;
-use datafusion::common::metadata::ScalarAndMetadata;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use vexact::sql::Explained;
 use vexact::{SessionOptions, VectorSearch};
 
 use crate::convert;
-use crate::errors::exception;
+use crate::errors::{exception, invalid};
 use crate::frame::DataFrame;
 use crate::runtime::{run, run_long};
 
@@ -22,24 +19,7 @@ fn sections(explained: Explained) -> Sections {
 }
 
 #[pyclass(frozen, module = "vexact._native")]
-pub struct Session(vexact::Session);
-
-/// Parameters by position (a sequence) or by name (a dict).
-fn parameters(params: Option<&Bound<'_, PyAny>>) -> PyResult<Option<ParamValues>> {
-    let Some(params) = params else { return Ok(None) };
-    if let Ok(named) = params.cast::<PyDict>() {
-        let value = |(name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>)| {
-            Ok((name.extract::<String>()?, ScalarAndMetadata::from(convert::parameter(&value)?)))
-        };
-        return Ok(Some(ParamValues::Map(named.iter().map(value).collect::<PyResult<_>>()?)));
-    }
-    let Ok(values) = params.try_iter() else {
-        let got = params.get_type().name()?;
-        return Err(PyTypeError::new_err(format!("params: expected a sequence or a dict, got {got}")));
-    };
-    let values = values.map(|value| Ok(ScalarAndMetadata::from(convert::parameter(&value?)?)));
-    Ok(Some(ParamValues::List(values.collect::<PyResult<_>>()?)))
-}
+pub struct Session(pub vexact::Session);
 
 #[allow(clippy::too_many_arguments)]
 fn search(
@@ -52,25 +32,33 @@ fn search(
     filter: Option<String>,
     columns: Vec<String>,
 ) -> PyResult<VectorSearch> {
-    let invalid = |error: String| exception(py, &vexact::Error::InvalidArgument(error));
-    let metric = metric.parse().map_err(|error: vexact::kernel::KernelError| invalid(error.to_string()))?;
+    let metric = metric.parse().map_err(|error: vexact::kernel::KernelError| invalid(py, error.to_string()))?;
     // A whole number of any size: what is beyond all tables asks for all rows.
     if !top_k.hasattr("__index__")? {
         return Err(PyTypeError::new_err(format!("top_k: expected an int, got {}", top_k.get_type().name()?)));
     }
     let top_k = top_k.call_method0("__index__")?;
     if top_k.lt(1)? {
-        return Err(invalid(format!("invalid top_k: expected a whole number of at least 1, got {}", top_k.repr()?)));
+        let problem = format!("invalid top_k: expected a whole number of at least 1, got {}", top_k.repr()?);
+        return Err(invalid(py, problem));
     }
     let top_k = top_k.extract::<usize>().unwrap_or(usize::MAX);
-    Ok(VectorSearch { table, column, query: convert::query(query)?, top_k, metric, filter, columns })
+    Ok(VectorSearch { table, column, query: convert::query("query_vector", query)?, top_k, metric, filter, columns })
 }
 
 #[pymethods]
 impl Session {
     #[new]
-    fn new(py: Python<'_>, memory_limit_bytes: Option<usize>, target_partitions: Option<usize>) -> PyResult<Self> {
-        let session = vexact::Session::with_options(&SessionOptions { memory_limit_bytes, target_partitions });
+    fn new(
+        py: Python<'_>,
+        memory_limit_bytes: Option<&Bound<'_, PyAny>>,
+        target_partitions: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let options = SessionOptions {
+            memory_limit_bytes: convert::whole_number("memory_limit_bytes", memory_limit_bytes)?,
+            target_partitions: convert::whole_number("target_partitions", target_partitions)?,
+        };
+        let session = vexact::Session::with_options(&options);
         session.map(Self).map_err(|error| exception(py, &error))
     }
 
@@ -111,12 +99,12 @@ impl Session {
     }
 
     fn sql(&self, py: Python<'_>, query: &str, params: Option<&Bound<'_, PyAny>>) -> PyResult<DataFrame> {
-        let params = parameters(params)?;
+        let params = convert::parameters(params)?;
         run(py, self.0.sql(query, params)).map(DataFrame)
     }
 
     fn explain_sql(&self, py: Python<'_>, query: &str, params: Option<&Bound<'_, PyAny>>) -> PyResult<Sections> {
-        let params = parameters(params)?;
+        let params = convert::parameters(params)?;
         run(py, self.0.explain_sql(query, params)).map(sections)
     }
 

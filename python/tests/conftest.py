@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -20,3 +22,15 @@ def docs(session: vexact.Session) -> vexact.Session:
     table = pa.table({"id": range(10), "lang": ["en", "de"] * 5, "vec": vectors(rows)})
     session.create_temp_view("docs", session.create_dataframe_from_arrow(table))
     return session
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    """Writes a text into a file of its own."""
+
+    def write(text: str, name: str = "data.csv") -> Path:
+        path = tmp_path / name
+        path.write_bytes(text.encode())
+        return path
+
+    return write

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pandas
 import polars
 import pyarrow as pa
 import pytest
 
 import vexact
-from reference import vectors
+from reference import hits, search, vectors
 
 BATCH = pa.RecordBatch.from_pydict({"a": [1, 2], "b": ["x", None]})
 TABLE = pa.Table.from_batches([BATCH])
@@ -227,6 +228,42 @@ def test_polars_keeps_its_types(session: vexact.Session) -> None:
 def test_anything_else_is_a_type_error(session: vexact.Session, data: Any) -> None:
     with pytest.raises(TypeError, match=f"expected Arrow data .* got {type(data).__name__}"):
         session.create_dataframe_from_arrow(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        polars.Series("a", [1, 2]),
+        polars.Series([[1.0, 2.0], [3.0, 4.0]]),
+        pandas.Series([1.5, 2.5], name="a"),
+        pa.array([1, 2]),
+        pa.chunked_array([["x"], ["y"]]),
+        Stream(pa.chunked_array([[1.0]])),
+        Array(pa.array([1.0])),
+    ],
+    ids=lambda data: f"{type(data).__module__}.{type(data).__name__}",
+)
+def test_a_column_is_no_table(session: vexact.Session, data: Any) -> None:
+    expected = f"expected Arrow data .*a dict of columns.* got {type(data).__name__}"
+    with pytest.raises(TypeError, match=expected):
+        session.create_dataframe_from_arrow(data)
+
+
+def test_two_columns_of_one_name_are_refused(session: vexact.Session) -> None:
+    twice = pa.table([pa.array([1]), pa.array(["x"]), pa.array([2])], names=["a", "b", "a"])
+    for data in (twice, twice.to_reader(), twice.to_batches()):
+        with pytest.raises(vexact.InvalidRequestError, match='column "a": expected one column of each name, got two'):
+            session.create_dataframe_from_arrow(data)
+    other_case = pa.table([pa.array([1]), pa.array([2])], names=["a", "A"])
+    assert session.create_dataframe_from_arrow(other_case).to_rows() == {"schema": ["a", "A"], "rows": [[1, 2]]}
+
+
+def test_vectors_of_whole_numbers_are_searched(session: vexact.Session) -> None:
+    rows = np.array([[3, 4], [-1, 0], [6, 8]], np.int8)
+    session.create_temp_view("t", session.create_dataframe_from_arrow({"vec": rows}))
+    found = session.vector_search("t", "vec", [3, 4], 2, "l2", columns="vec")
+    assert hits(found) == search("l2", rows, np.array([3.0, 4.0]), 2)
+    assert found.schema.field("vec").type == pa.list_(pa.int8(), 2)
 
 
 @pytest.mark.parametrize(

@@ -98,15 +98,45 @@ def test_a_bad_query_batch_is_refused_naming_the_query(docs: vexact.Session, bat
     refused(lambda: docs.vector_search("docs", "vec", batch), 'column "vec"', *says)
 
 
-@pytest.mark.parametrize("array", [np.zeros((2, 2, 4)), np.float32(3), np.zeros((1, 1, 1, 4), np.float32)], ids=str)
-def test_a_query_of_other_dimensions_is_refused(docs: vexact.Session, array: Any) -> None:
-    refused(
-        lambda: docs.vector_search("docs", "vec", array),
-        "query_vector",
-        "one or two dimensions",
-        f"got {array.ndim}",
-        kind=ValueError,
-    )
+@pytest.mark.parametrize(
+    ("query", "dimensions"),
+    [
+        (np.zeros((2, 2, 4)), 3),
+        (np.zeros((2, 2, 4), np.int32), 3),
+        (np.float32(3), 0),
+        (np.zeros((1, 1, 1, 4), np.float32), 4),
+        ([[Q]], 3),
+        (((Q, Q), (Q, Q)), 3),
+        ([[[Q]]], 4),
+        (pa.array([[Q], [Q]]), 3),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_query_of_other_dimensions_is_refused(docs: vexact.Session, query: Any, dimensions: int) -> None:
+    for method in SEARCHES:
+        search = getattr(docs, method)
+        refused(lambda: search("docs", "vec", query), "query_vector: expected one or two dimensions", f"got {dimensions}")
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ([Q, [1.0, 2.0]], ["query 1", "expected 4", "got 2"]),
+        ([Q, Q, [1.0] * 5], ["query 2", "expected 4", "got 5"]),
+        (pa.array([Q, [1.0, 2.0]]), ["query 1", "expected 4", "got 2"]),
+        (np.array([Q, [1.0]], object), ["query 1", "expected 4", "got 1"]),
+        ([np.ones(4), np.ones(3)], ["query 1", "expected 4", "got 3"]),
+        ([Q, 3.0], ["query_vector: row 1: expected a vector, as row 0 is, got float"]),
+        (pa.array([Q, None]), ["query_vector: row 1: expected a vector, as row 0 is, got NoneType"]),
+    ],
+    ids=["lists", "longer", "pyarrow", "objects", "arrays", "number", "NULL"],
+)
+def test_a_ragged_query_is_refused_naming_the_row(docs: vexact.Session, query: Any, says: list[str]) -> None:
+    refused(lambda: docs.vector_search("docs", "vec", query), *says)
+    lists = pa.array([Q, Q], pa.list_(pa.float32()))
+    ragged = docs.create_dataframe_from_arrow(pa.table({"vec": pa.chunked_array([lists, pa.array([[1.0]], lists.type)])}))
+    docs.create_temp_view("lists", ragged)
+    refused(lambda: docs.vector_search("lists", "vec", query), *says)
 
 
 @pytest.mark.parametrize(
@@ -303,9 +333,16 @@ def test_a_view_needs_a_name(session: vexact.Session) -> None:
 
 
 def test_bad_session_options_are_refused() -> None:
-    refused(lambda: vexact.Session(memory_limit_bytes=0), "memory limit", "expected at least 1 byte", "got 0")
-    with pytest.raises(TypeError):
-        vexact.Session(memory_limit_bytes="1 GB")  # type: ignore[arg-type]
+    refused(lambda: vexact.Session(memory_limit_bytes=0), "memory_limit_bytes", "expected at least 1 byte", "got 0")
+    refused(lambda: vexact.Session(target_partitions=0), "target_partitions", "expected at least 1", "got 0")
+    for value in (-1, -(2**80), 2**80):
+        for name in ("memory_limit_bytes", "target_partitions"):
+            refused(lambda: vexact.Session(**{name: value}), f"{name}: expected a whole number from 1 to", f"got {value}")
+    for wrong in ("1 GB", 1.5, [1]):
+        for name in ("memory_limit_bytes", "target_partitions"):
+            got = type(wrong).__name__
+            refused(lambda: vexact.Session(**{name: wrong}), f"{name}: expected an int or None, got {got}", kind=TypeError)
+    assert vexact.Session(memory_limit_bytes=np.int64(1 << 30), target_partitions=1).sql("SELECT 1").count() == 1
     with pytest.raises(TypeError):
         vexact.Session(1 << 20)  # type: ignore[misc]
 

@@ -100,6 +100,15 @@ def test_an_explained_hybrid_search_says_its_threshold(docs: vexact.Session) -> 
     assert (without["score_threshold"], without["returned_rows"]) == ("none", "3")
 
 
+def test_an_explained_hybrid_search_says_whether_it_has_a_filter(docs: vexact.Session) -> None:
+    keys = ("filter_pushdown", "column_filter_stage", "column_filter_execution", "input_rows", "candidate_rows")
+    without = strategy(docs.explain_hybrid_search("docs", "vec", Q, 3))
+    assert [without[key] for key in keys] == ["false", "none", "none", "10", "10"]
+    found = strategy(docs.explain_hybrid_search("docs", "vec", Q, 3, filter="id < 4"))
+    execution = "vectorized-predicate-to-selection-bitmap"
+    assert [found[key] for key in keys] == ["true", "before-vector", execution, "10", "4"]
+
+
 @pytest.mark.parametrize(
     "query",
     [

@@ -1,7 +1,9 @@
-"""Files become frames: CSV with vectors in cells, JSON, Parquet, and each by its content."""
+"""Files become frames: CSV, JSON, Parquet, each by its content and name; and frames become files."""
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,84 +12,18 @@ import pyarrow.parquet as pq
 import pytest
 
 import vexact
-from reference import hits, search, vectors
-
-
-@pytest.fixture
-def write(tmp_path: Path):
-    def write(text: str, name: str = "data.csv") -> Path:
-        path = tmp_path / name
-        path.write_bytes(text.encode())
-        return path
-
-    return write
+from reference import METRICS, hits, hits_of, search, vectors
 
 
 VECTORS_3 = pa.list_(pa.float32(), 3)
-
-
-def test_csv_cells_are_vectors_of_float32(session: vexact.Session, write) -> None:
-    table = session.read_csv(write('id,vec\n1,[1 2 3]\n2,"[4,5,6]"\n3,"[7, 8.5, -9e-1]"\n')).to_arrow()
-    assert table.schema.types == [pa.int64(), VECTORS_3]
-    expected = np.array([[1, 2, 3], [4, 5, 6], [7, 8.5, -0.9]], np.float32)
-    assert np.array_equal(np.array(table["vec"].to_pylist(), np.float32), expected)
-
-
-def test_empty_csv_cells_are_null_vectors(session: vexact.Session, write) -> None:
-    session.create_temp_view("t", session.read_csv(write("id,vec\n1,\n2,[3 4]\n3,\n4,[6 8]\n")))
-    assert session.sql("SELECT id FROM t WHERE vec IS NULL ORDER BY id").to_rows()["rows"] == [[1], [3]]
-    assert hits(session.vector_search("t", "vec", [3, 4], 5, "l2")) == [(1, 0.0), (3, 5.0)]
-
-
-def test_a_csv_column_of_other_text_stays_text(session: vexact.Session, write) -> None:
-    table = session.read_csv(write('id,a,b\n1,"x [1 2]",1.5\n2,(1 2),2.5\n')).to_arrow()
-    assert table.schema.names == ["id", "a", "b"]
-    assert table["a"].to_pylist() == ["x [1 2]", "(1 2)"]
-    assert table["b"].to_pylist() == [1.5, 2.5]
-
-
-BAD_CELLS = {
-    "word": ("id,vec\n1,[1 2 3]\n2,[1 x 3]\n", "line 3", 'component 1: "x"'),
-    "first row": ("id,vec\n1,[1 2 three]\n", "line 2", 'component 2: "three"'),
-    "NaN": ("id,vec\n1,[1 nan 3]\n", "line 2", 'component 1: "nan"'),
-    "overflow": ("id,vec\n1,[1e400 2 3]\n", "line 2", 'component 0: "1e400"'),
-    "no components": ("id,vec\n1,[1 2]\n2,[]\n", "line 3", "no components"),
-    "open bracket": ("id,vec\n1,[1 2]\n2,[1 2\n", "line 3", "without brackets"),
-    "no vector, late": ("id,vec\n" + "1,[1 2 3]\n" * 150 + "2,hello\n", "line 152", '"hello"'),
-    "shorter": ("id,vec\n1,[1 2 3]\n2,[1 2]\n", "line 3", "expected 3 components, got 2"),
-    "longer": ("id,vec\n1,[1 2 3]\n2,[1 2 3 4]\n", "line 3", "expected 3 components, got 4"),
-    "shorter, late": ("id,vec\n" + "1,[1 2 3]\n" * 20_000 + "2,[1 2]\n", "line 20002", "expected 3 components, got 2"),
-    "after NULL": ("id,vec\n1,\n2,[1 2]\n3,\n4,[1]\n", "line 5", "expected 2 components, got 1"),
-    "after quoted newlines": (
-        'id,text,vec\n1,"a\nb\nc",[1 2 3]\n2,"d\n\ne",[4 5 6]\n3,f,[1 x 3]\n',
-        "line 8",
-        'component 1: "x"',
-    ),
-    "after quoted newlines and quotes": (
-        'id,text,vec\n1,"a ""b\nc"" d",[1 2 3]\n2,e,[1 2]\n',
-        "line 4",
-        "expected 3 components, got 2",
-    ),
-}
-
-
-@pytest.mark.parametrize("what", BAD_CELLS)
-def test_a_bad_vector_cell_is_an_error_with_its_line(session: vexact.Session, write, what: str) -> None:
-    text, line, says = BAD_CELLS[what]
-    path = write(text)
-    for read in (session.read_csv, session.read):
-        with pytest.raises(vexact.InvalidRequestError) as caught:
-            read(path)
-        for word in (str(path), f"{line},", 'column "vec"', says):
-            assert word in str(caught.value)
 
 
 def test_the_delimiter_is_one_ascii_character(session: vexact.Session, write) -> None:
     table = session.read_csv(write("id;vec\n1;[1,2,3]\n"), delimiter=";").to_arrow()
     assert table.schema.types == [pa.int64(), VECTORS_3]
     assert session.read_csv(write("id|n\n1|a,b\n"), "|").to_rows()["rows"] == [[1, "a,b"]]
-    for delimiter in ("", ";;", "→"):
-        with pytest.raises(ValueError, match="delimiter: expected one .*character, got"):
+    for delimiter in ("", ";;", "→", "é", "§", '"', "\n", "\r"):
+        with pytest.raises(ValueError, match="delimiter: expected .*character.*, got"):
             session.read_csv(write("a\n1\n"), delimiter=delimiter)
 
 
@@ -98,11 +34,48 @@ def test_broken_csv_is_an_error_with_its_file_and_line(session: vexact.Session, 
     assert str(path) in str(caught.value)
 
 
-def test_file_names_are_taken_as_they_are(session: vexact.Session, write) -> None:
-    for name in ("no extension", "a b%20#?.csv", "UPPER.CSV", "x.txt", "ünï.csv"):
-        path = write("id\n1\n", name)
-        assert session.read_csv(path).to_rows() == {"schema": ["id"], "rows": [[1]]}
-        assert session.read_csv(str(path)).count() == 1
+def test_cells_may_hold_line_ends_wherever_they_are(session: vexact.Session, write) -> None:
+    for count in (300, 150_000):
+        cells = [f"{'word ' * 12}{i}\n\n,{i}" for i in range(count)]
+        path = write("id,text\n" + "".join(f'{i},"{cell}"\n' for i, cell in enumerate(cells)))
+        frame = session.read_csv(path)
+        assert frame.to_arrow()["text"].to_pylist() == cells
+        session.create_temp_view("t", frame)
+        sums = session.sql("SELECT count(*), sum(id), count(DISTINCT text) FROM t").to_rows()["rows"]
+        assert sums == [[count, count * (count - 1) // 2, count]]
+    assert path.stat().st_size > 10 << 20
+
+
+def test_a_column_without_values_at_first_is_text(session: vexact.Session, write) -> None:
+    frame = session.read_csv(write("id,a,b\n" + "1,,\n" * 2000 + "2,x,\n"))
+    assert frame.schema.types == [pa.int64(), pa.string(), pa.string()]
+    assert frame.to_arrow()["a"].to_pylist() == [None] * 2000 + ["x"]
+
+
+NAMES = ["no extension", "a b%20#?.csv", "UPPER.CSV", "x.txt", "ünï.csv", "a*.csv", "?.csv", "[b].csv", "[!z", "{c,d}\\e"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_name_names_that_file_alone(session: vexact.Session, write, name: str) -> None:
+    for other in ("a.csv", "ab.csv", "b.csv", "c.csv", "z"):
+        write("id\n7\n8\n", other)
+    path = write("id\n1\n", name)
+    assert session.read_csv(path).to_rows() == {"schema": ["id"], "rows": [[1]]}
+    assert session.read_csv(str(path)).count() == 1
+    lines = write('{"id": 1}\n', name)
+    assert session.read_json(lines).to_rows()["rows"] == [[1]]
+    session.read_json(lines).write_parquet(path)
+    assert session.read_parquet(path).to_rows()["rows"] == [[1]]
+    session.sql("SELECT 2 AS id").write_csv(path)
+    assert path.read_text() == "id\n2\n"
+    assert session.read_csv(path.parent / "b.csv").to_rows()["rows"] == [[7], [8]]
+
+
+def test_a_pattern_names_no_file(session: vexact.Session, write) -> None:
+    path = write("id\n1\n", "a.csv").parent / "*.csv"
+    for read in (session.read, session.read_csv, session.read_json, session.read_parquet):
+        with pytest.raises(FileNotFoundError):
+            read(path)
 
 
 def test_json_lines_and_arrays_are_read(session: vexact.Session, write) -> None:
@@ -132,6 +105,89 @@ def test_json_of_another_form_is_an_error(session: vexact.Session, write) -> Non
         with pytest.raises(vexact.InvalidRequestError) as caught:
             session.read_json(path).to_arrow()
         assert str(path) in str(caught.value)
+
+
+def test_json_of_the_other_format_is_an_error_and_not_an_empty_frame(session: vexact.Session, write) -> None:
+    for format, text, expected, got in (
+        ("json_array", '{"id": 1}\n{"id": 2}\n', r"a JSON array of objects \(json_array\), beginning with '\['", "'{'"),
+        ("json_lines", ' \n[{"id": 1}]', r"JSON lines, an object on each \(json_lines\), beginning with '\{'", r"'\['"),
+        ("json_array", "hello", "a JSON array of objects", "'h'"),
+        ("json_lines", "ü", "JSON lines", r"'\\xc3'"),
+    ):
+        path = write(text, "a.json")
+        pattern = f"{re.escape(str(path))}: expected {expected}.*, got a file that begins with {got}"
+        with pytest.raises(vexact.InvalidRequestError, match=pattern):
+            session.read_json(path, format=format)
+
+
+@pytest.mark.parametrize(
+    ("format", "text"),
+    [
+        ("json_array", '[{"id": 1}, {"id": 2}'),
+        ("json_array", '[{"id": 1}, {"id": [2]'),
+        ("json_array", '[{"id": 1}] {"id": 2}\n'),
+        ("json_lines", '{"id": 1}\n{"id": 2'),
+    ],
+)
+def test_json_that_is_cut_off_is_an_error(session: vexact.Session, write, format: str, text: str) -> None:
+    path = write(text, "a.json")
+    with pytest.raises(vexact.InvalidRequestError, match=f"{re.escape(str(path))}: "):
+        session.read_json(path, format=format).to_arrow()
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "expected"),
+    [
+        ("read_csv", "", "a header line, got an empty file"),
+        ("read_csv", "\n\r\n\n", "a header line, got only line ends"),
+        ("read_parquet", "", "a Parquet file, got an empty file"),
+        ("read_json", "", "JSON lines, .*, got an empty file"),
+        ("read_json", " \n ", "JSON lines, .*, got a file of white space"),
+    ],
+)
+def test_an_empty_file_is_an_error_and_not_an_empty_frame(
+    session: vexact.Session, write, read: str, text: str, expected: str
+) -> None:
+    suffix = {"read_csv": ".csv", "read_parquet": ".parquet", "read_json": ".json"}[read]
+    path = write(text, f"empty{suffix}")
+    for call in (getattr(session, read), session.read):
+        with pytest.raises(vexact.InvalidRequestError, match=f"{re.escape(str(path))}: expected {expected}"):
+            call(path)
+
+
+def test_json_lists_with_a_fraction_anywhere_are_vectors(session: vexact.Session, write) -> None:
+    whole = '{"vec": [1, 2]}\n'
+    for text in (whole + '{"vec": [1, 2.5]}\n', whole * 3000 + '{"vec": [0.5, 1]}\n', '{"vec": []}\n{"vec": null}\n'):
+        frame = session.read_json(write(text, "a.jsonl"))
+        rows = [json.loads(line)["vec"] for line in text.splitlines()]
+        assert frame.to_arrow()["vec"].to_pylist() == rows
+        if "." in text:
+            assert frame.schema.field("vec").type == pa.list_(pa.float64(), 2)
+
+
+def test_json_lists_of_whole_numbers_stay_so_and_are_searched(session: vexact.Session, write) -> None:
+    rows = np.array([[3, 4], [0, 0], [6, 8], [1, 1]])
+    text = "".join(json.dumps({"id": i, "vec": row.tolist()}) + "\n" for i, row in enumerate(rows))
+    frame = session.read_json(write(text, "a.jsonl"))
+    assert frame.schema.field("vec").type == pa.list_(pa.int64())
+    session.create_temp_view("t", frame)
+    for metric in METRICS:
+        expected = search(metric, rows, np.array([3.0, 4.0]), 3)
+        assert hits(session.vector_search("t", "vec", [3, 4], 3, metric)) == expected
+        assert hits_of(session.vector_search("t", "vec", [[1, 1], [3, 4]], 3, metric, columns="*"), 1) == expected
+    found = session.vector_search("t", "vec", [3, 4], 1, "l2", columns=["vec", "id"], filter="id > 0 AND vec IS NOT NULL")
+    assert found.to_arrow().to_pylist() == [{"row_id": 3, "score": float(np.sqrt(13.0)), "vec": [1, 1], "id": 3}]
+    assert found.schema.field("vec").type == pa.list_(pa.int64())
+    assert session.hybrid_search("t", "vec", [3, 4], 9, "l2", 5.0).count() == 4
+    assert "CAST" in session.explain_vector_search("t", "vec", [3, 4]).physical
+    ids = session.sql("SELECT id FROM t ORDER BY l2_distance(vec, [3, 4]) LIMIT 2").to_rows()["rows"]
+    assert ids == [[0], [3]]
+
+
+def test_lists_of_whole_numbers_of_different_lengths_are_refused(session: vexact.Session, write) -> None:
+    session.create_temp_view("t", session.read_json(write('{"vec": [1, 2]}\n{"vec": [3]}\n', "a.jsonl")))
+    with pytest.raises(vexact.InvalidRequestError, match='"vec".*row 1 has 1 components, expected 2'):
+        session.vector_search("t", "vec", [1, 2])
 
 
 def test_ragged_json_lists_stay_lists(session: vexact.Session, write) -> None:
@@ -215,14 +271,37 @@ def test_an_empty_result_is_written_with_its_columns(docs: vexact.Session, tmp_p
     assert pq.read_table(tmp_path / "out.parquet").schema.names == ["id", "lang"]
 
 
-def test_writing_where_it_cannot_be_done_is_an_os_error(docs: vexact.Session, tmp_path: Path) -> None:
+def test_writing_into_no_folder_names_it_and_makes_none(docs: vexact.Session, tmp_path: Path) -> None:
     frame = docs.sql("SELECT id FROM docs")
-    with pytest.raises(FileNotFoundError, match="no/out.csv"):
-        frame.write_csv(tmp_path / "no" / "out.csv")
-    with pytest.raises(OSError):
-        frame.write_csv(tmp_path)
+    for write in (frame.write_csv, frame.write_parquet):
+        for folder in (tmp_path / "no", tmp_path / "no" / "such"):
+            with pytest.raises(vexact.SourceNotFoundError, match=f"folder not found: {re.escape(str(folder))}$"):
+                write(folder / "out.x")
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_nested_columns_have_no_csv_form(session: vexact.Session, tmp_path: Path) -> None:
-    with pytest.raises(vexact.InvalidRequestError, match="(?i)nested .*not supported"):
-        session.sql("SELECT [[1, 2]] AS a").write_csv(tmp_path / "out.csv")
+def test_writing_over_a_folder_is_an_os_error(docs: vexact.Session, tmp_path: Path) -> None:
+    frame = docs.sql("SELECT id FROM docs")
+    (tmp_path / "out.x").mkdir()
+    for write in (frame.write_csv, frame.write_parquet):
+        with pytest.raises(vexact.SourceIOError, match="out.x: expected a file to write, got a folder"):
+            write(tmp_path / "out.x")
+    assert [list(folder.iterdir()) for folder in (tmp_path, tmp_path / "out.x")] == [[tmp_path / "out.x"], []]
+
+
+def test_writing_under_a_file_is_an_os_error(docs: vexact.Session, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    frame = docs.sql("SELECT id FROM docs")
+    for write in (frame.write_csv, frame.write_parquet):
+        with pytest.raises(vexact.SourceIOError, match="file/out.x.*Not a directory"):
+            write(tmp_path / "file" / "out.x")
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_files_are_written_in_the_current_folder(
+    docs: vexact.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    docs.sql("SELECT id FROM docs").write_csv("out.csv")
+    docs.sql("SELECT id FROM docs").write_parquet("out.parquet")
+    assert docs.read("out.csv").count() == docs.read("out.parquet").count() == 10

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import array
+import collections
 import datetime
 import decimal
+import types
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -69,6 +73,40 @@ def test_named_parameters(docs: vexact.Session) -> None:
     assert rows == [[4], [6]]
 
 
+class Numbers(Sequence):  # type: ignore[type-arg]
+    """A sequence that is no list."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: Any) -> Any:
+        return [10, 20][index]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [(10, 20), Numbers(), collections.deque([10, 20]), range(10, 30, 10), array.array("q", [10, 20])],
+    ids=lambda params: type(params).__name__,
+)
+def test_any_sequence_holds_parameters(session: vexact.Session, params: Any) -> None:
+    assert session.sql("SELECT $2 AS b, $1 AS a", params).to_rows()["rows"] == [[20, 10]]
+    assert session.explain_sql("SELECT $1 + $2 AS a", params).strategy == "mode=sql"
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        types.MappingProxyType({"a": 10, "b": 20}),
+        collections.ChainMap({"a": 10}, {"b": 20}),
+        collections.OrderedDict(a=10, b=20),
+        collections.UserDict({"a": 10, "b": 20}),
+    ],
+    ids=lambda params: type(params).__name__,
+)
+def test_any_mapping_holds_named_parameters(session: vexact.Session, params: Any) -> None:
+    assert session.sql("SELECT $b AS b, $a AS a", params).to_rows()["rows"] == [[20, 10]]
+
+
 def test_text_in_a_parameter_is_never_sql(docs: vexact.Session) -> None:
     assert docs.sql("SELECT id FROM docs WHERE lang = $1", ["en' OR '1'='1"]).count() == 0
 
@@ -80,8 +118,10 @@ def test_missing_and_wrong_parameters_are_errors(session: vexact.Session) -> Non
             session.sql(f"SELECT {name} AS x", params)
     with pytest.raises(vexact.VexactError, match=r"\$1"):
         session.sql("SELECT $1 AS x").to_arrow()
-    with pytest.raises(TypeError, match="params: expected a sequence or a dict, got int"):
-        session.sql("SELECT $1 AS x", 3)  # type: ignore[arg-type]
+    for params in (3, "x", "", b"x", bytearray(b"x"), {1}, iter([1]), object()):
+        got = type(params).__name__
+        with pytest.raises(TypeError, match=f"params: expected a sequence or a mapping, got {got}"):
+            session.sql("SELECT $1 AS x", params)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         session.sql("SELECT $1 AS x", {1: 3})  # type: ignore[dict-item]
     with pytest.raises(ValueError, match="params: expected a vector, got a two-dimensional array"):

@@ -10,7 +10,18 @@
 
 from . import errors
 from ._native import __version__
+from .engine import (
+    HtapConfig,
+    HtapEngine,
+    SyncResult,
+    SyncStatus,
+    TableSchema,
+    TableStatus,
+    TimestampTableConfig,
+    open,
+)
 from .errors import (
+    EngineError,
     ExecutionError,
     InvalidRequestError,
     ResourcesExhaustedError,
@@ -24,14 +35,23 @@ from .session import Session
 
 __all__ = [
     "DataFrame",
+    "EngineError",
     "ExecutionError",
     "Explain",
+    "HtapConfig",
+    "HtapEngine",
     "InvalidRequestError",
     "ResourcesExhaustedError",
     "Session",
     "SourceIOError",
     "SourceNotFoundError",
+    "SyncResult",
+    "SyncStatus",
+    "TableSchema",
+    "TableStatus",
+    "TimestampTableConfig",
     "VexactError",
     "__version__",
     "errors",
+    "open",
 ]

@@ -11,7 +11,7 @@ class InvalidRequestError(VexactError, ValueError):
 
 
 class SourceNotFoundError(VexactError, FileNotFoundError):
-    """A file is not there."""
+    """A file, or the folder to write it into, is not there."""
 
 
 class SourceIOError(VexactError, OSError):
@@ -20,6 +20,10 @@ class SourceIOError(VexactError, OSError):
 
 class ResourcesExhaustedError(VexactError, MemoryError):
     """A query needs more memory than the session's limit."""
+
+
+class EngineError(VexactError, RuntimeError):
+    """A failure of the replication engine: a statement, a value or a call that it refuses, or SQLite does."""
 
 
 class ExecutionError(VexactError, RuntimeError):

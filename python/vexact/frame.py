@@ -65,11 +65,23 @@ class DataFrame:
         return Explain(*self._native.explain())
 
     def write_parquet(self, path: str | os.PathLike[str]) -> None:
-        """Runs the query into one Parquet file."""
+        """Runs the query into one Parquet file, in the place of one that is there.
+
+        Raises `SourceNotFoundError` (a `FileNotFoundError`) for a folder that is not there; none is made. Raises
+        `SourceIOError` (an `OSError`) for a path that is a folder.
+        """
         self._native.write_parquet(path)
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
-        """Runs the query into a CSV file with a header line. Vectors are written as `[1 2 3]`, which `read_csv` reads."""
+        """Runs the query into a CSV file with a header line, in the place of one that is there.
+
+        Vectors and lists of numbers are written as `[1,2,3]`, with `NaN`, `inf` and `-inf` where they are not finite, which
+        `read_csv` reads back as vectors of float32; a NULL is an empty cell.
+
+        Raises `InvalidRequestError` for lists of different lengths or without components, a NULL component, and other nested
+        columns: these have no form that would be read back (`write_parquet` keeps them). Raises `SourceNotFoundError` and
+        `SourceIOError` as `write_parquet` does.
+        """
         self._native.write_csv(path)
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:

@@ -22,11 +22,18 @@ class Session:
     """One isolated catalog of views, with SQL and vector search over them. Safe from several threads; a context manager.
 
     `memory_limit_bytes` bounds what the operators of its queries may hold (`ResourcesExhaustedError` beyond);
-    `target_partitions` is the number of partitions, so of threads, of a query (default: one per core).
+    `target_partitions` is the number of partitions, so of threads, of a query (default: one per core). Both are at least 1
+    (else `InvalidRequestError`).
     """
 
     def __init__(self, *, memory_limit_bytes: int | None = None, target_partitions: int | None = None) -> None:
         self._native = _native.Session(memory_limit_bytes, target_partitions)
+
+    @classmethod
+    def _over(cls, native: _native.Session) -> Session:
+        session = cls.__new__(cls)
+        session._native = native
+        return session
 
     def __enter__(self) -> Session:
         return self
@@ -44,7 +51,10 @@ class Session:
         """A delimited file with a header line.
 
         A column whose cells are `[1 2 3]` or `[1,2,3]`, all of one length, becomes `FixedSizeList<float32>` (then the file is
-        read at once; else it is read as queries need it). A bad cell is an `InvalidRequestError` with its line.
+        read at once; else it is read as queries need it). Most cells of the first 100 rows decide; empty ones are NULL, and
+        components may be `NaN`, `inf` and `-inf`. A bad cell is an `InvalidRequestError` with its line and column.
+
+        `delimiter`: one ASCII character. An empty file is an `InvalidRequestError`: there is no header.
         """
         if len(delimiter) != 1:
             raise ValueError(f"delimiter: expected one character, got {delimiter!r}")
@@ -53,12 +63,16 @@ class Session:
     def read_json(
         self, path: Path, columns: Sequence[str] | None = None, format: str = "json_lines"
     ) -> DataFrame:
-        """A JSON file of objects: one a line (`json_lines`) or in one array (`json_array`). Lists of floats of one length become
-        vectors. `columns` selects."""
+        """A JSON file of objects: one a line (`json_lines`) or in one array (`json_array`). `columns` selects.
+
+        A column of lists of numbers, all of one length, becomes vectors of float64 if any number in it is written with a
+        fraction or an exponent. Lists of whole numbers alone stay `list<int64>`; searches take them too. A file of the other
+        format and an empty one are an `InvalidRequestError`.
+        """
         return DataFrame(self._native.read_json(path, None if columns is None else list(columns), format))
 
     def read_parquet(self, path: Path) -> DataFrame:
-        """A Parquet file, read as queries need it."""
+        """A Parquet file, read as queries need it. One that is none, an empty one included, is an `InvalidRequestError`."""
         return DataFrame(self._native.read_parquet(path))
 
     def create_dataframe_from_arrow(self, data: Any) -> DataFrame:
@@ -67,7 +81,8 @@ class Session:
         `data`: a pyarrow Table, RecordBatch or RecordBatchReader, anything with `__arrow_c_stream__` or `__arrow_c_array__`
         (polars, DuckDB, ...), a sequence of record batches, or a dict of columns (lists, numpy or pyarrow arrays; a
         two-dimensional numpy array is a column of vectors). Types are kept; lists of floats of one length become
-        `FixedSizeList`. `TypeError` for anything else.
+        `FixedSizeList`. `TypeError` for anything else, a column (a polars or pandas Series) included; `InvalidRequestError`
+        where two columns have one name.
         """
         return DataFrame(self._native.read_arrow(_as_arrow(data)))
 
@@ -80,8 +95,8 @@ class Session:
     def sql(self, query: str, params: Params | None = None) -> DataFrame:
         """One SQL statement (DataFusion's SQL and the vector functions). A SELECT runs when its rows are asked for.
 
-        `params`: values for `$1`, `$2`, ... in order, or a dict for `$name`; None, bool, int, float, str, bytes, vectors (lists
-        of numbers, numpy arrays), dates and times. UPDATE, DELETE and MERGE are refused.
+        `params`: a sequence of values for `$1`, `$2`, ... or a mapping for `$name`; None, bool, int, float, str, bytes, vectors
+        (lists of numbers, numpy arrays), dates and times. UPDATE, DELETE and MERGE are refused.
         """
         return DataFrame(self._native.sql(query, params))
 
@@ -105,13 +120,14 @@ class Session:
         The result has `row_id` (int64: the row's ordinal in the table, counting every row), `score` (float64: the distance;
         under `dot` the inner product, larger is closer), then `columns` (`"*"`: all of the table's).
 
-        `query_vector`: a list, a numpy or pyarrow array of the column's length; a two-dimensional array searches a query
-        batch, and the result has `query_id` (int64) in front. `metric`: `cosine` (`cosin`), `dot` (`inner_product`, `ip`) or
-        `l2` (`euclidean`). `filter`: a SQL predicate, applied before the search, so that `top_k` matching rows come back
-        where there are as many. Rows whose vector is NULL, not finite, or under cosine zero are skipped.
+        `vector_column`: vectors, or lists of numbers of one length. `query_vector`: a list, a numpy or pyarrow array of the
+        column's length; a two-dimensional array searches a query batch, and the result has `query_id` (int64) in front.
+        `metric`: `cosine` (`cosin`), `dot` (`inner_product`, `ip`) or `l2` (`euclidean`). `filter`: a SQL predicate, applied
+        before the search, so that `top_k` matching rows come back where there are as many. Rows whose vector is NULL, not finite, or under cosine zero are skipped.
 
         Raises `InvalidRequestError` (a `ValueError`) for an unknown table, column or metric, a query of another length, not
-        finite or under cosine zero, `top_k` below 1, and a bad filter; `TypeError` for a query that is no array.
+        finite or under cosine zero, ragged or of three dimensions, `top_k` below 1, and a bad filter; `TypeError` for a query
+        that is no array.
         """
         found = self._native.vector_search(
             table, vector_column, query_vector, top_k, metric, filter, _columns(columns)

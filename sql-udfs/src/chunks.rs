@@ -30,7 +30,7 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Par
 use futures::stream;
 
 /// Rows of the batches that a scan gives where no session says otherwise.
-const BATCH_ROWS: usize = 8192;
+pub const BATCH_ROWS: usize = 8192;
 
 /// Arrow batches in a fixed order, some of whose rows may be dead. A row's position counts the rows of the batches before its
 /// own, dead ones included; searches break ties by it.

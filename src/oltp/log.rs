@@ -67,7 +67,12 @@ pub(super) fn widen(tx: &Connection, columns: usize, unique: usize, key: usize) 
 
 /// Whether the file has a change log.
 pub fn exists(conn: &Connection) -> Result<bool> {
-    conn.table_exists(Some("main"), "_vexact_log").map_err(failed(|| "looking for the change log"))
+    // Not by the connection's own idea of the schema, which may be older than the file's.
+    match conn.prepare_cached("SELECT 1 FROM main._vexact_log") {
+        Ok(_) => Ok(true),
+        Err(error) if error.to_string().contains("no such table") => Ok(false),
+        Err(error) => Err(failed(|| "looking for the change log")(error)),
+    }
 }
 
 /// Marks the end of a transaction, if it logged changes. To be called last in each transaction of the engine.

@@ -107,6 +107,11 @@ impl KeyIndex {
         }
     }
 
+    /// Keys.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    }
+
     /// Bytes held.
     pub fn size_bytes(&self) -> usize {
         let shards = self.shards.iter().map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner));

@@ -7,8 +7,10 @@
 mod changes;
 mod compaction;
 mod destructive;
+mod difference;
 mod index;
 mod key;
+mod load;
 mod snapshot;
 mod storage;
 mod table;

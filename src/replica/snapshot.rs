@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use arrow::array::{ArrayRef, RecordBatch};
+
 use super::changes::{ChangeBatch, Counts};
-use super::compaction;
 use super::version::{Definition, TableVersion};
 use super::writer::TableWriter;
+use super::{compaction, load};
 use crate::error::{Error, Result};
 
 /// All tables at one position of the change log.
@@ -48,8 +50,12 @@ impl Snapshot {
 pub enum Update<'c> {
     /// Applies changes.
     Apply(&'c ChangeBatch),
-    /// Puts these rows in the place of all rows.
-    Replace(Arc<Definition>, ChangeBatch),
+    /// Puts these rows, of the registered schema and each with a key of its own, in the place of all rows; in a history they hold
+    /// from this time on.
+    Replace(Arc<Definition>, Vec<RecordBatch>, i64),
+    /// Goes on with a history: its rows get the columns of the definition (those that are new have these values, of one row each),
+    /// and what differs from these rows, all that the table has, becomes versions of this time.
+    Continue(Arc<Definition>, HashMap<String, ArrayRef>, RecordBatch, i64),
     /// Marks it as unreadable.
     Fail(String),
     /// Lets it go.
@@ -182,12 +188,22 @@ fn apply(writers: &mut HashMap<String, TableWriter>, key: &str, update: Update<'
             let counts = staged.counts;
             Ok(Applied::Version(writer.commit(staged), counts))
         }
-        Update::Replace(definition, rows) => {
-            let mut writer = TableWriter::new(Arc::new(TableVersion::empty(definition)));
-            let staged = writer.stage(&rows)?;
+        Update::Replace(definition, rows, time) => {
+            let version = Arc::new(load::version(definition, &rows, time)?);
+            let counts = Counts { inserted: version.num_rows() as u64, ..Counts::default() };
+            writers.insert(key.to_owned(), TableWriter::new(Arc::clone(&version)));
+            Ok(Applied::Version(version, counts))
+        }
+        Update::Continue(definition, defaults, rows, time) => {
+            let Some(writer) = writers.get_mut(key) else {
+                return Err(Error::Engine(format!("table {key:?} has no replica")));
+            };
+            let mut next = TableWriter::new(Arc::new(writer.version().with_definition(definition, &defaults)?));
+            let changes = next.version().difference(rows, time)?;
+            let staged = next.stage(&changes)?;
             let counts = staged.counts;
-            let version = writer.commit(staged);
-            writers.insert(key.to_owned(), writer);
+            let version = next.commit(staged);
+            *writer = next;
             Ok(Applied::Version(version, counts))
         }
         Update::Fail(error) => Ok(Applied::Failed(error)),

@@ -10,7 +10,7 @@ use datafusion::common::{DataFusionError, Result, ScalarValue, exec_err};
 use datafusion::datasource::TableType;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
-use vexact_sql::chunks::{ChunkScanExec, Chunks};
+use vexact_sql::chunks::{BATCH_ROWS, ChunkScanExec, Chunks};
 
 use super::snapshot::{Replicas, Snapshot};
 use super::version::{SyncMode, TableVersion};
@@ -39,8 +39,17 @@ impl ReplicaTable {
         })
     }
 
-    fn version(&self, session: &dyn Session) -> Result<Arc<TableVersion>> {
-        let snapshot = session.config().get_extension::<Snapshot>().unwrap_or_else(|| self.replicas.snapshot());
+    /// A scan of some columns of the newest rows, in one partition.
+    ///
+    /// # Errors
+    /// A table that failed to follow, a column that is not there.
+    pub fn scan_columns(&self, columns: Vec<usize>) -> Result<ChunkScanExec> {
+        let version = self.version(&self.replicas.snapshot())?;
+        let chunks = version.chunks().map_err(|error| DataFusionError::External(Box::new(error)))?;
+        ChunkScanExec::try_new(&self.schema, chunks, columns, BATCH_ROWS)
+    }
+
+    fn version(&self, snapshot: &Snapshot) -> Result<Arc<TableVersion>> {
         let Some(state) = snapshot.table(&self.name) else {
             return exec_err!("table {:?} is no longer replicated", self.name);
         };
@@ -75,7 +84,8 @@ impl TableProvider for ReplicaTable {
         filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let version = self.version(session)?;
+        let snapshot = session.config().get_extension::<Snapshot>().unwrap_or_else(|| self.replicas.snapshot());
+        let version = self.version(&snapshot)?;
         let failed = |error: crate::error::Error| DataFusionError::External(Box::new(error));
         let chunks = match looked_up(&version, filters)? {
             Some(keys) => Arc::new(Chunks::new(vec![version.rows_of(&keys).map_err(failed)?])),

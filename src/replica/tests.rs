@@ -67,8 +67,11 @@ pub(super) fn apply(replicas: &Replicas, changes: &ChangeBatch, seq: i64) -> Cou
 
 pub(super) fn new_replica(definition: &Arc<Definition>) -> Replicas {
     let replicas = Replicas::default();
-    let empty = batch(definition, &[]);
-    replicas.update(vec![("DOCS".into(), Update::Replace(Arc::clone(definition), empty))], 0).remove(0).1.unwrap();
+    replicas
+        .update(vec![("DOCS".into(), Update::Replace(Arc::clone(definition), Vec::new(), 0))], 0)
+        .remove(0)
+        .1
+        .unwrap();
     replicas
 }
 
@@ -87,7 +90,10 @@ fn live_rows(version: &TableVersion) -> Vec<RecordBatch> {
         .collect()
 }
 
-pub(super) fn mirror(version: &TableVersion) -> BTreeMap<Key, Option<i64>> {
+/// The value of each key.
+pub(super) type Mirror = BTreeMap<Key, Option<i64>>;
+
+pub(super) fn mirror(version: &TableVersion) -> Mirror {
     let mut map = BTreeMap::new();
     for rows in live_rows(version) {
         let (ids, names) = (rows.column(0).as_primitive::<Int64Type>(), rows.column(1).as_string::<i32>());
@@ -178,7 +184,7 @@ proptest! {
         let definition = definition(SyncMode::Destructive);
         let replicas = new_replica(&definition);
         let mut model = BTreeMap::new();
-        let mut held: Vec<(Arc<TableVersion>, BTreeMap<Key, Option<i64>>)> = Vec::new();
+        let mut held: Vec<(Arc<TableVersion>, Mirror)> = Vec::new();
         for (seq, (steps, compaction)) in batches.iter().zip(&compactions).enumerate() {
             let mut expected = Counts::default();
             for step in steps {

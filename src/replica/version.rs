@@ -11,6 +11,7 @@ use vexact_sql::chunks::Chunks;
 use super::index::{KeyIndex, Location};
 use super::key::Keys;
 use crate::error::{Error, Result};
+use crate::schema::{Column, ColumnType, TableSchema};
 
 /// Rows of a segment at most: so its delete bitmap is 8 KiB, and a change copies no more than that.
 pub(super) const SEGMENT_ROWS: usize = 1 << 16;
@@ -45,6 +46,24 @@ pub struct Definition {
 }
 
 impl Definition {
+    /// Whether rows of another definition of the same table have the same keys.
+    pub fn has_key_of(&self, other: &Definition) -> bool {
+        let key = |definition: &Definition| -> Vec<Field> {
+            definition.key.iter().map(|column| definition.schema.field(*column).clone()).collect()
+        };
+        key(self) == key(other)
+    }
+
+    /// The schema that was registered; `None` where a column has a type that none has.
+    pub fn table_schema(&self) -> Option<TableSchema> {
+        let column = |field: &Arc<Field>| {
+            Some(Column { name: field.name().clone(), column_type: ColumnType::of_arrow(field.data_type())? })
+        };
+        let columns = self.schema.fields().iter().map(column).collect::<Option<Vec<_>>>()?;
+        let key: Vec<String> = self.key.iter().map(|at| self.schema.field(*at).name().clone()).collect();
+        TableSchema::of_columns(&self.name, columns, &key).ok()
+    }
+
     /// The columns that queries see: the registered ones, and in a temporal replica three more.
     pub fn stored_schema(&self) -> SchemaRef {
         match self.mode {
@@ -140,11 +159,6 @@ pub struct TableVersion {
 }
 
 impl TableVersion {
-    /// The first version: no rows.
-    pub(super) fn empty(definition: Arc<Definition>) -> Self {
-        Self::new(definition, Vec::new(), 0, Arc::default())
-    }
-
     pub(super) fn new(
         definition: Arc<Definition>,
         parts: Vec<Option<Part>>,
@@ -169,6 +183,11 @@ impl TableVersion {
     /// Live rows.
     pub fn num_rows(&self) -> usize {
         self.rows
+    }
+
+    /// Keys: live rows, in a history the open ones.
+    pub fn num_current_rows(&self) -> usize {
+        self.index.len()
     }
 
     pub(super) fn part(&self, location: Location) -> Option<&Part> {

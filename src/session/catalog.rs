@@ -7,29 +7,51 @@ use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::common::{Result, exec_err};
 
-/// The schema `public` of a session.
+use crate::replica::{ReplicaTable, Replicas};
+
+/// The schema `public` of a session: its own tables and views, and the replicas, whose names are not case-sensitive.
 #[derive(Debug, Default)]
 pub(super) struct Views {
     tables: RwLock<HashMap<String, Arc<dyn TableProvider>>>,
+    replicas: Option<Arc<Replicas>>,
 }
 
 impl Views {
+    /// With the tables of a database.
+    pub fn over(replicas: Arc<Replicas>) -> Self {
+        Self { replicas: Some(replicas), ..Self::default() }
+    }
+
+    /// The replicas.
+    pub fn replicas(&self) -> Option<&Arc<Replicas>> {
+        self.replicas.as_ref()
+    }
+
+    /// The session's own tables and views.
+    pub fn own_names(&self) -> Vec<String> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
     /// Names a table; one that had the name is let go.
     pub fn replace(&self, name: &str, table: Arc<dyn TableProvider>) -> Option<Arc<dyn TableProvider>> {
         self.tables.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), table)
     }
 
     fn find(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
-        self.tables.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        let own = self.tables.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        own.or_else(|| Some(Arc::new(ReplicaTable::find(self.replicas.as_ref()?, name)?)))
     }
 }
 
 #[async_trait]
 impl SchemaProvider for Views {
     fn table_names(&self) -> Vec<String> {
-        let mut names: Vec<String> =
-            self.tables.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+        let mut names = self.own_names();
+        if let Some(replicas) = &self.replicas {
+            names.extend(replicas.snapshot().tables().map(|table| table.version.definition().name.clone()));
+        }
         names.sort_unstable();
+        names.dedup();
         names
     }
 

@@ -20,6 +20,7 @@ use vexact_sql::chunks::ChunkTable;
 
 use super::explain_frame;
 use crate::error::{Error, Result};
+use crate::sources;
 
 /// Rows, or the query that makes them. A query does not run before rows are asked for; asked twice, it runs twice.
 #[derive(Clone)]
@@ -191,26 +192,24 @@ impl DataFrame {
     /// Runs it into a Parquet file.
     ///
     /// # Errors
-    /// What fails while it runs or writes.
+    /// A folder that is not there; what fails while it runs or writes.
     pub async fn write_parquet(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = text_path(path.as_ref())?;
-        self.query()?.write_parquet(&path, DataFrameWriteOptions::new().with_single_file_output(true), None).await?;
+        let path = path.as_ref();
+        sources::check_target(path)?;
+        let options = DataFrameWriteOptions::new().with_single_file_output(true);
+        self.query()?.write_parquet(&sources::file_url(path)?, options, None).await?;
         Ok(())
     }
 
-    /// Runs it into a CSV file with a header. Vectors are written as `[1 2 3]`, which [`Session::read_csv`](super::Session::read_csv)
-    /// reads.
+    /// Runs it into a CSV file with a header. Lists of numbers are written as `[1,2,3]`, which
+    /// [`Session::read_csv`](super::Session::read_csv) reads.
     ///
     /// # Errors
-    /// What fails while it runs or writes.
+    /// A folder that is not there; lists of different lengths or with NULL components, which would not be read back; what fails
+    /// while it runs or writes.
     pub async fn write_csv(&self, path: impl AsRef<Path>) -> Result<()> {
-        crate::sources::csv::write(self, path.as_ref()).await
+        sources::csv_write::write(self, path.as_ref()).await
     }
-}
-
-fn text_path(path: &Path) -> Result<String> {
-    let text = path.to_str().map(str::to_owned);
-    text.ok_or_else(|| Error::InvalidArgument(format!("path {path:?}: expected UTF-8")))
 }
 
 /// A cell as text.

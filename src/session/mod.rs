@@ -1,5 +1,6 @@
 //! The one place that builds a DataFusion context and its catalog.
 
+mod as_of;
 mod catalog;
 mod frame;
 mod plan;
@@ -12,14 +13,17 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::common::ParamValues;
+use datafusion::execution::SessionState;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::sql::parser::Statement as ParsedStatement;
 use datafusion::sql::sqlparser::ast::Statement;
 use vexact_sql::{Explained, explain_plan};
 
 use crate::error::{Error, Result};
+use crate::replica::Replicas;
 use crate::sources;
 
 use catalog::Views;
@@ -60,22 +64,46 @@ impl Session {
     /// An empty session.
     ///
     /// # Errors
-    /// A memory limit of 0, or where the functions cannot be registered.
+    /// A memory limit or a number of partitions of 0, or where the functions cannot be registered.
     pub fn with_options(options: &SessionOptions) -> Result<Self> {
+        Self::build(options, Views::default())
+    }
+
+    /// A session on the replicas of a database, which sorts NULL first, as SQLite does. Each query sees one state of all of them.
+    ///
+    /// # Errors
+    /// As [`Self::with_options`].
+    pub fn over_replicas(options: &SessionOptions, replicas: Arc<Replicas>) -> Result<Self> {
+        Self::build(options, Views::over(replicas))
+    }
+
+    fn build(options: &SessionOptions, views: Views) -> Result<Self> {
         let mut config = SessionConfig::new().with_information_schema(true);
+        if views.replicas().is_some() {
+            config.options_mut().sql_parser.default_null_ordering = "nulls_min".into();
+        }
         if let Some(partitions) = options.target_partitions {
-            config = config.with_target_partitions(partitions.max(1));
+            if partitions == 0 {
+                return Err(Error::InvalidArgument("target_partitions: expected at least 1, got 0".into()));
+            }
+            config = config.with_target_partitions(partitions);
         }
         let mut runtime = RuntimeEnvBuilder::new();
         if let Some(limit) = options.memory_limit_bytes {
             if limit == 0 {
-                return Err(Error::InvalidArgument("memory limit: expected at least 1 byte, got 0".into()));
+                return Err(Error::InvalidArgument("memory_limit_bytes: expected at least 1 byte, got 0".into()));
             }
             runtime = runtime.with_memory_limit(limit, 1.0);
         }
         let ctx = SessionContext::new_with_config_rt(config, Arc::new(runtime.build()?));
         vexact_sql::register(&ctx)?;
-        let views = Arc::new(Views::default());
+        let views = Arc::new(views);
+        if let Some(replicas) = views.replicas() {
+            // DataFusion does not fold the case of a table function's name.
+            for name in ["as_of", "AS_OF"] {
+                ctx.register_udtf(name, Arc::new(as_of::AsOf { replicas: Arc::clone(replicas) }));
+            }
+        }
         let state = ctx.state();
         let catalog = &state.config_options().catalog;
         if let Some(provider) = ctx.catalog(&catalog.default_catalog) {
@@ -96,17 +124,18 @@ impl Session {
     /// A delimited file with a header line. Cells `[1 2 3]` or `[1,2,3]` of one length become `FixedSizeList<Float32>`.
     ///
     /// # Errors
-    /// A missing file, a delimiter that is not one ASCII character, a vector cell of another length or that is none (with its
-    /// line).
+    /// A missing or empty file, a delimiter that is not one ASCII character, a vector cell of another length or that is none
+    /// (with its line).
     pub async fn read_csv(&self, path: impl AsRef<Path>, delimiter: char) -> Result<DataFrame> {
         let provider = sources::csv::open(&self.ctx, path.as_ref(), delimiter).await?;
         Ok(self.table_frame(provider))
     }
 
-    /// A JSON file: one object a line, or one array of objects. Lists of numbers of one length become vectors.
+    /// A JSON file: one object a line, or one array of objects. Lists of numbers of one length become vectors, those of whole
+    /// numbers alone stay lists.
     ///
     /// # Errors
-    /// A missing file, or content that is not JSON of that form.
+    /// A missing or empty file, or content that is not JSON of that form.
     pub async fn read_json(
         &self,
         path: impl AsRef<Path>,
@@ -124,7 +153,7 @@ impl Session {
     /// A Parquet file, read as queries need it.
     ///
     /// # Errors
-    /// A missing file, or one that is not Parquet.
+    /// A missing or empty file, or one that is not Parquet.
     pub async fn read_parquet(&self, path: impl AsRef<Path>) -> Result<DataFrame> {
         let provider = sources::parquet::open(&self.ctx, path.as_ref()).await?;
         Ok(self.table_frame(provider))
@@ -146,7 +175,7 @@ impl Session {
     /// Arrow batches as a frame, without a copy. Lists of floats of one length become vectors.
     ///
     /// # Errors
-    /// Batches of different schemas.
+    /// Two columns of one name, batches of different schemas.
     pub fn create_dataframe_from_arrow(&self, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<DataFrame> {
         Ok(self.table_frame(sources::arrow::open(schema, batches)?))
     }
@@ -163,15 +192,35 @@ impl Session {
         Ok(())
     }
 
+    /// The state of one query: of the replicas, it sees what is there now.
+    fn state(&self) -> SessionState {
+        let mut state = self.ctx.state();
+        if let Some(replicas) = self.views.replicas() {
+            state.config_mut().set_extension(replicas.snapshot());
+        }
+        state
+    }
+
+    /// The tables and views that are the session's own, and no replicas.
+    pub(crate) fn own_tables(&self) -> Vec<String> {
+        self.views.own_names()
+    }
+
     /// One SQL statement. A SELECT runs when its rows are asked for.
     ///
     /// # Errors
     /// SQL that cannot be planned; UPDATE, DELETE and MERGE, which are refused.
     pub async fn sql(&self, query: &str, params: Option<ParamValues>) -> Result<DataFrame> {
-        let state = self.ctx.state();
-        let dialect = state.config().options().sql_parser.dialect;
-        let statement = state.sql_to_statement(query, &dialect)?;
+        let state = self.ctx.state_ref();
+        let dialect = state.read().config().options().sql_parser.dialect;
+        let statement = state.read().sql_to_statement(query, &dialect)?;
         refuse_changes(&statement)?;
+        self.statement(statement, params).await
+    }
+
+    /// One statement that is parsed already, and known to be allowed.
+    pub(crate) async fn statement(&self, statement: ParsedStatement, params: Option<ParamValues>) -> Result<DataFrame> {
+        let state = self.state();
         let mut plan = state.statement_to_plan(statement).await?;
         if let Some(params) = params {
             plan = vexact_sql::bind_parameters(plan, &params)?.with_param_values(params)?;
@@ -194,11 +243,10 @@ impl Session {
 }
 
 /// Refuses what changes rows in place, also under EXPLAIN and PREPARE: live data is what the replication engine is for.
-fn refuse_changes(statement: &datafusion::sql::parser::Statement) -> Result<()> {
-    use datafusion::sql::parser::Statement as Parsed;
+fn refuse_changes(statement: &ParsedStatement) -> Result<()> {
     let mut statement = match statement {
-        Parsed::Explain(explain) => return refuse_changes(&explain.statement),
-        Parsed::Statement(statement) => statement.as_ref(),
+        ParsedStatement::Explain(explain) => return refuse_changes(&explain.statement),
+        ParsedStatement::Statement(statement) => statement.as_ref(),
         _ => return Ok(()),
     };
     // What is prepared here is executed by its name.

@@ -16,6 +16,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{CastExpr, Column, Literal};
 use datafusion::physical_expr::projection::ProjectionExpr;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::projection::ProjectionExec;
 use vexact_kernel::{KernelError, Search};
 use vexact_sql::chunks::ChunkTable;
 use vexact_sql::exec::{Join, JoinColumn, Scoring, TopK, VectorJoinExec, VectorTopKExec};
@@ -23,6 +24,7 @@ use vexact_sql::exec::{Join, JoinColumn, Scoring, TopK, VectorJoinExec, VectorTo
 use super::Session;
 use super::search::{QueryVectors, VectorSearch};
 use crate::error::{Error, Result};
+use crate::replica::ReplicaTable;
 
 /// Names of the result's own columns.
 pub(super) struct Names {
@@ -62,8 +64,10 @@ impl Session {
         let table = TableReference::bare(search.table.as_str());
 
         // Copying the state of a session costs more than a small search: only where something has to be planned.
-        let chunks = provider.downcast_ref::<ChunkTable>();
-        let mut state = (search.filter.is_some() || chunks.is_none()).then(|| self.ctx.state());
+        let in_memory = provider.downcast_ref::<ChunkTable>();
+        let replica = provider.downcast_ref::<ReplicaTable>();
+        let is_at_hand = in_memory.is_some() || replica.is_some();
+        let mut state = (search.filter.is_some() || !is_at_hand).then(|| self.state());
         let filter = match (&search.filter, &state) {
             (Some(text), Some(state)) => Some(filter_expr(state, &table, &schema, text)?),
             _ => None,
@@ -78,9 +82,10 @@ impl Session {
                 scanned.push(needed);
             }
         }
-        let input: Arc<dyn ExecutionPlan> = match (chunks, &mut state) {
-            (Some(chunks), _) => Arc::new(chunks.scan_columns(scanned.clone())?),
-            (None, Some(state)) => {
+        let input: Arc<dyn ExecutionPlan> = match (in_memory, replica, &mut state) {
+            (Some(chunks), _, _) => Arc::new(chunks.scan_columns(scanned.clone())?),
+            (_, Some(replica), _) => Arc::new(replica.scan_columns(scanned.clone())?),
+            (None, None, Some(state)) => {
                 // One partition, so that a row's ordinal is its place in the table.
                 state.config_mut().options_mut().execution.target_partitions = 1;
                 let scan = LogicalPlanBuilder::scan(table.clone(), provider_as_source(Arc::clone(&provider)), None)?
@@ -88,7 +93,9 @@ impl Session {
                 let plan = state.optimize(&scan.build()?)?;
                 state.query_planner().create_physical_plan(&plan, state).await?
             }
-            (None, None) => return Err(Error::InvalidArgument(format!("table {:?} cannot be planned", search.table))),
+            (None, None, None) => {
+                return Err(Error::InvalidArgument(format!("table {:?} cannot be planned", search.table)));
+            }
         };
         let predicate = match (&filter, &state) {
             (Some(filter), Some(state)) => {
@@ -97,11 +104,18 @@ impl Session {
             }
             _ => None,
         };
+        // The column to search: the first that is scanned, or what becomes of it where it holds whole numbers.
+        let (input, vectors) = match float_lists(input.schema().field(0).data_type()) {
+            None => (input, 0),
+            Some(floats) => (with_cast(input, &floats)?, scanned.len()),
+        };
         let place = |column: usize| scanned.iter().position(|scanned| *scanned == column).unwrap_or(0);
         let places: Vec<usize> = columns.iter().map(|column| place(*column)).collect();
         let physical: Arc<dyn ExecutionPlan> = match &search.query {
-            QueryVectors::One(query) => Arc::new(top_k(search, input, predicate, query, &places, names)?),
-            QueryVectors::Many(queries) => Arc::new(join(search, input, predicate, queries, &places, names)?),
+            QueryVectors::One(query) => Arc::new(top_k(search, (input, vectors), predicate, query, &places, names)?),
+            QueryVectors::Many(queries) => {
+                Arc::new(join(search, (input, vectors), predicate, queries, &places, names)?)
+            }
         };
         Ok(Planned { physical, context: self.search_context(), table, provider, filter, column, columns })
     }
@@ -166,6 +180,32 @@ fn filter_expr(state: &SessionState, table: &TableReference, schema: &Schema, te
     }
 }
 
+/// The type of vectors that lists of whole numbers become; `None` for any other type.
+fn float_lists(data_type: &DataType) -> Option<DataType> {
+    let floats = Arc::new(Field::new_list_field(DataType::Float64, true));
+    match data_type {
+        DataType::FixedSizeList(item, dim) if item.data_type().is_integer() => {
+            Some(DataType::FixedSizeList(floats, *dim))
+        }
+        DataType::List(item) if item.data_type().is_integer() => Some(DataType::List(floats)),
+        DataType::LargeList(item) if item.data_type().is_integer() => Some(DataType::LargeList(floats)),
+        _ => None,
+    }
+}
+
+/// The input, and after its columns the first one as another type.
+fn with_cast(input: Arc<dyn ExecutionPlan>, data_type: &DataType) -> Result<Arc<dyn ExecutionPlan>> {
+    let schema = input.schema();
+    let column = |place: usize| -> ProjectionExpr {
+        let name = schema.field(place).name();
+        ProjectionExpr { expr: Arc::new(Column::new(name, place)), alias: name.clone() }
+    };
+    let mut columns: Vec<ProjectionExpr> = (0..schema.fields().len()).map(column).collect();
+    let ProjectionExpr { expr, alias } = column(0);
+    columns.push(ProjectionExpr { expr: Arc::new(CastExpr::new(expr, data_type.clone(), None)), alias });
+    Ok(Arc::new(ProjectionExec::try_new(columns, input)?))
+}
+
 fn column_of(search: &VectorSearch, schema: &Schema) -> Result<usize> {
     let is_vector = |field: &Field| {
         let item = match field.data_type() {
@@ -184,12 +224,13 @@ fn column_of(search: &VectorSearch, schema: &Schema) -> Result<usize> {
             vectors.join(", ")
         )));
     };
-    if !is_vector(schema.field(column)) {
+    let field = schema.field(column);
+    if !is_vector(field) && float_lists(field.data_type()).is_none() {
         return Err(Error::InvalidArgument(format!(
-            "column {:?} of table {:?}: expected vectors (FixedSizeList, List or LargeList of floats), got {}",
+            "column {:?} of table {:?}: expected vectors (FixedSizeList, List or LargeList of numbers), got {}",
             search.column,
             search.table,
-            schema.field(column).data_type()
+            field.data_type()
         )));
     }
     Ok(column)
@@ -197,8 +238,10 @@ fn column_of(search: &VectorSearch, schema: &Schema) -> Result<usize> {
 
 /// Refuses a bad query before any work.
 fn check_query(search: &VectorSearch, field: &Field) -> Result<()> {
-    let dim = match field.data_type() {
-        DataType::FixedSizeList(_, dim) => Some(*dim as usize),
+    let dim = match (field.data_type(), &search.query) {
+        (DataType::FixedSizeList(_, dim), _) => Some(*dim as usize),
+        // Queries that are searched together are of one length.
+        (_, QueryVectors::Many(queries)) => queries.first().map(Vec::len),
         _ => None,
     };
     let check = |query: &[f64]| -> Result<(), KernelError> {
@@ -271,7 +314,7 @@ fn result_schema(own: Vec<Field>, input: &Schema, places: &[usize], is_leading: 
 
 fn top_k(
     search: &VectorSearch,
-    input: Arc<dyn ExecutionPlan>,
+    (input, vectors): (Arc<dyn ExecutionPlan>, usize),
     predicate: Option<Arc<dyn PhysicalExpr>>,
     query: &[f64],
     places: &[usize],
@@ -297,7 +340,7 @@ fn top_k(
     let vector = vector_array(&[query.to_vec()]);
     let top_k = TopK {
         predicate,
-        vector: 0,
+        vector: vectors,
         query: Arc::new(Literal::new(ScalarValue::FixedSizeList(Arc::new(vector)))),
         scoring: Scoring::Search(search.metric),
         negative_nans_first: false,
@@ -311,15 +354,16 @@ fn top_k(
 
 fn join(
     search: &VectorSearch,
-    input: Arc<dyn ExecutionPlan>,
+    (input, vectors): (Arc<dyn ExecutionPlan>, usize),
     predicate: Option<Arc<dyn PhysicalExpr>>,
     queries: &[Vec<f64>],
     places: &[usize],
     names: &Names,
 ) -> Result<VectorJoinExec> {
-    let vectors: ArrayRef = Arc::new(vector_array(queries));
+    let query_vectors: ArrayRef = Arc::new(vector_array(queries));
     let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..queries.len() as i64));
-    let batch = RecordBatch::try_from_iter([(QUERY_ID, ids), ("vector", vectors)]).map_err(DataFusionError::from)?;
+    let batch =
+        RecordBatch::try_from_iter([(QUERY_ID, ids), ("vector", query_vectors)]).map_err(DataFusionError::from)?;
     let left = MemorySourceConfig::try_new_exec(&[vec![batch.clone()]], batch.schema(), None)?;
     let mut columns = vec![JoinColumn::Query(0)];
     let mut fields = vec![Field::new(QUERY_ID, DataType::Int64, false)];
@@ -331,6 +375,7 @@ fn join(
     fields.push(Field::new(names.score, DataType::Float64, false));
     columns.extend(places.iter().map(|place| JoinColumn::Found(*place)));
     let schema = result_schema(fields, &input.schema(), places, true);
-    let join = Join { metric: search.metric, vectors: (1, 0), predicate, k: Some(search.top_k), radius: None, columns };
+    let join =
+        Join { metric: search.metric, vectors: (1, vectors), predicate, k: Some(search.top_k), radius: None, columns };
     Ok(VectorJoinExec::new(left, input, join, Arc::new(schema)))
 }

@@ -100,7 +100,7 @@ impl Session {
             let rows = report.candidate_rows;
             let filter = report.filter.get_or_insert(vexact_kernel::FilterReport {
                 input_rows: rows,
-                execution: "none",
+                execution: vexact_kernel::FilterReport::NO_FILTER,
                 returned_rows: None,
             });
             filter.returned_rows = Some(found as u64);

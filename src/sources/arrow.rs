@@ -1,5 +1,6 @@
 //! Arrow batches in memory.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
@@ -8,14 +9,19 @@ use datafusion::catalog::TableProvider;
 use vexact_kernel::{KernelError, to_fixed_size_list};
 use vexact_sql::chunks::ChunkTable;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Batches as a table, in their order. Nothing is copied but columns of lists of floats whose rows all have one length: they
 /// become `FixedSizeList`, once.
 ///
 /// # Errors
-/// A batch of another schema.
+/// Two columns of one name, a batch of another schema.
 pub fn open(schema: SchemaRef, mut batches: Vec<RecordBatch>) -> Result<Arc<dyn TableProvider>> {
+    let mut names = HashSet::new();
+    if let Some(field) = schema.fields().iter().find(|field| !names.insert(field.name())) {
+        let problem = format!("column {:?}: expected one column of each name, got two", field.name());
+        return Err(Error::InvalidArgument(problem));
+    }
     let mut schema = schema;
     for column in 0..schema.fields().len() {
         if let Some(vectors) = vectors(&schema, &batches, column) {

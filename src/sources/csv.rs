@@ -1,68 +1,132 @@
 //! Delimited text with a header line, and vectors in its cells.
 
-use std::fs::File;
+use std::io::BufReader;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Builder, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Builder, RecordBatch};
 use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
-use arrow::csv::WriterBuilder;
-use arrow::datatypes::{DataType, Field, Float64Type, Schema};
+use arrow::csv::reader::Format;
+use arrow::datatypes::{DataType, Field, Schema};
+use csv::ByteRecord;
 use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
 use datafusion::prelude::{CsvReadOptions, SessionContext};
-use futures::TryStreamExt;
-use vexact_sql::parse_vector;
 
-use super::{arrow as memory, bad_file, location};
+use super::vector_text::{self, Shape};
+use super::{arrow as memory, bad_file, location, open_file};
 use crate::error::{Error, Result};
-use crate::session::DataFrame;
 
 /// Rows that decide which columns hold vectors.
 const SAMPLE_ROWS: usize = 100;
+/// Rows that decide the types of the other columns.
+const TYPED_ROWS: usize = 1000;
 
 /// A CSV file as a table. It is read as queries need it, unless cells hold vectors: then it is read once.
 ///
+/// A column holds vectors if most of its cells in the first rows have the form of one (see [`vector_text::shape`]). Then each
+/// cell is a vector of the length that most of those have, or empty, which is NULL.
+///
 /// # Errors
-/// A missing file; a delimiter that is not one ASCII character; a bad vector cell, with its line.
+/// A missing or empty file; a delimiter that is not one ASCII character; a bad vector cell, with its line.
 pub async fn open(ctx: &SessionContext, path: &Path, delimiter: char) -> Result<Arc<dyn TableProvider>> {
-    let (location, extension) = location(path)?;
-    let Ok(delimiter) = u8::try_from(delimiter) else {
-        return Err(Error::InvalidArgument(format!("delimiter: expected one ASCII character, got {delimiter:?}")));
-    };
+    let location = location(path, "a header line")?;
+    let delimiter = delimiter_byte(delimiter)?;
+    let columns = vector_columns(path, delimiter)?;
+    let schema = infer_schema(path, delimiter)?;
     let bad = |error: DataFusionError| bad_file(path, &error.strip_backtrace());
-    let options = CsvReadOptions::new().delimiter(delimiter).file_extension(&extension);
+    // A file is not cut at its line ends to be read in parallel: a cell in quotes may hold some.
+    let options = CsvReadOptions::new().schema(&schema).newlines_in_values(true);
+    let options = options.delimiter(delimiter).file_extension("");
     let frame = ctx.read_csv(location, options).await.map_err(bad)?;
-    let sample = frame.clone().limit(0, Some(SAMPLE_ROWS)).map_err(bad)?.collect().await.map_err(bad)?;
-    let mut schema = Arc::clone(frame.schema().inner());
-    let vectors: Vec<usize> = (0..schema.fields().len()).filter(|column| holds_vectors(&sample, *column)).collect();
-    if vectors.is_empty() {
+    if columns.is_empty() {
         return Ok(frame.into_view());
     }
+    let mut schema = Arc::clone(frame.schema().inner());
     let mut batches = frame.collect().await.map_err(bad)?;
-    for column in vectors {
-        let name = schema.field(column).name().clone();
-        let arrays = parse_cells(&batches, column).map_err(|problem| {
+    for column in columns {
+        let name = schema.field(column.ordinal).name().clone();
+        let arrays = column.parse(&batches).map_err(|problem| {
             let line = line_of(path, delimiter, problem.row).map_or(String::new(), |line| format!("line {line}, "));
             Error::BadFile { path: path.into(), problem: format!("{line}column {name:?}: {}", problem.text) }
         })?;
-        (schema, batches) = memory::replace(&schema, &batches, column, arrays)?;
+        (schema, batches) = memory::replace(&schema, &batches, column.ordinal, arrays)?;
     }
     memory::open(schema, batches)
 }
 
-/// Whether the first cells of a column, the empty ones left out, all begin like a vector.
-fn holds_vectors(sample: &[RecordBatch], column: usize) -> bool {
-    let mut has_any = false;
-    let mut cells = sample.iter().filter_map(|batch| cast(batch.column(column), &DataType::Utf8).ok());
-    let all = cells.all(|cells| {
-        cells.as_string::<i32>().iter().flatten().all(|cell| {
-            has_any |= cell.starts_with('[');
-            cell.is_empty() || cell.starts_with('[')
-        })
+/// The columns' types by the first rows; text where these have no values. (DataFusion's own inference cuts cells that hold line
+/// ends in the middle, and takes a column without values for one of NULLs to the end.)
+fn infer_schema(path: &Path, delimiter: u8) -> Result<Schema> {
+    let format = Format::default().with_header(true).with_delimiter(delimiter);
+    let file = BufReader::new(open_file(path)?);
+    let (schema, _) = format.infer_schema(file, Some(TYPED_ROWS)).map_err(|error| bad_file(path, &error))?;
+    let typed = schema.fields().iter().map(|field| match field.data_type() {
+        DataType::Null => field.as_ref().clone().with_data_type(DataType::Utf8),
+        _ => field.as_ref().clone(),
     });
-    all && has_any
+    Ok(Schema::new(typed.collect::<Vec<_>>()))
+}
+
+fn delimiter_byte(delimiter: char) -> Result<u8> {
+    let expected = match u8::try_from(delimiter) {
+        Ok(b'"' | b'\n' | b'\r') => "another character than a quote and a line end",
+        Ok(byte) if byte.is_ascii() => return Ok(byte),
+        _ => "one ASCII character",
+    };
+    Err(Error::InvalidArgument(format!("delimiter: expected {expected}, got {delimiter:?}")))
+}
+
+fn reader(delimiter: u8) -> csv::ReaderBuilder {
+    let mut reader = csv::ReaderBuilder::new();
+    reader.delimiter(delimiter).flexible(true);
+    reader
+}
+
+/// A column of vectors.
+struct VectorColumn {
+    ordinal: usize,
+    dim: usize,
+}
+
+/// The columns that hold vectors, by the first rows.
+fn vector_columns(path: &Path, delimiter: u8) -> Result<Vec<VectorColumn>> {
+    let bad = |error: csv::Error| bad_file(path, &error);
+    let mut reader = reader(delimiter).from_path(path).map_err(bad)?;
+    let width = reader.byte_headers().map_err(bad)?.len();
+    if width == 0 {
+        return Err(bad_file(path, &"expected a header line, got only line ends"));
+    }
+    let sample: Vec<ByteRecord> = reader.byte_records().take(SAMPLE_ROWS).collect::<Result<_, _>>().map_err(bad)?;
+    let dim = |ordinal| vector_dim(sample.iter().filter_map(|row| str::from_utf8(row.get(ordinal)?).ok()));
+    Ok((0..width).filter_map(|ordinal| Some(VectorColumn { ordinal, dim: dim(ordinal)? })).collect())
+}
+
+/// The length of the vectors in a column that begins with these cells; `None` if it does not hold vectors.
+fn vector_dim<'a>(cells: impl Iterator<Item = &'a str>) -> Option<usize> {
+    let (mut vectors, mut brackets, mut others) = (0, 0, 0);
+    // Lengths in the order in which they come, with the number of vectors.
+    let mut lengths: Vec<(usize, usize)> = Vec::new();
+    for cell in cells {
+        match vector_text::shape(cell) {
+            Shape::Empty => {}
+            Shape::Bracket => brackets += 1,
+            Shape::Other => others += 1,
+            Shape::Vector => {
+                vectors += 1;
+                // What is no vector has no length, and is an error once the column is known to hold them.
+                let Ok(vector) = vector_text::parse(cell) else { continue };
+                match lengths.iter_mut().find(|(length, _)| *length == vector.len()) {
+                    Some((_, count)) => *count += 1,
+                    None => lengths.push((vector.len(), 1)),
+                }
+            }
+        }
+    }
+    let most = lengths.iter().rev().max_by_key(|(_, count)| *count);
+    // Text in brackets is a broken vector where it is among vectors, and text where it is not.
+    (vectors > others && vectors >= brackets).then(|| most.map_or(1, |(length, _)| *length))
 }
 
 /// A bad cell.
@@ -71,128 +135,101 @@ struct Problem {
     text: String,
 }
 
-/// The cells of a column as vectors of one length; empty cells are NULL.
-fn parse_cells(batches: &[RecordBatch], column: usize) -> Result<Vec<ArrayRef>, Problem> {
-    let mut dim = None;
-    let mut first = 0;
-    let mut arrays: Vec<Vec<Option<Vec<f64>>>> = Vec::new();
-    for batch in batches {
-        let cells = cast(batch.column(column), &DataType::Utf8)
-            .map_err(|error| Problem { row: first, text: error.to_string() })?;
-        let mut rows = Vec::with_capacity(cells.len());
-        for (row, cell) in cells.as_string::<i32>().iter().enumerate() {
-            let problem = |text| Problem { row: first + row, text };
-            let vector = match cell.filter(|cell| !cell.is_empty()) {
-                Some(cell) => Some(parse_vector(cell).map_err(|error| problem(error.to_string()))?),
-                None => None,
-            };
-            if let Some(x) = vector.iter().flatten().find(|x| !(**x as f32).is_finite()) {
-                return Err(problem(format!("expected components within Float32, got {x}")));
-            }
-            if let Some(got) = vector.as_ref().map(Vec::len) {
-                let expected = *dim.get_or_insert(got);
-                if got != expected {
-                    return Err(problem(format!(
-                        "vectors of different lengths: expected {expected} components, got {got}"
-                    )));
+impl VectorColumn {
+    /// The cells as vectors.
+    fn parse(&self, batches: &[RecordBatch]) -> Result<Vec<ArrayRef>, Problem> {
+        let mut first = 0;
+        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let cells = cast(batch.column(self.ordinal), &DataType::Utf8)
+                .map_err(|error| Problem { row: first, text: error.to_string() })?;
+            let mut values = Float32Builder::with_capacity(cells.len() * self.dim);
+            let mut valid = Vec::with_capacity(cells.len());
+            for (row, cell) in cells.as_string::<i32>().iter().enumerate() {
+                let cell = cell.filter(|cell| !cell.trim().is_empty());
+                match cell {
+                    Some(cell) => {
+                        let vector = self.parse_cell(cell).map_err(|text| Problem { row: first + row, text })?;
+                        vector.iter().for_each(|x| values.append_value(*x as f32));
+                    }
+                    None => values.append_nulls(self.dim),
                 }
+                valid.push(cell.is_some());
             }
-            rows.push(vector);
+            first += cells.len();
+            let item = Arc::new(Field::new_list_field(DataType::Float32, true));
+            let values = Arc::new(values.finish());
+            let nulls = Some(NullBuffer::from(valid));
+            arrays.push(Arc::new(FixedSizeListArray::new(item, self.dim as i32, values, nulls)));
         }
-        first += rows.len();
-        arrays.push(rows);
+        Ok(arrays)
     }
-    let dim = dim.unwrap_or(1);
-    Ok(arrays.into_iter().map(|rows| floats(&rows, dim)).collect())
-}
 
-fn floats(rows: &[Option<Vec<f64>>], dim: usize) -> ArrayRef {
-    let mut values = Float32Builder::with_capacity(rows.len() * dim);
-    for row in rows {
-        match row {
-            Some(vector) => vector.iter().for_each(|x| values.append_value(*x as f32)),
-            None => values.append_nulls(dim),
+    fn parse_cell(&self, cell: &str) -> Result<Vec<f64>, String> {
+        let vector = vector_text::parse(cell).map_err(|error| error.to_string())?;
+        if vector.len() != self.dim {
+            let (expected, got) = (self.dim, vector.len());
+            return Err(format!("vectors of different lengths: expected {expected} components, got {got}"));
+        }
+        match vector.iter().find(|x| x.is_finite() && !(**x as f32).is_finite()) {
+            Some(x) => Err(format!("expected components within Float32, got {x}")),
+            None => Ok(vector),
         }
     }
-    let item = Arc::new(Field::new_list_field(DataType::Float32, true));
-    let nulls = NullBuffer::from_iter(rows.iter().map(Option::is_some));
-    Arc::new(FixedSizeListArray::new(item, dim as i32, Arc::new(values.finish()), Some(nulls)))
 }
 
 /// The line on which a row of the file begins, counting from 1 with the header.
-fn line_of(path: &Path, delimiter: u8, row: usize) -> Option<u64> {
-    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_path(path).ok()?;
-    let record = reader.byte_records().nth(row)?.ok()?;
-    record.position().map(csv::Position::line)
+fn line_of(path: &Path, delimiter: u8, row: usize) -> Option<usize> {
+    let text = std::fs::read(path).ok()?;
+    let record = reader(delimiter).from_reader(text.as_slice()).into_byte_records().nth(row)?.ok()?;
+    // The reader stands before what is left of the last line's end, and before blank lines.
+    let mut start = usize::try_from(record.position()?.byte()).ok()?;
+    start += text[start..].iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    let ends_line = |i: &usize| text[*i] == b'\n' || text[*i] == b'\r' && text.get(i + 1) != Some(&b'\n');
+    Some(1 + (0..start).filter(ends_line).count())
 }
 
-/// Writes a frame's rows; vectors become text `[1 2 3]`.
-///
-/// # Errors
-/// What fails while it runs, a file that cannot be written, a column of another nested type.
-pub(crate) async fn write(frame: &DataFrame, path: &Path) -> Result<()> {
-    // Beside the file and then in its place: a query that fails, or reads this very file, harms nothing.
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let unfinished = path.with_file_name(name);
-    let written = write_to(frame, &unfinished).await;
-    let renamed = match written {
-        Ok(()) => std::fs::rename(&unfinished, path).map_err(|error| Error::io(path, error)),
-        failed => failed,
-    };
-    if renamed.is_err() {
-        // What went wrong is the error to report, not that the rest of it stays.
-        let _ = std::fs::remove_file(&unfinished);
-    }
-    renamed
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-async fn write_to(frame: &DataFrame, path: &Path) -> Result<()> {
-    let file = File::create(path).map_err(|error| Error::io(path, error))?;
-    let mut writer = WriterBuilder::new().with_header(true).build(file);
-    let mut batches = frame.stream().await?;
-    let write = |error| bad_file(path, &error);
-    let empty = RecordBatch::new_empty(frame.schema());
-    writer.write(&with_text_vectors(&empty)?).map_err(write)?;
-    while let Some(batch) = batches.try_next().await? {
-        writer.write(&with_text_vectors(&batch)?).map_err(write)?;
-    }
-    Ok(())
-}
-
-fn with_text_vectors(batch: &RecordBatch) -> Result<RecordBatch> {
-    let mut fields = Vec::with_capacity(batch.num_columns());
-    let mut columns = Vec::with_capacity(batch.num_columns());
-    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
-        let is_vector = vexact_kernel::VectorColumn::try_new(column).is_ok();
-        if is_vector {
-            let list = column.as_fixed_size_list();
-            let text = |row: usize| -> Result<Option<String>> {
-                if list.is_null(row) {
-                    return Ok(None);
-                }
-                // The shortest text that reads back as the same float.
-                let values = list.value(row);
-                let words: Vec<String> = match values.data_type() {
-                    DataType::Float32 => values
-                        .as_primitive::<arrow::datatypes::Float32Type>()
-                        .iter()
-                        .map(|x| x.unwrap_or(f32::NAN).to_string())
-                        .collect(),
-                    _ => {
-                        let wide = cast(&values, &DataType::Float64).map_err(DataFusionError::from)?;
-                        wide.as_primitive::<Float64Type>().iter().map(|x| x.unwrap_or(f64::NAN).to_string()).collect()
-                    }
-                };
-                Ok(Some(format!("[{}]", words.join(" "))))
-            };
-            columns.push(Arc::new((0..list.len()).map(text).collect::<Result<StringArray>>()?) as ArrayRef);
-            fields.push(Field::new(field.name(), DataType::Utf8, true));
-        } else {
-            columns.push(Arc::clone(column));
-            fields.push(field.as_ref().clone());
+    #[test]
+    fn most_cells_decide_on_vectors_and_their_length() {
+        for (cells, expected) in [
+            (&["[1 2]", "[3 4]"][..], Some(2)),
+            (&["[1]", "[1 2]", "[3 4]"], Some(2)),
+            (&["[1 2 3]", "[1 2]"], Some(3)),
+            (&["", " [1 2]", "[]"], Some(2)),
+            (&["[1 x]"], Some(1)),
+            (&["[1 2]", "[1 2", "hello", "[3 4]"], Some(2)),
+            (&["[1 2]", "hello"], None),
+            (&["[1]", "[draft] 1", "[draft] 2"], None),
+            (&["[]", "[]"], None),
+            (&["[\"a\"]", "[]"], None),
+            (&["", ""], None),
+            (&[], None),
+        ] {
+            assert_eq!(vector_dim(cells.iter().copied()), expected, "{cells:?}");
         }
     }
-    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns);
-    Ok(batch.map_err(DataFusionError::from)?)
+
+    #[test]
+    fn a_row_begins_on_its_line_whatever_ends_the_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lines.csv");
+        for (text, lines) in [
+            ("h,v\n1,a\n2,b\n", [2, 3]),
+            ("h,v\r\n1,a\r\n2,b\r\n", [2, 3]),
+            ("h,v\r1,a\r2,b\r", [2, 3]),
+            ("\n\nh,v\n\n1,a\n\n\n2,b", [5, 8]),
+            ("\r\nh,v\r\n\r\n1,a\r\n\r\n2,b", [4, 6]),
+            ("\"h\n\",v\n1,\"a\n\n\"\n2,b\n", [3, 6]),
+            ("\"h\r\n\",v\r\n1,\"a\r\n\r\n\"\r\n\r\n2,b\r\n", [3, 7]),
+            ("\u{feff}h,v\n1,a\n2,b\n", [2, 3]),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let found = [0, 1].map(|row| line_of(&path, b',', row));
+            assert_eq!(found, lines.map(Some), "{text:?}");
+        }
+    }
 }

@@ -14,8 +14,8 @@ use crate::error::Result;
 /// # Errors
 /// A missing file, or one that is not Parquet.
 pub async fn open(ctx: &SessionContext, path: &Path) -> Result<Arc<dyn TableProvider>> {
-    let (location, extension) = location(path)?;
-    let options = ParquetReadOptions::default().file_extension(&extension);
+    let location = location(path, "a Parquet file")?;
+    let options = ParquetReadOptions::default().file_extension("");
     let frame = ctx.read_parquet(location, options).await.map_err(|error| bad_file(path, &error.strip_backtrace()))?;
     Ok(frame.into_view())
 }

@@ -150,7 +150,7 @@ fn every_type_comes_back_to_the_bit_in_both_formats_and_modes() {
             let replicas = Replicas::default();
             let name = definition.name.clone();
             // More than a segment, so that segments share their buffers.
-            let empty = Update::Replace(Arc::clone(&definition), changes(&definition, 0, &[]));
+            let empty = Update::Replace(Arc::clone(&definition), Vec::new(), 0);
             let rows = changes(&definition, 70_000, &[]);
             let gone = changes(&definition, 0, &[3, 4, 65_535, 65_536, 69_999]);
             replicas.update(vec![(name.clone(), empty)], 0);
@@ -197,8 +197,7 @@ fn tables_without_rows_are_stored_too() {
         assert!(store.load().unwrap().unwrap().tables.is_empty());
         let definition = definition(SyncMode::Temporal);
         let replicas = Replicas::default();
-        let empty = batch(&definition, &[]);
-        replicas.update(vec![("docs".into(), Update::Replace(Arc::clone(&definition), empty))], 0);
+        replicas.update(vec![("docs".into(), Update::Replace(Arc::clone(&definition), Vec::new(), 0))], 0);
         store.save(&replicas.snapshot(), 1, "empty").unwrap();
         let stored = store.load().unwrap().unwrap();
         let again = Replicas::default();
@@ -244,11 +243,13 @@ fn a_column_that_is_of_no_registered_type_is_refused_by_name() {
     let mut fields: Vec<_> = definition.schema.fields().iter().map(|field| field.as_ref().clone()).collect();
     fields[2] = fields[2].clone().with_data_type(DataType::Date32);
     let schema = Arc::new(arrow::datatypes::Schema::new(fields));
-    let mut empty = batch(&definition, &[]);
-    definition.schema = Arc::clone(&schema);
-    empty.rows = RecordBatch::new_empty(schema);
+    definition.schema = schema;
     let replicas = Replicas::default();
-    replicas.update(vec![("docs".into(), Update::Replace(Arc::new(definition), empty))], 0).remove(0).1.unwrap();
+    replicas
+        .update(vec![("docs".into(), Update::Replace(Arc::new(definition), Vec::new(), 0))], 0)
+        .remove(0)
+        .1
+        .unwrap();
     let error = store.save(&replicas.snapshot(), 0, "").unwrap_err().to_string();
     assert!(error.contains("Docs.value") && error.contains("Date32"), "{error}");
 }

@@ -49,7 +49,7 @@ fn measure(rows: usize, dim: Option<usize>) {
     let all = upserts(&definition, 0..rows as i64, dim);
     for format in FORMATS {
         let replicas = Replicas::default();
-        let empty = Update::Replace(Arc::clone(&definition), upserts(&definition, 0..0, dim));
+        let empty = Update::Replace(Arc::clone(&definition), Vec::new(), 0);
         replicas.update(vec![("docs".into(), empty)], 0).remove(0).1.unwrap();
         replicas.update(vec![("docs".into(), Update::Apply(&all))], 1).remove(0).1.unwrap();
         // Where the tests run may be memory; this is a disk.

@@ -1,0 +1,298 @@
+//! `vexact._native.HtapEngine`: each method blocks, without the GIL.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow_pyarrow::ToPyArrow;
+use pyo3::prelude::*;
+use vexact::htap::{HtapConfig, HtapEngine as Engine};
+use vexact::replication::{SyncResult, SyncStatus};
+use vexact::{ColumnType, TableSchema, VectorSearch};
+
+use crate::convert;
+use crate::errors::engine_exception;
+use crate::runtime::{enter, run_engine};
+use crate::session::Session;
+
+#[pyclass(frozen, module = "vexact._native")]
+pub struct HtapEngine(Arc<Engine>);
+
+/// `(events, inserted, updated, deleted, pruned)`.
+type Synced = (u64, u64, u64, u64, Option<u64>);
+
+fn synced(result: SyncResult) -> Synced {
+    let SyncResult { events_processed, rows_inserted, rows_updated, rows_deleted, pruned_count } = result;
+    (events_processed, rows_inserted, rows_updated, rows_deleted, pruned_count)
+}
+
+fn batches<'py>(py: Python<'py>, batches: &[RecordBatch]) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    batches.iter().map(|batch| batch.to_pyarrow(py)).collect()
+}
+
+/// Checks the settings; their values are texts in Python.
+#[pyfunction]
+#[allow(clippy::too_many_arguments)]
+pub fn check_config(
+    py: Python<'_>,
+    oltp_path: PathBuf,
+    sync_mode: &str,
+    olap_backend: &str,
+    storage_mode: &str,
+    storage_path: Option<PathBuf>,
+    prune_after_sync: bool,
+    sync_batch_size: u64,
+    read_pool_size: u32,
+) -> PyResult<()> {
+    config(
+        oltp_path,
+        sync_mode,
+        olap_backend,
+        storage_mode,
+        storage_path,
+        prune_after_sync,
+        sync_batch_size,
+        read_pool_size,
+    )
+    .map(drop)
+    .map_err(|error| crate::errors::exception(py, &error))
+}
+
+#[allow(clippy::too_many_arguments)]
+fn config(
+    oltp_path: PathBuf,
+    sync_mode: &str,
+    olap_backend: &str,
+    storage_mode: &str,
+    storage_path: Option<PathBuf>,
+    prune_after_sync: bool,
+    sync_batch_size: u64,
+    read_pool_size: u32,
+) -> vexact::Result<HtapConfig> {
+    let config = HtapConfig {
+        oltp_path,
+        sync_mode: HtapConfig::parse_sync_mode(sync_mode)?,
+        olap_backend: HtapConfig::parse_olap_backend(olap_backend)?,
+        storage_mode: HtapConfig::parse_storage_mode(storage_mode)?,
+        storage_path,
+        prune_after_sync,
+        sync_batch_size,
+        read_pool_size,
+    };
+    config.check()?;
+    Ok(config)
+}
+
+/// Checks a table's columns `(name, type)` and key; the columns with their types in one spelling.
+#[pyfunction]
+pub fn check_table_schema(
+    py: Python<'_>,
+    name: &str,
+    columns: Vec<(String, String)>,
+    key: Vec<String>,
+) -> PyResult<Vec<(String, String)>> {
+    let schema = TableSchema::try_new(name, &columns, &key).map_err(|error| crate::errors::exception(py, &error))?;
+    Ok(schema.columns().iter().map(|column| (column.name.clone(), column.column_type.to_string())).collect())
+}
+
+#[pymethods]
+impl HtapEngine {
+    #[new]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        py: Python<'_>,
+        oltp_path: PathBuf,
+        sync_mode: &str,
+        olap_backend: &str,
+        storage_mode: &str,
+        storage_path: Option<PathBuf>,
+        prune_after_sync: bool,
+        sync_batch_size: u64,
+        read_pool_size: u32,
+    ) -> PyResult<Self> {
+        let config = config(
+            oltp_path,
+            sync_mode,
+            olap_backend,
+            storage_mode,
+            storage_path,
+            prune_after_sync,
+            sync_batch_size,
+            read_pool_size,
+        )
+        .map_err(|error| crate::errors::exception(py, &error))?;
+        Ok(Self(Arc::new(run_engine(py, Engine::open(config))?)))
+    }
+
+    fn execute(&self, py: Python<'_>, sql: &str, params: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
+        let params = convert::engine_parameters(params)?;
+        run_engine(py, self.0.execute(sql, &params))
+    }
+
+    fn execute_batch(&self, py: Python<'_>, statements: Vec<String>) -> PyResult<()> {
+        run_engine(py, self.0.execute_batch(statements))
+    }
+
+    fn execute_many(&self, py: Python<'_>, sql: &str, rows: &Bound<'_, PyAny>) -> PyResult<u64> {
+        let rows = rows.try_iter()?.map(|row| convert::engine_parameters(Some(&row?))).collect::<PyResult<Vec<_>>>()?;
+        run_engine(py, self.0.execute_many(sql, &rows))
+    }
+
+    fn query<'py>(
+        &self,
+        py: Python<'py>,
+        sql: &str,
+        params: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let params = convert::engine_parameters(params)?;
+        batches(py, &run_engine(py, self.0.query(sql, &params))?)
+    }
+
+    fn query_olap<'py>(
+        &self,
+        py: Python<'py>,
+        sql: &str,
+        params: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let params = convert::engine_parameters(params)?;
+        batches(py, &run_engine(py, self.0.query_olap(sql, &params))?)
+    }
+
+    /// `(side, reason)`.
+    fn route(&self, py: Python<'_>, sql: &str) -> PyResult<(&'static str, String)> {
+        let route = run_engine(py, self.0.route(sql))?;
+        let side = match route.side {
+            vexact::router::Side::Sqlite => "sqlite",
+            vexact::router::Side::Olap => "olap",
+        };
+        Ok((side, route.reason.to_string()))
+    }
+
+    /// Rows that the table has and the replica lacks.
+    fn register_table(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        columns: Vec<(String, String)>,
+        key: Vec<String>,
+        initial_sync: bool,
+    ) -> PyResult<u64> {
+        let schema =
+            TableSchema::try_new(name, &columns, &key).map_err(|error| crate::errors::exception(py, &error))?;
+        Ok(run_engine(py, self.0.register_table(schema, initial_sync))?.unloaded_rows)
+    }
+
+    fn sync_now(&self, py: Python<'_>) -> PyResult<Synced> {
+        run_engine(py, self.0.sync_now()).map(synced)
+    }
+
+    fn sync_all(&self, py: Python<'_>) -> PyResult<Synced> {
+        run_engine(py, self.0.sync_all()).map(synced)
+    }
+
+    /// `(lag, last_synced_seq, last_error, [(name, rows, lag, state, last_error)])`.
+    #[allow(clippy::type_complexity)]
+    fn sync_status(
+        &self,
+        py: Python<'_>,
+    ) -> PyResult<(u64, Option<i64>, Option<String>, Vec<(String, u64, u64, String, Option<String>)>)> {
+        let SyncStatus { lag, last_synced_seq, last_error, tables } = run_engine(py, self.0.sync_status())?;
+        let tables = tables
+            .into_iter()
+            .map(|table| (table.name, table.rows, table.lag, table.state.to_string(), table.last_error))
+            .collect();
+        Ok((lag, last_synced_seq, last_error, tables))
+    }
+
+    fn initial_sync(&self, py: Python<'_>, table: &str) -> PyResult<u64> {
+        run_engine(py, self.0.initial_sync(table))
+    }
+
+    fn add_column(&self, py: Python<'_>, table: &str, column: &str, data_type: &str) -> PyResult<()> {
+        let column_type = ColumnType::parse(data_type).map_err(|error| crate::errors::exception(py, &error))?;
+        run_engine(py, self.0.add_column(table, column, column_type))
+    }
+
+    fn drop_column(&self, py: Python<'_>, table: &str, column: &str) -> PyResult<()> {
+        run_engine(py, self.0.drop_column(table, column))
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn vector_search<'py>(
+        &self,
+        py: Python<'py>,
+        table: &str,
+        column: &str,
+        query: &Bound<'_, PyAny>,
+        top_k: usize,
+        metric: &str,
+        filter: Option<String>,
+        columns: Vec<String>,
+        fresh: bool,
+    ) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let search = search(py, table, column, query, top_k, metric, filter, columns)?;
+        batches(py, &run_engine(py, self.0.vector_search(&search, fresh))?)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn explain_vector_search(
+        &self,
+        py: Python<'_>,
+        table: &str,
+        column: &str,
+        query: &Bound<'_, PyAny>,
+        top_k: usize,
+        metric: &str,
+        filter: Option<String>,
+        columns: Vec<String>,
+        fresh: bool,
+    ) -> PyResult<(String, String, String)> {
+        let search = search(py, table, column, query, top_k, metric, filter, columns)?;
+        let explained = run_engine(py, self.0.explain_vector_search(&search, fresh))?;
+        Ok((explained.logical, explained.physical, explained.strategy))
+    }
+
+    fn start_sync(&self, interval_seconds: f64) -> PyResult<()> {
+        let _runtime = enter()?;
+        self.0.start_sync(Duration::from_secs_f64(interval_seconds));
+        Ok(())
+    }
+
+    fn stop_sync(&self) {
+        self.0.stop_sync();
+    }
+
+    fn session(&self) -> Session {
+        Session(self.0.session().clone())
+    }
+
+    fn shutdown(&self, py: Python<'_>) -> PyResult<()> {
+        run_engine(py, async {
+            self.0.shutdown().await;
+            Ok(())
+        })
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
+fn search(
+    py: Python<'_>,
+    table: &str,
+    column: &str,
+    query: &Bound<'_, PyAny>,
+    top_k: usize,
+    metric: &str,
+    filter: Option<String>,
+    columns: Vec<String>,
+) -> PyResult<VectorSearch> {
+    let query = convert::query("query", query)?;
+    if matches!(query, vexact::QueryVectors::Many(_)) {
+        let problem = "query: expected one query vector, got a query batch".to_owned();
+        return Err(engine_exception(py, &vexact::Error::InvalidArgument(problem)));
+    }
+    let metric = metric.parse().map_err(|error: vexact::kernel::KernelError| {
+        engine_exception(py, &vexact::Error::InvalidArgument(error.to_string()))
+    })?;
+    Ok(VectorSearch { table: table.into(), column: column.into(), query, top_k, metric, filter, columns })
+}

@@ -1,0 +1,341 @@
+"""The replication engine: SQLite for writes, columnar replicas for analytics and search, in one process.
+
+All coroutines run under asyncio and under trio; they never block the event loop, and the engine works without the GIL.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from types import TracebackType
+from typing import Any, TypeVar
+
+import anyio.to_thread
+import pyarrow as pa
+
+from . import _native
+from .explain import Explain
+from .session import Session
+
+Path = str | os.PathLike[str]
+Params = Sequence[Any] | None
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """A table as it is replicated: its columns as `(name, type)` and the names of its key's columns.
+
+    Types, in any case: int8, int16, int32|int, int64|bigint, uint8, uint16, uint32, uint64, float16|half, float32|float,
+    float64|double, utf8|string|text, bool|boolean, binary|bytes, `vector(N)` (`float32[N]`) and `float16[N]`. In SQLite a vector
+    is a BLOB of N little-endian float32.
+
+    `ValueError`: an unknown type, a column named twice, a key that is missing or not among the columns.
+    """
+
+    name: str
+    columns: list[tuple[str, str]]
+    pk: list[str]
+
+    def __post_init__(self) -> None:
+        columns = [(str(name), str(data_type)) for name, data_type in self.columns]
+        _native.check_table_schema(self.name, columns, list(self.pk))
+        object.__setattr__(self, "columns", columns)
+        object.__setattr__(self, "pk", list(self.pk))
+
+
+@dataclass(frozen=True)
+class TimestampTableConfig:
+    """A table that a sidecar follows by its time columns. `columns`: those to replicate, all if empty."""
+
+    table_name: str
+    primary_key: list[str]
+    created_at_column: str = "created_at"
+    updated_at_column: str = "updated_at"
+    columns: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        key = [self.primary_key] if isinstance(self.primary_key, str) else list(self.primary_key)
+        if not key:
+            raise ValueError(f"primary_key of table {self.table_name!r}: expected at least one column, got none")
+        object.__setattr__(self, "primary_key", key)
+        object.__setattr__(self, "columns", list(self.columns))
+
+
+@dataclass(frozen=True)
+class HtapConfig:
+    """The settings of an engine.
+
+    `oltp_path`: the SQLite file. `sync_mode`: `destructive` (a replica equals its table) or `temporal` (it keeps history, SCD type
+    2). `storage_mode`: `inmemory`. `prune_after_sync`: whether the change log is cut to what replicas still need.
+    `sync_batch_size`: changes of one sync cycle. `read_pool_size`: readers of SQLite at one time.
+
+    `ValueError`: a value that is not among these, or one that this version does not have.
+    """
+
+    oltp_path: Path = "vexact.db"
+    prune_after_sync: bool = True
+    sync_batch_size: int = 1000
+    read_pool_size: int = 4
+    sync_mode: str = "destructive"
+    olap_backend: str = "datafusion"
+    storage_mode: str = "inmemory"
+    storage_path: Path | None = None
+    sidecar_source: str | None = None
+    sidecar_tables: list[TimestampTableConfig] | None = None
+    sidecar_poll_batch_size: int = 500
+    sidecar_delete_detection: str = "disabled"
+    sidecar_enable_oltp: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("sync_batch_size", "read_pool_size", "sidecar_poll_batch_size"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
+                raise ValueError(f"{name}: expected a whole number of at least 1, got {value!r}")
+        if self.sidecar_source is not None:
+            raise ValueError(f"sidecar_source: this version has no sidecar: expected None, got {self.sidecar_source!r}")
+        _native.check_config(*self._arguments())
+
+    def _arguments(self) -> tuple[Any, ...]:
+        return (
+            self.oltp_path,
+            self.sync_mode,
+            self.olap_backend,
+            self.storage_mode,
+            self.storage_path,
+            self.prune_after_sync,
+            self.sync_batch_size,
+            self.read_pool_size,
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class SyncResult:
+    """What a sync did: changes applied, rows that really changed, changes removed from the log (None: none was)."""
+
+    events_processed: int
+    rows_inserted: int
+    rows_updated: int
+    rows_deleted: int
+    pruned_count: int | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"SyncResult(events={self.events_processed}, inserted={self.rows_inserted}, updated={self.rows_updated}, "
+            f"deleted={self.rows_deleted}, pruned={self.pruned_count})"
+        )
+
+
+@dataclass(frozen=True)
+class TableStatus:
+    """Where one replica stands: its rows, changes not yet applied, `ready`, `not-loaded` or `failed`, and why it failed."""
+
+    name: str
+    rows: int
+    lag: int
+    state: str
+    last_error: str | None = None
+
+
+@dataclass(frozen=True)
+class SyncStatus:
+    """Where replication stands: changes not yet applied, the last position of the log that was applied (None before the first
+    sync), the last error, and each table by its name."""
+
+    lag: int
+    last_synced_seq: int | None
+    last_error: str | None
+    tables: dict[str, TableStatus]
+
+
+async def _in_thread(call: Callable[[], T], *, abandons: bool = False) -> T:
+    # A read that nobody waits for may be left alone; a write is waited for, so that its end is known.
+    return await anyio.to_thread.run_sync(call, abandon_on_cancel=abandons)
+
+
+class HtapEngine:
+    """A SQLite database with columnar replicas of its registered tables. `HtapEngine(config)` opens it and blocks;
+    `await HtapEngine.create(config)` and `await vexact.open(...)` do not. An async context manager.
+
+    Failures are `vexact.EngineError`, a `RuntimeError`.
+    """
+
+    def __init__(self, config: HtapConfig | None = None) -> None:
+        self.config = config if config is not None else HtapConfig()
+        self._native = _native.HtapEngine(*self.config._arguments())
+
+    @classmethod
+    async def create(cls, config: HtapConfig | None = None) -> HtapEngine:
+        """Opens an engine without blocking the event loop."""
+        return await _in_thread(partial(cls, config))
+
+    async def __aenter__(self) -> HtapEngine:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            await _in_thread(self._native.shutdown)
+
+    async def execute(self, sql: str, params: Params = None) -> int:
+        """Runs one DML or DDL statement in SQLite; the rows affected, 0 for DDL.
+
+        `params`: None, bool, int, float, str, bytes, and vectors (a sequence of numbers or a one-dimensional array, stored as a
+        float32 BLOB). Transactions are `execute_batch`. A statement that returns rows is refused before it has any effect.
+        """
+        return await _in_thread(partial(self._native.execute, sql, params))
+
+    async def execute_batch(self, statements: Sequence[str]) -> None:
+        """Runs statements in one transaction: all or nothing."""
+        if isinstance(statements, str):
+            raise TypeError("statements: expected a list of SQL texts, got str")
+        await _in_thread(partial(self._native.execute_batch, list(statements)))
+
+    async def execute_many(self, sql: str, rows_of_params: Iterable[Sequence[Any]]) -> int:
+        """Runs one prepared statement for each row of parameters, in one transaction; the rows affected in all."""
+        return await _in_thread(partial(self._native.execute_many, sql, list(rows_of_params)))
+
+    async def query(self, sql: str, params: Params = None) -> list[pa.RecordBatch]:
+        """Runs one query that only reads, on the side that `explain_route` names. An empty result keeps its schema."""
+        return await _in_thread(partial(self._native.query, sql, params), abandons=True)
+
+    async def query_olap(self, sql: str, params: Params = None) -> list[pa.RecordBatch]:
+        """Runs one query that only reads on the replicas and the session's tables."""
+        return await _in_thread(partial(self._native.query_olap, sql, params), abandons=True)
+
+    def explain_route(self, sql: str) -> str:
+        """Which side answers a query, and why: `sqlite: ...` or `olap: ...`."""
+        side, reason = self._native.route(sql)
+        return f"{side}: {reason}"
+
+    async def register_table(self, schema: TableSchema, initial_sync: bool = False) -> None:
+        """Captures a table's changes from now on, and makes its replica; with `initial_sync` its rows are copied.
+
+        A table that has rows which are not copied warns (`UserWarning`).
+        """
+        register = partial(self._native.register_table, schema.name, schema.columns, schema.pk, initial_sync)
+        unloaded = await _in_thread(register)
+        if unloaded:
+            warnings.warn(
+                f"table {schema.name!r} has {unloaded} rows that its replica lacks: initial_sync({schema.name!r}) copies them",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    async def initial_sync(self, table_name: str) -> int:
+        """Copies all rows of a registered table into its replica, in one step; their number. Harmless to repeat."""
+        return await _in_thread(partial(self._native.initial_sync, table_name))
+
+    async def sync_now(self) -> SyncResult:
+        """One sync cycle: at most `sync_batch_size` changes, extended to the end of a transaction."""
+        return SyncResult(*await _in_thread(self._native.sync_now))
+
+    async def sync_all(self) -> SyncResult:
+        """Sync cycles up to the end of the log at the time of the call; the sums."""
+        return SyncResult(*await _in_thread(self._native.sync_all))
+
+    async def sync_status(self) -> SyncStatus:
+        """Where replication stands. Changes nothing."""
+        lag, seq, error, tables = await _in_thread(self._native.sync_status)
+        return SyncStatus(lag, seq, error, {table[0]: TableStatus(*table) for table in tables})
+
+    async def add_column(self, table_name: str, column_name: str, data_type: str) -> None:
+        """Adds a column to a registered table: in SQLite, unless it is there, and in the replica, with SQLite's values."""
+        await _in_thread(partial(self._native.add_column, table_name, column_name, data_type))
+
+    async def drop_column(self, table_name: str, column_name: str) -> None:
+        """Drops a column of a registered table, in SQLite and in the replica. Not of the key."""
+        await _in_thread(partial(self._native.drop_column, table_name, column_name))
+
+    async def vector_search(
+        self,
+        table: str,
+        column: str,
+        query: Any,
+        top_k: int = 10,
+        metric: str = "cosine",
+        *,
+        filter: str | None = None,
+        columns: Sequence[str] | None = None,
+        fresh: bool = False,
+    ) -> list[pa.RecordBatch]:
+        """The rows of a replica closest to `query`, best first: the key's columns, `score` (float64), then `columns` (`"*"`: all).
+
+        `filter`: a SQL predicate on the table, applied before the search. `fresh`: syncs first, so that all writes before the call
+        are seen.
+        """
+        arguments = (table, column, query, top_k, metric, filter, list(columns or []), fresh)
+        return await _in_thread(partial(self._native.vector_search, *arguments), abandons=True)
+
+    async def explain_vector_search(
+        self,
+        table: str,
+        column: str,
+        query: Any,
+        top_k: int = 10,
+        metric: str = "cosine",
+        *,
+        filter: str | None = None,
+        columns: Sequence[str] | None = None,
+        fresh: bool = False,
+    ) -> str:
+        """How such a search is done, after running it: an `Explain`, a str with `.logical`, `.physical` and `.strategy`."""
+        arguments = (table, column, query, top_k, metric, filter, list(columns or []), fresh)
+        return Explain(*await _in_thread(partial(self._native.explain_vector_search, *arguments), abandons=True))
+
+    def start_sync(self, interval_seconds: float) -> None:
+        """Syncs in the background every so many seconds. Its errors are in `sync_status().last_error`."""
+        if not 0 < interval_seconds < 1e9:
+            raise ValueError(f"interval_seconds: expected a number above 0, got {interval_seconds!r}")
+        self._native.start_sync(float(interval_seconds))
+
+    def stop_sync(self) -> None:
+        """Ends the background sync. Harmless to repeat."""
+        self._native.stop_sync()
+
+    def session(self) -> Session:
+        """A `Session` on the same catalog: files and Arrow tables join with the replicas."""
+        return Session._over(self._native.session())
+
+    def shutdown(self) -> None:
+        """Releases threads, connections and files. Harmless to repeat; later calls of other methods raise `RuntimeError`."""
+        self._native.shutdown()
+
+
+async def open(
+    oltp_path: Path = "vexact.db",
+    *,
+    sync_mode: str = "destructive",
+    olap_backend: str = "datafusion",
+    storage_mode: str = "inmemory",
+    storage_path: Path | None = None,
+    prune_after_sync: bool = True,
+    sync_batch_size: int = 1000,
+    read_pool_size: int = 4,
+    sidecar_source: str | None = None,
+    sidecar_tables: list[TimestampTableConfig] | None = None,
+    sidecar_poll_batch_size: int = 500,
+    sidecar_delete_detection: str = "disabled",
+    sidecar_enable_oltp: bool = False,
+) -> HtapEngine:
+    """Opens an engine: `async with await vexact.open("app.db") as engine: ...`. The settings are those of `HtapConfig`."""
+    config = HtapConfig(
+        oltp_path=oltp_path,
+        prune_after_sync=prune_after_sync,
+        sync_batch_size=sync_batch_size,
+        read_pool_size=read_pool_size,
+        sync_mode=sync_mode,
+        olap_backend=olap_backend,
+        storage_mode=storage_mode,
+        storage_path=storage_path,
+        sidecar_source=sidecar_source,
+        sidecar_tables=sidecar_tables,
+        sidecar_poll_batch_size=sidecar_poll_batch_size,
+        sidecar_delete_detection=sidecar_delete_detection,
+        sidecar_enable_oltp=sidecar_enable_oltp,
+    )
+    return await HtapEngine.create(config)

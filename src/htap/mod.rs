@@ -1,0 +1,284 @@
+//! The engine: SQLite for writes, replicas for analytics and search, in one process.
+
+mod config;
+mod names;
+mod param;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+
+pub use config::{HtapConfig, OlapBackend, StorageMode};
+pub use param::Param;
+
+use names::{EngineNames, SqliteTables};
+use param::{to_olap, to_sqlite};
+
+use crate::error::{Error, Result};
+use crate::oltp::{Oltp, OltpOptions, ResultTypes};
+use crate::replica::Replicas;
+use crate::replication::{RegisterOutcome, ReplicationOptions, Replicator, SyncResult, SyncStatus};
+use crate::router::{self, Route, Side};
+use crate::schema::{ColumnType, TableSchema};
+use crate::session::{DataFrame, Session, SessionOptions, VectorSearch};
+
+/// How long a statement waits for the locks of other programs.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A SQLite database with columnar replicas of its tables. Its methods need a tokio runtime and never block its threads.
+#[derive(Debug)]
+pub struct HtapEngine {
+    oltp: Arc<Oltp>,
+    replicator: Arc<Replicator>,
+    session: Session,
+    sqlite_tables: SqliteTables,
+}
+
+impl HtapEngine {
+    /// Opens the database, or creates it, and copies the replicas of the tables that are registered in it.
+    ///
+    /// # Errors
+    /// Settings that do not go together; a file that cannot be opened.
+    pub async fn open(config: HtapConfig) -> Result<Self> {
+        config.check()?;
+        if config.storage_mode != StorageMode::InMemory {
+            return Err(Error::InvalidArgument(
+                "storage_mode: this version keeps replicas in memory only: expected \"inmemory\"".into(),
+            ));
+        }
+        let options = OltpOptions { read_pool_size: config.read_pool_size, busy_timeout: BUSY_TIMEOUT };
+        let path = config.oltp_path.clone();
+        let opened = tokio::task::spawn_blocking(move || Oltp::open(path, options)).await;
+        let oltp = Arc::new(opened.map_err(|error| Error::Engine(format!("opening ended: {error}")))??);
+        let replicas = Arc::new(Replicas::default());
+        let session = Session::over_replicas(&SessionOptions::default(), Arc::clone(&replicas))?;
+        let options = ReplicationOptions {
+            mode: config.sync_mode,
+            prunes: config.prune_after_sync,
+            batch_size: config.sync_batch_size,
+        };
+        let replicator = Arc::new(Replicator::start(Arc::clone(&oltp), replicas, options).await?);
+        Ok(Self { oltp, replicator, session, sqlite_tables: SqliteTables::default() })
+    }
+
+    /// One DML or DDL statement, always on SQLite; the rows affected, 0 for DDL.
+    ///
+    /// # Errors
+    /// As [`Oltp::execute`].
+    pub async fn execute(&self, sql: &str, params: &[Param]) -> Result<u64> {
+        self.oltp.execute(sql, to_sqlite(params)).await
+    }
+
+    /// Statements in one transaction: all or nothing.
+    ///
+    /// # Errors
+    /// As [`Oltp::execute_batch`].
+    pub async fn execute_batch(&self, statements: Vec<String>) -> Result<()> {
+        self.oltp.execute_batch(statements).await
+    }
+
+    /// One prepared statement for each row of parameters, in one transaction; the rows affected in all.
+    ///
+    /// # Errors
+    /// As [`Oltp::execute_many`].
+    pub async fn execute_many(&self, sql: &str, rows: &[Vec<Param>]) -> Result<u64> {
+        self.oltp.execute_many(sql, rows.iter().map(|row| to_sqlite(row)).collect()).await
+    }
+
+    async fn names(&self) -> Result<EngineNames<'_>> {
+        Ok(EngineNames {
+            session: &self.session,
+            snapshot: self.replicator.replicas().snapshot(),
+            sqlite: self.sqlite_tables.current(&self.oltp).await?,
+        })
+    }
+
+    /// Which side answers a query, and why.
+    ///
+    /// # Errors
+    /// As [`router::route`].
+    pub async fn route(&self, sql: &str) -> Result<Route> {
+        router::route(sql, &self.names().await?)
+    }
+
+    /// A query that only reads, answered by the side that [`Self::route`] names. An empty result keeps its schema.
+    ///
+    /// # Errors
+    /// Anything but one query, before any effect; what fails while it runs.
+    pub async fn query(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
+        match self.route(sql).await?.side {
+            Side::Olap => self.query_olap(sql, params).await,
+            Side::Sqlite => {
+                let snapshot = self.replicator.replicas().snapshot();
+                let registered = move |table: &str| {
+                    let schema = snapshot.table(table)?.version.definition().table_schema()?;
+                    Some(Arc::new(schema))
+                };
+                let types = ResultTypes {
+                    registered: Some(Arc::new(registered)),
+                    expressions: self.expression_types(sql).await,
+                };
+                self.oltp.query(sql, to_sqlite(params), types).await
+            }
+        }
+    }
+
+    /// The types that DataFusion gives the columns of a query; none where it cannot plan it.
+    async fn expression_types(&self, sql: &str) -> Vec<Option<ColumnType>> {
+        let Ok(frame) = self.olap_frame(sql, &[]).await else { return Vec::new() };
+        frame.schema().fields().iter().map(|field| ColumnType::of_arrow(field.data_type())).collect()
+    }
+
+    async fn olap_frame(&self, sql: &str, params: &[Param]) -> Result<DataFrame> {
+        let statement = router::for_olap(router::read_only(sql)?, &self.names().await?)?;
+        self.session.statement(statement, to_olap(params)).await
+    }
+
+    /// A query that only reads, straight on the replicas and the session's tables.
+    ///
+    /// # Errors
+    /// As [`Self::query`].
+    pub async fn query_olap(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
+        let frame = self.olap_frame(sql, params).await?;
+        let schema = frame.schema();
+        let batches = frame.collect().await?;
+        Ok(if batches.is_empty() { vec![RecordBatch::new_empty(schema)] } else { batches })
+    }
+
+    /// Captures a table and makes its replica.
+    ///
+    /// # Errors
+    /// As [`Replicator::register`].
+    pub async fn register_table(&self, schema: TableSchema, initial_sync: bool) -> Result<RegisterOutcome> {
+        self.replicator.register(schema, initial_sync).await
+    }
+
+    /// One sync cycle.
+    ///
+    /// # Errors
+    /// As [`Replicator::sync_now`].
+    pub async fn sync_now(&self) -> Result<SyncResult> {
+        self.replicator.sync_now().await
+    }
+
+    /// Sync cycles up to the log's end at the time of the call.
+    ///
+    /// # Errors
+    /// As [`Replicator::sync_all`].
+    pub async fn sync_all(&self) -> Result<SyncResult> {
+        self.replicator.sync_all().await
+    }
+
+    /// Where replication stands.
+    ///
+    /// # Errors
+    /// As [`Replicator::status`].
+    pub async fn sync_status(&self) -> Result<SyncStatus> {
+        self.replicator.status().await
+    }
+
+    /// Copies all rows of a registered table; their number.
+    ///
+    /// # Errors
+    /// As [`Replicator::initial_sync`].
+    pub async fn initial_sync(&self, table: &str) -> Result<u64> {
+        self.replicator.initial_sync(table).await
+    }
+
+    /// Adds a column to a registered table.
+    ///
+    /// # Errors
+    /// As [`Replicator::add_column`].
+    pub async fn add_column(&self, table: &str, column: &str, column_type: ColumnType) -> Result<()> {
+        self.replicator.add_column(table, column, column_type).await
+    }
+
+    /// Drops a column of a registered table.
+    ///
+    /// # Errors
+    /// As [`Replicator::drop_column`].
+    pub async fn drop_column(&self, table: &str, column: &str) -> Result<()> {
+        self.replicator.drop_column(table, column).await
+    }
+
+    /// The rows of a replica that are closest to a query, best first: the key's columns, `score` (Float64), then the search's
+    /// `columns`. With `is_fresh`, after a sync up to the log's end at the time of the call.
+    ///
+    /// # Errors
+    /// A table that is not registered; as [`Session::vector_search`].
+    pub async fn vector_search(&self, search: &VectorSearch, is_fresh: bool) -> Result<Vec<RecordBatch>> {
+        let search = self.prepared(search, is_fresh).await?;
+        let batches = self.session.vector_search(&search).await?.collect().await?;
+        let key = search.columns.len() - self.own_columns(&search);
+        // `row_id`, `score`, then the key and the other columns.
+        let order: Vec<usize> = (2..2 + key).chain([1]).chain(2 + key..2 + search.columns.len()).collect();
+        batches.iter().map(|batch| batch.project(&order).map_err(Error::arrow)).collect()
+    }
+
+    fn own_columns(&self, search: &VectorSearch) -> usize {
+        let snapshot = self.replicator.replicas().snapshot();
+        let key = snapshot.table(&search.table).map_or(0, |state| state.version.definition().key.len());
+        search.columns.len() - key.min(search.columns.len())
+    }
+
+    /// How a search was done: the three sections of its explain, after running it.
+    ///
+    /// # Errors
+    /// As [`Self::vector_search`].
+    pub async fn explain_vector_search(&self, search: &VectorSearch, is_fresh: bool) -> Result<vexact_sql::Explained> {
+        let search = self.prepared(search, is_fresh).await?;
+        self.session.explain_vector_search(&search).await
+    }
+
+    /// The search with the columns of the result.
+    async fn prepared(&self, search: &VectorSearch, is_fresh: bool) -> Result<VectorSearch> {
+        if is_fresh {
+            self.sync_all().await?;
+        }
+        let snapshot = self.replicator.replicas().snapshot();
+        let Some(state) = snapshot.table(&search.table) else {
+            return Err(Error::Engine(format!(
+                "table {:?} is not replicated: register_table makes a replica of it",
+                search.table
+            )));
+        };
+        let definition = state.version.definition();
+        let names = |columns: &[usize]| -> Vec<String> {
+            columns.iter().map(|column| definition.schema.field(*column).name().clone()).collect()
+        };
+        let spelled = |name: &String| {
+            let stored = state.version.schema().fields().iter().find(|field| field.name().eq_ignore_ascii_case(name));
+            stored.map_or_else(|| name.clone(), |field| field.name().clone())
+        };
+        let key = names(&definition.key);
+        let wanted: Vec<String> = match search.columns.iter().any(|name| name == "*") {
+            true => state.version.schema().fields().iter().map(|field| field.name().clone()).collect(),
+            false => search.columns.iter().map(spelled).collect(),
+        };
+        let others = wanted.into_iter().filter(|name| !key.contains(name));
+        let columns = key.iter().cloned().chain(others).collect();
+        Ok(VectorSearch { columns, column: spelled(&search.column), ..search.clone() })
+    }
+
+    /// Syncs in the background every so often.
+    pub fn start_sync(&self, interval: Duration) {
+        self.replicator.start_background(interval);
+    }
+
+    /// Ends the background sync. Harmless to repeat.
+    pub fn stop_sync(&self) {
+        self.replicator.stop_background();
+    }
+
+    /// A session on the same catalog: files and Arrow tables beside the replicas.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Ends everything: threads, connections, files. Harmless to repeat; later calls of other methods are errors.
+    pub async fn shutdown(&self) {
+        self.replicator.shutdown().await;
+        self.oltp.shutdown().await;
+    }
+}

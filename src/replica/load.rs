@@ -1,0 +1,52 @@
+//! A table's rows at once: what the initial copy puts in the place of a replica.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+
+use super::index::{KeyIndex, Location};
+use super::version::{Definition, Part, SEGMENT_ROWS, Segment, SyncMode, TableVersion};
+use crate::error::{Error, Result};
+
+/// The first version of a table with these rows, of the registered schema, each with a key of its own. In a temporal replica they
+/// hold from `time` on.
+pub(super) fn version(definition: Arc<Definition>, batches: &[RecordBatch], time: i64) -> Result<TableVersion> {
+    let index = KeyIndex::default();
+    let mut parts: Vec<Option<Part>> = Vec::new();
+    for batch in batches {
+        for start in (0..batch.num_rows()).step_by(SEGMENT_ROWS) {
+            let rows = batch.slice(start, SEGMENT_ROWS.min(batch.num_rows() - start));
+            let rows = match definition.mode {
+                SyncMode::Destructive => rows,
+                SyncMode::Temporal => opened(&definition, &rows, time)?,
+            };
+            if parts.len() > usize::from(u16::MAX) {
+                return Err(Error::Engine(format!("table {:?}: more than {} segments", definition.name, u16::MAX)));
+            }
+            parts.push(Some(Part::new(Arc::new(Segment::try_new(rows, &definition.key)?))));
+        }
+    }
+    let hash_of = |location: Location| match &parts[location.slot()] {
+        Some(part) => part.segment.keys.hash(location.row(), &index.hasher),
+        None => 0,
+    };
+    index.reserve(parts.iter().flatten().map(|part| part.live_rows).sum(), hash_of);
+    for (slot, part) in parts.iter().enumerate() {
+        let Some(part) = part else { continue };
+        for row in 0..part.live_rows {
+            let location = Location::new(slot, row);
+            index.insert(hash_of(location), location, hash_of);
+        }
+    }
+    Ok(TableVersion::new(definition, parts, 0, Arc::new(index)))
+}
+
+/// The rows as the open ones of a history.
+fn opened(definition: &Definition, rows: &RecordBatch, time: i64) -> Result<RecordBatch> {
+    let count = rows.num_rows();
+    let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
+    columns.push(Arc::new(Int64Array::from_value(time, count)));
+    columns.push(Arc::new(Int64Array::new_null(count)));
+    columns.push(Arc::new(StringArray::from_iter_values(std::iter::repeat_n("I", count))));
+    RecordBatch::try_new(definition.stored_schema(), columns).map_err(Error::arrow)
+}

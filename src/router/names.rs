@@ -1,0 +1,101 @@
+//! What the router has to know about names, and where a table name leads.
+
+use arrow::datatypes::SchemaRef;
+use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
+
+/// The tables of both sides, by name. Names are compared as SQLite does: ASCII letters in any case.
+pub trait Names {
+    /// Whether SQLite's main database has a table or view of this name.
+    fn in_sqlite(&self, table: &str) -> bool;
+    /// The OLAP side's table of this name.
+    fn olap(&self, table: &str) -> Option<OlapTable>;
+}
+
+/// A table of the OLAP side.
+#[derive(Debug, Clone)]
+pub struct OlapTable {
+    /// As the OLAP side spells it.
+    pub name: String,
+    /// Its columns, as the OLAP side spells them.
+    pub schema: SchemaRef,
+    /// What stands behind it.
+    pub owner: Owner,
+}
+
+impl OlapTable {
+    /// The spelling of a column.
+    pub(super) fn column(&self, name: &str) -> Option<&str> {
+        let found = self.schema.fields().iter().find(|field| field.name().eq_ignore_ascii_case(name));
+        found.map(|field| field.name().as_str())
+    }
+}
+
+/// What stands behind a table of the OLAP side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// A table of SQLite, or of the database that a sidecar follows.
+    Replica,
+    /// The session: its own table or view.
+    Session,
+}
+
+/// Where a table name leads.
+pub(super) enum Place {
+    Session(OlapTable),
+    Replica {
+        table: OlapTable,
+        in_sqlite: bool,
+    },
+    /// The OLAP side's information_schema.
+    System,
+    /// SQLite alone has it.
+    Sqlite(String),
+    Nowhere,
+}
+
+/// The catalog and the schema of the OLAP side's tables, as DataFusion calls them.
+pub(super) const OLAP_CATALOG: &str = "datafusion";
+pub(super) const OLAP_SCHEMA: &str = "public";
+
+pub(super) fn place(name: &ObjectName, names: &dyn Names) -> Place {
+    let Some(parts) = idents(name) else { return Place::Nowhere };
+    let parts: Vec<&str> = parts.iter().map(|part| part.value.as_str()).collect();
+    let is = |part: &str, expected: &str| part.eq_ignore_ascii_case(expected);
+    let olap = |table: OlapTable, in_sqlite| match table.owner {
+        Owner::Session => Place::Session(table),
+        Owner::Replica => Place::Replica { table, in_sqlite },
+    };
+    match parts[..] {
+        [table] => match names.olap(table) {
+            Some(found) => olap(found, names.in_sqlite(table)),
+            None if names.in_sqlite(table) || is_sqlites(table) => Place::Sqlite(table.into()),
+            None => Place::Nowhere,
+        },
+        [schema, table] if is(schema, "main") => match names.olap(table) {
+            Some(found) if found.owner == Owner::Replica && names.in_sqlite(table) => olap(found, true),
+            _ if names.in_sqlite(table) || is_sqlites(table) => Place::Sqlite(table.into()),
+            _ => Place::Nowhere,
+        },
+        [schema, table] if is(schema, "temp") => Place::Sqlite(format!("temp.{table}")),
+        [schema, _] if is(schema, "information_schema") => Place::System,
+        [catalog, schema, _] if is(catalog, OLAP_CATALOG) && is(schema, "information_schema") => Place::System,
+        // SQLite has no schemas of these names.
+        [schema, table] if is(schema, OLAP_SCHEMA) => {
+            names.olap(table).map_or(Place::Nowhere, |found| olap(found, false))
+        }
+        [catalog, schema, table] if is(catalog, OLAP_CATALOG) && is(schema, OLAP_SCHEMA) => {
+            names.olap(table).map_or(Place::Nowhere, |found| olap(found, false))
+        }
+        _ => Place::Nowhere,
+    }
+}
+
+/// SQLite keeps these names for its own tables.
+fn is_sqlites(table: &str) -> bool {
+    table.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("sqlite_"))
+}
+
+/// The parts of a name; `None` where one is computed.
+pub(super) fn idents(name: &ObjectName) -> Option<Vec<&Ident>> {
+    name.0.iter().map(|part| part.as_ident()).collect()
+}

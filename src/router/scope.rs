@@ -1,0 +1,65 @@
+//! Which CTEs a table name can mean where it stands.
+
+use datafusion::sql::sqlparser::ast::Query;
+
+/// The CTEs in scope while a tree is visited. A CTE sees those before it, and itself if it is recursive.
+#[derive(Default)]
+pub(super) struct Ctes {
+    queries: Vec<Frame>,
+}
+
+struct Frame {
+    /// Name in lower case, and the address of its query: only compared, the tree stands still while it is visited.
+    ctes: Vec<(String, *const Query)>,
+    is_recursive: bool,
+    visible: usize,
+}
+
+impl Frame {
+    fn position(&self, query: &Query) -> Option<usize> {
+        self.ctes.iter().position(|(_, cte)| std::ptr::eq(*cte, query))
+    }
+}
+
+impl Ctes {
+    /// Before a query's children. Returns whether it is the query of a CTE.
+    pub fn enter(&mut self, query: &Query) -> bool {
+        let mut is_cte = false;
+        if let Some(around) = self.queries.last_mut()
+            && let Some(at) = around.position(query)
+        {
+            is_cte = true;
+            around.visible = at + usize::from(around.is_recursive);
+        }
+        let with = query.with.as_ref();
+        let ctes = with.map_or(&[][..], |with| &with.cte_tables);
+        self.queries.push(Frame {
+            ctes: ctes.iter().map(|cte| (cte.alias.name.value.to_ascii_lowercase(), &raw const *cte.query)).collect(),
+            is_recursive: with.is_some_and(|with| with.recursive),
+            visible: 0,
+        });
+        is_cte
+    }
+
+    /// After its children.
+    pub fn leave(&mut self, query: &Query) {
+        self.queries.pop();
+        if let Some(around) = self.queries.last_mut()
+            && let Some(at) = around.position(query)
+        {
+            around.visible = at + 1;
+        }
+    }
+
+    /// How many queries are open.
+    pub fn depth(&self) -> usize {
+        self.queries.len()
+    }
+
+    /// Whether a name without a schema means a CTE here.
+    pub fn contains(&self, name: &str) -> bool {
+        self.queries
+            .iter()
+            .any(|frame| frame.ctes[..frame.visible].iter().any(|(cte, _)| cte.eq_ignore_ascii_case(name)))
+    }
+}

@@ -1,0 +1,246 @@
+//! One walk over a statement that collects what its route depends on.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, ObjectName, Query,
+    Select, SetExpr, Statement, TableFactor, Value, Visit, Visitor,
+};
+
+use super::functions::{is_aggregate, is_olap_table, is_vector, table_arguments};
+use super::names::idents;
+use super::reason::{Shape, first_word};
+use super::scope::Ctes;
+
+/// What a statement's route depends on. Of each kind the first that was met.
+#[derive(Default)]
+pub(super) struct Survey {
+    /// It is more than a query: the word that says so.
+    pub change: Option<String>,
+    /// SHOW or DESCRIBE.
+    pub olap_statement: Option<&'static str>,
+    pub vector_function: Option<String>,
+    pub olap_function: Option<String>,
+    pub sqlite_function: Option<String>,
+    pub sqlite_syntax: Option<&'static str>,
+    pub shape: Option<Shape>,
+    /// Tables by the names they are called, CTEs aside; also those that a table function names.
+    pub tables: Vec<ObjectName>,
+    ctes: Ctes,
+}
+
+impl Survey {
+    pub fn of(statement: &Statement) -> Self {
+        let mut survey = Self::default();
+        let ControlFlow::Continue(()) = statement.visit(&mut survey);
+        survey
+    }
+
+    fn has(&mut self, shape: Shape) {
+        self.shape.get_or_insert(shape);
+    }
+
+    fn table_function(&mut self, call: &TableFunction<'_>) {
+        let name = call.name.clone();
+        if is_vector(&name) {
+            self.tables.extend(call.named_tables().into_iter().map(|argument| argument.table));
+            self.vector_function.get_or_insert(name);
+        } else if is_olap_table(&name) {
+            self.olap_function.get_or_insert(name);
+        } else {
+            self.sqlite_function.get_or_insert(name);
+        }
+    }
+
+    fn function(&mut self, function: &Function) {
+        let name = function_name(&function.name);
+        let arguments = match &function.args {
+            FunctionArguments::List(list) => {
+                // Only aggregates have DISTINCT and ORDER BY among their arguments.
+                if list.duplicate_treatment.is_some() || !list.clauses.is_empty() {
+                    self.has(Shape::Aggregate(name.clone()));
+                }
+                list.args.len()
+            }
+            FunctionArguments::None | FunctionArguments::Subquery(_) => 0,
+        };
+        if is_vector(&name) {
+            self.vector_function.get_or_insert(name);
+        } else if function.over.is_some() {
+            self.has(Shape::Window);
+        } else if is_aggregate(&name, arguments) || function.filter.is_some() || !function.within_group.is_empty() {
+            self.has(Shape::Aggregate(name));
+        }
+    }
+}
+
+impl Visitor for Survey {
+    type Break = std::convert::Infallible;
+
+    fn pre_visit_statement(&mut self, statement: &Statement) -> ControlFlow<Self::Break> {
+        match statement {
+            Statement::Query(_) | Statement::Explain { .. } => {}
+            Statement::ExplainTable { table_name, .. } => {
+                self.olap_statement = Some("DESCRIBE");
+                self.tables.push(table_name.clone());
+            }
+            Statement::ShowTables { .. }
+            | Statement::ShowColumns { .. }
+            | Statement::ShowFunctions { .. }
+            | Statement::ShowVariable { .. } => self.olap_statement = Some("SHOW"),
+            other => {
+                self.change.get_or_insert_with(|| first_word(other));
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Self::Break> {
+        let is_cte = self.ctes.enter(query);
+        if query.with.is_some() {
+            self.has(Shape::Cte);
+        }
+        if self.ctes.depth() > 1 && !is_cte {
+            self.has(Shape::Subquery);
+        }
+        if matches!(*query.body, SetExpr::SetOperation { .. }) {
+            self.has(Shape::SetOperation);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &Query) -> ControlFlow<Self::Break> {
+        self.ctes.leave(query);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Self::Break> {
+        if select.into.is_some() {
+            self.change.get_or_insert_with(|| "SELECT INTO".into());
+        }
+        if matches!(select.distinct, Some(Distinct::Distinct | Distinct::On(_))) {
+            self.has(Shape::Distinct);
+        }
+        let is_grouped = match &select.group_by {
+            GroupByExpr::All(_) => true,
+            GroupByExpr::Expressions(by, _) => !by.is_empty(),
+        };
+        if is_grouped {
+            self.has(Shape::GroupBy);
+        }
+        if select.from.len() > 1 || select.from.iter().any(|from| !from.joins.is_empty()) {
+            self.has(Shape::Join);
+        }
+        if select.having.is_some() {
+            self.has(Shape::Having);
+        }
+        if !select.named_window.is_empty() || select.qualify.is_some() {
+            self.has(Shape::Window);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Self::Break> {
+        match factor {
+            TableFactor::Table { name, args: None, .. } => {
+                if name.0.iter().filter_map(|part| part.as_ident()).any(|part| part.quote_style == Some('\'')) {
+                    self.sqlite_syntax.get_or_insert("a table name in single quotes");
+                }
+                if !bare(name).is_some_and(|bare| self.ctes.contains(bare)) {
+                    self.tables.push(name.clone());
+                }
+            }
+            TableFactor::Table { .. } | TableFactor::Function { .. } => {
+                table_function(factor).iter().for_each(|call| self.table_function(call));
+            }
+            TableFactor::UNNEST { .. } => {
+                self.olap_function.get_or_insert_with(|| "unnest".into());
+            }
+            TableFactor::Derived { .. } => {}
+            TableFactor::NestedJoin { table_with_joins, .. } if table_with_joins.joins.is_empty() => {}
+            TableFactor::NestedJoin { .. } => self.has(Shape::Join),
+            _ => self.has(Shape::Relation),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
+        if let Expr::Function(function) = expr {
+            self.function(function);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// A function's name in lower case, its schema aside.
+pub(super) fn function_name(name: &ObjectName) -> String {
+    match name.0.last().and_then(|part| part.as_ident()) {
+        Some(name) => name.value.to_ascii_lowercase(),
+        None => name.to_string(),
+    }
+}
+
+/// A name without a schema.
+pub(super) fn bare(name: &ObjectName) -> Option<&str> {
+    match idents(name)?[..] {
+        [name] => Some(&name.value),
+        _ => None,
+    }
+}
+
+/// A call in place of a table.
+pub(super) struct TableFunction<'a> {
+    /// In lower case.
+    pub name: String,
+    arguments: &'a [FunctionArg],
+}
+
+/// A table that a table function names, and the positions of the arguments that name it and a column of it.
+pub(super) struct NamedTable {
+    pub table: ObjectName,
+    pub at: usize,
+    pub column_at: Option<usize>,
+}
+
+pub(super) fn table_function(factor: &TableFactor) -> Option<TableFunction<'_>> {
+    match factor {
+        TableFactor::Table { name, args: Some(args), .. } => {
+            Some(TableFunction { name: function_name(name), arguments: &args.args })
+        }
+        TableFactor::Function { name, args, .. } => Some(TableFunction { name: function_name(name), arguments: args }),
+        _ => None,
+    }
+}
+
+impl TableFunction<'_> {
+    /// In the order of the arguments; none for an argument that is not text.
+    pub fn named_tables(&self) -> Vec<NamedTable> {
+        let named = |(at, column_at): &(usize, Option<usize>)| {
+            let table = named_in_text(text_argument(self.arguments.get(*at)?)?);
+            Some(NamedTable { table, at: *at, column_at: *column_at })
+        };
+        table_arguments(&self.name).iter().filter_map(named).collect()
+    }
+}
+
+/// The text of an argument that is a literal.
+fn text_argument(argument: &FunctionArg) -> Option<&str> {
+    match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value)))
+        | FunctionArg::Named { arg: FunctionArgExpr::Expr(Expr::Value(value)), .. } => match &value.value {
+            Value::SingleQuotedString(text) => Some(text),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The table that a text names, as [`vexact_sql`] reads it: a whole name, with SQLite's schema before it or none.
+fn named_in_text(text: &str) -> ObjectName {
+    match text.get(..5) {
+        Some(schema) if schema.eq_ignore_ascii_case("main.") => {
+            ObjectName::from(vec![Ident::new("main"), Ident::new(&text[5..])])
+        }
+        _ => ObjectName::from(vec![Ident::new(text)]),
+    }
+}

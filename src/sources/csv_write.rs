@@ -1,0 +1,133 @@
+//! A frame's rows as delimited text, vectors as text in its cells.
+
+use std::fmt::Display;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, RecordBatch, RecordBatchOptions, StringArray};
+use arrow::compute::cast;
+use arrow::csv::WriterBuilder;
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type, Schema, UInt64Type};
+use datafusion::error::DataFusionError;
+use futures::TryStreamExt;
+
+use super::{bad_file, check_target, vector_text};
+use crate::error::{Error, Result};
+use crate::session::DataFrame;
+
+/// Writes a frame's rows under a header line. Lists of numbers become text `[1,2,3]`, which [`super::csv::open`] reads as the
+/// same vectors; so they have to be of one length and without NULL components.
+///
+/// # Errors
+/// What fails while it runs, a file that cannot be written, a column of another nested type, lists that would not be read back.
+pub(crate) async fn write(frame: &DataFrame, path: &Path) -> Result<()> {
+    check_target(path)?;
+    // Beside the file and then in its place: a query that fails, or reads this very file, harms nothing.
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let unfinished = path.with_file_name(name);
+    let written = match File::create(&unfinished) {
+        Ok(file) => write_to(frame, file, path).await,
+        Err(error) => Err(Error::io(path, error)),
+    };
+    let renamed = match written {
+        Ok(()) => std::fs::rename(&unfinished, path).map_err(|error| Error::io(path, error)),
+        failed => failed,
+    };
+    if renamed.is_err() {
+        // What went wrong is the error to report, not that the rest of it stays.
+        let _ = std::fs::remove_file(&unfinished);
+    }
+    renamed
+}
+
+async fn write_to(frame: &DataFrame, file: File, path: &Path) -> Result<()> {
+    let mut writer = WriterBuilder::new().with_header(true).build(file);
+    let write = |error| bad_file(path, &error);
+    let mut rows = frame.stream().await?;
+    let mut texts = ListTexts { dims: vec![None; frame.schema().fields().len()], rows: 0 };
+    writer.write(&texts.replace(&RecordBatch::new_empty(frame.schema()))?).map_err(write)?;
+    while let Some(batch) = rows.try_next().await? {
+        writer.write(&texts.replace(&batch)?).map_err(write)?;
+    }
+    Ok(())
+}
+
+/// What was written so far.
+struct ListTexts {
+    /// The length of each column's lists, once there was one.
+    dims: Vec<Option<usize>>,
+    rows: usize,
+}
+
+impl ListTexts {
+    /// The batch with lists of numbers as text.
+    fn replace(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let mut fields = Vec::with_capacity(batch.num_columns());
+        let mut columns = Vec::with_capacity(batch.num_columns());
+        for (ordinal, (field, column)) in batch.schema().fields().iter().zip(batch.columns()).enumerate() {
+            match lists(column) {
+                None => {
+                    fields.push(field.as_ref().clone());
+                    columns.push(Arc::clone(column));
+                }
+                Some(lists) => {
+                    let texts = lists.enumerate().map(|(row, list)| match list {
+                        None => Ok(None),
+                        Some(list) => text(&list, &mut self.dims[ordinal]).map(Some).map_err(|problem| {
+                            let row = self.rows + row;
+                            Error::InvalidArgument(format!(
+                                "write_csv: column {:?}, row {row}: {problem}",
+                                field.name()
+                            ))
+                        }),
+                    });
+                    columns.push(Arc::new(texts.collect::<Result<StringArray>>()?));
+                    fields.push(Field::new(field.name(), DataType::Utf8, true));
+                }
+            }
+        }
+        self.rows += batch.num_rows();
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options);
+        Ok(batch.map_err(DataFusionError::from)?)
+    }
+}
+
+/// The rows of a column of lists of numbers; `None` for any other column.
+fn lists(column: &ArrayRef) -> Option<Box<dyn Iterator<Item = Option<ArrayRef>> + '_>> {
+    match column.data_type() {
+        DataType::FixedSizeList(item, _) | DataType::List(item) | DataType::LargeList(item)
+            if item.data_type().is_integer() || item.data_type().is_floating() => {}
+        _ => return None,
+    }
+    Some(match column.data_type() {
+        DataType::FixedSizeList(..) => Box::new(column.as_fixed_size_list().iter()),
+        DataType::List(_) => Box::new(column.as_list::<i32>().iter()),
+        _ => Box::new(column.as_list::<i64>().iter()),
+    })
+}
+
+/// A list as text, or why it would not be read back.
+fn text(list: &ArrayRef, dim: &mut Option<usize>) -> Result<String, String> {
+    if let Some(position) = (0..list.len()).find(|i| list.is_null(*i)) {
+        return Err(format!("expected a number, got NULL as component {position} (write_parquet keeps it)"));
+    }
+    let expected = *dim.get_or_insert(list.len().max(1));
+    if list.len() != expected {
+        let got = list.len();
+        return Err(format!("expected a list of {expected} numbers, got one of {got} (write_parquet keeps it)"));
+    }
+    match list.data_type() {
+        DataType::Float32 => numbers::<Float32Type>(list),
+        float if float.is_floating() => numbers::<Float64Type>(list),
+        integer if integer.is_signed_integer() => numbers::<Int64Type>(list),
+        _ => numbers::<UInt64Type>(list),
+    }
+}
+
+fn numbers<T: ArrowPrimitiveType<Native: Display>>(list: &ArrayRef) -> Result<String, String> {
+    let wide = cast(list, &T::DATA_TYPE).map_err(|error| error.to_string())?;
+    Ok(vector_text::write(wide.as_primitive::<T>().values()))
+}
