@@ -2,7 +2,7 @@
 //!
 //! A table is a list of segments of at most 65 536 rows, each with a delete bitmap, and an index from key to row. A change
 //! batch adds a segment and copies the bitmaps that it touches; its cost does not depend on the table's size. Small segments are
-//! merged beside it. Readers hold versions and never wait.
+//! merged beside it. Readers hold versions and never wait. A [`Store`] makes them durable.
 
 mod changes;
 mod compaction;
@@ -12,6 +12,7 @@ mod index;
 mod key;
 mod load;
 mod snapshot;
+mod storage;
 mod table;
 mod temporal;
 #[cfg(test)]
@@ -21,5 +22,6 @@ mod writer;
 
 pub use changes::{Change, ChangeBatch, Counts, KeyState};
 pub use snapshot::{Replicas, Snapshot, TableState, Update};
+pub use storage::{Disk, DiskFile, DiskLock, FileSystem, StorageFormat, Store, Stored, StoredTable};
 pub use table::ReplicaTable;
 pub use version::{Definition, OPERATION, SyncMode, TableVersion, VALID_FROM, VALID_TO};

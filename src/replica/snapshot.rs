@@ -83,6 +83,17 @@ impl Replicas {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
     }
 
+    /// Puts other tables in the place of all.
+    pub(super) fn replace_all(&self, tables: Vec<TableState>, applied_seq: i64) {
+        let mut writers = self.writers();
+        let named = |state: TableState| (folded(&state.version.definition.name), state);
+        let tables: BTreeMap<String, TableState> = tables.into_iter().map(named).collect();
+        let writer =
+            |(name, state): (&String, &TableState)| (name.clone(), TableWriter::new(Arc::clone(&state.version)));
+        *writers = tables.iter().map(writer).collect();
+        self.publish(Snapshot { tables, applied_seq });
+    }
+
     /// Makes the next snapshot of all updates together, at a position of the log. A table whose changes cannot be applied is
     /// marked as failed; the others are not held up by it.
     pub fn update(&self, updates: Vec<(String, Update<'_>)>, applied_seq: i64) -> Vec<(String, Result<Counts>)> {

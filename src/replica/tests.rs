@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::{Change, ChangeBatch, Counts, Definition, KeyState, Replicas, SyncMode, TableVersion, Update};
 
-fn definition(mode: SyncMode) -> Arc<Definition> {
+pub(super) fn definition(mode: SyncMode) -> Arc<Definition> {
     let schema = Schema::new(vec![
         Field::new("id", DataType::Int64, false),
         Field::new("name", DataType::Utf8, false),
@@ -18,17 +18,17 @@ fn definition(mode: SyncMode) -> Arc<Definition> {
     Arc::new(Definition { name: "Docs".into(), schema: Arc::new(schema), key: vec![1, 0], mode })
 }
 
-type Key = (String, i64);
+pub(super) type Key = (String, i64);
 
 /// A change of the model: the key, and its value where the row is there.
 #[derive(Debug, Clone)]
-struct Step {
-    key: Key,
-    value: Option<Option<i64>>,
-    time: i64,
+pub(super) struct Step {
+    pub key: Key,
+    pub value: Option<Option<i64>>,
+    pub time: i64,
 }
 
-fn batch(definition: &Definition, steps: &[Step]) -> ChangeBatch {
+pub(super) fn batch(definition: &Definition, steps: &[Step]) -> ChangeBatch {
     let mut rows: (Vec<i64>, Vec<String>, Vec<Option<i64>>) = Default::default();
     let mut gone: (Vec<String>, Vec<i64>) = Default::default();
     let mut changes = Vec::new();
@@ -60,12 +60,12 @@ fn batch(definition: &Definition, steps: &[Step]) -> ChangeBatch {
     ChangeBatch { rows, gone, changes }
 }
 
-fn apply(replicas: &Replicas, changes: &ChangeBatch, seq: i64) -> Counts {
+pub(super) fn apply(replicas: &Replicas, changes: &ChangeBatch, seq: i64) -> Counts {
     let mut results = replicas.update(vec![("docs".into(), Update::Apply(changes))], seq);
     results.remove(0).1.unwrap()
 }
 
-fn new_replica(definition: &Arc<Definition>) -> Replicas {
+pub(super) fn new_replica(definition: &Arc<Definition>) -> Replicas {
     let replicas = Replicas::default();
     replicas
         .update(vec![("DOCS".into(), Update::Replace(Arc::clone(definition), Vec::new(), 0))], 0)
@@ -75,7 +75,7 @@ fn new_replica(definition: &Arc<Definition>) -> Replicas {
     replicas
 }
 
-fn version(replicas: &Replicas) -> Arc<TableVersion> {
+pub(super) fn version(replicas: &Replicas) -> Arc<TableVersion> {
     Arc::clone(&replicas.snapshot().table("docs").unwrap().version)
 }
 
@@ -90,7 +90,10 @@ fn live_rows(version: &TableVersion) -> Vec<RecordBatch> {
         .collect()
 }
 
-fn mirror(version: &TableVersion) -> BTreeMap<Key, Option<i64>> {
+/// The value of each key.
+pub(super) type Mirror = BTreeMap<Key, Option<i64>>;
+
+pub(super) fn mirror(version: &TableVersion) -> Mirror {
     let mut map = BTreeMap::new();
     for rows in live_rows(version) {
         let (ids, names) = (rows.column(0).as_primitive::<Int64Type>(), rows.column(1).as_string::<i32>());
@@ -105,9 +108,9 @@ fn mirror(version: &TableVersion) -> BTreeMap<Key, Option<i64>> {
 }
 
 /// `(key, value, from, to, operation)` of every row.
-type History = Vec<(Key, Option<i64>, i64, Option<i64>, String)>;
+pub(super) type History = Vec<(Key, Option<i64>, i64, Option<i64>, String)>;
 
-fn history(version: &TableVersion) -> History {
+pub(super) fn history(version: &TableVersion) -> History {
     let mut history = Vec::new();
     for rows in live_rows(version) {
         let int = |column: usize, row: usize| {
@@ -181,7 +184,7 @@ proptest! {
         let definition = definition(SyncMode::Destructive);
         let replicas = new_replica(&definition);
         let mut model = BTreeMap::new();
-        let mut held: Vec<(Arc<TableVersion>, BTreeMap<Key, Option<i64>>)> = Vec::new();
+        let mut held: Vec<(Arc<TableVersion>, Mirror)> = Vec::new();
         for (seq, (steps, compaction)) in batches.iter().zip(&compactions).enumerate() {
             let mut expected = Counts::default();
             for step in steps {
@@ -237,7 +240,7 @@ proptest! {
     }
 }
 
-fn many(range: std::ops::Range<i64>, value: i64) -> Vec<Step> {
+pub(super) fn many(range: std::ops::Range<i64>, value: i64) -> Vec<Step> {
     range.map(|id| Step { key: ("k".into(), id), value: Some(Some(value)), time: value }).collect()
 }
 

@@ -1,8 +1,9 @@
 //! One immutable state of a table: segments of rows, and which of these rows are dead.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{BooleanBufferBuilder, RecordBatch};
+use arrow::array::{Array, BooleanBufferBuilder, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use vexact_sql::chunks::Chunks;
@@ -81,13 +82,25 @@ impl Definition {
 /// Rows that do not change any more.
 #[derive(Debug)]
 pub(super) struct Segment {
+    /// Its own in this process, so that a store knows those it holds.
+    pub id: u64,
     pub rows: RecordBatch,
     pub keys: Keys,
 }
 
 impl Segment {
     pub fn try_new(rows: RecordBatch, key: &[usize]) -> Result<Self> {
-        Ok(Self { keys: Keys::try_new(&rows, key)?, rows })
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { id, keys: Keys::try_new(&rows, key)?, rows })
+    }
+
+    /// Bytes of the rows, whatever else is in the buffers that they share with other segments.
+    pub fn size_bytes(&self) -> usize {
+        let columns = self.rows.columns().iter();
+        columns
+            .map(|column| column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size()))
+            .sum()
     }
 }
 
@@ -248,7 +261,6 @@ impl TableVersion {
 
     /// Bytes of the rows, dead ones included, and of the index.
     pub fn size_bytes(&self) -> usize {
-        let parts = self.parts.iter().flatten();
-        parts.map(|part| part.segment.rows.get_array_memory_size()).sum::<usize>() + self.index.size_bytes()
+        self.parts.iter().flatten().map(|part| part.segment.size_bytes()).sum::<usize>() + self.index.size_bytes()
     }
 }

@@ -175,7 +175,8 @@ fn free_slots(parts: &[Option<Part>]) -> impl Iterator<Item = usize> {
     holes.into_iter().chain(parts.len()..)
 }
 
-fn hash_in(parts: &[Option<Part>], location: Location, index: &KeyIndex) -> u64 {
+/// The hash of the key of a row.
+pub(super) fn hash_in(parts: &[Option<Part>], location: Location, index: &KeyIndex) -> u64 {
     match &parts[location.slot()] {
         Some(part) => part.segment.keys.hash(location.row(), &index.hasher),
         None => 0,

@@ -1,0 +1,40 @@
+//! Delete bitmaps as files: one file holds all that changed since the save before.
+
+use arrow::buffer::{BooleanBuffer, Buffer};
+
+use super::manifest::BitmapEntry;
+
+/// Bytes of the bitmap of some rows.
+pub(super) fn bytes_of(rows: usize) -> usize {
+    rows.div_ceil(8)
+}
+
+/// A file in the making.
+#[derive(Debug)]
+pub(super) struct BitmapFile {
+    pub name: String,
+    pub content: Vec<u8>,
+}
+
+impl BitmapFile {
+    pub fn push(&mut self, live: &BooleanBuffer, live_rows: usize) -> BitmapEntry {
+        let entry = BitmapEntry { rows: live_rows, file: self.name.clone(), offset: self.content.len() };
+        self.content.extend_from_slice(&live.sliced()[..bytes_of(live.len())]);
+        entry
+    }
+}
+
+/// The bitmap of a segment of `rows`; the problem where it is not there.
+pub(super) fn read(content: &[u8], entry: &BitmapEntry, rows: usize) -> Result<BooleanBuffer, String> {
+    let bytes = bytes_of(rows);
+    let found = content.get(entry.offset..).and_then(|rest| rest.get(..bytes)).ok_or_else(|| {
+        format!("expected a bitmap of {bytes} bytes at {}, got a file of {} bytes", entry.offset, content.len())
+    })?;
+    // A copy, so that no version keeps the whole file.
+    let live = BooleanBuffer::new(Buffer::from(found), 0, rows);
+    let live_rows = live.count_set_bits();
+    if live_rows != entry.rows {
+        return Err(format!("expected {} live rows in the bitmap at {}, got {live_rows}", entry.rows, entry.offset));
+    }
+    Ok(live)
+}

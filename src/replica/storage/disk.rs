@@ -1,0 +1,162 @@
+//! What the store asks of a file system: few operations, so that tests can put one behind it that fails and loses power.
+
+use std::fmt::Debug;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::Path;
+
+use arrow::buffer::{Buffer, MutableBuffer};
+
+/// A file system.
+///
+/// What it promises after a loss of power is only this. The content of a file is what [`DiskFile::sync`] last made durable, or
+/// anything where nothing did. The names in a folder are those of its last [`Disk::sync_folder`], each change after it made or not made,
+/// whatever their order; a rename over another file is made or not made, and nothing between.
+pub trait Disk: Debug + Send + Sync {
+    /// Creates a folder, durably, and those above it; harmless where it is there.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn create_folder(&self, folder: &Path) -> io::Result<()>;
+
+    /// Takes a lock for as long as the result lives, or its process; the file is created.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`]: another holds it, in this process or another.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>>;
+
+    /// Creates a file, or empties the one that is there.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Gives a file another name, in the place of one that has it.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Makes the names in a folder durable: files created, renamed and removed.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn sync_folder(&self, folder: &Path) -> io::Result<()>;
+
+    /// The whole content of a file, aligned such that arrays can lie in it.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn read(&self, path: &Path) -> io::Result<Buffer>;
+
+    /// The names in a folder; such as are not Unicode are left out.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+}
+
+/// A file that is being written.
+pub trait DiskFile: Write + Send {
+    /// Makes all that was written durable.
+    ///
+    /// # Errors
+    /// The operating system's. What was written is then lost: a second attempt may succeed and mean nothing.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// A lock, held.
+pub trait DiskLock: Debug + Send + Sync {}
+
+/// The operating system's file system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FileSystem;
+
+impl DiskLock for File {}
+
+impl DiskFile for BufWriter<File> {
+    fn sync(&mut self) -> io::Result<()> {
+        self.flush()?;
+        self.get_ref().sync_all()
+    }
+}
+
+/// Bytes gathered before they are handed to the operating system.
+const WRITE_BYTES: usize = 1 << 18;
+
+impl Disk for FileSystem {
+    fn create_folder(&self, folder: &Path) -> io::Result<()> {
+        let Some(above) = folder.parent() else { return Ok(()) };
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        let is_there = folder.is_dir();
+        if !is_there {
+            if above != Path::new(".") {
+                self.create_folder(above)?;
+            }
+            match fs::create_dir(folder) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
+                other => other?,
+            }
+        }
+        // One that is there may have been created by a process that did not come to this.
+        match self.sync_folder(above) {
+            Err(error) if is_there && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            other => other,
+        }
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
+        let file = File::options().create(true).truncate(false).write(true).open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Box::new(file)),
+            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(BufWriter::with_capacity(WRITE_BYTES, File::create(path)?)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    // Elsewhere a folder is no file that can be opened, and its names are durable with the file.
+    #[cfg(not(unix))]
+    fn sync_folder(&self, _folder: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        match File::open(folder)?.sync_all() {
+            // A file system that knows no such thing.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            other => other,
+        }
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Buffer> {
+        let mut file = File::open(path)?;
+        let bytes = usize::try_from(file.metadata()?.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        let mut content = MutableBuffer::from_len_zeroed(bytes);
+        file.read_exact(content.as_slice_mut())?;
+        Ok(content.into())
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
+        let names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
+        names.filter_map(io::Result::transpose).collect()
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+}
