@@ -17,7 +17,7 @@ use param::{to_olap, to_sqlite};
 
 use crate::error::{Error, Result};
 use crate::oltp::{Oltp, OltpOptions, ResultTypes};
-use crate::replica::Replicas;
+use crate::replica::{FileSystem, Replicas, StorageFormat, Store};
 use crate::replication::{RegisterOutcome, ReplicationOptions, Replicator, SyncResult, SyncStatus};
 use crate::router::{self, Route, Side};
 use crate::schema::{ColumnType, TableSchema};
@@ -42,21 +42,31 @@ impl HtapEngine {
     /// Settings that do not go together; a file that cannot be opened.
     pub async fn open(config: HtapConfig) -> Result<Self> {
         config.check()?;
-        if config.storage_mode != StorageMode::InMemory {
-            return Err(Error::InvalidArgument(
-                "storage_mode: this version keeps replicas in memory only: expected \"inmemory\"".into(),
-            ));
-        }
+        let format = match config.storage_mode {
+            StorageMode::InMemory => None,
+            StorageMode::ArrowIpc => Some(StorageFormat::ArrowIpc),
+            StorageMode::Parquet => Some(StorageFormat::Parquet),
+        };
+        let folder = format.zip(config.storage_path.clone());
         let options = OltpOptions { read_pool_size: config.read_pool_size, busy_timeout: BUSY_TIMEOUT };
         let path = config.oltp_path.clone();
-        let opened = tokio::task::spawn_blocking(move || Oltp::open(path, options)).await;
-        let oltp = Arc::new(opened.map_err(|error| Error::Engine(format!("opening ended: {error}")))??);
+        let open = move || {
+            let oltp = Oltp::open(path, options)?;
+            let store = folder.map(|(format, folder)| Store::open(&folder, format, Arc::new(FileSystem)));
+            Ok((oltp, store.transpose()?.map(Arc::new)))
+        };
+        let opened: Result<_> = tokio::task::spawn_blocking(open)
+            .await
+            .unwrap_or_else(|error| Err(Error::Engine(format!("opening ended: {error}"))));
+        let (oltp, store) = opened?;
+        let oltp = Arc::new(oltp);
         let replicas = Arc::new(Replicas::default());
         let session = Session::over_replicas(&SessionOptions::default(), Arc::clone(&replicas))?;
         let options = ReplicationOptions {
             mode: config.sync_mode,
             prunes: config.prune_after_sync,
             batch_size: config.sync_batch_size,
+            store,
         };
         let replicator = Arc::new(Replicator::start(Arc::clone(&oltp), replicas, options).await?);
         Ok(Self { oltp, replicator, session, sqlite_tables: SqliteTables::default() })

@@ -6,6 +6,7 @@
 mod changes;
 mod copy;
 mod cycle;
+mod durable;
 mod position;
 mod status;
 
@@ -22,10 +23,11 @@ use tokio::task::JoinHandle;
 
 use crate::error::{Error, Result};
 use crate::oltp::{Oltp, capture, log};
-use crate::replica::{Replicas, SyncMode};
+use crate::replica::{Replicas, Store, SyncMode};
 use crate::schema::{ColumnType, TableSchema};
 
 use cycle::{Followed, Outcome, State};
+use durable::{Durable, Found};
 use position::Position;
 pub use status::{SyncResult, SyncStatus, TableCondition, TableStatus};
 
@@ -38,6 +40,8 @@ pub struct ReplicationOptions {
     pub prunes: bool,
     /// Changes of one cycle, before it is extended to the end of a transaction.
     pub batch_size: u64,
+    /// Where replicas are kept; `None`: in memory.
+    pub store: Option<Arc<Store>>,
 }
 
 /// Follows the tables that are registered in a file.
@@ -46,6 +50,8 @@ pub struct Replicator {
     replicas: Arc<Replicas>,
     options: ReplicationOptions,
     state: Arc<AsyncMutex<State>>,
+    /// `None` for replicas in memory, and after the end.
+    durable: Mutex<Option<Durable>>,
     /// `None` after the end.
     position: Arc<Mutex<Option<Arc<Position>>>>,
     is_compacting: Arc<AtomicBool>,
@@ -67,36 +73,58 @@ pub struct RegisterOutcome {
 }
 
 impl Replicator {
-    /// Starts with the tables that are registered in the file: their replicas are copied.
+    /// Starts with the tables that are registered in the file: their replicas are copied, or come from the store and go on from
+    /// where they were.
     ///
     /// # Errors
-    /// A file that cannot be read, or a lease beside it that cannot be taken.
-    pub async fn start(oltp: Arc<Oltp>, replicas: Arc<Replicas>, options: ReplicationOptions) -> Result<Self> {
-        let position = Arc::new(Position::lease(oltp.path())?);
+    /// A file that cannot be read, or a lease beside it that cannot be taken; a store that is damaged, or of another sync mode.
+    pub async fn start(oltp: Arc<Oltp>, replicas: Arc<Replicas>, mut options: ReplicationOptions) -> Result<Self> {
+        let found = match options.store.take() {
+            Some(store) => {
+                let mode = options.mode;
+                let read = tokio::task::spawn_blocking(move || Found::read(store, position::new_id(), mode)).await;
+                Some(read.map_err(|error| Error::Engine(format!("reading the storage ended: {error}")))??)
+            }
+            None => None,
+        };
+        let position = Arc::new(match &found {
+            Some(found) => Position::lasting(oltp.path(), found.durable.engine.clone()),
+            None => Position::lease(oltp.path())?,
+        });
         let entered = Arc::clone(&position);
+        let stored_seq = found.as_ref().and_then(Found::applied_seq);
         // Before anything is read, so that nobody prunes what comes after it.
-        let applied_seq = oltp
+        let (applied_seq, registered) = oltp
             .write(move |tx| {
                 let last = log::last_seq(tx)?;
+                let known = entered.entered(tx)?;
+                // What is stored goes on only if the log still has everything since.
+                let goes_on =
+                    stored_seq.filter(|seq| *seq <= last && (known.is_some_and(|known| known <= *seq) || last == 0));
                 if log::exists(tx)? {
-                    entered.enter(tx, last)?;
+                    entered.enter(tx, goes_on.unwrap_or(last))?;
                 }
-                Ok(last)
+                Ok((goes_on, if goes_on.is_some() { capture::registered(tx)? } else { Vec::new() }))
             })
             .await?;
-        let state = State {
+        let last = oltp.read(log::last_seq).await?;
+        let mut state = State {
             mode: options.mode,
             tables: BTreeMap::new(),
-            applied_seq,
+            applied_seq: applied_seq.unwrap_or(last),
             last_time: 0,
             has_synced: false,
             schema_version: None,
         };
+        if let (Some(found), Some(_)) = (&found, applied_seq) {
+            found.restore(&replicas, &mut state, &registered)?;
+        }
         let replicator = Self {
             oltp,
             replicas,
             options,
             state: Arc::new(AsyncMutex::new(state)),
+            durable: Mutex::new(found.map(|found| found.durable)),
             position: Arc::new(Mutex::new(Some(position))),
             is_compacting: Arc::default(),
             last_error: Mutex::default(),
@@ -149,15 +177,20 @@ impl Replicator {
 
     /// Runs a cycle to its end, also if the caller goes away.
     async fn cycle(&self, state: OwnedMutexGuard<State>) -> Result<SyncResult> {
-        let worker = Worker {
+        let worker = self.worker()?;
+        let ended = |error| Err(Error::Engine(format!("a sync ended: {error}")));
+        tokio::spawn(worker.run(state)).await.unwrap_or_else(ended)
+    }
+
+    fn worker(&self) -> Result<Worker> {
+        Ok(Worker {
             oltp: Arc::clone(&self.oltp),
             replicas: Arc::clone(&self.replicas),
             options: self.options.clone(),
+            durable: self.durable.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             position: self.position()?,
             is_compacting: Arc::clone(&self.is_compacting),
-        };
-        let ended = |error| Err(Error::Engine(format!("a sync ended: {error}")));
-        tokio::spawn(worker.run(state)).await.unwrap_or_else(ended)
+        })
     }
 
     fn position(&self) -> Result<Arc<Position>> {
@@ -216,6 +249,8 @@ impl Replicator {
             self.cycle(state).await?;
             self.state.lock().await.has_synced = has_synced;
             self.check(registered.schema.name()).await?;
+        } else {
+            self.worker()?.save(state).await?;
         }
         Ok(RegisterOutcome { unloaded_rows: if needs_copy { 0 } else { rows } })
     }
@@ -356,6 +391,8 @@ impl Replicator {
         self.stop_background();
         let _state = self.state.lock().await;
         let position = self.position.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Its folder can be opened again.
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(position) = position {
             // A position that stays is found dead by the next engine.
             let _ = self.oltp.write(move |tx| position.leave(tx)).await;
@@ -434,11 +471,21 @@ struct Worker {
     oltp: Arc<Oltp>,
     replicas: Arc<Replicas>,
     options: ReplicationOptions,
+    durable: Option<Durable>,
     position: Arc<Position>,
     is_compacting: Arc<AtomicBool>,
 }
 
 impl Worker {
+    /// Makes the replicas durable, where they are to be.
+    async fn save(&self, state: OwnedMutexGuard<State>) -> Result<OwnedMutexGuard<State>> {
+        let Some(durable) = self.durable.clone() else { return Ok(state) };
+        let replicas = Arc::clone(&self.replicas);
+        let save = move || durable.save(&replicas, &state).map(|()| state);
+        let ended = |error| Err(Error::Engine(format!("a save ended: {error}")));
+        tokio::task::spawn_blocking(save).await.unwrap_or_else(ended)
+    }
+
     async fn run(self, mut state: OwnedMutexGuard<State>) -> Result<SyncResult> {
         let limit = self.options.batch_size;
         let before = state.applied_seq;
@@ -462,6 +509,8 @@ impl Worker {
                 }
             }
         };
+        state = self.save(state).await?;
+        // Only what is durable may be forgotten by the log.
         if state.applied_seq != before {
             let (position, applied_seq, prunes) = (Arc::clone(&self.position), state.applied_seq, self.options.prunes);
             let pruned = self.oltp.write(move |tx| position.advance(tx, applied_seq, prunes)).await?;

@@ -7,7 +7,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use crate::error::{Error, Result};
 use crate::oltp::log;
@@ -37,19 +37,39 @@ pub(super) fn now_us() -> i64 {
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
+/// A name that no other engine has.
+pub(super) fn new_id() -> String {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    format!("{:x}-{:x}-{next}", std::process::id(), now_us())
+}
+
 impl Position {
     /// A lease of this process.
     ///
     /// # Errors
     /// A file beside the database that cannot be made or locked.
     pub fn lease(database: &Path) -> Result<Self> {
-        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-        let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let id = format!("{:x}-{:x}-{next}", std::process::id(), now_us());
+        let id = new_id();
         let path = lock_path(database, &id);
         let lock = File::create_new(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
         lock.lock().map_err(|source| Error::Io { path, source })?;
         Ok(Self { id, database: database.into(), is_lease: true, lock: Some(lock) })
+    }
+
+    /// The position of an engine whose replicas are durable, by its name: it holds the log until it is moved on.
+    pub fn lasting(database: &Path, engine: String) -> Self {
+        Self { id: engine, database: database.into(), is_lease: false, lock: None }
+    }
+
+    /// Where the file says that this engine is; `None`: it is not known there.
+    pub fn entered(&self, conn: &Connection) -> Result<Option<i64>> {
+        if !log::exists(conn)? {
+            return Ok(None);
+        }
+        conn.query_row("SELECT applied_seq FROM _vexact_engines WHERE id = ?1", [&self.id], |row| row.get(0))
+            .optional()
+            .map_err(failed)
     }
 
     /// Puts the position into the file, where the file has a log. Harmless to repeat.

@@ -20,7 +20,7 @@ struct Engine {
 }
 
 fn options(mode: SyncMode) -> ReplicationOptions {
-    ReplicationOptions { mode, prunes: true, batch_size: 1000 }
+    ReplicationOptions { mode, prunes: true, batch_size: 1000, store: None }
 }
 
 async fn open(path: &std::path::Path, options: ReplicationOptions) -> Engine {
