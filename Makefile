@@ -15,6 +15,7 @@ CARGO_TEST := cargo test --release --workspace --exclude vexact-python --no-fail
 
 demo: extension
 	$(BIN)/python examples/quickstart.py
+	$(BIN)/python examples/live.py
 
 test: fmt clippy rust-test python-test examples
 
@@ -35,6 +36,7 @@ python-test: extension
 
 examples: extension
 	$(BIN)/python examples/quickstart.py > /dev/null
+	$(BIN)/python examples/live.py > /dev/null
 	cargo run --release --quiet -p vexact --example embedded_kernel > /dev/null
 
 bench:

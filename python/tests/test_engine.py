@@ -418,3 +418,31 @@ async def test_wrong_parameter_counts_are_errors_on_both_routes(engine):
         for params in ([], [1, 2]):
             with pytest.raises(EngineError):
                 await engine.query(sql, params)
+
+
+@pytest.mark.parametrize("storage_mode", ["arrow_ipc", "parquet"])
+@pytest.mark.parametrize("sync_mode", ["destructive", "temporal"])
+async def test_replicas_in_files_outlive_the_process(tmp_path, storage_mode, sync_mode):
+    path, folder = tmp_path / "app.db", tmp_path / "replicas"
+    settings = {"storage_mode": storage_mode, "storage_path": folder, "sync_mode": sync_mode}
+    async with await vexact.open(path, **settings) as engine:
+        await filled(engine)
+        await engine.execute("UPDATE docs SET price = 9 WHERE id = 1")
+        await engine.sync_now()
+        with pytest.raises(RuntimeError):
+            await vexact.open(path, **settings)
+        history = rows(await engine.query_olap("SELECT * FROM docs ORDER BY id, price"))
+    async with await vexact.open(path, **settings) as engine:
+        assert (await engine.sync_status()).lag == 0
+        assert rows(await engine.query_olap("SELECT * FROM docs ORDER BY id, price")) == history
+        await engine.execute("DELETE FROM docs WHERE id = 2")
+        result = await engine.sync_now()
+        assert (result.events_processed, result.rows_deleted) == (1, 1)
+        found = await engine.vector_search("docs", "v", [0, 1, 0], top_k=1, filter="price < 9")
+        assert found[0].num_rows == 1
+    other = {"arrow_ipc": "parquet", "parquet": "arrow_ipc"}[storage_mode]
+    with pytest.raises(RuntimeError, match=storage_mode):
+        await vexact.open(path, **{**settings, "storage_mode": other})
+    other = {"destructive": "temporal", "temporal": "destructive"}[sync_mode]
+    with pytest.raises((RuntimeError, ValueError), match="sync_mode"):
+        await vexact.open(path, **{**settings, "sync_mode": other})
