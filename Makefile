@@ -37,6 +37,7 @@ python-test: extension
 examples: extension
 	$(BIN)/python examples/quickstart.py > /dev/null
 	$(BIN)/python examples/live.py > /dev/null
+	$(BIN)/python examples/mixed_workload.py > /dev/null
 	cargo run --release --quiet -p vexact --example embedded_kernel > /dev/null
 
 bench:
