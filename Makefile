@@ -24,7 +24,7 @@ fmt:
 
 # clippy-driver as the compiler of a build, not of a check: so the dependencies are those of the tests.
 clippy: $(VENV)/.ready
-	CLIPPY_ARGS="-Dwarnings__CLIPPY_HACKERY__" RUSTC_WORKSPACE_WRAPPER=clippy-driver \
+	CLIPPY_ARGS="-Dwarnings__CLIPPY_HACKERY__" RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/.ci/lint \
 		cargo build --release --workspace --all-targets
 
 rust-test: $(VENV)/.ready

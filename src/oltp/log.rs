@@ -127,6 +127,9 @@ pub fn boundary(conn: &Connection, after: i64, limit: u64) -> Result<i64> {
     if end <= after {
         return Ok(after);
     }
+    if (end - after).unsigned_abs() <= limit {
+        return Ok(end);
+    }
     let find = || {
         let full: Option<i64> = conn
             .prepare_cached("SELECT seq FROM _vexact_log WHERE seq > ?1 AND op <> 0 ORDER BY seq LIMIT 1 OFFSET ?2")?
@@ -192,22 +195,9 @@ impl Change<'_> {
 /// The columns before the values.
 const FIXED: usize = 4;
 
-/// The statement that reads the log, for parameters `after` and `through`, in order: `seq, time, version, op, c0, ..`. With
-/// `width` values: see [`width`].
-pub fn select_changes_sql(width: usize) -> String {
-    let values: String = (0..width).map(|at| format!(", c{at}")).collect();
-    format!("SELECT seq, time, version, op{values} FROM _vexact_log WHERE seq > ?1 AND seq <= ?2 ORDER BY seq")
-}
-
-/// How many values a log row has.
-pub fn width(conn: &Connection) -> Result<usize> {
-    let count = || {
-        conn.prepare_cached("SELECT count(*) FROM pragma_table_xinfo('_vexact_log')")?
-            .query_row([], |row| row.get::<_, i64>(0))
-    };
-    let columns = count().map_err(failed(|| "reading the change log's width"))?;
-    Ok(usize::try_from(columns).unwrap_or(0).saturating_sub(FIXED))
-}
+/// Reads the log, for parameters `after` and `through`, in order: `seq, time, version, op, c0, ..`, the order in which the
+/// columns were made.
+pub const SELECT_CHANGES: &str = "SELECT * FROM _vexact_log WHERE seq > ?1 AND seq <= ?2 ORDER BY seq";
 
 /// Steps through the log after `after` up to and with `through`, in order. Ends at the first error of `step`. Answers the time
 /// of the last row, which is the floor of the next call: where the clock went back, time stands still. The first floor is 0.
@@ -223,7 +213,7 @@ pub fn each_change(
         return Ok(time);
     }
     let context = || "reading the change log";
-    let mut statement = conn.prepare_cached(&select_changes_sql(width(conn)?)).map_err(failed(context))?;
+    let mut statement = conn.prepare_cached(SELECT_CHANGES).map_err(failed(context))?;
     let mut rows = statement.query((after, through)).map_err(failed(context))?;
     while let Some(row) = rows.next().map_err(failed(context))? {
         let fixed = |at| row.get::<_, i64>(at).map_err(failed(context));

@@ -64,6 +64,8 @@ pub(super) struct State {
     /// By the number of the registration.
     pub tables: BTreeMap<i64, Followed>,
     pub applied_seq: i64,
+    /// The log's end when it was last read.
+    pub log_end: i64,
     /// The time of the last change applied, microseconds.
     pub last_time: i64,
     pub has_synced: bool,
@@ -95,11 +97,12 @@ pub(super) fn run(conn: &Connection, state: &mut State, replicas: &Replicas, lim
             return Ok(Outcome::Broken(broken));
         }
     }
+    state.log_end = log::last_seq(conn)?.max(state.applied_seq);
     let copied: Vec<i64> = state.tables.iter().filter(|(_, followed)| followed.needs_copy).map(|(id, _)| *id).collect();
     // A copy is of the whole snapshot, so everything else goes there with it.
     let through = match copied.is_empty() {
         true => log::boundary(conn, state.applied_seq, limit)?,
-        false => log::last_seq(conn)?.max(state.applied_seq),
+        false => state.log_end,
     };
 
     let followed: HashMap<i64, (i64, TableSchema)> = state

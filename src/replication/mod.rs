@@ -112,6 +112,7 @@ impl Replicator {
             mode: options.mode,
             tables: BTreeMap::new(),
             applied_seq: applied_seq.unwrap_or(last),
+            log_end: last,
             last_time: 0,
             has_synced: false,
             schema_version: None,
@@ -157,14 +158,16 @@ impl Replicator {
     /// # Errors
     /// As [`Self::sync_now`].
     pub async fn sync_all(&self) -> Result<SyncResult> {
-        let end = self.oltp.read(log::last_seq).await?;
         let mut sum = SyncResult::default();
+        // The first cycle sees the log's end at the call, or a later one.
+        let mut end = None;
         loop {
             let state = Arc::clone(&self.state).lock_owned().await;
             let result = self.cycle(state).await;
             self.note(&result);
             sum = sum.plus(result?);
-            if self.state.lock().await.applied_seq >= end {
+            let state = self.state.lock().await;
+            if state.applied_seq >= *end.get_or_insert(state.log_end) {
                 return Ok(sum);
             }
         }
