@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use rusqlite::Connection;
 
@@ -319,6 +319,24 @@ async fn a_history_is_kept_and_asked_as_of_a_time() {
     // Read again, a history gets what it has not seen, and nothing twice.
     assert_eq!(engine.replicator.initial_sync("docs").await.unwrap(), 1);
     assert_eq!(engine.olap("SELECT id FROM docs").await.len(), 4);
+}
+
+#[tokio::test]
+async fn a_key_that_becomes_minus_zero_stays_one_key() {
+    let folder = Folder::new();
+    for mode in [SyncMode::Destructive, SyncMode::Temporal] {
+        let engine = open(&folder.database(), options(mode)).await;
+        engine.run("CREATE TABLE IF NOT EXISTS z(k PRIMARY KEY, n INTEGER)").await;
+        let z = schema("z", &[("k", "float64"), ("n", "int64")], &["k"]);
+        engine.replicator.register(z, false).await.unwrap();
+        for (zero, n) in [(0.0, 1), (-0.0, 2), (0.0, 3)] {
+            let row = vec![zero.into(), rusqlite::types::Value::Integer(n)];
+            engine.oltp.execute("REPLACE INTO z VALUES (?, ?)", row).await.unwrap();
+            engine.replicator.sync_now().await.unwrap();
+            let open = if mode == SyncMode::Temporal { " WHERE _valid_to IS NULL" } else { "" };
+            assert_eq!(engine.olap(&format!("SELECT n FROM z{open}")).await, [n.to_string()]);
+        }
+    }
 }
 
 #[tokio::test]
