@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::Field;
 use rusqlite::Connection;
 
 use super::position::now_us;
@@ -22,6 +23,8 @@ pub(super) struct Followed {
     pub definition: Arc<Definition>,
     /// The version of the registration whose changes the replica takes.
     pub version: i64,
+    /// The version whose columns the replica has; `None` before it has any.
+    pub replica_version: Option<i64>,
     /// All rows are to be read again.
     pub needs_copy: bool,
     /// Rows that were there before are in the replica.
@@ -33,16 +36,11 @@ pub(super) struct Followed {
 
 impl Followed {
     pub fn new(registered: &Registered, mode: SyncMode) -> Self {
-        let definition = Definition {
-            name: registered.schema.name().to_owned(),
-            schema: registered.schema.arrow(),
-            key: registered.schema.key().to_vec(),
-            mode,
-        };
         Self {
             schema: registered.schema.clone(),
-            definition: Arc::new(definition),
+            definition: Arc::new(Self::definition(&registered.schema, mode)),
             version: registered.version,
+            replica_version: None,
             needs_copy: true,
             is_loaded: false,
             is_claimed: false,
@@ -50,8 +48,20 @@ impl Followed {
         }
     }
 
+    /// The replica of a table of this schema.
+    fn definition(schema: &TableSchema, mode: SyncMode) -> Definition {
+        Definition { name: schema.name().to_owned(), schema: schema.arrow(), key: schema.key().to_vec(), mode }
+    }
+
+    /// The same table as its registration is now.
+    pub fn registered_anew(&self, registered: &Registered, mode: SyncMode) -> Self {
+        let (is_claimed, replica_version) = (self.is_claimed, self.replica_version);
+        Self { is_claimed, replica_version, ..Self::new(registered, mode) }
+    }
+
     /// Makes the replica, without rows.
-    pub fn publish_empty(&self, replicas: &Replicas, applied_seq: i64) {
+    pub fn publish_empty(&mut self, replicas: &Replicas, applied_seq: i64) {
+        self.replica_version = Some(self.version);
         let update = Update::Replace(Arc::clone(&self.definition), Vec::new(), 0);
         replicas.update(vec![(self.schema.name().to_owned(), update)], applied_seq);
     }
@@ -102,15 +112,19 @@ pub(super) fn run(conn: &Connection, state: &mut State, replicas: &Replicas, lim
         false => log::last_seq(conn)?.max(state.applied_seq),
     };
 
-    let followed: HashMap<i64, (i64, TableSchema)> = state
-        .tables
-        .iter()
-        .filter(|(_, followed)| !followed.needs_copy)
-        .map(|(id, followed)| (followed.version, (*id, followed.schema.clone())))
-        .collect();
-    let read = changes::read(conn, (state.applied_seq, through), state.last_time, &followed)?;
-    for (id, batch) in read.tables {
-        let Some(followed) = state.tables.get_mut(&id) else { continue };
+    let mut versions: HashMap<i64, TableSchema> = HashMap::new();
+    let mut pasts: HashMap<i64, Vec<i64>> = HashMap::new();
+    for (id, followed) in &state.tables {
+        if !followed.needs_copy {
+            versions.insert(followed.version, followed.schema.clone());
+        } else if let Some(past) = past(conn, *id, followed, replicas)? {
+            pasts.insert(*id, past.keys().copied().collect());
+            versions.extend(past);
+        }
+    }
+    let mut read = changes::read(conn, (state.applied_seq, through), state.last_time, &versions)?;
+    for followed in state.tables.values_mut().filter(|followed| !followed.needs_copy) {
+        let Some(batch) = read.batches.remove(&followed.version) else { continue };
         updates.push((
             followed.schema.name().to_owned(),
             match batch {
@@ -125,20 +139,26 @@ pub(super) fn run(conn: &Connection, state: &mut State, replicas: &Replicas, lim
     let time = now_us().max(read.last_time);
     for id in &copied {
         let Some(followed) = state.tables.get_mut(id) else { continue };
-        updates.push((
-            followed.schema.name().to_owned(),
-            match copy::rows(conn, &followed.schema, &mut |_| ()) {
-                Ok(rows) => prepare_copy(conn, followed, replicas, rows, time)?,
-                Err(error) => {
-                    // A table that never was there has to be there to be known as failed.
-                    if replicas.snapshot().table(followed.schema.name()).is_none() {
-                        followed.publish_empty(replicas, state.applied_seq);
-                    }
-                    fail(followed, &error.to_string());
-                    Prepared::Failed(error.to_string())
+        let name = followed.schema.name().to_owned();
+        let prepared = copy::rows(conn, &followed.schema, &mut |_| ()).and_then(|rows| match pasts.get(id) {
+            None => Ok(vec![Prepared::Rows(Arc::clone(&followed.definition), rows, time)]),
+            Some(past) => continued(conn, followed, (past.as_slice(), &versions), &mut read.batches, rows, time),
+        });
+        match prepared {
+            Ok(prepared) => {
+                (followed.needs_copy, followed.is_loaded, followed.error) = (false, true, None);
+                followed.replica_version = Some(followed.version);
+                updates.extend(prepared.into_iter().map(|prepared| (name.clone(), prepared)));
+            }
+            Err(error) => {
+                // A table that never was there has to be there to be known as failed.
+                if replicas.snapshot().table(&name).is_none() {
+                    followed.publish_empty(replicas, state.applied_seq);
                 }
-            },
-        ));
+                fail(followed, &error.to_string());
+                updates.push((name, Prepared::Failed(error.to_string())));
+            }
+        }
     }
 
     let as_updates = updates.iter().map(|(name, prepared)| (name.clone(), prepared.as_update())).collect();
@@ -151,6 +171,8 @@ pub(super) fn run(conn: &Connection, state: &mut State, replicas: &Replicas, lim
             (Err(error), _) => {
                 if let Some(followed) = state.find(&name) {
                     fail(followed, &error.to_string());
+                    // Its columns may be those of any version since: what it has is replaced.
+                    followed.replica_version = None;
                 }
             }
         }
@@ -167,7 +189,8 @@ pub(super) fn run(conn: &Connection, state: &mut State, replicas: &Replicas, lim
 enum Prepared {
     Changes(ChangeBatch),
     Rows(Arc<Definition>, Vec<RecordBatch>, i64),
-    Continued(Arc<Definition>, HashMap<String, ArrayRef>, RecordBatch, i64),
+    Redefined(Arc<Definition>, HashMap<String, ArrayRef>),
+    Continued(RecordBatch, i64),
     Failed(String),
     Dropped,
 }
@@ -176,9 +199,8 @@ impl Prepared {
     fn as_update(&self) -> Update<'_> {
         match self {
             Prepared::Changes(batch) => Update::Apply(batch),
-            Prepared::Continued(definition, defaults, rows, time) => {
-                Update::Continue(Arc::clone(definition), defaults.clone(), rows.clone(), *time)
-            }
+            Prepared::Redefined(definition, defaults) => Update::Redefine(Arc::clone(definition), defaults.clone()),
+            Prepared::Continued(rows, time) => Update::Continue(rows.clone(), *time),
             Prepared::Rows(definition, rows, time) => Update::Replace(Arc::clone(definition), rows.clone(), *time),
             Prepared::Failed(error) => Update::Fail(error.clone()),
             Prepared::Dropped => Update::Drop,
@@ -191,30 +213,59 @@ fn fail(followed: &mut Followed, error: &str) {
     followed.needs_copy = true;
 }
 
-fn prepare_copy(
+/// Where the history of a table that is copied goes on: all versions that it had since the one that the replica has. `None`: there
+/// is no history to go on with.
+fn past(
     conn: &Connection,
-    followed: &mut Followed,
+    id: i64,
+    followed: &Followed,
     replicas: &Replicas,
-    rows: Vec<RecordBatch>,
-    time: i64,
-) -> Result<Prepared> {
-    followed.needs_copy = false;
-    followed.is_loaded = true;
-    followed.error = None;
+) -> Result<Option<BTreeMap<i64, TableSchema>>> {
     let snapshot = replicas.snapshot();
     let known = snapshot.table(followed.schema.name()).map(|state| state.version.definition());
-    let definition = Arc::clone(&followed.definition);
-    let Some(known) = known.filter(|known| known.mode == SyncMode::Temporal && known.has_key_of(&definition)) else {
-        return Ok(Prepared::Rows(definition, rows, time));
-    };
-    // A history goes on: with the columns that it has now, and with what changed unseen as its next versions.
-    let added = definition.schema.fields().iter().enumerate();
-    let added = added.filter(|(_, field)| known.schema.field_with_name(field.name()).is_err());
-    let defaults =
-        added.map(|(at, field)| Ok((field.name().clone(), copy::default_value(conn, &followed.schema, at)?)));
-    let defaults = defaults.collect::<Result<_>>()?;
-    let rows = arrow::compute::concat_batches(&definition.schema, &rows).map_err(Error::arrow)?;
-    Ok(Prepared::Continued(definition, defaults, rows, time))
+    let (Some(known), Some(first)) = (known, followed.replica_version) else { return Ok(None) };
+    if known.mode != SyncMode::Temporal {
+        return Ok(None);
+    }
+    let versions = log::versions(conn)?.into_iter();
+    let versions = versions.filter(|(version, what)| what.table == id && (first..=followed.version).contains(version));
+    let versions: BTreeMap<i64, TableSchema> = versions.map(|(version, what)| (version, what.schema)).collect();
+    let is_one_table = versions.values().all(|schema| known.has_key_of(&Followed::definition(schema, known.mode)));
+    Ok(is_one_table.then_some(versions))
+}
+
+/// A history goes on: with the changes in the log, each with the columns that its version had, and then with what changed unseen.
+fn continued(
+    conn: &Connection,
+    followed: &Followed,
+    (past, schemas): (&[i64], &HashMap<i64, TableSchema>),
+    batches: &mut BTreeMap<i64, Result<ChangeBatch, String>>,
+    rows: Vec<RecordBatch>,
+    time: i64,
+) -> Result<Vec<Prepared>> {
+    let mut prepared = Vec::new();
+    let mut before: Option<Definition> = None;
+    for version in past {
+        let Some(schema) = schemas.get(version) else { continue };
+        let definition = Followed::definition(schema, SyncMode::Temporal);
+        if let Some(before) = before.filter(|before| *before != definition) {
+            let is_new = |field: &Arc<Field>| {
+                before.schema.field_with_name(field.name()).map_or(true, |old| old.data_type() != field.data_type())
+            };
+            let added = definition.schema.fields().iter().enumerate().filter(|(_, field)| is_new(field));
+            let defaults = added.map(|(at, field)| Ok((field.name().clone(), copy::default_value(conn, schema, at)?)));
+            let defaults = defaults.collect::<Result<_>>()?;
+            prepared.push(Prepared::Redefined(Arc::new(definition.clone()), defaults));
+        }
+        // What cannot be read of the log is seen as a difference.
+        if let Some(Ok(batch)) = batches.remove(version) {
+            prepared.push(Prepared::Changes(batch));
+        }
+        before = Some(definition);
+    }
+    let rows = arrow::compute::concat_batches(&followed.definition.schema, &rows).map_err(Error::arrow)?;
+    prepared.push(Prepared::Continued(rows, time));
+    Ok(prepared)
 }
 
 /// Compares what is registered in the file with what is followed; the registrations whose triggers are not in order.
@@ -237,8 +288,7 @@ fn look_at_registrations(
         let mode = state.mode;
         let followed = state.tables.entry(registered.id).or_insert_with(|| Followed::new(registered, mode));
         if followed.version != registered.version {
-            let is_claimed = followed.is_claimed;
-            *followed = Followed { is_claimed, ..Followed::new(registered, mode) };
+            *followed = followed.registered_anew(registered, mode);
         }
         match capture::is_installed(conn, registered) {
             Ok(true) => {}

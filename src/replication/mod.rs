@@ -281,8 +281,7 @@ impl Replicator {
                 capture::reinstall(tx, id, &altered)
             })
             .await?;
-        let is_claimed = followed.is_claimed;
-        *followed = Followed { is_claimed, ..Followed::new(&registered, self.options.mode) };
+        *followed = followed.registered_anew(&registered, self.options.mode);
         self.cycle(state).await?;
         self.check(table).await
     }
