@@ -31,6 +31,8 @@ pub(super) struct Followed {
     pub is_loaded: bool,
     /// It was registered through this engine, and not found in the file.
     pub is_claimed: bool,
+    /// It cannot be captured as it is in SQLite, so that a copy would not stay true.
+    pub is_uncaptured: bool,
     pub error: Option<String>,
 }
 
@@ -44,6 +46,7 @@ impl Followed {
             needs_copy: true,
             is_loaded: false,
             is_claimed: false,
+            is_uncaptured: false,
             error: None,
         }
     }
@@ -95,21 +98,28 @@ pub(super) enum Outcome {
     Broken(Vec<Registered>),
 }
 
-/// Applies at most `limit` changes, extended to the end of a transaction.
-pub(super) fn run(conn: &Connection, state: &mut State, replicas: &Replicas, limit: u64) -> Result<Outcome> {
+/// Applies at most `limit` changes, extended to the end of a transaction. `uncaptured`: of tables whose triggers could not be made
+/// again, why.
+pub(super) fn run(
+    conn: &Connection,
+    state: &mut State,
+    replicas: &Replicas,
+    limit: u64,
+    uncaptured: &HashMap<i64, String>,
+) -> Result<Outcome> {
     let schema_version = capture::schema_version(conn)?;
     let mut updates: Vec<(String, Prepared)> = Vec::new();
     if state.schema_version != Some(schema_version) {
-        let broken = look_at_registrations(conn, state, &mut updates)?;
+        let broken = look_at_registrations(conn, state, uncaptured, &mut updates)?;
         if !broken.is_empty() {
             return Ok(Outcome::Broken(broken));
         }
     }
-    let copied: Vec<i64> = state.tables.iter().filter(|(_, followed)| followed.needs_copy).map(|(id, _)| *id).collect();
+    let has_copies = state.tables.values().any(|followed| followed.needs_copy && !followed.is_uncaptured);
     // A copy is of the whole snapshot, so everything else goes there with it.
-    let through = match copied.is_empty() {
-        true => log::boundary(conn, state.applied_seq, limit)?,
-        false => log::last_seq(conn)?.max(state.applied_seq),
+    let through = match has_copies {
+        false => log::boundary(conn, state.applied_seq, limit)?,
+        true => log::last_seq(conn)?.max(state.applied_seq),
     };
 
     let mut versions: HashMap<i64, TableSchema> = HashMap::new();
@@ -137,26 +147,39 @@ pub(super) fn run(conn: &Connection, state: &mut State, replicas: &Replicas, lim
         ));
     }
     let time = now_us().max(read.last_time);
-    for id in &copied {
-        let Some(followed) = state.tables.get_mut(id) else { continue };
+    for (id, followed) in state.tables.iter_mut().filter(|(_, followed)| followed.needs_copy) {
         let name = followed.schema.name().to_owned();
-        let prepared = copy::rows(conn, &followed.schema, &mut |_| ()).and_then(|rows| match pasts.get(id) {
-            None => Ok(vec![Prepared::Rows(Arc::clone(&followed.definition), rows, time)]),
-            Some(past) => continued(conn, followed, (past.as_slice(), &versions), &mut read.batches, rows, time),
-        });
-        match prepared {
-            Ok(prepared) => {
+        let past = pasts.get(id);
+        // A history has what the log has, also while its table cannot be read.
+        if let Some(past) = past {
+            let steps = history(conn, past, &versions, &mut read.batches)?;
+            followed.replica_version = Some(followed.version);
+            updates.extend(steps.into_iter().map(|step| (name.clone(), step)));
+        }
+        let rows = match (followed.is_uncaptured, &followed.error) {
+            (true, Some(error)) => Err(error.clone()),
+            _ => copy::rows(conn, &followed.schema, &mut |_| ()).map_err(|error| error.to_string()),
+        };
+        match rows {
+            Ok(rows) => {
                 (followed.needs_copy, followed.is_loaded, followed.error) = (false, true, None);
                 followed.replica_version = Some(followed.version);
-                updates.extend(prepared.into_iter().map(|prepared| (name.clone(), prepared)));
+                let copy = match past {
+                    None => Prepared::Rows(Arc::clone(&followed.definition), rows, time),
+                    Some(_) => {
+                        let rows = arrow::compute::concat_batches(&followed.definition.schema, &rows);
+                        Prepared::Continued(rows.map_err(Error::arrow)?, time)
+                    }
+                };
+                updates.push((name, copy));
             }
             Err(error) => {
                 // A table that never was there has to be there to be known as failed.
                 if replicas.snapshot().table(&name).is_none() {
                     followed.publish_empty(replicas, state.applied_seq);
                 }
-                fail(followed, &error.to_string());
-                updates.push((name, Prepared::Failed(error.to_string())));
+                fail(followed, &error);
+                updates.push((name, Prepared::Failed(error)));
             }
         }
     }
@@ -178,10 +201,12 @@ pub(super) fn run(conn: &Connection, state: &mut State, replicas: &Replicas, lim
         }
     }
     (state.applied_seq, state.last_time) = (through, read.last_time);
-    if !copied.is_empty() {
+    if has_copies {
         state.last_time = time;
     }
-    (state.schema_version, state.has_synced) = (Some(schema_version), true);
+    // What keeps a table from being captured may end without a change of the schema.
+    let is_settled = state.tables.values().all(|followed| !followed.is_uncaptured);
+    (state.schema_version, state.has_synced) = (is_settled.then_some(schema_version), true);
     Ok(Outcome::Done(SyncResult::new(read.events, counts)))
 }
 
@@ -234,16 +259,14 @@ fn past(
     Ok(is_one_table.then_some(versions))
 }
 
-/// A history goes on: with the changes in the log, each with the columns that its version had, and then with what changed unseen.
-fn continued(
+/// How a history goes on: with the changes in the log, each with the columns that its version had.
+fn history(
     conn: &Connection,
-    followed: &Followed,
-    (past, schemas): (&[i64], &HashMap<i64, TableSchema>),
+    past: &[i64],
+    schemas: &HashMap<i64, TableSchema>,
     batches: &mut BTreeMap<i64, Result<ChangeBatch, String>>,
-    rows: Vec<RecordBatch>,
-    time: i64,
 ) -> Result<Vec<Prepared>> {
-    let mut prepared = Vec::new();
+    let mut steps = Vec::new();
     let mut before: Option<Definition> = None;
     for version in past {
         let Some(schema) = schemas.get(version) else { continue };
@@ -255,34 +278,26 @@ fn continued(
             let added = definition.schema.fields().iter().enumerate().filter(|(_, field)| is_new(field));
             let defaults = added.map(|(at, field)| Ok((field.name().clone(), copy::default_value(conn, schema, at)?)));
             let defaults = defaults.collect::<Result<_>>()?;
-            prepared.push(Prepared::Redefined(Arc::new(definition.clone()), defaults));
+            steps.push(Prepared::Redefined(Arc::new(definition.clone()), defaults));
         }
-        // What cannot be read of the log is seen as a difference.
+        // What cannot be read of the log is seen as a difference later.
         if let Some(Ok(batch)) = batches.remove(version) {
-            prepared.push(Prepared::Changes(batch));
+            steps.push(Prepared::Changes(batch));
         }
         before = Some(definition);
     }
-    let rows = arrow::compute::concat_batches(&followed.definition.schema, &rows).map_err(Error::arrow)?;
-    prepared.push(Prepared::Continued(rows, time));
-    Ok(prepared)
+    Ok(steps)
 }
 
-/// Compares what is registered in the file with what is followed; the registrations whose triggers are not in order.
+/// Compares what is registered in the file with what is followed; the registrations whose triggers are not in order and may be made
+/// again.
 fn look_at_registrations(
     conn: &Connection,
     state: &mut State,
+    uncaptured: &HashMap<i64, String>,
     updates: &mut Vec<(String, Prepared)>,
 ) -> Result<Vec<Registered>> {
     let registered = capture::registered(conn)?;
-    let is_registered = |id: &i64| registered.iter().any(|registered| registered.id == *id);
-    state.tables.retain(|id, followed| {
-        let is_kept = is_registered(id);
-        if !is_kept {
-            updates.push((followed.schema.name().to_owned(), Prepared::Dropped));
-        }
-        is_kept
-    });
     let mut broken = Vec::new();
     for registered in &registered {
         let mode = state.mode;
@@ -290,12 +305,29 @@ fn look_at_registrations(
         if followed.version != registered.version {
             *followed = followed.registered_anew(registered, mode);
         }
-        match capture::is_installed(conn, registered) {
-            Ok(true) => {}
-            Ok(false) => broken.push(registered.clone()),
-            // The copy that is tried next says the same, for as long as the table is gone.
-            Err(_) => followed.needs_copy = true,
+        let problem = match (capture::is_installed(conn, registered), uncaptured.get(&registered.id)) {
+            (Ok(true), _) => None,
+            (Ok(false), Some(error)) => Some(error.clone()),
+            (Ok(false), None) => {
+                broken.push(registered.clone());
+                None
+            }
+            (Err(error), _) => Some(error.to_string()),
+        };
+        followed.is_uncaptured = problem.is_some();
+        if let Some(error) = problem {
+            fail(followed, &error);
         }
+    }
+    if broken.is_empty() {
+        let is_registered = |id: &i64| registered.iter().any(|registered| registered.id == *id);
+        state.tables.retain(|id, followed| {
+            let is_kept = is_registered(id);
+            if !is_kept {
+                updates.push((followed.schema.name().to_owned(), Prepared::Dropped));
+            }
+            is_kept
+        });
     }
     Ok(broken)
 }

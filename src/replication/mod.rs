@@ -12,7 +12,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -441,23 +441,29 @@ impl Worker {
     async fn run(self, mut state: OwnedMutexGuard<State>) -> Result<SyncResult> {
         let limit = self.options.batch_size;
         let before = state.applied_seq;
+        let mut uncaptured: HashMap<i64, String> = HashMap::new();
         let mut result = loop {
-            let replicas = Arc::clone(&self.replicas);
+            let (replicas, known) = (Arc::clone(&self.replicas), uncaptured.clone());
             let outcome;
             (state, outcome) = self
                 .oltp
                 .read(move |conn| {
-                    let outcome = cycle::run(conn, &mut state, &replicas, limit)?;
+                    let outcome = cycle::run(conn, &mut state, &replicas, limit, &known)?;
                     Ok((state, outcome))
                 })
                 .await?;
             match outcome {
                 Outcome::Done(result) => break result,
+                // Each on its own: one that cannot be captured holds up no other.
                 Outcome::Broken(broken) => {
-                    let reinstall = move |tx: &rusqlite::Connection| {
-                        broken.iter().try_for_each(|table| capture::reinstall(tx, table.id, &table.schema).map(drop))
-                    };
-                    self.oltp.write(reinstall).await?;
+                    for table in broken {
+                        let id = table.id;
+                        let reinstall =
+                            move |tx: &rusqlite::Connection| capture::reinstall(tx, id, &table.schema).map(drop);
+                        if let Err(error) = self.oltp.write(reinstall).await {
+                            uncaptured.insert(id, error.to_string());
+                        }
+                    }
                 }
             }
         };

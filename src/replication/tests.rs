@@ -265,6 +265,50 @@ async fn a_table_that_is_gone_fails_alone_and_comes_back() {
 }
 
 #[tokio::test]
+async fn a_table_that_cannot_be_captured_fails_alone_until_it_can() {
+    let folder = Folder::new();
+    let engine = open(&folder.database(), options(SyncMode::Destructive)).await;
+    engine.run(CREATE).await;
+    engine.run("CREATE TABLE other(id INTEGER PRIMARY KEY)").await;
+    let followed = schema("other", &[("id", "int64")], &["id"]);
+    engine.replicator.register(docs(), false).await.unwrap();
+    engine.replicator.register(followed.clone(), false).await.unwrap();
+    let other = Connection::open(folder.database()).unwrap();
+    let unfit = format!("DROP TABLE Docs; {CREATE}; INSERT INTO Docs VALUES (1, x'00', 1, NULL)");
+    let keyless = "DROP TABLE Docs; CREATE TABLE Docs(id INTEGER, Title TEXT, weight REAL, v BLOB)".to_owned();
+    for (id, (broken, problem, mended)) in [
+        (unfit, "do not fit", "UPDATE Docs SET Title = 'one'".to_owned()),
+        (keyless, "is not unique", "CREATE UNIQUE INDEX by_id ON Docs(id)".to_owned()),
+        (
+            "CREATE UNIQUE INDEX by_title ON Docs(lower(Title))".to_owned(),
+            "is on an expression",
+            "DROP INDEX by_title".to_owned(),
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        other.execute_batch(&broken).unwrap();
+        engine.run(&format!("INSERT INTO other VALUES ({id})")).await;
+        // The first cycle finds it, the second does not forget it.
+        for inserted in [1, 0] {
+            assert_eq!(engine.replicator.sync_now().await.unwrap().rows_inserted, inserted, "{broken}");
+            let status = engine.replicator.status().await.unwrap();
+            assert_eq!(status.tables[0].state, TableCondition::Failed, "{broken}");
+            assert!(status.last_error.as_ref().unwrap().contains(problem), "{:?}", status.last_error);
+            assert!(engine.replicator.initial_sync("docs").await.is_err());
+        }
+        engine.assert_equal(&followed).await;
+        other.execute_batch(&mended).unwrap();
+        engine.replicator.sync_now().await.unwrap();
+        engine.run(&format!("INSERT INTO Docs VALUES ({id} + 10, 'new', 1, NULL)")).await;
+        engine.replicator.sync_now().await.unwrap();
+        engine.assert_equal(&docs()).await;
+        assert_eq!(engine.replicator.status().await.unwrap().last_error, None);
+    }
+}
+
+#[tokio::test]
 async fn columns_come_and_go_without_a_gap() {
     for mode in [SyncMode::Destructive, SyncMode::Temporal] {
         let folder = Folder::new();
