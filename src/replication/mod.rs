@@ -171,6 +171,14 @@ impl Replicator {
     /// A table that is registered already, by this engine or with another schema; else as [`capture::install`].
     pub async fn register(&self, schema: TableSchema, initial_sync: bool) -> Result<RegisterOutcome> {
         let mut state = Arc::clone(&self.state).lock_owned().await;
+        if state.find(schema.name()).is_none() {
+            // Another engine may have registered it since the last cycle.
+            let name = schema.name().to_owned();
+            if self.oltp.read(move |conn| capture::find(conn, &name)).await?.is_some() {
+                self.cycle(state).await?;
+                state = Arc::clone(&self.state).lock_owned().await;
+            }
+        }
         if let Some(followed) = state.find(schema.name()) {
             if followed.is_claimed {
                 return Err(Error::Engine(format!("table {:?} is already registered", schema.name())));
@@ -270,18 +278,22 @@ impl Replicator {
         else {
             return Err(not_registered(table));
         };
-        let Some(followed) = state.tables.get_mut(&id) else { return Err(not_registered(table)) };
-        let altered = alteration.schema(&followed.schema)?;
-        let before = followed.schema.clone();
+        let table_name = table.to_owned();
         let registered = self
             .oltp
             .write(move |tx| {
+                // Another engine may have altered it since the last cycle.
+                let registered = capture::registered(tx)?.into_iter().find(|registered| registered.id == id);
+                let before = registered.ok_or_else(|| not_registered(&table_name))?.schema;
+                let altered = alteration.schema(&before)?;
                 capture::suspend(tx, id)?;
                 alteration.alter(tx, &before)?;
                 capture::reinstall(tx, id, &altered)
             })
             .await?;
-        *followed = followed.registered_anew(&registered, self.options.mode);
+        if let Some(followed) = state.tables.get_mut(&id) {
+            *followed = followed.registered_anew(&registered, self.options.mode);
+        }
         self.cycle(state).await?;
         self.check(table).await
     }

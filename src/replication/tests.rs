@@ -392,6 +392,29 @@ async fn a_copy_loses_nothing_of_a_history_that_the_log_has() {
 }
 
 #[tokio::test]
+async fn an_engine_goes_on_from_what_another_registered_and_altered() {
+    let folder = Folder::new();
+    let a = open(&folder.database(), options(SyncMode::Destructive)).await;
+    let b = open(&folder.database(), options(SyncMode::Destructive)).await;
+    a.run(CREATE).await;
+    a.replicator.register(docs(), false).await.unwrap();
+    a.run("INSERT INTO Docs VALUES (1, 'one', 0.5, NULL)").await;
+    b.replicator.register(docs(), true).await.unwrap();
+    b.assert_equal(&docs()).await;
+    a.replicator.add_column("docs", "age", ColumnType::Int32).await.unwrap();
+    // B has seen nothing of it.
+    b.replicator.drop_column("docs", "weight").await.unwrap();
+    a.run("UPDATE Docs SET age = 7").await;
+    let columns = [("id", "int64"), ("Title", "utf8"), ("v", "vector(2)"), ("age", "int32")];
+    for engine in [&a, &b] {
+        engine.replicator.sync_now().await.unwrap();
+        engine.assert_equal(&schema("Docs", &columns, &["id"])).await;
+        let error = engine.replicator.drop_column("docs", "weight").await.unwrap_err().to_string();
+        assert!(error.contains("has no column"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_key_that_becomes_minus_zero_stays_one_key() {
     let folder = Folder::new();
     for mode in [SyncMode::Destructive, SyncMode::Temporal] {
