@@ -74,7 +74,18 @@ mod tests {
         }
         values.extend([i64::MIN, i64::MAX, 65519, 65520, -65519, -65520].map(Value::Integer));
         let edge = 2f64.powi(128) - 2f64.powi(103);
-        for real in [0.5, 65519.99, 65520.0, f32::MAX.into(), edge, edge.next_down(), 1e300, f64::INFINITY, 5e-324] {
+        for real in [
+            0.5,
+            65519.99,
+            65520f64.next_down(),
+            65520.0,
+            f32::MAX.into(),
+            edge,
+            edge.next_down(),
+            1e300,
+            f64::INFINITY,
+            5e-324,
+        ] {
             values.extend([Value::Real(real), Value::Real(-real)]);
         }
         values.extend([0, 4, 8, 9].map(|length| Value::Blob(vec![1; length])));

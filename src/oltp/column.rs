@@ -196,9 +196,17 @@ fn single(real: f64) -> Option<f32> {
     (real.is_infinite() || (real as f32).is_finite()).then_some(real as f32)
 }
 
-/// As [`single`].
+/// As [`single`]. Rounded once, to nearest, ties to even: `f16::from_f64` goes by a float32 that may be a tie where the number is
+/// none. So the float32 is rounded to odd (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", 2008): it keeps
+/// in its last bit that there was more.
 fn half(real: f64) -> Option<f16> {
-    let half = f16::from_f64(real);
+    let nearest = real as f32;
+    let odd = match f64::from(nearest) {
+        exact if exact == real || exact.is_nan() => nearest,
+        far if far.abs() > real.abs() => f32::from_bits((nearest.to_bits() - 1) | 1),
+        _ => f32::from_bits(nearest.to_bits() | 1),
+    };
+    let half = f16::from_f32(odd);
     (real.is_infinite() || half.is_finite()).then_some(half)
 }
 
@@ -263,5 +271,23 @@ pub fn described(value: ValueRef<'_>) -> String {
             }
             Ok(text) => format!("text {text:?}"),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn float16_is_rounded_once() {
+        let bits = |real: f64| half(real).map(f16::to_bits);
+        // 1 + 2^-11 lies between two halves; what is next to it does not.
+        let tie = 1.0 + 2f64.powi(-11);
+        assert_eq!([tie.next_down(), tie, tie.next_up()].map(bits), [Some(0x3C00), Some(0x3C00), Some(0x3C01)]);
+        assert_eq!([-tie.next_up(), -tie, -tie.next_down()].map(bits), [Some(0xBC01), Some(0xBC00), Some(0xBC00)]);
+        assert_eq!([65520f64.next_down(), 65520.0, f64::INFINITY].map(bits), [Some(0x7BFF), None, Some(0x7C00)]);
+        // Half of the least half is a tie with zero; less than a float32 can tell is zero.
+        let least = 2f64.powi(-25);
+        assert_eq!([least, least.next_up(), 5e-324, -5e-324].map(bits), [Some(0), Some(1), Some(0), Some(0x8000)]);
     }
 }

@@ -86,7 +86,8 @@ impl KeyColumn {
             Self::UInt64(values) => values[row],
             Self::Float16(values) => u64::from(values[row].to_bits()),
             Self::Float32(values) => u64::from(values[row].to_bits()),
-            Self::Float64(values) => values[row].to_bits(),
+            // SQLite has one zero: a row whose key becomes -0.0 keeps its key.
+            Self::Float64(values) => (values[row] + 0.0).to_bits(),
             Self::Boolean(values) => u64::from(values.value(row)),
             Self::Bytes(offsets, values) => {
                 return Component::Bytes(&values[offsets[row] as usize..offsets[row + 1] as usize]);
@@ -158,6 +159,17 @@ mod tests {
         let whole = Keys::try_new(&batch, &[0, 1]).unwrap();
         let part = Keys::try_new(&batch.slice(1, 2), &[0, 1]).unwrap();
         assert!(part.equal(0, &whole, 1) && part.equal(1, &whole, 2) && !part.equal(0, &whole, 0));
+    }
+
+    #[test]
+    fn there_is_one_zero() {
+        let batch = |floats: Vec<f64>| {
+            RecordBatch::try_from_iter([("f", Arc::new(Float64Array::from(floats)) as ArrayRef)]).unwrap()
+        };
+        let zeros = Keys::try_new(&batch(vec![0.0, -0.0, 5e-324]), &[0]).unwrap();
+        let hasher = DefaultHashBuilder::default();
+        assert!(zeros.equal(0, &zeros, 1) && zeros.hash(0, &hasher) == zeros.hash(1, &hasher));
+        assert!(!zeros.equal(1, &zeros, 2));
     }
 
     #[test]

@@ -53,9 +53,10 @@ pub enum Update<'c> {
     /// Puts these rows, of the registered schema and each with a key of its own, in the place of all rows; in a history they hold
     /// from this time on.
     Replace(Arc<Definition>, Vec<RecordBatch>, i64),
-    /// Goes on with a history: its rows get the columns of the definition (those that are new have these values, of one row each),
-    /// and what differs from these rows, all that the table has, becomes versions of this time.
-    Continue(Arc<Definition>, HashMap<String, ArrayRef>, RecordBatch, i64),
+    /// Gives the rows the columns of a definition with the same key; those that are new have these values, of one row each.
+    Redefine(Arc<Definition>, HashMap<String, ArrayRef>),
+    /// Goes on with a history: what differs from these rows, all that the table has, becomes versions of this time.
+    Continue(RecordBatch, i64),
     /// Marks it as unreadable.
     Fail(String),
     /// Lets it go.
@@ -94,15 +95,20 @@ impl Replicas {
         self.publish(Snapshot { tables, applied_seq });
     }
 
-    /// Makes the next snapshot of all updates together, at a position of the log. A table whose changes cannot be applied is
-    /// marked as failed; the others are not held up by it.
+    /// Makes the next snapshot of all updates together, at a position of the log. The updates of one table are made in their
+    /// order. A table whose changes cannot be applied is marked as failed, and its other updates are errors; the other tables are
+    /// not held up by it.
     pub fn update(&self, updates: Vec<(String, Update<'_>)>, applied_seq: i64) -> Vec<(String, Result<Counts>)> {
         let mut writers = self.writers();
         let mut next = Snapshot::clone(&self.snapshot());
         let mut results = Vec::with_capacity(updates.len());
+        let mut failed: HashMap<String, String> = HashMap::new();
         for (name, update) in updates {
             let key = folded(&name);
-            let result = apply(&mut writers, &key, update);
+            let result = match failed.get(&key) {
+                Some(error) => Err(Error::Engine(error.clone())),
+                None => apply(&mut writers, &key, update),
+            };
             match &result {
                 Ok(Applied::Version(version, _)) => {
                     let state = TableState { version: Arc::clone(version), failed: None };
@@ -117,6 +123,7 @@ impl Replicas {
                     }
                 }
                 Err(error) => {
+                    failed.insert(key.clone(), error.to_string());
                     if let Some(state) = next.tables.get_mut(&key) {
                         state.failed = Some(error.to_string());
                     }
@@ -181,9 +188,7 @@ enum Applied {
 fn apply(writers: &mut HashMap<String, TableWriter>, key: &str, update: Update<'_>) -> Result<Applied> {
     match update {
         Update::Apply(changes) => {
-            let Some(writer) = writers.get_mut(key) else {
-                return Err(Error::Engine(format!("table {key:?} has no replica")));
-            };
+            let Some(writer) = writers.get_mut(key) else { return Err(no_replica(key)) };
             let staged = writer.stage(changes)?;
             let counts = staged.counts;
             Ok(Applied::Version(writer.commit(staged), counts))
@@ -194,17 +199,18 @@ fn apply(writers: &mut HashMap<String, TableWriter>, key: &str, update: Update<'
             writers.insert(key.to_owned(), TableWriter::new(Arc::clone(&version)));
             Ok(Applied::Version(version, counts))
         }
-        Update::Continue(definition, defaults, rows, time) => {
-            let Some(writer) = writers.get_mut(key) else {
-                return Err(Error::Engine(format!("table {key:?} has no replica")));
-            };
-            let mut next = TableWriter::new(Arc::new(writer.version().with_definition(definition, &defaults)?));
-            let changes = next.version().difference(rows, time)?;
-            let staged = next.stage(&changes)?;
+        Update::Redefine(definition, defaults) => {
+            let Some(writer) = writers.get_mut(key) else { return Err(no_replica(key)) };
+            let version = Arc::new(writer.version().with_definition(definition, &defaults)?);
+            *writer = TableWriter::new(Arc::clone(&version));
+            Ok(Applied::Version(version, Counts::default()))
+        }
+        Update::Continue(rows, time) => {
+            let Some(writer) = writers.get_mut(key) else { return Err(no_replica(key)) };
+            let changes = writer.version().difference(rows, time)?;
+            let staged = writer.stage(&changes)?;
             let counts = staged.counts;
-            let version = next.commit(staged);
-            *writer = next;
-            Ok(Applied::Version(version, counts))
+            Ok(Applied::Version(writer.commit(staged), counts))
         }
         Update::Fail(error) => Ok(Applied::Failed(error)),
         Update::Drop => {
@@ -212,4 +218,8 @@ fn apply(writers: &mut HashMap<String, TableWriter>, key: &str, update: Update<'
             Ok(Applied::Dropped)
         }
     }
+}
+
+fn no_replica(table: &str) -> Error {
+    Error::Engine(format!("table {table:?} has no replica"))
 }

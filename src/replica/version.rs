@@ -214,7 +214,10 @@ impl TableVersion {
     pub fn rows_of(&self, keys: &RecordBatch) -> Result<RecordBatch> {
         let columns: Vec<usize> = (0..keys.num_columns()).collect();
         let wanted = Keys::try_new(keys, &columns)?;
-        let found: Vec<Location> = (0..keys.num_rows()).filter_map(|row| self.locate(&wanted, row)).collect();
+        let mut found: Vec<Location> = (0..keys.num_rows()).filter_map(|row| self.locate(&wanted, row)).collect();
+        // Both zeros are one key.
+        let mut seen = hashbrown::HashSet::new();
+        found.retain(|location| seen.insert(*location));
         self.take(&found)
     }
 

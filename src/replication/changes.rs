@@ -15,7 +15,6 @@ use crate::schema::TableSchema;
 
 /// Changes of one table, while they are being read.
 struct Reading {
-    table: i64,
     schema: TableSchema,
     rows: Vec<ColumnBuilder>,
     gone: Vec<ColumnBuilder>,
@@ -25,13 +24,13 @@ struct Reading {
 }
 
 impl Reading {
-    fn new(table: i64, schema: TableSchema) -> Self {
+    fn new(schema: TableSchema) -> Self {
         let builders = |columns: &[usize]| {
             columns.iter().map(|at| ColumnBuilder::new(schema.columns()[*at].column_type)).collect()
         };
         let all: Vec<usize> = (0..schema.columns().len()).collect();
         let (rows, gone) = (builders(&all), builders(schema.key()));
-        Self { table, rows, gone, counts: (0, 0), changes: Vec::new(), error: None, schema }
+        Self { rows, gone, counts: (0, 0), changes: Vec::new(), error: None, schema }
     }
 
     fn push(&mut self, change: &log::Change<'_>) -> Result<()> {
@@ -87,21 +86,20 @@ impl Reading {
 
 /// What was read.
 pub(super) struct Read {
-    /// By table: its changes, or why they cannot be read.
-    pub tables: BTreeMap<i64, Result<ChangeBatch, String>>,
-    /// Changes of the tables that are followed.
+    /// By version, in which the changes of one table follow each other: the changes, or why they cannot be read.
+    pub batches: BTreeMap<i64, Result<ChangeBatch, String>>,
+    /// Changes of the versions that are followed.
     pub events: u64,
     /// The time of the last log row.
     pub last_time: i64,
 }
 
-/// Reads the changes after `after` up to `through` of the tables whose current version `followed` tells; other changes are
-/// passed over.
+/// Reads the changes after `after` up to `through` of the versions in `followed`; other changes are passed over.
 pub(super) fn read(
     conn: &Connection,
     (after, through): (i64, i64),
     floor: i64,
-    followed: &HashMap<i64, (i64, TableSchema)>,
+    followed: &HashMap<i64, TableSchema>,
 ) -> Result<Read> {
     let mut readings: HashMap<i64, Reading> = HashMap::new();
     let mut events = 0;
@@ -112,21 +110,20 @@ pub(super) fn read(
         let reading = match readings.entry(change.version) {
             std::collections::hash_map::Entry::Occupied(reading) => reading.into_mut(),
             std::collections::hash_map::Entry::Vacant(place) => {
-                let Some((table, schema)) = followed.get(&change.version) else { return Ok(()) };
-                place.insert(Reading::new(*table, schema.clone()))
+                let Some(schema) = followed.get(&change.version) else { return Ok(()) };
+                place.insert(Reading::new(schema.clone()))
             }
         };
         events += 1;
         reading.push(change)
     })?;
-    let mut tables = BTreeMap::new();
-    for reading in readings.into_values() {
-        let (table, error) = (reading.table, reading.error.clone());
-        let batch = match error {
+    let finish = |(version, reading): (i64, Reading)| {
+        let batch = match reading.error.clone() {
             Some(error) => Err(error),
             None => Ok(reading.finish()?),
         };
-        tables.insert(table, batch);
-    }
-    Ok(Read { tables, events, last_time })
+        Ok((version, batch))
+    };
+    let batches = readings.into_iter().map(finish).collect::<Result<_>>()?;
+    Ok(Read { batches, events, last_time })
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::Field;
 use rusqlite::Connection;
 
 use super::position::now_us;
@@ -22,36 +23,48 @@ pub(super) struct Followed {
     pub definition: Arc<Definition>,
     /// The version of the registration whose changes the replica takes.
     pub version: i64,
+    /// The version whose columns the replica has; `None` before it has any.
+    pub replica_version: Option<i64>,
     /// All rows are to be read again.
     pub needs_copy: bool,
     /// Rows that were there before are in the replica.
     pub is_loaded: bool,
     /// It was registered through this engine, and not found in the file.
     pub is_claimed: bool,
+    /// It cannot be captured as it is in SQLite, so that a copy would not stay true.
+    pub is_uncaptured: bool,
     pub error: Option<String>,
 }
 
 impl Followed {
     pub fn new(registered: &Registered, mode: SyncMode) -> Self {
-        let definition = Definition {
-            name: registered.schema.name().to_owned(),
-            schema: registered.schema.arrow(),
-            key: registered.schema.key().to_vec(),
-            mode,
-        };
         Self {
             schema: registered.schema.clone(),
-            definition: Arc::new(definition),
+            definition: Arc::new(Self::definition(&registered.schema, mode)),
             version: registered.version,
+            replica_version: None,
             needs_copy: true,
             is_loaded: false,
             is_claimed: false,
+            is_uncaptured: false,
             error: None,
         }
     }
 
+    /// The replica of a table of this schema.
+    fn definition(schema: &TableSchema, mode: SyncMode) -> Definition {
+        Definition { name: schema.name().to_owned(), schema: schema.arrow(), key: schema.key().to_vec(), mode }
+    }
+
+    /// The same table as its registration is now.
+    pub fn registered_anew(&self, registered: &Registered, mode: SyncMode) -> Self {
+        let (is_claimed, replica_version) = (self.is_claimed, self.replica_version);
+        Self { is_claimed, replica_version, ..Self::new(registered, mode) }
+    }
+
     /// Makes the replica, without rows.
-    pub fn publish_empty(&self, replicas: &Replicas, applied_seq: i64) {
+    pub fn publish_empty(&mut self, replicas: &Replicas, applied_seq: i64) {
+        self.replica_version = Some(self.version);
         let update = Update::Replace(Arc::clone(&self.definition), Vec::new(), 0);
         replicas.update(vec![(self.schema.name().to_owned(), update)], applied_seq);
     }
@@ -87,33 +100,44 @@ pub(super) enum Outcome {
     Broken(Vec<Registered>),
 }
 
-/// Applies at most `limit` changes, extended to the end of a transaction.
-pub(super) fn run(conn: &Connection, state: &mut State, replicas: &Replicas, limit: u64) -> Result<Outcome> {
+/// Applies at most `limit` changes, extended to the end of a transaction. `uncaptured`: of tables whose triggers could not be made
+/// again, why.
+pub(super) fn run(
+    conn: &Connection,
+    state: &mut State,
+    replicas: &Replicas,
+    limit: u64,
+    uncaptured: &HashMap<i64, String>,
+) -> Result<Outcome> {
     let schema_version = capture::schema_version(conn)?;
     let mut updates: Vec<(String, Prepared)> = Vec::new();
     if state.schema_version != Some(schema_version) {
-        let broken = look_at_registrations(conn, state, &mut updates)?;
+        let broken = look_at_registrations(conn, state, uncaptured, &mut updates)?;
         if !broken.is_empty() {
             return Ok(Outcome::Broken(broken));
         }
     }
     state.log_end = log::last_seq(conn)?.max(state.applied_seq);
-    let copied: Vec<i64> = state.tables.iter().filter(|(_, followed)| followed.needs_copy).map(|(id, _)| *id).collect();
+    let has_copies = state.tables.values().any(|followed| followed.needs_copy && !followed.is_uncaptured);
     // A copy is of the whole snapshot, so everything else goes there with it.
-    let through = match copied.is_empty() {
-        true => log::boundary(conn, state.applied_seq, limit)?,
-        false => state.log_end,
+    let through = match has_copies {
+        false => log::boundary(conn, state.applied_seq, limit)?,
+        true => state.log_end,
     };
 
-    let followed: HashMap<i64, (i64, TableSchema)> = state
-        .tables
-        .iter()
-        .filter(|(_, followed)| !followed.needs_copy)
-        .map(|(id, followed)| (followed.version, (*id, followed.schema.clone())))
-        .collect();
-    let read = changes::read(conn, (state.applied_seq, through), state.last_time, &followed)?;
-    for (id, batch) in read.tables {
-        let Some(followed) = state.tables.get_mut(&id) else { continue };
+    let mut versions: HashMap<i64, TableSchema> = HashMap::new();
+    let mut pasts: HashMap<i64, Vec<i64>> = HashMap::new();
+    for (id, followed) in &state.tables {
+        if !followed.needs_copy {
+            versions.insert(followed.version, followed.schema.clone());
+        } else if let Some(past) = past(conn, *id, followed, replicas)? {
+            pasts.insert(*id, past.keys().copied().collect());
+            versions.extend(past);
+        }
+    }
+    let mut read = changes::read(conn, (state.applied_seq, through), state.last_time, &versions)?;
+    for followed in state.tables.values_mut().filter(|followed| !followed.needs_copy) {
+        let Some(batch) = read.batches.remove(&followed.version) else { continue };
         updates.push((
             followed.schema.name().to_owned(),
             match batch {
@@ -126,22 +150,41 @@ pub(super) fn run(conn: &Connection, state: &mut State, replicas: &Replicas, lim
         ));
     }
     let time = now_us().max(read.last_time);
-    for id in &copied {
-        let Some(followed) = state.tables.get_mut(id) else { continue };
-        updates.push((
-            followed.schema.name().to_owned(),
-            match copy::rows(conn, &followed.schema, &mut |_| ()) {
-                Ok(rows) => prepare_copy(conn, followed, replicas, rows, time)?,
-                Err(error) => {
-                    // A table that never was there has to be there to be known as failed.
-                    if replicas.snapshot().table(followed.schema.name()).is_none() {
-                        followed.publish_empty(replicas, state.applied_seq);
+    for (id, followed) in state.tables.iter_mut().filter(|(_, followed)| followed.needs_copy) {
+        let name = followed.schema.name().to_owned();
+        let past = pasts.get(id);
+        // A history has what the log has, also while its table cannot be read.
+        if let Some(past) = past {
+            let steps = history(conn, past, &versions, &mut read.batches)?;
+            followed.replica_version = Some(followed.version);
+            updates.extend(steps.into_iter().map(|step| (name.clone(), step)));
+        }
+        let rows = match (followed.is_uncaptured, &followed.error) {
+            (true, Some(error)) => Err(error.clone()),
+            _ => copy::rows(conn, &followed.schema, &mut |_| ()).map_err(|error| error.to_string()),
+        };
+        match rows {
+            Ok(rows) => {
+                (followed.needs_copy, followed.is_loaded, followed.error) = (false, true, None);
+                followed.replica_version = Some(followed.version);
+                let copy = match past {
+                    None => Prepared::Rows(Arc::clone(&followed.definition), rows, time),
+                    Some(_) => {
+                        let rows = arrow::compute::concat_batches(&followed.definition.schema, &rows);
+                        Prepared::Continued(rows.map_err(Error::arrow)?, time)
                     }
-                    fail(followed, &error.to_string());
-                    Prepared::Failed(error.to_string())
+                };
+                updates.push((name, copy));
+            }
+            Err(error) => {
+                // A table that never was there has to be there to be known as failed.
+                if replicas.snapshot().table(&name).is_none() {
+                    followed.publish_empty(replicas, state.applied_seq);
                 }
-            },
-        ));
+                fail(followed, &error);
+                updates.push((name, Prepared::Failed(error)));
+            }
+        }
     }
 
     let as_updates = updates.iter().map(|(name, prepared)| (name.clone(), prepared.as_update())).collect();
@@ -154,15 +197,19 @@ pub(super) fn run(conn: &Connection, state: &mut State, replicas: &Replicas, lim
             (Err(error), _) => {
                 if let Some(followed) = state.find(&name) {
                     fail(followed, &error.to_string());
+                    // Its columns may be those of any version since: what it has is replaced.
+                    followed.replica_version = None;
                 }
             }
         }
     }
     (state.applied_seq, state.last_time) = (through, read.last_time);
-    if !copied.is_empty() {
+    if has_copies {
         state.last_time = time;
     }
-    (state.schema_version, state.has_synced) = (Some(schema_version), true);
+    // What keeps a table from being captured may end without a change of the schema.
+    let is_settled = state.tables.values().all(|followed| !followed.is_uncaptured);
+    (state.schema_version, state.has_synced) = (is_settled.then_some(schema_version), true);
     Ok(Outcome::Done(SyncResult::new(read.events, counts)))
 }
 
@@ -170,7 +217,8 @@ pub(super) fn run(conn: &Connection, state: &mut State, replicas: &Replicas, lim
 enum Prepared {
     Changes(ChangeBatch),
     Rows(Arc<Definition>, Vec<RecordBatch>, i64),
-    Continued(Arc<Definition>, HashMap<String, ArrayRef>, RecordBatch, i64),
+    Redefined(Arc<Definition>, HashMap<String, ArrayRef>),
+    Continued(RecordBatch, i64),
     Failed(String),
     Dropped,
 }
@@ -179,9 +227,8 @@ impl Prepared {
     fn as_update(&self) -> Update<'_> {
         match self {
             Prepared::Changes(batch) => Update::Apply(batch),
-            Prepared::Continued(definition, defaults, rows, time) => {
-                Update::Continue(Arc::clone(definition), defaults.clone(), rows.clone(), *time)
-            }
+            Prepared::Redefined(definition, defaults) => Update::Redefine(Arc::clone(definition), defaults.clone()),
+            Prepared::Continued(rows, time) => Update::Continue(rows.clone(), *time),
             Prepared::Rows(definition, rows, time) => Update::Replace(Arc::clone(definition), rows.clone(), *time),
             Prepared::Failed(error) => Update::Fail(error.clone()),
             Prepared::Dropped => Update::Drop,
@@ -194,61 +241,96 @@ fn fail(followed: &mut Followed, error: &str) {
     followed.needs_copy = true;
 }
 
-fn prepare_copy(
+/// Where the history of a table that is copied goes on: all versions that it had since the one that the replica has. `None`: there
+/// is no history to go on with.
+fn past(
     conn: &Connection,
-    followed: &mut Followed,
+    id: i64,
+    followed: &Followed,
     replicas: &Replicas,
-    rows: Vec<RecordBatch>,
-    time: i64,
-) -> Result<Prepared> {
-    followed.needs_copy = false;
-    followed.is_loaded = true;
-    followed.error = None;
+) -> Result<Option<BTreeMap<i64, TableSchema>>> {
     let snapshot = replicas.snapshot();
     let known = snapshot.table(followed.schema.name()).map(|state| state.version.definition());
-    let definition = Arc::clone(&followed.definition);
-    let Some(known) = known.filter(|known| known.mode == SyncMode::Temporal && known.has_key_of(&definition)) else {
-        return Ok(Prepared::Rows(definition, rows, time));
-    };
-    // A history goes on: with the columns that it has now, and with what changed unseen as its next versions.
-    let added = definition.schema.fields().iter().enumerate();
-    let added = added.filter(|(_, field)| known.schema.field_with_name(field.name()).is_err());
-    let defaults =
-        added.map(|(at, field)| Ok((field.name().clone(), copy::default_value(conn, &followed.schema, at)?)));
-    let defaults = defaults.collect::<Result<_>>()?;
-    let rows = arrow::compute::concat_batches(&definition.schema, &rows).map_err(Error::arrow)?;
-    Ok(Prepared::Continued(definition, defaults, rows, time))
+    let (Some(known), Some(first)) = (known, followed.replica_version) else { return Ok(None) };
+    if known.mode != SyncMode::Temporal {
+        return Ok(None);
+    }
+    let versions = log::versions(conn)?.into_iter();
+    let versions = versions.filter(|(version, what)| what.table == id && (first..=followed.version).contains(version));
+    let versions: BTreeMap<i64, TableSchema> = versions.map(|(version, what)| (version, what.schema)).collect();
+    let is_one_table = versions.values().all(|schema| known.has_key_of(&Followed::definition(schema, known.mode)));
+    Ok(is_one_table.then_some(versions))
 }
 
-/// Compares what is registered in the file with what is followed; the registrations whose triggers are not in order.
+/// How a history goes on: with the changes in the log, each with the columns that its version had.
+fn history(
+    conn: &Connection,
+    past: &[i64],
+    schemas: &HashMap<i64, TableSchema>,
+    batches: &mut BTreeMap<i64, Result<ChangeBatch, String>>,
+) -> Result<Vec<Prepared>> {
+    let mut steps = Vec::new();
+    let mut before: Option<Definition> = None;
+    for version in past {
+        let Some(schema) = schemas.get(version) else { continue };
+        let definition = Followed::definition(schema, SyncMode::Temporal);
+        if let Some(before) = before.filter(|before| *before != definition) {
+            let is_new = |field: &Arc<Field>| {
+                before.schema.field_with_name(field.name()).map_or(true, |old| old.data_type() != field.data_type())
+            };
+            let added = definition.schema.fields().iter().enumerate().filter(|(_, field)| is_new(field));
+            let defaults = added.map(|(at, field)| Ok((field.name().clone(), copy::default_value(conn, schema, at)?)));
+            let defaults = defaults.collect::<Result<_>>()?;
+            steps.push(Prepared::Redefined(Arc::new(definition.clone()), defaults));
+        }
+        // What cannot be read of the log is seen as a difference later.
+        if let Some(Ok(batch)) = batches.remove(version) {
+            steps.push(Prepared::Changes(batch));
+        }
+        before = Some(definition);
+    }
+    Ok(steps)
+}
+
+/// Compares what is registered in the file with what is followed; the registrations whose triggers are not in order and may be made
+/// again.
 fn look_at_registrations(
     conn: &Connection,
     state: &mut State,
+    uncaptured: &HashMap<i64, String>,
     updates: &mut Vec<(String, Prepared)>,
 ) -> Result<Vec<Registered>> {
     let registered = capture::registered(conn)?;
-    let is_registered = |id: &i64| registered.iter().any(|registered| registered.id == *id);
-    state.tables.retain(|id, followed| {
-        let is_kept = is_registered(id);
-        if !is_kept {
-            updates.push((followed.schema.name().to_owned(), Prepared::Dropped));
-        }
-        is_kept
-    });
     let mut broken = Vec::new();
     for registered in &registered {
         let mode = state.mode;
         let followed = state.tables.entry(registered.id).or_insert_with(|| Followed::new(registered, mode));
         if followed.version != registered.version {
-            let is_claimed = followed.is_claimed;
-            *followed = Followed { is_claimed, ..Followed::new(registered, mode) };
+            *followed = followed.registered_anew(registered, mode);
         }
-        match capture::is_installed(conn, registered) {
-            Ok(true) => {}
-            Ok(false) => broken.push(registered.clone()),
-            // The copy that is tried next says the same, for as long as the table is gone.
-            Err(_) => followed.needs_copy = true,
+        let problem = match (capture::is_installed(conn, registered), uncaptured.get(&registered.id)) {
+            (Ok(true), _) => None,
+            (Ok(false), Some(error)) => Some(error.clone()),
+            (Ok(false), None) => {
+                broken.push(registered.clone());
+                None
+            }
+            (Err(error), _) => Some(error.to_string()),
+        };
+        followed.is_uncaptured = problem.is_some();
+        if let Some(error) = problem {
+            fail(followed, &error);
         }
+    }
+    if broken.is_empty() {
+        let is_registered = |id: &i64| registered.iter().any(|registered| registered.id == *id);
+        state.tables.retain(|id, followed| {
+            let is_kept = is_registered(id);
+            if !is_kept {
+                updates.push((followed.schema.name().to_owned(), Prepared::Dropped));
+            }
+            is_kept
+        });
     }
     Ok(broken)
 }

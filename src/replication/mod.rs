@@ -13,7 +13,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -207,6 +207,14 @@ impl Replicator {
     /// A table that is registered already, by this engine or with another schema; else as [`capture::install`].
     pub async fn register(&self, schema: TableSchema, initial_sync: bool) -> Result<RegisterOutcome> {
         let mut state = Arc::clone(&self.state).lock_owned().await;
+        if state.find(schema.name()).is_none() {
+            // Another engine may have registered it since the last cycle.
+            let name = schema.name().to_owned();
+            if self.oltp.read(move |conn| capture::find(conn, &name)).await?.is_some() {
+                self.cycle(state).await?;
+                state = Arc::clone(&self.state).lock_owned().await;
+            }
+        }
         if let Some(followed) = state.find(schema.name()) {
             if followed.is_claimed {
                 return Err(Error::Engine(format!("table {:?} is already registered", schema.name())));
@@ -308,19 +316,22 @@ impl Replicator {
         else {
             return Err(not_registered(table));
         };
-        let Some(followed) = state.tables.get_mut(&id) else { return Err(not_registered(table)) };
-        let altered = alteration.schema(&followed.schema)?;
-        let before = followed.schema.clone();
+        let table_name = table.to_owned();
         let registered = self
             .oltp
             .write(move |tx| {
+                // Another engine may have altered it since the last cycle.
+                let registered = capture::registered(tx)?.into_iter().find(|registered| registered.id == id);
+                let before = registered.ok_or_else(|| not_registered(&table_name))?.schema;
+                let altered = alteration.schema(&before)?;
                 capture::suspend(tx, id)?;
                 alteration.alter(tx, &before)?;
                 capture::reinstall(tx, id, &altered)
             })
             .await?;
-        let is_claimed = followed.is_claimed;
-        *followed = Followed { is_claimed, ..Followed::new(&registered, self.options.mode) };
+        if let Some(followed) = state.tables.get_mut(&id) {
+            *followed = followed.registered_anew(&registered, self.options.mode);
+        }
         self.cycle(state).await?;
         self.check(table).await
     }
@@ -492,23 +503,29 @@ impl Worker {
     async fn run(self, mut state: OwnedMutexGuard<State>) -> Result<SyncResult> {
         let limit = self.options.batch_size;
         let before = state.applied_seq;
+        let mut uncaptured: HashMap<i64, String> = HashMap::new();
         let mut result = loop {
-            let replicas = Arc::clone(&self.replicas);
+            let (replicas, known) = (Arc::clone(&self.replicas), uncaptured.clone());
             let outcome;
             (state, outcome) = self
                 .oltp
                 .read(move |conn| {
-                    let outcome = cycle::run(conn, &mut state, &replicas, limit)?;
+                    let outcome = cycle::run(conn, &mut state, &replicas, limit, &known)?;
                     Ok((state, outcome))
                 })
                 .await?;
             match outcome {
                 Outcome::Done(result) => break result,
+                // Each on its own: one that cannot be captured holds up no other.
                 Outcome::Broken(broken) => {
-                    let reinstall = move |tx: &rusqlite::Connection| {
-                        broken.iter().try_for_each(|table| capture::reinstall(tx, table.id, &table.schema).map(drop))
-                    };
-                    self.oltp.write(reinstall).await?;
+                    for table in broken {
+                        let id = table.id;
+                        let reinstall =
+                            move |tx: &rusqlite::Connection| capture::reinstall(tx, id, &table.schema).map(drop);
+                        if let Err(error) = self.oltp.write(reinstall).await {
+                            uncaptured.insert(id, error.to_string());
+                        }
+                    }
                 }
             }
         };

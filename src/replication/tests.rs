@@ -265,6 +265,50 @@ async fn a_table_that_is_gone_fails_alone_and_comes_back() {
 }
 
 #[tokio::test]
+async fn a_table_that_cannot_be_captured_fails_alone_until_it_can() {
+    let folder = Folder::new();
+    let engine = open(&folder.database(), options(SyncMode::Destructive)).await;
+    engine.run(CREATE).await;
+    engine.run("CREATE TABLE other(id INTEGER PRIMARY KEY)").await;
+    let followed = schema("other", &[("id", "int64")], &["id"]);
+    engine.replicator.register(docs(), false).await.unwrap();
+    engine.replicator.register(followed.clone(), false).await.unwrap();
+    let other = Connection::open(folder.database()).unwrap();
+    let unfit = format!("DROP TABLE Docs; {CREATE}; INSERT INTO Docs VALUES (1, x'00', 1, NULL)");
+    let keyless = "DROP TABLE Docs; CREATE TABLE Docs(id INTEGER, Title TEXT, weight REAL, v BLOB)".to_owned();
+    for (id, (broken, problem, mended)) in [
+        (unfit, "do not fit", "UPDATE Docs SET Title = 'one'".to_owned()),
+        (keyless, "is not unique", "CREATE UNIQUE INDEX by_id ON Docs(id)".to_owned()),
+        (
+            "CREATE UNIQUE INDEX by_title ON Docs(lower(Title))".to_owned(),
+            "is on an expression",
+            "DROP INDEX by_title".to_owned(),
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        other.execute_batch(&broken).unwrap();
+        engine.run(&format!("INSERT INTO other VALUES ({id})")).await;
+        // The first cycle finds it, the second does not forget it.
+        for inserted in [1, 0] {
+            assert_eq!(engine.replicator.sync_now().await.unwrap().rows_inserted, inserted, "{broken}");
+            let status = engine.replicator.status().await.unwrap();
+            assert_eq!(status.tables[0].state, TableCondition::Failed, "{broken}");
+            assert!(status.last_error.as_ref().unwrap().contains(problem), "{:?}", status.last_error);
+            assert!(engine.replicator.initial_sync("docs").await.is_err());
+        }
+        engine.assert_equal(&followed).await;
+        other.execute_batch(&mended).unwrap();
+        engine.replicator.sync_now().await.unwrap();
+        engine.run(&format!("INSERT INTO Docs VALUES ({id} + 10, 'new', 1, NULL)")).await;
+        engine.replicator.sync_now().await.unwrap();
+        engine.assert_equal(&docs()).await;
+        assert_eq!(engine.replicator.status().await.unwrap().last_error, None);
+    }
+}
+
+#[tokio::test]
 async fn columns_come_and_go_without_a_gap() {
     for mode in [SyncMode::Destructive, SyncMode::Temporal] {
         let folder = Folder::new();
@@ -319,6 +363,73 @@ async fn a_history_is_kept_and_asked_as_of_a_time() {
     // Read again, a history gets what it has not seen, and nothing twice.
     assert_eq!(engine.replicator.initial_sync("docs").await.unwrap(), 1);
     assert_eq!(engine.olap("SELECT id FROM docs").await.len(), 4);
+}
+
+#[tokio::test]
+async fn a_copy_loses_nothing_of_a_history_that_the_log_has() {
+    let folder = Folder::new();
+    let a = open(&folder.database(), options(SyncMode::Temporal)).await;
+    a.run(CREATE).await;
+    a.replicator.register(docs(), false).await.unwrap();
+    let b = open(&folder.database(), options(SyncMode::Temporal)).await;
+    a.run("INSERT INTO Docs VALUES (1, 'one', 0.5, NULL)").await;
+    a.run("UPDATE Docs SET Title = 'uno' WHERE id = 1").await;
+    a.replicator.initial_sync("docs").await.unwrap();
+    let history = "SELECT id, \"Title\", _operation, _valid_to IS NULL FROM docs";
+    assert_eq!(a.olap(history).await, ["1|one|I|false", "1|uno|U|true"]);
+    a.run("UPDATE Docs SET Title = 'eins', weight = 1.5").await;
+    // What was written before a column was dropped, made anew with another type, and after.
+    a.replicator.drop_column("docs", "weight").await.unwrap();
+    a.run("UPDATE Docs SET Title = 'ein'").await;
+    a.replicator.add_column("docs", "weight", ColumnType::Utf8).await.unwrap();
+    a.run("UPDATE Docs SET Title = 'ichi', weight = 'w'").await;
+    let all = ["1|eins||U", "1|ein||U", "1|ichi|w|U", "1|one||I", "1|uno||U"];
+    for engine in [&a, &b] {
+        engine.replicator.sync_now().await.unwrap();
+        let rows = engine.olap("SELECT id, \"Title\", coalesce(weight, ''), _operation FROM docs").await;
+        assert_eq!(rows, all);
+    }
+}
+
+#[tokio::test]
+async fn an_engine_goes_on_from_what_another_registered_and_altered() {
+    let folder = Folder::new();
+    let a = open(&folder.database(), options(SyncMode::Destructive)).await;
+    let b = open(&folder.database(), options(SyncMode::Destructive)).await;
+    a.run(CREATE).await;
+    a.replicator.register(docs(), false).await.unwrap();
+    a.run("INSERT INTO Docs VALUES (1, 'one', 0.5, NULL)").await;
+    b.replicator.register(docs(), true).await.unwrap();
+    b.assert_equal(&docs()).await;
+    a.replicator.add_column("docs", "age", ColumnType::Int32).await.unwrap();
+    // B has seen nothing of it.
+    b.replicator.drop_column("docs", "weight").await.unwrap();
+    a.run("UPDATE Docs SET age = 7").await;
+    let columns = [("id", "int64"), ("Title", "utf8"), ("v", "vector(2)"), ("age", "int32")];
+    for engine in [&a, &b] {
+        engine.replicator.sync_now().await.unwrap();
+        engine.assert_equal(&schema("Docs", &columns, &["id"])).await;
+        let error = engine.replicator.drop_column("docs", "weight").await.unwrap_err().to_string();
+        assert!(error.contains("has no column"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_becomes_minus_zero_stays_one_key() {
+    let folder = Folder::new();
+    for mode in [SyncMode::Destructive, SyncMode::Temporal] {
+        let engine = open(&folder.database(), options(mode)).await;
+        engine.run("CREATE TABLE IF NOT EXISTS z(k PRIMARY KEY, n INTEGER)").await;
+        let z = schema("z", &[("k", "float64"), ("n", "int64")], &["k"]);
+        engine.replicator.register(z, false).await.unwrap();
+        for (zero, n) in [(0.0, 1), (-0.0, 2), (0.0, 3)] {
+            let row = vec![zero.into(), rusqlite::types::Value::Integer(n)];
+            engine.oltp.execute("REPLACE INTO z VALUES (?, ?)", row).await.unwrap();
+            engine.replicator.sync_now().await.unwrap();
+            let open = if mode == SyncMode::Temporal { " WHERE _valid_to IS NULL" } else { "" };
+            assert_eq!(engine.olap(&format!("SELECT n FROM z{open}")).await, [n.to_string()]);
+        }
+    }
 }
 
 #[tokio::test]
