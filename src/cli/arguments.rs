@@ -25,7 +25,7 @@ Example:
   vexact db query --db app.db --format table \"SELECT count(*) FROM docs\""
 )]
 pub(super) struct Cli {
-    /// JSON for programs, tables for people
+    /// JSON for programs; for people tables, with errors on stderr
     #[arg(long, global = true, value_enum, default_value_t = Format::Json)]
     pub format: Format,
     #[command(subcommand)]
@@ -35,9 +35,8 @@ pub(super) struct Cli {
 /// How answers are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// One JSON object
     Json,
-    /// Tables, no JSON; errors on stderr
+    // Errors are on the standard error then.
     Table,
 }
 

@@ -126,9 +126,10 @@ impl Serialize for Cell<'_> {
             DataType::List(_) => items(&array.as_list::<i32>().value(row), serializer),
             DataType::LargeList(_) => items(&array.as_list::<i64>().value(row), serializer),
             DataType::Dictionary(..) => {
-                let dictionary = array.as_any_dictionary();
-                let key = dictionary.normalized_keys()[row];
-                Cell { array: dictionary.values(), row: key }.serialize(serializer)
+                // Of one row, for all keys are read.
+                let dictionary = array.slice(row, 1);
+                let dictionary = dictionary.as_any_dictionary();
+                Cell { array: dictionary.values(), row: dictionary.normalized_keys()[0] }.serialize(serializer)
             }
             DataType::Struct(fields) => {
                 let mut object = serializer.serialize_map(Some(fields.len()))?;

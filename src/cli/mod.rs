@@ -14,6 +14,7 @@ mod values;
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use clap::Parser;
@@ -47,18 +48,21 @@ fn execute(command: db::DbCommand) -> Result<Answer, Failure> {
     let threads = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = threads.map_err(|error| Failure::internal("start", format!("no threads: {error}")))?;
     let limit = command.timeout_ms();
-    let outcome = runtime.block_on(async {
-        // A task: a query that keeps its thread busy cannot hold up the clock, and a panic ends here.
-        let task = tokio::spawn(db::run(command));
-        let ended = match limit {
-            None => task.await,
-            Some(limit_ms) => match tokio::time::timeout(Duration::from_millis(limit_ms), task).await {
-                Ok(ended) => ended,
-                Err(_) => return Err(Failure::timed_out(limit_ms)),
-            },
-        };
-        ended.unwrap_or_else(|error| Err(Failure::internal("run", format!("the command ended early: {error}"))))
-    });
+    let (sender, receiver) = mpsc::channel();
+    // A task of its own, in which a panic ends.
+    let task = runtime.spawn(db::run(command));
+    runtime.spawn(async move { sender.send(task.await) });
+    // This thread waits, and not the runtime's clock: queries can keep all of the runtime's threads busy.
+    let ended = match limit {
+        None => receiver.recv().map_err(RecvTimeoutError::from),
+        Some(limit_ms) => receiver.recv_timeout(Duration::from_millis(limit_ms)),
+    };
+    let outcome = match (ended, limit) {
+        (Ok(Ok(outcome)), _) => outcome,
+        (Ok(Err(error)), _) => Err(Failure::internal("run", format!("the command ended early: {error}"))),
+        (Err(RecvTimeoutError::Timeout), Some(limit_ms)) => Err(Failure::timed_out(limit_ms)),
+        (Err(error), _) => Err(Failure::internal("run", format!("the command ended early: {error}"))),
+    };
     // The process is about to end; what a timeout left behind ends with it.
     runtime.shutdown_background();
     outcome
