@@ -94,7 +94,7 @@ impl Failure {
     /// As one line of JSON.
     pub fn json(&self) -> String {
         // A tree of texts and numbers is always JSON.
-        serde_json::to_string(self).map_or_else(|error| error.to_string(), |text| text) + "\n"
+        serde_json::to_string(self).unwrap_or_else(|error| error.to_string()) + "\n"
     }
 }
 
