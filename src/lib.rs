@@ -31,6 +31,8 @@ pub mod sources;
 
 pub mod htap;
 
+pub mod cli;
+
 pub use error::{Error, Result};
 pub use schema::{ColumnType, TableSchema};
 pub use session::{DataFrame, QueryVectors, Session, SessionOptions, VectorSearch};

@@ -131,7 +131,7 @@ impl HtapEngine {
     }
 
     fn execute_batch(&self, py: Python<'_>, statements: Vec<String>) -> PyResult<()> {
-        run_engine(py, self.0.execute_batch(statements))
+        run_engine(py, self.0.execute_batch(statements)).map(drop)
     }
 
     fn execute_many(&self, py: Python<'_>, sql: &str, rows: &Bound<'_, PyAny>) -> PyResult<u64> {

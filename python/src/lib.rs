@@ -2,6 +2,7 @@
 //! it works.
 #![allow(missing_docs)]
 
+mod command;
 mod convert;
 mod engine;
 mod errors;
@@ -19,6 +20,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<session::Session>()?;
     module.add_class::<frame::DataFrame>()?;
     module.add_class::<engine::HtapEngine>()?;
+    module.add_function(wrap_pyfunction!(command::cli_main, module)?)?;
     module.add_function(wrap_pyfunction!(engine::check_config, module)?)?;
     module.add_function(wrap_pyfunction!(engine::check_table_schema, module)?)?;
     Ok(())

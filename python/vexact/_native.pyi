@@ -6,7 +6,7 @@ from typing import Any, final
 
 import pyarrow as pa
 
-__all__ = ["DataFrame", "HtapEngine", "Session", "__version__", "check_config", "check_table_schema"]
+__all__ = ["DataFrame", "HtapEngine", "Session", "__version__", "check_config", "check_table_schema", "cli_main"]
 
 __version__: str
 
@@ -73,6 +73,7 @@ class Session:
         filter: str | None,
     ) -> tuple[str, str, str]: ...
 
+def cli_main(argv: Sequence[str]) -> int: ...
 def check_config(
     oltp_path: str | os.PathLike[str],
     sync_mode: str,

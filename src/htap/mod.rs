@@ -80,11 +80,11 @@ impl HtapEngine {
         self.oltp.execute(sql, to_sqlite(params)).await
     }
 
-    /// Statements in one transaction: all or nothing.
+    /// Statements in one transaction: all or nothing; the rows affected in all.
     ///
     /// # Errors
     /// As [`Oltp::execute_batch`].
-    pub async fn execute_batch(&self, statements: Vec<String>) -> Result<()> {
+    pub async fn execute_batch(&self, statements: Vec<String>) -> Result<u64> {
         self.oltp.execute_batch(statements).await
     }
 

@@ -96,11 +96,11 @@ impl Oltp {
         self.writer.run(move |opened| statement::execute(opened, &sql, &params)).await
     }
 
-    /// Runs statements in one transaction: all or nothing.
+    /// Runs statements in one transaction: all or nothing; the rows affected in all.
     ///
     /// # Errors
     /// As [`Self::execute`], with the number and the beginning of the statement.
-    pub async fn execute_batch(&self, statements: Vec<String>) -> Result<()> {
+    pub async fn execute_batch(&self, statements: Vec<String>) -> Result<u64> {
         self.writer.run(move |opened| statement::execute_batch(opened, &statements)).await
     }
 

@@ -27,18 +27,19 @@ fn prepare_and_run(opened: &Opened, sql: &str, params: &[Value]) -> Result<u64> 
     })
 }
 
-/// Runs statements in one transaction: all or nothing.
-pub(super) fn execute_batch(opened: &Opened, statements: &[String]) -> Result<()> {
+/// Runs statements in one transaction: all or nothing; the rows affected in all.
+pub(super) fn execute_batch(opened: &Opened, statements: &[String]) -> Result<u64> {
     transaction(&opened.conn, || {
+        let mut affected = 0;
         for (at, sql) in statements.iter().enumerate() {
             let part = || format!("statement {} of {} ({})", at + 1, statements.len(), excerpt(sql));
             if sets_foreign_keys(sql) {
                 let problem = "SQLite ignores PRAGMA foreign_keys in a transaction: use execute".into();
                 return Err(within(Error::Engine(problem), &part()));
             }
-            prepare_and_run(opened, sql, &[]).map_err(|error| within(error, &part()))?;
+            affected += prepare_and_run(opened, sql, &[]).map_err(|error| within(error, &part()))?;
         }
-        Ok(())
+        Ok(affected)
     })
 }
 

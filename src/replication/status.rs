@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use crate::replica::Counts;
 
 /// What one sync did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct SyncResult {
     /// Changes applied.
     pub events_processed: u64,
@@ -57,7 +59,7 @@ impl fmt::Display for SyncResult {
 }
 
 /// Where replication stands.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct SyncStatus {
     /// Changes not yet applied.
     pub lag: u64,
@@ -70,7 +72,7 @@ pub struct SyncStatus {
 }
 
 /// Where one table stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TableStatus {
     /// Its name, as registered.
     pub name: String,
@@ -85,7 +87,8 @@ pub struct TableStatus {
 }
 
 /// The condition of a replica.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum TableCondition {
     /// It follows. Set by a copy, or at the registration of an empty table.
     Ready,

@@ -220,7 +220,7 @@ fn text(column: &ArrayRef, row: usize) -> Result<String> {
 }
 
 /// Cells that a person can read: long lists and texts are cut.
-fn shortened(batch: &RecordBatch) -> Result<RecordBatch> {
+pub(crate) fn shortened(batch: &RecordBatch) -> Result<RecordBatch> {
     const CHARS: usize = 60;
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(batch.num_columns());
     let mut fields = Vec::with_capacity(batch.num_columns());

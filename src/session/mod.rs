@@ -28,6 +28,7 @@ use crate::sources;
 
 use catalog::Views;
 pub use frame::DataFrame;
+pub(crate) use frame::shortened;
 pub use search::{QueryVectors, VectorSearch};
 
 /// What a session may use.

@@ -31,7 +31,8 @@ impl File {
     }
 
     fn batch(&self, statements: &[&str]) -> Result<()> {
-        self.runtime.block_on(self.oltp.execute_batch(statements.iter().map(|sql| sql.to_string()).collect()))
+        let statements = statements.iter().map(|sql| sql.to_string()).collect();
+        self.runtime.block_on(self.oltp.execute_batch(statements)).map(drop)
     }
 
     fn many(&self, sql: &str, rows: Vec<Vec<Value>>) -> Result<u64> {

@@ -1,0 +1,17 @@
+"""The command `vexact`, also as `python -m vexact`: the same program as the Rust crate's."""
+
+import signal
+import sys
+
+from . import _native
+
+
+def main() -> int:
+    """Runs the command of `sys.argv`; the exit code."""
+    # Ctrl-C ends the process, as any program: Python's handler would not run before the command ends.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return _native.cli_main(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
