@@ -77,7 +77,7 @@ impl World {
         }
         self.note(self.slots[slot].name, &format!("BEGIN; {}; COMMIT", statements.join("; ")));
         let outcome = self.engine(slot).execute_batch(statements).await;
-        self.outcome(outcome.map_err(|error| error.to_string()));
+        self.outcome(outcome.map(drop).map_err(|error| error.to_string()));
     }
 
     async fn many(&mut self, slot: usize) {
