@@ -100,6 +100,17 @@ pub fn last_seq(conn: &Connection) -> Result<i64> {
         .map_err(failed(|| "reading the change log's end"))
 }
 
+/// Whether changes after a position were removed from the log: somebody took the replica that is there for dead.
+pub fn has_gap(conn: &Connection, after: i64) -> Result<bool> {
+    if !exists(conn)? {
+        return Ok(false);
+    }
+    let first = conn
+        .prepare_cached("SELECT min(seq) FROM _vexact_log")
+        .and_then(|mut statement| statement.query_row([], |row| row.get::<_, Option<i64>>(0)));
+    Ok(first.map_err(failed(|| "reading the change log's beginning"))?.is_some_and(|first| first > after + 1))
+}
+
 /// Removes the log up to a position, which every replica holds durably; the number of changes removed. The newest row stays,
 /// as a mark, so that `seq` never goes back. In its own write transaction.
 pub fn prune(tx: &Connection, up_to_seq: i64) -> Result<u64> {

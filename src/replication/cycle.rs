@@ -115,6 +115,9 @@ pub(super) fn run(
             return Ok(Outcome::Broken(broken));
         }
     }
+    if log::has_gap(conn, state.applied_seq)? {
+        state.tables.values_mut().for_each(|followed| followed.needs_copy = true);
+    }
     let has_copies = state.tables.values().any(|followed| followed.needs_copy && !followed.is_uncaptured);
     // A copy is of the whole snapshot, so everything else goes there with it.
     let through = match has_copies {

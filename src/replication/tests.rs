@@ -218,6 +218,23 @@ async fn the_lease_of_a_dead_engine_holds_nothing_back() {
 }
 
 #[tokio::test]
+async fn changes_that_were_pruned_unseen_are_copied() {
+    let folder = Folder::new();
+    let a = open(&folder.database(), options(SyncMode::Destructive)).await;
+    a.run(CREATE).await;
+    a.replicator.register(docs(), false).await.unwrap();
+    let b = open(&folder.database(), options(SyncMode::Destructive)).await;
+    a.run("INSERT INTO Docs VALUES (1, 'one', 0.5, NULL)").await;
+    // Somebody tidies up, and takes the lease of B with it.
+    let forget = "DELETE FROM _vexact_engines";
+    Connection::open(folder.database()).unwrap().execute(forget, []).unwrap();
+    assert_eq!(a.replicator.sync_now().await.unwrap().pruned_count, Some(1));
+    a.run("INSERT INTO Docs VALUES (2, 'two', 0.5, NULL)").await;
+    b.replicator.sync_now().await.unwrap();
+    b.assert_equal(&docs()).await;
+}
+
+#[tokio::test]
 async fn a_migration_by_another_program_is_noticed() {
     let folder = Folder::new();
     let engine = open(&folder.database(), options(SyncMode::Destructive)).await;
