@@ -67,8 +67,11 @@ pub(super) fn widen(tx: &Connection, columns: usize, unique: usize, key: usize) 
 
 /// Whether the file has a change log.
 pub fn exists(conn: &Connection) -> Result<bool> {
-    // Not by the connection's own idea of the schema, which may be older than the file's.
-    match conn.prepare_cached("SELECT 1 FROM main._vexact_log") {
+    // Not by the connection's own idea of the schema, which may be older than the file's; and by running the statement, which
+    // was prepared when there was a log: a registration that made it may have been rolled back.
+    let run =
+        conn.prepare_cached("SELECT 1 FROM main._vexact_log LIMIT 1").and_then(|mut statement| statement.exists([]));
+    match run {
         Ok(_) => Ok(true),
         Err(error) if error.to_string().contains("no such table") => Ok(false),
         Err(error) => Err(failed(|| "looking for the change log")(error)),

@@ -142,6 +142,21 @@ async fn rows_before_the_registration_come_with_an_initial_sync() {
 }
 
 #[tokio::test]
+async fn a_first_registration_that_is_refused_leaves_no_trace() {
+    let folder = Folder::new();
+    let engine = open(&folder.database(), options(SyncMode::Destructive)).await;
+    engine.run(CREATE).await;
+    engine.run("INSERT INTO Docs VALUES (1, x'00', 0.5, NULL)").await;
+    let error = engine.replicator.register(docs(), true).await.unwrap_err().to_string();
+    assert!(error.contains("do not fit"), "{error}");
+    engine.run("UPDATE Docs SET Title = 'one'").await;
+    engine.replicator.sync_now().await.unwrap();
+    assert_eq!(engine.replicator.status().await.unwrap().lag, 0);
+    engine.replicator.register(docs(), true).await.unwrap();
+    engine.assert_equal(&docs()).await;
+}
+
+#[tokio::test]
 async fn a_new_process_has_the_replicas_of_the_old_one() {
     let folder = Folder::new();
     {
