@@ -11,7 +11,7 @@ export PYO3_PYTHON := $(BIN)/python
 export PYO3_BUILD_EXTENSION_MODULE := 1
 CARGO_TEST := cargo test --release --workspace --exclude vexact-python --no-fail-fast
 
-.PHONY: demo test bench bench-peers extension fmt clippy rust-test python-test examples clean
+.PHONY: demo test soak bench bench-peers extension fmt clippy rust-test python-test examples clean
 
 demo: extension
 	$(BIN)/python examples/quickstart.py
@@ -29,6 +29,11 @@ clippy: $(VENV)/.ready
 
 rust-test: $(VENV)/.ready
 	$(CARGO_TEST)
+
+# New random runs of the proof that replicas equal their tables, for ten minutes. A failure prints its seed.
+soak: $(VENV)/.ready
+	VEXACT_SOAK_SECONDS=$${VEXACT_SOAK_SECONDS:-600} \
+		cargo test --release -p vexact --test replication -- --nocapture replicas_equal_their_tables_whatever_is_written
 
 python-test: extension
 	cd python && $(BIN)/python -m mypy vexact && $(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml vexact._native

@@ -67,8 +67,11 @@ pub(super) fn widen(tx: &Connection, columns: usize, unique: usize, key: usize) 
 
 /// Whether the file has a change log.
 pub fn exists(conn: &Connection) -> Result<bool> {
-    // Not by the connection's own idea of the schema, which may be older than the file's.
-    match conn.prepare_cached("SELECT 1 FROM main._vexact_log") {
+    // Not by the connection's own idea of the schema, which may be older than the file's; and by running the statement, which
+    // was prepared when there was a log: a registration that made it may have been rolled back.
+    let run =
+        conn.prepare_cached("SELECT 1 FROM main._vexact_log LIMIT 1").and_then(|mut statement| statement.exists([]));
+    match run {
         Ok(_) => Ok(true),
         Err(error) if error.to_string().contains("no such table") => Ok(false),
         Err(error) => Err(failed(|| "looking for the change log")(error)),
@@ -98,6 +101,17 @@ pub fn last_seq(conn: &Connection) -> Result<i64> {
     conn.prepare_cached("SELECT coalesce(max(seq), 0) FROM _vexact_log")
         .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
         .map_err(failed(|| "reading the change log's end"))
+}
+
+/// Whether changes after a position were removed from the log: somebody took the replica that is there for dead.
+pub fn has_gap(conn: &Connection, after: i64) -> Result<bool> {
+    if !exists(conn)? {
+        return Ok(false);
+    }
+    let first = conn
+        .prepare_cached("SELECT min(seq) FROM _vexact_log")
+        .and_then(|mut statement| statement.query_row([], |row| row.get::<_, Option<i64>>(0)));
+    Ok(first.map_err(failed(|| "reading the change log's beginning"))?.is_some_and(|first| first > after + 1))
 }
 
 /// Removes the log up to a position, which every replica holds durably; the number of changes removed. The newest row stays,

@@ -118,6 +118,9 @@ pub(super) fn run(
         }
     }
     state.log_end = log::last_seq(conn)?.max(state.applied_seq);
+    if log::has_gap(conn, state.applied_seq)? {
+        state.tables.values_mut().for_each(|followed| followed.needs_copy = true);
+    }
     let has_copies = state.tables.values().any(|followed| followed.needs_copy && !followed.is_uncaptured);
     // A copy is of the whole snapshot, so everything else goes there with it.
     let through = match has_copies {

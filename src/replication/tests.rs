@@ -142,6 +142,21 @@ async fn rows_before_the_registration_come_with_an_initial_sync() {
 }
 
 #[tokio::test]
+async fn a_first_registration_that_is_refused_leaves_no_trace() {
+    let folder = Folder::new();
+    let engine = open(&folder.database(), options(SyncMode::Destructive)).await;
+    engine.run(CREATE).await;
+    engine.run("INSERT INTO Docs VALUES (1, x'00', 0.5, NULL)").await;
+    let error = engine.replicator.register(docs(), true).await.unwrap_err().to_string();
+    assert!(error.contains("do not fit"), "{error}");
+    engine.run("UPDATE Docs SET Title = 'one'").await;
+    engine.replicator.sync_now().await.unwrap();
+    assert_eq!(engine.replicator.status().await.unwrap().lag, 0);
+    engine.replicator.register(docs(), true).await.unwrap();
+    engine.assert_equal(&docs()).await;
+}
+
+#[tokio::test]
 async fn a_new_process_has_the_replicas_of_the_old_one() {
     let folder = Folder::new();
     {
@@ -215,6 +230,23 @@ async fn the_lease_of_a_dead_engine_holds_nothing_back() {
     Connection::open(folder.database()).unwrap().execute(dead, []).unwrap();
     a.run("INSERT INTO Docs VALUES (1, 'one', 0.5, NULL)").await;
     assert_eq!(a.replicator.sync_now().await.unwrap().pruned_count, Some(1));
+}
+
+#[tokio::test]
+async fn changes_that_were_pruned_unseen_are_copied() {
+    let folder = Folder::new();
+    let a = open(&folder.database(), options(SyncMode::Destructive)).await;
+    a.run(CREATE).await;
+    a.replicator.register(docs(), false).await.unwrap();
+    let b = open(&folder.database(), options(SyncMode::Destructive)).await;
+    a.run("INSERT INTO Docs VALUES (1, 'one', 0.5, NULL)").await;
+    // Somebody tidies up, and takes the lease of B with it.
+    let forget = "DELETE FROM _vexact_engines";
+    Connection::open(folder.database()).unwrap().execute(forget, []).unwrap();
+    assert_eq!(a.replicator.sync_now().await.unwrap().pruned_count, Some(1));
+    a.run("INSERT INTO Docs VALUES (2, 'two', 0.5, NULL)").await;
+    b.replicator.sync_now().await.unwrap();
+    b.assert_equal(&docs()).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The proof of equality: whatever is written to SQLite, the replicas have it after a sync, to the bit, and the past stays as it
 //! was. `VEXACT_SEED=n` replays the run that a failure names; `VEXACT_SOAK_SECONDS=n` runs new ones for that long.
 
+mod concurrent;
 mod history;
 mod random;
 mod statement;

@@ -168,12 +168,13 @@ pub fn trigger(random: &mut Random, name: &str, table: &Table, other: &Table) ->
             "BEFORE UPDATE ON {on} BEGIN UPDATE {clause} {on} SET {set} = {new} WHERE NOT ({}); END",
             key("OLD")
         ),
-        7 => format!("AFTER INSERT ON {on} BEGIN {}; END", insert(random, other).replace("OR FAIL", "OR IGNORE")),
+        7 => format!("AFTER INSERT ON {on} BEGIN {}; END", insert(random, other)),
         8 => format!("AFTER DELETE ON {on} BEGIN {}; END", insert(random, other)),
         _ => format!("BEFORE DELETE ON {on} BEGIN DELETE FROM {} WHERE {}; END", quoted(&other.name), {
             let column = random.pick(&other.columns);
             format!("{} = {}", quoted(&column.name), other.draw(random, column))
         }),
     };
-    format!("CREATE TRIGGER {} {body}", quoted(name))
+    // A known gap: see the statements of the other program.
+    format!("CREATE TRIGGER {} {body}", quoted(name)).replace("OR FAIL", "OR IGNORE")
 }

@@ -55,10 +55,10 @@ impl World {
             86..88 => self.index(slot).await,
             88..90 => self.add_column(slot).await,
             90..92 => self.drop_column(slot).await,
-            92..94 => self.migrate().await,
+            92..94 => self.migrate(),
             94..96 => self.restart(slot).await,
             96 if self.slots.len() == 1 => self.add_engine("B").await,
-            97 => self.lose().await,
+            97 => self.break_or_mend(),
             98 => self.set(slot).await,
             _ => self.keep_point(),
         }
@@ -106,6 +106,11 @@ impl World {
         }
         let count = 1 + self.random.below(4);
         let mut statements = self.statements(count);
+        if self.triggers > 0 {
+            // A known gap: FAIL ends a statement in the middle of a user's AFTER trigger, before the engine's own, and keeps what
+            // was done. (The engine itself rolls such a statement back.)
+            statements.iter_mut().for_each(|sql| *sql = sql.replace("OR FAIL", "OR ABORT"));
+        }
         match self.random.below(5) {
             0 => {
                 let at = self.random.below(statements.len());
@@ -131,14 +136,14 @@ impl World {
         let name = self.tables[table].registered.clone();
         self.note(self.slots[slot].name, &format!("initial_sync {name}"));
         let outcome = self.engine(slot).initial_sync(&name).await;
-        if self.standing[table] != Standing::Sound {
-            assert!(outcome.is_err(), "{name} is {:?}", self.standing[table]);
+        if self.standing(table) != Standing::Sound {
+            assert!(outcome.is_err(), "{name} is {:?}", self.standing(table));
             return;
         }
         let rows = self.number(&format!("SELECT count(*) FROM {}", quoted(&self.tables[table].name)));
         assert_eq!(outcome.unwrap(), rows.unsigned_abs());
         self.slots[slot].counted = None;
-        self.unblock(self.slots[slot].name);
+        self.synced(slot).await;
         if self.slots[slot].unloaded.remove(&table) {
             let now = self.next_tick();
             self.slots[slot].since.insert(table, now);
@@ -161,9 +166,10 @@ impl World {
     async fn index(&mut self, slot: usize) {
         let name = quoted(&format!("user index {}", self.random.below(3)));
         let table = self.any_table();
-        if self.standing[table] != Standing::Sound {
+        if self.standing(table) != Standing::Sound {
             return;
         }
+        self.may_reload(table);
         let table = self.tables[table].clone();
         if self.random.chance(30) {
             self.execute(slot, &format!("DROP INDEX IF EXISTS {name}")).await;
@@ -185,12 +191,16 @@ impl World {
 
     async fn add_column(&mut self, slot: usize) {
         let at = self.any_table();
-        if self.standing[at] != Standing::Sound || self.tables[at].columns.len() > 9 {
+        if self.standing(at) != Standing::Sound || self.tables[at].columns.len() > 9 {
             return;
         }
         let kind = *self.random.pick(&TYPES);
         self.uid += 1;
-        let (uid, name) = (self.uid, format!("Added {}", self.uid));
+        // A name that a column had before that was dropped may come again.
+        let (uid, name) = (self.uid, format!("Added {}", self.random.below(6)));
+        if self.tables[at].columns.iter().any(|column| column.name == name) {
+            return;
+        }
         let mut declaration = String::new();
         let is_there = self.random.chance(60);
         if is_there {
@@ -203,6 +213,8 @@ impl World {
                     declaration += &format!(" DEFAULT {default}");
                 }
             }
+            // A connection that has not seen another's ALTER refuses the name of a column that was dropped.
+            self.other = None;
             let sql =
                 format!("ALTER TABLE {} ADD COLUMN {} {declaration}", quoted(&self.tables[at].name), quoted(&name));
             assert!(if self.random.chance(50) { self.execute(slot, &sql).await } else { self.elsewhere(&sql) });
@@ -234,7 +246,7 @@ impl World {
                 .query_map([], |row| row.get(0))
                 .unwrap()
                 .all(|value| value::fits(kind, &value.unwrap()));
-            if !fits || self.random.chance(20) {
+            if !fits || self.standing(at) != Standing::Sound || self.random.chance(20) {
                 return;
             }
         }
@@ -245,26 +257,23 @@ impl World {
             let declaration = ColumnType::parse(kind).unwrap().sqlite().to_owned();
             self.tables[at].columns.push(Column { declaration, ..column.clone() });
         }
-        // It is the last that is registered: the order is that of the columns that were there.
-        let mut added = self.tables[at].columns.pop().unwrap();
+        // It is the last that is registered, wherever SQLite has it.
+        let columns = &mut self.tables[at].columns;
+        let place = columns.iter().position(|known| known.uid == uid).unwrap();
+        let mut added = columns.remove(place);
         added.is_registered = true;
-        self.tables[at].columns.push(added);
-        self.altered(slot, at);
+        columns.push(added);
+        self.altered(slot, at).await;
     }
 
-    fn altered(&mut self, slot: usize, table: usize) {
-        self.slots.iter_mut().for_each(|slot| slot.counted = None);
-        self.unblock(self.slots[slot].name);
-        // Others copy it when they see it.
-        if self.slots[slot].unloaded.remove(&table) {
-            let now = self.next_tick();
-            self.slots[slot].since.insert(table, now);
-        }
+    async fn altered(&mut self, slot: usize, table: usize) {
+        self.may_reload(table);
+        self.synced(slot).await;
     }
 
     async fn drop_column(&mut self, slot: usize) {
         let at = self.any_table();
-        if self.standing[at] != Standing::Sound {
+        if self.standing(at) != Standing::Sound {
             return;
         }
         let table = self.tables[at].clone();
@@ -285,20 +294,18 @@ impl World {
             let columns = &self.tables[at].columns;
             let key = key.map(|uid| columns.iter().position(|column| column.uid == uid).unwrap()).collect();
             self.tables[at].key = key;
-            self.altered(slot, at);
+            self.altered(slot, at).await;
         }
     }
 
     /// Another program makes a table again: by hand, or as SQLite's manual says to alter one.
-    async fn migrate(&mut self) {
+    fn migrate(&mut self) {
         let at = self.any_table();
         let table = self.tables[at].clone();
         let name = quoted(&table.name);
-        if self.standing[at] == Standing::Gone {
-            if self.elsewhere(&table.create()) {
-                self.standing[at] = Standing::Sound;
-                self.block(at);
-            }
+        self.block(at);
+        if self.standing(at) == Standing::Gone {
+            self.elsewhere(&table.create());
             return;
         }
         let list = statement::column_list(&table);
@@ -316,18 +323,12 @@ impl World {
                 table.create()
             ),
         };
-        let is_drop = sql.starts_with("DROP");
-        if self.elsewhere(&sql) {
-            self.standing[at] = if is_drop { Standing::Gone } else { Standing::Sound };
-            self.block(at);
-        }
+        self.elsewhere(&sql);
         self.other = None;
-        if self.standing[at] == Standing::Sound {
-            for _ in 0..self.random.below(3) {
-                // Nothing captures this.
-                let (columns, row) = (statement::column_list(&self.tables[at]), self.fitting_row(at));
-                self.elsewhere(&format!("INSERT OR REPLACE INTO {name}({columns}) VALUES ({row})"));
-            }
+        for _ in 0..self.random.below(3) {
+            // Nothing captures this.
+            let (columns, row) = (statement::column_list(&self.tables[at]), self.fitting_row(at));
+            self.elsewhere(&format!("INSERT OR REPLACE INTO {name}({columns}) VALUES ({row})"));
         }
     }
 
@@ -338,9 +339,42 @@ impl World {
         values.collect::<Vec<_>>().join(", ")
     }
 
-    /// A table is gone, or has what does not fit, for a while.
-    async fn lose(&mut self) {
-        self.migrate().await;
+    /// Another program makes what cannot be captured, or takes it away again.
+    fn break_or_mend(&mut self) {
+        let at = self.any_table();
+        let table = self.tables[at].clone();
+        let name = quoted(&table.name);
+        self.block(at);
+        match self.standing(at) {
+            Standing::Gone => drop(self.elsewhere(&table.create())),
+            Standing::Unfit => drop(self.elsewhere(&format!("DROP INDEX IF EXISTS computed; DELETE FROM {name}"))),
+            Standing::Sound => {
+                let column = self.random.pick(&table.columns).clone();
+                let sql = match self.random.below(2) {
+                    0 => {
+                        format!("CREATE UNIQUE INDEX computed ON {name}(coalesce({}, random()))", quoted(&column.name))
+                            .replace("random()", "1")
+                    }
+                    _ => {
+                        let list = statement::column_list(&table);
+                        let value =
+                            |column: &&Column, random: &mut _| match column.is_registered && !table.is_key(column) {
+                                true => value::literal(&value::unfit(column.kind)),
+                                false => value::literal(&value::fitting(random, column.kind)),
+                            };
+                        let values: Vec<String> =
+                            table.settable().iter().map(|column| value(column, &mut self.random)).collect();
+                        format!(
+                            "PRAGMA foreign_keys = OFF; BEGIN; DROP TABLE {name}; {}; INSERT INTO {name}({list}) VALUES ({}); COMMIT",
+                            table.create(),
+                            values.join(", ")
+                        )
+                    }
+                };
+                self.elsewhere(&sql);
+                self.other = None;
+            }
+        }
     }
 
     async fn set(&mut self, slot: usize) {
@@ -365,6 +399,6 @@ impl World {
         again.synced = Default::default();
         self.begin_history(&mut again);
         self.slots.insert(slot, again);
-        self.unblock(name);
+        self.synced(slot).await;
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use rusqlite::Connection;
 use vexact::htap::{HtapConfig, HtapEngine};
 use vexact::replica::SyncMode;
-use vexact::replication::SyncResult;
+use vexact::replication::{SyncResult, TableCondition};
 
 use super::history::Point;
 use super::random::Random;
@@ -23,7 +23,7 @@ pub enum Standing {
     Sound,
     /// Dropped by another program.
     Gone,
-    /// Made again by another program so that it does not fit its registration.
+    /// It does not fit its registration.
     Unfit,
 }
 
@@ -38,8 +38,12 @@ pub struct Slot {
     pub counted: Option<BTreeMap<usize, BTreeMap<Row, Row>>>,
     /// Tables whose rows were not copied.
     pub unloaded: HashSet<usize>,
+    /// Tables that the next sync may copy.
+    pub reloads: HashSet<usize>,
     /// Per table, closed rows of the history: columns' uids and rows.
     pub closed: BTreeMap<usize, (Vec<usize>, Vec<Row>)>,
+    /// Per registered column, by its uid, the time from which on the engine follows it.
+    pub columns: BTreeMap<usize, i64>,
     /// Per table, the time from which on the engine has its history.
     pub since: BTreeMap<usize, i64>,
 }
@@ -48,7 +52,6 @@ pub struct World {
     pub random: Random,
     pub script: Script,
     pub tables: Vec<Table>,
-    pub standing: Vec<Standing>,
     pub uid: usize,
     pub slots: Vec<Slot>,
     pub other: Option<Connection>,
@@ -72,7 +75,6 @@ impl World {
         let count = 1 + random.below(3);
         let tables = tables(&mut random, count, &mut uid);
         let mut world = Self {
-            standing: vec![Standing::Sound; tables.len()],
             random,
             script,
             tables,
@@ -124,7 +126,9 @@ impl World {
             synced: SyncResult::default(),
             counted: None,
             unloaded: HashSet::new(),
+            reloads: HashSet::new(),
             closed: BTreeMap::new(),
+            columns: BTreeMap::new(),
             since: BTreeMap::new(),
         };
         self.begin_history(&mut slot);
@@ -135,15 +139,30 @@ impl World {
     pub fn begin_history(&self, slot: &mut Slot) {
         slot.counted = None;
         slot.unloaded.clear();
+        slot.reloads.clear();
         slot.closed.clear();
         let now = self.next_tick();
+        slot.columns = self.uids().map(|uid| (uid, now)).collect();
         slot.since = (0..self.tables.len()).map(|at| (at, now)).collect();
+    }
+
+    /// All registered columns.
+    fn uids(&self) -> impl Iterator<Item = usize> {
+        self.tables.iter().flat_map(|table| table.followed()).map(|column| column.uid)
     }
 
     async fn register_all(&mut self) {
         for at in 0..self.tables.len() {
             for _ in 0..self.random.below(4) {
                 let sql = super::statement::statement(&mut self.random, &self.tables[at]);
+                self.execute(0, &sql).await;
+            }
+            if self.random.chance(30) {
+                // It is older than the engine's own triggers.
+                let other = self.random.below(self.tables.len());
+                self.triggers += 1;
+                let name = format!("user trigger {}", self.triggers);
+                let sql = super::statement::trigger(&mut self.random, &name, &self.tables[at], &self.tables[other]);
                 self.execute(0, &sql).await;
             }
             let schema = self.tables[at].schema();
@@ -153,6 +172,9 @@ impl World {
             let outcome = match engine.register_table(schema.clone(), loads).await {
                 Err(error) if error.to_string().contains("do not fit") => {
                     // As it should: without them it is taken.
+                    for at in 1..=self.triggers {
+                        self.execute(0, &format!("DROP TRIGGER IF EXISTS \"user trigger {at}\"")).await;
+                    }
                     self.execute(0, &format!("DELETE FROM {}", quoted(&self.tables[at].name))).await;
                     self.slots[0].engine.as_ref().unwrap().register_table(schema, loads).await.unwrap()
                 }
@@ -256,23 +278,78 @@ impl World {
             assert!(result.events_processed >= least, "{name}: {result}, of {lag} at least {least}");
         }
         self.note(name, &format!("sync_now -> {result}"));
-        self.unblock(name);
+        self.synced(at).await;
     }
 
     /// Changes of this table are not in the log until the engines sync.
     pub fn block(&mut self, table: usize) {
         self.blocked.insert(table, self.slots.iter().map(|slot| slot.name).collect());
-        self.slots.iter_mut().for_each(|slot| slot.counted = None);
+        self.may_reload(table);
     }
 
-    pub fn unblock(&mut self, slot: &'static str) {
-        let standing = &self.standing;
-        self.blocked.retain(|table, waiting| {
-            if standing[*table] == Standing::Sound {
-                waiting.remove(slot);
+    pub fn may_reload(&mut self, table: usize) {
+        for slot in &mut self.slots {
+            slot.counted = None;
+            slot.reloads.insert(table);
+        }
+    }
+
+    /// After a sync of an engine.
+    pub async fn synced(&mut self, at: usize) {
+        let status = self.slots[at].engine.as_ref().unwrap().sync_status().await.unwrap();
+        let name = self.slots[at].name;
+        let unknown: Vec<usize> = self.uids().filter(|uid| !self.slots[at].columns.contains_key(uid)).collect();
+        if !unknown.is_empty() {
+            let now = self.next_tick();
+            self.slots[at].columns.extend(unknown.into_iter().map(|uid| (uid, now)));
+        }
+        for table in 0..self.tables.len() {
+            if self.standing(table) != Standing::Sound {
+                self.block(table);
+                continue;
             }
-            !waiting.is_empty()
-        });
+            if let Some(waiting) = self.blocked.get_mut(&table) {
+                waiting.remove(name);
+                if waiting.is_empty() {
+                    self.blocked.remove(&table);
+                }
+            }
+            let registered = &self.tables[table].registered;
+            let is_ready =
+                status.tables.iter().any(|known| known.name == *registered && known.state == TableCondition::Ready);
+            if self.slots[at].reloads.remove(&table) && is_ready && self.slots[at].unloaded.remove(&table) {
+                let now = self.next_tick();
+                self.slots[at].since.insert(table, now);
+            }
+        }
+    }
+
+    pub fn standing(&self, at: usize) -> Standing {
+        let table = &self.tables[at];
+        let name = table.name.replace('\'', "''");
+        if self.number(&format!("SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = '{name}'")) == 0 {
+            return Standing::Gone;
+        }
+        let on_expressions = format!(
+            "SELECT count(*) FROM pragma_index_list('{name}') AS l, pragma_index_xinfo(l.name) AS x WHERE x.cid = -2 AND l.\"unique\""
+        );
+        if self.number(&on_expressions) > 0 {
+            return Standing::Unfit;
+        }
+        let followed = table.followed();
+        let columns: Vec<String> = followed.iter().map(|column| format!("r.{}", quoted(&column.name))).collect();
+        let mut statement =
+            self.reader.prepare(&format!("SELECT {} FROM {} AS r", columns.join(", "), quoted(&table.name))).unwrap();
+        let mut rows = statement.query([]).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            for (at, column) in followed.iter().enumerate() {
+                let value: rusqlite::types::Value = row.get(at).unwrap();
+                if !value::fits(column.kind, &value) || table.is_key(column) && value == rusqlite::types::Value::Null {
+                    return Standing::Unfit;
+                }
+            }
+        }
+        Standing::Sound
     }
 }
 
