@@ -33,7 +33,7 @@ rust-test: $(VENV)/.ready
 # New random runs of the proof that replicas equal their tables, for ten minutes. A failure prints its seed.
 soak: $(VENV)/.ready
 	VEXACT_SOAK_SECONDS=$${VEXACT_SOAK_SECONDS:-600} \
-		cargo test --release -p vexact --test replication -- --nocapture replicas_equal_their_tables_whatever_is_written
+		cargo test --release -p vexact --test integration -- --nocapture replicas_equal_their_tables_whatever_is_written
 
 python-test: extension
 	cd python && $(BIN)/python -m mypy vexact && $(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml vexact._native

@@ -240,7 +240,13 @@ fn engine_parameter(at: usize, value: &Bound<'_, PyAny>) -> PyResult<Param> {
         let name = format!("parameter {at}");
         return match query(&name, value)? {
             QueryVectors::One(vector) if !vector.is_empty() => {
-                Ok(Param::Vector(vector.into_iter().map(|x| x as f32).collect()))
+                let narrowed = vector.iter().map(|x| *x as f32).collect::<Vec<_>>();
+                match vector.iter().zip(&narrowed).find(|(x, narrow)| x.is_finite() && !narrow.is_finite()) {
+                    Some((x, _)) => {
+                        Err(PyValueError::new_err(format!("{name}: expected components within float32, got {x:e}")))
+                    }
+                    None => Ok(Param::Vector(narrowed)),
+                }
             }
             QueryVectors::One(_) => Err(PyValueError::new_err(format!("{name}: expected a vector, got no components"))),
             QueryVectors::Many(_) => {

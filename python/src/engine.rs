@@ -9,11 +9,12 @@ use arrow_pyarrow::ToPyArrow;
 use pyo3::prelude::*;
 use vexact::htap::{HtapConfig, HtapEngine as Engine};
 use vexact::replication::{SyncResult, SyncStatus};
-use vexact::{ColumnType, TableSchema, VectorSearch};
+use vexact::{ColumnType, QueryVectors, TableSchema, VectorSearch};
 
 use crate::convert;
 use crate::errors::engine_exception;
 use crate::runtime::{enter, run_engine};
+use crate::search::{SearchArguments, Sections, sections};
 use crate::session::Session;
 
 #[pyclass(frozen, module = "vexact._native")]
@@ -31,57 +32,42 @@ fn batches<'py>(py: Python<'py>, batches: &[RecordBatch]) -> PyResult<Vec<Bound<
     batches.iter().map(|batch| batch.to_pyarrow(py)).collect()
 }
 
-/// Checks the settings; their values are texts in Python.
-#[pyfunction]
-#[allow(clippy::too_many_arguments)]
-pub fn check_config(
-    py: Python<'_>,
+/// The attributes of `vexact.HtapConfig`; its values are texts in Python.
+#[derive(FromPyObject)]
+pub struct Config {
     oltp_path: PathBuf,
-    sync_mode: &str,
-    olap_backend: &str,
-    storage_mode: &str,
+    sync_mode: String,
+    olap_backend: String,
+    storage_mode: String,
     storage_path: Option<PathBuf>,
     prune_after_sync: bool,
     sync_batch_size: u64,
     read_pool_size: u32,
-) -> PyResult<()> {
-    config(
-        oltp_path,
-        sync_mode,
-        olap_backend,
-        storage_mode,
-        storage_path,
-        prune_after_sync,
-        sync_batch_size,
-        read_pool_size,
-    )
-    .map(drop)
-    .map_err(|error| crate::errors::exception(py, &error))
 }
 
-#[allow(clippy::too_many_arguments)]
-fn config(
-    oltp_path: PathBuf,
-    sync_mode: &str,
-    olap_backend: &str,
-    storage_mode: &str,
-    storage_path: Option<PathBuf>,
-    prune_after_sync: bool,
-    sync_batch_size: u64,
-    read_pool_size: u32,
-) -> vexact::Result<HtapConfig> {
-    let config = HtapConfig {
-        oltp_path,
-        sync_mode: HtapConfig::parse_sync_mode(sync_mode)?,
-        olap_backend: HtapConfig::parse_olap_backend(olap_backend)?,
-        storage_mode: HtapConfig::parse_storage_mode(storage_mode)?,
-        storage_path,
-        prune_after_sync,
-        sync_batch_size,
-        read_pool_size,
-    };
-    config.check()?;
-    Ok(config)
+impl Config {
+    fn checked(self, py: Python<'_>) -> PyResult<HtapConfig> {
+        let config = || {
+            let config = HtapConfig {
+                oltp_path: self.oltp_path,
+                sync_mode: HtapConfig::parse_sync_mode(&self.sync_mode)?,
+                olap_backend: HtapConfig::parse_olap_backend(&self.olap_backend)?,
+                storage_mode: HtapConfig::parse_storage_mode(&self.storage_mode)?,
+                storage_path: self.storage_path,
+                prune_after_sync: self.prune_after_sync,
+                sync_batch_size: self.sync_batch_size,
+                read_pool_size: self.read_pool_size,
+            };
+            config.check().map(|()| config)
+        };
+        config().map_err(|error| crate::errors::exception(py, &error))
+    }
+}
+
+/// Checks the settings.
+#[pyfunction]
+pub fn check_config(py: Python<'_>, config: Config) -> PyResult<()> {
+    config.checked(py).map(drop)
 }
 
 /// Checks a table's columns `(name, type)` and key; the columns with their types in one spelling.
@@ -99,29 +85,8 @@ pub fn check_table_schema(
 #[pymethods]
 impl HtapEngine {
     #[new]
-    #[allow(clippy::too_many_arguments)]
-    fn new(
-        py: Python<'_>,
-        oltp_path: PathBuf,
-        sync_mode: &str,
-        olap_backend: &str,
-        storage_mode: &str,
-        storage_path: Option<PathBuf>,
-        prune_after_sync: bool,
-        sync_batch_size: u64,
-        read_pool_size: u32,
-    ) -> PyResult<Self> {
-        let config = config(
-            oltp_path,
-            sync_mode,
-            olap_backend,
-            storage_mode,
-            storage_path,
-            prune_after_sync,
-            sync_batch_size,
-            read_pool_size,
-        )
-        .map_err(|error| crate::errors::exception(py, &error))?;
+    fn new(py: Python<'_>, config: Config) -> PyResult<Self> {
+        let config = config.checked(py)?;
         Ok(Self(Arc::new(run_engine(py, Engine::open(config))?)))
     }
 
@@ -218,39 +183,19 @@ impl HtapEngine {
         run_engine(py, self.0.drop_column(table, column))
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn vector_search<'py>(
         &self,
         py: Python<'py>,
-        table: &str,
-        column: &str,
-        query: &Bound<'_, PyAny>,
-        top_k: usize,
-        metric: &str,
-        filter: Option<String>,
-        columns: Vec<String>,
+        arguments: SearchArguments<'_>,
         fresh: bool,
     ) -> PyResult<Vec<Bound<'py, PyAny>>> {
-        let search = search(py, table, column, query, top_k, metric, filter, columns)?;
+        let search = one(py, arguments)?;
         batches(py, &run_engine(py, self.0.vector_search(&search, fresh))?)
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn explain_vector_search(
-        &self,
-        py: Python<'_>,
-        table: &str,
-        column: &str,
-        query: &Bound<'_, PyAny>,
-        top_k: usize,
-        metric: &str,
-        filter: Option<String>,
-        columns: Vec<String>,
-        fresh: bool,
-    ) -> PyResult<(String, String, String)> {
-        let search = search(py, table, column, query, top_k, metric, filter, columns)?;
-        let explained = run_engine(py, self.0.explain_vector_search(&search, fresh))?;
-        Ok((explained.logical, explained.physical, explained.strategy))
+    fn explain_vector_search(&self, py: Python<'_>, arguments: SearchArguments<'_>, fresh: bool) -> PyResult<Sections> {
+        let search = one(py, arguments)?;
+        run_engine(py, self.0.explain_vector_search(&search, fresh)).map(sections)
     }
 
     fn start_sync(&self, interval_seconds: f64) -> PyResult<()> {
@@ -275,24 +220,15 @@ impl HtapEngine {
     }
 }
 
-#[allow(clippy::too_many_arguments)]
-fn search(
-    py: Python<'_>,
-    table: &str,
-    column: &str,
-    query: &Bound<'_, PyAny>,
-    top_k: usize,
-    metric: &str,
-    filter: Option<String>,
-    columns: Vec<String>,
-) -> PyResult<VectorSearch> {
-    let query = convert::query("query", query)?;
-    if matches!(query, vexact::QueryVectors::Many(_)) {
-        let problem = "query: expected one query vector, got a query batch".to_owned();
-        return Err(engine_exception(py, &vexact::Error::InvalidArgument(problem)));
+fn unusable(py: Python<'_>, problem: String) -> PyErr {
+    engine_exception(py, &vexact::Error::InvalidArgument(problem))
+}
+
+/// A search for one query.
+fn one(py: Python<'_>, arguments: SearchArguments<'_>) -> PyResult<VectorSearch> {
+    let search = arguments.search(py, "query", unusable)?;
+    match search.query {
+        QueryVectors::One(_) => Ok(search),
+        QueryVectors::Many(_) => Err(unusable(py, "query: expected one query vector, got a query batch".to_owned())),
     }
-    let metric = metric.parse().map_err(|error: vexact::kernel::KernelError| {
-        engine_exception(py, &vexact::Error::InvalidArgument(error.to_string()))
-    })?;
-    Ok(VectorSearch { table: table.into(), column: column.into(), query, top_k, metric, filter, columns })
 }

@@ -8,6 +8,7 @@ mod engine;
 mod errors;
 mod frame;
 mod runtime;
+mod search;
 mod session;
 
 use pyo3::prelude::*;

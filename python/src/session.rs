@@ -2,49 +2,17 @@
 
 use std::path::PathBuf;
 
-use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use vexact::sql::Explained;
-use vexact::{SessionOptions, VectorSearch};
+use vexact::SessionOptions;
 
 use crate::convert;
 use crate::errors::{exception, invalid};
 use crate::frame::DataFrame;
 use crate::runtime::{run, run_long};
-
-type Sections = (String, String, String);
-
-fn sections(explained: Explained) -> Sections {
-    (explained.logical, explained.physical, explained.strategy)
-}
+use crate::search::{SearchArguments, Sections, sections};
 
 #[pyclass(frozen, module = "vexact._native")]
 pub struct Session(pub vexact::Session);
-
-#[allow(clippy::too_many_arguments)]
-fn search(
-    py: Python<'_>,
-    table: String,
-    column: String,
-    query: &Bound<'_, PyAny>,
-    top_k: &Bound<'_, PyAny>,
-    metric: &str,
-    filter: Option<String>,
-    columns: Vec<String>,
-) -> PyResult<VectorSearch> {
-    let metric = metric.parse().map_err(|error: vexact::kernel::KernelError| invalid(py, error.to_string()))?;
-    // A whole number of any size: what is beyond all tables asks for all rows.
-    if !top_k.hasattr("__index__")? {
-        return Err(PyTypeError::new_err(format!("top_k: expected an int, got {}", top_k.get_type().name()?)));
-    }
-    let top_k = top_k.call_method0("__index__")?;
-    if top_k.lt(1)? {
-        let problem = format!("invalid top_k: expected a whole number of at least 1, got {}", top_k.repr()?);
-        return Err(invalid(py, problem));
-    }
-    let top_k = top_k.extract::<usize>().unwrap_or(usize::MAX);
-    Ok(VectorSearch { table, column, query: convert::query("query_vector", query)?, top_k, metric, filter, columns })
-}
 
 #[pymethods]
 impl Session {
@@ -108,67 +76,33 @@ impl Session {
         run(py, self.0.explain_sql(query, params)).map(sections)
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn vector_search(
-        &self,
-        py: Python<'_>,
-        table: String,
-        column: String,
-        query: &Bound<'_, PyAny>,
-        top_k: &Bound<'_, PyAny>,
-        metric: &str,
-        filter: Option<String>,
-        columns: Vec<String>,
-    ) -> PyResult<DataFrame> {
-        let search = search(py, table, column, query, top_k, metric, filter, columns)?;
+    fn vector_search(&self, py: Python<'_>, arguments: SearchArguments<'_>) -> PyResult<DataFrame> {
+        let search = arguments.search(py, "query_vector", invalid)?;
         run(py, self.0.vector_search(&search)).map(DataFrame)
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn explain_vector_search(
-        &self,
-        py: Python<'_>,
-        table: String,
-        column: String,
-        query: &Bound<'_, PyAny>,
-        top_k: &Bound<'_, PyAny>,
-        metric: &str,
-        filter: Option<String>,
-        columns: Vec<String>,
-    ) -> PyResult<Sections> {
-        let search = search(py, table, column, query, top_k, metric, filter, columns)?;
+    fn explain_vector_search(&self, py: Python<'_>, arguments: SearchArguments<'_>) -> PyResult<Sections> {
+        let search = arguments.search(py, "query_vector", invalid)?;
         run(py, self.0.explain_vector_search(&search)).map(sections)
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn hybrid_search(
         &self,
         py: Python<'_>,
-        table: String,
-        column: String,
-        query: &Bound<'_, PyAny>,
-        top_k: &Bound<'_, PyAny>,
-        metric: &str,
+        arguments: SearchArguments<'_>,
         score_threshold: Option<f64>,
-        filter: Option<String>,
     ) -> PyResult<DataFrame> {
-        let search = search(py, table, column, query, top_k, metric, filter, vec![])?;
+        let search = arguments.search(py, "query_vector", invalid)?;
         run(py, self.0.hybrid_search(&search, score_threshold)).map(DataFrame)
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn explain_hybrid_search(
         &self,
         py: Python<'_>,
-        table: String,
-        column: String,
-        query: &Bound<'_, PyAny>,
-        top_k: &Bound<'_, PyAny>,
-        metric: &str,
+        arguments: SearchArguments<'_>,
         score_threshold: Option<f64>,
-        filter: Option<String>,
     ) -> PyResult<Sections> {
-        let search = search(py, table, column, query, top_k, metric, filter, vec![])?;
+        let search = arguments.search(py, "query_vector", invalid)?;
         run(py, self.0.explain_hybrid_search(&search, score_threshold)).map(sections)
     }
 }

@@ -412,6 +412,28 @@ async def test_what_only_sqlite_can_plan_is_sqlites(engine):
     assert rows(found) == [{"t": "t1+t2+t3", "y": "1970"}]
 
 
+async def test_a_vector_beyond_float32_is_refused_and_not_stored_as_infinity(engine):
+    await engine.execute(CREATE)
+    with pytest.raises(ValueError, match="parameter 0: expected components within float32, got 1e39"):
+        await engine.execute("INSERT INTO docs(v) VALUES (?)", [[0.0, 1e39, 1.0]])
+    await engine.execute("INSERT INTO docs(v) VALUES (?)", [[float("inf"), 3.4e38, 1.0]])
+    assert rows(await engine.query("SELECT count(*) AS n FROM docs"))[0]["n"] == 1
+
+
+async def test_a_search_that_cannot_be_done_says_why(engine):
+    await filled(engine)
+    with pytest.raises(EngineError, match="top_k: expected a whole number of at least 1, got 0"):
+        await engine.vector_search("docs", "v", [1, 0, 0], top_k=0)
+    with pytest.raises(EngineError, match="expected one of"):
+        await engine.vector_search("docs", "v", [1, 0, 0], metric="hamming")
+    with pytest.raises(EngineError, match="got a query batch"):
+        await engine.vector_search("docs", "v", [[1, 0, 0], [0, 1, 0]])
+    with pytest.raises(EngineError, match="not replicated"):
+        await engine.vector_search("nowhere", "v", [1, 0, 0])
+    found = await engine.vector_search("docs", "v", [1, 0, 0], top_k=10**30, columns="title")
+    assert found[0].schema.names == ["id", "score", "Title"]
+
+
 async def test_wrong_parameter_counts_are_errors_on_both_routes(engine):
     await filled(engine)
     for sql in ["SELECT id FROM docs WHERE id = ?", "SELECT count(*) FROM docs WHERE id = ?"]:

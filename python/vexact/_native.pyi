@@ -2,11 +2,16 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import pyarrow as pa
 
+from .engine import HtapConfig
+
 __all__ = ["DataFrame", "HtapEngine", "Session", "__version__", "check_config", "check_table_schema", "cli_main"]
+
+# Table, column, query, top_k, metric, filter, columns.
+_SearchArguments: TypeAlias = tuple[str, str, Any, int, str, str | None, Sequence[str]]
 
 __version__: str
 
@@ -32,74 +37,21 @@ class Session:
     def create_temp_view(self, name: str, frame: DataFrame) -> None: ...
     def sql(self, query: str, params: Sequence[Any] | Mapping[str, Any] | None) -> DataFrame: ...
     def explain_sql(self, query: str, params: Sequence[Any] | Mapping[str, Any] | None) -> tuple[str, str, str]: ...
-    def vector_search(
-        self,
-        table: str,
-        column: str,
-        query: Any,
-        top_k: int,
-        metric: str,
-        filter: str | None,
-        columns: Sequence[str],
-    ) -> DataFrame: ...
-    def explain_vector_search(
-        self,
-        table: str,
-        column: str,
-        query: Any,
-        top_k: int,
-        metric: str,
-        filter: str | None,
-        columns: Sequence[str],
-    ) -> tuple[str, str, str]: ...
-    def hybrid_search(
-        self,
-        table: str,
-        column: str,
-        query: Any,
-        top_k: int,
-        metric: str,
-        score_threshold: float | None,
-        filter: str | None,
-    ) -> DataFrame: ...
+    def vector_search(self, arguments: _SearchArguments) -> DataFrame: ...
+    def explain_vector_search(self, arguments: _SearchArguments) -> tuple[str, str, str]: ...
+    def hybrid_search(self, arguments: _SearchArguments, score_threshold: float | None) -> DataFrame: ...
     def explain_hybrid_search(
-        self,
-        table: str,
-        column: str,
-        query: Any,
-        top_k: int,
-        metric: str,
-        score_threshold: float | None,
-        filter: str | None,
+        self, arguments: _SearchArguments, score_threshold: float | None
     ) -> tuple[str, str, str]: ...
 
 def cli_main(argv: Sequence[str]) -> int: ...
-def check_config(
-    oltp_path: str | os.PathLike[str],
-    sync_mode: str,
-    olap_backend: str,
-    storage_mode: str,
-    storage_path: str | os.PathLike[str] | None,
-    prune_after_sync: bool,
-    sync_batch_size: int,
-    read_pool_size: int,
-) -> None: ...
+def check_config(config: HtapConfig) -> None: ...
 def check_table_schema(
     name: str, columns: Sequence[tuple[str, str]], key: Sequence[str]
 ) -> list[tuple[str, str]]: ...
 @final
 class HtapEngine:
-    def __new__(
-        cls,
-        oltp_path: str | os.PathLike[str],
-        sync_mode: str,
-        olap_backend: str,
-        storage_mode: str,
-        storage_path: str | os.PathLike[str] | None,
-        prune_after_sync: bool,
-        sync_batch_size: int,
-        read_pool_size: int,
-    ) -> HtapEngine: ...
+    def __new__(cls, config: HtapConfig) -> HtapEngine: ...
     def execute(self, sql: str, params: Sequence[Any] | None) -> int: ...
     def execute_batch(self, statements: Sequence[str]) -> None: ...
     def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> int: ...
@@ -117,28 +69,8 @@ class HtapEngine:
     def initial_sync(self, table: str) -> int: ...
     def add_column(self, table: str, column: str, data_type: str) -> None: ...
     def drop_column(self, table: str, column: str) -> None: ...
-    def vector_search(
-        self,
-        table: str,
-        column: str,
-        query: Any,
-        top_k: int,
-        metric: str,
-        filter: str | None,
-        columns: Sequence[str],
-        fresh: bool,
-    ) -> list[pa.RecordBatch]: ...
-    def explain_vector_search(
-        self,
-        table: str,
-        column: str,
-        query: Any,
-        top_k: int,
-        metric: str,
-        filter: str | None,
-        columns: Sequence[str],
-        fresh: bool,
-    ) -> tuple[str, str, str]: ...
+    def vector_search(self, arguments: _SearchArguments, fresh: bool) -> list[pa.RecordBatch]: ...
+    def explain_vector_search(self, arguments: _SearchArguments, fresh: bool) -> tuple[str, str, str]: ...
     def start_sync(self, interval_seconds: float) -> None: ...
     def stop_sync(self) -> None: ...
     def session(self) -> Session: ...

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from . import _native
 from .explain import Explain
-from .session import Session
+from .session import Session, _columns
 
 Path = str | os.PathLike[str]
 Params = Sequence[Any] | None
@@ -70,8 +70,9 @@ class HtapConfig:
     """The settings of an engine.
 
     `oltp_path`: the SQLite file. `sync_mode`: `destructive` (a replica equals its table) or `temporal` (it keeps history, SCD type
-    2). `storage_mode`: `inmemory`. `prune_after_sync`: whether the change log is cut to what replicas still need.
-    `sync_batch_size`: changes of one sync cycle. `read_pool_size`: readers of SQLite at one time.
+    2). `storage_mode`: `inmemory` (copied from SQLite when the engine opens), or `arrow_ipc` or `parquet` files in the folder
+    `storage_path`. `prune_after_sync`: whether the change log is cut to what replicas still need. `sync_batch_size`: changes of
+    one sync cycle. `read_pool_size`: readers of SQLite at one time.
 
     `ValueError`: a value that is not among these, or one that this version does not have.
     """
@@ -97,19 +98,7 @@ class HtapConfig:
                 raise ValueError(f"{name}: expected a whole number of at least 1, got {value!r}")
         if self.sidecar_source is not None:
             raise ValueError(f"sidecar_source: this version has no sidecar: expected None, got {self.sidecar_source!r}")
-        _native.check_config(*self._arguments())
-
-    def _arguments(self) -> tuple[Any, ...]:
-        return (
-            self.oltp_path,
-            self.sync_mode,
-            self.olap_backend,
-            self.storage_mode,
-            self.storage_path,
-            self.prune_after_sync,
-            self.sync_batch_size,
-            self.read_pool_size,
-        )
+        _native.check_config(self)
 
 
 @dataclass(frozen=True, repr=False)
@@ -165,7 +154,7 @@ class HtapEngine:
 
     def __init__(self, config: HtapConfig | None = None) -> None:
         self.config = config if config is not None else HtapConfig()
-        self._native = _native.HtapEngine(*self.config._arguments())
+        self._native = _native.HtapEngine(self.config)
 
     @classmethod
     async def create(cls, config: HtapConfig | None = None) -> HtapEngine:
@@ -260,7 +249,7 @@ class HtapEngine:
         metric: str = "cosine",
         *,
         filter: str | None = None,
-        columns: Sequence[str] | None = None,
+        columns: str | Sequence[str] | None = None,
         fresh: bool = False,
     ) -> list[pa.RecordBatch]:
         """The rows of a replica closest to `query`, best first: the key's columns, `score` (float64), then `columns` (`"*"`: all).
@@ -268,8 +257,8 @@ class HtapEngine:
         `filter`: a SQL predicate on the table, applied before the search. `fresh`: syncs first, so that all writes before the call
         are seen.
         """
-        arguments = (table, column, query, top_k, metric, filter, list(columns or []), fresh)
-        return await _in_thread(partial(self._native.vector_search, *arguments), abandons=True)
+        arguments = (table, column, query, top_k, metric, filter, _columns(columns))
+        return await _in_thread(partial(self._native.vector_search, arguments, fresh), abandons=True)
 
     async def explain_vector_search(
         self,
@@ -280,12 +269,12 @@ class HtapEngine:
         metric: str = "cosine",
         *,
         filter: str | None = None,
-        columns: Sequence[str] | None = None,
+        columns: str | Sequence[str] | None = None,
         fresh: bool = False,
     ) -> str:
         """How such a search is done, after running it: an `Explain`, a str with `.logical`, `.physical` and `.strategy`."""
-        arguments = (table, column, query, top_k, metric, filter, list(columns or []), fresh)
-        return Explain(*await _in_thread(partial(self._native.explain_vector_search, *arguments), abandons=True))
+        arguments = (table, column, query, top_k, metric, filter, _columns(columns))
+        return Explain(*await _in_thread(partial(self._native.explain_vector_search, arguments, fresh), abandons=True))
 
     def start_sync(self, interval_seconds: float) -> None:
         """Syncs in the background every so many seconds. Its errors are in `sync_status().last_error`."""

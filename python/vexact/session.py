@@ -129,10 +129,8 @@ class Session:
         finite or under cosine zero, ragged or of three dimensions, `top_k` below 1, and a bad filter; `TypeError` for a query
         that is no array.
         """
-        found = self._native.vector_search(
-            table, vector_column, query_vector, top_k, metric, filter, _columns(columns)
-        )
-        return DataFrame(found)
+        arguments = (table, vector_column, query_vector, top_k, metric, filter, _columns(columns))
+        return DataFrame(self._native.vector_search(arguments))
 
     def explain_vector_search(
         self,
@@ -146,10 +144,8 @@ class Session:
         columns: str | Sequence[str] | None = None,
     ) -> Explain:
         """What `vector_search` with these arguments does: it runs, and the strategy is what happened."""
-        sections = self._native.explain_vector_search(
-            table, vector_column, query_vector, top_k, metric, filter, _columns(columns)
-        )
-        return Explain(*sections)
+        arguments = (table, vector_column, query_vector, top_k, metric, filter, _columns(columns))
+        return Explain(*self._native.explain_vector_search(arguments))
 
     def hybrid_search(
         self,
@@ -164,10 +160,8 @@ class Session:
     ) -> DataFrame:
         """All columns of the table and `vector_score` (float64) for the rows closest to a query, best first, whose score is
         at most `score_threshold` (under `dot`: at least). Arguments and errors are those of `vector_search`."""
-        found = self._native.hybrid_search(
-            table, vector_column, query_vector, top_k, metric, score_threshold, filter
-        )
-        return DataFrame(found)
+        arguments = (table, vector_column, query_vector, top_k, metric, filter, _columns(None))
+        return DataFrame(self._native.hybrid_search(arguments, score_threshold))
 
     def explain_hybrid_search(
         self,
@@ -181,10 +175,8 @@ class Session:
         filter: str | None = None,
     ) -> Explain:
         """What `hybrid_search` with these arguments does: it runs, and the strategy is what happened."""
-        sections = self._native.explain_hybrid_search(
-            table, vector_column, query_vector, top_k, metric, score_threshold, filter
-        )
-        return Explain(*sections)
+        arguments = (table, vector_column, query_vector, top_k, metric, filter, _columns(None))
+        return Explain(*self._native.explain_hybrid_search(arguments, score_threshold))
 
 
 def _columns(columns: str | Sequence[str] | None) -> list[str]:

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::oltp::sql::failed;
 use crate::oltp::{Oltp, capture};
 use crate::replica::Snapshot;
 use crate::router::{Names, OlapTable, Owner};
@@ -28,12 +29,11 @@ impl SqliteTables {
             if let Some((_, names)) = known.as_ref().filter(|(known, _)| *known == version) {
                 return Ok(Arc::clone(names));
             }
-            let failed = |source| Error::Sqlite { context: "reading the names of tables".into(), source };
             let names = conn
                 .prepare_cached("SELECT lower(name) FROM sqlite_master WHERE type IN ('table', 'view')")
                 .and_then(|mut statement| statement.query_map([], |row| row.get(0))?.collect())
                 .map(Arc::new)
-                .map_err(failed)?;
+                .map_err(failed(|| "reading the names of tables"))?;
             *known = Some((version, Arc::clone(&names)));
             Ok(names)
         })

@@ -84,15 +84,16 @@ pub fn registered(conn: &Connection) -> Result<Vec<Registered>> {
         .collect()
 }
 
-/// Whether a table is captured in full: all triggers are there, as they would be made for the table as it is now. Not so after
-/// the table was dropped and created again, after a new unique index, after a column or the table was renamed.
+/// Whether a table is captured in full: all triggers are there, as they would be made for the table as it is now, and about the
+/// user's. Not so after the table was dropped and created again, after a new unique index or trigger, after a column or the table
+/// was renamed.
 ///
 /// # Errors
 /// The table is gone, or no longer fits its registration.
 pub fn is_installed(conn: &Connection, registered: &Registered) -> Result<bool> {
     let table = Table::read(conn, registered.schema.name())?;
     let plan = Plan::try_new(&table, &registered.schema, registered.id, registered.version)?;
-    Ok(plan.triggers() == existing(conn, registered.id)?)
+    Ok(plan.triggers() == existing(conn, registered.id)? && are_around(conn, &table.name, registered.id)?)
 }
 
 /// SQLite's count of schema changes, by any program: while it stays, so does what [`is_installed`] says.
@@ -107,8 +108,13 @@ fn capture(tx: &Connection, id: i64, schema: &TableSchema) -> Result<Registered>
     check_rows(tx, &table, schema)?;
     log::widen(tx, schema.columns().len(), plan.widest_watched(), schema.key().len())?;
     let context = || format!("capturing table {:?}", schema.name());
-    for Trigger { sql, .. } in plan.triggers() {
-        tx.execute_batch(&sql).map_err(failed(context))?;
+    let (before, after): (Vec<_>, Vec<_>) = plan.triggers().into_iter().partition(Trigger::is_note);
+    let users = users_triggers(tx, &table.name)?;
+    for Trigger { name, .. } in &users {
+        tx.execute_batch(&format!("DROP TRIGGER {}", ident(name))).map_err(failed(context))?;
+    }
+    for Trigger { sql, .. } in before.iter().chain(&users).chain(&after) {
+        tx.execute_batch(sql).map_err(failed(context))?;
     }
     let updated = tx
         .execute("UPDATE _vexact_tables SET name = ?2, version = ?3 WHERE id = ?1", (id, schema.name(), version))
@@ -166,6 +172,35 @@ fn existing(conn: &Connection, id: i64) -> Result<Vec<Trigger>> {
         )?
         .query_map([prefix(id)], |row| Ok(Trigger { name: row.get(0)?, sql: row.get(1)? }))?
         .collect::<rusqlite::Result<_>>()
+    };
+    read().map_err(failed(|| "reading the triggers"))
+}
+
+/// The user's triggers on a table, the oldest first.
+fn users_triggers(conn: &Connection, table: &str) -> Result<Vec<Trigger>> {
+    let read = || {
+        conn.prepare_cached(
+            "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE
+                AND substr(name, 1, 8) <> '_vexact_' COLLATE NOCASE ORDER BY rowid",
+        )?
+        .query_map([table], |row| Ok(Trigger { name: row.get(0)?, sql: row.get(1)? }))?
+        .collect::<rusqlite::Result<_>>()
+    };
+    read().map_err(failed(|| "reading the triggers"))
+}
+
+/// SQLite fires the newest trigger first. So the notes are older than all triggers of the user: what these do before a row is
+/// written is known to them. The others are newer: they are done before a trigger of the user can end the statement by FAIL,
+/// which keeps what was written.
+fn are_around(conn: &Connection, table: &str, id: i64) -> Result<bool> {
+    let read = || {
+        conn.prepare_cached(
+            "SELECT NOT EXISTS (SELECT 1 FROM sqlite_master AS u, sqlite_master AS o
+                WHERE u.type = 'trigger' AND u.tbl_name = ?1 COLLATE NOCASE AND substr(u.name, 1, 8) <> '_vexact_' COLLATE NOCASE
+                AND o.type = 'trigger' AND substr(o.name, 1, length(?2)) = ?2
+                AND (o.rowid > u.rowid) = (substr(o.name, length(?2) + 1, 5) = 'note_'))",
+        )?
+        .query_row((table, prefix(id)), |row| row.get(0))
     };
     read().map_err(failed(|| "reading the triggers"))
 }

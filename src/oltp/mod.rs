@@ -21,7 +21,7 @@ mod guard;
 pub mod log;
 mod query;
 mod readers;
-mod sql;
+pub(crate) mod sql;
 mod statement;
 mod table;
 mod trigger;

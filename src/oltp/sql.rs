@@ -3,7 +3,7 @@
 use crate::error::Error;
 
 /// A name in double quotes.
-pub(super) fn ident(name: &str) -> String {
+pub(crate) fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
@@ -13,7 +13,7 @@ pub(super) fn literal(text: &str) -> String {
 }
 
 /// Adds what was being done to a failure of SQLite.
-pub(super) fn failed<C: Into<String>>(context: impl FnOnce() -> C) -> impl FnOnce(rusqlite::Error) -> Error {
+pub(crate) fn failed<C: Into<String>>(context: impl FnOnce() -> C) -> impl FnOnce(rusqlite::Error) -> Error {
     |source| match source.sqlite_error_code() {
         Some(rusqlite::ErrorCode::OperationInterrupted) => {
             Error::Interrupted("its caller is gone, or the engine was shut down".into())

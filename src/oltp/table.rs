@@ -16,6 +16,8 @@ pub(super) struct Table {
     pub columns: Vec<TableColumn>,
     pub row_id: RowId,
     pub unique: Vec<Unique>,
+    /// A foreign key can delete its rows.
+    pub is_cascaded: bool,
 }
 
 #[derive(Debug)]
@@ -96,7 +98,11 @@ impl Table {
             let columns = vec![UniqueColumn { name: Some(column.into()), collation: "BINARY".into() }];
             unique.push(Unique { name: "row id".into(), columns, is_partial: false });
         }
-        Ok(Self { name, columns, row_id, unique })
+        let is_cascaded = conn
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM pragma_foreign_key_list(?1) WHERE on_delete = 'CASCADE')")
+            .and_then(|mut statement| statement.query_row([&name], |row| row.get(0)))
+            .map_err(failed(context))?;
+        Ok(Self { name, columns, row_id, unique, is_cascaded })
     }
 
     /// A column by name, ASCII case aside.

@@ -38,6 +38,13 @@ pub(super) struct Trigger {
     pub sql: String,
 }
 
+impl Trigger {
+    /// Whether it notes what a statement may remove, before it does.
+    pub fn is_note(&self) -> bool {
+        self.name.contains("_note_")
+    }
+}
+
 /// What the triggers of one table are made of.
 pub(super) struct Plan<'a> {
     table: &'a Table,
@@ -46,8 +53,10 @@ pub(super) struct Plan<'a> {
     version: i64,
     /// The unique index through which a key finds its row.
     lookup: &'a Unique,
-    /// The unique values that can displace rows of other keys.
+    /// The unique values that can displace rows of other keys: first those of an insert, then those that only an update has.
     watched: Vec<&'a Unique>,
+    /// How many of them an insert has.
+    watched_by_insert: usize,
 }
 
 impl<'a> Plan<'a> {
@@ -76,7 +85,7 @@ impl<'a> Plan<'a> {
                 .key_columns()
                 .all(|key| unique.columns.iter().any(|column| column.is(&key.name) && column.is_binary()))
         };
-        let watched: Vec<_> = table.unique.iter().filter(displaces).collect();
+        let mut watched: Vec<_> = table.unique.iter().filter(displaces).collect();
         if let Some(unique) = watched.iter().find(|unique| unique.columns.iter().any(|column| column.name.is_none())) {
             return refused(format!(
                 "unique index {:?} is on an expression, so rows that REPLACE removes through it cannot be captured: expected \
@@ -84,7 +93,12 @@ impl<'a> Plan<'a> {
                 unique.name
             ));
         }
-        Ok(Self { table, schema, id, version, lookup, watched })
+        let watched_by_insert = watched.len();
+        // The row that is updated can go with the one that it displaces, by a foreign key: then nothing follows the update.
+        if table.is_cascaded {
+            watched.extend(table.unique.iter().filter(|unique| !displaces(unique)));
+        }
+        Ok(Self { table, schema, id, version, lookup, watched, watched_by_insert })
     }
 
     /// How many values the notes need at most: unique values.
@@ -101,19 +115,25 @@ impl<'a> Plan<'a> {
             self.trigger("rekey", &format!("AFTER UPDATE{} ON {table}", self.of_key()), &self.gone_statements()),
             self.trigger("delete", &format!("AFTER DELETE ON {table}"), &self.gone_statements()),
         ];
-        if !self.watched.is_empty() {
-            let of = self.of_watched();
-            for (name, event, itself) in [("insert", "INSERT", "NEW"), ("update", &*format!("UPDATE{of}"), "OLD")] {
-                let any: Vec<_> = self
-                    .watched
-                    .iter()
-                    .map(|unique| format!("EXISTS (SELECT 1 {})", self.candidates(unique, itself)))
-                    .collect();
-                let head = format!("BEFORE {event} ON {table} WHEN {}", any.join(" OR "));
-                triggers.push(self.trigger(&format!("note_{name}"), &head, &self.note_statements(itself)));
-                let head = format!("AFTER {event} ON {table} WHEN EXISTS (SELECT 1 FROM _vexact_displaced)");
-                triggers.push(self.trigger(&format!("displaced_{name}"), &head, &self.displaced_statements()));
+        let of = self.of_watched();
+        for (name, event, itself, watched) in [
+            ("insert", "INSERT", "NEW", &self.watched[..self.watched_by_insert]),
+            ("update", &*format!("UPDATE{of}"), "OLD", &self.watched[..]),
+        ] {
+            if watched.is_empty() {
+                continue;
             }
+            let any: Vec<_> =
+                watched.iter().map(|unique| format!("EXISTS (SELECT 1 {})", self.candidates(unique, itself))).collect();
+            let head = format!("BEFORE {event} ON {table} WHEN {}", any.join(" OR "));
+            triggers.push(self.trigger(&format!("note_{name}"), &head, &self.note_statements(itself, watched)));
+            let head = format!("AFTER {event} ON {table} WHEN EXISTS (SELECT 1 FROM _vexact_displaced)");
+            triggers.push(self.trigger(&format!("displaced_{name}"), &head, &self.displaced_statements(watched)));
+        }
+        if self.table.is_cascaded && !self.watched.is_empty() {
+            let noted = format!("tbl = {}", self.id);
+            let head = format!("AFTER DELETE ON {table} WHEN EXISTS (SELECT 1 FROM _vexact_displaced WHERE {noted})");
+            triggers.push(self.trigger("displaced_delete", &head, &self.gone_of_noted(&noted)));
         }
         triggers.sort();
         triggers
@@ -169,7 +189,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Notes the keys of rows that have NEW's unique values.
-    fn note_statements(&self, itself: &str) -> Vec<String> {
+    fn note_statements(&self, itself: &str, watched: &[&Unique]) -> Vec<String> {
         let (_, noted) = self.key_slots();
         let note = |(at, unique): (usize, &&Unique)| {
             let columns = || {
@@ -193,33 +213,38 @@ impl<'a> Plan<'a> {
                 known.join(" AND "),
             )
         };
-        self.watched.iter().enumerate().map(note).collect()
+        watched.iter().enumerate().map(note).collect()
     }
 
-    /// Logs the noted keys that no row has now.
-    fn displaced_statements(&self) -> Vec<String> {
-        let (slots, _) = self.key_slots();
-        let keys: Vec<_> = (0..self.schema.key().len()).map(|slot| format!("n.k{slot}")).collect();
-        let mut statements = Vec::new();
-        for (at, unique) in self.watched.iter().enumerate() {
+    /// Logs the keys noted for NEW's unique values that no row has now.
+    fn displaced_statements(&self, watched: &[&Unique]) -> Vec<String> {
+        let statements = |(at, unique): (usize, &&Unique)| {
             let noted: Vec<_> = (unique.columns.iter().enumerate())
                 .map(|(slot, column)| format!("u{slot} = +NEW.{}", self.reference(column.name.as_deref())))
                 .collect();
-            let noted = format!("tbl = {} AND idx = {at} AND {}", self.id, noted.join(" AND "));
-            statements.push(format!(
+            self.gone_of_noted(&format!("tbl = {} AND idx = {at} AND {}", self.id, noted.join(" AND ")))
+        };
+        watched.iter().enumerate().flat_map(statements).collect()
+    }
+
+    /// Logs noted keys that no row has now, and forgets the notes.
+    fn gone_of_noted(&self, noted: &str) -> [String; 2] {
+        let (slots, _) = self.key_slots();
+        let keys: Vec<_> = (0..self.schema.key().len()).map(|slot| format!("n.k{slot}")).collect();
+        [
+            format!(
                 "INSERT INTO _vexact_log(time, version, op, {slots}) SELECT {NOW}, {}, {}, {} FROM _vexact_displaced AS n \
                  WHERE {noted} AND NOT {}",
                 self.version,
                 op::GONE,
                 keys.join(", "),
                 self.exists(|slot, _| format!("n.k{slot}")),
-            ));
-            statements.push(format!(
+            ),
+            format!(
                 "DELETE FROM _vexact_displaced WHERE {noted} AND NOT {}",
                 self.exists(|slot, _| format!("_vexact_displaced.k{slot}")),
-            ));
-        }
-        statements
+            ),
+        ]
     }
 
     /// `FROM` and `WHERE`: the rows of other keys that have NEW's values in a unique index. `itself` is the row whose key does

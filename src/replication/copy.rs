@@ -5,14 +5,11 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::error::{Error, Result};
 use crate::oltp::column::ColumnBuilder;
+use crate::oltp::sql::{failed, ident};
 use crate::schema::TableSchema;
 
 /// Rows of one batch: those of a segment.
 const BATCH_ROWS: u64 = 1 << 16;
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
 
 /// The registered columns of all rows, in SQLite's order. `progress` hears of the rows read so far.
 ///
@@ -20,12 +17,11 @@ fn quoted(name: &str) -> String {
 /// SQLite's; a value that does not fit its column: table, column, row, expected, got.
 pub(super) fn rows(conn: &Connection, schema: &TableSchema, progress: &mut dyn FnMut(u64)) -> Result<Vec<RecordBatch>> {
     let context = || format!("copying table {:?}", schema.name());
-    let failed = |source| Error::Sqlite { context: context(), source };
     // With the alias, a column that is not there is an error and not a text.
-    let columns: Vec<String> = schema.columns().iter().map(|column| format!("r.{}", quoted(&column.name))).collect();
-    let sql = format!("SELECT {} FROM {} AS r", columns.join(", "), quoted(schema.name()));
-    let mut statement = conn.prepare_cached(&sql).map_err(failed)?;
-    let mut rows = statement.query([]).map_err(failed)?;
+    let columns: Vec<String> = schema.columns().iter().map(|column| format!("r.{}", ident(&column.name))).collect();
+    let sql = format!("SELECT {} FROM {} AS r", columns.join(", "), ident(schema.name()));
+    let mut statement = conn.prepare_cached(&sql).map_err(failed(context))?;
+    let mut rows = statement.query([]).map_err(failed(context))?;
     let arrow = schema.arrow();
     let builders = || schema.columns().iter().map(|column| ColumnBuilder::new(column.column_type)).collect::<Vec<_>>();
     let mut batches = Vec::new();
@@ -38,9 +34,9 @@ pub(super) fn rows(conn: &Connection, schema: &TableSchema, progress: &mut dyn F
         progress(count);
         Ok(())
     };
-    while let Some(row) = rows.next().map_err(failed)? {
+    while let Some(row) = rows.next().map_err(failed(context))? {
         for (at, column) in columns.iter_mut().enumerate() {
-            let value = row.get_ref(at).map_err(failed)?;
+            let value = row.get_ref(at).map_err(failed(context))?;
             column.append(value).map_err(|problem| {
                 let name = &schema.columns()[at].name;
                 Error::Engine(format!("{}, column {name:?}, row {}: {problem}", context(), count + 1))
@@ -60,10 +56,7 @@ pub(super) fn rows(conn: &Connection, schema: &TableSchema, progress: &mut dyn F
 /// What rows that are older than a column have in it: one value.
 pub(super) fn default_value(conn: &Connection, schema: &TableSchema, column: usize) -> Result<ArrayRef> {
     let column = &schema.columns()[column];
-    let failed = |source| {
-        let context = format!("the default of column {:?} of table {:?}", column.name, schema.name());
-        Error::Sqlite { context, source }
-    };
+    let context = || format!("the default of column {:?} of table {:?}", column.name, schema.name());
     // SQLite takes constants only as the default of a column that is added.
     let expression: Option<String> = conn
         .query_row(
@@ -72,14 +65,14 @@ pub(super) fn default_value(conn: &Connection, schema: &TableSchema, column: usi
             |row| row.get(0),
         )
         .optional()
-        .map_err(failed)?
+        .map_err(failed(context))?
         .flatten();
     let sql = format!("SELECT {}", expression.as_deref().unwrap_or("NULL"));
-    let mut statement = conn.prepare(&sql).map_err(failed)?;
-    let mut rows = statement.query([]).map_err(failed)?;
+    let mut statement = conn.prepare(&sql).map_err(failed(context))?;
+    let mut rows = statement.query([]).map_err(failed(context))?;
     let mut builder = ColumnBuilder::new(column.column_type);
-    let fits = match rows.next().map_err(failed)? {
-        Some(row) => builder.append(row.get_ref(0).map_err(failed)?).is_ok(),
+    let fits = match rows.next().map_err(failed(context))? {
+        Some(row) => builder.append(row.get_ref(0).map_err(failed(context))?).is_ok(),
         None => false,
     };
     if !fits {

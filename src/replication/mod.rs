@@ -3,18 +3,21 @@
 //! A cycle reads the log and what it copies in one read snapshot, and publishes all tables together. One runs at a time; it runs
 //! to its end whoever waits for it.
 
+mod alter;
 mod changes;
 mod copy;
 mod cycle;
 mod durable;
 mod position;
+mod register;
+mod start;
 mod status;
+mod worker;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,13 +25,15 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio::task::JoinHandle;
 
 use crate::error::{Error, Result};
-use crate::oltp::{Oltp, capture, log};
+use crate::oltp::{Oltp, log};
 use crate::replica::{Replicas, Store, SyncMode};
-use crate::schema::{ColumnType, TableSchema};
+use crate::schema::TableSchema;
 
-use cycle::{Followed, Outcome, State};
-use durable::{Durable, Found};
+use cycle::{Followed, State};
+use durable::Durable;
 use position::Position;
+use worker::Worker;
+
 pub use status::{SyncResult, SyncStatus, TableCondition, TableStatus};
 
 /// How replication goes about it.
@@ -53,7 +58,7 @@ pub struct Replicator {
     /// `None` for replicas in memory, and after the end.
     durable: Mutex<Option<Durable>>,
     /// `None` after the end.
-    position: Arc<Mutex<Option<Arc<Position>>>>,
+    position: Mutex<Option<Arc<Position>>>,
     is_compacting: Arc<AtomicBool>,
     last_error: Mutex<Option<String>>,
     background: Mutex<Option<JoinHandle<()>>>,
@@ -73,70 +78,6 @@ pub struct RegisterOutcome {
 }
 
 impl Replicator {
-    /// Starts with the tables that are registered in the file: their replicas are copied, or come from the store and go on from
-    /// where they were.
-    ///
-    /// # Errors
-    /// A file that cannot be read, or a lease beside it that cannot be taken; a store that is damaged, or of another sync mode.
-    pub async fn start(oltp: Arc<Oltp>, replicas: Arc<Replicas>, mut options: ReplicationOptions) -> Result<Self> {
-        let found = match options.store.take() {
-            Some(store) => {
-                let mode = options.mode;
-                let read = tokio::task::spawn_blocking(move || Found::read(store, position::new_id(), mode)).await;
-                Some(read.map_err(|error| Error::Engine(format!("reading the storage ended: {error}")))??)
-            }
-            None => None,
-        };
-        let position = Arc::new(match &found {
-            Some(found) => Position::lasting(oltp.path(), found.durable.engine.clone()),
-            None => Position::lease(oltp.path())?,
-        });
-        let entered = Arc::clone(&position);
-        let stored_seq = found.as_ref().and_then(Found::applied_seq);
-        // Before anything is read, so that nobody prunes what comes after it.
-        let (applied_seq, registered) = oltp
-            .write(move |tx| {
-                let last = log::last_seq(tx)?;
-                let known = entered.entered(tx)?;
-                // What is stored goes on only if the log still has everything since.
-                let goes_on =
-                    stored_seq.filter(|seq| *seq <= last && (known.is_some_and(|known| known <= *seq) || last == 0));
-                if log::exists(tx)? {
-                    entered.enter(tx, goes_on.unwrap_or(last))?;
-                }
-                Ok((goes_on, if goes_on.is_some() { capture::registered(tx)? } else { Vec::new() }))
-            })
-            .await?;
-        let last = oltp.read(log::last_seq).await?;
-        let mut state = State {
-            mode: options.mode,
-            tables: BTreeMap::new(),
-            applied_seq: applied_seq.unwrap_or(last),
-            log_end: last,
-            last_time: 0,
-            has_synced: false,
-            schema_version: None,
-        };
-        if let (Some(found), Some(_)) = (&found, applied_seq) {
-            found.restore(&replicas, &mut state, &registered)?;
-        }
-        let replicator = Self {
-            oltp,
-            replicas,
-            options,
-            state: Arc::new(AsyncMutex::new(state)),
-            durable: Mutex::new(found.map(|found| found.durable)),
-            position: Arc::new(Mutex::new(Some(position))),
-            is_compacting: Arc::default(),
-            last_error: Mutex::default(),
-            background: Mutex::default(),
-        };
-        let state = Arc::clone(&replicator.state).lock_owned().await;
-        replicator.cycle(state).await?;
-        replicator.state.lock().await.has_synced = false;
-        Ok(replicator)
-    }
-
     /// The replicas.
     pub fn replicas(&self) -> &Arc<Replicas> {
         &self.replicas
@@ -199,141 +140,6 @@ impl Replicator {
     fn position(&self) -> Result<Arc<Position>> {
         let position = self.position.lock().unwrap_or_else(PoisonError::into_inner);
         position.clone().ok_or_else(|| Error::Engine("the engine was shut down".into()))
-    }
-
-    /// Captures a table and makes its replica. With `initial_sync`, the rows that it has are copied.
-    ///
-    /// # Errors
-    /// A table that is registered already, by this engine or with another schema; else as [`capture::install`].
-    pub async fn register(&self, schema: TableSchema, initial_sync: bool) -> Result<RegisterOutcome> {
-        let mut state = Arc::clone(&self.state).lock_owned().await;
-        if state.find(schema.name()).is_none() {
-            // Another engine may have registered it since the last cycle.
-            let name = schema.name().to_owned();
-            if self.oltp.read(move |conn| capture::find(conn, &name)).await?.is_some() {
-                self.cycle(state).await?;
-                state = Arc::clone(&self.state).lock_owned().await;
-            }
-        }
-        if let Some(followed) = state.find(schema.name()) {
-            if followed.is_claimed {
-                return Err(Error::Engine(format!("table {:?} is already registered", schema.name())));
-            }
-            if !followed.schema.is_same(&schema) {
-                return Err(Error::Engine(format!(
-                    "table {:?} is already registered with another schema: expected {}, got {schema}",
-                    schema.name(),
-                    followed.schema
-                )));
-            }
-            followed.is_claimed = true;
-            let needs_copy = !followed.is_loaded;
-            drop(state);
-            if needs_copy && initial_sync {
-                self.initial_sync(schema.name()).await?;
-            }
-            return Ok(RegisterOutcome { unloaded_rows: 0 });
-        }
-        let position = self.position()?;
-        let applied_seq = state.applied_seq;
-        let (registered, rows) = self
-            .oltp
-            .write(move |tx| {
-                let registered = capture::install(tx, &schema)?;
-                position.enter(tx, applied_seq)?;
-                let name = schema.name().replace('"', "\"\"");
-                let count = tx.query_row(&format!("SELECT count(*) FROM \"{name}\""), [], |row| row.get::<_, i64>(0));
-                let count = count.map_err(|source| Error::Sqlite { context: "counting rows".into(), source })?;
-                Ok((registered, count.unsigned_abs()))
-            })
-            .await?;
-        let mut followed = Followed::new(&registered, state.mode);
-        followed.is_claimed = true;
-        followed.needs_copy = initial_sync || rows == 0;
-        let needs_copy = followed.needs_copy;
-        if !needs_copy {
-            followed.publish_empty(&self.replicas, state.applied_seq);
-        }
-        state.tables.insert(registered.id, followed);
-        if needs_copy {
-            let has_synced = state.has_synced;
-            self.cycle(state).await?;
-            self.state.lock().await.has_synced = has_synced;
-            self.check(registered.schema.name()).await?;
-        } else {
-            self.worker()?.save(state).await?;
-        }
-        Ok(RegisterOutcome { unloaded_rows: if needs_copy { 0 } else { rows } })
-    }
-
-    /// The error of a table that failed.
-    async fn check(&self, table: &str) -> Result<()> {
-        match self.state.lock().await.find(table).and_then(|followed| followed.error.clone()) {
-            Some(error) => Err(Error::Engine(error)),
-            None => Ok(()),
-        }
-    }
-
-    /// Copies all rows of a table, in the place of what its replica has; in a history the differences become versions. The number
-    /// of rows. The other tables come to the same position of the log.
-    ///
-    /// # Errors
-    /// A table that is not registered, or values that its columns cannot hold.
-    pub async fn initial_sync(&self, table: &str) -> Result<u64> {
-        let mut state = Arc::clone(&self.state).lock_owned().await;
-        let Some(followed) = state.find(table) else { return Err(not_registered(table)) };
-        followed.needs_copy = true;
-        let result = self.cycle(state).await;
-        self.note(&result);
-        result?;
-        self.check(table).await?;
-        let snapshot = self.replicas.snapshot();
-        let rows = snapshot.table(table).map_or(0, |state| state.version.num_current_rows());
-        Ok(rows as u64)
-    }
-
-    /// Adds a column to a registered table: in SQLite, where it is not there yet, and in the replica, whose rows get the values that
-    /// they have in SQLite.
-    ///
-    /// # Errors
-    /// A table that is not registered, a column that is there; SQLite's.
-    pub async fn add_column(&self, table: &str, column: &str, column_type: ColumnType) -> Result<()> {
-        self.alter(table, Alteration::Add(column.to_owned(), column_type)).await
-    }
-
-    /// Drops a column of a table, in SQLite and in the replica.
-    ///
-    /// # Errors
-    /// A table that is not registered, a column that is not there or belongs to the key; SQLite's.
-    pub async fn drop_column(&self, table: &str, column: &str) -> Result<()> {
-        self.alter(table, Alteration::Drop(column.to_owned())).await
-    }
-
-    async fn alter(&self, table: &str, alteration: Alteration) -> Result<()> {
-        let mut state = Arc::clone(&self.state).lock_owned().await;
-        let Some(id) =
-            state.tables.iter().find(|(_, t)| t.schema.name().eq_ignore_ascii_case(table)).map(|(id, _)| *id)
-        else {
-            return Err(not_registered(table));
-        };
-        let table_name = table.to_owned();
-        let registered = self
-            .oltp
-            .write(move |tx| {
-                // Another engine may have altered it since the last cycle.
-                let registered = capture::registered(tx)?.into_iter().find(|registered| registered.id == id);
-                let before = registered.ok_or_else(|| not_registered(&table_name))?.schema;
-                let altered = alteration.schema(&before)?;
-                capture::suspend(tx, id)?;
-                alteration.alter(tx, &before)?;
-                capture::reinstall(tx, id, &altered)
-            })
-            .await?;
-        if let Some(followed) = state.tables.get_mut(&id) {
-            *followed = followed.registered_anew(&registered, self.options.mode);
-        }
-        self.cycle(state).await?;
-        self.check(table).await
     }
 
     /// Where replication stands. Changes nothing.
@@ -411,145 +217,5 @@ impl Replicator {
             // A position that stays is found dead by the next engine.
             let _ = self.oltp.write(move |tx| position.leave(tx)).await;
         }
-    }
-}
-
-fn not_registered(table: &str) -> Error {
-    Error::Engine(format!("table {table:?} is not registered: register_table captures it"))
-}
-
-enum Alteration {
-    Add(String, ColumnType),
-    Drop(String),
-}
-
-impl Alteration {
-    /// The schema after it.
-    fn schema(&self, schema: &TableSchema) -> Result<TableSchema> {
-        let mut columns = schema.columns().to_vec();
-        let key: Vec<String> = schema.key().iter().map(|at| columns[*at].name.clone()).collect();
-        match self {
-            Alteration::Add(name, column_type) => {
-                if schema.position(name).is_some() {
-                    return Err(Error::Engine(format!("table {:?} already has a column {name:?}", schema.name())));
-                }
-                columns.push(crate::schema::Column { name: name.clone(), column_type: *column_type });
-            }
-            Alteration::Drop(name) => {
-                let Some(at) = schema.position(name) else {
-                    return Err(Error::Engine(format!("table {:?} has no column {name:?}", schema.name())));
-                };
-                if schema.key().contains(&at) {
-                    return Err(Error::Engine(format!(
-                        "column {name:?} belongs to the key of table {:?} and cannot be dropped",
-                        schema.name()
-                    )));
-                }
-                columns.remove(at);
-            }
-        }
-        TableSchema::of_columns(schema.name(), columns, &key)
-    }
-
-    fn alter(&self, tx: &rusqlite::Connection, schema: &TableSchema) -> Result<()> {
-        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-        let table = quoted(schema.name());
-        let failed = |context: &str| {
-            let context = context.to_owned();
-            move |source| Error::Sqlite { context, source }
-        };
-        let sql = match self {
-            // A migration may have added it already.
-            Alteration::Add(name, _) if column_exists(tx, schema.name(), name).map_err(failed(&table))? => {
-                return Ok(());
-            }
-            Alteration::Add(name, column_type) => {
-                format!("ALTER TABLE {table} ADD COLUMN {} {}", quoted(name), column_type.sqlite())
-            }
-            Alteration::Drop(name) => format!("ALTER TABLE {table} DROP COLUMN {}", quoted(name)),
-        };
-        tx.execute_batch(&sql).map_err(failed(&sql))
-    }
-}
-
-fn column_exists(tx: &rusqlite::Connection, table: &str, column: &str) -> rusqlite::Result<bool> {
-    tx.query_row(
-        "SELECT EXISTS (SELECT 1 FROM pragma_table_xinfo(?1) WHERE name = ?2 COLLATE NOCASE)",
-        (table, column),
-        |row| row.get(0),
-    )
-}
-
-/// What a cycle needs, on its own.
-struct Worker {
-    oltp: Arc<Oltp>,
-    replicas: Arc<Replicas>,
-    options: ReplicationOptions,
-    durable: Option<Durable>,
-    position: Arc<Position>,
-    is_compacting: Arc<AtomicBool>,
-}
-
-impl Worker {
-    /// Makes the replicas durable, where they are to be.
-    async fn save(&self, state: OwnedMutexGuard<State>) -> Result<OwnedMutexGuard<State>> {
-        let Some(durable) = self.durable.clone() else { return Ok(state) };
-        let replicas = Arc::clone(&self.replicas);
-        let save = move || durable.save(&replicas, &state).map(|()| state);
-        let ended = |error| Err(Error::Engine(format!("a save ended: {error}")));
-        tokio::task::spawn_blocking(save).await.unwrap_or_else(ended)
-    }
-
-    async fn run(self, mut state: OwnedMutexGuard<State>) -> Result<SyncResult> {
-        let limit = self.options.batch_size;
-        let before = state.applied_seq;
-        let mut uncaptured: HashMap<i64, String> = HashMap::new();
-        let mut result = loop {
-            let (replicas, known) = (Arc::clone(&self.replicas), uncaptured.clone());
-            let outcome;
-            (state, outcome) = self
-                .oltp
-                .read(move |conn| {
-                    let outcome = cycle::run(conn, &mut state, &replicas, limit, &known)?;
-                    Ok((state, outcome))
-                })
-                .await?;
-            match outcome {
-                Outcome::Done(result) => break result,
-                // Each on its own: one that cannot be captured holds up no other.
-                Outcome::Broken(broken) => {
-                    for table in broken {
-                        let id = table.id;
-                        let reinstall =
-                            move |tx: &rusqlite::Connection| capture::reinstall(tx, id, &table.schema).map(drop);
-                        if let Err(error) = self.oltp.write(reinstall).await {
-                            uncaptured.insert(id, error.to_string());
-                        }
-                    }
-                }
-            }
-        };
-        state = self.save(state).await?;
-        // Only what is durable may be forgotten by the log.
-        if state.applied_seq != before {
-            let (position, applied_seq, prunes) = (Arc::clone(&self.position), state.applied_seq, self.options.prunes);
-            let pruned = self.oltp.write(move |tx| position.advance(tx, applied_seq, prunes)).await?;
-            result.pruned_count = (pruned > 0).then_some(pruned);
-        }
-        self.compact();
-        Ok(result)
-    }
-
-    /// Merges segments beside everything else.
-    fn compact(&self) {
-        if self.is_compacting.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let (replicas, is_compacting) = (Arc::clone(&self.replicas), Arc::clone(&self.is_compacting));
-        tokio::task::spawn_blocking(move || {
-            // What cannot be merged stays as it is, and is tried again after the next cycle.
-            while replicas.compact(false).unwrap_or(false) {}
-            is_compacting.store(false, Ordering::Release);
-        });
     }
 }

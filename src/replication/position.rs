@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::error::{Error, Result};
 use crate::oltp::log;
+use crate::oltp::sql::failed;
 
 /// The position of one engine.
 #[derive(Debug)]
@@ -21,8 +22,8 @@ pub(super) struct Position {
     lock: Option<File>,
 }
 
-fn failed(source: rusqlite::Error) -> Error {
-    Error::Sqlite { context: "the engines' positions in the log".into(), source }
+fn context() -> &'static str {
+    "the engines' positions in the log"
 }
 
 fn lock_path(database: &Path, id: &str) -> PathBuf {
@@ -69,7 +70,7 @@ impl Position {
         }
         conn.query_row("SELECT applied_seq FROM _vexact_engines WHERE id = ?1", [&self.id], |row| row.get(0))
             .optional()
-            .map_err(failed)
+            .map_err(failed(context))
     }
 
     /// Puts the position into the file, where the file has a log. Harmless to repeat.
@@ -79,7 +80,7 @@ impl Position {
             (&self.id, applied_seq, self.is_lease),
         )
         .map(drop)
-        .map_err(failed)
+        .map_err(failed(context))
     }
 
     /// Moves the position on, lets go of those of dead processes, and prunes what no engine needs; the changes pruned.
@@ -97,11 +98,11 @@ impl Position {
                 let rows = statement.query_map([&self.id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
                 rows.collect()
             })
-            .map_err(failed)?;
+            .map_err(failed(context))?;
         let mut all_have = applied_seq;
         for (id, applied_seq, is_lease) in others {
             if is_lease && is_dead(&self.database, &id) {
-                tx.execute("DELETE FROM _vexact_engines WHERE id = ?1", [&id]).map_err(failed)?;
+                tx.execute("DELETE FROM _vexact_engines WHERE id = ?1", [&id]).map_err(failed(context))?;
                 continue;
             }
             all_have = all_have.min(applied_seq);
@@ -112,7 +113,7 @@ impl Position {
     /// Takes a lease out of the file: this engine needs the log no more.
     pub fn leave(&self, tx: &Connection) -> Result<()> {
         if self.is_lease && log::exists(tx)? {
-            tx.execute("DELETE FROM _vexact_engines WHERE id = ?1", [&self.id]).map_err(failed)?;
+            tx.execute("DELETE FROM _vexact_engines WHERE id = ?1", [&self.id]).map_err(failed(context))?;
         }
         Ok(())
     }

@@ -100,6 +100,67 @@ fn rows_displaced_through_the_row_id() {
 }
 
 #[test]
+fn an_updated_row_that_goes_with_the_row_it_displaces() {
+    let ddl = "CREATE TABLE node(id INTEGER PRIMARY KEY, up INTEGER REFERENCES node(id) ON DELETE CASCADE, u TEXT UNIQUE NOT NULL)";
+    for key in ["id", "u"] {
+        let columns = [("id", "int64"), ("up", "int64"), ("u", "utf8")];
+        let mut node = Captured::new(ddl, "node", &columns, &[key]);
+        for update in ["SET id = 1", "SET u = 'a'"] {
+            node.run(&[
+                "INSERT INTO node VALUES (1, NULL, 'a'), (2, 1, 'b'), (3, NULL, 'c')",
+                &format!("UPDATE OR REPLACE node {update} WHERE id = 2"),
+                "DELETE FROM node",
+            ]);
+        }
+    }
+}
+
+#[test]
+fn rows_that_a_trigger_of_the_user_moves_into_the_way() {
+    let triggers = "CREATE TRIGGER into_the_way BEFORE INSERT ON users WHEN NEW.n = 7
+            BEGIN UPDATE users SET email = NEW.email WHERE id = 3; END;
+        CREATE TRIGGER into_the_way_too BEFORE UPDATE ON users WHEN NEW.n = 8
+            BEGIN UPDATE users SET email = NEW.email WHERE id = 4; END";
+    for is_older in [true, false] {
+        let ddl = if is_older { format!("{USERS}; {triggers}") } else { USERS.to_owned() };
+        let mut users = Captured::new(&ddl, "users", &USER_COLUMNS, &["id"]);
+        users.run(&["INSERT INTO users VALUES (1, 'a', 1), (3, 'c', 3), (4, 'd', 4)"]);
+        if !is_older {
+            users.conn.execute_batch(triggers).unwrap();
+            assert!(capture::is_installed(&users.conn, &users.registered).is_ok_and(|is_installed| !is_installed));
+            users.registered =
+                capture::reinstall(&users.conn, users.registered.id, &users.registered.schema.clone()).unwrap();
+        }
+        assert!(capture::is_installed(&users.conn, &users.registered).unwrap());
+        users.run(&[
+            "INSERT OR REPLACE INTO users VALUES (9, 'new', 7)",
+            "UPDATE OR REPLACE users SET email = 'newer', n = 8 WHERE id = 9",
+        ]);
+        assert_eq!(users.replica.len(), 2);
+    }
+}
+
+#[test]
+fn what_a_failing_trigger_of_the_user_leaves() {
+    for is_older in [true, false] {
+        let trigger = "CREATE TRIGGER failing AFTER INSERT ON users WHEN NEW.n = 7 BEGIN SELECT RAISE(FAIL, 'no'); END;
+            CREATE TRIGGER failing_too AFTER DELETE ON users BEGIN INSERT OR FAIL INTO users VALUES (8, 'h', 8), (8, 'i', 8); END";
+        let ddl = if is_older { format!("{USERS}; {trigger}") } else { USERS.to_owned() };
+        let mut users = Captured::new(&ddl, "users", &USER_COLUMNS, &["id"]);
+        if !is_older {
+            users.conn.execute_batch(trigger).unwrap();
+            users.registered =
+                capture::reinstall(&users.conn, users.registered.id, &users.registered.schema.clone()).unwrap();
+        }
+        for failing in ["INSERT INTO users VALUES (1, 'a', 1), (2, 'b', 7)", "DELETE FROM users WHERE id = 1"] {
+            assert!(users.conn.execute_batch(failing).is_err());
+            users.check(failing);
+        }
+        assert_eq!(users.replica.len(), 2);
+    }
+}
+
+#[test]
 fn displaced_rows_with_recursive_triggers() {
     let mut users = users();
     users.conn.execute_batch("PRAGMA recursive_triggers = ON").unwrap();

@@ -1,7 +1,7 @@
 //! Runs `tests/sql/*.slt`: SQL and what it answers. Every file gets a session of its own with the same small table of documents
 //! in four forms: `docs` (Arrow chunks), `docs_mem` (DataFusion's MemTable), `docs_parquet` and `docs_list` (`List<Float32>`).
 //!
-//! `cargo test --release --test sql -- --complete` writes the answers into the files; read them before you believe them.
+//! With `VEXACT_COMPLETE=1` the answers are written into the files; read them before you believe them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -127,18 +127,19 @@ async fn session(folder: &Path) -> Result<Db, DataFusionError> {
     Ok(Db(ctx))
 }
 
-#[tokio::main]
-async fn main() {
-    let is_completing = std::env::args().any(|argument| argument == "--complete");
+#[tokio::test(flavor = "multi_thread")]
+async fn sql_files_answer_as_they_say() {
+    let is_completing = std::env::var_os("VEXACT_COMPLETE").is_some();
     let folder = tempfile::tempdir().unwrap();
-    let mut files: Vec<_> = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sql"))
+    // Cargo starts tests in the package's folder.
+    let mut files: Vec<_> = std::fs::read_dir("tests/sql")
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "slt"))
         .collect();
     files.sort();
     assert!(!files.is_empty(), "no SQL files");
-    let mut failed = 0;
+    let mut failures = Vec::new();
     for file in &files {
         let mut runner = Runner::new(|| session(folder.path()));
         let result = if is_completing {
@@ -150,14 +151,9 @@ async fn main() {
             runner.run_file_async(file).await.map_err(|error| error.display(false).to_string())
         };
         let name = file.file_name().unwrap_or_default().to_string_lossy();
-        match result {
-            Ok(()) => println!("test sql::{name} ... ok"),
-            Err(error) => {
-                failed += 1;
-                println!("test sql::{name} ... FAILED\n{error}");
-            }
+        if let Err(error) = result {
+            failures.push(format!("{name}: {error}"));
         }
     }
-    println!("{} passed, {failed} failed", files.len() - failed);
-    assert_eq!(failed, 0, "SQL files failed");
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }

@@ -227,7 +227,7 @@ async fn check(folder: &Path, kind: Kind) {
 
 fn child(folder: &Path, ordinal: u64, seed: u64, operations: i64) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "the_child", "--ignored", "--nocapture"]);
+    command.args(["--exact", "crash::the_child", "--ignored", "--nocapture"]);
     command.env("VEXACT_CRASH", format!("{ordinal} {seed} {operations} {}", folder.display()));
     command.stdout(Stdio::piped()).stderr(Stdio::inherit());
     command

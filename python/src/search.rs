@@ -1,0 +1,52 @@
+//! The arguments of a vector search, the same for sessions and engines.
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use vexact::VectorSearch;
+use vexact::sql::Explained;
+
+use crate::convert;
+
+/// `(table, column, query, top_k, metric, filter, columns)`.
+#[derive(FromPyObject)]
+pub struct SearchArguments<'py>(
+    String,
+    String,
+    Bound<'py, PyAny>,
+    Bound<'py, PyAny>,
+    String,
+    Option<String>,
+    Vec<String>,
+);
+
+impl SearchArguments<'_> {
+    /// The search. `invalid` makes the exception for a value that cannot be used, `query_name` is what the query is called.
+    pub fn search(
+        self,
+        py: Python<'_>,
+        query_name: &str,
+        invalid: fn(Python<'_>, String) -> PyErr,
+    ) -> PyResult<VectorSearch> {
+        let Self(table, column, query, top_k, metric, filter, columns) = self;
+        let metric = metric.parse().map_err(|error: vexact::kernel::KernelError| invalid(py, error.to_string()))?;
+        // A whole number of any size: what is beyond all tables asks for all rows.
+        if !top_k.hasattr("__index__")? {
+            return Err(PyTypeError::new_err(format!("top_k: expected an int, got {}", top_k.get_type().name()?)));
+        }
+        let top_k = top_k.call_method0("__index__")?;
+        if top_k.lt(1)? {
+            let problem = format!("invalid top_k: expected a whole number of at least 1, got {}", top_k.repr()?);
+            return Err(invalid(py, problem));
+        }
+        let top_k = top_k.extract::<usize>().unwrap_or(usize::MAX);
+        let query = convert::query(query_name, &query)?;
+        Ok(VectorSearch { table, column, query, top_k, metric, filter, columns })
+    }
+}
+
+/// `(logical, physical, strategy)`.
+pub type Sections = (String, String, String);
+
+pub fn sections(explained: Explained) -> Sections {
+    (explained.logical, explained.physical, explained.strategy)
+}

@@ -1,0 +1,80 @@
+//! How an engine takes up replication: from nothing, or from what a store holds.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Mutex as AsyncMutex;
+
+use super::cycle::State;
+use super::durable::Found;
+use super::position::{self, Position};
+use super::{ReplicationOptions, Replicator};
+use crate::error::{Error, Result};
+use crate::oltp::{Oltp, capture, log};
+use crate::replica::Replicas;
+
+impl Replicator {
+    /// Starts with the tables that are registered in the file: their replicas are copied, or come from the store and go on from
+    /// where they were.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or a lease beside it that cannot be taken; a store that is damaged, or of another sync mode.
+    pub async fn start(oltp: Arc<Oltp>, replicas: Arc<Replicas>, mut options: ReplicationOptions) -> Result<Self> {
+        let found = match options.store.take() {
+            Some(store) => {
+                let mode = options.mode;
+                let read = tokio::task::spawn_blocking(move || Found::read(store, position::new_id(), mode)).await;
+                Some(read.map_err(|error| Error::Engine(format!("reading the storage ended: {error}")))??)
+            }
+            None => None,
+        };
+        let position = Arc::new(match &found {
+            Some(found) => Position::lasting(oltp.path(), found.durable.engine.clone()),
+            None => Position::lease(oltp.path())?,
+        });
+        let entered = Arc::clone(&position);
+        let stored_seq = found.as_ref().and_then(Found::applied_seq);
+        // Before anything is read, so that nobody prunes what comes after it.
+        let (applied_seq, registered) = oltp
+            .write(move |tx| {
+                let last = log::last_seq(tx)?;
+                let known = entered.entered(tx)?;
+                // What is stored goes on only if the log still has everything since.
+                let goes_on =
+                    stored_seq.filter(|seq| *seq <= last && (known.is_some_and(|known| known <= *seq) || last == 0));
+                if log::exists(tx)? {
+                    entered.enter(tx, goes_on.unwrap_or(last))?;
+                }
+                Ok((goes_on, if goes_on.is_some() { capture::registered(tx)? } else { Vec::new() }))
+            })
+            .await?;
+        let last = oltp.read(log::last_seq).await?;
+        let mut state = State {
+            mode: options.mode,
+            tables: BTreeMap::new(),
+            applied_seq: applied_seq.unwrap_or(last),
+            log_end: last,
+            last_time: 0,
+            has_synced: false,
+            schema_version: None,
+        };
+        if let (Some(found), Some(_)) = (&found, applied_seq) {
+            found.restore(&replicas, &mut state, &registered)?;
+        }
+        let replicator = Self {
+            oltp,
+            replicas,
+            options,
+            state: Arc::new(AsyncMutex::new(state)),
+            durable: Mutex::new(found.map(|found| found.durable)),
+            position: Mutex::new(Some(position)),
+            is_compacting: Arc::default(),
+            last_error: Mutex::default(),
+            background: Mutex::default(),
+        };
+        let state = Arc::clone(&replicator.state).lock_owned().await;
+        replicator.cycle(state).await?;
+        replicator.state.lock().await.has_synced = false;
+        Ok(replicator)
+    }
+}

@@ -1,0 +1,7 @@
+//! What the crate promises, from outside. One program, as each would link all of DataFusion.
+
+mod cli;
+mod crash;
+mod laws;
+mod replication;
+mod sql;
