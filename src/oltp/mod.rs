@@ -55,6 +55,8 @@ pub struct Oltp {
     path: PathBuf,
     writer: writer::Writer,
     readers: readers::Readers,
+    /// One connection beside the pool.
+    sync_reader: readers::Readers,
 }
 
 impl std::fmt::Debug for Oltp {
@@ -77,7 +79,8 @@ impl Oltp {
         let path = connection::resolve(path.as_ref())?;
         let writer = writer::Writer::start(connection::open_writer(&path, options.busy_timeout)?)?;
         let readers = readers::Readers::new(path.clone(), options.read_pool_size, options.busy_timeout);
-        Ok(Self { path, writer, readers })
+        let sync_reader = readers::Readers::new(path.clone(), 1, options.busy_timeout);
+        Ok(Self { path, writer, readers, sync_reader })
     }
 
     /// The file, as an absolute path.
@@ -148,10 +151,25 @@ impl Oltp {
         self.readers.run(move |opened| writer::snapshot(&opened.conn, || work(&opened.conn))).await
     }
 
+    /// As [`Self::write`], on a thread that may block.
+    pub(crate) fn write_here<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.writer.run_here(move |opened| writer::transaction(&opened.conn, || work(&opened.conn)))
+    }
+
+    /// As [`Self::read`], on a thread that may block and belongs to a runtime, on a connection that no query waits for and that
+    /// waits for none.
+    pub(crate) fn read_here<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        self.sync_reader.run_here(|opened| writer::snapshot(&opened.conn, || work(&opened.conn)))
+    }
+
     /// Ends what is being read, does the writes that wait, closes all connections and threads. Harmless to repeat; later calls
     /// of other methods are errors.
     pub async fn shutdown(&self) {
         self.readers.shutdown().await;
+        self.sync_reader.shutdown().await;
         self.writer.shutdown().await;
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::connection::{Opened, open_reader};
@@ -52,6 +53,18 @@ impl Readers {
         };
         let ended = |error| Err(Error::Engine(format!("a reader ended: {error}")));
         tokio::task::spawn_blocking(work).await.unwrap_or_else(ended)
+    }
+
+    /// Runs a job on a connection, on this thread, which may block and belongs to a runtime.
+    pub fn run_here<T>(&self, job: impl FnOnce(&Opened) -> Result<T>) -> Result<T> {
+        let _permit = match Arc::clone(&self.0.permits).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                let permit = Arc::clone(&self.0.permits).acquire_owned();
+                Handle::current().block_on(permit).map_err(|_| shut_down())?
+            }
+        };
+        self.0.work(Arc::default(), job)
     }
 
     /// Interrupts what runs, and closes the connections. Harmless to repeat.

@@ -4,7 +4,7 @@ use arrow::array::{BooleanArray, BooleanBufferBuilder};
 use arrow::compute::filter_record_batch;
 use hashbrown::HashTable;
 
-use super::changes::{ChangeBatch, Counts, KeyState};
+use super::changes::{Change, ChangeBatch, Counts, KeyState};
 use super::index::Location;
 use super::key::Keys;
 use super::version::TableVersion;
@@ -16,6 +16,10 @@ pub(super) struct Touched<'c> {
     changes: &'c ChangeBatch,
     rows: Keys,
     gone: Keys,
+    /// Of each change, the hash of its key.
+    hashes: Vec<u64>,
+    /// Of each change, where its key's row was before all of them.
+    before: Vec<Option<Location>>,
     table: HashTable<u32>,
     pub keys: Vec<TouchedKey>,
 }
@@ -31,44 +35,62 @@ pub(super) struct TouchedKey {
 }
 
 impl<'c> Touched<'c> {
+    /// `version` is the newest one.
     pub fn try_new(version: &TableVersion, changes: &'c ChangeBatch) -> Result<Self> {
         let gone: Vec<usize> = (0..changes.gone.num_columns()).collect();
+        let rows = Keys::try_new(&changes.rows, &version.definition.key)?;
+        let gone = Keys::try_new(&changes.gone, &gone)?;
+        let key_of = |change: &Change| key_of(&rows, &gone, change.state);
+        // In three short loops, so that the processor waits for many cache misses at once.
+        let hash = |(keys, row): (&Keys, usize)| keys.hash(row, &version.index.hasher);
+        let hashes: Vec<u64> = changes.changes.iter().map(|change| hash(key_of(change))).collect();
+        let mut finder = version.index.finder();
+        let likely: Vec<Option<Location>> = hashes.iter().map(|hash| finder.find(*hash, |_| true)).collect();
+        let found = changes.changes.iter().zip(&hashes).zip(likely).map(|((change, hash), likely)| {
+            let (keys, row) = key_of(change);
+            let likely = likely?;
+            let is_it = |location: Location| version.is_at(location, keys, row);
+            if is_it(likely) { Some(likely) } else { finder.find(*hash, is_it) }
+        });
+        let before = found.collect();
         Ok(Self {
-            rows: Keys::try_new(&changes.rows, &version.definition.key)?,
-            gone: Keys::try_new(&changes.gone, &gone)?,
             table: HashTable::with_capacity(changes.changes.len()),
             keys: Vec::with_capacity(changes.changes.len()),
+            rows,
+            gone,
+            hashes,
+            before,
             changes,
         })
     }
 
-    fn key_of(&self, state: KeyState) -> (&Keys, usize) {
-        match state {
-            KeyState::Row(row) => (&self.rows, row as usize),
-            KeyState::Gone(row) => (&self.gone, row as usize),
-        }
-    }
-
     /// The key of a change, and the change before it in this batch that spoke of the same key.
     #[inline]
-    pub fn touch(&mut self, version: &TableVersion, change: usize) -> (usize, Option<KeyState>) {
+    pub fn touch(&mut self, change: usize) -> (usize, Option<KeyState>) {
         let state = self.changes.changes[change].state;
-        let (keys, row) = self.key_of(state);
-        let hash = keys.hash(row, &version.index.hasher);
+        let (hash, before) = (self.hashes[change], self.before[change]);
+        let (keys, row) = key_of(&self.rows, &self.gone, state);
         let same = |touched: &u32| {
-            let (other, other_row) = self.key_of(self.keys[*touched as usize].last);
+            let (other, other_row) = key_of(&self.rows, &self.gone, self.keys[*touched as usize].last);
             keys.equal(row, other, other_row)
         };
         if let Some(touched) = self.table.find(hash, same).copied() {
             let key = &mut self.keys[touched as usize];
             return (touched as usize, Some(std::mem::replace(&mut key.last, state)));
         }
-        let before = version.locate_hashed(hash, keys, row);
         let touched = self.keys.len();
         self.keys.push(TouchedKey { hash, before, last: state });
         let hashes = &self.keys;
         self.table.insert_unique(hash, touched as u32, |touched| hashes[*touched as usize].hash);
         (touched, None)
+    }
+}
+
+/// Where the key of a state is.
+fn key_of<'k>(rows: &'k Keys, gone: &'k Keys, state: KeyState) -> (&'k Keys, usize) {
+    match state {
+        KeyState::Row(row) => (rows, row as usize),
+        KeyState::Gone(row) => (gone, row as usize),
     }
 }
 
@@ -78,7 +100,7 @@ pub(super) fn outcome(version: &TableVersion, changes: &ChangeBatch) -> Result<O
     let mut counts = Counts::default();
     let mut superseded = 0;
     for (ordinal, change) in changes.changes.iter().enumerate() {
-        let (key, earlier) = touched.touch(version, ordinal);
+        let (key, earlier) = touched.touch(ordinal);
         let was_there = match earlier {
             Some(KeyState::Row(_)) => {
                 superseded += 1;

@@ -1,7 +1,7 @@
 //! Where the row of a key is: one 32-bit location for each live row, and nothing else, as the key itself is in the row.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
@@ -36,28 +36,34 @@ pub(super) struct KeyIndex {
     shards: Vec<RwLock<HashTable<Location>>>,
 }
 
-impl Default for KeyIndex {
-    fn default() -> Self {
-        Self {
-            hasher: DefaultHashBuilder::default(),
-            generation: AtomicU64::new(0),
-            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
-        }
-    }
+/// What becomes of one key.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Edit {
+    pub hash: u64,
+    /// Where its row was; `None`: it had none.
+    pub from: Option<Location>,
+    /// Where its row is; `None`: it has none.
+    pub to: Option<Location>,
+}
+
+// The table itself uses the lowest and the highest bits of a hash.
+fn shard_of(hash: u64) -> usize {
+    (hash >> 40) as usize % SHARDS
 }
 
 impl KeyIndex {
-    // The table itself uses the lowest and the highest bits of a hash.
-    fn shard(&self, hash: u64) -> &RwLock<HashTable<Location>> {
-        &self.shards[(hash >> 40) as usize % SHARDS]
+    /// An empty index with room for so many keys.
+    pub fn with_capacity(keys: usize) -> Self {
+        let shard = || RwLock::new(HashTable::with_capacity(keys / SHARDS));
+        Self {
+            hasher: DefaultHashBuilder::default(),
+            generation: AtomicU64::new(0),
+            shards: (0..SHARDS).map(|_| shard()).collect(),
+        }
     }
 
-    fn read(&self, hash: u64) -> RwLockReadGuard<'_, HashTable<Location>> {
-        self.shard(hash).read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self, hash: u64) -> RwLockWriteGuard<'_, HashTable<Location>> {
-        self.shard(hash).write().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self, shard: usize) -> RwLockReadGuard<'_, HashTable<Location>> {
+        self.shards[shard].read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The version that the index is of, or is becoming that of.
@@ -65,57 +71,89 @@ impl KeyIndex {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Tells readers of earlier versions, before anything is changed, that the index is no longer theirs.
-    pub fn begin(&self, generation: u64) {
-        self.generation.store(generation, Ordering::Release);
-    }
-
     /// The location of a key that `is_it` recognises.
     #[inline]
     pub fn find(&self, hash: u64, mut is_it: impl FnMut(Location) -> bool) -> Option<Location> {
-        self.read(hash).find(hash, |location| is_it(*location)).copied()
+        self.read(shard_of(hash)).find(hash, |location| is_it(*location)).copied()
     }
 
-    /// Adds a key that is not there. `hash_of` tells the hash of any location in the index.
-    pub fn insert(&self, hash: u64, location: Location, hash_of: impl Fn(Location) -> u64) {
-        self.write(hash).insert_unique(hash, location, |location| hash_of(*location));
+    /// For many lookups by the one that makes the versions.
+    pub fn finder(&self) -> Finder<'_> {
+        Finder { index: self, guards: (0..SHARDS).map(|_| None).collect() }
     }
 
-    /// Moves a key; whether it was where it was said to be.
-    pub fn replace(&self, hash: u64, from: Location, to: Location) -> bool {
-        match self.write(hash).find_mut(hash, |location| *location == from) {
-            Some(location) => {
-                *location = to;
-                true
+    /// Makes it the index of a generation. Readers of earlier ones are told before anything is changed that it is no longer theirs.
+    /// A key that is said to be somewhere and is not there stays as it is. `hash_of` tells the hash of any location in the index.
+    pub fn apply(&self, generation: u64, edits: Vec<Edit>, hash_of: impl Fn(Location) -> u64) {
+        self.generation.store(generation, Ordering::Release);
+        // By shards, each locked once: a lock waits for the loads before it, and these miss the caches.
+        let mut starts = [0; SHARDS + 1];
+        for edit in &edits {
+            starts[shard_of(edit.hash) + 1] += 1;
+        }
+        for shard in 0..SHARDS {
+            starts[shard + 1] += starts[shard];
+        }
+        let mut ends = starts;
+        let mut order = vec![0u32; edits.len()];
+        for (at, edit) in edits.iter().enumerate() {
+            let end = &mut ends[shard_of(edit.hash)];
+            order[*end] = at as u32;
+            *end += 1;
+        }
+        for shard in 0..SHARDS {
+            let edits = order[starts[shard]..starts[shard + 1]].iter().map(|at| edits[*at as usize]);
+            if edits.len() == 0 {
+                continue;
             }
-            None => false,
-        }
-    }
-
-    /// Forgets a key.
-    pub fn remove(&self, hash: u64, location: Location) {
-        if let Ok(entry) = self.write(hash).find_entry(hash, |found| *found == location) {
-            entry.remove();
-        }
-    }
-
-    /// Makes room for more keys at once.
-    pub fn reserve(&self, keys: usize, hash_of: impl Fn(Location) -> u64) {
-        for shard in &self.shards {
-            let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
-            shard.reserve(keys / SHARDS, |location| hash_of(*location));
+            let added = edits.clone().filter(|edit| edit.from.is_none()).count();
+            let mut table = self.shards[shard].write().unwrap_or_else(PoisonError::into_inner);
+            table.reserve(added, |location| hash_of(*location));
+            for Edit { hash, from, to } in edits {
+                match (from, to) {
+                    (Some(from), Some(to)) => {
+                        if let Some(location) = table.find_mut(hash, |location| *location == from) {
+                            *location = to;
+                        }
+                    }
+                    (Some(from), None) => {
+                        if let Ok(entry) = table.find_entry(hash, |location| *location == from) {
+                            entry.remove();
+                        }
+                    }
+                    (None, Some(to)) => {
+                        table.insert_unique(hash, to, |location| hash_of(*location));
+                    }
+                    (None, None) => {}
+                }
+            }
         }
     }
 
     /// Keys.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner).len()).sum()
+        (0..SHARDS).map(|shard| self.read(shard).len()).sum()
     }
 
     /// Bytes held.
     pub fn size_bytes(&self) -> usize {
-        let shards = self.shards.iter().map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner));
-        shards.map(|shard| shard.allocation_size()).sum()
+        (0..SHARDS).map(|shard| self.read(shard).allocation_size()).sum()
+    }
+}
+
+/// Looks keys up in an index that does not change meanwhile. A shard stays locked for reading from its first use on.
+pub(super) struct Finder<'i> {
+    index: &'i KeyIndex,
+    guards: Vec<Option<RwLockReadGuard<'i, HashTable<Location>>>>,
+}
+
+impl Finder<'_> {
+    /// As [`KeyIndex::find`].
+    #[inline]
+    pub fn find(&mut self, hash: u64, mut is_it: impl FnMut(Location) -> bool) -> Option<Location> {
+        let shard = shard_of(hash);
+        let table = self.guards[shard].get_or_insert_with(|| self.index.read(shard));
+        table.find(hash, |location| is_it(*location)).copied()
     }
 }
 
@@ -131,23 +169,30 @@ mod tests {
 
     #[test]
     fn keys_are_found_where_they_were_put_last() {
-        let index = KeyIndex::default();
+        let index = KeyIndex::with_capacity(0);
         let hash = |location: Location| location.row() as u64 * 0x9E37_79B9_7F4A_7C15;
+        let edit = |row: usize, from: Option<usize>, to: Option<usize>| Edit {
+            hash: hash(Location::new(0, row)),
+            from: from.map(|slot| Location::new(slot, row)),
+            to: to.map(|slot| Location::new(slot, row)),
+        };
+        index.apply(1, (0..10_000).map(|row| edit(row, None, Some(0))).collect(), hash);
+        let edits =
+            vec![edit(7, Some(0), Some(1)), edit(7, Some(2), Some(3)), edit(8, Some(0), None), edit(9, Some(0), None)];
+        index.apply(2, edits, hash);
+        index.apply(3, vec![edit(9, None, Some(4)), edit(9, Some(4), Some(5)), edit(11, Some(1), None)], hash);
+        assert_eq!((index.generation(), index.len()), (3, 9_999));
+        let mut finder = index.finder();
         for row in 0..10_000 {
-            let location = Location::new(0, row);
-            index.insert(hash(location), location, hash);
-        }
-        assert!(index.replace(hash(Location::new(0, 7)), Location::new(0, 7), Location::new(1, 7)));
-        assert!(!index.replace(hash(Location::new(0, 7)), Location::new(0, 7), Location::new(2, 7)));
-        index.remove(hash(Location::new(0, 8)), Location::new(0, 8));
-        for row in 0..10_000 {
-            let found = index.find(hash(Location::new(0, row)), |found| found.row() == row);
             let expected = match row {
                 7 => Some(Location::new(1, 7)),
                 8 => None,
+                9 => Some(Location::new(5, 9)),
                 row => Some(Location::new(0, row)),
             };
-            assert_eq!(found, expected);
+            let hash = hash(Location::new(0, row));
+            assert_eq!(index.find(hash, |found| found.row() == row), expected);
+            assert_eq!(finder.find(hash, |found| found.row() == row), expected);
         }
         assert!(index.size_bytes() > 0);
     }

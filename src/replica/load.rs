@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 
-use super::index::{KeyIndex, Location};
+use super::index::{Edit, KeyIndex, Location};
 use super::version::{Definition, Part, SEGMENT_ROWS, Segment, SyncMode, TableVersion};
+use super::writer::hash_in;
 use crate::error::{Error, Result};
 
 /// The first version of a table with these rows, of the registered schema, each with a key of its own. In a temporal replica they
 /// hold from `time` on.
 pub(super) fn version(definition: Arc<Definition>, batches: &[RecordBatch], time: i64) -> Result<TableVersion> {
-    let index = KeyIndex::default();
     let mut parts: Vec<Option<Part>> = Vec::new();
     for batch in batches {
         for start in (0..batch.num_rows()).step_by(SEGMENT_ROWS) {
@@ -26,17 +26,15 @@ pub(super) fn version(definition: Arc<Definition>, batches: &[RecordBatch], time
             parts.push(Some(Part::new(Arc::new(Segment::try_new(rows, &definition.key)?))));
         }
     }
-    let hash_of = |location: Location| match &parts[location.slot()] {
-        Some(part) => part.segment.keys.hash(location.row(), &index.hasher),
-        None => 0,
-    };
-    index.reserve(parts.iter().flatten().map(|part| part.live_rows).sum(), hash_of);
+    let index = KeyIndex::with_capacity(parts.iter().flatten().map(|part| part.live_rows).sum());
+    let hash_of = |location: Location| hash_in(&parts, location, &index);
     for (slot, part) in parts.iter().enumerate() {
-        let Some(part) = part else { continue };
-        for row in 0..part.live_rows {
+        let rows = part.as_ref().map_or(0, |part| part.live_rows);
+        let added = (0..rows).map(|row| {
             let location = Location::new(slot, row);
-            index.insert(hash_of(location), location, hash_of);
-        }
+            Edit { hash: hash_of(location), from: None, to: Some(location) }
+        });
+        index.apply(0, added.collect(), hash_of);
     }
     Ok(TableVersion::new(definition, parts, 0, Arc::new(index)))
 }

@@ -140,6 +140,11 @@ impl Replicas {
         results
     }
 
+    /// Whether [`Self::compact`] would find something.
+    pub fn is_worth_compacting(&self) -> bool {
+        self.snapshot().tables().any(|state| compaction::choose(&state.version).is_some())
+    }
+
     /// Merges segments where that is worth it; whether anything was merged. `is_full`: merges all that can be.
     ///
     /// # Errors

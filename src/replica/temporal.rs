@@ -54,7 +54,7 @@ pub(super) fn outcome(version: &TableVersion, changes: &ChangeBatch) -> Result<O
     // Of each touched key, its open row in `held`.
     let mut open: Vec<Option<usize>> = Vec::new();
     for (ordinal, change) in changes.changes.iter().enumerate() {
-        let (key, earlier) = touched.touch(version, ordinal);
+        let (key, earlier) = touched.touch(ordinal);
         if earlier.is_none() {
             open.push(None);
             if let Some(before) = touched.keys[key].before {

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{Array, BooleanBufferBuilder, RecordBatch};
-use arrow::buffer::BooleanBuffer;
+use arrow::array::{Array, RecordBatch};
+use arrow::buffer::{BooleanBuffer, Buffer};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use vexact_sql::chunks::Chunks;
 
@@ -125,14 +125,18 @@ impl Part {
     /// The part without some more rows.
     pub fn without(&self, dead: impl IntoIterator<Item = usize>) -> Self {
         let rows = self.segment.rows.num_rows();
-        let mut live = BooleanBufferBuilder::new(rows);
-        match &self.live {
-            Some(bits) => live.append_buffer(bits),
-            None => live.append_n(rows, true),
+        let mut bits = match &self.live {
+            Some(live) => live.sliced().to_vec(),
+            None => vec![u8::MAX; rows.div_ceil(8)],
+        };
+        let mut live_rows = self.live_rows;
+        for row in dead {
+            let (byte, bit) = (&mut bits[row / 8], 1 << (row % 8));
+            live_rows -= usize::from(*byte & bit != 0);
+            *byte &= !bit;
         }
-        dead.into_iter().for_each(|row| live.set_bit(row, false));
-        let live = live.finish();
-        Self { segment: Arc::clone(&self.segment), live_rows: live.count_set_bits(), live: Some(live) }
+        let live = BooleanBuffer::new(Buffer::from(bits), 0, rows);
+        Self { segment: Arc::clone(&self.segment), live_rows, live: Some(live) }
     }
 
     /// Ordinals of the live rows.
@@ -237,19 +241,17 @@ impl TableVersion {
         arrow::compute::interleave_record_batch(&batches, &rows).map_err(Error::arrow)
     }
 
-    /// Where a key's current row is in this version.
-    pub(super) fn locate(&self, keys: &Keys, row: usize) -> Option<Location> {
-        self.locate_hashed(keys.hash(row, &self.index.hasher), keys, row)
+    /// Whether a key's current row is at a location.
+    #[inline]
+    pub(super) fn is_at(&self, location: Location, keys: &Keys, row: usize) -> bool {
+        self.part(location)
+            .is_some_and(|part| part.is_live(location.row()) && part.segment.keys.equal(location.row(), keys, row))
     }
 
-    /// [`Self::locate`], with the key's hash.
-    #[inline]
-    pub(super) fn locate_hashed(&self, hash: u64, keys: &Keys, row: usize) -> Option<Location> {
-        let is_it = |location: Location| {
-            self.part(location)
-                .is_some_and(|part| part.is_live(location.row()) && part.segment.keys.equal(location.row(), keys, row))
-        };
-        let found = self.index.find(hash, is_it);
+    /// Where a key's current row is in this version.
+    pub(super) fn locate(&self, keys: &Keys, row: usize) -> Option<Location> {
+        let is_it = |location: Location| self.is_at(location, keys, row);
+        let found = self.index.find(keys.hash(row, &self.index.hasher), is_it);
         if found.is_some() || self.index.generation() == self.generation {
             return found;
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 use super::changes::{ChangeBatch, Counts};
-use super::index::{KeyIndex, Location};
+use super::index::{Edit, KeyIndex, Location};
 use super::version::{Definition, Part, SEGMENT_ROWS, Segment, SyncMode, TableVersion};
 use super::{destructive, temporal};
 use crate::error::{Error, Result};
@@ -43,8 +43,7 @@ pub(super) struct Outcome {
 #[derive(Debug)]
 pub(super) struct Staged {
     segments: Vec<(usize, Arc<Segment>)>,
-    current: Vec<(u64, Option<Location>, Location)>,
-    forgotten: Vec<(u64, Location)>,
+    edits: Vec<Edit>,
     pub counts: Counts,
 }
 
@@ -80,40 +79,28 @@ impl TableWriter {
             let (segment, row) = (row as usize / SEGMENT_ROWS, row as usize % SEGMENT_ROWS);
             Location::new(segments[segment].0, row)
         };
-        let current = outcome.current.iter().map(|row| (row.hash, row.before, place(row.row))).collect();
-        Ok(Staged { current, segments, forgotten: outcome.forgotten, counts: outcome.counts })
+        // The forgotten first: so there is room for others.
+        let forgotten = outcome.forgotten.iter().map(|(hash, from)| Edit { hash: *hash, from: Some(*from), to: None });
+        let current = outcome.current.iter();
+        let current = current.map(|row| Edit { hash: row.hash, from: row.before, to: Some(place(row.row)) });
+        let edits = forgotten.chain(current).collect();
+        Ok(Staged { edits, segments, counts: outcome.counts })
     }
 
     /// Makes the next version.
     pub fn commit(&mut self, staged: Staged) -> Arc<TableVersion> {
-        let Staged { segments, current, forgotten, .. } = staged;
+        let Staged { segments, edits, .. } = staged;
         let mut parts = self.version.parts.clone();
         for (slot, segment) in segments {
             parts.resize(parts.len().max(slot + 1), None);
             parts[slot] = Some(Part::new(segment));
         }
         let mut dead: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        let before = current.iter().filter_map(|(_, before, _)| *before);
-        for location in before.chain(forgotten.iter().map(|(_, location)| *location)) {
+        for location in edits.iter().filter_map(|edit| edit.from) {
             dead.entry(location.slot()).or_default().push(location.row());
         }
         let index = Arc::clone(&self.version.index);
-        index.begin(self.version.generation + 1);
-        for (hash, location) in &forgotten {
-            index.remove(*hash, *location);
-        }
-        let hash_of = |location: Location| hash_in(&parts, location, &index);
-        if current.len() > 1024 {
-            index.reserve(current.iter().filter(|(_, before, _)| before.is_none()).count(), hash_of);
-        }
-        for (hash, before, location) in &current {
-            match before {
-                Some(before) => {
-                    index.replace(*hash, *before, *location);
-                }
-                None => index.insert(*hash, *location, hash_of),
-            }
-        }
+        index.apply(self.version.generation + 1, edits, |location| hash_in(&parts, location, &index));
         for (slot, rows) in dead {
             parts[slot] = parts[slot].as_ref().map(|part| part.without(rows)).filter(|part| part.live_rows > 0);
         }
@@ -131,7 +118,7 @@ impl TableWriter {
         parts.resize(parts.len().max(target + 1), None);
         parts[target] = Some(Part::new(Arc::clone(&segment)));
         let index = Arc::clone(&self.version.index);
-        index.begin(self.version.generation + 1);
+        let mut edits = Vec::with_capacity(segment.rows.num_rows());
         let mut dead = Vec::new();
         let mut row = 0;
         for slot in slots {
@@ -141,13 +128,15 @@ impl TableWriter {
                 if parts[*slot].as_ref().is_some_and(|part| part.is_live(old)) {
                     // A closed row of a temporal table is in no index.
                     let hash = segment.keys.hash(row, &index.hasher);
-                    index.replace(hash, Location::new(*slot, old), Location::new(target, row));
+                    let (from, to) = (Some(Location::new(*slot, old)), Some(Location::new(target, row)));
+                    edits.push(Edit { hash, from, to });
                 } else {
                     dead.push(row);
                 }
                 row += 1;
             }
         }
+        index.apply(self.version.generation + 1, edits, |location| hash_in(&parts, location, &index));
         if !dead.is_empty() {
             parts[target] = parts[target].as_ref().map(|part| part.without(dead)).filter(|part| part.live_rows > 0);
         }

@@ -121,9 +121,18 @@ impl Replicator {
 
     /// Runs a cycle to its end, also if the caller goes away.
     async fn cycle(&self, state: OwnedMutexGuard<State>) -> Result<SyncResult> {
+        self.blocking(state, Worker::run).await
+    }
+
+    /// Does work off the async threads, to its end.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        mut state: OwnedMutexGuard<State>,
+        work: impl FnOnce(Worker, &mut State) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let worker = self.worker()?;
         let ended = |error| Err(Error::Engine(format!("a sync ended: {error}")));
-        tokio::spawn(worker.run(state)).await.unwrap_or_else(ended)
+        tokio::task::spawn_blocking(move || work(worker, &mut state)).await.unwrap_or_else(ended)
     }
 
     fn worker(&self) -> Result<Worker> {

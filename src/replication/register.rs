@@ -70,7 +70,7 @@ impl Replicator {
             self.state.lock().await.has_synced = has_synced;
             self.check(registered.schema.name()).await?;
         } else {
-            self.worker()?.save(state).await?;
+            self.blocking(state, |worker, state| worker.save(state)).await?;
         }
         Ok(RegisterOutcome { unloaded_rows: if needs_copy { 0 } else { rows } })
     }

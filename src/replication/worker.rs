@@ -4,14 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::OwnedMutexGuard;
-
 use super::ReplicationOptions;
 use super::cycle::{self, Outcome, State};
 use super::durable::Durable;
 use super::position::Position;
 use super::status::SyncResult;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::oltp::{Oltp, capture};
 use crate::replica::Replicas;
 
@@ -26,29 +24,18 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Makes the replicas durable, where they are to be.
-    pub async fn save(&self, state: OwnedMutexGuard<State>) -> Result<OwnedMutexGuard<State>> {
-        let Some(durable) = self.durable.clone() else { return Ok(state) };
-        let replicas = Arc::clone(&self.replicas);
-        let save = move || durable.save(&replicas, &state).map(|()| state);
-        let ended = |error| Err(Error::Engine(format!("a save ended: {error}")));
-        tokio::task::spawn_blocking(save).await.unwrap_or_else(ended)
+    /// Makes the replicas durable, where they are to be. Blocks.
+    pub fn save(&self, state: &State) -> Result<()> {
+        self.durable.as_ref().map_or(Ok(()), |durable| durable.save(&self.replicas, state))
     }
 
-    pub async fn run(self, mut state: OwnedMutexGuard<State>) -> Result<SyncResult> {
-        let limit = self.options.batch_size;
+    /// Runs a cycle. Blocks: all of it happens on one thread, as a change of threads costs more than a short cycle.
+    pub fn run(self, state: &mut State) -> Result<SyncResult> {
         let before = state.applied_seq;
         let mut uncaptured: HashMap<i64, String> = HashMap::new();
         let mut result = loop {
-            let (replicas, known) = (Arc::clone(&self.replicas), uncaptured.clone());
-            let outcome;
-            (state, outcome) = self
-                .oltp
-                .read(move |conn| {
-                    let outcome = cycle::run(conn, &mut state, &replicas, limit, &known)?;
-                    Ok((state, outcome))
-                })
-                .await?;
+            let limit = self.options.batch_size;
+            let outcome = self.oltp.read_here(|conn| cycle::run(conn, state, &self.replicas, limit, &uncaptured))?;
             match outcome {
                 Outcome::Done(result) => break result,
                 // Each on its own: one that cannot be captured holds up no other.
@@ -57,18 +44,18 @@ impl Worker {
                         let id = table.id;
                         let reinstall =
                             move |tx: &rusqlite::Connection| capture::reinstall(tx, id, &table.schema).map(drop);
-                        if let Err(error) = self.oltp.write(reinstall).await {
+                        if let Err(error) = self.oltp.write_here(reinstall) {
                             uncaptured.insert(id, error.to_string());
                         }
                     }
                 }
             }
         };
-        state = self.save(state).await?;
+        self.save(state)?;
         // Only what is durable may be forgotten by the log.
         if state.applied_seq != before {
             let (position, applied_seq, prunes) = (Arc::clone(&self.position), state.applied_seq, self.options.prunes);
-            let pruned = self.oltp.write(move |tx| position.advance(tx, applied_seq, prunes)).await?;
+            let pruned = self.oltp.write_here(move |tx| position.advance(tx, applied_seq, prunes))?;
             result.pruned_count = (pruned > 0).then_some(pruned);
         }
         self.compact();
@@ -76,15 +63,14 @@ impl Worker {
     }
 
     /// Merges segments beside everything else.
-    fn compact(&self) {
-        if self.is_compacting.swap(true, Ordering::AcqRel) {
+    fn compact(self) {
+        if !self.replicas.is_worth_compacting() || self.is_compacting.swap(true, Ordering::AcqRel) {
             return;
         }
-        let (replicas, is_compacting) = (Arc::clone(&self.replicas), Arc::clone(&self.is_compacting));
         tokio::task::spawn_blocking(move || {
             // What cannot be merged stays as it is, and is tried again after the next cycle.
-            while replicas.compact(false).unwrap_or(false) {}
-            is_compacting.store(false, Ordering::Release);
+            while self.replicas.compact(false).unwrap_or(false) {}
+            self.is_compacting.store(false, Ordering::Release);
         });
     }
 }

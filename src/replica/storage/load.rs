@@ -11,7 +11,7 @@ use super::manifest::{MANIFEST, SegmentEntry};
 use super::store::Store;
 use super::{bitmaps, parallel};
 use crate::error::Result;
-use crate::replica::index::{KeyIndex, Location};
+use crate::replica::index::{Edit, KeyIndex, Location};
 use crate::replica::snapshot::{Replicas, TableState};
 use crate::replica::version::{Definition, Part, SEGMENT_ROWS, Segment, SyncMode, TableVersion};
 use crate::replica::writer::hash_in;
@@ -53,19 +53,20 @@ impl StoredTable {
     /// The first version of a replica, its index rebuilt.
     fn version(&self) -> Result<TableVersion> {
         let parts: Vec<Option<Part>> = self.parts.iter().cloned().map(Some).collect();
-        let index = KeyIndex::default();
+        let index = KeyIndex::with_capacity(self.num_rows());
         let hash_of = |location: Location| hash_in(&parts, location, &index);
         let slots: Vec<(usize, &Part)> = self.parts.iter().enumerate().collect();
         // In a history the index knows the rows that are open.
         let valid_to = (self.definition.mode == SyncMode::Temporal).then(|| self.definition.schema.fields().len() + 1);
         let is_open =
             |part: &Part, row: usize| valid_to.is_none_or(|column| part.segment.rows.column(column).is_null(row));
-        index.reserve(self.num_rows(), hash_of);
         parallel::map(&slots, parallel::cores(), |(slot, part)| {
             let rows = 0..part.segment.rows.num_rows();
-            for row in rows.filter(|row| part.is_live(*row) && is_open(part, *row)) {
-                index.insert(part.segment.keys.hash(row, &index.hasher), Location::new(*slot, row), hash_of);
-            }
+            let added = rows.filter(|row| part.is_live(*row) && is_open(part, *row)).map(|row| {
+                let location = Location::new(*slot, row);
+                Edit { hash: hash_of(location), from: None, to: Some(location) }
+            });
+            index.apply(0, added.collect(), hash_of);
             Ok(())
         })?;
         Ok(TableVersion::new(Arc::clone(&self.definition), parts, 0, Arc::new(index)))
