@@ -46,7 +46,7 @@ examples: extension
 	cargo run --release --quiet -p vexact --example embedded_kernel > /dev/null
 
 bench:
-	VEXACT_BENCH_ROWS=$${VEXACT_BENCH_ROWS:-100000} cargo bench -p vexact --bench bandwidth --bench kernel --bench sql
+	VEXACT_BENCH_ROWS=$${VEXACT_BENCH_ROWS:-100000} cargo bench -p vexact --bench bandwidth --bench kernel --bench sql --bench replication --bench live_search
 
 bench-peers: extension
 	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)

@@ -1,5 +1,5 @@
-//! What replication costs: capture, syncs of inserts, updates and deletes at several table sizes, short syncs, initial copies, and a
-//! vector search after a sync. Each figure is the median of its rounds. The replicas are checked against SQLite's count of rows, after
+//! What replication costs: capture, syncs of inserts, updates and deletes at several table sizes, short syncs and initial copies.
+//! Each figure is the median of its rounds. The replicas are checked against SQLite's count of rows, after
 //! short syncs once: the check reads the whole table, and leaves nothing else in the caches.
 //!
 //! `VEXACT_BENCH_ROWS` (default 1 000 000): rows of the large table.

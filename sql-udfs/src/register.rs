@@ -12,6 +12,7 @@ use datafusion::prelude::SessionContext;
 use crate::config::VexactOptions;
 use crate::explain::StrategyPlanner;
 use crate::literal::NumberArrays;
+use crate::plan::ShortWay;
 use crate::rewrite::{BindQueries, VectorRewrite};
 use crate::{functions, table};
 
@@ -41,7 +42,8 @@ pub fn register(ctx: &SessionContext) -> Result<()> {
     let mut analyzers: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(BindQueries)];
     analyzers.extend(state.analyzer().rules.iter().cloned());
     let planner = StrategyPlanner::new(Arc::clone(state.query_planner()));
-    let config = state.config().clone().with_option_extension(VexactOptions::default());
+    let short = Arc::new(ShortWay::new(Arc::clone(state.runtime_env())));
+    let config = state.config().clone().with_option_extension(VexactOptions::default()).with_extension(short);
     let state = SessionStateBuilder::new_from_existing(state)
         .with_config(config)
         .with_analyzer_rules(analyzers)

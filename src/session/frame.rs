@@ -69,7 +69,7 @@ impl DataFrame {
     /// The plan to run, and what its operators need of the session: not its functions, which are in the plan.
     async fn physical(&self) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>)> {
         let physical = |state: Arc<SessionState>, plan: LogicalPlan| async move {
-            let physical = state.create_physical_plan(&plan).await?;
+            let (_, physical) = vexact_sql::create_physical_plan(&state, &plan).await?;
             let (config, runtime) = (state.config().clone(), Arc::clone(state.runtime_env()));
             let none = (HashMap::new(), HashMap::new(), HashMap::new(), HashMap::new());
             let id = state.session_id().to_owned();

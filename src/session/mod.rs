@@ -282,7 +282,6 @@ fn refuse_changes(statement: &ParsedStatement) -> Result<()> {
 /// The explain of a frame's plan, not executed.
 async fn explain_frame(frame: datafusion::dataframe::DataFrame) -> Result<Explained> {
     let (state, plan) = frame.into_parts();
-    let plan = state.optimize(&plan)?;
-    let physical = state.query_planner().create_physical_plan(&plan, &state).await?;
+    let (plan, physical) = vexact_sql::create_physical_plan(&state, &plan).await?;
     Ok(explain_plan(&plan, &physical, state.config_options()))
 }

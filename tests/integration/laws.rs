@@ -107,15 +107,28 @@ impl Case {
     }
 }
 
+type Rows = Vec<(i64, Option<f64>)>;
+
 /// Runs a statement that gives an id and a value a row.
-async fn run(ctx: &SessionContext, statement: &str) -> Result<Vec<(i64, Option<f64>)>, DataFusionError> {
+async fn run(ctx: &SessionContext, statement: &str) -> Result<Rows, DataFusionError> {
+    Ok(rows(&ctx.sql(statement).await?.collect().await?))
+}
+
+/// As [`run`], planned the way of a session.
+async fn run_planned(ctx: &SessionContext, statement: &str) -> Result<Rows, DataFusionError> {
+    let (state, plan) = ctx.sql(statement).await?.into_parts();
+    let (_, physical) = vexact_sql::create_physical_plan(&state, &plan).await?;
+    Ok(rows(&datafusion::physical_plan::collect(physical, state.task_ctx()).await?))
+}
+
+fn rows(batches: &[RecordBatch]) -> Rows {
     let mut rows = Vec::new();
-    for batch in ctx.sql(statement).await?.collect().await? {
+    for batch in batches {
         let (ids, values) =
             (batch.column(0).as_primitive::<Int64Type>(), batch.column(1).as_primitive::<Float64Type>());
         rows.extend((0..batch.num_rows()).map(|row| (ids.value(row), values.is_valid(row).then(|| values.value(row)))));
     }
-    Ok(rows)
+    rows
 }
 
 /// A value to the bit, NULL included.
@@ -139,6 +152,7 @@ proptest! {
                 ));
                 let all = case.sql(&format!("SELECT id, {value} AS d FROM {table} WHERE {}", case.filter));
                 let rewritten = run(&ctx, &statement).await.unwrap();
+                let planned = run_planned(&ctx, &statement).await.unwrap();
                 ctx.sql("SET vexact.rewrite = false").await.unwrap().collect().await.unwrap();
                 let plain = run(&ctx, &statement).await.unwrap();
                 let all = run(&ctx, &all).await.unwrap();
@@ -146,6 +160,8 @@ proptest! {
 
                 let values = |rows: &[(i64, Option<f64>)]| rows.iter().map(|row| bits(row.1)).collect::<Vec<_>>();
                 prop_assert_eq!(values(&rewritten), values(&plain), "{}", statement);
+                let bits_of = |rows: &[(i64, Option<f64>)]| rows.iter().map(|row| (row.0, bits(row.1))).collect::<Vec<_>>();
+                prop_assert_eq!(bits_of(&planned), bits_of(&rewritten), "{}", statement);
                 // Ties may be broken differently, but each row is one of the table with that value, and none comes twice.
                 for row in &rewritten {
                     let stored = all.iter().find(|stored| stored.0 == row.0).map(|stored| bits(stored.1));

@@ -10,8 +10,23 @@
 use super::lanes::Lanes;
 use super::{Panel, PanelLimits, Rows};
 
-/// Floats ahead of the one that is read that are asked for: rows of a scan follow each other in memory.
+/// Floats ahead of the one that is read that are asked for.
 const PREFETCH: usize = 256;
+
+/// What is to be asked for while the rows of a block are read, as pointers to add the place in the row to: up to the split, which is
+/// the first result, and from there on. It is what is read [`PREFETCH`] floats later, in the row itself or in the one that takes
+/// its place, which need not follow it in memory.
+#[inline(always)]
+fn ahead<const R: usize>(rows: Rows<'_>, first: usize, own: [*const f32; R]) -> (usize, [[*const f32; R]; 2]) {
+    let same = own.map(|row| row.wrapping_add(PREFETCH));
+    let split = rows.dim.saturating_sub(PREFETCH);
+    let blocks = if split > 0 { 1 } else { PREFETCH.div_ceil(rows.dim.max(1)) };
+    let later = std::array::from_fn(|r| match rows.rows.get(first + blocks * R + r) {
+        Some(id) => rows.data.as_ptr().wrapping_add(*id as usize * rows.dim).wrapping_sub(split),
+        None => same[r],
+    });
+    (split, [same, later])
+}
 
 /// Blocks of `R` rows: (ordinal of the first, how many, their pointers). The last row is repeated to fill a block.
 #[inline(always)]
@@ -37,15 +52,18 @@ pub(super) unsafe fn dot_and_square<V: Lanes>(rows: Rows<'_>, query: &[f32], dot
             let mut dot = [V::splat(0.0); 4];
             let mut square = [V::splat(0.0); 4];
             let mut i = 0;
-            while i < whole {
-                let q = V::load(query.as_ptr().add(i));
-                for r in 0..4 {
-                    V::prefetch(x[r].wrapping_add(i + PREFETCH));
-                    let x = V::load(x[r].add(i));
-                    dot[r] = x.mul_add(q, dot[r]);
-                    square[r] = x.mul_add(x, square[r]);
+            let (split, ahead) = ahead(rows, first, x);
+            for (end, ahead) in [split.min(whole), whole].into_iter().zip(ahead) {
+                while i < end {
+                    let q = V::load(query.as_ptr().add(i));
+                    for r in 0..4 {
+                        V::prefetch(ahead[r].wrapping_add(i));
+                        let x = V::load(x[r].add(i));
+                        dot[r] = x.mul_add(q, dot[r]);
+                        square[r] = x.mul_add(x, square[r]);
+                    }
+                    i += V::N;
                 }
-                i += V::N;
             }
             if rest > 0 {
                 let q = V::load(query.as_ptr().add(whole));
@@ -74,16 +92,19 @@ pub(super) unsafe fn l2_squared<V: Lanes>(rows: Rows<'_>, query: &[f32], out: &m
             let mut even = [V::splat(0.0); 4];
             let mut odd = [V::splat(0.0); 4];
             let mut i = 0;
-            while i + V::N < whole {
-                let (q0, q1) = (V::load(query.as_ptr().add(i)), V::load(query.as_ptr().add(i + V::N)));
-                for r in 0..4 {
-                    V::prefetch(x[r].wrapping_add(i + PREFETCH));
-                    V::prefetch(x[r].wrapping_add(i + PREFETCH + V::N));
-                    let (d0, d1) = (V::load(x[r].add(i)).sub(q0), V::load(x[r].add(i + V::N)).sub(q1));
-                    even[r] = d0.mul_add(d0, even[r]);
-                    odd[r] = d1.mul_add(d1, odd[r]);
+            let (split, ahead) = ahead(rows, first, x);
+            for (end, ahead) in [split.min(whole), whole].into_iter().zip(ahead) {
+                while i + V::N < end {
+                    let (q0, q1) = (V::load(query.as_ptr().add(i)), V::load(query.as_ptr().add(i + V::N)));
+                    for r in 0..4 {
+                        V::prefetch(ahead[r].wrapping_add(i));
+                        V::prefetch(ahead[r].wrapping_add(i + V::N));
+                        let (d0, d1) = (V::load(x[r].add(i)).sub(q0), V::load(x[r].add(i + V::N)).sub(q1));
+                        even[r] = d0.mul_add(d0, even[r]);
+                        odd[r] = d1.mul_add(d1, odd[r]);
+                    }
+                    i += 2 * V::N;
                 }
-                i += 2 * V::N;
             }
             if i < whole {
                 let q = V::load(query.as_ptr().add(i));

@@ -69,8 +69,13 @@ impl<'a> Scan<'a> {
         match &self.selected[morsel.chunk] {
             None => in_streams(morsel.rows.clone()).for_each(push),
             Some(bits) => {
-                let bits = bits.slice(morsel.rows.start, morsel.rows.len());
-                bits.set_indices().for_each(|i| push(morsel.rows.start + i));
+                let of_morsel = bits.slice(morsel.rows.start, morsel.rows.len());
+                // Where most rows are read, the streams are still streams.
+                if 2 * of_morsel.count_set_bits() > morsel.rows.len() {
+                    in_streams(morsel.rows.clone()).filter(|row| bits.value(*row)).for_each(push);
+                } else {
+                    of_morsel.set_indices().for_each(|i| push(morsel.rows.start + i));
+                }
             }
         }
         if !ids.is_empty() {

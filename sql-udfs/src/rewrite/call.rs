@@ -7,7 +7,7 @@ use datafusion::common::ScalarValue;
 use datafusion::functions_nested::cosine_distance::CosineDistance;
 use datafusion::functions_nested::distance::ArrayDistance;
 use datafusion::functions_nested::inner_product::InnerProduct;
-use datafusion::logical_expr::Operator;
+use datafusion::logical_expr::{Operator, ScalarUDF};
 use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Column, Literal, NegativeExpr};
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
@@ -41,15 +41,12 @@ fn downcast<T: PhysicalExpr>(expr: &Arc<dyn PhysicalExpr>) -> Option<&T> {
     expr.downcast_ref::<T>()
 }
 
-/// The call that an expression is.
-pub(super) fn call(expr: &Arc<dyn PhysicalExpr>) -> Option<Call> {
-    let function = downcast::<ScalarFunctionExpr>(expr)?;
-    let mut udf = function.fun().inner();
-    let mut bound = None;
-    if let Some(to_query) = udf.downcast_ref::<ToQuery>() {
-        bound = Some(to_query.query.clone());
-        udf = to_query.function.inner();
-    }
+/// What a function computes, and the query that it carries; `None`: no distance.
+pub(crate) fn scoring(function: &ScalarUDF) -> Option<(Scoring, Option<&ScalarValue>)> {
+    let (udf, bound) = match function.inner().downcast_ref::<ToQuery>() {
+        Some(to_query) => (to_query.function.inner(), Some(&to_query.query)),
+        None => (function.inner(), None),
+    };
     let sql = |function| Scoring::Sql(SqlFunction(function));
     let scoring = if let Some(distance) = udf.downcast_ref::<Distance>() {
         sql(distance.function)
@@ -64,7 +61,13 @@ pub(super) fn call(expr: &Arc<dyn PhysicalExpr>) -> Option<Call> {
     } else {
         return None;
     };
-    Some(Call { scoring, expr: Arc::clone(expr), bound })
+    Some((scoring, bound))
+}
+
+/// The call that an expression is.
+pub(super) fn call(expr: &Arc<dyn PhysicalExpr>) -> Option<Call> {
+    let (scoring, bound) = scoring(downcast::<ScalarFunctionExpr>(expr)?.fun())?;
+    Some(Call { scoring, expr: Arc::clone(expr), bound: bound.cloned() })
 }
 
 /// Whether a distance is anywhere in an expression.

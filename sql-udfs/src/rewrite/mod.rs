@@ -18,6 +18,7 @@ use datafusion::physical_plan::ExecutionPlan;
 
 pub(crate) use bind::BindQueries;
 pub use bind::bind_parameters;
+pub(crate) use call::scoring;
 pub use decline::Decline;
 pub(crate) use within::range_strategy;
 
@@ -61,7 +62,8 @@ impl PhysicalOptimizerRule for VectorRewrite {
     }
 }
 
-fn is_in_place(plan: &Arc<dyn ExecutionPlan>) -> bool {
+/// Whether a search's input hands its chunks over.
+pub(crate) fn is_in_place(plan: &Arc<dyn ExecutionPlan>) -> bool {
     plan.children().into_iter().all(|input| chunks::in_place(input).is_some())
 }
 
