@@ -11,7 +11,7 @@ export PYO3_PYTHON := $(BIN)/python
 export PYO3_BUILD_EXTENSION_MODULE := 1
 CARGO_TEST := cargo test --release --workspace --exclude vexact-python --no-fail-fast
 
-.PHONY: demo test soak bench bench-peers extension fmt clippy rust-test python-test examples clean
+.PHONY: demo test soak bench bench-rhei bench-peers extension fmt clippy rust-test python-test examples clean
 
 demo: extension
 	$(BIN)/python examples/quickstart.py
@@ -47,6 +47,13 @@ examples: extension
 
 bench:
 	VEXACT_BENCH_ROWS=$${VEXACT_BENCH_ROWS:-100000} cargo bench -p vexact --bench bandwidth --bench kernel --bench sql --bench replication --bench live_search
+
+# Ours and the crate rhei, in turn.
+bench-rhei:
+	cd benches/rhei && cargo build --release
+	for turn in 1 2; do \
+		cargo bench -p vexact --bench replication && (cd benches/rhei && cargo run --release --quiet) || exit 1; \
+	done
 
 bench-peers: extension
 	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)

@@ -111,6 +111,14 @@ fn main() {
     }
     rate("write 100 k rows in a transaction, plain", BATCH, median(without.clone()));
     rate("write 100 k rows in a transaction, captured", BATCH, median(with.clone()));
+    let mut small = vec![];
+    for round in 0..3 {
+        let first = 1_000_000 + round * BATCH;
+        let parts = (first..first + BATCH).step_by(1000).map(|start| engine.insert(start..start + 1000));
+        small.push(parts.sum());
+        engine.checked_sync();
+    }
+    rate("write 100 k rows, 1 000 a transaction, captured", BATCH, median(small));
     println!("{:<48} {:>10.2} x", "capture", median(with).as_secs_f64() / median(without).as_secs_f64());
     rate("sync 100 k inserts", BATCH, median(synced));
     for (name, engine) in [("plain", &plain), ("captured", &engine)] {

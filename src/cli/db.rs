@@ -1,6 +1,9 @@
 //! `vexact db`: each command is a few calls of the engine.
 
+use std::io::IsTerminal;
 use std::path::Path;
+use std::pin::pin;
+use std::time::Duration;
 
 use clap::Subcommand;
 use serde_json::{Map, Value};
@@ -13,6 +16,7 @@ use super::script;
 use super::values::{QueryVector, components, read_text};
 use crate::error::{Error, Result};
 use crate::htap::{HtapConfig, HtapEngine};
+use crate::replication::TableCondition;
 use crate::router::Side;
 use crate::schema::TableSchema;
 use crate::session::{QueryVectors, VectorSearch};
@@ -135,7 +139,7 @@ async fn sync(command: Sync) -> Result<Answer, Failure> {
     closing(&engine, async {
         let copied = match command.table {
             Some(table) => {
-                let rows_copied = engine.initial_sync(&table).await.during("sync")?;
+                let rows_copied = showing_copies(&engine, engine.initial_sync(&table)).await.during("sync")?;
                 Some(Copied { table, rows_copied })
             }
             None => None,
@@ -209,6 +213,30 @@ async fn create(database: &Database) -> Result<HtapEngine, Failure> {
         return Err(Error::FolderNotFound { path: folder.into() }).during("open");
     }
     HtapEngine::open(HtapConfig { oltp_path: path.clone(), ..HtapConfig::default() }).await.during("open")
+}
+
+/// Does work, and tells a person at the terminal how far its copies are.
+async fn showing_copies<T>(engine: &HtapEngine, work: impl Future<Output = T>) -> T {
+    const SHOWN_EVERY: Duration = Duration::from_millis(200);
+    let mut work = pin!(work);
+    let mut is_line_used = false;
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => {
+                if is_line_used {
+                    eprintln!();
+                }
+                return done;
+            }
+            () = tokio::time::sleep(SHOWN_EVERY), if std::io::stderr().is_terminal() => {}
+        }
+        let tables = engine.sync_status().await.map(|status| status.tables).unwrap_or_default();
+        for table in tables.iter().filter(|table| matches!(table.state, TableCondition::Copying(_))) {
+            is_line_used = true;
+            eprint!("\r{}: {}", table.name, table.state);
+        }
+    }
 }
 
 /// Does work with an engine, and closes it whatever comes of it.

@@ -8,7 +8,7 @@ use arrow::datatypes::Field;
 use rusqlite::Connection;
 
 use super::position::now_us;
-use super::status::SyncResult;
+use super::status::{Copying, SyncResult};
 use super::{changes, copy};
 use crate::error::{Error, Result};
 use crate::oltp::capture::{self, Registered};
@@ -81,7 +81,6 @@ pub(super) struct State {
     pub log_end: i64,
     /// The time of the last change applied, microseconds.
     pub last_time: i64,
-    pub has_synced: bool,
     /// SQLite's count of schema changes when the registrations were last looked at.
     pub schema_version: Option<i64>,
 }
@@ -101,13 +100,14 @@ pub(super) enum Outcome {
 }
 
 /// Applies at most `limit` changes, extended to the end of a transaction. `uncaptured`: of tables whose triggers could not be made
-/// again, why.
+/// again, why. `copying` hears of copies.
 pub(super) fn run(
     conn: &Connection,
     state: &mut State,
     replicas: &Replicas,
     limit: u64,
     uncaptured: &HashMap<i64, String>,
+    copying: &Copying,
 ) -> Result<Outcome> {
     let schema_version = capture::schema_version(conn)?;
     let mut updates: Vec<(String, Prepared)> = Vec::new();
@@ -164,7 +164,11 @@ pub(super) fn run(
         }
         let rows = match (followed.is_uncaptured, &followed.error) {
             (true, Some(error)) => Err(error.clone()),
-            _ => copy::rows(conn, &followed.schema, &mut |_| ()).map_err(|error| error.to_string()),
+            _ => {
+                copying.set(Some((&name, 0)));
+                let progress = &mut |rows| copying.set(Some((&name, rows)));
+                copy::rows(conn, &followed.schema, progress).map_err(|error| error.to_string())
+            }
         };
         match rows {
             Ok(rows) => {
@@ -212,7 +216,7 @@ pub(super) fn run(
     }
     // What keeps a table from being captured may end without a change of the schema.
     let is_settled = state.tables.values().all(|followed| !followed.is_uncaptured);
-    (state.schema_version, state.has_synced) = (is_settled.then_some(schema_version), true);
+    state.schema_version = is_settled.then_some(schema_version);
     Ok(Outcome::Done(SyncResult::new(read.events, counts)))
 }
 

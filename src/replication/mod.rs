@@ -17,7 +17,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,9 +29,10 @@ use crate::oltp::{Oltp, log};
 use crate::replica::{Replicas, Store, SyncMode};
 use crate::schema::TableSchema;
 
-use cycle::{Followed, State};
+use cycle::State;
 use durable::Durable;
 use position::Position;
+use status::{Copying, Known};
 use worker::Worker;
 
 pub use status::{SyncResult, SyncStatus, TableCondition, TableStatus};
@@ -60,6 +61,10 @@ pub struct Replicator {
     /// `None` after the end.
     position: Mutex<Option<Arc<Position>>>,
     is_compacting: Arc<AtomicBool>,
+    known: Arc<Mutex<Known>>,
+    copying: Arc<Copying>,
+    /// A caller's sync has ended well.
+    has_synced: AtomicBool,
     last_error: Mutex<Option<String>>,
     background: Mutex<Option<JoinHandle<()>>>,
 }
@@ -117,6 +122,9 @@ impl Replicator {
     fn note<T>(&self, result: &Result<T>) {
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) =
             result.as_ref().err().map(|error| error.to_string());
+        if result.is_ok() {
+            self.has_synced.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Runs a cycle to its end, also if the caller goes away.
@@ -131,8 +139,14 @@ impl Replicator {
         work: impl FnOnce(Worker, &mut State) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let worker = self.worker()?;
+        let known = Arc::clone(&self.known);
         let ended = |error| Err(Error::Engine(format!("a sync ended: {error}")));
-        tokio::task::spawn_blocking(move || work(worker, &mut state)).await.unwrap_or_else(ended)
+        let work = move || {
+            let outcome = work(worker, &mut state);
+            *known.lock().unwrap_or_else(PoisonError::into_inner) = Known::of(&state);
+            outcome
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(ended)
     }
 
     fn worker(&self) -> Result<Worker> {
@@ -143,6 +157,7 @@ impl Replicator {
             durable: self.durable.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             position: self.position()?,
             is_compacting: Arc::clone(&self.is_compacting),
+            copying: Arc::clone(&self.copying),
         })
     }
 
@@ -151,37 +166,17 @@ impl Replicator {
         position.clone().ok_or_else(|| Error::Engine("the engine was shut down".into()))
     }
 
-    /// Where replication stands. Changes nothing.
+    /// Where replication stands. Changes nothing, and waits for no cycle.
     ///
     /// # Errors
     /// SQLite's.
     pub async fn status(&self) -> Result<SyncStatus> {
-        let (applied_seq, has_synced, tables) = {
-            let state = self.state.lock().await;
-            (state.applied_seq, state.has_synced, state.tables.clone())
-        };
+        let applied_seq = self.known.lock().unwrap_or_else(PoisonError::into_inner).applied_seq;
         let lag = self.oltp.read(move |conn| log::lag(conn, applied_seq)).await?;
-        let snapshot = self.replicas.snapshot();
-        let table = |followed: &Followed| TableStatus {
-            name: followed.schema.name().to_owned(),
-            rows: snapshot.table(followed.schema.name()).map_or(0, |state| state.version.num_rows() as u64),
-            lag: lag.iter().filter(|(version, _)| *version == followed.version).map(|(_, count)| count).sum(),
-            state: match (&followed.error, followed.is_loaded) {
-                (Some(_), _) => TableCondition::Failed,
-                (None, true) => TableCondition::Ready,
-                (None, false) => TableCondition::NotLoaded,
-            },
-            last_error: followed.error.clone(),
-        };
-        let mut tables: Vec<TableStatus> = tables.values().map(table).collect();
-        tables.sort_by(|a, b| a.name.cmp(&b.name));
         let last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Ok(SyncStatus {
-            lag: lag.iter().map(|(_, count)| count).sum(),
-            last_synced_seq: has_synced.then_some(applied_seq),
-            last_error: last_error.or_else(|| tables.iter().find_map(|table| table.last_error.clone())),
-            tables,
-        })
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_synced = self.has_synced.load(Ordering::Relaxed);
+        Ok(known.status(&lag, &self.replicas.snapshot(), &self.copying, (has_synced, last_error)))
     }
 
     /// The registered schema of a table.

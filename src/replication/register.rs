@@ -65,9 +65,7 @@ impl Replicator {
         }
         state.tables.insert(registered.id, followed);
         if needs_copy {
-            let has_synced = state.has_synced;
             self.cycle(state).await?;
-            self.state.lock().await.has_synced = has_synced;
             self.check(registered.schema.name()).await?;
         } else {
             self.blocking(state, |worker, state| worker.save(state)).await?;

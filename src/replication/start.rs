@@ -1,6 +1,7 @@
 //! How an engine takes up replication: from nothing, or from what a store holds.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Mutex as AsyncMutex;
@@ -55,7 +56,6 @@ impl Replicator {
             applied_seq: applied_seq.unwrap_or(last),
             log_end: last,
             last_time: 0,
-            has_synced: false,
             schema_version: None,
         };
         if let (Some(found), Some(_)) = (&found, applied_seq) {
@@ -69,12 +69,14 @@ impl Replicator {
             durable: Mutex::new(found.map(|found| found.durable)),
             position: Mutex::new(Some(position)),
             is_compacting: Arc::default(),
+            known: Arc::default(),
+            has_synced: AtomicBool::new(false),
+            copying: Arc::default(),
             last_error: Mutex::default(),
             background: Mutex::default(),
         };
         let state = Arc::clone(&replicator.state).lock_owned().await;
         replicator.cycle(state).await?;
-        replicator.state.lock().await.has_synced = false;
         Ok(replicator)
     }
 }

@@ -8,7 +8,7 @@ use super::ReplicationOptions;
 use super::cycle::{self, Outcome, State};
 use super::durable::Durable;
 use super::position::Position;
-use super::status::SyncResult;
+use super::status::{Copying, SyncResult};
 use crate::error::Result;
 use crate::oltp::{Oltp, capture};
 use crate::replica::Replicas;
@@ -21,6 +21,7 @@ pub(super) struct Worker {
     pub durable: Option<Durable>,
     pub position: Arc<Position>,
     pub is_compacting: Arc<AtomicBool>,
+    pub copying: Arc<Copying>,
 }
 
 impl Worker {
@@ -35,8 +36,10 @@ impl Worker {
         let mut uncaptured: HashMap<i64, String> = HashMap::new();
         let mut result = loop {
             let limit = self.options.batch_size;
-            let outcome = self.oltp.read_here(|conn| cycle::run(conn, state, &self.replicas, limit, &uncaptured))?;
-            match outcome {
+            let read = |conn: &_| cycle::run(conn, state, &self.replicas, limit, &uncaptured, &self.copying);
+            let outcome = self.oltp.read_here(read);
+            self.copying.set(None);
+            match outcome? {
                 Outcome::Done(result) => break result,
                 // Each on its own: one that cannot be captured holds up no other.
                 Outcome::Broken(broken) => {

@@ -250,3 +250,23 @@ async fn the_background_sync_catches_up_and_stops() {
     let end = engine.oltp.read(log::last_seq).await.unwrap();
     assert!(end > 0);
 }
+
+#[tokio::test]
+async fn the_status_waits_for_no_cycle_and_tells_how_far_a_copy_is() {
+    let folder = Folder::new();
+    let engine = open(&folder.database(), options(SyncMode::Destructive)).await;
+    engine.run(CREATE).await;
+    engine.replicator.register(docs(), false).await.unwrap();
+    engine.run("INSERT INTO Docs(id) VALUES (1), (2)").await;
+    // As a cycle that has read two rows of a copy.
+    let state = engine.replicator.state.lock().await;
+    engine.replicator.copying.set(Some(("Docs", 2)));
+    let status = engine.replicator.status().await.unwrap();
+    assert_eq!((status.lag, status.last_synced_seq), (2, None));
+    assert_eq!(status.tables[0].state.to_string(), "copying, 2 rows");
+    drop(state);
+    engine.replicator.sync_now().await.unwrap();
+    let status = engine.replicator.status().await.unwrap();
+    assert_eq!(status.tables[0].state, TableCondition::Ready);
+    assert!(status.lag == 0 && status.last_synced_seq.is_some());
+}
