@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn replicas_of_postgres_have_no_schema_in_their_name() {
-        let config = SidecarConfig::new("postgres://h/d", vec![table("a.t"), table("b.t")]);
+        let config = SidecarConfig::new("postgres://me@h/d", vec![table("a.t"), table("b.t")]);
         assert_eq!(config.tables[0].replica_name(&config.kind()), "t");
         assert!(config.check().unwrap_err().to_string().contains("\"b.t\" is named twice"));
         assert_eq!(table("a.t").replica_name(&SourceKind::Sqlite), "a.t");

@@ -59,6 +59,16 @@ fn decoded(text: &str) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| refused("expected UTF-8 behind the % signs of the address"))
 }
 
+/// The same with a host where the user has none: `postgres://user@/database?host=..`, which is no URL.
+fn with_host(text: &str) -> String {
+    let begin = text.find("://").map_or(0, |at| at + 3);
+    let end = text[begin..].find(['/', '?', '#']).map_or(text.len(), |at| begin + at);
+    match text[begin..end].ends_with('@') {
+        true => format!("{}localhost{}", &text[..end], &text[end..]),
+        false => text.to_owned(),
+    }
+}
+
 impl Address {
     /// Reads an address. Messages never show the password.
     ///
@@ -66,7 +76,7 @@ impl Address {
     /// [`Error::InvalidArgument`]: no URL, no user, parameters that are not known, and TLS, which this client does not speak.
     pub fn parse(text: &str) -> Result<Self> {
         let expected = "expected postgres://user:password@host:port/database";
-        let url = Url::parse(text).map_err(|error| refused(format!("{expected}: {error}")))?;
+        let url = Url::parse(&with_host(text)).map_err(|error| refused(format!("{expected}: {error}")))?;
         let mut address = Self {
             host: decoded(url.host_str().unwrap_or_default())?.trim_matches(['[', ']']).to_owned(),
             port: url.port().unwrap_or(DEFAULT_PORT),
@@ -131,6 +141,8 @@ mod tests {
         assert_eq!((address.host.as_str(), address.port, address.database.as_str()), ("::1", 5432, "me"));
         let address = Address::parse("postgres:///d?host=/run/pg&user=me&options=-c%20search_path%3Ds").unwrap();
         assert_eq!((address.host.as_str(), address.options.as_deref()), ("/run/pg", Some("-c search_path=s")));
+        let address = Address::parse("postgres://me:pw@/d?host=/run/pg&port=7").unwrap();
+        assert_eq!((address.host.as_str(), address.port, address.user.as_str()), ("/run/pg", 7, "me"));
         assert_eq!(Address::parse("postgres://me@%2Frun%2Fpg/d").unwrap().host, "/run/pg");
     }
 
