@@ -1,6 +1,6 @@
 //! Rows of a source as changes of a replica. What is there already is no change, however often it is read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
@@ -34,12 +34,11 @@ pub(super) fn in_columns(schema: &TableSchema, rows: &[&Row]) -> Result<RecordBa
                 value => builder.append(value),
             };
             appended.map_err(|problem| {
-                let key = schema.key().iter().map(|at| described(ValueRef::from(&row.values[*at])));
                 Error::Engine(format!(
                     "table {:?} of the source, column {:?}, key ({}): {problem}; sidecar_tables' columns=[..] can leave it out",
                     schema.name(),
                     column.name,
-                    key.collect::<Vec<_>>().join(", ")
+                    key_of(schema, row)
                 ))
             })?;
         }
@@ -48,11 +47,47 @@ pub(super) fn in_columns(schema: &TableSchema, rows: &[&Row]) -> Result<RecordBa
     RecordBatch::try_new(schema.arrow(), columns).map_err(Error::arrow)
 }
 
+/// Refuses rows of which two have one key: of each state, only one would be seen.
+fn check_keys(schema: &TableSchema, rows: &[Row]) -> Result<()> {
+    let mut seen = HashSet::with_capacity(rows.len());
+    for row in rows {
+        let mut key = Vec::new();
+        for at in schema.key() {
+            match &row.values[*at] {
+                Value::Null => key.push(0),
+                Value::Integer(integer) => key.extend(integer.to_le_bytes()),
+                Value::Real(real) => key.extend(real.to_bits().to_le_bytes()),
+                Value::Text(text) => key.extend(text.as_bytes()),
+                Value::Blob(bytes) => key.extend(bytes),
+            }
+            // So that what ends here does not go on in the next column.
+            key.extend((key.len() as u64).to_le_bytes());
+        }
+        if !seen.insert(key) {
+            let names: Vec<&str> = schema.key_columns().map(|column| column.name.as_str()).collect();
+            return Err(Error::Engine(format!(
+                "table {:?} of the source, primary_key [{}]: expected columns that name one row, got two rows of key ({})",
+                schema.name(),
+                names.join(", "),
+                key_of(schema, row)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A row's key, for messages.
+fn key_of(schema: &TableSchema, row: &Row) -> String {
+    let key = schema.key().iter().map(|at| described(ValueRef::from(&row.values[*at])));
+    key.collect::<Vec<_>>().join(", ")
+}
+
 /// What rows change of a version, in their order.
 ///
 /// # Errors
-/// As [`in_columns`].
+/// As [`in_columns`]; two rows of one key.
 pub(super) fn changes(schema: &TableSchema, version: &TableVersion, rows: &[Row]) -> Result<Changes> {
+    check_keys(schema, rows)?;
     // Of a row that is deleted only the key counts: the rest may no longer be what its column holds.
     let blank = |row: &Row| -> Row {
         let value = |(at, value): (usize, &_)| match schema.key().contains(&at) {

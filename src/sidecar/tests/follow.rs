@@ -253,3 +253,15 @@ async fn a_source_that_is_not_there_is_an_error_of_opening() {
     assert!(error.contains("nowhere.db"), "{error}");
     assert!(!std::path::Path::new(&path).exists());
 }
+
+#[tokio::test]
+async fn a_key_that_names_two_rows_is_refused() {
+    let world = World::new();
+    world.doc(1, "a", 100, 100);
+    world.doc(2, "a", 100, 100);
+    let config = TimestampTableConfig { primary_key: vec!["body".into()], ..table("docs") };
+    let engine = world.open_with(SidecarConfig::new(world.source(), vec![config])).await;
+    engine.sync_now().await.unwrap();
+    let error = engine.sync_status().await.unwrap().last_error.unwrap();
+    assert!(error.contains("primary_key [body]") && error.contains("two rows of key (text \"a\")"), "{error}");
+}

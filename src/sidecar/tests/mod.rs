@@ -2,6 +2,7 @@
 
 mod durable;
 mod follow;
+mod law;
 mod local;
 mod postgres;
 mod server;

@@ -203,10 +203,20 @@ async fn logins(server: &Server) {
     let tables = vec![table("good")];
     let engine = open_with(SidecarConfig::new(server.socket_address(), tables.clone())).await;
     assert_eq!(sync(&engine).await, (1, 0, 0));
-    server.run("SET password_encryption = 'md5'; CREATE ROLE old LOGIN PASSWORD 'old'; GRANT SELECT ON good TO old");
-    for (user, expected) in
-        [("postgres:wrong@", "password authentication failed"), ("postgres@", "asks for a password")]
-    {
+    server.run(
+        "SET password_encryption = 'md5'; CREATE ROLE old LOGIN PASSWORD 'word'; CREATE ROLE plain LOGIN PASSWORD 'word';
+         GRANT SELECT ON good TO old, plain",
+    );
+    for user in ["old", "plain"] {
+        let address = server.address().replace("postgres:pass%20word@", &format!("{user}:word@"));
+        let engine = open_with(SidecarConfig::new(address, tables.clone())).await;
+        assert_eq!(sync(&engine).await, (1, 0, 0), "{user}");
+    }
+    for (user, expected) in [
+        ("postgres:wrong@", "password authentication failed"),
+        ("old:wrong@", "password authentication failed"),
+        ("postgres@", "asks for a password"),
+    ] {
         let address = server.address().replace("postgres:pass%20word@", user);
         let sidecar = Some(SidecarConfig::new(address, tables.clone()));
         let error = HtapEngine::open(HtapConfig { sidecar, ..HtapConfig::default() }).await.unwrap_err().to_string();

@@ -71,6 +71,10 @@ impl Server {
             Ok(made) => return skipped(String::from_utf8_lossy(&made.stderr).into_owned()),
             Err(error) => return skipped(error.to_string()),
         }
+        let rules = folder.path().join("data/pg_hba.conf");
+        let known = std::fs::read_to_string(&rules).ok()?;
+        let of = |user: &str, login: &str| format!("host all {user} 127.0.0.1/32 {login}\n");
+        std::fs::write(&rules, of("old", "md5") + &of("plain", "password") + &known).ok()?;
         let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).ok()?.port();
         let server = Self { bin, folder, port };
         match server.control("start") {
