@@ -3,6 +3,7 @@
 //! Nothing is installed in the source. What a table's rows say of their own time is all that is known: rows are read in the order of
 //! (`updated_at`, key) and upserted by key. [`poll`] says which rows one cycle reads, and what is not seen.
 
+mod calendar;
 mod changes;
 mod clock;
 mod columns;

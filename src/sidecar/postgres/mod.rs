@@ -10,7 +10,7 @@ use rusqlite::types::Value;
 use address::Address;
 use client::{Client, Failure};
 
-use super::clock::Civil;
+use super::calendar::Civil;
 use super::config::{DeleteDetection, TimestampTableConfig};
 use super::source::{Described, Query, Source};
 use crate::error::{Error, Result};

@@ -265,3 +265,25 @@ async fn a_key_that_names_two_rows_is_refused() {
     let error = engine.sync_status().await.unwrap().last_error.unwrap();
     assert!(error.contains("primary_key [body]") && error.contains("two rows of key (text \"a\")"), "{error}");
 }
+
+#[tokio::test]
+async fn a_soft_delete_closes_its_row_in_a_history() {
+    let world = World::with(
+        "CREATE TABLE docs (id INTEGER PRIMARY KEY, body TEXT, created_at INTEGER, updated_at INTEGER, gone INTEGER);
+         INSERT INTO docs VALUES (1, 'a', 100, 100, 0)",
+    );
+    let detection = DeleteDetection::SoftDelete("gone".into());
+    let sidecar = Some(SidecarConfig { delete_detection: detection, ..world.sidecar() });
+    let sync_mode = crate::replica::SyncMode::Temporal;
+    let engine = HtapEngine::open(HtapConfig { sync_mode, sidecar, ..HtapConfig::default() }).await.unwrap();
+    sync(&engine).await;
+    world.run("UPDATE docs SET gone = 1, updated_at = 150");
+    assert_eq!(sync(&engine).await, (0, 0, 1));
+    world.run("UPDATE docs SET gone = 0, updated_at = 170");
+    assert_eq!(sync(&engine).await, (0, 1, 0));
+    assert_eq!(sync_all(&engine).await, (0, 0, 0));
+    for (time, expected) in [(149, "1"), (150, "0"), (169, "0"), (170, "1")] {
+        let sql = format!("SELECT count(*) FROM as_of('docs', {time}000000)");
+        assert_eq!(ask(&engine, &sql).await, [expected], "{time}");
+    }
+}

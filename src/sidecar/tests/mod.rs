@@ -43,6 +43,8 @@ impl World {
     fn with(sql: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let conn = rusqlite::Connection::open(folder.path().join("source.db")).unwrap();
+        // A test needs no durable source.
+        conn.execute_batch("PRAGMA synchronous = OFF").unwrap();
         conn.execute_batch(sql).unwrap();
         Self { folder, conn }
     }
