@@ -23,6 +23,7 @@ pub mod oltp;
 
 pub mod replica;
 pub mod replication;
+pub mod sidecar;
 
 pub mod router;
 

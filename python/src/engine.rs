@@ -9,6 +9,7 @@ use arrow_pyarrow::ToPyArrow;
 use pyo3::prelude::*;
 use vexact::htap::{HtapConfig, HtapEngine as Engine};
 use vexact::replication::{SyncResult, SyncStatus};
+use vexact::sidecar::{DeleteDetection, SidecarConfig, TimestampTableConfig};
 use vexact::{ColumnType, QueryVectors, TableSchema, VectorSearch};
 
 use crate::convert;
@@ -43,6 +44,55 @@ pub struct Config {
     prune_after_sync: bool,
     sync_batch_size: u64,
     read_pool_size: u32,
+    sidecar_source: Option<String>,
+    sidecar_tables: Option<Vec<TableConfig>>,
+    sidecar_poll_batch_size: u32,
+    sidecar_delete_detection: String,
+    sidecar_enable_oltp: bool,
+}
+
+/// The attributes of `vexact.TimestampTableConfig`.
+#[derive(FromPyObject)]
+pub struct TableConfig {
+    table_name: String,
+    primary_key: Vec<String>,
+    created_at_column: String,
+    updated_at_column: String,
+    columns: Vec<String>,
+}
+
+impl From<TableConfig> for TimestampTableConfig {
+    fn from(table: TableConfig) -> Self {
+        let TableConfig { table_name, primary_key, created_at_column, updated_at_column, columns } = table;
+        Self { table_name, primary_key, created_at_column, updated_at_column, columns }
+    }
+}
+
+/// The sidecar's settings; those that mean nothing without a source are refused without one.
+fn sidecar(
+    source: Option<String>,
+    tables: Option<Vec<TableConfig>>,
+    poll_batch_size: u32,
+    delete_detection: &str,
+    enable_oltp: bool,
+) -> vexact::Result<Option<SidecarConfig>> {
+    let delete_detection = DeleteDetection::parse(delete_detection)?;
+    let tables: Vec<TimestampTableConfig> = tables.unwrap_or_default().into_iter().map(Into::into).collect();
+    let refused = |problem: &str| Err(vexact::Error::InvalidArgument(problem.to_owned()));
+    match source {
+        Some(source) => Ok(Some(SidecarConfig {
+            poll_batch_size,
+            delete_detection,
+            enable_oltp,
+            ..SidecarConfig::new(source, tables)
+        })),
+        None if !tables.is_empty() => refused("sidecar_tables: expected none without sidecar_source, got some"),
+        None if delete_detection != DeleteDetection::Disabled => {
+            refused("sidecar_delete_detection: expected \"disabled\" without sidecar_source")
+        }
+        None if enable_oltp => refused("sidecar_enable_oltp: expected False without sidecar_source"),
+        None => Ok(None),
+    }
 }
 
 impl Config {
@@ -57,6 +107,13 @@ impl Config {
                 prune_after_sync: self.prune_after_sync,
                 sync_batch_size: self.sync_batch_size,
                 read_pool_size: self.read_pool_size,
+                sidecar: sidecar(
+                    self.sidecar_source,
+                    self.sidecar_tables,
+                    self.sidecar_poll_batch_size,
+                    &self.sidecar_delete_detection,
+                    self.sidecar_enable_oltp,
+                )?,
             };
             config.check().map(|()| config)
         };

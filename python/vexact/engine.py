@@ -49,7 +49,16 @@ class TableSchema:
 
 @dataclass(frozen=True)
 class TimestampTableConfig:
-    """A table that a sidecar follows by its time columns. `columns`: those to replicate, all if empty."""
+    """A table that a sidecar follows by its time columns.
+
+    `table_name`: as the source has it; in PostgreSQL it may have a schema in front (`sales.orders`), which the replica's name
+    has not. `primary_key`: the columns that name a row. `updated_at_column`: when a row was last changed: integers or reals (seconds,
+    milliseconds, microseconds or nanoseconds since the Unix epoch, by their size, and Julian days), ISO-8601 text, a timestamp; rows
+    where it is NULL are not seen. `created_at_column` decides only what is counted as an insert. `columns`: those to replicate
+    besides the key's, all if empty.
+
+    `ValueError`: no key, a column named twice, an empty name.
+    """
 
     table_name: str
     primary_key: list[str]
@@ -74,6 +83,11 @@ class HtapConfig:
     `storage_path`. `prune_after_sync`: whether the change log is cut to what replicas still need. `sync_batch_size`: changes of
     one sync cycle. `read_pool_size`: readers of SQLite at one time.
 
+    `sidecar_source`: a database that is followed and never written, a SQLite file or `postgres://user:password@host:port/database`;
+    `sidecar_tables`: its tables. A sync cycle reads at most `sidecar_poll_batch_size` rows of each table.
+    `sidecar_delete_detection`: `disabled`, or `soft_delete:<column>`: rows are gone while the column is set. With `sidecar_enable_oltp`
+    the SQLite file `oltp_path` is opened beside it, for tables of the engine's own; without, all writes are refused.
+
     `ValueError`: a value that is not among these, or one that this version does not have.
     """
 
@@ -85,7 +99,7 @@ class HtapConfig:
     olap_backend: str = "datafusion"
     storage_mode: str = "inmemory"
     storage_path: Path | None = None
-    sidecar_source: str | None = None
+    sidecar_source: Path | None = None
     sidecar_tables: list[TimestampTableConfig] | None = None
     sidecar_poll_batch_size: int = 500
     sidecar_delete_detection: str = "disabled"
@@ -97,7 +111,13 @@ class HtapConfig:
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
                 raise ValueError(f"{name}: expected a whole number of at least 1, got {value!r}")
         if self.sidecar_source is not None:
-            raise ValueError(f"sidecar_source: this version has no sidecar: expected None, got {self.sidecar_source!r}")
+            object.__setattr__(self, "sidecar_source", os.fspath(self.sidecar_source))
+        if self.sidecar_tables is not None:
+            tables = list(self.sidecar_tables)
+            for table in tables:
+                if not isinstance(table, TimestampTableConfig):
+                    raise ValueError(f"sidecar_tables: expected TimestampTableConfig, got {table!r}")
+            object.__setattr__(self, "sidecar_tables", tables)
         _native.check_config(self)
 
 
@@ -305,7 +325,7 @@ async def open(
     prune_after_sync: bool = True,
     sync_batch_size: int = 1000,
     read_pool_size: int = 4,
-    sidecar_source: str | None = None,
+    sidecar_source: Path | None = None,
     sidecar_tables: list[TimestampTableConfig] | None = None,
     sidecar_poll_batch_size: int = 500,
     sidecar_delete_detection: str = "disabled",

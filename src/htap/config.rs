@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::replica::SyncMode;
+use crate::sidecar::SidecarConfig;
 
 /// How replicas are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,6 +45,9 @@ pub struct HtapConfig {
     pub sync_batch_size: u64,
     /// Readers of SQLite at one time, at least 1.
     pub read_pool_size: u32,
+    /// A database that is followed and not owned. Then `oltp_path` is opened only if the sidecar asks for it, and files hold the
+    /// followed tables alone: replicas of `oltp_path`'s own tables are in memory.
+    pub sidecar: Option<SidecarConfig>,
 }
 
 impl Default for HtapConfig {
@@ -57,6 +61,7 @@ impl Default for HtapConfig {
             prune_after_sync: true,
             sync_batch_size: 1000,
             read_pool_size: 4,
+            sidecar: None,
         }
     }
 }
@@ -108,7 +113,7 @@ impl HtapConfig {
     /// Refuses settings that cannot be used together.
     ///
     /// # Errors
-    /// A size of 0; files without a folder, or a folder without files.
+    /// A size of 0; files without a folder, or a folder without files; what [`SidecarConfig::check`] refuses.
     pub fn check(&self) -> Result<()> {
         let refused = |problem: String| Err(Error::InvalidArgument(problem));
         if self.sync_batch_size == 0 {
@@ -116,6 +121,9 @@ impl HtapConfig {
         }
         if self.read_pool_size == 0 {
             return refused("read_pool_size: expected at least 1, got 0".into());
+        }
+        if let Some(sidecar) = &self.sidecar {
+            sidecar.check()?;
         }
         match (self.storage_mode, &self.storage_path) {
             (StorageMode::InMemory, Some(path)) => {

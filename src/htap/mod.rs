@@ -1,6 +1,8 @@
 //! The engine: SQLite for writes, replicas for analytics and search, in one process.
 
 mod config;
+mod followers;
+mod local;
 mod names;
 mod param;
 
@@ -12,27 +14,29 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray};
 pub use config::{HtapConfig, OlapBackend, StorageMode};
 pub use param::Param;
 
-use names::{EngineNames, SqliteTables};
+use followers::Followers;
+use local::{Local, opened};
+use names::{EngineNames, TableNames};
 use param::{to_olap, to_sqlite};
 
 use crate::error::{Error, Result};
-use crate::oltp::{Oltp, OltpOptions, ResultTypes};
+use crate::oltp::ResultTypes;
 use crate::replica::{FileSystem, Replicas, StorageFormat, Store};
-use crate::replication::{RegisterOutcome, ReplicationOptions, Replicator, SyncResult, SyncStatus};
-use crate::router::{self, Route, Side};
+use crate::replication::{RegisterOutcome, SyncResult, SyncStatus};
+use crate::router::{self, Reason, Route, Side};
 use crate::schema::{ColumnType, TableSchema};
 use crate::session::{DataFrame, Session, SessionOptions, VectorSearch};
+use crate::sidecar::Sidecar;
 
-/// How long a statement waits for the locks of other programs.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A SQLite database with columnar replicas of its tables. Its methods need a tokio runtime and never block its threads.
+/// A SQLite database with columnar replicas of its tables, or replicas of a database that it follows, or both. Its methods need a
+/// tokio runtime and never block its threads.
 #[derive(Debug)]
 pub struct HtapEngine {
-    oltp: Arc<Oltp>,
-    replicator: Arc<Replicator>,
+    /// `None`: it only follows a source.
+    local: Option<Local>,
+    followers: Followers,
+    replicas: Arc<Replicas>,
     session: Session,
-    sqlite_tables: SqliteTables,
 }
 
 impl HtapEngine {
@@ -47,29 +51,51 @@ impl HtapEngine {
             StorageMode::ArrowIpc => Some(StorageFormat::ArrowIpc),
             StorageMode::Parquet => Some(StorageFormat::Parquet),
         };
-        let folder = format.zip(config.storage_path.clone());
-        let options = OltpOptions { read_pool_size: config.read_pool_size, busy_timeout: BUSY_TIMEOUT };
-        let path = config.oltp_path.clone();
-        let open = move || {
-            let oltp = Oltp::open(path, options)?;
-            let store = folder.map(|(format, folder)| Store::open(&folder, format, Arc::new(FileSystem)));
-            Ok((oltp, store.transpose()?.map(Arc::new)))
-        };
-        let opened: Result<_> = tokio::task::spawn_blocking(open)
-            .await
-            .unwrap_or_else(|error| Err(Error::Engine(format!("opening ended: {error}"))));
-        let (oltp, store) = opened?;
-        let oltp = Arc::new(oltp);
         let replicas = Arc::new(Replicas::default());
         let session = Session::over_replicas(&SessionOptions::default(), Arc::clone(&replicas))?;
-        let options = ReplicationOptions {
-            mode: config.sync_mode,
-            prunes: config.prune_after_sync,
-            batch_size: config.sync_batch_size,
-            store,
+        let mut store = match format.zip(config.storage_path.clone()) {
+            Some((format, folder)) => {
+                let open = move || Store::open(&folder, format, Arc::new(FileSystem)).map(Arc::new);
+                Some(opened(open).await?)
+            }
+            None => None,
         };
-        let replicator = Arc::new(Replicator::start(Arc::clone(&oltp), replicas, options).await?);
-        Ok(Self { oltp, replicator, session, sqlite_tables: SqliteTables::default() })
+        let sidecar = match &config.sidecar {
+            // Before the replicas of the engine's own tables: what is stored takes the place of everything.
+            Some(sidecar) => {
+                let into = Arc::clone(&replicas);
+                Some(Arc::new(Sidecar::start(sidecar, config.sync_mode, into, store.take()).await?))
+            }
+            None => None,
+        };
+        let local = match &config.sidecar {
+            Some(sidecar) if !sidecar.enable_oltp => None,
+            _ => Some(Local::open(&config, sidecar.as_deref(), Arc::clone(&replicas), store).await?),
+        };
+        let log = local.as_ref().map(|local| Arc::clone(&local.replicator));
+        Ok(Self { local, followers: Followers { log, sidecar }, replicas, session })
+    }
+
+    /// The engine's own SQLite file, for what only it can do.
+    fn local(&self, what: &str) -> Result<&Local> {
+        self.local.as_ref().ok_or_else(|| {
+            let source = self.followers.sidecar.as_ref().map_or("", |sidecar| sidecar.source());
+            Error::Engine(format!(
+                "{what} is refused: the engine follows {source}, which it never writes; with sidecar_enable_oltp it has a SQLite \
+                 file of its own"
+            ))
+        })
+    }
+
+    /// As [`Self::local`], for one table, which must not be a followed one.
+    fn local_of(&self, what: &str, table: &str) -> Result<&Local> {
+        match &self.followers.sidecar {
+            Some(sidecar) if sidecar.follows(table) => Err(Error::Engine(format!(
+                "{what} of table {table:?} is refused: it is followed in {}, which the engine never writes",
+                sidecar.source()
+            ))),
+            _ => self.local(what),
+        }
     }
 
     /// One DML or DDL statement, always on SQLite; the rows affected, 0 for DDL.
@@ -77,7 +103,7 @@ impl HtapEngine {
     /// # Errors
     /// As [`Oltp::execute`].
     pub async fn execute(&self, sql: &str, params: &[Param]) -> Result<u64> {
-        self.oltp.execute(sql, to_sqlite(params)).await
+        self.local("execute")?.oltp.execute(sql, to_sqlite(params)).await
     }
 
     /// Statements in one transaction: all or nothing; the rows affected in all.
@@ -85,7 +111,7 @@ impl HtapEngine {
     /// # Errors
     /// As [`Oltp::execute_batch`].
     pub async fn execute_batch(&self, statements: Vec<String>) -> Result<u64> {
-        self.oltp.execute_batch(statements).await
+        self.local("execute_batch")?.oltp.execute_batch(statements).await
     }
 
     /// One prepared statement for each row of parameters, in one transaction; the rows affected in all.
@@ -93,14 +119,22 @@ impl HtapEngine {
     /// # Errors
     /// As [`Oltp::execute_many`].
     pub async fn execute_many(&self, sql: &str, rows: &[Vec<Param>]) -> Result<u64> {
-        self.oltp.execute_many(sql, rows.iter().map(|row| to_sqlite(row)).collect()).await
+        let local = self.local("execute_many")?;
+        local.oltp.execute_many(sql, rows.iter().map(|row| to_sqlite(row)).collect()).await
     }
 
     async fn names(&self) -> Result<EngineNames<'_>> {
         Ok(EngineNames {
             session: &self.session,
-            snapshot: self.replicator.replicas().snapshot(),
-            sqlite: self.sqlite_tables.current(&self.oltp).await?,
+            snapshot: self.replicas.snapshot(),
+            sqlite: match &self.local {
+                Some(local) => local.tables.current(&local.oltp).await?,
+                None => TableNames::default(),
+            },
+            followed: match &self.followers.sidecar {
+                Some(sidecar) => sidecar.tables().iter().map(|table| table.to_ascii_lowercase()).collect(),
+                None => Vec::new(),
+            },
         })
     }
 
@@ -109,7 +143,24 @@ impl HtapEngine {
     /// # Errors
     /// As [`router::route`].
     pub async fn route(&self, sql: &str) -> Result<Route> {
-        router::route(sql, &self.names().await?)
+        let route = router::route(sql, &self.names().await?)?;
+        Ok(match (&self.local, &route.reason) {
+            (Some(_), _) | (None, Reason::NotAQuery(_)) => route,
+            (None, _) if route.side == Side::Olap => Route { is_sqlite_able: false, ..route },
+            (None, _) => Route { side: Side::Olap, reason: Reason::NoSqlite, is_sqlite_able: false, ..route },
+        })
+    }
+
+    /// Refuses a query that names a followed table which does not follow: what it has is not read, not even its columns.
+    fn check_followed(&self, tables: &[String]) -> Result<()> {
+        let Some(sidecar) = &self.followers.sidecar else { return Ok(()) };
+        let snapshot = self.replicas.snapshot();
+        for table in tables.iter().filter(|table| sidecar.follows(table)) {
+            if let Some(error) = snapshot.table(table).and_then(|state| state.failed.as_ref()) {
+                return Err(not_read(table, error));
+            }
+        }
+        Ok(())
     }
 
     /// A query that only reads, answered by the side that [`Self::route`] names. An empty result keeps its schema.
@@ -119,6 +170,7 @@ impl HtapEngine {
     pub async fn query(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
         let route = self.route(sql).await?;
         if route.side == Side::Olap {
+            self.check_followed(&route.tables)?;
             match self.olap_frame(sql, params).await {
                 Ok(frame) => {
                     let batches = collected(&frame).await?;
@@ -129,18 +181,22 @@ impl HtapEngine {
                 Err(error) => return Err(error),
             }
         }
-        self.query_sqlite(sql, params).await
+        match &self.local {
+            Some(local) => self.query_sqlite(local, sql, params).await,
+            // It is no query: this says so.
+            None => self.query_olap(sql, params).await,
+        }
     }
 
-    async fn query_sqlite(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
-        let snapshot = self.replicator.replicas().snapshot();
+    async fn query_sqlite(&self, local: &Local, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
+        let snapshot = self.replicas.snapshot();
         let registered = move |table: &str| {
             let schema = snapshot.table(table)?.version.definition().table_schema()?;
             Some(Arc::new(schema))
         };
         let types =
             ResultTypes { registered: Some(Arc::new(registered)), expressions: self.expression_types(sql).await };
-        self.oltp.query(sql, to_sqlite(params), types).await
+        local.oltp.query(sql, to_sqlite(params), types).await
     }
 
     /// The types that DataFusion gives the columns of a query; none where it cannot plan it.
@@ -159,6 +215,11 @@ impl HtapEngine {
     /// # Errors
     /// As [`Self::query`].
     pub async fn query_olap(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
+        if self.followers.sidecar.is_some()
+            && let Ok(route) = self.route(sql).await
+        {
+            self.check_followed(&route.tables)?;
+        }
         collected(&self.olap_frame(sql, params).await?).await
     }
 
@@ -167,7 +228,8 @@ impl HtapEngine {
     /// # Errors
     /// As [`Replicator::register`].
     pub async fn register_table(&self, schema: TableSchema, initial_sync: bool) -> Result<RegisterOutcome> {
-        self.replicator.register(schema, initial_sync).await
+        let local = self.local_of("register_table", schema.name())?;
+        local.replicator.register(schema, initial_sync).await
     }
 
     /// One sync cycle.
@@ -175,7 +237,7 @@ impl HtapEngine {
     /// # Errors
     /// As [`Replicator::sync_now`].
     pub async fn sync_now(&self) -> Result<SyncResult> {
-        self.replicator.sync_now().await
+        self.followers.sync_now().await
     }
 
     /// Sync cycles up to the log's end at the time of the call.
@@ -183,7 +245,7 @@ impl HtapEngine {
     /// # Errors
     /// As [`Replicator::sync_all`].
     pub async fn sync_all(&self) -> Result<SyncResult> {
-        self.replicator.sync_all().await
+        self.followers.sync_all().await
     }
 
     /// Where replication stands.
@@ -191,7 +253,7 @@ impl HtapEngine {
     /// # Errors
     /// As [`Replicator::status`].
     pub async fn sync_status(&self) -> Result<SyncStatus> {
-        self.replicator.status().await
+        self.followers.status().await
     }
 
     /// Copies all rows of a registered table; their number.
@@ -199,7 +261,10 @@ impl HtapEngine {
     /// # Errors
     /// As [`Replicator::initial_sync`].
     pub async fn initial_sync(&self, table: &str) -> Result<u64> {
-        self.replicator.initial_sync(table).await
+        match &self.followers.sidecar {
+            Some(sidecar) if sidecar.follows(table) => sidecar.initial_sync(table).await,
+            _ => self.local("initial_sync")?.replicator.initial_sync(table).await,
+        }
     }
 
     /// Adds a column to a registered table.
@@ -207,7 +272,7 @@ impl HtapEngine {
     /// # Errors
     /// As [`Replicator::add_column`].
     pub async fn add_column(&self, table: &str, column: &str, column_type: ColumnType) -> Result<()> {
-        self.replicator.add_column(table, column, column_type).await
+        self.local_of("add_column", table)?.replicator.add_column(table, column, column_type).await
     }
 
     /// Drops a column of a registered table.
@@ -215,7 +280,7 @@ impl HtapEngine {
     /// # Errors
     /// As [`Replicator::drop_column`].
     pub async fn drop_column(&self, table: &str, column: &str) -> Result<()> {
-        self.replicator.drop_column(table, column).await
+        self.local_of("drop_column", table)?.replicator.drop_column(table, column).await
     }
 
     /// The rows of a replica that are closest to a query, best first: the key's columns, `score` (Float64), then the search's
@@ -233,7 +298,7 @@ impl HtapEngine {
     }
 
     fn own_columns(&self, search: &VectorSearch) -> usize {
-        let snapshot = self.replicator.replicas().snapshot();
+        let snapshot = self.replicas.snapshot();
         let key = snapshot.table(&search.table).map_or(0, |state| state.version.definition().key.len());
         search.columns.len() - key.min(search.columns.len())
     }
@@ -252,13 +317,14 @@ impl HtapEngine {
         if is_fresh {
             self.sync_all().await?;
         }
-        let snapshot = self.replicator.replicas().snapshot();
+        let snapshot = self.replicas.snapshot();
         let Some(state) = snapshot.table(&search.table) else {
             return Err(Error::Engine(format!(
                 "table {:?} is not replicated: register_table makes a replica of it",
                 search.table
             )));
         };
+        self.check_followed(std::slice::from_ref(&search.table))?;
         let definition = state.version.definition();
         let names = |columns: &[usize]| -> Vec<String> {
             columns.iter().map(|column| definition.schema.field(*column).name().clone()).collect()
@@ -279,12 +345,12 @@ impl HtapEngine {
 
     /// Syncs in the background every so often.
     pub fn start_sync(&self, interval: Duration) {
-        self.replicator.start_background(interval);
+        self.followers.start_background(interval);
     }
 
     /// Ends the background sync. Harmless to repeat.
     pub fn stop_sync(&self) {
-        self.replicator.stop_background();
+        self.followers.stop_background();
     }
 
     /// A session on the same catalog: files and Arrow tables beside the replicas.
@@ -294,9 +360,15 @@ impl HtapEngine {
 
     /// Ends everything: threads, connections, files. Harmless to repeat; later calls of other methods are errors.
     pub async fn shutdown(&self) {
-        self.replicator.shutdown().await;
-        self.oltp.shutdown().await;
+        self.followers.shutdown().await;
+        if let Some(local) = &self.local {
+            local.oltp.shutdown().await;
+        }
     }
+}
+
+fn not_read(table: &str, error: &str) -> Error {
+    Error::Engine(format!("table {table:?} does not follow its source and is not read: {error}"))
 }
 
 /// The rows of a frame; without any, one batch that keeps the schema.

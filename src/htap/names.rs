@@ -12,7 +12,7 @@ use crate::replica::Snapshot;
 use crate::router::{Names, OlapTable, Owner};
 use crate::session::Session;
 
-type TableNames = Arc<HashSet<String>>;
+pub(super) type TableNames = Arc<HashSet<String>>;
 
 /// The tables and views of SQLite, in lower case, read again when the schema has changed.
 #[derive(Debug, Default)]
@@ -46,11 +46,14 @@ pub(super) struct EngineNames<'e> {
     pub session: &'e Session,
     pub snapshot: Arc<Snapshot>,
     pub sqlite: TableNames,
+    /// In lower case: the tables of a source, which hide SQLite's of the same name.
+    pub followed: Vec<String>,
 }
 
 impl Names for EngineNames<'_> {
     fn in_sqlite(&self, table: &str) -> bool {
-        self.sqlite.contains(&table.to_ascii_lowercase())
+        let table = table.to_ascii_lowercase();
+        self.sqlite.contains(&table) && !self.followed.contains(&table)
     }
 
     fn olap(&self, table: &str) -> Option<OlapTable> {

@@ -193,7 +193,7 @@ fn real(value: ValueRef<'_>) -> Option<f64> {
 
 /// `None` where rounding would make a finite number infinite.
 fn single(real: f64) -> Option<f32> {
-    (real.is_infinite() || (real as f32).is_finite()).then_some(real as f32)
+    (!real.is_finite() || (real as f32).is_finite()).then_some(real as f32)
 }
 
 /// As [`single`]. Rounded once, to nearest, ties to even: `f16::from_f64` goes by a float32 that may be a tie where the number is

@@ -44,12 +44,20 @@ struct State {
     reason: Option<String>,
     /// Its triggers go with it.
     dropped_table: Option<String>,
+    /// Names that no table or view may have: others have them.
+    reserved: Vec<String>,
 }
 
 impl Guard {
     /// Watches a connection for its life.
     pub fn install(conn: &mut Connection, side: Side) -> rusqlite::Result<Self> {
-        let guard = Self(Arc::new(Mutex::new(State { side, is_on: false, reason: None, dropped_table: None })));
+        let guard = Self(Arc::new(Mutex::new(State {
+            side,
+            is_on: false,
+            reason: None,
+            dropped_table: None,
+            reserved: Vec::new(),
+        })));
         let state = Arc::clone(&guard.0);
         conn.authorizer(Some(move |context: AuthContext<'_>| {
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,6 +70,11 @@ impl Guard {
             }
         }))?;
         Ok(guard)
+    }
+
+    /// Keeps names from being given to tables and views.
+    pub fn reserve(&self, names: Vec<String>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).reserved = names;
     }
 
     /// Runs what prepares and steps a user's statement. A refusal is the error, in place of SQLite's "not authorized".
@@ -99,15 +112,23 @@ impl State {
             ours(name)
                 .then(|| format!("table {name:?} belongs to the engine: only its triggers and its syncs write it"))
         };
+        let new_table = |name: &str| {
+            own_table(name).or_else(|| {
+                self.reserved.iter().any(|reserved| reserved.eq_ignore_ascii_case(name)).then(|| {
+                    format!("table {name:?} is one that the sidecar follows: expected another name for a table of the engine's own")
+                })
+            })
+        };
         // Our triggers write the log on behalf of the user's statement.
         let by_trigger = context.accessor.is_some_and(ours);
         match context.action {
             Insert { table_name } | Delete { table_name } | Update { table_name, .. } if !by_trigger => {
                 own_table(table_name)
             }
-            CreateTable { table_name } | CreateVtable { table_name, .. } => own_table(table_name),
+            CreateTable { table_name } | CreateVtable { table_name, .. } => new_table(table_name),
+            CreateView { view_name } | CreateTempView { view_name } => new_table(view_name),
             CreateIndex { table_name, .. } | AlterTable { table_name, .. } => own_table(table_name),
-            CreateTempTable { table_name } => own_table(table_name),
+            CreateTempTable { table_name } => new_table(table_name),
             DropTable { table_name } => {
                 self.dropped_table = Some(table_name.into());
                 own_table(table_name)

@@ -42,11 +42,13 @@ pub struct OltpOptions {
     pub read_pool_size: u32,
     /// How long a statement waits for other programs' locks.
     pub busy_timeout: Duration,
+    /// Names that statements cannot give to tables and views: they mean others'.
+    pub reserved_tables: Vec<String>,
 }
 
 impl Default for OltpOptions {
     fn default() -> Self {
-        Self { read_pool_size: 4, busy_timeout: Duration::from_secs(5) }
+        Self { read_pool_size: 4, busy_timeout: Duration::from_secs(5), reserved_tables: Vec::new() }
     }
 }
 
@@ -77,7 +79,9 @@ impl Oltp {
             return Err(Error::InvalidArgument(format!("read_pool_size: expected 1 to {MOST_READERS}, got {got}")));
         }
         let path = connection::resolve(path.as_ref())?;
-        let writer = writer::Writer::start(connection::open_writer(&path, options.busy_timeout)?)?;
+        let opened = connection::open_writer(&path, options.busy_timeout)?;
+        opened.guard.reserve(options.reserved_tables);
+        let writer = writer::Writer::start(opened)?;
         let readers = readers::Readers::new(path.clone(), options.read_pool_size, options.busy_timeout);
         let sync_reader = readers::Readers::new(path.clone(), 1, options.busy_timeout);
         Ok(Self { path, writer, readers, sync_reader })

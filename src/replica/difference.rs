@@ -14,12 +14,23 @@ use super::key::Keys;
 use super::version::{Definition, Part, Segment, TableVersion};
 use crate::error::{Error, Result};
 
+/// How a row stands to the current row of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// The key has none.
+    New,
+    /// They are the same.
+    Same,
+    /// They differ.
+    Changed,
+}
+
 impl TableVersion {
     /// The same rows with the columns of another definition. Columns that are new have the value in `defaults`.
     ///
     /// # Errors
     /// A new column without a default.
-    pub(super) fn with_definition(
+    pub fn with_definition(
         &self,
         definition: Arc<Definition>,
         defaults: &HashMap<String, ArrayRef>,
@@ -73,6 +84,23 @@ impl TableVersion {
         changes.extend((0..gone.len() as u32).map(|row| Change { time, state: KeyState::Gone(row) }));
         let gone = self.take(&gone)?.project(&self.definition.key).map_err(Error::arrow)?;
         Ok(ChangeBatch { rows, gone, changes })
+    }
+
+    /// How rows, of the registered schema, stand to the current rows of their keys.
+    ///
+    /// # Errors
+    /// Rows of another schema.
+    pub fn compare(&self, rows: &RecordBatch) -> Result<Vec<Standing>> {
+        let keys = Keys::try_new(rows, &self.definition.key)?;
+        let located: Vec<Option<Location>> = (0..rows.num_rows()).map(|row| self.locate(&keys, row)).collect();
+        let known = located.iter().enumerate().filter_map(|(row, location)| Some((row as u32, (*location)?)));
+        let known: Vec<(u32, Location)> = known.collect();
+        let locations: Vec<Location> = known.iter().map(|(_, location)| *location).collect();
+        let mut standings = vec![Standing::New; rows.num_rows()];
+        for ((row, _), is_changed) in known.iter().zip(self.is_changed(rows, &known, &locations)?) {
+            standings[*row as usize] = if is_changed { Standing::Changed } else { Standing::Same };
+        }
+        Ok(standings)
     }
 
     fn is_changed(&self, rows: &RecordBatch, known: &[(u32, Location)], locations: &[Location]) -> Result<Vec<bool>> {

@@ -39,6 +39,16 @@ pub(super) fn version(definition: Arc<Definition>, batches: &[RecordBatch], time
     Ok(TableVersion::new(definition, parts, 0, Arc::new(index)))
 }
 
+impl TableVersion {
+    /// The first version of a table without rows.
+    ///
+    /// # Errors
+    /// None that is expected.
+    pub fn empty(definition: Arc<Definition>) -> Result<Self> {
+        version(definition, &[], 0)
+    }
+}
+
 /// The rows as the open ones of a history.
 fn opened(definition: &Definition, rows: &RecordBatch, time: i64) -> Result<RecordBatch> {
     let count = rows.num_rows();

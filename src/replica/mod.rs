@@ -21,6 +21,7 @@ mod version;
 mod writer;
 
 pub use changes::{Change, ChangeBatch, Counts, KeyState};
+pub use difference::Standing;
 pub use snapshot::{Replicas, Snapshot, TableState, Update};
 pub use storage::{Disk, DiskFile, DiskLock, FileSystem, StorageFormat, Store, Stored, StoredTable};
 pub use table::ReplicaTable;

@@ -39,6 +39,12 @@ impl Snapshot {
         self.tables.get(&folded(name))
     }
 
+    /// Some of its tables, at a position of their own.
+    pub fn only(&self, names: &[String], applied_seq: i64) -> Snapshot {
+        let table = |name: &String| Some((folded(name), self.table(name)?.clone()));
+        Snapshot { tables: names.iter().filter_map(table).collect(), applied_seq }
+    }
+
     /// The tables, by name.
     pub fn tables(&self) -> impl Iterator<Item = &TableState> {
         self.tables.values()

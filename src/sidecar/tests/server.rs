@@ -1,0 +1,127 @@
+//! A PostgreSQL server of a test's own: in a temporary folder, on a port that was free, ended with the test.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// A server that accepts connections.
+pub struct Server {
+    bin: PathBuf,
+    folder: TempDir,
+    port: u16,
+}
+
+/// The folder of the newest installed PostgreSQL's programs.
+fn programs() -> Option<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
+    let mut found: Vec<(u32, PathBuf)> = versions
+        .filter_map(|version| {
+            let path = version.ok()?.path();
+            let number = path.file_name()?.to_str()?.parse().ok()?;
+            path.join("bin/initdb").exists().then(|| (number, path.join("bin")))
+        })
+        .collect();
+    found.sort();
+    found.pop().map(|(_, bin)| bin)
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout.starts_with(b"0\n"))
+}
+
+/// Runs one of PostgreSQL's programs; as its own user where this one is root, which it refuses.
+fn run(bin: &Path, program: &str, arguments: &[&str]) -> std::io::Result<Output> {
+    let mut command = match is_root() {
+        true => {
+            let mut command = Command::new("runuser");
+            command.args(["-u", "postgres", "--"]).arg(bin.join(program));
+            command
+        }
+        false => Command::new(bin.join(program)),
+    };
+    command.args(arguments).current_dir("/").stdin(Stdio::null()).output()
+}
+
+impl Server {
+    /// A server whose user `postgres` needs the password `pass word`; `None`, and a line on stderr, where there can be none.
+    pub fn start() -> Option<Self> {
+        let skipped = |why: String| {
+            eprintln!("\n*** SKIPPED: no PostgreSQL server for this test: {why} ***\n");
+            None
+        };
+        let Some(bin) = programs() else { return skipped("expected /usr/lib/postgresql/*/bin/initdb".into()) };
+        let folder = match tempfile::tempdir() {
+            Ok(folder) => folder,
+            Err(error) => return skipped(error.to_string()),
+        };
+        if is_root() {
+            let owned = Command::new("chown").arg("postgres").arg(folder.path()).output();
+            if !owned.is_ok_and(|owned| owned.status.success()) {
+                return skipped("the folder cannot be given to the user postgres".into());
+            }
+        }
+        let data = folder.path().join("data").display().to_string();
+        let secret = folder.path().join("secret").display().to_string();
+        std::fs::write(&secret, "pass word\n").ok()?;
+        let made =
+            run(&bin, "initdb", &["-D", &data, "-U", "postgres", "-A", "scram-sha-256", "--pwfile", &secret, "-N"]);
+        match made {
+            Ok(made) if made.status.success() => {}
+            Ok(made) => return skipped(String::from_utf8_lossy(&made.stderr).into_owned()),
+            Err(error) => return skipped(error.to_string()),
+        }
+        let rules = folder.path().join("data/pg_hba.conf");
+        let known = std::fs::read_to_string(&rules).ok()?;
+        let of = |user: &str, login: &str| format!("host all {user} 127.0.0.1/32 {login}\n");
+        std::fs::write(&rules, of("old", "md5") + &of("plain", "password") + &known).ok()?;
+        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).ok()?.port();
+        let server = Self { bin, folder, port };
+        match server.control("start") {
+            Ok(started) if started.status.success() => Some(server),
+            Ok(started) => skipped(String::from_utf8_lossy(&started.stdout).into_owned()),
+            Err(error) => skipped(error.to_string()),
+        }
+    }
+
+    fn control(&self, action: &str) -> std::io::Result<Output> {
+        let folder = self.folder.path().display();
+        let (data, log) = (format!("{folder}/data"), format!("{folder}/log"));
+        let options = format!("-p {} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off", self.port);
+        run(&self.bin, "pg_ctl", &["-D", &data, "-l", &log, "-o", &options, "-w", "-m", "immediate", action])
+    }
+
+    pub fn stop(&self) {
+        assert!(self.control("stop").unwrap().status.success());
+    }
+
+    pub fn restart(&self) {
+        assert!(self.control("start").unwrap().status.success());
+    }
+
+    pub fn address(&self) -> String {
+        format!("postgres://postgres:pass%20word@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// The address by the server's Unix socket.
+    pub fn socket_address(&self) -> String {
+        let folder = self.folder.path().display();
+        format!("postgres://postgres:pass%20word@/postgres?host={folder}&port={}", self.port)
+    }
+
+    /// Runs statements, by the server's own client.
+    pub fn run(&self, sql: &str) {
+        let port = self.port.to_string();
+        let mut command = Command::new(self.bin.join("psql"));
+        command.env("PGPASSWORD", "pass word");
+        command.args(["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-q", "-c", sql]);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.control("stop");
+    }
+}

@@ -1,0 +1,104 @@
+//! Clocks of every kind, followed.
+
+use super::*;
+
+/// Clock columns: their declaration, and values in the order of time, as SQL.
+const CLOCKS: [(&str, [&str; 4]); 8] = [
+    ("INTEGER", ["1700000000", "1700000001", "1700000002", "1700009000"]),
+    ("INTEGER", ["1700000000000", "1700000000001", "1700000001000", "1700009000000"]),
+    ("REAL", ["1700000000.25", "1700000000.5", "1700000001.125", "1700009000.0"]),
+    (
+        "REAL",
+        [
+            "julianday('2024-05-05')",
+            "julianday('2024-05-05 00:00:01')",
+            "julianday('2024-05-05 00:00:02')",
+            "julianday('2024-05-06')",
+        ],
+    ),
+    (
+        "DATETIME",
+        ["'2024-05-05 10:00:00'", "'2024-05-05 10:00:01'", "'2024-05-05 10:00:01.5'", "'2024-05-06 00:00:00'"],
+    ),
+    (
+        "TEXT",
+        ["'2024-05-05T10:00:00Z'", "'2024-05-05T10:00:01Z'", "'2024-05-05T10:00:01.250Z'", "'2024-05-06T00:00:00Z'"],
+    ),
+    (
+        "TEXT",
+        [
+            "'2024-05-05T10:00:00+02:00'",
+            "'2024-05-05T10:00:01+02:00'",
+            "'2024-05-05T10:00:02+02:00'",
+            "'2024-05-06T00:00:00+02:00'",
+        ],
+    ),
+    ("TEXT", ["'2024-05-05'", "'2024-05-05'", "'2024-05-05'", "'2024-05-06'"]),
+];
+
+#[tokio::test]
+async fn clocks_of_every_kind_are_followed() {
+    for (declaration, [first, second, third, last]) in CLOCKS {
+        let world = World::with(&format!(
+            "CREATE TABLE docs (id INTEGER PRIMARY KEY, body TEXT, created_at {declaration}, updated_at {declaration});
+             INSERT INTO docs VALUES (1, 'a', {first}, {first}), (2, 'b', {first}, {third})"
+        ));
+        let engine = world.open_with(SidecarConfig { poll_batch_size: 2, ..world.sidecar() }).await;
+        let is_new_too = u64::from(first == third);
+        assert_eq!(sync_all(&engine).await, (1 + is_new_too, 1 - is_new_too, 0), "{declaration} {first}");
+        // Late: before the watermark. And within a tick: at the watermark.
+        world.run(&format!(
+            "INSERT INTO docs VALUES (3, 'late', {second}, {second}); UPDATE docs SET body = 'tick' WHERE id = 2"
+        ));
+        assert_eq!(sync_all(&engine).await, (1, 1, 0), "{declaration} {first}");
+        world.run(&format!("INSERT INTO docs VALUES (4, 'new', {last}, {last})"));
+        assert_eq!(sync_all(&engine).await, (1, 0, 0), "{declaration} {first}");
+        assert_eq!(sync_all(&engine).await, (0, 0, 0), "{declaration} {first}");
+        assert_eq!(docs(&engine).await, ["1|a", "2|tick", "3|late", "4|new"], "{declaration} {first}");
+    }
+}
+
+#[tokio::test]
+async fn texts_with_and_without_t_are_one_clock() {
+    let world = World::with(
+        "CREATE TABLE docs (id INTEGER PRIMARY KEY, body TEXT, created_at TEXT, updated_at TEXT);
+         INSERT INTO docs VALUES (1, 'a', '2024-05-05T10:00:00', '2024-05-05T10:00:00')",
+    );
+    let engine = world.open().await;
+    assert_eq!(sync_all(&engine).await, (1, 0, 0));
+    // As text it sorts before the watermark; its time is after it.
+    world.run("INSERT INTO docs VALUES (2, 'b', '2024-05-05 10:30:00', '2024-05-05 10:30:00')");
+    assert_eq!(sync_all(&engine).await, (1, 0, 0));
+}
+
+#[tokio::test]
+async fn a_clock_that_is_none_names_table_column_and_value() {
+    for (value, expected) in [
+        ("'soon'", "expected an ISO-8601 time or a number, got text \"soon\""),
+        ("x'00'", "expected an ISO-8601 time or a number, got a BLOB of 1 bytes"),
+    ] {
+        let world = World::with(&format!(
+            "CREATE TABLE docs (id INTEGER PRIMARY KEY, body TEXT, created_at, updated_at);
+             INSERT INTO docs VALUES (1, 'a', 1, {value})"
+        ));
+        let engine = world.open().await;
+        let error = engine.sync_status().await.unwrap().last_error.unwrap();
+        assert!(error.contains("\"docs\"") && error.contains("updated_at") && error.contains(expected), "{error}");
+        world.run("UPDATE docs SET updated_at = 100");
+        assert_eq!(sync_all(&engine).await, (0, 1, 0));
+        world.run("INSERT INTO docs VALUES (2, 'b', 1, '2024-05-05')");
+        sync_all(&engine).await;
+        let error = engine.query("SELECT id FROM docs", &[]).await.unwrap_err().to_string();
+        assert!(error.contains("as in the rows before, got"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn rows_without_a_time_are_not_seen_until_they_have_one() {
+    let world = World::new();
+    world.run("INSERT INTO docs VALUES (1, 'a', NULL, NULL), (2, 'b', 5, 5)");
+    let engine = world.open().await;
+    assert_eq!(sync_all(&engine).await, (1, 0, 0));
+    world.doc(1, "a", 6, 6);
+    assert_eq!(sync_all(&engine).await, (0, 1, 0));
+}
