@@ -71,7 +71,9 @@ fn main() {
     let rows: usize = std::env::var("VEXACT_BENCH_ROWS").ok().and_then(|rows| rows.parse().ok()).unwrap_or(100_000);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("live.db");
-    let runtime = Runtime::new().unwrap();
+    // As the Python package has it.
+    let threads = 2 * std::thread::available_parallelism().map_or(2, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().unwrap();
     let config = HtapConfig { oltp_path: path.clone(), sync_batch_size: 100_000, ..HtapConfig::default() };
     let engine = Arc::new(runtime.block_on(HtapEngine::open(config)).unwrap());
     let create = "CREATE TABLE docs(id INTEGER PRIMARY KEY, v BLOB)";
@@ -141,9 +143,8 @@ fn main() {
     let mut alone = short_queries(&runtime, &engine, 4000);
     let is_over = Arc::new(AtomicBool::new(false));
     let busy = {
-        let (engine, is_over) = (Arc::clone(&engine), Arc::clone(&is_over));
+        let (engine, is_over, runtime) = (Arc::clone(&engine), Arc::clone(&is_over), runtime.handle().clone());
         std::thread::spawn(move || {
-            let runtime = Runtime::new().unwrap();
             let mut changes = 0;
             for round in 0.. {
                 if is_over.load(Ordering::Relaxed) {
@@ -159,9 +160,8 @@ fn main() {
         })
     };
     let long = {
-        let (engine, is_over) = (Arc::clone(&engine), Arc::clone(&is_over));
+        let (engine, is_over, runtime) = (Arc::clone(&engine), Arc::clone(&is_over), runtime.handle().clone());
         std::thread::spawn(move || {
-            let runtime = Runtime::new().unwrap();
             let mut queries = 0;
             while !is_over.load(Ordering::Relaxed) {
                 let sql = "SELECT sum(l2_norm(v)) FROM docs";

@@ -16,7 +16,10 @@ const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
 fn runtime() -> PyResult<&'static Runtime> {
     static RUNTIME: OnceLock<Result<Runtime, std::io::Error>> = OnceLock::new();
-    let runtime = RUNTIME.get_or_init(|| tokio::runtime::Builder::new_multi_thread().enable_all().build());
+    // More threads than cores: so that the system shares the cores between a long query and short ones.
+    let threads = 2 * std::thread::available_parallelism().map_or(2, usize::from);
+    let new = || tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    let runtime = RUNTIME.get_or_init(new);
     runtime.as_ref().map_err(|error| PyRuntimeError::new_err(format!("no threads for queries: {error}")))
 }
 

@@ -27,7 +27,7 @@ use datafusion::physical_plan::execution_plan::{
 use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
-use futures::stream;
+use futures::{StreamExt, stream};
 
 /// Rows of the batches that a scan gives where no session says otherwise.
 pub const BATCH_ROWS: usize = 8192;
@@ -284,7 +284,14 @@ impl ExecutionPlan for ChunkScanExec {
                 None => batch,
             })
         };
-        let stream = stream::iter(pieces.into_iter().map(next));
+        // A scan is always ready, so that a thread would run a query over it to the end while others wait for the thread.
+        let stream = stream::iter(pieces).then(move |piece| {
+            let batch = next(piece);
+            async move {
+                tokio::task::yield_now().await;
+                batch
+            }
+        });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)))
     }
 
