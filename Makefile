@@ -48,7 +48,7 @@ examples: extension
 bench:
 	VEXACT_BENCH_ROWS=$${VEXACT_BENCH_ROWS:-100000} cargo bench -p vexact --bench bandwidth --bench kernel --bench sql --bench replication --bench live_search
 
-# Ours and the crate rhei, in turn.
+# Ours and the crate rhei, in turn. What rhei is built of needs libclang (Debian: libclang-dev).
 bench-rhei:
 	cd benches/rhei && cargo build --release
 	for turn in 1 2; do \

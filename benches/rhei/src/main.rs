@@ -77,7 +77,11 @@ fn median(mut times: Vec<Duration>) -> Duration {
 
 fn rate(name: &str, count: i64, took: Duration) {
     let per_second = count as f64 / took.as_secs_f64();
-    println!("rhei: {name:<42} {:>10.1} k/s {:>9.3} us each", per_second / 1e3, took.as_secs_f64() * 1e6 / count as f64);
+    println!(
+        "rhei: {name:<42} {:>10.1} k/s {:>9.3} us each",
+        per_second / 1e3,
+        took.as_secs_f64() * 1e6 / count as f64
+    );
 }
 
 fn main() {
