@@ -29,6 +29,7 @@ pub mod router;
 
 pub mod session;
 pub mod sources;
+pub mod stream;
 
 pub mod htap;
 

@@ -1,0 +1,416 @@
+//! A queue of Arrow batches between a query and the program around it: into the query, or out of it. A writer that is faster
+//! than its reader waits: from the high watermark until the reader has brought the queue down to the low one.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::sink::{Sink, SinkTable};
+use super::source::{OffsetRange, Source, SourceTable};
+use crate::error::{Error, Result};
+
+/// When a writer begins to wait, and when it goes on. In batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watermarks {
+    /// A writer waits while the queue has come to this length, at least 1 …
+    pub high: usize,
+    /// … until it is down to this one, less than `high`.
+    pub low: usize,
+}
+
+impl Default for Watermarks {
+    fn default() -> Self {
+        Self { high: 1024, low: 512 }
+    }
+}
+
+impl Watermarks {
+    fn check(self) -> Result<Self> {
+        if self.high == 0 || self.low >= self.high {
+            let (high, low) = (self.high, self.low);
+            let problem = format!("watermarks: expected low < high, and high at least 1, got low {low}, high {high}");
+            return Err(Error::InvalidArgument(problem));
+        }
+        Ok(self)
+    }
+}
+
+/// The queue itself. Cheap to clone; clones are one queue.
+#[derive(Clone)]
+pub struct BatchQueue {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    watermarks: Watermarks,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    batches: VecDeque<RecordBatch>,
+    /// From the high watermark down to the low one.
+    is_full: bool,
+    is_closed: bool,
+    has_reader: bool,
+    /// Batches ever taken out.
+    taken: u64,
+}
+
+impl fmt::Debug for BatchQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state();
+        write!(f, "BatchQueue({} batches, closed: {})", state.batches.len(), state.is_closed)
+    }
+}
+
+impl BatchQueue {
+    /// An empty queue.
+    ///
+    /// # Errors
+    /// Watermarks that do not work.
+    pub fn try_new(watermarks: Watermarks) -> Result<Self> {
+        let watermarks = watermarks.check()?;
+        Ok(Self { shared: Arc::new(Shared { watermarks, state: Mutex::default(), changed: Notify::new() }) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until `look` finds something; a change between two looks is never missed.
+    async fn wait<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
+        loop {
+            let changed = self.shared.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let found = look(&mut self.state());
+            match found {
+                Some(found) => return found,
+                None => changed.await,
+            }
+        }
+    }
+
+    /// Puts a batch at the end, after waiting for room.
+    ///
+    /// # Errors
+    /// The queue is closed, or is while this waits.
+    pub async fn push(&self, batch: RecordBatch) -> Result<()> {
+        let high = self.shared.watermarks.high;
+        let mut batch = Some(batch);
+        let pushed = self.wait(|state| {
+            if state.is_closed {
+                return Some(Err(Error::InvalidArgument("the queue is closed: nothing more can be pushed".into())));
+            }
+            if state.is_full {
+                return None;
+            }
+            state.batches.extend(batch.take());
+            state.is_full = state.batches.len() >= high;
+            Some(Ok(()))
+        });
+        let pushed = pushed.await;
+        self.shared.changed.notify_waiters();
+        pushed
+    }
+
+    /// Takes the first batch; `None` while there is none, and for ever once the queue is closed and empty.
+    pub fn try_pop(&self) -> Option<RecordBatch> {
+        let batch = {
+            let low = self.shared.watermarks.low;
+            let mut state = self.state();
+            let batch = state.batches.pop_front()?;
+            state.taken += 1;
+            state.is_full &= state.batches.len() > low;
+            batch
+        };
+        self.shared.changed.notify_waiters();
+        Some(batch)
+    }
+
+    /// Waits for a batch and takes it; `None` once the queue is closed and empty, and after `timeout` without one.
+    pub async fn pop(&self, timeout: Option<Duration>) -> Option<RecordBatch> {
+        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            let filled = self.wait_filled();
+            let is_filled = match until {
+                Some(until) => tokio::time::timeout_at(until, filled).await.unwrap_or(false),
+                None => filled.await,
+            };
+            match self.try_pop() {
+                // Another reader was faster.
+                None if is_filled => continue,
+                batch => return batch,
+            }
+        }
+    }
+
+    /// Waits until there is a batch (true), or the queue is closed and empty (false).
+    async fn wait_filled(&self) -> bool {
+        let look = |state: &mut State| match state.batches.is_empty() {
+            false => Some(true),
+            true => state.is_closed.then_some(false),
+        };
+        self.wait(look).await
+    }
+
+    /// Ends the input: what is in the queue can still be taken. Harmless to repeat.
+    pub fn close(&self) {
+        self.state().is_closed = true;
+        self.shared.changed.notify_waiters();
+    }
+
+    /// Whether nothing more comes: the queue is closed and empty.
+    pub fn is_drained(&self) -> bool {
+        let state = self.state();
+        state.is_closed && state.batches.is_empty()
+    }
+
+    /// Whether [`Self::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.state().is_closed
+    }
+
+    /// Batches that wait to be taken.
+    pub fn len(&self) -> usize {
+        self.state().batches.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A queue into a query: one batch, one micro-batch. It ends when it is closed. What was taken is not kept: after a crash, a query
+/// goes on with what comes next.
+#[derive(Debug, Clone)]
+pub struct QueueSource {
+    schema: SchemaRef,
+    queue: BatchQueue,
+}
+
+impl QueueSource {
+    /// An empty queue for rows of these columns.
+    ///
+    /// # Errors
+    /// Watermarks that do not work.
+    pub fn try_new(schema: SchemaRef, watermarks: Watermarks) -> Result<Self> {
+        Ok(Self { schema, queue: BatchQueue::try_new(watermarks)? })
+    }
+
+    /// Puts rows at the end, after waiting for room.
+    ///
+    /// # Errors
+    /// Other columns than the source's; a closed queue.
+    pub async fn push(&self, batch: RecordBatch) -> Result<()> {
+        let batch = super::source::conform(batch, &self.schema, "the batch")?;
+        self.queue.push(batch).await
+    }
+
+    /// The queue.
+    pub fn queue(&self) -> &BatchQueue {
+        &self.queue
+    }
+}
+
+#[async_trait]
+impl SourceTable for QueueSource {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn is_bounded(&self) -> bool {
+        false
+    }
+
+    async fn open(&self) -> Result<Box<dyn Source>> {
+        let mut state = self.queue.state();
+        if std::mem::replace(&mut state.has_reader, true) {
+            let problem = "the realtime source is read by another query: expected one query at a time";
+            return Err(Error::InvalidArgument(problem.into()));
+        }
+        Ok(Box::new(QueueReader { source: self.clone() }))
+    }
+}
+
+#[derive(Debug)]
+struct QueueReader {
+    source: QueueSource,
+}
+
+impl Drop for QueueReader {
+    fn drop(&mut self) {
+        self.source.queue.state().has_reader = false;
+    }
+}
+
+#[async_trait]
+impl Source for QueueReader {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.source.schema)
+    }
+
+    fn is_bounded(&self) -> bool {
+        false
+    }
+
+    async fn next_range(&mut self) -> Result<Option<OffsetRange>> {
+        if !self.source.queue.wait_filled().await {
+            return Ok(None);
+        }
+        let taken = self.source.queue.state().taken;
+        Ok(Some(OffsetRange { from: taken.into(), to: (taken + 1).into() }))
+    }
+
+    async fn read(&mut self, range: &OffsetRange) -> Result<RecordBatch> {
+        self.source.queue.try_pop().ok_or_else(|| {
+            Error::InvalidArgument(format!("the realtime source keeps no input: batch {} is gone", range.to))
+        })
+    }
+
+    /// What was taken is gone: it goes on with what comes next.
+    async fn restore(&mut self, _offset: &super::source::Offset) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A queue out of a query: one micro-batch, one batch; those without rows are left out.
+#[derive(Debug, Clone)]
+pub struct QueueSink {
+    queue: BatchQueue,
+}
+
+impl QueueSink {
+    /// An empty queue for the rows of any query.
+    ///
+    /// # Errors
+    /// Watermarks that do not work.
+    pub fn try_new(watermarks: Watermarks) -> Result<Self> {
+        Ok(Self { queue: BatchQueue::try_new(watermarks)? })
+    }
+
+    /// The queue.
+    pub fn queue(&self) -> &BatchQueue {
+        &self.queue
+    }
+}
+
+#[async_trait]
+impl SinkTable for QueueSink {
+    fn schema(&self) -> Option<SchemaRef> {
+        None
+    }
+
+    fn is_blocking(&self) -> bool {
+        true
+    }
+
+    async fn open(&self, _schema: SchemaRef, _is_restored: bool) -> Result<Box<dyn Sink>> {
+        if self.queue.is_closed() {
+            return Err(Error::InvalidArgument("the realtime sink is closed: expected a new one".into()));
+        }
+        Ok(Box::new(QueueWriter { queue: self.queue.clone() }))
+    }
+}
+
+#[derive(Debug)]
+struct QueueWriter {
+    queue: BatchQueue,
+}
+
+#[async_trait]
+impl Sink for QueueWriter {
+    async fn write(&mut self, batch: RecordBatch) -> Result<()> {
+        match batch.num_rows() {
+            0 => Ok(()),
+            _ => self.queue.push(batch).await,
+        }
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        self.queue.close();
+        Ok(())
+    }
+
+    fn is_blocking(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array};
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn batch(value: i64) -> RecordBatch {
+        RecordBatch::try_from_iter([("x", Arc::new(Int64Array::from(vec![value])) as ArrayRef)]).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_writer_waits_from_the_high_watermark_to_the_low_one() {
+        let queue = BatchQueue::try_new(Watermarks { high: 3, low: 1 }).unwrap();
+        for value in 0..3 {
+            assert!(queue.push(batch(value)).now_or_never().is_some());
+        }
+        let mut pushing = Box::pin(queue.push(batch(3)));
+        assert!(futures::poll!(&mut pushing).is_pending());
+        assert_eq!(queue.try_pop(), Some(batch(0)));
+        assert!(futures::poll!(&mut pushing).is_pending(), "two are left: above the low watermark");
+        assert_eq!(queue.try_pop(), Some(batch(1)));
+        assert!(futures::poll!(&mut pushing).is_ready());
+        queue.close();
+        assert!(queue.push(batch(9)).await.is_err());
+        assert_eq!(queue.pop(None).await, Some(batch(2)));
+        assert!(!queue.is_drained());
+        assert_eq!(queue.pop(None).await, Some(batch(3)));
+        assert_eq!(queue.pop(None).await, None);
+        assert!(queue.is_drained());
+    }
+
+    #[tokio::test]
+    async fn closing_wakes_who_waits() {
+        let queue = BatchQueue::try_new(Watermarks::default()).unwrap();
+        let mut popping = Box::pin(queue.pop(None));
+        assert!(futures::poll!(&mut popping).is_pending());
+        queue.close();
+        assert_eq!(popping.await, None);
+    }
+
+    #[tokio::test]
+    async fn a_source_has_one_reader_and_takes_its_columns_only() {
+        let source = QueueSource::try_new(batch(0).schema(), Watermarks::default()).unwrap();
+        let mut reader = source.open().await.unwrap();
+        assert!(source.open().await.is_err());
+        let other = RecordBatch::try_from_iter([("y", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]).unwrap();
+        let error = source.push(other).await.unwrap_err().to_string();
+        assert!(error.contains("x Int64") && error.contains("y Int64"), "{error}");
+        source.push(batch(7)).await.unwrap();
+        // Asked again, nothing is lost.
+        assert!(reader.next_range().now_or_never().is_some());
+        let range = reader.next_range().await.unwrap().unwrap();
+        assert_eq!(reader.read(&range).await.unwrap(), batch(7));
+        source.queue().close();
+        assert_eq!(reader.next_range().await.unwrap(), None);
+        drop(reader);
+        assert!(source.open().await.is_ok());
+    }
+
+    #[test]
+    fn watermarks_that_do_not_work_are_refused() {
+        for (high, low) in [(0, 0), (1, 1), (2, 3)] {
+            assert!(BatchQueue::try_new(Watermarks { high, low }).is_err());
+        }
+    }
+}
