@@ -10,6 +10,19 @@
 
 from . import errors
 from ._native import __version__
+from .bitable import (
+    BitableClient,
+    BitableUrl,
+    group_rows_by_field,
+    group_rows_count_by_field,
+    parse_bitable_url,
+)
+from .custom_stream import (
+    CustomArrowStreamSink,
+    CustomArrowStreamSource,
+    CustomStreamEmitOptions,
+    consume_arrow_batches_with_custom_sink,
+)
 from .engine import (
     HtapConfig,
     HtapEngine,
@@ -21,6 +34,7 @@ from .engine import (
     open,
 )
 from .errors import (
+    BitableClientError,
     EngineError,
     ExecutionError,
     InvalidRequestError,
@@ -34,6 +48,12 @@ from .frame import DataFrame
 from .session import Session
 
 __all__ = [
+    "BitableClient",
+    "BitableClientError",
+    "BitableUrl",
+    "CustomArrowStreamSink",
+    "CustomArrowStreamSource",
+    "CustomStreamEmitOptions",
     "DataFrame",
     "EngineError",
     "ExecutionError",
@@ -52,6 +72,10 @@ __all__ = [
     "TimestampTableConfig",
     "VexactError",
     "__version__",
+    "consume_arrow_batches_with_custom_sink",
     "errors",
+    "group_rows_by_field",
+    "group_rows_count_by_field",
     "open",
+    "parse_bitable_url",
 ]

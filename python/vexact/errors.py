@@ -28,3 +28,12 @@ class EngineError(VexactError, RuntimeError):
 
 class ExecutionError(VexactError, RuntimeError):
     """A query failed while it ran."""
+
+
+class BitableClientError(VexactError, RuntimeError):
+    """Feishu refused a request, could not be reached, or answered what is no answer. `code`: the API's own; `status`: HTTP's."""
+
+    def __init__(self, message: str, *, code: int | None = None, status: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status

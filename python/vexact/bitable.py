@@ -1,0 +1,472 @@
+"""Feishu (Lark) Bitable tables as rows and as streams.
+
+    client = vexact.BitableClient(app_id, app_secret)
+    rows = client.list_records_from_url("https://example.feishu.cn/base/bascn...?table=tbl...&view=vew...")
+    print(vexact.group_rows_count_by_field(rows, "Owner"))
+
+Over the open API's list of records (`GET /open-apis/bitable/v1/apps/:app_token/tables/:table_id/records`), with the standard
+library alone. A row is a dict of plain values, see `plain_value`.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from .errors import BitableClientError
+
+FEISHU = "https://open.feishu.cn"
+"""The open API of Feishu; that of Lark, outside China, is `https://open.larksuite.com`."""
+
+Row = dict[str, Any]
+
+_MAX_PAGE_SIZE = 500
+_LONGEST_BODY_BYTES = 64 << 20
+# A token is fetched anew this long before its end, so that it does not expire on the way.
+_TOKEN_MARGIN_SECONDS = 60.0
+_FIRST_BACKOFF_SECONDS = 0.5
+_LONGEST_BACKOFF_SECONDS = 30.0
+# A server that asks for a longer wait is reported, not waited for.
+_LONGEST_WAIT_SECONDS = 300.0
+# "tenant access token invalid" and what else a token that ended is answered with.
+_TOKEN_CODES = {99991661, 99991663, 99991664, 99991668, 99991671, 99991677}
+# Too many requests (of the gateway, of Bitable), data not ready.
+_RETRY_CODES = {99991400, 1254290, 1254607}
+# No such thing to be read by this app: fields may be forbidden where records are allowed.
+_FORBIDDEN_CODES = {91403, 99991672, 99991679, 1254302}
+
+
+class BitableUrl(NamedTuple):
+    """Where a table is. `is_wiki`: `app_token` is that of a wiki page, which the client looks up."""
+
+    app_token: str
+    table_id: str
+    view_id: str | None
+    is_wiki: bool = False
+
+
+def parse_bitable_url(url: str) -> BitableUrl:
+    """The table of an address as the browser shows it: `https://HOST/base/APP?table=TABLE&view=VIEW` or `/wiki/PAGE?table=...`.
+
+    `ValueError`: an address of another form, or without a table.
+    """
+    parts = urllib.parse.urlsplit(url.strip())
+    path = [part for part in parts.path.split("/") if part]
+    query = urllib.parse.parse_qs(parts.query)
+    is_known = len(path) == 2 and path[0] in ("base", "wiki")
+    if parts.scheme not in ("http", "https") or not parts.netloc or not is_known:
+        raise ValueError(f"url: expected https://HOST/base/APP?table=TABLE or https://HOST/wiki/PAGE?table=TABLE, got {url!r}")
+    table = query.get("table", [""])[0]
+    if not table:
+        raise ValueError(f"url: expected a table (?table=tbl...), got {url!r}")
+    return BitableUrl(path[1], table, query.get("view", [None])[0], path[0] == "wiki")
+
+
+def plain_value(value: Any) -> Any:
+    """A cell as the API sends it as a plain value.
+
+    Text in segments becomes one str, a link its address, people and chats the list of their names, attachments the list of their
+    file names, linked records the list of their ids, a location its address; numbers, booleans, single selects (str), multiple
+    selects (list of str) and times (int: milliseconds since 1970, UTC) stay. What a formula or a lookup found is what it would be
+    in a column of its own; several values are a list.
+    """
+    if isinstance(value, Mapping):
+        return _plain_object(value)
+    if not isinstance(value, list):
+        return value
+    if not value:
+        return None
+    if all(isinstance(item, Mapping) and _is_segment(item) for item in value):
+        return "".join(str(item.get("text") or "") for item in value)
+    plain: list[Any] = []
+    for item in value:
+        one = plain_value(item)
+        plain.extend(one if isinstance(one, list) else [one])
+    return plain
+
+
+def _is_segment(item: Mapping[str, Any]) -> bool:
+    return "text" in item and "record_ids" not in item and "id" not in item and "file_token" not in item
+
+
+def _plain_object(item: Mapping[str, Any]) -> Any:
+    if "value" in item and "type" in item:
+        found = item["value"]
+        # A formula's one number comes in a list; a list of people or options is one anywhere.
+        is_one = isinstance(found, list) and len(found) == 1 and not isinstance(found[0], (Mapping, list, str))
+        return plain_value(found[0] if is_one else found)
+    for ids in ("record_ids", "link_record_ids"):
+        if ids in item:
+            return list(item[ids] or []) or None
+    if "users" in item:
+        return plain_value(item["users"])
+    for key in ("link", "full_address", "name", "en_name", "text", "address", "location", "id"):
+        if item.get(key):
+            return item[key]
+    return json.dumps(item, ensure_ascii=False, sort_keys=True) if item else None
+
+
+def group_rows_by_field(rows: Iterable[Mapping[str, Any]], field: str) -> dict[Any, list[Mapping[str, Any]]]:
+    """The rows by the values of a field, in the order in which these first come.
+
+    A row whose value is a list (people, multiple selects) is in the group of each of its values. Rows without a value are in the
+    group of None.
+    """
+    groups: dict[Any, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        for key in _keys(row.get(field)):
+            groups.setdefault(key, []).append(row)
+    return groups
+
+
+def group_rows_count_by_field(rows: Iterable[Mapping[str, Any]], field: str) -> dict[Any, int]:
+    """The number of rows in each group of `group_rows_by_field`, largest first; of equal ones the first that came."""
+    counts: dict[Any, int] = {}
+    for row in rows:
+        for key in _keys(row.get(field)):
+            counts[key] = counts.get(key, 0) + 1
+    return dict(sorted(counts.items(), key=lambda group: -group[1]))
+
+
+def _keys(value: Any) -> list[Any]:
+    if isinstance(value, list):
+        return list(dict.fromkeys(_hashable(item) for item in value)) or [None]
+    return [None if value == "" else _hashable(value)]
+
+
+def _hashable(value: Any) -> Hashable:
+    return value if isinstance(value, Hashable) else json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+
+
+class BitableClient:
+    """A client for the tables of one Feishu app, with the app's own rights (a tenant access token). Safe from several threads.
+
+    `request_timeout_seconds`: of each request. `base_url`: the open API's address (`https://open.larksuite.com` for Lark).
+    `max_retries`: how often a request is sent again after 429, 5xx, a lost connection or a time-out, each time after a wait that
+    doubles, with jitter, or that the server asks for (`Retry-After`, `x-ogw-ratelimit-reset`). `clock` (seconds, monotonic) and
+    `sleep` can be replaced, as tests do.
+
+    The token is kept until shortly before its end, and fetched anew once if the server says that it ended.
+    """
+
+    parse_bitable_url = staticmethod(parse_bitable_url)
+    group_rows_by_field = staticmethod(group_rows_by_field)
+    group_rows_count_by_field = staticmethod(group_rows_count_by_field)
+
+    def __init__(
+        self,
+        app_id: str,
+        app_secret: str,
+        request_timeout_seconds: float = 10,
+        *,
+        base_url: str = FEISHU,
+        max_retries: int = 5,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        if not app_id or not app_secret:
+            raise ValueError("app_id, app_secret: expected those of a Feishu app, got an empty text")
+        if not request_timeout_seconds > 0:
+            raise ValueError(f"request_timeout_seconds: expected more than 0, got {request_timeout_seconds}")
+        if max_retries < 0:
+            raise ValueError(f"max_retries: expected at least 0, got {max_retries}")
+        if urllib.parse.urlsplit(base_url).scheme not in ("http", "https"):
+            raise ValueError(f"base_url: expected an http or https address, got {base_url!r}")
+        self._credentials = {"app_id": app_id, "app_secret": app_secret}
+        self._timeout = request_timeout_seconds
+        self._base_url = base_url.rstrip("/")
+        self._max_retries = max_retries
+        self._clock = clock
+        self._sleep = sleep
+        self._token = ("", 0.0)
+        self._token_lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"BitableClient({self._credentials['app_id']!r}, base_url={self._base_url!r})"
+
+    def list_records(
+        self,
+        app_token: str,
+        table_id: str,
+        *,
+        view_id: str | None = None,
+        page_size: int = 100,
+        on_page: Callable[[int, list[Row]], None] | None = None,
+        max_rows: int | None = None,
+    ) -> list[Row]:
+        """All records, or the first `max_rows`. Arguments, rows and errors are those of `iter_record_pages`.
+
+        `on_page(number, rows)` is called with each page as it comes, counted from 1.
+        """
+        rows: list[Row] = []
+        pages = self.iter_record_pages(app_token, table_id, view_id=view_id, page_size=page_size, max_rows=max_rows)
+        for number, page in enumerate(pages, start=1):
+            if on_page is not None:
+                on_page(number, page)
+            rows += page
+        return rows
+
+    def list_records_from_url(
+        self,
+        url: str,
+        *,
+        page_size: int = 100,
+        on_page: Callable[[int, list[Row]], None] | None = None,
+        max_rows: int | None = None,
+    ) -> list[Row]:
+        """As `list_records`, for a table's address in the browser (see `parse_bitable_url`); its view decides which rows."""
+        table = self._locate(url)
+        return self.list_records(
+            table.app_token, table.table_id, view_id=table.view_id, page_size=page_size, on_page=on_page, max_rows=max_rows
+        )
+
+    def iter_record_pages(
+        self,
+        app_token: str,
+        table_id: str,
+        *,
+        view_id: str | None = None,
+        page_size: int = 100,
+        max_rows: int | None = None,
+    ) -> Iterator[list[Row]]:
+        """The records page by page; a page is fetched when it is asked for, and none that is empty is passed on.
+
+        A row is a dict of the fields that the record has a value for, as `plain_value` makes it, and `record_id` (but for a table
+        with a field of that name). `page_size`: 1 to 500. Only the view's records if `view_id` is given.
+
+        Raises `BitableClientError` where the server refuses, cannot be reached or answers rubbish; `ValueError` for a bad argument.
+        """
+        if not 1 <= page_size <= _MAX_PAGE_SIZE:
+            raise ValueError(f"page_size: expected 1 to {_MAX_PAGE_SIZE}, got {page_size}")
+        if max_rows is not None and max_rows < 0:
+            raise ValueError(f"max_rows: expected at least 0, got {max_rows}")
+        path = f"{_table_path(app_token, table_id)}/records"
+        query = {"page_size": str(page_size)} | ({"view_id": view_id} if view_id else {})
+        return self._rows(self._items(path, query), max_rows)
+
+    def table_schema(self, app_token: str, table_id: str) -> pa.Schema:
+        """The columns of a table by its fields' types, `record_id` first.
+
+        Text, single selects, phone numbers, links, locations and formulas of text are string; numbers double; checkboxes bool;
+        times timestamp[ms, UTC]; multiple selects, people, chats, attachments and linked records list<string>.
+        """
+        fields = [pa.field("record_id", pa.string())]
+        for page in self._items(f"{_table_path(app_token, table_id)}/fields", {"page_size": "100"}):
+            for item in page:
+                name, data_type = item.get("field_name"), _arrow_type(item)
+                if not isinstance(name, str):
+                    raise BitableClientError(f"fields of table {table_id}: expected a field_name, got {item!r:.200}")
+                if data_type is not None:
+                    fields = [field for field in fields if field.name != name] + [pa.field(name, data_type)]
+        return pa.schema(fields)
+
+    def _locate(self, url: str) -> BitableUrl:
+        table = parse_bitable_url(url)
+        if not table.is_wiki:
+            return table
+        path = "/open-apis/wiki/v2/spaces/get_node?" + urllib.parse.urlencode({"token": table.app_token})
+        node = self._call(path).get("node")
+        kind = node.get("obj_type") if isinstance(node, Mapping) else None
+        if not isinstance(node, Mapping) or kind != "bitable" or not node.get("obj_token"):
+            raise BitableClientError(f"{url}: expected a wiki page that is a bitable, got {kind!r}")
+        return BitableUrl(str(node["obj_token"]), table.table_id, table.view_id)
+
+    def _rows(self, pages: Iterator[list[Mapping[str, Any]]], max_rows: int | None) -> Iterator[list[Row]]:
+        left = max_rows
+        while left is None or left > 0:
+            page = next(pages, None)
+            if page is None:
+                return
+            rows = [_row(record) for record in page[:left]]
+            left = None if left is None else left - len(rows)
+            if rows:
+                yield rows
+
+    def _items(self, path: str, query: Mapping[str, str]) -> Iterator[list[Mapping[str, Any]]]:
+        """The items of a list that comes in pages."""
+        token = ""
+        seen: set[str] = set()
+        while True:
+            data = self._call(f"{path}?{urllib.parse.urlencode({**query, **({'page_token': token} if token else {})})}")
+            items = data.get("items") or []
+            if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
+                raise BitableClientError(f"GET {path}: expected a list of items, got {items!r:.200}")
+            yield items
+            if not data.get("has_more"):
+                return
+            token = data.get("page_token") or ""
+            if not token or token in seen:
+                got = "a page_token that came before" if token else "no page_token"
+                raise BitableClientError(f"GET {path}: expected the next page's page_token with has_more, got {got}")
+            seen.add(token)
+
+    def _call(self, path: str) -> Mapping[str, Any]:
+        """The data of a GET, with the token; once more with a new one if the server says that it ended."""
+        token = self._access_token("")
+        try:
+            answer = self._send("GET", path, token, None)
+        except BitableClientError as error:
+            if error.code not in _TOKEN_CODES and error.status != 401:
+                raise
+            answer = self._send("GET", path, self._access_token(token), None)
+        data = answer.get("data")
+        if not isinstance(data, Mapping):
+            raise BitableClientError(f"GET {_without_query(path)}: expected an object under data, got {data!r:.200}", code=0)
+        return data
+
+    def _access_token(self, ended: str) -> str:
+        """The token; a new one where there is none, or it is the one that ended."""
+        with self._token_lock:
+            token, end = self._token
+            if token and token != ended and self._clock() < end:
+                return token
+            path = "/open-apis/auth/v3/tenant_access_token/internal"
+            answer = self._send("POST", path, None, self._credentials)
+            new, seconds = answer.get("tenant_access_token"), answer.get("expire")
+            if not isinstance(new, str) or not new or not isinstance(seconds, (int, float)):
+                raise BitableClientError(f"POST {path}: expected tenant_access_token and expire, got {sorted(answer)}")
+            # One that lives shorter than the margin is used half its time.
+            self._token = (new, self._clock() + max(seconds - _TOKEN_MARGIN_SECONDS, seconds / 2))
+            return new
+
+    def _send(self, method: str, path: str, token: str | None, body: Mapping[str, str] | None) -> Mapping[str, Any]:
+        """One request, sent again where that may help."""
+        request = urllib.request.Request(self._base_url + path, method=method)
+        request.add_header("Content-Type", "application/json; charset=utf-8")
+        if token is not None:
+            request.add_header("Authorization", f"Bearer {token}")
+        if body is not None:
+            request.data = json.dumps(body).encode()
+        name = f"{method} {_without_query(path)}"
+        backoff = _FIRST_BACKOFF_SECONDS
+        for attempt in range(self._max_retries + 1):
+            try:
+                return self._once(request, name)
+            except _AgainError as error:
+                if attempt == self._max_retries:
+                    tries = f" ({attempt + 1} times)" if attempt else ""
+                    raise BitableClientError(f"{error}{tries}", code=error.code, status=error.status) from error.__cause__
+                wait = random.uniform(backoff / 2, backoff)
+                if error.wait_seconds is not None:
+                    if error.wait_seconds > _LONGEST_WAIT_SECONDS:
+                        problem = f"{error}: the server asks to wait for {error.wait_seconds:.0f} seconds"
+                        raise BitableClientError(problem, code=error.code, status=error.status) from None
+                    wait = error.wait_seconds + random.uniform(0, backoff / 2)
+                backoff = min(2 * backoff, _LONGEST_BACKOFF_SECONDS)
+                self._sleep(wait)
+        raise AssertionError("the loop returns or raises")
+
+    def _once(self, request: urllib.request.Request, name: str) -> Mapping[str, Any]:
+        try:
+            with urllib.request.urlopen(request, timeout=self._timeout) as response:
+                status, headers = response.status, response.headers
+                text = response.read(_LONGEST_BODY_BYTES)
+        except urllib.error.HTTPError as error:
+            with error:
+                status, headers = error.code, error.headers
+                try:
+                    text = error.read(_LONGEST_BODY_BYTES)
+                except (OSError, http.client.HTTPException):
+                    text = b""
+        except (OSError, http.client.HTTPException) as error:
+            reason = error.reason if isinstance(error, urllib.error.URLError) else error
+            raise _AgainError(f"{name} failed: {reason or type(error).__name__}") from error
+        answer = _json_object(text)
+        code = answer.get("code") if answer is not None else None
+        code = code if isinstance(code, int) else None
+        if status < 400 and answer is not None and code == 0:
+            return answer
+        message = answer.get("msg") or answer.get("message") if answer is not None else None
+        got = repr(text[:200].decode(errors="replace"))
+        if code is not None:
+            problem = f"{name} was refused: code {code}: {message} (HTTP {status})"
+        elif status >= 400:
+            problem = f"{name} failed: HTTP {status}: {got}"
+        else:
+            problem = f"{name}: expected a JSON object with a code, got {got}"
+        if status == 429 or status >= 500 or code in _RETRY_CODES:
+            raise _AgainError(problem, code=code, status=status, wait_seconds=_asked_wait(headers))
+        raise BitableClientError(problem, code=code, status=status)
+
+
+class _AgainError(BitableClientError):
+    """A failure that may pass."""
+
+    def __init__(
+        self, message: str, *, code: int | None = None, status: int | None = None, wait_seconds: float | None = None
+    ) -> None:
+        super().__init__(message, code=code, status=status)
+        self.wait_seconds = wait_seconds
+
+
+def _asked_wait(headers: Mapping[str, str]) -> float | None:
+    """The seconds that a server asks to wait for: `Retry-After` as seconds or a date, or the gateway's own header."""
+    text = headers.get("Retry-After") or headers.get("x-ogw-ratelimit-reset")
+    if not text:
+        return None
+    try:
+        return max(float(text), 0.0)
+    except ValueError:
+        pass
+    try:
+        return max(parsedate_to_datetime(text).timestamp() - time.time(), 0.0)
+    except ValueError:
+        return None
+
+
+def _json_object(text: bytes) -> Mapping[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _without_query(path: str) -> str:
+    return path.split("?", 1)[0]
+
+
+def _table_path(app_token: str, table_id: str) -> str:
+    for name, value in (("app_token", app_token), ("table_id", table_id)):
+        if not value:
+            raise ValueError(f"{name}: expected a text that is not empty")
+    app, table = (urllib.parse.quote(value, safe="") for value in (app_token, table_id))
+    return f"/open-apis/bitable/v1/apps/{app}/tables/{table}"
+
+
+def _row(record: Mapping[str, Any]) -> Row:
+    fields = record.get("fields")
+    if not isinstance(fields, Mapping):
+        raise BitableClientError(f"record {record.get('record_id')!r}: expected an object under fields, got {fields!r:.200}")
+    return {"record_id": record.get("record_id") or record.get("id")} | {
+        name: plain_value(value) for name, value in fields.items()
+    }
+
+
+_TIME = pa.timestamp("ms", "UTC")
+_TEXTS = pa.list_(pa.string())
+_ARROW_TYPES = {2: pa.float64(), 4: _TEXTS, 5: _TIME, 7: pa.bool_(), 11: _TEXTS, 17: _TEXTS, 18: _TEXTS, 21: _TEXTS, 23: _TEXTS}
+_ARROW_TYPES |= {1001: _TIME, 1002: _TIME, 1003: _TEXTS, 1004: _TEXTS}
+_BUTTON = 3001
+
+
+def _arrow_type(field: Mapping[str, Any]) -> pa.DataType | None:
+    """The type of a field's column; None for a button, which has no values."""
+    kind = field.get("type")
+    if kind == _BUTTON:
+        return None
+    properties = field.get("property")
+    if kind == 20 and isinstance(properties, Mapping) and isinstance(properties.get("type"), Mapping):
+        kind = properties["type"].get("data_type")
+    return _ARROW_TYPES.get(kind, pa.string()) if isinstance(kind, int) else pa.string()

@@ -1,0 +1,270 @@
+"""Python iterables as sources of streams, and Python functions as sinks: rows are gathered until there are enough of them or
+enough time has passed, whichever is first."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import pyarrow as pa
+
+T = TypeVar("T")
+Row = Mapping[str, Any] | Sequence[Any]
+
+
+@dataclass(frozen=True)
+class CustomStreamEmitOptions:
+    """When what was gathered goes on: `emit_rows` rows (at least 1), or `emit_interval_seconds` (at least 0) after the first of
+    them, whichever is first. With an interval of 0, rows wait for no others; with `math.inf`, only for their number.
+
+    `ValueError` for other values.
+    """
+
+    emit_interval_seconds: float = 1.0
+    emit_rows: int = 1024
+
+    def __post_init__(self) -> None:
+        if isinstance(self.emit_rows, bool) or not isinstance(self.emit_rows, int) or self.emit_rows < 1:
+            raise ValueError(f"emit_rows: expected a whole number of at least 1, got {self.emit_rows!r}")
+        if math.isnan(self.emit_interval_seconds) or self.emit_interval_seconds < 0:
+            raise ValueError(f"emit_interval_seconds: expected at least 0, got {self.emit_interval_seconds!r}")
+
+
+class CustomArrowStreamSource:
+    """Turns the rows of any iterable, an endless one as well, into Arrow record batches.
+
+    `schema`: the columns; without it the first batch decides, and a later row that does not fit is an error. Options as in
+    `CustomStreamEmitOptions`.
+    """
+
+    def __init__(
+        self, schema: pa.Schema | None = None, *, emit_interval_seconds: float = 1.0, emit_rows: int = 1024
+    ) -> None:
+        if schema is not None and not isinstance(schema, pa.Schema):
+            raise TypeError(f"schema: expected a pyarrow.Schema, got {type(schema).__name__}")
+        self.schema = schema
+        self.options = CustomStreamEmitOptions(emit_interval_seconds, emit_rows)
+
+    def batches(self, rows: Iterable[Row]) -> ArrowBatches:
+        """The rows as record batches of at most `emit_rows` rows, in their order; all have one schema.
+
+        A row is a mapping of names to values (a missing one is NULL) or, with a schema, a sequence of values in the order of its
+        columns. The iterable is read in a thread of its own, at most `emit_rows` rows ahead of what was taken from here: the
+        taker's pace is the iterable's. What the iterable raises is raised here, after the rows that came before it.
+        """
+        return ArrowBatches(rows, self.schema, self.options)
+
+
+class CustomArrowStreamSink:
+    """Hands Arrow rows to a function: `on_emit(table)` with a `pyarrow.Table` of at most `emit_rows` rows, never an empty one.
+
+    It is called from one thread at a time. What it raises ends the stream. Options as in `CustomStreamEmitOptions`.
+    """
+
+    def __init__(
+        self, on_emit: Callable[[pa.Table], object], *, emit_interval_seconds: float = 1.0, emit_rows: int = 1024
+    ) -> None:
+        if not callable(on_emit):
+            raise TypeError(f"on_emit: expected a function of a pyarrow.Table, got {type(on_emit).__name__}")
+        self.on_emit = on_emit
+        self.options = CustomStreamEmitOptions(emit_interval_seconds, emit_rows)
+
+
+def consume_arrow_batches_with_custom_sink(batches: Iterable[Any], sink: CustomArrowStreamSink) -> int:
+    """Reads record batches (or tables) until they end, and hands their rows to a sink; the number of rows.
+
+    `batches` may be a `pyarrow.RecordBatchReader`, or any iterable. It is read in a thread of its own, at most `emit_rows` rows
+    (and one batch) ahead, so that rows that wait go on in time while the next ones are awaited. What the iterable raises is
+    raised here, after the rows that came before it.
+    """
+    if not isinstance(sink, CustomArrowStreamSink):
+        raise TypeError(f"sink: expected a CustomArrowStreamSink, got {type(sink).__name__}")
+    rows = 0
+    most = sink.options.emit_rows
+    # Cut where a batch is longer than what goes on at once.
+    pieces = (table.slice(start, most) for table in map(_table, batches) for start in range(0, table.num_rows, most))
+    gathered = _Gathered(pieces, lambda table: table.num_rows, sink.options)
+    try:
+        for tables in gathered:
+            for table in _cut(tables, most):
+                sink.on_emit(table)
+                rows += table.num_rows
+    finally:
+        gathered.close()
+    return rows
+
+
+def _table(batch: Any) -> pa.Table:
+    if isinstance(batch, pa.Table):
+        return batch
+    if isinstance(batch, pa.RecordBatch):
+        return pa.Table.from_batches([batch])
+    raise TypeError(f"batches: expected pyarrow record batches or tables, got {type(batch).__name__}")
+
+
+def _cut(tables: list[pa.Table], most: int) -> Iterator[pa.Table]:
+    table = pa.concat_tables(tables)
+    for start in range(0, table.num_rows, most):
+        yield table.slice(start, most)
+
+
+class ArrowBatches:
+    """An iterator of record batches over a custom source's rows. `close()` ends it, from any thread: also one that waits."""
+
+    def __init__(self, rows: Iterable[Row], schema: pa.Schema | None, options: CustomStreamEmitOptions) -> None:
+        self._schema = schema
+        self._gathered = _Gathered(rows, lambda _row: 1, options)
+        self._first: pa.RecordBatch | None = None
+
+    @property
+    def schema(self) -> pa.Schema | None:
+        """The columns; where none are given, those of the first batch, for which this waits. None if there are no rows at all."""
+        if self._schema is None:
+            self._first = next(self, None)
+        return self._schema
+
+    def __iter__(self) -> ArrowBatches:
+        return self
+
+    def __next__(self) -> pa.RecordBatch:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        rows = next(self._gathered)
+        try:
+            batch = record_batch(rows, self._schema)
+        except BaseException:
+            self.close()
+            raise
+        self._schema = batch.schema
+        return batch
+
+    def close(self) -> None:
+        """Ends the iteration; the iterable is not read further."""
+        self._gathered.close()
+
+
+def record_batch(rows: Sequence[Row], schema: pa.Schema | None) -> pa.RecordBatch:
+    """Rows as one record batch; `schema` None: of all columns that are there, with the types that pyarrow finds.
+
+    Raises `ValueError` for a value that does not fit, with its column, and for a column that is not in the schema.
+    """
+    if schema is None:
+        names = list(dict.fromkeys(name for row in rows for name in _mapping(row)))
+    else:
+        names = schema.names
+        known = set(names)
+    columns: list[list[Any]] = [[] for _ in names]
+    for row in rows:
+        if isinstance(row, Mapping):
+            if schema is not None and not known.issuperset(row):
+                unknown = next(name for name in row if name not in known)
+                raise ValueError(f"column {unknown!r}: expected one of [{', '.join(names)}]; give the stream a schema with all columns")
+            for name, column in zip(names, columns):
+                column.append(row.get(name))
+        else:
+            values = _sequence(row, len(names))
+            for value, column in zip(values, columns):
+                column.append(value)
+    if schema is None:
+        arrays = [_array(name, column, None) for name, column in zip(names, columns)]
+        return pa.RecordBatch.from_arrays(arrays, names=names)
+    arrays = [_array(field.name, column, field.type) for field, column in zip(schema, columns)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _array(name: str, values: list[Any], data_type: pa.DataType | None) -> pa.Array:
+    try:
+        return pa.array(values, type=data_type, from_pandas=False)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        expected = "values of one type" if data_type is None else str(data_type)
+        raise ValueError(f"column {name!r}: expected {expected}: {error}") from error
+
+
+def _mapping(row: Row) -> Mapping[str, Any]:
+    if isinstance(row, Mapping):
+        return row
+    raise TypeError(f"rows: expected mappings of names to values (or a schema, for sequences), got {type(row).__name__}")
+
+
+def _sequence(row: Any, count: int) -> Sequence[Any]:
+    if not isinstance(row, Sequence) or isinstance(row, (str, bytes)):
+        raise TypeError(f"rows: expected mappings or sequences of values, got {type(row).__name__}")
+    if len(row) != count:
+        raise ValueError(f"rows: expected {count} values, got {len(row)}")
+    return row
+
+
+class _Gathered(Generic[T]):
+    """What a thread reads from an iterable, in lists: each of `emit_rows` (by `weigh`), or of what came in the interval."""
+
+    def __init__(self, items: Iterable[T], weigh: Callable[[T], int], options: CustomStreamEmitOptions) -> None:
+        self._weigh = weigh
+        self._options = options
+        self._changed = threading.Condition()
+        self._waiting: list[T] = []
+        self._weight = 0
+        self._since = 0.0
+        self._is_read = False
+        self._is_closed = False
+        self._error: BaseException | None = None
+        # A daemon: an iterable that waits for ever must not keep the program alive.
+        threading.Thread(target=self._read, args=(items,), name="vexact-custom-stream", daemon=True).start()
+
+    def _read(self, items: Iterable[T]) -> None:
+        error: BaseException | None = None
+        try:
+            iterator = iter(items)
+            while self._has_room():
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    break
+                with self._changed:
+                    if not self._waiting:
+                        self._since = time.monotonic()
+                    self._waiting.append(item)
+                    self._weight += self._weigh(item)
+                    self._changed.notify_all()
+        except BaseException as raised:  # Whatever it is, it is raised where the rows are taken.
+            error = raised
+        with self._changed:
+            self._error = error
+            self._is_read = True
+            self._changed.notify_all()
+
+    def _has_room(self) -> bool:
+        """Waits for room; false once nothing more is to be read."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed or self._weight < self._options.emit_rows)
+            return not self._is_closed
+
+    def __iter__(self) -> _Gathered[T]:
+        return self
+
+    def __next__(self) -> list[T]:
+        with self._changed:
+            while not (self._is_closed or self._is_read or self._weight >= self._options.emit_rows):
+                left = self._options.emit_interval_seconds - (time.monotonic() - self._since)
+                if self._waiting and left <= 0:
+                    break
+                self._changed.wait(min(left, threading.TIMEOUT_MAX) if self._waiting else None)
+            if self._is_closed:
+                raise StopIteration
+            if not self._waiting:
+                error, self._error = self._error, None
+                raise error if error is not None else StopIteration
+            taken, self._waiting, self._weight = self._waiting, [], 0
+            self._changed.notify_all()
+            return taken
+
+    def close(self) -> None:
+        with self._changed:
+            self._is_closed = True
+            self._waiting = []
+            self._weight = 0
+            self._changed.notify_all()
