@@ -1,10 +1,12 @@
 //! How a file or Arrow data becomes a table, and rows become a file.
 
 pub mod arrow;
+pub mod create;
 pub mod csv;
 pub(crate) mod csv_write;
 pub mod json;
 pub mod parquet;
+pub(crate) mod sql_type;
 mod vector_text;
 
 use std::io::{self, Read};
