@@ -19,6 +19,8 @@
 pub mod error;
 pub mod schema;
 
+pub mod json;
+
 pub mod oltp;
 
 pub mod replica;
@@ -30,6 +32,8 @@ pub mod router;
 pub mod session;
 pub mod sources;
 pub mod stream;
+
+pub mod workspace;
 
 pub mod htap;
 

@@ -9,8 +9,8 @@ use arrow::util::pretty::pretty_format_batches_with_options;
 use serde::Serialize;
 
 use super::failure::{During, Failure};
-use super::json::{ColumnInfo, Rows, columns};
 use crate::error::{Error, Result};
+use crate::json::{ColumnInfo, Rows, columns};
 use crate::replication::{SyncResult, SyncStatus};
 use crate::session::shortened;
 
@@ -76,6 +76,13 @@ pub(super) struct Explained {
     pub logical: String,
     pub physical: String,
     pub strategy: String,
+}
+
+impl From<vexact_sql::Explained> for Explained {
+    fn from(explained: vexact_sql::Explained) -> Self {
+        let vexact_sql::Explained { logical, physical, strategy } = explained;
+        Self { logical, physical, strategy }
+    }
 }
 
 /// Rows with their columns.

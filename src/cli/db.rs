@@ -1,9 +1,6 @@
 //! `vexact db`: each command is a few calls of the engine.
 
-use std::io::IsTerminal;
 use std::path::Path;
-use std::pin::pin;
-use std::time::Duration;
 
 use clap::Subcommand;
 use serde_json::{Map, Value};
@@ -11,12 +8,12 @@ use serde_json::{Map, Value};
 use super::answer::{Answer, Copied, Explained, RouteTaken, Table};
 use super::arguments::{Database, Exec, Query, Register, Search, Status, Sync};
 use super::failure::{During, Failure};
-use super::json::columns;
+use super::progress::{Shown, showing_copies};
 use super::script;
-use super::values::{QueryVector, components, read_text};
+use super::values::read_text;
 use crate::error::{Error, Result};
 use crate::htap::{HtapConfig, HtapEngine};
-use crate::replication::TableCondition;
+use crate::json::columns;
 use crate::router::Side;
 use crate::schema::TableSchema;
 use crate::session::{QueryVectors, VectorSearch};
@@ -139,7 +136,9 @@ async fn sync(command: Sync) -> Result<Answer, Failure> {
     closing(&engine, async {
         let copied = match command.table {
             Some(table) => {
-                let rows_copied = showing_copies(&engine, engine.initial_sync(&table)).await.during("sync")?;
+                let rows_copied = showing_copies(&engine, &format!("copying {table}"), engine.initial_sync(&table))
+                    .await
+                    .during("sync")?;
                 Some(Copied { table, rows_copied })
             }
             None => None,
@@ -157,30 +156,13 @@ async fn sync(command: Sync) -> Result<Answer, Failure> {
 }
 
 async fn search(command: Search) -> Result<Answer, Failure> {
-    let query = match &command.query_vector {
-        QueryVector::Components(text) => {
-            components(text).map_err(|error| Failure::usage(format!("--query-vector: {error}")))?
-        }
-        QueryVector::File(path) => {
-            let text = read_text(path).during("arguments")?;
-            let problem =
-                |error: vexact_sql::VectorError| Error::BadFile { path: path.clone(), problem: error.to_string() };
-            components(&text).map_err(problem).during("arguments")?
-        }
-    };
+    let query = command.query_vector.components()?;
     let Search { database, table, column, top_k, metric, filter, columns, explain, .. } = command;
     let search = VectorSearch { table, column, query: QueryVectors::One(query), top_k, metric, filter, columns };
     let engine = open(&database).await?;
     closing(&engine, async {
-        let batches = engine.vector_search(&search, false).await.during("search")?;
-        let explain = match explain {
-            true => {
-                let vexact_sql::Explained { logical, physical, strategy } =
-                    engine.explain_vector_search(&search, false).await.during("search")?;
-                Some(Explained { logical, physical, strategy })
-            }
-            false => None,
-        };
+        let (batches, explained) = engine.vector_search_explained(&search, false).await.during("search")?;
+        let explain = explain.then(|| Explained::from(explained));
         Ok(Answer::Found { metric: metric.name(), top_k, table: Table::new(batches), explain })
     })
     .await
@@ -202,6 +184,7 @@ async fn open_with(database: &Database, config: HtapConfig) -> Result<HtapEngine
     if !is_there {
         return Err(Error::FileNotFound { path: path.clone() }).during("open");
     }
+    let _shown = Shown::new(format!("opening {}", path.display()));
     HtapEngine::open(HtapConfig { oltp_path: path.clone(), ..config }).await.during("open")
 }
 
@@ -213,30 +196,6 @@ async fn create(database: &Database) -> Result<HtapEngine, Failure> {
         return Err(Error::FolderNotFound { path: folder.into() }).during("open");
     }
     HtapEngine::open(HtapConfig { oltp_path: path.clone(), ..HtapConfig::default() }).await.during("open")
-}
-
-/// Does work, and tells a person at the terminal how far its copies are.
-async fn showing_copies<T>(engine: &HtapEngine, work: impl Future<Output = T>) -> T {
-    const SHOWN_EVERY: Duration = Duration::from_millis(200);
-    let mut work = pin!(work);
-    let mut is_line_used = false;
-    loop {
-        tokio::select! {
-            biased;
-            done = &mut work => {
-                if is_line_used {
-                    eprintln!();
-                }
-                return done;
-            }
-            () = tokio::time::sleep(SHOWN_EVERY), if std::io::stderr().is_terminal() => {}
-        }
-        let tables = engine.sync_status().await.map(|status| status.tables).unwrap_or_default();
-        for table in tables.iter().filter(|table| matches!(table.state, TableCondition::Copying(_))) {
-            is_line_used = true;
-            eprint!("\r{}: {}", table.name, table.state);
-        }
-    }
 }
 
 /// Does work with an engine, and closes it whatever comes of it.

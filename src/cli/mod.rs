@@ -8,7 +8,7 @@ mod answer;
 mod arguments;
 mod db;
 mod failure;
-mod json;
+mod progress;
 mod script;
 mod values;
 

@@ -5,10 +5,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 use vexact_kernel::{KernelError, Metric};
 use vexact_sql::VectorError;
 
+use super::failure::{During, Failure};
 use crate::error::{Error, Result};
 use crate::htap::Param;
 
@@ -72,8 +74,34 @@ impl FromStr for QueryVector {
     }
 }
 
+impl QueryVector {
+    /// Its components, read from the file if it is in one.
+    pub fn components(&self) -> Result<Vec<f64>, Failure> {
+        match self {
+            Self::Components(text) => {
+                components(text).map_err(|error| Failure::usage(format!("--query-vector: {error}")))
+            }
+            Self::File(path) => {
+                let text = read_text(path).during("arguments")?;
+                let problem = |error: VectorError| Error::BadFile { path: path.clone(), problem: error.to_string() };
+                components(&text).map_err(problem).during("arguments")
+            }
+        }
+    }
+}
+
+/// As it was given.
+impl Serialize for QueryVector {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Components(text) => serializer.serialize_str(text),
+            Self::File(path) => serializer.collect_str(&format_args!("@{}", path.display())),
+        }
+    }
+}
+
 /// The components of `0.1,0.2` or `[0.1, 0.2]`.
-pub(super) fn components(text: &str) -> Result<Vec<f64>, VectorError> {
+fn components(text: &str) -> Result<Vec<f64>, VectorError> {
     match text.trim() {
         bracketed if bracketed.starts_with('[') => vexact_sql::parse_vector(bracketed),
         bare => vexact_sql::parse_vector(&format!("[{bare}]")),

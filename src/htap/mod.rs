@@ -290,10 +290,29 @@ impl HtapEngine {
     /// A table that is not registered; as [`Session::vector_search`].
     pub async fn vector_search(&self, search: &VectorSearch, is_fresh: bool) -> Result<Vec<RecordBatch>> {
         let search = self.prepared(search, is_fresh).await?;
-        let batches = self.session.vector_search(&search).await?.collect().await?;
-        let key = search.columns.len() - self.own_columns(&search);
+        self.key_first(&search, &self.session.vector_search(&search).await?).await
+    }
+
+    /// As [`Self::vector_search`], with the three sections of its explain.
+    ///
+    /// # Errors
+    /// As [`Self::vector_search`].
+    pub async fn vector_search_explained(
+        &self,
+        search: &VectorSearch,
+        is_fresh: bool,
+    ) -> Result<(Vec<RecordBatch>, vexact_sql::Explained)> {
+        let search = self.prepared(search, is_fresh).await?;
+        let (found, explained) = self.session.vector_search_explained(&search, None, None).await?;
+        Ok((self.key_first(&search, &found).await?, explained))
+    }
+
+    /// What was found, the key's columns before the score.
+    async fn key_first(&self, search: &VectorSearch, found: &DataFrame) -> Result<Vec<RecordBatch>> {
+        let key = search.columns.len() - self.own_columns(search);
         // `row_id`, `score`, then the key and the other columns.
         let order: Vec<usize> = (2..2 + key).chain([1]).chain(2 + key..2 + search.columns.len()).collect();
+        let batches = found.collect().await?;
         batches.iter().map(|batch| batch.project(&order).map_err(Error::arrow)).collect()
     }
 

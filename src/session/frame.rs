@@ -15,10 +15,9 @@ use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, collect, execute_stream};
 use datafusion::prelude::SessionContext;
-use vexact_sql::Explained;
 use vexact_sql::chunks::ChunkTable;
+use vexact_sql::{Explained, explain_plan};
 
-use super::explain_frame;
 use crate::error::{Error, Result};
 use crate::sources;
 
@@ -33,6 +32,25 @@ enum Source {
     Query(Arc<SessionState>, LogicalPlan),
     /// A table as it stands: a view of it is that table, so that searches find it.
     Table(SessionContext, Arc<dyn TableProvider>),
+}
+
+/// A frame whose query is planned.
+pub(crate) struct PlannedFrame {
+    logical: LogicalPlan,
+    physical: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+}
+
+impl PlannedFrame {
+    /// Runs it, batch by batch.
+    pub fn stream(&self) -> Result<SendableRecordBatchStream> {
+        Ok(execute_stream(Arc::clone(&self.physical), Arc::clone(&self.context))?)
+    }
+
+    /// How it was done, once it has run; before, how it will be.
+    pub fn explained(&self) -> Explained {
+        explain_plan(&self.logical, &self.physical, self.context.session_config().options())
+    }
 }
 
 impl std::fmt::Debug for DataFrame {
@@ -67,20 +85,20 @@ impl DataFrame {
     }
 
     /// The plan to run, and what its operators need of the session: not its functions, which are in the plan.
-    async fn physical(&self) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>)> {
-        let physical = |state: Arc<SessionState>, plan: LogicalPlan| async move {
-            let (_, physical) = vexact_sql::create_physical_plan(&state, &plan).await?;
+    pub(crate) async fn planned(&self) -> Result<PlannedFrame> {
+        let planned = |state: Arc<SessionState>, plan: LogicalPlan| async move {
+            let (logical, physical) = vexact_sql::create_physical_plan(&state, &plan).await?;
             let (config, runtime) = (state.config().clone(), Arc::clone(state.runtime_env()));
             let none = (HashMap::new(), HashMap::new(), HashMap::new(), HashMap::new());
             let id = state.session_id().to_owned();
             let context = TaskContext::new(None, id, config, none.0, none.1, none.2, none.3, runtime);
-            Ok((physical, Arc::new(context)))
+            Ok(PlannedFrame { logical, physical, context: Arc::new(context) })
         };
         match &self.source {
-            Source::Query(state, plan) => physical(Arc::clone(state), plan.clone()).await,
+            Source::Query(state, plan) => planned(Arc::clone(state), plan.clone()).await,
             Source::Table(..) => {
                 let (state, plan) = self.query()?.into_parts();
-                physical(Arc::new(state), plan).await
+                planned(Arc::new(state), plan).await
             }
         }
     }
@@ -122,7 +140,7 @@ impl DataFrame {
         if let Some(batches) = self.batches() {
             return Ok(batches);
         }
-        let (physical, context) = self.physical().await?;
+        let PlannedFrame { physical, context, .. } = self.planned().await?;
         Ok(collect(physical, context).await?)
     }
 
@@ -131,8 +149,7 @@ impl DataFrame {
     /// # Errors
     /// What fails before the first batch.
     pub async fn stream(&self) -> Result<SendableRecordBatchStream> {
-        let (physical, context) = self.physical().await?;
-        Ok(execute_stream(physical, context)?)
+        self.planned().await?.stream()
     }
 
     /// Runs it; the number of rows.
@@ -186,7 +203,7 @@ impl DataFrame {
     /// # Errors
     /// What fails while it is planned.
     pub async fn explain(&self) -> Result<Explained> {
-        explain_frame(self.query()?).await
+        Ok(self.planned().await?.explained())
     }
 
     /// Runs it into a Parquet file.

@@ -20,7 +20,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as ParsedStatement;
 use datafusion::sql::sqlparser::ast::Statement;
-use vexact_sql::{Explained, explain_plan};
+use vexact_sql::Explained;
 
 use crate::error::{Error, Result};
 use crate::replica::Replicas;
@@ -28,7 +28,7 @@ use crate::sources;
 
 use catalog::Views;
 pub use frame::DataFrame;
-pub(crate) use frame::shortened;
+pub(crate) use frame::{concat, shortened};
 pub use search::{QueryVectors, VectorSearch};
 
 /// What a session may use.
@@ -277,11 +277,4 @@ fn refuse_changes(statement: &ParsedStatement) -> Result<()> {
     Err(Error::InvalidArgument(format!(
         "{name} is refused: expected SELECT, INSERT, CREATE or SET; rows of live data are changed through the replication engine"
     )))
-}
-
-/// The explain of a frame's plan, not executed.
-async fn explain_frame(frame: datafusion::dataframe::DataFrame) -> Result<Explained> {
-    let (state, plan) = frame.into_parts();
-    let (plan, physical) = vexact_sql::create_physical_plan(&state, &plan).await?;
-    Ok(explain_plan(&plan, &physical, state.config_options()))
 }

@@ -47,6 +47,8 @@ pub(super) struct Planned {
     filter: Option<Expr>,
     column: usize,
     columns: Vec<usize>,
+    /// Where the result has its scores.
+    pub score: usize,
 }
 
 /// A column of a table, as an expression.
@@ -55,7 +57,13 @@ fn column_expr(table: &TableReference, schema: &Schema, column: usize) -> Expr {
 }
 
 impl Session {
-    pub(super) async fn plan_search(&self, search: &VectorSearch, names: &Names) -> Result<Planned> {
+    /// `condition`: what rows have to fulfil besides the search's own filter.
+    pub(super) async fn plan_search(
+        &self,
+        search: &VectorSearch,
+        condition: Option<Expr>,
+        names: &Names,
+    ) -> Result<Planned> {
         let provider = self.table_provider(&search.table).await?;
         let schema = provider.schema();
         let column = column_of(search, &schema)?;
@@ -67,10 +75,15 @@ impl Session {
         let in_memory = provider.downcast_ref::<ChunkTable>();
         let replica = provider.downcast_ref::<ReplicaTable>();
         let is_at_hand = in_memory.is_some() || replica.is_some();
-        let mut state = (search.filter.is_some() || !is_at_hand).then(|| self.state());
+        let is_filtered = search.filter.is_some() || condition.is_some();
+        let mut state = (is_filtered || !is_at_hand).then(|| self.state());
         let filter = match (&search.filter, &state) {
             (Some(text), Some(state)) => Some(filter_expr(state, &table, &schema, text)?),
             _ => None,
+        };
+        let filter = match (filter, condition) {
+            (Some(filter), Some(condition)) => Some(filter.and(condition)),
+            (filter, condition) => filter.or(condition),
         };
 
         // The columns to scan: the vectors, what the filter reads, what the result has.
@@ -117,7 +130,11 @@ impl Session {
                 Arc::new(join(search, (input, vectors), predicate, queries, &places, names)?)
             }
         };
-        Ok(Planned { physical, context: self.search_context(), table, provider, filter, column, columns })
+        let score = match names.is_leading {
+            true => usize::from(names.row_id.is_some()),
+            false => columns.len(),
+        };
+        Ok(Planned { physical, context: self.search_context(), table, provider, filter, column, columns, score })
     }
 
     /// What the operators of a search need of the session.

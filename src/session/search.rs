@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::AsArray;
 use arrow::datatypes::Float64Type;
+use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::collect;
 use vexact_kernel::{Element, Metric};
 use vexact_sql::exec::VectorTopKExec;
@@ -56,8 +57,27 @@ impl Session {
     /// # Errors
     /// An unknown table or column, a query that the kernel refuses, a filter that is not a predicate on the table.
     pub async fn vector_search(&self, search: &VectorSearch) -> Result<DataFrame> {
-        let planned = self.plan_search(search, &SEARCH).await?;
+        let planned = self.plan_search(search, None, &SEARCH).await?;
         self.run(&planned, None).await
+    }
+
+    /// As [`Self::vector_search`] among the rows of a `condition` too, whose columns are the table's; of what is found, what is
+    /// within `score_threshold` (at most it, under dot at least). With the three sections of its explain.
+    ///
+    /// # Errors
+    /// As [`Self::vector_search`]; a threshold that is not a number.
+    pub(crate) async fn vector_search_explained(
+        &self,
+        search: &VectorSearch,
+        condition: Option<Expr>,
+        score_threshold: Option<f64>,
+    ) -> Result<(DataFrame, Explained)> {
+        check_threshold(score_threshold)?;
+        let planned = self.plan_search(search, condition, &SEARCH).await?;
+        let within = score_threshold.map(|threshold| (threshold, search.metric));
+        let found = self.run(&planned, within).await?;
+        let logical = planned.logical(search, &SEARCH)?;
+        Ok((found, explain_plan(&logical, &planned.physical, planned.context.session_config().options())))
     }
 
     /// The three sections of the explain of [`Self::vector_search`], as executed.
@@ -65,10 +85,7 @@ impl Session {
     /// # Errors
     /// As [`Self::vector_search`].
     pub async fn explain_vector_search(&self, search: &VectorSearch) -> Result<Explained> {
-        let planned = self.plan_search(search, &SEARCH).await?;
-        self.run(&planned, None).await?;
-        let logical = planned.logical(search, &SEARCH)?;
-        Ok(explain_plan(&logical, &planned.physical, planned.context.session_config().options()))
+        Ok(self.vector_search_explained(search, None, None).await?.1)
     }
 
     /// All columns of the table and `vector_score` for the rows closest to the query whose score is within `score_threshold`
@@ -114,10 +131,8 @@ impl Session {
         if let QueryVectors::Many(_) = search.query {
             return Err(Error::InvalidArgument("hybrid_search: expected one query vector, got a query batch".into()));
         }
-        if let Some(threshold) = score_threshold.filter(|threshold| threshold.is_nan()) {
-            return Err(Error::InvalidArgument(format!("score_threshold: expected a number, got {threshold}")));
-        }
-        self.plan_search(&VectorSearch { columns: vec!["*".into()], ..search.clone() }, &HYBRID).await
+        check_threshold(score_threshold)?;
+        self.plan_search(&VectorSearch { columns: vec!["*".into()], ..search.clone() }, None, &HYBRID).await
     }
 
     /// Runs a planned search; `within` keeps the rows of that score.
@@ -126,7 +141,7 @@ impl Session {
         let schema = planned.physical.schema();
         let mut found = super::frame::concat(&schema, &batches)?;
         if let Some((threshold, metric)) = within {
-            let scores = found.column(schema.fields().len() - 1).as_primitive::<Float64Type>();
+            let scores = found.column(planned.score).as_primitive::<Float64Type>();
             let is_within =
                 |score: &&f64| if metric.is_larger_closer() { **score >= threshold } else { **score <= threshold };
             // Best first: what is within comes before what is not.
@@ -134,6 +149,15 @@ impl Session {
             found = found.slice(0, rows);
         }
         Ok(self.table_frame(sources::arrow::as_it_is(schema, vec![found])?))
+    }
+}
+
+fn check_threshold(score_threshold: Option<f64>) -> Result<()> {
+    match score_threshold {
+        Some(threshold) if threshold.is_nan() => {
+            Err(Error::InvalidArgument(format!("score_threshold: expected a number, got {threshold}")))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -2,17 +2,18 @@
 
 use std::fmt::Display;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::compute::cast;
-use arrow::csv::WriterBuilder;
-use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type, Schema, UInt64Type};
+use arrow::csv::{Writer, WriterBuilder};
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type, Schema, SchemaRef, UInt64Type};
 use datafusion::error::DataFusionError;
 use futures::TryStreamExt;
 
-use super::{bad_file, check_target, vector_text};
+use super::row_file::{RowFile, RowFormat};
+use super::{bad_file, vector_text};
 use crate::error::{Error, Result};
 use crate::session::DataFrame;
 
@@ -22,36 +23,35 @@ use crate::session::DataFrame;
 /// # Errors
 /// What fails while it runs, a file that cannot be written, a column of another nested type, lists that would not be read back.
 pub(crate) async fn write(frame: &DataFrame, path: &Path) -> Result<()> {
-    check_target(path)?;
-    // Beside the file and then in its place: a query that fails, or reads this very file, harms nothing.
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let unfinished = path.with_file_name(name);
-    let written = match File::create(&unfinished) {
-        Ok(file) => write_to(frame, file, path).await,
-        Err(error) => Err(Error::io(path, error)),
-    };
-    let renamed = match written {
-        Ok(()) => std::fs::rename(&unfinished, path).map_err(|error| Error::io(path, error)),
-        failed => failed,
-    };
-    if renamed.is_err() {
-        // What went wrong is the error to report, not that the rest of it stays.
-        let _ = std::fs::remove_file(&unfinished);
+    let mut file = RowFile::create(path, RowFormat::Csv, &frame.schema())?;
+    let mut rows = frame.stream().await?;
+    while let Some(batch) = rows.try_next().await? {
+        file.write(&batch)?;
     }
-    renamed
+    file.finish()
 }
 
-async fn write_to(frame: &DataFrame, file: File, path: &Path) -> Result<()> {
-    let mut writer = WriterBuilder::new().with_header(true).build(file);
-    let write = |error| bad_file(path, &error);
-    let mut rows = frame.stream().await?;
-    let mut texts = ListTexts { dims: vec![None; frame.schema().fields().len()], rows: 0 };
-    writer.write(&texts.replace(&RecordBatch::new_empty(frame.schema()))?).map_err(write)?;
-    while let Some(batch) = rows.try_next().await? {
-        writer.write(&texts.replace(&batch)?).map_err(write)?;
+/// A CSV file that is being written.
+pub(super) struct CsvWriter {
+    writer: Writer<File>,
+    texts: ListTexts,
+    path: PathBuf,
+}
+
+impl CsvWriter {
+    /// Writes the header line. The path is for messages.
+    pub fn begin(file: File, path: &Path, schema: &SchemaRef) -> Result<Self> {
+        let texts = ListTexts { dims: vec![None; schema.fields().len()], rows: 0 };
+        let writer = WriterBuilder::new().with_header(true).build(file);
+        let mut begun = Self { writer, texts, path: path.into() };
+        begun.write(&RecordBatch::new_empty(Arc::clone(schema)))?;
+        Ok(begun)
     }
-    Ok(())
+
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        let batch = self.texts.replace(batch)?;
+        self.writer.write(&batch).map_err(|error| bad_file(&self.path, &error))
+    }
 }
 
 /// What was written so far.

@@ -6,6 +6,7 @@ pub mod csv;
 pub(crate) mod csv_write;
 pub mod json;
 pub mod parquet;
+pub mod row_file;
 pub(crate) mod sql_type;
 mod vector_text;
 

@@ -9,13 +9,13 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::*;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use serde::ser::{Error, SerializeMap};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::schema::ColumnType;
 
 /// A result column.
-#[derive(Debug, Serialize)]
-pub(super) struct ColumnInfo {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColumnInfo {
     /// Unlike all others of the result: the second `n` is `n_2`.
     pub name: String,
     /// The engine's type string where it has one, else Arrow's.
@@ -24,7 +24,7 @@ pub(super) struct ColumnInfo {
 }
 
 /// The columns of a schema.
-pub(super) fn columns(schema: &Schema) -> Vec<ColumnInfo> {
+pub fn columns(schema: &Schema) -> Vec<ColumnInfo> {
     let mut found: Vec<ColumnInfo> = Vec::with_capacity(schema.fields().len());
     for field in schema.fields() {
         let numbered = (2..).map(|number| format!("{}_{number}", field.name()));
@@ -55,8 +55,10 @@ fn kind(data_type: &DataType) -> String {
 
 /// Rows as a list of objects.
 #[derive(Debug)]
-pub(super) struct Rows {
+pub struct Rows {
+    /// The columns' names, as [`columns`] makes them.
     pub names: Vec<String>,
+    /// Of one schema.
     pub batches: Vec<RecordBatch>,
 }
 
