@@ -62,12 +62,17 @@ pub struct Rows {
     pub batches: Vec<RecordBatch>,
 }
 
+impl Rows {
+    /// Each row, as an object.
+    pub fn iter(&self) -> impl Iterator<Item = impl Serialize> {
+        let rows = |batch: &'_ RecordBatch| 0..batch.num_rows();
+        self.batches.iter().flat_map(move |batch| rows(batch).map(move |row| Row { names: &self.names, batch, row }))
+    }
+}
+
 impl Serialize for Rows {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let rows = |batch: &'_ RecordBatch| 0..batch.num_rows();
-        serializer.collect_seq(
-            self.batches.iter().flat_map(|batch| rows(batch).map(|row| Row { names: &self.names, batch, row })),
-        )
+        serializer.collect_seq(self.iter())
     }
 }
 

@@ -1,25 +1,26 @@
-//! What commands answer, as JSON and as tables.
+//! What commands answer.
 
-use std::fmt::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
-use arrow::util::display::FormatOptions;
-use arrow::util::pretty::pretty_format_batches_with_options;
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use serde::Serialize;
+use serde_json::Value;
 
-use super::failure::{During, Failure};
+use super::failure::Failure;
+use super::produce::Written;
+use super::rows_diff::RowsDiff;
 use crate::error::{Error, Result};
 use crate::json::{ColumnInfo, Rows, columns};
 use crate::replication::{SyncResult, SyncStatus};
-use crate::session::shortened;
+use crate::workspace::{Artifact, Change, Cleaned, Preview, Run, RunError, RunStatus};
 
 /// An answer with its mark of success.
 #[derive(Serialize)]
-pub(super) struct Success<'a> {
-    pub ok: bool,
+struct Success<'a> {
+    ok: bool,
     #[serde(flatten)]
-    pub answer: &'a Answer,
+    answer: &'a Answer,
 }
 
 /// What came of a command.
@@ -56,6 +57,103 @@ pub(super) enum Answer {
         explain: Option<Explained>,
     },
     Status(SyncStatus),
+    FileQueried {
+        table: String,
+        query: String,
+        #[serde(flatten)]
+        rows: Table,
+        #[serde(flatten)]
+        written: Option<Written>,
+    },
+    FileSearched {
+        metric: &'static str,
+        top_k: usize,
+        #[serde(flatten)]
+        rows: Table,
+        #[serde(flatten)]
+        written: Option<Written>,
+        explain: Explained,
+    },
+    Ran(Ran),
+    Run {
+        run: Run,
+        artifacts: Vec<Artifact>,
+    },
+    RunStatus {
+        run_id: String,
+        status: RunStatus,
+        action: String,
+        artifacts: Vec<Artifact>,
+        artifact_count: usize,
+        duration_ms: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        latest_progress: Option<Value>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<RunError>,
+    },
+    Runs {
+        runs: Vec<Run>,
+    },
+    RunResult {
+        run_id: String,
+        status: RunStatus,
+        result: Excerpt,
+        artifact: Artifact,
+    },
+    Diff {
+        run_id: String,
+        other_run_id: String,
+        changes: Vec<Change>,
+        rows: Option<RowsDiff>,
+    },
+    Cleaned(Cleaned),
+    Artifacts {
+        artifacts: Vec<Artifact>,
+    },
+    Previewed {
+        artifact_id: String,
+        preview: Excerpt,
+        artifact: Artifact,
+    },
+    /// Text that is printed as it is, whatever the format: help, a script for a shell.
+    #[serde(skip)]
+    Text(String),
+}
+
+/// A tracked run that came to its end.
+#[derive(Debug, Serialize)]
+pub(super) struct Ran {
+    pub run_id: String,
+    pub run_dir: PathBuf,
+    pub status: RunStatus,
+    pub action: String,
+    pub tags: Vec<String>,
+    /// The answer of what was run.
+    pub result: Box<Answer>,
+    pub artifacts: Vec<Artifact>,
+}
+
+/// The first rows of a file.
+#[derive(Debug, Serialize)]
+pub(super) struct Excerpt {
+    #[serde(flatten)]
+    pub table: Table,
+    /// Rows in the file.
+    pub row_count: u64,
+    pub truncated: bool,
+}
+
+impl Excerpt {
+    pub fn new(rows: RecordBatch, row_count: u64) -> Self {
+        let truncated = (rows.num_rows() as u64) < row_count;
+        Self { table: Table::new(vec![rows]), row_count, truncated }
+    }
+}
+
+impl From<&Preview> for Excerpt {
+    fn from(preview: &Preview) -> Self {
+        Self::new(preview.rows().clone(), preview.row_count())
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -85,6 +183,15 @@ impl From<vexact_sql::Explained> for Explained {
     }
 }
 
+impl Explained {
+    /// As a row of three columns.
+    pub fn row(&self) -> Result<RecordBatch> {
+        let text = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text])) };
+        let columns = [("logical", &self.logical), ("physical", &self.physical), ("strategy", &self.strategy)];
+        RecordBatch::try_from_iter(columns.map(|(name, plan)| (name, text(plan)))).map_err(Error::arrow)
+    }
+}
+
 /// Rows with their columns.
 #[derive(Debug, Serialize)]
 pub(super) struct Table {
@@ -99,78 +206,21 @@ impl Table {
         let names = schema.iter().map(|column| column.name.clone()).collect();
         Self { schema, rows: Rows { names, batches } }
     }
-}
 
-impl Answer {
-    /// As tables for people.
-    pub fn table(&self) -> Result<String, Failure> {
-        let rows = |count: usize| format!("({count} row{})\n", if count == 1 { "" } else { "s" });
-        Ok(match self {
-            Self::Executed { rows_affected } => format!("{rows_affected} rows affected\n"),
-            Self::Queried { route, table } => {
-                let count: usize = table.rows.batches.iter().map(RecordBatch::num_rows).sum();
-                format!("{}{}{}: {}\n", pretty(&table.rows.batches)?, rows(count), route.side, route.reason)
-            }
-            Self::Registered { table, rows, unloaded_rows, .. } => {
-                format!("{table}: registered, {rows} rows in the replica, {unloaded_rows} not loaded\n")
-            }
-            Self::Synced { copied, result } => {
-                let copied =
-                    copied.iter().map(|Copied { table, rows_copied }| format!("{table}: {rows_copied} rows copied\n"));
-                format!("{}{}", copied.collect::<String>(), synced(result)?)
-            }
-            Self::Found { table, explain, .. } => {
-                let mut text = pretty(&table.rows.batches)?;
-                if let Some(Explained { logical, physical, strategy }) = explain {
-                    for (title, plan) in [("logical", logical), ("physical", physical), ("strategy", strategy)] {
-                        // Writing to a String never fails.
-                        let _ = write!(text, "\n{title}\n{}\n", plan.trim_end());
-                    }
-                }
-                text
-            }
-            Self::Status(status) => status_table(status)?,
-        })
+    /// The rows.
+    pub fn batches(&self) -> &[RecordBatch] {
+        &self.rows.batches
     }
 }
 
-fn pretty(batches: &[RecordBatch]) -> Result<String, Failure> {
-    let options = FormatOptions::default().with_null("NULL");
-    let shown = batches.iter().map(shortened).collect::<Result<Vec<_>>>();
-    let table = shown.and_then(|shown| pretty_format_batches_with_options(&shown, &options).map_err(Error::arrow));
-    Ok(format!("{}\n", table.during("output")?))
-}
-
-fn pretty_columns(columns: Vec<(&str, ArrayRef)>) -> Result<String, Failure> {
-    let batch = RecordBatch::try_from_iter(columns).map_err(Error::arrow).during("output")?;
-    pretty(&[batch])
-}
-
-fn numbers(values: impl IntoIterator<Item = u64>) -> ArrayRef {
-    Arc::new(UInt64Array::from_iter_values(values))
-}
-
-fn synced(result: &SyncResult) -> Result<String, Failure> {
-    pretty_columns(vec![
-        ("events", numbers([result.events_processed])),
-        ("inserted", numbers([result.rows_inserted])),
-        ("updated", numbers([result.rows_updated])),
-        ("deleted", numbers([result.rows_deleted])),
-        ("pruned", numbers([result.pruned_count.unwrap_or(0)])),
-    ])
-}
-
-fn status_table(status: &SyncStatus) -> Result<String, Failure> {
-    let tables = &status.tables;
-    let texts = |values: Vec<String>| -> ArrayRef { Arc::new(StringArray::from(values)) };
-    let table = pretty_columns(vec![
-        ("table", texts(tables.iter().map(|table| table.name.clone()).collect())),
-        ("rows", numbers(tables.iter().map(|table| table.rows))),
-        ("lag", numbers(tables.iter().map(|table| table.lag))),
-        ("state", texts(tables.iter().map(|table| table.state.to_string()).collect())),
-        ("last_error", texts(tables.iter().map(|table| table.last_error.clone().unwrap_or_default()).collect())),
-    ])?;
-    let last = status.last_synced_seq.map_or_else(|| "none".to_owned(), |seq| seq.to_string());
-    let error = status.last_error.iter().map(|error| format!("last error: {error}\n")).collect::<String>();
-    Ok(format!("{table}lag {}, last synced seq {last}\n{error}", status.lag))
+impl Answer {
+    /// As one line of JSON.
+    pub fn json(&self) -> Result<String, Failure> {
+        if let Self::Text(text) = self {
+            return Ok(text.clone());
+        }
+        serde_json::to_string(&Success { ok: true, answer: self })
+            .map(|text| text + "\n")
+            .map_err(|error| Failure::internal("output", error.to_string()))
+    }
 }

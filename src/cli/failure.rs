@@ -5,14 +5,14 @@ use std::fmt;
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use rusqlite::ErrorCode;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::workspace::{Outcome, RunError};
 
 /// Whose fault it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ErrorType {
     /// The arguments make no command.
     UsageError,
@@ -26,6 +26,25 @@ enum ErrorType {
     InternalError,
 }
 
+impl ErrorType {
+    /// As JSON has it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::UsageError => "usage_error",
+            Self::ValueError => "value_error",
+            Self::FileNotFound => "file_not_found",
+            Self::Timeout => "timeout",
+            Self::InternalError => "internal_error",
+        }
+    }
+}
+
+impl Serialize for ErrorType {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
 /// What is printed where a command fails.
 #[derive(Debug, Serialize)]
 pub(super) struct Failure {
@@ -35,11 +54,17 @@ pub(super) struct Failure {
     /// What was being done.
     phase: &'static str,
     details: Map<String, Value>,
+    /// The tracked run that it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_id: Option<String>,
+    /// By a signal.
+    #[serde(skip)]
+    is_cancelled: bool,
 }
 
 impl Failure {
     fn new(error_type: ErrorType, phase: &'static str, error: String) -> Self {
-        Self { ok: false, error, error_type, phase, details: Map::new() }
+        Self { ok: false, error, error_type, phase, details: Map::new(), run_id: None, is_cancelled: false }
     }
 
     /// Arguments that each can be read, and together or in their text make no sense.
@@ -58,6 +83,33 @@ impl Failure {
         let mut failure = Self::new(ErrorType::Timeout, "run", error);
         failure.details.insert("timeout_ms".into(), limit_ms.into());
         failure
+    }
+
+    /// A command that a signal ended.
+    pub fn cancelled(signal: &'static str) -> Self {
+        let mut failure = Self::new(ErrorType::InternalError, "run", format!("cancelled by {signal}"));
+        failure.details.insert("signal".into(), signal.into());
+        Self { is_cancelled: true, ..failure }
+    }
+
+    /// How it ends a tracked run.
+    pub fn outcome(&self) -> Outcome {
+        let error = RunError {
+            error: self.error.clone(),
+            error_type: self.error_type.name().into(),
+            phase: self.phase.into(),
+            details: self.details.clone(),
+        };
+        match (self.is_cancelled, self.error_type) {
+            (true, _) => Outcome::Cancelled(error),
+            (false, ErrorType::Timeout) => Outcome::TimedOut(error),
+            _ => Outcome::Failed(error),
+        }
+    }
+
+    /// Names the run that it ended.
+    pub fn of_run(self, run_id: &str) -> Self {
+        Self { run_id: Some(run_id.to_owned()), ..self }
     }
 
     /// Arguments that make no command.
@@ -101,6 +153,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "error: {}", self.error)?;
+        self.run_id.iter().try_for_each(|run_id| writeln!(f, "  run_id: {run_id}"))?;
         self.details.iter().try_for_each(|(name, value)| match value {
             Value::String(text) => writeln!(f, "  {name}: {text}"),
             other => writeln!(f, "  {name}: {other}"),

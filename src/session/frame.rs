@@ -193,7 +193,7 @@ impl DataFrame {
     }
 
     /// The first rows, and one more where there is one.
-    async fn head(&self, max_rows: usize) -> Result<RecordBatch> {
+    pub(crate) async fn head(&self, max_rows: usize) -> Result<RecordBatch> {
         let batches = self.query()?.limit(0, Some(max_rows.saturating_add(1)))?.collect().await?;
         concat(&self.schema(), &batches)
     }

@@ -17,9 +17,10 @@ use datafusion::physical_expr::expressions::{CastExpr, Column, Literal};
 use datafusion::physical_expr::projection::ProjectionExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::ProjectionExec;
-use vexact_kernel::{KernelError, Search};
+use vexact_kernel::{FilterReport, KernelError, Search};
 use vexact_sql::chunks::ChunkTable;
 use vexact_sql::exec::{Join, JoinColumn, Scoring, TopK, VectorJoinExec, VectorTopKExec};
+use vexact_sql::{Explained, explain_plan};
 
 use super::Session;
 use super::search::{QueryVectors, VectorSearch};
@@ -162,8 +163,29 @@ impl Session {
 }
 
 impl Planned {
+    /// How it was done.
+    pub fn explained(&self, search: &VectorSearch, names: &Names) -> Result<Explained> {
+        let logical = self.logical(search, names)?;
+        Ok(explain_plan(&logical, &self.physical, self.context.session_config().options()))
+    }
+
+    /// Says in the strategy what a threshold left of what was found.
+    pub fn add_threshold(&self, explained: &mut Explained, score_threshold: Option<f64>, found: usize) {
+        let Some(top_k) = self.physical.downcast_ref::<VectorTopKExec>() else { return };
+        let mut report = top_k.report();
+        let rows = report.candidate_rows;
+        let filter = report.filter.get_or_insert(FilterReport {
+            input_rows: rows,
+            execution: FilterReport::NO_FILTER,
+            returned_rows: None,
+        });
+        filter.returned_rows = Some(found as u64);
+        report.radius = score_threshold;
+        explained.strategy = report.to_string();
+    }
+
     /// What the physical plan does, in the terms of a logical one.
-    pub fn logical(&self, search: &VectorSearch, names: &Names) -> Result<LogicalPlan> {
+    fn logical(&self, search: &VectorSearch, names: &Names) -> Result<LogicalPlan> {
         let schema = self.provider.schema();
         let mut scan =
             LogicalPlanBuilder::scan(self.table.clone(), provider_as_source(Arc::clone(&self.provider)), None)?;

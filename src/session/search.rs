@@ -7,8 +7,7 @@ use arrow::datatypes::Float64Type;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::collect;
 use vexact_kernel::{Element, Metric};
-use vexact_sql::exec::VectorTopKExec;
-use vexact_sql::{Explained, explain_plan};
+use vexact_sql::Explained;
 
 use super::plan::{HYBRID, Planned, SEARCH};
 use super::{DataFrame, Session};
@@ -76,8 +75,11 @@ impl Session {
         let planned = self.plan_search(search, condition, &SEARCH).await?;
         let within = score_threshold.map(|threshold| (threshold, search.metric));
         let found = self.run(&planned, within).await?;
-        let logical = planned.logical(search, &SEARCH)?;
-        Ok((found, explain_plan(&logical, &planned.physical, planned.context.session_config().options())))
+        let mut explained = planned.explained(search, &SEARCH)?;
+        if score_threshold.is_some() {
+            planned.add_threshold(&mut explained, score_threshold, found.count().await?);
+        }
+        Ok((found, explained))
     }
 
     /// The three sections of the explain of [`Self::vector_search`], as executed.
@@ -110,20 +112,8 @@ impl Session {
         let planned = self.plan_hybrid(search, score_threshold).await?;
         let within = score_threshold.map(|threshold| (threshold, search.metric));
         let found = self.run(&planned, within).await?.count().await?;
-        let logical = planned.logical(search, &HYBRID)?;
-        let mut explained = explain_plan(&logical, &planned.physical, planned.context.session_config().options());
-        if let Some(top_k) = planned.physical.downcast_ref::<VectorTopKExec>() {
-            let mut report = top_k.report();
-            let rows = report.candidate_rows;
-            let filter = report.filter.get_or_insert(vexact_kernel::FilterReport {
-                input_rows: rows,
-                execution: vexact_kernel::FilterReport::NO_FILTER,
-                returned_rows: None,
-            });
-            filter.returned_rows = Some(found as u64);
-            report.radius = score_threshold;
-            explained.strategy = report.to_string();
-        }
+        let mut explained = planned.explained(search, &HYBRID)?;
+        planned.add_threshold(&mut explained, score_threshold, found);
         Ok(explained)
     }
 

@@ -86,9 +86,7 @@ impl RowFile {
     /// A folder that is not there or cannot be written; types that the format does not have.
     pub fn create(path: &Path, format: RowFormat, schema: &SchemaRef) -> Result<Self> {
         check_target(path)?;
-        let mut name = path.file_name().unwrap_or_default().to_os_string();
-        name.push(format!(".{}.tmp", std::process::id()));
-        let unfinished = path.with_file_name(name);
+        let unfinished = Self::unfinished(path);
         let file = File::create(&unfinished).map_err(|error| Error::io(path, error))?;
         // From here on it is removed with this.
         let mut begun = Self { path: path.into(), unfinished, writer: None };
@@ -106,6 +104,13 @@ impl RowFile {
             RowFormat::Csv => Writer::Csv(Box::new(CsvWriter::begin(file, path, schema)?)),
         });
         Ok(begun)
+    }
+
+    /// What a file is called until it is whole, in this process.
+    pub fn unfinished(path: &Path) -> PathBuf {
+        let mut name = path.file_name().unwrap_or_default().to_os_string();
+        name.push(format!(".{}.tmp", std::process::id()));
+        path.with_file_name(name)
     }
 
     /// Adds rows.

@@ -1,6 +1,8 @@
 //! The program `vexact` on real files: what it prints, where, and how it exits.
 
 mod failures;
+mod files;
+mod runs;
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -29,13 +31,16 @@ impl Folder {
         self.0.path().join(name)
     }
 
+    /// A process of the program, its workspace within the folder.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vexact"));
+        command.args(arguments).current_dir(self.0.path()).env("VEXACT_HOME", self.path("home"));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
     fn run(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_vexact"))
-            .args(arguments)
-            .current_dir(self.0.path())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
+        self.command(arguments).output().unwrap()
     }
 
     /// A command of `db` on `app.db`.
@@ -46,11 +51,19 @@ impl Folder {
 
     /// The text of one that succeeds, with nothing on the standard error.
     fn text(&self, arguments: &[&str]) -> String {
-        let output = self.db(arguments);
-        let stdout = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success(), "{arguments:?}: {stdout}");
-        assert_eq!(String::from_utf8(output.stderr).unwrap(), "", "{arguments:?}");
-        stdout
+        succeeded(arguments, self.db(arguments))
+    }
+
+    /// The text of any command that succeeds, with nothing on the standard error.
+    fn out(&self, arguments: &[&str]) -> String {
+        succeeded(arguments, self.run(arguments))
+    }
+
+    /// Its answer.
+    fn answer(&self, arguments: &[&str]) -> Value {
+        let answer: Value = serde_json::from_str(&self.out(arguments)).unwrap();
+        assert_eq!(answer["ok"], true);
+        answer
     }
 
     fn ok(&self, arguments: &[&str]) -> Value {
@@ -67,6 +80,14 @@ impl Folder {
     fn fails(&self, arguments: &[&str], error_type: &str, phase: &str) -> String {
         failure(arguments, &self.db(arguments), error_type, phase)
     }
+}
+
+/// The text of a success, with nothing on the standard error.
+fn succeeded(arguments: &[&str], output: Output) -> String {
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{arguments:?}: {stdout}");
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "", "{arguments:?}");
+    stdout
 }
 
 /// The error of a failure; its object is all that was printed.
@@ -327,11 +348,7 @@ fn help_teaches_by_example() {
 #[test]
 fn processes_share_one_file() {
     let folder = Folder::with_docs();
-    let command = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_vexact"));
-        command.args(arguments).current_dir(folder.0.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().unwrap()
-    };
+    let command = |arguments: &[&str]| folder.command(arguments).spawn().unwrap();
     let mut running = Vec::new();
     for id in 10..16 {
         let id = id.to_string();
