@@ -105,3 +105,20 @@ def test_a_frame_outlives_the_file_name_it_came_from(session: vexact.Session, tm
     frame = session.read_csv(tmp_path / "a.csv")
     (tmp_path / "a.csv").unlink()
     assert frame.to_rows()["rows"] == [[1, [1.0, 2.0]]]
+
+
+@pytest.mark.parametrize("statement", ["EXPLAIN SELECT id FROM docs", "EXPLAIN ANALYZE SELECT id FROM docs", "DESCRIBE docs"])
+def test_statements_are_shown_as_they_are_returned(
+    statement: str, docs: vexact.Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert docs.sql(statement).count() == docs.sql(statement).to_arrow().num_rows > 0
+    docs.sql(statement).show(1)
+    assert len(capsys.readouterr().out.splitlines()) >= 5
+    assert "<table>" in docs.sql(statement)._repr_html_()
+
+
+@pytest.mark.parametrize("constant", ["l2_norm([3, 4])", "vector_dims([1, 2, 3, 4, 5])", "l2_distance([0, 3], [4, 0])"])
+def test_a_constant_has_the_schema_that_was_told(constant: str, session: vexact.Session) -> None:
+    frame = session.sql(f"SELECT {constant} AS x")
+    assert frame.to_arrow().schema == frame.schema
+    assert frame.to_rows()["rows"] == [[5.0]]

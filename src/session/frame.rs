@@ -11,6 +11,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::catalog::TableProvider;
 use datafusion::dataframe::{DataFrame as DataFusionFrame, DataFrameWriteOptions};
+use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, collect, execute_stream};
@@ -141,7 +142,13 @@ impl DataFrame {
             return Ok(batches);
         }
         let PlannedFrame { physical, context, .. } = self.planned().await?;
-        Ok(collect(physical, context).await?)
+        // The optimizer may find that a column has no NULL; a frame keeps the schema that it has told.
+        let schema = self.schema();
+        let told = |batch: RecordBatch| match batch.schema_ref() == &schema {
+            true => Ok(batch),
+            false => Ok(batch.with_schema(Arc::clone(&schema)).map_err(DataFusionError::from)?),
+        };
+        collect(physical, context).await?.into_iter().map(told).collect()
     }
 
     /// Runs it, batch by batch.
@@ -157,7 +164,10 @@ impl DataFrame {
     /// # Errors
     /// What fails while it runs.
     pub async fn count(&self) -> Result<usize> {
-        Ok(self.query()?.count().await?)
+        match self.is_statement() {
+            true => Ok(self.collect().await?.iter().map(RecordBatch::num_rows).sum()),
+            false => Ok(self.query()?.count().await?),
+        }
     }
 
     /// The first rows as a table for people, and how many there are in all if there are more.
@@ -168,7 +178,7 @@ impl DataFrame {
         let rows = self.head(max_rows).await?;
         let more = if rows.num_rows() > max_rows { format!("\n(first {max_rows} rows)") } else { String::new() };
         let shown = shortened(&rows.slice(0, rows.num_rows().min(max_rows)))?;
-        let table = pretty_format_batches(&[shown]).map_err(datafusion::error::DataFusionError::from)?;
+        let table = pretty_format_batches(&[shown]).map_err(DataFusionError::from)?;
         Ok(format!("{table}{more}"))
     }
 
@@ -194,8 +204,20 @@ impl DataFrame {
 
     /// The first rows, and one more where there is one.
     pub(crate) async fn head(&self, max_rows: usize) -> Result<RecordBatch> {
-        let batches = self.query()?.limit(0, Some(max_rows.saturating_add(1)))?.collect().await?;
-        concat(&self.schema(), &batches)
+        let wanted = max_rows.saturating_add(1);
+        let batches = match self.is_statement() {
+            true => self.collect().await?,
+            false => self.query()?.limit(0, Some(wanted))?.collect().await?,
+        };
+        let rows = concat(&self.schema(), &batches)?;
+        Ok(rows.slice(0, rows.num_rows().min(wanted)))
+    }
+
+    /// Whether it is a statement, such as EXPLAIN, which no query can be made of.
+    fn is_statement(&self) -> bool {
+        use LogicalPlan::{Analyze, Copy, DescribeTable, Dml, Explain};
+        let Source::Query(_, plan) = &self.source else { return false };
+        matches!(plan, Explain(_) | Analyze(_) | DescribeTable(_) | Dml(_) | Copy(_))
     }
 
     /// The three sections of its explain, without running it.
@@ -232,7 +254,7 @@ impl DataFrame {
 /// A cell as text.
 fn text(column: &ArrayRef, row: usize) -> Result<String> {
     let options = FormatOptions::default().with_null("NULL");
-    let formatter = ArrayFormatter::try_new(column, &options).map_err(datafusion::error::DataFusionError::from)?;
+    let formatter = ArrayFormatter::try_new(column, &options).map_err(DataFusionError::from)?;
     Ok(formatter.value(row).to_string())
 }
 
@@ -263,7 +285,7 @@ pub(crate) fn shortened(batch: &RecordBatch) -> Result<RecordBatch> {
         return Ok(batch.clone());
     }
     let schema = Arc::new(arrow::datatypes::Schema::new(fields));
-    Ok(RecordBatch::try_new(schema, columns).map_err(datafusion::error::DataFusionError::from)?)
+    Ok(RecordBatch::try_new(schema, columns).map_err(DataFusionError::from)?)
 }
 
 /// Text within HTML.
@@ -275,7 +297,7 @@ pub(crate) fn escape(text: &str) -> String {
 pub(crate) fn concat(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch> {
     if batches.is_empty() {
         let columns = schema.fields().iter().map(|field| new_empty_array(field.data_type())).collect();
-        return Ok(RecordBatch::try_new(Arc::clone(schema), columns).map_err(datafusion::error::DataFusionError::from)?);
+        return Ok(RecordBatch::try_new(Arc::clone(schema), columns).map_err(DataFusionError::from)?);
     }
-    Ok(concat_batches(schema, batches).map_err(datafusion::error::DataFusionError::from)?)
+    Ok(concat_batches(schema, batches).map_err(DataFusionError::from)?)
 }

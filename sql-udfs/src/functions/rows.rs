@@ -5,10 +5,10 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, Float64Builder, ListBuilder};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Float16Type, Float32Type, Float64Type};
-use datafusion::common::{DataFusionError, Result, exec_datafusion_err, plan_err};
+use datafusion::common::{DataFusionError, Result, plan_err};
 use vexact_kernel::Element;
 
-use crate::vector::parse_vector;
+use crate::vector::{VectorError, parse_vector};
 
 /// The type that an argument is given to a vector function as: lists of floats and text as they are, lists of other
 /// numbers as lists of `Float64`.
@@ -122,7 +122,7 @@ fn parse_rows(texts: &ArrayRef) -> Result<ArrayRef> {
     let mut lists = ListBuilder::new(Float64Builder::new());
     for (row, text) in texts.as_string::<i32>().iter().enumerate() {
         if let Some(text) = text {
-            let vector = parse_vector(text).map_err(|error| with_row(row, &error))?;
+            let vector = parse_vector(text).map_err(|error| with_row(row, error))?;
             lists.values().append_slice(&vector);
         }
         lists.append(text.is_some());
@@ -130,6 +130,6 @@ fn parse_rows(texts: &ArrayRef) -> Result<ArrayRef> {
     Ok(Arc::new(lists.finish()))
 }
 
-fn with_row(row: usize, error: &crate::vector::VectorError) -> DataFusionError {
-    exec_datafusion_err!("row {row} of the batch: {error}")
+fn with_row(row: usize, error: VectorError) -> DataFusionError {
+    DataFusionError::from(error).context(format!("row {row} of the batch"))
 }

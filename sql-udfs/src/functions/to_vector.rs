@@ -26,7 +26,7 @@ fn floats(text: &str) -> Result<Vec<f32>> {
     let vector = parse_vector(text)?;
     let floats: Vec<f32> = vector.iter().map(|x| *x as f32).collect();
     match floats.iter().position(|x| !x.is_finite()) {
-        Some(i) => exec_err!("to_vector: component {i}: expected a number within Float32, got {}", vector[i]),
+        Some(i) => exec_err!("to_vector: component {i}: expected a number within Float32, got {:e}", vector[i]),
         None => Ok(floats),
     }
 }
