@@ -10,8 +10,8 @@
 | `text`, `output`, `json` | what the block right before it prints; if that fails, its last line is the error |
 
 `...` in an output stands for anything. Lines of `bash` and `console` that begin with `make`, `cargo`, `pip`, `uv` or `git` are not run (they
-build), but a target of `make` must be there. A block whose first line says `notest: REASON` after the language is not run either, and
-a Python one must still be Python. Any other block is an error.
+build), but a target of `make` must be there. A block whose first line says `notest: REASON` after the language is not run either (a
+diagram, what needs a server), and a Python one must still be Python. Any other block is an error.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def blocks(text: str, page: str) -> list[Block]:
             continue
         language, _, note = token.info.strip().partition(" ")
         block = Block(page, token.map[0] + 2, language, None, token.content)
-        if language in OUTPUTS:
+        if language in OUTPUTS and not note:
             if before is None or before.output is not None or before.reason is not None:
                 raise block.wrong(f"{language}: expected a block that is run right before it")
             before.output = token.content
@@ -247,5 +247,6 @@ def is_build(block: Block, line: str) -> bool:
 
 
 def dedented(text: str) -> str:
-    """Without what an excerpt need not keep: indentation and empty lines."""
-    return "\n".join(line.strip() for line in text.splitlines() if line.strip()) + "\n"
+    """Without what an excerpt need not keep: indentation, empty lines, the space before remarks."""
+    lines = (re.sub(r"\s+//", " //", line).strip() for line in text.splitlines())
+    return "\n".join(line for line in lines if line) + "\n"

@@ -9,12 +9,10 @@ from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
-
 from pages import ROOT, PageError, blocks, matches, run
 
 PAGES = [ROOT / "README.md", ROOT / "examples/data/README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
-# In no order that is meant: what is not run shows in the last test.
 KINDS = ("python", "sql", "console", "bash", "rust")
 
 
@@ -35,8 +33,7 @@ def test_blocks_of_every_kind_are_run(capsys: pytest.CaptureFixture[str]) -> Non
     with capsys.disabled():
         print("\nblocks of the documentation:", "; ".join(f"{count} {kind}" for kind, count in sorted(found.items())))
     assert all(found[kind] > 0 for kind in KINDS), found
-    run_blocks = sum(found[kind] for kind in KINDS)
-    assert run_blocks > 20 * (found.total() - run_blocks), found
+    assert found.total() - sum(found[kind] for kind in KINDS) < 10, found
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -55,7 +52,7 @@ def test_links_lead_somewhere(name: str) -> None:
             assert anchor in anchors(file), f"{name}: no heading {target}"
     for text, target in re.findall(r"\[`([^`\]]+)`\]\(([^)#]+\.(?:rs|py|slt))\)", page.read_text(encoding="utf-8")):
         file = (page.parent / target).resolve()
-        assert text == file.name or text in file.read_text(encoding="utf-8"), f"{name}: {target} has no {text!r}"
+        assert str(file).endswith(text) or text in file.read_text(encoding="utf-8"), f"{name}: {target} has no {text!r}"
 
 
 def anchors(page: Path) -> set[str]:
@@ -131,7 +128,7 @@ def test_a_good_page_passes(tmp_path: Path) -> None:
         (("print(await double(21))", "print(await double(2))"), r"bad.md:3: expected the output\n42\n\ngot\n4\n"),
         (("least = 2", "least = later"), r"bad.md:3: python failed:\nNameError.*bad.md\", line 6"),
         (("| 5 |", "| 6 |"), r"bad.md:15: expected the output"),
-        (("FROM t WHERE", "FROM u WHERE"), r"bad.md:15: sql failed:\nvexact.errors.InvalidRequestError.*table 'u' not found|u"),
+        (("FROM t WHERE", "FROM u WHERE"), r"bad.md:15: sql failed:\nvexact.errors.InvalidRequestError: .*table 'datafusion.public.u' not found"),
         (("$least", "$most"), r"bad.md:15: sql: expected variables \['most'\]"),
         (("session = ", "other = "), r"bad.md:3: python failed:\nNameError"),
         (("ValueError: expected ...", "ValueError: wanted ..."), r"python failed:\nValueError: expected 2, got 3"),

@@ -2,6 +2,7 @@
 
 mod cli;
 mod crash;
+mod docs;
 mod laws;
 mod replication;
 mod sql;
