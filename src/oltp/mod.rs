@@ -32,8 +32,12 @@ mod tests;
 
 pub use connection::vector_value;
 pub use query::{Lookup, ResultTypes};
+pub(crate) use table::row_id_name;
 
 use crate::error::{Error, Result};
+
+/// More would wait for the memory.
+const MOST_COPYING_THREADS: u32 = 8;
 
 /// How a file is opened.
 #[derive(Debug, Clone)]
@@ -57,8 +61,9 @@ pub struct Oltp {
     path: PathBuf,
     writer: writer::Writer,
     readers: readers::Readers,
-    /// One connection beside the pool.
-    sync_reader: readers::Readers,
+    /// Connections beside the pool: that of a sync, and those that help it to copy.
+    sync_readers: readers::Readers,
+    copying_threads: u32,
 }
 
 impl std::fmt::Debug for Oltp {
@@ -83,8 +88,10 @@ impl Oltp {
         opened.guard.reserve(options.reserved_tables);
         let writer = writer::Writer::start(opened)?;
         let readers = readers::Readers::new(path.clone(), options.read_pool_size, options.busy_timeout);
-        let sync_reader = readers::Readers::new(path.clone(), 1, options.busy_timeout);
-        Ok(Self { path, writer, readers, sync_reader })
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+        let copying_threads = cores.min(MOST_COPYING_THREADS);
+        let sync_readers = readers::Readers::new(path.clone(), copying_threads, options.busy_timeout);
+        Ok(Self { path, writer, readers, sync_readers, copying_threads })
     }
 
     /// The file, as an absolute path.
@@ -166,14 +173,24 @@ impl Oltp {
     /// As [`Self::read`], on a thread that may block and belongs to a runtime, on a connection that no query waits for and that
     /// waits for none.
     pub(crate) fn read_here<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        self.sync_reader.run_here(|opened| writer::snapshot(&opened.conn, || work(&opened.conn)))
+        self.sync_readers.run_here(|opened| writer::snapshot(&opened.conn, || work(&opened.conn)))
+    }
+
+    /// How many threads may read for a sync at once: one by [`Self::read_here`], the others by [`Self::read_beside`].
+    pub(crate) fn copying_threads(&self) -> u32 {
+        self.copying_threads
+    }
+
+    /// Reads on another connection for a sync that is reading, on any thread that may block. What it sees may be newer.
+    pub(crate) fn read_beside<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        self.sync_readers.run_at_once(|opened| writer::snapshot(&opened.conn, || work(&opened.conn)))
     }
 
     /// Ends what is being read, does the writes that wait, closes all connections and threads. Harmless to repeat; later calls
     /// of other methods are errors.
     pub async fn shutdown(&self) {
         self.readers.shutdown().await;
-        self.sync_reader.shutdown().await;
+        self.sync_readers.shutdown().await;
         self.writer.shutdown().await;
     }
 }

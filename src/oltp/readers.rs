@@ -67,6 +67,14 @@ impl Readers {
         self.0.work(Arc::default(), job)
     }
 
+    /// As [`Self::run_here`], on any thread; there must be a connection that nobody uses.
+    pub fn run_at_once<T>(&self, job: impl FnOnce(&Opened) -> Result<T>) -> Result<T> {
+        let _permit = Arc::clone(&self.0.permits)
+            .try_acquire_owned()
+            .map_err(|_| Error::Engine(format!("{}: all {} readers are in use", self.0.path.display(), self.0.size)))?;
+        self.0.work(Arc::default(), job)
+    }
+
     /// Interrupts what runs, and closes the connections. Harmless to repeat.
     pub async fn shutdown(&self) {
         self.0.is_closed.store(true, Ordering::SeqCst);

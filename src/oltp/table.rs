@@ -129,6 +129,15 @@ impl Table {
     }
 }
 
+/// The name of a table's row id, if it has one that can be named.
+pub(crate) fn row_id_name(conn: &Connection, table: &str) -> Result<Option<String>> {
+    Ok(match Table::read(conn, table)?.row_id {
+        RowId::None => None,
+        RowId::Hidden(name) => Some(name.to_owned()),
+        RowId::Column(name) => Some(name),
+    })
+}
+
 fn read_columns(conn: &Connection, table: &str) -> rusqlite::Result<Vec<TableColumn>> {
     let mut statement =
         conn.prepare_cached("SELECT name, \"notnull\", hidden FROM pragma_table_xinfo(?1) ORDER BY cid")?;

@@ -12,7 +12,7 @@ use super::status::{Copying, SyncResult};
 use super::{changes, copy};
 use crate::error::{Error, Result};
 use crate::oltp::capture::{self, Registered};
-use crate::oltp::log;
+use crate::oltp::{Oltp, log};
 use crate::replica::{ChangeBatch, Counts, Definition, Replicas, SyncMode, Update};
 use crate::schema::TableSchema;
 
@@ -103,6 +103,7 @@ pub(super) enum Outcome {
 /// again, why. `copying` hears of copies.
 pub(super) fn run(
     conn: &Connection,
+    oltp: &Oltp,
     state: &mut State,
     replicas: &Replicas,
     limit: u64,
@@ -166,8 +167,8 @@ pub(super) fn run(
             (true, Some(error)) => Err(error.clone()),
             _ => {
                 copying.set(Some((&name, 0)));
-                let progress = &mut |rows| copying.set(Some((&name, rows)));
-                copy::rows(conn, &followed.schema, progress).map_err(|error| error.to_string())
+                let progress = |rows| copying.set(Some((&name, rows)));
+                copy::rows(conn, oltp, &followed.schema, &progress).map_err(|error| error.to_string())
             }
         };
         match rows {

@@ -36,7 +36,8 @@ impl Worker {
         let mut uncaptured: HashMap<i64, String> = HashMap::new();
         let mut result = loop {
             let limit = self.options.batch_size;
-            let read = |conn: &_| cycle::run(conn, state, &self.replicas, limit, &uncaptured, &self.copying);
+            let read =
+                |conn: &_| cycle::run(conn, &self.oltp, state, &self.replicas, limit, &uncaptured, &self.copying);
             let outcome = self.oltp.read_here(read);
             self.copying.set(None);
             match outcome? {

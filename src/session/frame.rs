@@ -66,6 +66,10 @@ impl DataFrame {
         Self { source: Source::Query(Arc::new(state), plan) }
     }
 
+    pub(crate) fn of_plan(state: Arc<SessionState>, plan: LogicalPlan) -> Self {
+        Self { source: Source::Query(state, plan) }
+    }
+
     pub(crate) fn of_table(ctx: &SessionContext, table: Arc<dyn TableProvider>) -> Self {
         Self { source: Source::Table(ctx.clone(), table) }
     }

@@ -4,6 +4,7 @@ mod as_of;
 mod catalog;
 mod frame;
 mod plan;
+mod prepared;
 mod search;
 
 use std::path::Path;
@@ -29,6 +30,7 @@ use crate::sources;
 use catalog::Views;
 pub use frame::DataFrame;
 pub(crate) use frame::{concat, shortened};
+use prepared::PreparedPlans;
 pub use search::{QueryVectors, VectorSearch};
 
 /// What a session may use.
@@ -45,6 +47,7 @@ pub struct SessionOptions {
 pub struct Session {
     ctx: SessionContext,
     views: Arc<Views>,
+    prepared: Arc<PreparedPlans>,
 }
 
 impl std::fmt::Debug for Session {
@@ -110,11 +113,12 @@ impl Session {
         if let Some(provider) = ctx.catalog(&catalog.default_catalog) {
             provider.register_schema(&catalog.default_schema, Arc::clone(&views) as _)?;
         }
-        Ok(Self { ctx, views })
+        Ok(Self { ctx, views, prepared: Arc::default() })
     }
 
-    /// DataFusion's context of this session.
+    /// DataFusion's context of this session. From then on each query is planned anew, as functions may be others.
     pub fn context(&self) -> &SessionContext {
+        self.prepared.turn_off();
         &self.ctx
     }
 
@@ -212,27 +216,44 @@ impl Session {
     /// # Errors
     /// SQL that cannot be planned; UPDATE, DELETE and MERGE, which are refused.
     pub async fn sql(&self, query: &str, params: Option<ParamValues>) -> Result<DataFrame> {
+        if let Some(prepared) = self.prepared.find(&self.ctx, query).await {
+            return Ok(DataFrame::of_plan(prepared.state, bound(prepared.plan, params)?));
+        }
         let state = self.ctx.state_ref();
         let dialect = state.read().config().options().sql_parser.dialect;
         let statement = state.read().sql_to_statement(query, &dialect)?;
         refuse_changes(&statement)?;
-        self.statement(statement, params).await
+        // Each query of replicas has a state of its own, which holds what it sees of them.
+        let is_kept = self.views.replicas().is_none();
+        let names = is_kept.then(|| state.read().resolve_table_references(&statement)).transpose()?;
+        let (state, plan) = self.planned(statement).await?;
+        if let Some(names) = names {
+            self.prepared.keep(&self.ctx, query, names, &plan, &state).await;
+        }
+        self.frame(state, bound(plan, params)?).await
     }
 
     /// One statement that is parsed already, and known to be allowed.
     pub(crate) async fn statement(&self, statement: ParsedStatement, params: Option<ParamValues>) -> Result<DataFrame> {
-        let state = self.state();
-        let mut plan = state.statement_to_plan(statement).await?;
-        if let Some(params) = params {
-            refuse_surplus(&plan, &params)?;
-            plan = vexact_sql::bind_parameters(plan, &params)?.with_param_values(params)?;
-        }
+        let (state, plan) = self.planned(statement).await?;
+        self.frame(state, bound(plan, params)?).await
+    }
+
+    async fn planned(&self, statement: ParsedStatement) -> Result<(Arc<SessionState>, LogicalPlan)> {
+        let state = Arc::new(self.state());
+        let plan = state.statement_to_plan(statement).await?;
         SQLOptions::new().verify_plan(&plan)?;
+        Ok((state, plan))
+    }
+
+    async fn frame(&self, state: Arc<SessionState>, plan: LogicalPlan) -> Result<DataFrame> {
         // What changes the session is done now, by its context; what reads keeps the state that it was planned with.
-        Ok(DataFrame::of_query(match plan {
-            LogicalPlan::Ddl(_) | LogicalPlan::Statement(_) => self.ctx.execute_logical_plan(plan).await?,
-            plan => datafusion::dataframe::DataFrame::new(state, plan),
-        }))
+        Ok(match plan {
+            LogicalPlan::Ddl(_) | LogicalPlan::Statement(_) => {
+                DataFrame::of_query(self.ctx.execute_logical_plan(plan).await?)
+            }
+            plan => DataFrame::of_plan(state, plan),
+        })
     }
 
     /// The three sections of a statement's explain, without running it.
@@ -242,6 +263,13 @@ impl Session {
     pub async fn explain_sql(&self, query: &str, params: Option<ParamValues>) -> Result<Explained> {
         self.sql(query, params).await?.explain().await
     }
+}
+
+/// A plan with its parameters.
+fn bound(plan: LogicalPlan, params: Option<ParamValues>) -> Result<LogicalPlan> {
+    let Some(params) = params else { return Ok(plan) };
+    refuse_surplus(&plan, &params)?;
+    Ok(vexact_sql::bind_parameters(plan, &params)?.with_param_values(params)?)
 }
 
 /// Refuses more parameters by position than a statement has: something is not where it was meant to be.

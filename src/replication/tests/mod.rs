@@ -87,7 +87,9 @@ impl Engine {
     /// The table as SQLite has it, with the registered types.
     async fn oltp_rows(&self, schema: &TableSchema) -> Vec<String> {
         let schema = schema.clone();
-        let batches = self.oltp.read(move |conn| super::copy::rows(conn, &schema, &mut |_| ())).await.unwrap();
+        let oltp = Arc::clone(&self.oltp);
+        let copy = move |conn: &rusqlite::Connection| super::copy::rows(conn, &oltp, &schema, &|_| ());
+        let batches = self.oltp.read(copy).await.unwrap();
         texts(&batches)
     }
 

@@ -1,0 +1,232 @@
+//! Plans that are kept by the text of their query: parsing and planning a short query takes longer than a search of a small table.
+//!
+//! A plan is used again where planning would give it again: it reads just tables that are named by it and are still what the
+//! names mean, calls just functions whose value follows from their arguments, and the session's settings are the same. The
+//! functions themselves cannot change, as long as nobody else holds the session's context.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use datafusion::catalog::TableProvider;
+use datafusion::common::TableReference;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::datasource::source_as_provider;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::prelude::SessionContext;
+
+/// Longer texts have values in them, such as a vector, and do not come again.
+const TEXT_BYTES: usize = 2048;
+
+/// So many are kept.
+const PLANS: usize = 256;
+
+/// The plans of a session.
+#[derive(Default)]
+pub(super) struct PreparedPlans {
+    plans: Mutex<HashMap<String, Prepared>>,
+    is_off: AtomicBool,
+}
+
+/// A plan, its parameters not bound, and what it was made with.
+#[derive(Clone)]
+pub(super) struct Prepared {
+    pub plan: LogicalPlan,
+    pub state: Arc<SessionState>,
+    tables: Vec<(TableReference, Arc<dyn TableProvider>)>,
+}
+
+impl PreparedPlans {
+    /// Keeps no plan from now on.
+    pub fn turn_off(&self) {
+        self.is_off.store(true, Ordering::Relaxed);
+    }
+
+    /// The plan of a text, if it is still the one.
+    pub async fn find(&self, ctx: &SessionContext, text: &str) -> Option<Prepared> {
+        if text.len() > TEXT_BYTES || self.is_off.load(Ordering::Relaxed) {
+            return None;
+        }
+        let found = self.plans.lock().unwrap_or_else(PoisonError::into_inner).get(text).cloned()?;
+        // The settings are copied when they are changed, as the plan's state holds them too.
+        let has_same_settings = Arc::ptr_eq(ctx.state_ref().read().config_options(), found.state.config_options());
+        if has_same_settings {
+            let mut is_same = true;
+            for (name, table) in &found.tables {
+                let now = ctx.table_provider(name.clone()).await;
+                is_same &= now.is_ok_and(|now| Arc::ptr_eq(&now, table));
+            }
+            if is_same {
+                return Some(found);
+            }
+        }
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner).remove(text);
+        None
+    }
+
+    /// Keeps the plan of a text, if it may be used again. `names`: the tables that the text names.
+    pub async fn keep(
+        &self,
+        ctx: &SessionContext,
+        text: &str,
+        names: Vec<TableReference>,
+        plan: &LogicalPlan,
+        state: &Arc<SessionState>,
+    ) {
+        if text.len() > TEXT_BYTES || self.is_off.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut tables = Vec::with_capacity(names.len());
+        for name in names {
+            let Ok(table) = ctx.table_provider(name.clone()).await else { return };
+            tables.push((name, table));
+        }
+        if !is_repeatable(plan, &tables) {
+            return;
+        }
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        // Rare, and cheaper than to know which one is the oldest.
+        if plans.len() >= PLANS {
+            plans.clear();
+        }
+        plans.insert(text.to_owned(), Prepared { plan: plan.clone(), state: Arc::clone(state), tables });
+    }
+}
+
+/// Whether a plan is a query of these tables alone, without functions of the time or of chance.
+fn is_repeatable(plan: &LogicalPlan, tables: &[(TableReference, Arc<dyn TableProvider>)]) -> bool {
+    let mut is_repeatable = true;
+    let visited = plan.apply_with_subqueries(|node| {
+        match node {
+            LogicalPlan::TableScan(scan) => {
+                let table = source_as_provider(&scan.source);
+                is_repeatable &= table.is_ok_and(|table| tables.iter().any(|(_, known)| Arc::ptr_eq(known, &table)));
+            }
+            LogicalPlan::Ddl(_)
+            | LogicalPlan::Dml(_)
+            | LogicalPlan::Copy(_)
+            | LogicalPlan::Statement(_)
+            | LogicalPlan::Explain(_)
+            | LogicalPlan::Analyze(_)
+            | LogicalPlan::DescribeTable(_)
+            | LogicalPlan::Extension(_) => is_repeatable = false,
+            _ => {}
+        }
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                is_repeatable &= match expr {
+                    Expr::ScalarFunction(call) => call.func.signature().volatility == Volatility::Immutable,
+                    Expr::ScalarVariable(..) => false,
+                    _ => true,
+                };
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })?;
+        Ok(if is_repeatable { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+    });
+    visited.is_ok() && is_repeatable
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+    use arrow::datatypes::Int64Type;
+    use datafusion::common::{ParamValues, ScalarValue};
+
+    use super::*;
+    use crate::session::Session;
+
+    fn numbers(values: impl IntoIterator<Item = i64>) -> RecordBatch {
+        let values: ArrayRef = Arc::new(Int64Array::from_iter_values(values));
+        RecordBatch::try_from_iter([("n", values)]).unwrap()
+    }
+
+    fn session(values: impl IntoIterator<Item = i64>) -> Session {
+        let session = Session::new().unwrap();
+        name(&session, "t", values);
+        session
+    }
+
+    fn name(session: &Session, table: &str, values: impl IntoIterator<Item = i64>) {
+        let batch = numbers(values);
+        let frame = session.create_dataframe_from_arrow(batch.schema(), vec![batch]).unwrap();
+        session.create_temp_view(table, &frame).unwrap();
+    }
+
+    async fn rows(session: &Session, query: &str, param: Option<i64>) -> Vec<i64> {
+        let params = param.map(|param| ParamValues::from(vec![ScalarValue::Int64(Some(param))]));
+        let batches = session.sql(query, params).await.unwrap().collect().await.unwrap();
+        batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec()).collect()
+    }
+
+    async fn is_kept(session: &Session, query: &str) -> bool {
+        session.sql(query, None).await.unwrap();
+        session.prepared.find(&session.ctx, query).await.is_some()
+    }
+
+    #[tokio::test]
+    async fn parameters_of_a_kept_plan_are_bound_each_time() {
+        let session = session(0..5);
+        let query = "SELECT n FROM t WHERE n >= $1 ORDER BY n";
+        assert_eq!(rows(&session, query, Some(3)).await, [3, 4]);
+        assert!(session.prepared.find(&session.ctx, query).await.is_some());
+        assert_eq!(rows(&session, query, Some(4)).await, [4]);
+        assert_eq!(rows(&session, query, Some(5)).await, [0_i64; 0]);
+        let surplus = ParamValues::from(vec![ScalarValue::Int64(Some(1)), ScalarValue::Int64(Some(2))]);
+        let error = session.sql(query, Some(surplus)).await.unwrap_err();
+        assert!(error.to_string().contains("expected 1 values, got 2"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_plan_is_not_used_for_another_table_of_the_name() {
+        let session = session(0..3);
+        let query = "SELECT max(n) FROM t WHERE n > (SELECT min(n) FROM u)";
+        name(&session, "u", 0..1);
+        assert_eq!(rows(&session, query, None).await, [2]);
+        assert!(session.prepared.find(&session.ctx, query).await.is_some());
+        name(&session, "t", 10..20);
+        assert_eq!(rows(&session, query, None).await, [19]);
+        session.sql("DROP TABLE u", None).await.unwrap();
+        let error = session.sql(query, None).await.unwrap_err();
+        assert!(error.to_string().contains('u'), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_plan_is_not_used_after_a_setting_changed() {
+        let session = session(0..3);
+        let query = "SELECT n FROM t";
+        assert!(is_kept(&session, query).await);
+        session.sql("SET datafusion.execution.batch_size = 7", None).await.unwrap();
+        assert!(session.prepared.find(&session.ctx, query).await.is_none());
+        assert!(is_kept(&session, query).await);
+    }
+
+    #[tokio::test]
+    async fn what_may_differ_the_next_time_is_not_kept() {
+        let session = session(0..3);
+        let frame = session.sql("SELECT n + 1 AS n FROM t", None).await.unwrap();
+        session.create_temp_view("v", &frame).unwrap();
+        for query in [
+            "SELECT now() FROM t",
+            "SELECT n FROM t WHERE n > (SELECT random())",
+            "SELECT n FROM v",
+            "SELECT table_name FROM information_schema.tables",
+            "SELECT * FROM generate_series(1, 3)",
+            "EXPLAIN SELECT n FROM t",
+            "CREATE VIEW w AS SELECT n FROM t",
+        ] {
+            assert!(!is_kept(&session, query).await, "{query}");
+        }
+        let long = format!("SELECT n FROM t WHERE n IN ({})", vec!["1"; TEXT_BYTES].join(", "));
+        assert!(!is_kept(&session, &long).await);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_once_the_context_is_known_outside() {
+        let session = session(0..3);
+        assert!(is_kept(&session, "SELECT n FROM t").await);
+        session.context();
+        assert!(!is_kept(&session, "SELECT n FROM t").await);
+    }
+}
