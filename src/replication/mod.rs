@@ -4,6 +4,7 @@
 //! to its end whoever waits for it.
 
 mod alter;
+mod background;
 mod changes;
 mod copy;
 mod cycle;
@@ -22,7 +23,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
-use tokio::task::JoinHandle;
 
 use crate::error::{Error, Result};
 use crate::oltp::{Oltp, log};
@@ -35,6 +35,7 @@ use position::Position;
 use status::{Copying, Known};
 use worker::Worker;
 
+pub(crate) use background::Background;
 pub use status::{SyncResult, SyncStatus, TableCondition, TableStatus};
 
 /// How replication goes about it.
@@ -60,13 +61,12 @@ pub struct Replicator {
     durable: Mutex<Option<Durable>>,
     /// `None` after the end.
     position: Mutex<Option<Arc<Position>>>,
-    is_compacting: Arc<AtomicBool>,
     known: Arc<Mutex<Known>>,
     copying: Arc<Copying>,
     /// A caller's sync has ended well.
     has_synced: AtomicBool,
     last_error: Mutex<Option<String>>,
-    background: Mutex<Option<JoinHandle<()>>>,
+    background: Background,
 }
 
 impl std::fmt::Debug for Replicator {
@@ -156,7 +156,6 @@ impl Replicator {
             options: self.options.clone(),
             durable: self.durable.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             position: self.position()?,
-            is_compacting: Arc::clone(&self.is_compacting),
             copying: Arc::clone(&self.copying),
         })
     }
@@ -186,28 +185,13 @@ impl Replicator {
 
     /// Syncs again and again in the background, until [`Self::stop_background`]. Its errors are in the status.
     pub fn start_background(self: &Arc<Self>, interval: Duration) {
-        let weak = Arc::downgrade(self);
-        let task = tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(interval.max(Duration::from_millis(1)));
-            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
-                ticks.tick().await;
-                let Some(replicator) = weak.upgrade() else { return };
-                // The error is noted.
-                let _ = replicator.sync_all().await;
-            }
-        });
-        let before = self.background.lock().unwrap_or_else(PoisonError::into_inner).replace(task);
-        if let Some(before) = before {
-            before.abort();
-        }
+        // The error is noted.
+        self.background.start(self, interval, |replicator| async move { drop(replicator.sync_all().await) });
     }
 
     /// Ends the background sync; a cycle that runs goes on to its end. Harmless to repeat.
     pub fn stop_background(&self) {
-        if let Some(task) = self.background.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            task.abort();
-        }
+        self.background.stop();
     }
 
     /// Ends replication: waits for a running cycle and gives the lease back. Harmless to repeat.

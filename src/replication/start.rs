@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Mutex as AsyncMutex;
 
+use super::background::Background;
 use super::cycle::State;
 use super::durable::Found;
 use super::position::{self, Position};
@@ -68,12 +69,11 @@ impl Replicator {
             state: Arc::new(AsyncMutex::new(state)),
             durable: Mutex::new(found.map(|found| found.durable)),
             position: Mutex::new(Some(position)),
-            is_compacting: Arc::default(),
             known: Arc::default(),
             has_synced: AtomicBool::new(false),
             copying: Arc::default(),
             last_error: Mutex::default(),
-            background: Mutex::default(),
+            background: Background::default(),
         };
         let state = Arc::clone(&replicator.state).lock_owned().await;
         replicator.cycle(state).await?;

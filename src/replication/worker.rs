@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::ReplicationOptions;
 use super::cycle::{self, Outcome, State};
@@ -20,7 +19,6 @@ pub(super) struct Worker {
     pub options: ReplicationOptions,
     pub durable: Option<Durable>,
     pub position: Arc<Position>,
-    pub is_compacting: Arc<AtomicBool>,
     pub copying: Arc<Copying>,
 }
 
@@ -62,19 +60,7 @@ impl Worker {
             let pruned = self.oltp.write_here(move |tx| position.advance(tx, applied_seq, prunes))?;
             result.pruned_count = (pruned > 0).then_some(pruned);
         }
-        self.compact();
+        self.replicas.compact_beside();
         Ok(result)
-    }
-
-    /// Merges segments beside everything else.
-    fn compact(self) {
-        if !self.replicas.is_worth_compacting() || self.is_compacting.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        tokio::task::spawn_blocking(move || {
-            // What cannot be merged stays as it is, and is tried again after the next cycle.
-            while self.replicas.compact(false).unwrap_or(false) {}
-            self.is_compacting.store(false, Ordering::Release);
-        });
     }
 }

@@ -73,7 +73,8 @@ pub enum SourceKind {
 /// The settings of a sidecar.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SidecarConfig {
-    /// A SQLite file, or `postgres://user:password@host:port/database`.
+    /// A SQLite file, or `postgres://user:password@host:port/database`, with PostgreSQL's own parameters behind a `?`; `sslmode` is `disable`,
+    /// `prefer` (where none is given), `require`, `verify-ca` or `verify-full`, the last two with `sslrootcert`, or whom the system trusts.
     pub source: String,
     /// What is followed.
     pub tables: Vec<TimestampTableConfig>,

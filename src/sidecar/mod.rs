@@ -18,16 +18,14 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
-use tokio::task::JoinHandle;
 
 use crate::error::{Error, Result};
 use crate::replica::{Replicas, Store, SyncMode};
-use crate::replication::{SyncResult, SyncStatus, TableCondition, TableStatus};
+use crate::replication::{Background, SyncResult, SyncStatus, TableCondition, TableStatus};
 
 pub use config::{DeleteDetection, OVERLAP, SidecarConfig, SourceKind, TimestampTableConfig};
 
@@ -52,9 +50,8 @@ pub struct Sidecar {
     settings: Arc<Settings>,
     /// `None` after the end.
     state: Arc<AsyncMutex<Option<State>>>,
-    is_compacting: Arc<AtomicBool>,
     last_error: Mutex<Option<String>>,
-    background: Mutex<Option<JoinHandle<()>>>,
+    background: Background,
 }
 
 impl std::fmt::Debug for Sidecar {
@@ -104,9 +101,8 @@ impl Sidecar {
             replicas,
             settings,
             state: Arc::new(AsyncMutex::new(Some(state))),
-            is_compacting: Arc::default(),
             last_error: Mutex::new(problem),
-            background: Mutex::default(),
+            background: Background::default(),
         })
     }
 
@@ -141,22 +137,9 @@ impl Sidecar {
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) =
             result.as_ref().err().map(|error| error.to_string());
         if result.as_ref().is_ok_and(|cycle| cycle.result.events_processed > 0) {
-            self.compact();
+            self.replicas.compact_beside();
         }
         result
-    }
-
-    /// Merges segments beside everything else.
-    fn compact(&self) {
-        if self.is_compacting.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let (replicas, is_compacting) = (Arc::clone(&self.replicas), Arc::clone(&self.is_compacting));
-        tokio::task::spawn_blocking(move || {
-            // What cannot be merged stays as it is, and is tried again after the next cycle.
-            while replicas.compact(false).unwrap_or(false) {}
-            is_compacting.store(false, Ordering::Release);
-        });
     }
 
     /// One cycle: of each table, at most `poll_batch_size` rows are read.
@@ -249,28 +232,13 @@ impl Sidecar {
 
     /// Syncs again and again in the background, until [`Self::stop_background`]. Its errors are in the status.
     pub fn start_background(self: &Arc<Self>, interval: Duration) {
-        let weak = Arc::downgrade(self);
-        let task = tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(interval.max(Duration::from_millis(1)));
-            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
-                ticks.tick().await;
-                let Some(sidecar) = weak.upgrade() else { return };
-                // The error is noted; the next tick connects again.
-                let _ = sidecar.catch_up().await;
-            }
-        });
-        let before = self.background.lock().unwrap_or_else(PoisonError::into_inner).replace(task);
-        if let Some(before) = before {
-            before.abort();
-        }
+        // The error is noted; the next tick connects again.
+        self.background.start(self, interval, |sidecar| async move { drop(sidecar.catch_up().await) });
     }
 
     /// Ends the background sync; a cycle that runs goes on to its end. Harmless to repeat.
     pub fn stop_background(&self) {
-        if let Some(task) = self.background.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            task.abort();
-        }
+        self.background.stop();
     }
 
     /// Waits for a running cycle, then closes the source and the store. Harmless to repeat.

@@ -1,31 +1,32 @@
-//! `postgres://user:password@host:port/database?..`: where a server is, and as whom to come.
+//! `postgres://user:password@host:port/database?..`: where a server is, as whom to come, and how well the connection is guarded.
 
 use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use url::Url;
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode};
+use url::form_urlencoded;
 
+use super::tls::{Check, Roots};
 use crate::error::{Error, Result};
 
+/// How long a connection may take, where the address does not say it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// A server's address.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub(super) struct Address {
-    /// A name, an IP address, or the folder of a Unix socket.
-    pub host: String,
-    pub port: u16,
-    pub user: String,
-    pub password: String,
-    pub database: String,
-    /// What the server is told at the start, such as `-c search_path=sales`.
-    pub options: Option<String>,
+    pub config: Config,
+    /// What the server's certificate is checked for, where there is TLS.
+    pub check: Check,
+    /// Without the password: `postgres://user@host:port/database`.
+    name: String,
 }
 
-const DEFAULT_PORT: u16 = 5432;
-
-/// Without the password.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port, user, database, .. } = self;
-        write!(f, "postgres://{user}@{host}:{port}/{database}")
+        f.write_str(&self.name)
     }
 }
 
@@ -39,91 +40,106 @@ fn refused(problem: impl fmt::Display) -> Error {
     Error::InvalidArgument(format!("sidecar_source: {problem}"))
 }
 
-/// `%41` is `A`.
-fn decoded(text: &str) -> Result<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let hex = after.get(..2).and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        match (first, hex) {
-            (b'%', Some(byte)) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8(bytes).map_err(|_| refused("expected UTF-8 behind the % signs of the address"))
+/// What `tokio-postgres` does not know of TLS, as it is written.
+#[derive(Default)]
+struct Guard {
+    mode: Option<String>,
+    roots: Option<String>,
 }
 
-/// The same with a host where the user has none: `postgres://user@/database?host=..`, which is no URL.
-fn with_host(text: &str) -> String {
-    let begin = text.find("://").map_or(0, |at| at + 3);
-    let end = text[begin..].find(['/', '?', '#']).map_or(text.len(), |at| begin + at);
-    match text[begin..end].ends_with('@') {
-        true => format!("{}localhost{}", &text[..end], &text[end..]),
-        false => text.to_owned(),
+impl Guard {
+    /// Takes its parameters out of an address.
+    fn taken_from(text: &str) -> (String, Self) {
+        let mut guard = Self::default();
+        let Some((rest, query)) = text.split_once('?') else { return (text.to_owned(), guard) };
+        let mut kept = Vec::new();
+        for pair in query.split('&') {
+            // A plus is a plus.
+            let plain = pair.replace('+', "%2B");
+            match form_urlencoded::parse(plain.as_bytes()).next() {
+                Some((name, value)) if name == "sslmode" => guard.mode = Some(value.into_owned()),
+                Some((name, value)) if name == "sslrootcert" => guard.roots = Some(value.into_owned()),
+                _ => kept.push(pair),
+            }
+        }
+        (format!("{rest}?{}", kept.join("&")), guard)
     }
+
+    fn read(self) -> Result<(SslMode, Check)> {
+        let roots = || match self.roots.as_deref() {
+            None | Some("system") => Roots::System,
+            Some(file) => Roots::File(PathBuf::from(file)),
+        };
+        let mode = self.mode.as_deref().unwrap_or("prefer");
+        Ok(match mode {
+            "disable" | "allow" | "prefer" if self.roots.is_some() => {
+                return Err(refused(format!(
+                    "sslrootcert: expected sslmode=verify-full or verify-ca beside it, got sslmode={mode}, which checks no certificate"
+                )));
+            }
+            "disable" => (SslMode::Disable, Check::Nothing),
+            "allow" | "prefer" => (SslMode::Prefer, Check::Nothing),
+            // As in PostgreSQL's own clients, a file of roots is there to be used.
+            "require" if self.roots.is_some() => (SslMode::Require, Check::Signers(roots())),
+            "require" => (SslMode::Require, Check::Nothing),
+            "verify-ca" => (SslMode::Require, Check::Signers(roots())),
+            "verify-full" => (SslMode::Require, Check::SignersAndName(roots())),
+            other => {
+                return Err(refused(format!(
+                    "sslmode: expected disable, allow, prefer, require, verify-ca or verify-full, got {other:?}"
+                )));
+            }
+        })
+    }
+}
+
+/// `host:port`, or several with commas.
+fn places(config: &Config) -> String {
+    let port = |at: usize| config.get_ports().get(at).or(config.get_ports().last()).copied().unwrap_or(5432);
+    let place = |(at, host): (usize, &Host)| match host {
+        Host::Tcp(name) => format!("{name}:{}", port(at)),
+        #[cfg(unix)]
+        Host::Unix(folder) => format!("{}:{}", folder.display(), port(at)),
+    };
+    config.get_hosts().iter().enumerate().map(place).collect::<Vec<_>>().join(",")
 }
 
 impl Address {
     /// Reads an address. Messages never show the password.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`]: no URL, no user, parameters that are not known, and TLS, which this client does not speak.
+    /// [`Error::InvalidArgument`]: no URL of PostgreSQL's, no user, parameters that are not known or do not go together.
     pub fn parse(text: &str) -> Result<Self> {
-        let expected = "expected postgres://user:password@host:port/database";
-        let url = Url::parse(&with_host(text)).map_err(|error| refused(format!("{expected}: {error}")))?;
-        let mut address = Self {
-            host: decoded(url.host_str().unwrap_or_default())?.trim_matches(['[', ']']).to_owned(),
-            port: url.port().unwrap_or(DEFAULT_PORT),
-            user: decoded(url.username())?,
-            password: decoded(url.password().unwrap_or_default())?,
-            database: decoded(url.path().trim_start_matches('/'))?,
-            options: None,
+        const EXPECTED: &str = "expected postgres://user:password@host:port/database";
+        let (_, rest) = text.split_once("://").ok_or_else(|| refused(EXPECTED))?;
+        let (rest, guard) = Guard::taken_from(rest);
+        let mut config: Config =
+            format!("postgres://{rest}").trim_end_matches('?').parse().map_err(|error: tokio_postgres::Error| {
+                let reason = error.into_source().map_or_else(String::new, |source| format!(": {source}"));
+                refused(format!("{EXPECTED}{reason}"))
+            })?;
+        let (mode, check) = guard.read()?;
+        let Some(user) = config.get_user().filter(|user| !user.is_empty()).map(str::to_owned) else {
+            return Err(refused(format!("{EXPECTED}, got no user")));
         };
-        for (name, value) in url.query_pairs() {
-            let value = value.into_owned();
-            match &*name {
-                "host" => address.host = value,
-                "port" => {
-                    address.port =
-                        value.parse().map_err(|_| refused(format!("port: expected a number, got {value:?}")))?;
-                }
-                "user" => address.user = value,
-                "password" => address.password = value,
-                "dbname" => address.database = value,
-                "options" => address.options = Some(value),
-                "sslmode" => match value.as_str() {
-                    "disable" | "allow" | "prefer" => {}
-                    "require" | "verify-ca" | "verify-full" => {
-                        return Err(refused(format!(
-                            "sslmode={value}: TLS is not supported: expected sslmode=disable, or a tunnel to the server"
-                        )));
-                    }
-                    _ => return Err(refused(format!("sslmode: expected disable, allow or prefer, got {value:?}"))),
-                },
-                "application_name" | "connect_timeout" => {}
-                other => {
-                    return Err(refused(format!(
-                        "expected the parameters host, port, user, password, dbname, options and sslmode, got {other:?}"
-                    )));
-                }
-            }
+        if config.get_hosts().is_empty() {
+            config.host("localhost");
         }
-        if address.user.is_empty() {
-            return Err(refused(format!("{expected}, got no user")));
+        #[cfg(unix)]
+        let is_local = config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
+        #[cfg(not(unix))]
+        let is_local = false;
+        // A Unix socket has no TLS, whatever is asked for.
+        config.ssl_mode(if is_local { SslMode::Disable } else { mode });
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_TIMEOUT);
         }
-        if address.host.is_empty() {
-            address.host = "localhost".into();
+        if config.get_application_name().is_none() {
+            config.application_name("vexact");
         }
-        if address.database.is_empty() {
-            address.database = address.user.clone();
-        }
-        Ok(address)
+        let database = config.get_dbname().unwrap_or(&user);
+        let name = format!("postgres://{user}@{}/{database}", places(&config));
+        Ok(Self { config, check, name })
     }
 }
 
@@ -131,28 +147,50 @@ impl Address {
 mod tests {
     use super::*;
 
+    fn named(text: &str) -> String {
+        Address::parse(text).unwrap().to_string()
+    }
+
     #[test]
     fn addresses_are_read() {
         let address = Address::parse("postgres://me:p%40ss%2Fword@db.example:6000/shop?sslmode=disable").unwrap();
-        assert_eq!((address.host.as_str(), address.port), ("db.example", 6000));
-        assert_eq!((address.user.as_str(), address.password.as_str()), ("me", "p@ss/word"));
         assert_eq!(address.to_string(), "postgres://me@db.example:6000/shop");
-        let address = Address::parse("postgresql://me@[::1]").unwrap();
-        assert_eq!((address.host.as_str(), address.port, address.database.as_str()), ("::1", 5432, "me"));
+        assert_eq!(address.config.get_password(), Some(&b"p@ss/word"[..]));
+        assert_eq!(named("PostgreSQL://me@[::1]"), "postgres://me@::1:5432/me");
+        assert_eq!(named("postgres://me@a,b:7/d"), "postgres://me@a:5432,b:7/d");
         let address = Address::parse("postgres:///d?host=/run/pg&user=me&options=-c%20search_path%3Ds").unwrap();
-        assert_eq!((address.host.as_str(), address.options.as_deref()), ("/run/pg", Some("-c search_path=s")));
-        let address = Address::parse("postgres://me:pw@/d?host=/run/pg&port=7").unwrap();
-        assert_eq!((address.host.as_str(), address.port, address.user.as_str()), ("/run/pg", 7, "me"));
-        assert_eq!(Address::parse("postgres://me@%2Frun%2Fpg/d").unwrap().host, "/run/pg");
+        assert_eq!(address.to_string(), "postgres://me@/run/pg:5432/d");
+        assert_eq!(address.config.get_options(), Some("-c search_path=s"));
+        assert_eq!(named("postgres://me:pw@/d?host=/run/pg&port=7"), "postgres://me@/run/pg:7/d");
+        assert_eq!(named("postgres://me@%2Frun%2Fpg/d"), "postgres://me@/run/pg:5432/d");
+    }
+
+    #[test]
+    fn modes_of_tls_say_what_is_checked() {
+        let file = || Roots::File("/etc/my roots+.pem".into());
+        for (query, mode, check) in [
+            ("", SslMode::Prefer, Check::Nothing),
+            ("?sslmode=disable", SslMode::Disable, Check::Nothing),
+            ("?sslmode=require", SslMode::Require, Check::Nothing),
+            ("?sslmode=require&sslrootcert=/etc/my%20roots+.pem", SslMode::Require, Check::Signers(file())),
+            ("?sslrootcert=/etc/my%20roots+.pem&sslmode=verify-ca", SslMode::Require, Check::Signers(file())),
+            ("?sslmode=verify-full&connect_timeout=3", SslMode::Require, Check::SignersAndName(Roots::System)),
+            ("?sslmode=verify-full&sslrootcert=system", SslMode::Require, Check::SignersAndName(Roots::System)),
+        ] {
+            let address = Address::parse(&format!("postgres://me@h/d{query}")).unwrap();
+            assert_eq!((address.config.get_ssl_mode(), &address.check), (mode, &check), "{query}");
+        }
+        let socket = Address::parse("postgres://me@/d?host=/run/pg&sslmode=verify-full").unwrap();
+        assert_eq!(socket.config.get_ssl_mode(), SslMode::Disable);
     }
 
     #[test]
     fn addresses_that_cannot_be_used_say_why() {
         for (text, problem) in [
             ("postgres://host/db", "got no user"),
-            ("postgres://me@h/d?sslmode=require", "TLS is not supported"),
             ("postgres://me@h/d?sslmode=on", "got \"on\""),
-            ("postgres://me@h/d?keepalives=1", "got \"keepalives\""),
+            ("postgres://me@h/d?sslrootcert=a.pem", "sslrootcert: expected sslmode=verify-full"),
+            ("postgres://me@h/d?sslkey=k", "unknown option `sslkey`"),
             ("postgres://me:secret@h:port/d", "expected postgres://"),
         ] {
             let error = Address::parse(text).unwrap_err().to_string();

@@ -1,261 +1,132 @@
-//! A client of PostgreSQL's protocol, version 3.0, of just what a poller needs: it connects, and runs one statement after the other.
-//! It blocks, and has no TLS. Messages are made and passwords answered by `postgres-protocol`; an async client would build
-//! DataFusion's futures with other features (see docs/internals/build.md).
+//! A connection to a server, used from a thread that may block: one statement after the other.
 
-use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use bytes::BytesMut;
-use postgres_protocol::IsNull;
-use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
-use postgres_protocol::message::frontend::{self, BindError};
+use futures::{TryStreamExt, pin_mut};
 use rusqlite::types::Value;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::error::Severity;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Config, NoTls, Socket};
 
 use super::address::Address;
-use super::wire::{self, Body};
+use super::tls;
+use super::values::{Cell, Parameter};
+use crate::error::{Error, Result};
 
-/// How long a connection may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that is silent for so long is taken for gone.
 const SILENCE: Duration = Duration::from_secs(300);
 
 /// Why a statement failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The server's answer: severity, message and code. The connection is sound.
-    Server(String),
+    /// The server refused it, or a value is none that a replica has. The connection is sound.
+    Refused(Error),
     /// The connection is of no use any more.
-    Lost(io::Error),
+    Lost(Error),
 }
 
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Failure::Lost(error)
-    }
-}
-
-/// What cannot be understood.
-pub(super) fn malformed(problem: impl Into<String>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, problem.into())
-}
-
-trait Stream: Read + Write + Send {}
-impl<S: Read + Write + Send> Stream for S {}
-
-/// A connection that is ready for a statement.
+/// A connection that is ready for a statement. Its messages are sent and received by a task of the runtime, which ends with it.
 pub(super) struct Client {
-    stream: Box<dyn Stream>,
-    received: BytesMut,
-    sent: BytesMut,
-}
-
-fn connect(address: &Address) -> io::Result<Box<dyn Stream>> {
-    #[cfg(unix)]
-    if address.host.starts_with('/') {
-        let path = format!("{}/.s.PGSQL.{}", address.host, address.port);
-        let stream = std::os::unix::net::UnixStream::connect(path)?;
-        stream.set_read_timeout(Some(SILENCE))?;
-        return Ok(Box::new(stream));
-    }
-    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{} has no address", address.host));
-    for address in (address.host.as_str(), address.port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(SILENCE))?;
-                stream.set_write_timeout(Some(SILENCE))?;
-                return Ok(Box::new(stream));
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+    client: tokio_postgres::Client,
+    name: String,
+    runtime: Handle,
 }
 
 impl Client {
-    /// Connects and says who is there.
+    /// Connects and says who is there. Blocks.
     ///
     /// # Errors
-    /// A server that is not there, or that refuses: each ends the connection.
-    pub fn connect(address: &Address) -> Result<Self, Failure> {
-        let mut client = Self { stream: connect(address)?, received: BytesMut::new(), sent: BytesMut::new() };
-        let mut parameters = vec![
-            ("user", address.user.as_str()),
-            ("database", address.database.as_str()),
-            ("application_name", "vexact"),
-            ("client_encoding", "UTF8"),
-            ("DateStyle", "ISO, YMD"),
-            ("TimeZone", "UTC"),
-        ];
-        parameters.extend(address.options.as_deref().map(|options| ("options", options)));
-        frontend::startup_message(parameters, &mut client.sent)?;
-        client.flush()?;
-        client.authenticate(address)?;
-        Ok(client)
+    /// A server that is not there, or that refuses; root certificates that cannot be read.
+    pub fn connect(address: &Address, runtime: &Handle) -> Result<Self> {
+        let name = address.to_string();
+        let connected = match address.config.get_ssl_mode() {
+            SslMode::Disable => established(&address.config, NoTls, runtime),
+            _ => established(&address.config, tls::connector(&address.check)?, runtime),
+        };
+        let client = connected.map_err(|source| Error::Postgres { context: name.clone(), source })?;
+        Ok(Self { client, name, runtime: runtime.clone() })
     }
 
-    fn authenticate(&mut self, address: &Address) -> Result<(), Failure> {
-        let password = address.password.as_bytes();
-        let mut scram: Option<ScramSha256> = None;
-        loop {
-            let (tag, mut body) = self.message()?;
-            match tag {
-                b'Z' => return Ok(()),
-                b'E' => return Err(Failure::Server(wire::problem(body))),
-                b'R' => match body.i32()? {
-                    0 => continue,
-                    _ if password.is_empty() => {
-                        return Err(Failure::Server("the server asks for a password, and the address has none".into()));
-                    }
-                    3 => frontend::password_message(password, &mut self.sent)?,
-                    5 => {
-                        let salt = body.array::<4>()?;
-                        let hash = md5_hash(address.user.as_bytes(), password, salt);
-                        frontend::password_message(hash.as_bytes(), &mut self.sent)?;
-                    }
-                    10 => {
-                        let mut known = Vec::new();
-                        while let Some(mechanism) = Some(body.text()?).filter(|mechanism| !mechanism.is_empty()) {
-                            known.push(mechanism);
-                        }
-                        if !known.iter().any(|mechanism| mechanism == SCRAM_SHA_256) {
-                            let known = known.join(", ");
-                            return Err(Failure::Server(format!("expected {SCRAM_SHA_256} as a login, got {known}")));
-                        }
-                        let begun = ScramSha256::new(password, ChannelBinding::unsupported());
-                        frontend::sasl_initial_response(SCRAM_SHA_256, begun.message(), &mut self.sent)?;
-                        scram = Some(begun);
-                    }
-                    step @ (11 | 12) => {
-                        let scram = scram.as_mut().ok_or_else(|| malformed("a login that was not begun goes on"))?;
-                        if step == 12 {
-                            scram.finish(body.rest())?;
-                            continue;
-                        }
-                        scram.update(body.rest())?;
-                        frontend::sasl_response(scram.message(), &mut self.sent)?;
-                    }
-                    other => {
-                        return Err(Failure::Server(format!(
-                            "expected a login by password (SCRAM-SHA-256, MD5 or plain), got kind {other}"
-                        )));
-                    }
-                },
-                _ => continue,
-            }
-            self.flush()?;
-        }
+    /// Runs statements without results. Blocks.
+    pub fn run(&self, sql: &str) -> Result<(), Failure> {
+        self.wait(async { answer(self.client.batch_execute(sql)).await })
     }
 
-    /// Runs statements without results.
-    pub fn run(&mut self, sql: &str) -> Result<(), Failure> {
-        frontend::query(sql, &mut self.sent)?;
-        self.flush()?;
-        self.rows().map(drop)
-    }
-
-    /// Runs one statement; its rows. Parameters are texts and NULL.
-    pub fn query(&mut self, sql: &str, params: &[Value]) -> Result<Vec<Vec<Value>>, Failure> {
-        const TEXT: i16 = 0;
-        const BINARY: i16 = 1;
-        frontend::parse("", sql, std::iter::empty(), &mut self.sent)?;
-        let bound = frontend::bind(
-            "",
-            "",
-            std::iter::once(TEXT),
-            params,
-            |param, out| match param {
-                Value::Text(text) => {
-                    out.extend_from_slice(text.as_bytes());
-                    Ok(IsNull::No)
+    /// Runs one statement; its rows. Parameters are texts and NULL. Blocks.
+    ///
+    /// No more than the rows that are returned is held in memory: a server waits while its last messages are not read. The columns are of
+    /// types that every server has.
+    pub fn query(&self, sql: &str, params: &[Value]) -> Result<Vec<Vec<Value>>, Failure> {
+        let mut unfit = None;
+        let rows = self.wait(async {
+            let params = params.iter().map(|value| (Parameter(value), Type::UNKNOWN));
+            let answers = answer(self.client.query_typed_raw(sql, params)).await?;
+            pin_mut!(answers);
+            let mut rows = Vec::new();
+            while let Some(row) = answer(answers.try_next()).await? {
+                let mut values = Vec::with_capacity(row.len());
+                for at in 0..row.len() {
+                    match row.try_get(at).map_err(Problem::Postgres)? {
+                        Cell(Ok(value)) => values.push(value),
+                        Cell(Err(problem)) => unfit = unfit.take().or(Some(problem)),
+                    }
                 }
-                _ => Ok(IsNull::Yes),
-            },
-            std::iter::once(BINARY),
-            &mut self.sent,
-        );
-        bound.map_err(|error| match error {
-            BindError::Conversion(error) => malformed(error.to_string()),
-            BindError::Serialization(error) => error,
+                rows.push(values);
+            }
+            Ok(rows)
         })?;
-        frontend::describe(b'P', "", &mut self.sent)?;
-        frontend::execute("", 0, &mut self.sent)?;
-        frontend::sync(&mut self.sent);
-        self.flush()?;
-        self.rows()
-    }
-
-    /// What the server answers until it is ready again.
-    fn rows(&mut self) -> Result<Vec<Vec<Value>>, Failure> {
-        let mut types: Vec<u32> = Vec::new();
-        let mut rows = Vec::new();
-        let mut problem: Option<String> = None;
-        loop {
-            let (tag, mut body) = match (self.message(), &mut problem) {
-                (Ok(message), _) => message,
-                // A server that ends says why, and no more.
-                (Err(error), Some(problem)) => {
-                    return Err(Failure::Lost(io::Error::new(error.kind(), problem.clone())));
-                }
-                (Err(error), None) => return Err(error.into()),
-            };
-            match tag {
-                b'T' => types = wire::types(&mut body)?,
-                b'D' => match wire::row(&mut body, &types)? {
-                    Ok(row) => rows.push(row),
-                    Err(unfit) => problem = problem.or(Some(unfit)),
-                },
-                b'E' => problem = Some(wire::problem(body)),
-                b'Z' => return problem.map_or(Ok(rows), |problem| Err(Failure::Server(problem))),
-                _ => {}
-            }
+        match unfit {
+            Some(problem) => Err(Failure::Refused(Error::Engine(format!("{}: {problem}", self.name)))),
+            None => Ok(rows),
         }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.stream.write_all(&self.sent)?;
-        self.stream.flush()?;
-        self.sent.clear();
-        Ok(())
-    }
-
-    /// The next message: its kind and its body.
-    fn message(&mut self) -> io::Result<(u8, Body)> {
-        const HEADER: usize = 5;
-        self.receive(HEADER)?;
-        let length = i32::from_be_bytes([self.received[1], self.received[2], self.received[3], self.received[4]]);
-        let length = usize::try_from(length).ok().filter(|length| *length >= 4);
-        let length = length.ok_or_else(|| malformed("expected a message of PostgreSQL, got another protocol"))?;
-        self.receive(1 + length)?;
-        let mut message = self.received.split_to(1 + length).freeze();
-        let tag = message[0];
-        Ok((tag, Body::new(message.split_off(HEADER))))
-    }
-
-    /// Waits for so many bytes.
-    fn receive(&mut self, bytes: usize) -> io::Result<()> {
-        const CHUNK: usize = 1 << 14;
-        while self.received.len() < bytes {
-            let before = self.received.len();
-            self.received.resize(before.max(bytes.min(before + (1 << 20))).max(before + CHUNK), 0);
-            let read = self.stream.read(&mut self.received[before..]);
-            self.received.truncate(before + *read.as_ref().unwrap_or(&0));
-            match read {
-                Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection")),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => drop(read?),
+    fn wait<T>(&self, work: impl Future<Output = Result<T, Problem>>) -> Result<T, Failure> {
+        self.runtime.block_on(work).map_err(|problem| match problem {
+            Problem::Postgres(source) => {
+                let is_sound = !self.client.is_closed() && is_refusal(&source);
+                let error = Error::Postgres { context: self.name.clone(), source };
+                if is_sound { Failure::Refused(error) } else { Failure::Lost(error) }
             }
-        }
-        Ok(())
+            Problem::Silent => Failure::Lost(Error::Io {
+                path: self.name.clone().into(),
+                source: std::io::Error::new(
+                    std::io::ErrorKind::TimedOut,
+                    format!("expected an answer within {} seconds, got none", SILENCE.as_secs()),
+                ),
+            }),
+        })
     }
 }
 
-impl Drop for Client {
-    fn drop(&mut self) {
-        frontend::terminate(&mut self.sent);
-        // A server that does not hear it sees the connection end.
-        let _ = self.flush();
+fn established<T>(config: &Config, tls: T, runtime: &Handle) -> Result<tokio_postgres::Client, tokio_postgres::Error>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
+    let (client, connection) = runtime.block_on(config.connect(tls))?;
+    // What ends the connection is seen by the statement that waits for it.
+    runtime.spawn(async move { drop(connection.await) });
+    Ok(client)
+}
+
+enum Problem {
+    Postgres(tokio_postgres::Error),
+    Silent,
+}
+
+async fn answer<T>(work: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Problem> {
+    match timeout(SILENCE, work).await {
+        Ok(answered) => answered.map_err(Problem::Postgres),
+        Err(_) => Err(Problem::Silent),
     }
+}
+
+/// Whether the server refused one statement, and goes on.
+fn is_refusal(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|problem| problem.parsed_severity() == Some(Severity::Error))
 }

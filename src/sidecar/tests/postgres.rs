@@ -23,6 +23,8 @@ async fn postgres_is_followed() {
     late_commits_and_deletes(&server).await;
     failures(&server).await;
     logins(&server).await;
+    vectors(&server).await;
+    encrypted(&server).await;
     outages(&server).await;
 }
 
@@ -215,13 +217,76 @@ async fn logins(server: &Server) {
     for (user, expected) in [
         ("postgres:wrong@", "password authentication failed"),
         ("old:wrong@", "password authentication failed"),
-        ("postgres@", "asks for a password"),
+        ("postgres@", "password missing"),
     ] {
-        let address = server.address().replace("postgres:pass%20word@", user);
-        let sidecar = Some(SidecarConfig::new(address, tables.clone()));
-        let error = HtapEngine::open(HtapConfig { sidecar, ..HtapConfig::default() }).await.unwrap_err().to_string();
+        let error = refusal(server.address().replace("postgres:pass%20word@", user)).await;
         assert!(error.contains(expected) && !error.contains("wrong"), "{error}");
     }
+}
+
+/// Why an address cannot be followed.
+async fn refusal(address: String) -> String {
+    let sidecar = Some(SidecarConfig::new(address, vec![table("good")]));
+    HtapEngine::open(HtapConfig { sidecar, ..HtapConfig::default() }).await.unwrap_err().to_string()
+}
+
+/// The types of pgvector, where the server has them.
+async fn vectors(server: &Server) {
+    if !server.try_run("CREATE EXTENSION vector") {
+        eprintln!("\n*** SKIPPED: pgvector's types are not tested: the server does not have the extension ***\n");
+        return;
+    }
+    server.run(&format!(
+        "CREATE TABLE embedded (id int PRIMARY KEY, v vector(2), w vector, h halfvec(2), created_at timestamptz, updated_at timestamptz);
+         INSERT INTO embedded VALUES (1, '[1,0.1]', '[1,2,3]', '[1,0.1]', '{AT}', '{AT}'), (2, NULL, '[4,5,6]', NULL, '{AT}', '{AT}')"
+    ));
+    let engine = open(server, vec![table("embedded")]).await;
+    assert_eq!(sync_all(&engine).await, (2, 0, 0));
+    let found = ask(&engine, "SELECT v, w, h FROM embedded ORDER BY id").await;
+    assert_eq!(found, ["[1.0, 0.1]|[1.0, 2.0, 3.0]|[1, 0.099975586]", "NULL|[4.0, 5.0, 6.0]|NULL"]);
+    assert_eq!(ask(&engine, "SELECT id FROM vector_search('embedded', 'w', [4.0, 5.0, 6.0], 1)").await, ["2"]);
+}
+
+/// Each mode of TLS, to a server without it, with it, and with a certificate that will not do.
+async fn encrypted(server: &Server) {
+    server.run("CREATE ROLE guarded LOGIN PASSWORD 'word'; GRANT SELECT ON good TO guarded");
+    let by = |host: &str, query: &str| {
+        let address = server.address().replace("postgres:pass%20word@127.0.0.1", &format!("guarded:word@{host}"));
+        format!("{address}?{query}")
+    };
+    let error = refusal(by("127.0.0.1", "sslmode=require")).await;
+    assert!(error.contains("server does not support TLS"), "{error}");
+    let Some(certificates) = server.encrypt() else { return };
+    let (ours, other) = (&certificates.authority, &certificates.stranger);
+    for (host, query) in [
+        ("127.0.0.1", String::new()),
+        ("127.0.0.1", "sslmode=require".into()),
+        ("127.0.0.1", format!("sslmode=verify-ca&sslrootcert={ours}")),
+        ("localhost", format!("sslmode=verify-full&sslrootcert={ours}")),
+    ] {
+        let engine = open_with(SidecarConfig::new(by(host, &query), vec![table("good")])).await;
+        assert_eq!(sync(&engine).await, (1, 0, 0), "{host} {query}");
+    }
+    for (host, query, expected) in [
+        ("127.0.0.1", "sslmode=disable".into(), "rejects connection"),
+        (
+            "127.0.0.1",
+            format!("sslmode=verify-full&sslrootcert={ours}"),
+            "certificate not valid for name \"127.0.0.1\"",
+        ),
+        ("localhost", format!("sslmode=verify-full&sslrootcert={other}"), "invalid peer certificate: UnknownIssuer"),
+        ("localhost", format!("sslmode=verify-ca&sslrootcert={other}"), "invalid peer certificate: UnknownIssuer"),
+        ("localhost", format!("sslmode=require&sslrootcert={other}"), "invalid peer certificate: UnknownIssuer"),
+        ("localhost", "sslmode=verify-full&sslrootcert=/absent.pem".into(), "file not found: /absent.pem"),
+        ("localhost", "sslmode=verify-full&sslrootcert=/etc/hostname".into(), "in PEM form, got none"),
+        ("localhost", "sslmode=verify-full".into(), "certificate"),
+    ] {
+        let error = refusal(by(host, &query)).await;
+        assert!(error.contains(expected) && !error.contains("word@"), "{host} {query}: {error}");
+    }
+    server.certify("authority");
+    let error = refusal(by("localhost", &format!("sslmode=verify-full&sslrootcert={ours}"))).await;
+    assert!(error.contains("CA:TRUE"), "{error}");
 }
 
 /// The last: it ends the server.

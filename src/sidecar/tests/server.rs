@@ -5,6 +5,14 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
+/// Certificates for a server, as files.
+pub struct Certificates {
+    /// Of who signed the server's.
+    pub authority: String,
+    /// Of somebody else.
+    pub stranger: String,
+}
+
 /// A server that accepts connections.
 pub struct Server {
     bin: PathBuf,
@@ -12,8 +20,11 @@ pub struct Server {
     port: u16,
 }
 
-/// The folder of the newest installed PostgreSQL's programs.
+/// The folder of PostgreSQL's programs: the one that the environment names, or that of the newest installed.
 fn programs() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("VEXACT_POSTGRES_BIN") {
+        return Some(named.into());
+    }
     let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
     let mut found: Vec<(u32, PathBuf)> = versions
         .filter_map(|version| {
@@ -74,7 +85,8 @@ impl Server {
         let rules = folder.path().join("data/pg_hba.conf");
         let known = std::fs::read_to_string(&rules).ok()?;
         let of = |user: &str, login: &str| format!("host all {user} 127.0.0.1/32 {login}\n");
-        std::fs::write(&rules, of("old", "md5") + &of("plain", "password") + &known).ok()?;
+        let guarded = "hostnossl all guarded 127.0.0.1/32 reject\n".to_owned();
+        std::fs::write(&rules, of("old", "md5") + &of("plain", "password") + &guarded + &known).ok()?;
         let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).ok()?.port();
         let server = Self { bin, folder, port };
         match server.control("start") {
@@ -99,6 +111,47 @@ impl Server {
         assert!(self.control("start").unwrap().status.success());
     }
 
+    /// Gives the server a certificate for the name `localhost`, and TLS; `None`, and a line on stderr, where `openssl` is missing.
+    pub fn encrypt(&self) -> Option<Certificates> {
+        let folder = self.folder.path().display().to_string();
+        let file = |name: &str| format!("{folder}/{name}");
+        let openssl = |arguments: &str| {
+            let arguments: Vec<String> = arguments.split(' ').map(|word| word.replace("FOLDER", &folder)).collect();
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            run(Path::new(""), "openssl", &arguments).is_ok_and(|output| output.status.success())
+        };
+        if !openssl("version") {
+            eprintln!("\n*** SKIPPED: TLS is not tested: openssl is not installed ***\n");
+            return None;
+        }
+        std::fs::write(file("extensions"), "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n").unwrap();
+        const KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+        for name in ["authority", "stranger"] {
+            let made =
+                format!("req -x509 {KEY} -days 2 -subj /CN={name} -keyout FOLDER/{name}.key -out FOLDER/{name}.crt");
+            assert!(openssl(&made));
+        }
+        assert!(openssl(&format!("req {KEY} -subj /CN=server -keyout FOLDER/server.key -out FOLDER/server.csr")));
+        assert!(openssl(
+            "x509 -req -in FOLDER/server.csr -CA FOLDER/authority.crt -CAkey FOLDER/authority.key -CAcreateserial -days 2 \
+             -extfile FOLDER/extensions -out FOLDER/server.crt"
+        ));
+        self.certify("server");
+        Some(Certificates { authority: file("authority.crt"), stranger: file("stranger.crt") })
+    }
+
+    /// Starts the server again, with one of the certificates of [`Self::encrypt`].
+    pub fn certify(&self, name: &str) {
+        let folder = self.folder.path();
+        let settings = folder.join("data/postgresql.conf");
+        let known = std::fs::read_to_string(&settings).unwrap();
+        let file = |end: &str| folder.join(format!("{name}.{end}")).display().to_string();
+        let tls = format!("\nssl = on\nssl_cert_file = '{}'\nssl_key_file = '{}'\n", file("crt"), file("key"));
+        std::fs::write(&settings, known + &tls).unwrap();
+        self.stop();
+        self.restart();
+    }
+
     pub fn address(&self) -> String {
         format!("postgres://postgres:pass%20word@127.0.0.1:{}/postgres", self.port)
     }
@@ -111,12 +164,21 @@ impl Server {
 
     /// Runs statements, by the server's own client.
     pub fn run(&self, sql: &str) {
+        let output = self.answered(sql);
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Whether the server could run statements.
+    pub fn try_run(&self, sql: &str) -> bool {
+        self.answered(sql).status.success()
+    }
+
+    fn answered(&self, sql: &str) -> Output {
         let port = self.port.to_string();
         let mut command = Command::new(self.bin.join("psql"));
         command.env("PGPASSWORD", "pass word");
         command.args(["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-q", "-c", sql]);
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        command.output().unwrap()
     }
 }
 
