@@ -73,6 +73,9 @@ pub enum Error {
     /// A query was ended before its time.
     #[error("the query was interrupted: {0}")]
     Interrupted(String),
+    /// An error that several are told: what a streaming query ended with.
+    #[error("{0}")]
+    Shared(std::sync::Arc<Error>),
     /// A query failed: planning or execution.
     #[error("{}", message(.0))]
     Query(#[from] DataFusionError),
@@ -102,6 +105,7 @@ impl Error {
             Error::Io { .. } => ErrorKind::Io,
             Error::Postgres { source, .. } if source.as_db_error().is_none() => ErrorKind::Io,
             Error::Postgres { .. } => ErrorKind::Execution,
+            Error::Shared(error) => error.kind(),
             Error::Sqlite { .. } | Error::Engine(_) | Error::Interrupted(_) => ErrorKind::Execution,
             Error::Query(error) => match error.find_root() {
                 DataFusionError::ResourcesExhausted(_) => ErrorKind::Resources,

@@ -42,5 +42,6 @@ pub mod cli;
 pub use error::{Error, Result};
 pub use schema::{ColumnType, TableSchema};
 pub use session::{DataFrame, QueryVectors, Session, SessionOptions, VectorSearch};
+pub use stream::{StreamFrame, StreamOptions, StreamingQuery};
 pub use vexact_kernel as kernel;
 pub use vexact_sql as sql;

@@ -24,5 +24,6 @@ pub use changes::{Change, ChangeBatch, Counts, KeyState};
 pub use difference::Standing;
 pub use snapshot::{Replicas, Snapshot, TableState, Update};
 pub use storage::{Disk, DiskFile, DiskLock, FileSystem, StorageFormat, Store, Stored, StoredTable};
+pub(crate) use storage::{Folder, NamedFile};
 pub use table::ReplicaTable;
 pub use version::{Definition, OPERATION, SyncMode, TableVersion, VALID_FROM, VALID_TO};

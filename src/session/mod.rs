@@ -190,15 +190,20 @@ impl Session {
     /// # Errors
     /// A name that cannot be registered.
     pub fn create_temp_view(&self, name: &str, frame: &DataFrame) -> Result<()> {
+        self.name_table(name, frame.provider())
+    }
+
+    /// Names what SQL can read or write; what had the name before is let go.
+    pub(crate) fn name_table(&self, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {
         if name.is_empty() {
             return Err(Error::InvalidArgument("view name: expected a name, got an empty text".into()));
         }
-        self.views.replace(name, frame.provider());
+        self.views.replace(name, table);
         Ok(())
     }
 
     /// The state of one query: of the replicas, it sees what is there now.
-    fn state(&self) -> SessionState {
+    pub(crate) fn state(&self) -> SessionState {
         let mut state = self.ctx.state();
         if let Some(replicas) = self.views.replicas() {
             state.config_mut().set_extension(replicas.snapshot());

@@ -3,10 +3,34 @@
 //! A [`Source`] gives micro-batches, a query turns each into rows, a [`Sink`] takes them. docs/internals/streams.md says why it is
 //! built so.
 
+mod aggregate;
+mod api;
+mod checkpoint;
+mod clause;
 pub mod memory;
+mod options;
+mod pipeline;
+mod progress;
+mod pull;
+mod query;
 pub mod queue;
+mod run;
 pub mod sink;
 pub mod source;
+mod split;
+mod sql;
+mod state;
+mod survey;
+mod table;
+mod target;
+#[cfg(test)]
+mod tests;
+mod window;
+mod workers;
 
+pub use api::StreamFrame;
+pub use options::{Delivery, ExecutionMode, StreamOptions};
+pub use progress::{Progress, Status};
+pub use query::StreamingQuery;
 pub use sink::{Position, Sink, SinkTable};
 pub use source::{Offset, OffsetRange, Source, SourceTable};

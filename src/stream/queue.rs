@@ -42,55 +42,63 @@ impl Watermarks {
     }
 }
 
+/// A queue of [`RecordBatch`]es.
+pub type BatchQueue = Queue<RecordBatch>;
+
 /// The queue itself. Cheap to clone; clones are one queue.
-#[derive(Clone)]
-pub struct BatchQueue {
-    shared: Arc<Shared>,
+pub struct Queue<T> {
+    shared: Arc<Shared<T>>,
 }
 
-struct Shared {
+impl<T> Clone for Queue<T> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+struct Shared<T> {
     watermarks: Watermarks,
-    state: Mutex<State>,
+    state: Mutex<State<T>>,
     changed: Notify,
 }
 
-#[derive(Default)]
-struct State {
-    batches: VecDeque<RecordBatch>,
+struct State<T> {
+    items: VecDeque<T>,
     /// From the high watermark down to the low one.
     is_full: bool,
     is_closed: bool,
     has_reader: bool,
-    /// Batches ever taken out.
+    /// Items ever taken out.
     taken: u64,
 }
 
-impl fmt::Debug for BatchQueue {
+impl<T> fmt::Debug for Queue<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state();
-        write!(f, "BatchQueue({} batches, closed: {})", state.batches.len(), state.is_closed)
+        write!(f, "Queue({} items, closed: {})", state.items.len(), state.is_closed)
     }
 }
 
-impl BatchQueue {
+impl<T> Queue<T> {
     /// An empty queue.
     ///
     /// # Errors
     /// Watermarks that do not work.
     pub fn try_new(watermarks: Watermarks) -> Result<Self> {
         let watermarks = watermarks.check()?;
-        Ok(Self { shared: Arc::new(Shared { watermarks, state: Mutex::default(), changed: Notify::new() }) })
+        let state = State { items: VecDeque::new(), is_full: false, is_closed: false, has_reader: false, taken: 0 };
+        Ok(Self { shared: Arc::new(Shared { watermarks, state: Mutex::new(state), changed: Notify::new() }) })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State<T>> {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until `look` finds something; a change between two looks is never missed.
-    async fn wait<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
+    async fn wait<F>(&self, mut look: impl FnMut(&mut State<T>) -> Option<F>) -> F {
         loop {
             let changed = self.shared.changed.notified();
-            tokio::pin!(changed);
+            let mut changed = std::pin::pin!(changed);
             changed.as_mut().enable();
             let found = look(&mut self.state());
             match found {
@@ -100,13 +108,13 @@ impl BatchQueue {
         }
     }
 
-    /// Puts a batch at the end, after waiting for room.
+    /// Puts an item at the end, after waiting for room.
     ///
     /// # Errors
     /// The queue is closed, or is while this waits.
-    pub async fn push(&self, batch: RecordBatch) -> Result<()> {
+    pub async fn push(&self, item: T) -> Result<()> {
         let high = self.shared.watermarks.high;
-        let mut batch = Some(batch);
+        let mut item = Some(item);
         let pushed = self.wait(|state| {
             if state.is_closed {
                 return Some(Err(Error::InvalidArgument("the queue is closed: nothing more can be pushed".into())));
@@ -114,8 +122,8 @@ impl BatchQueue {
             if state.is_full {
                 return None;
             }
-            state.batches.extend(batch.take());
-            state.is_full = state.batches.len() >= high;
+            state.items.extend(item.take());
+            state.is_full = state.items.len() >= high;
             Some(Ok(()))
         });
         let pushed = pushed.await;
@@ -123,22 +131,22 @@ impl BatchQueue {
         pushed
     }
 
-    /// Takes the first batch; `None` while there is none, and for ever once the queue is closed and empty.
-    pub fn try_pop(&self) -> Option<RecordBatch> {
-        let batch = {
+    /// Takes the first item; `None` while there is none, and for ever once the queue is closed and empty.
+    pub fn try_pop(&self) -> Option<T> {
+        let item = {
             let low = self.shared.watermarks.low;
             let mut state = self.state();
-            let batch = state.batches.pop_front()?;
+            let item = state.items.pop_front()?;
             state.taken += 1;
-            state.is_full &= state.batches.len() > low;
-            batch
+            state.is_full &= state.items.len() > low;
+            item
         };
         self.shared.changed.notify_waiters();
-        Some(batch)
+        Some(item)
     }
 
-    /// Waits for a batch and takes it; `None` once the queue is closed and empty, and after `timeout` without one.
-    pub async fn pop(&self, timeout: Option<Duration>) -> Option<RecordBatch> {
+    /// Waits for an item and takes it; `None` once the queue is closed and empty, and after `timeout` without one.
+    pub async fn pop(&self, timeout: Option<Duration>) -> Option<T> {
         let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             let filled = self.wait_filled();
@@ -149,14 +157,14 @@ impl BatchQueue {
             match self.try_pop() {
                 // Another reader was faster.
                 None if is_filled => continue,
-                batch => return batch,
+                item => return item,
             }
         }
     }
 
-    /// Waits until there is a batch (true), or the queue is closed and empty (false).
+    /// Waits until there is an item (true), or the queue is closed and empty (false).
     async fn wait_filled(&self) -> bool {
-        let look = |state: &mut State| match state.batches.is_empty() {
+        let look = |state: &mut State<T>| match state.items.is_empty() {
             false => Some(true),
             true => state.is_closed.then_some(false),
         };
@@ -169,10 +177,15 @@ impl BatchQueue {
         self.shared.changed.notify_waiters();
     }
 
+    /// Whether a writer has to wait.
+    pub fn is_full(&self) -> bool {
+        self.state().is_full
+    }
+
     /// Whether nothing more comes: the queue is closed and empty.
     pub fn is_drained(&self) -> bool {
         let state = self.state();
-        state.is_closed && state.batches.is_empty()
+        state.is_closed && state.items.is_empty()
     }
 
     /// Whether [`Self::close`] was called.
@@ -180,9 +193,9 @@ impl BatchQueue {
         self.state().is_closed
     }
 
-    /// Batches that wait to be taken.
+    /// Items that wait to be taken.
     pub fn len(&self) -> usize {
-        self.state().batches.len()
+        self.state().items.len()
     }
 
     /// Whether none waits.

@@ -126,3 +126,26 @@ pub fn conform(batch: RecordBatch, schema: &SchemaRef, what: &str) -> Result<Rec
         None => Err(mismatch("")),
     }
 }
+
+/// A source that was given away.
+#[derive(Debug)]
+pub(super) struct Taken(pub SchemaRef);
+
+#[async_trait]
+impl Source for Taken {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.0)
+    }
+
+    fn is_bounded(&self) -> bool {
+        true
+    }
+
+    async fn next_range(&mut self) -> Result<Option<OffsetRange>> {
+        Ok(None)
+    }
+
+    async fn read(&mut self, range: &OffsetRange) -> Result<RecordBatch> {
+        Err(Error::InvalidArgument(format!("the source was given away before offset {}", range.to)))
+    }
+}

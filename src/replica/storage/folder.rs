@@ -18,14 +18,14 @@ pub(super) const TEMPORARY: &str = ".tmp";
 
 /// A folder on a disk.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     pub path: PathBuf,
     pub disk: Arc<dyn Disk>,
 }
 
 /// A file, as the manifest names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct NamedFile {
+pub(crate) struct NamedFile {
     pub name: String,
     pub bytes: u64,
     /// xxHash64 of the content, in hexadecimal: JSON's numbers do not hold 64 bits everywhere.

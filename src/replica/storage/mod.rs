@@ -24,6 +24,7 @@ mod store;
 mod tests;
 
 pub use disk::{Disk, DiskFile, DiskLock, FileSystem};
+pub(crate) use folder::{Folder, NamedFile};
 pub use format::StorageFormat;
 pub use load::{Stored, StoredTable};
 pub use store::Store;
