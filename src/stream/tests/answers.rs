@@ -37,7 +37,7 @@ const GROUPS: &[(usize, &str)] = &[
     (0, "SELECT count(*), sum(v), array_agg(id) FROM s"),
     (0, "SELECT sum(v) AS total FROM s WHERE v > 1000"),
     (1, "SELECT DISTINCT g FROM s"),
-    (2, "SELECT g, k, sum(v) FROM s GROUP BY CUBE (g, k)"),
+    (4, "SELECT grouping(g) AS a, grouping(k) AS b, g, k, sum(v) FROM s GROUP BY CUBE (g, k)"),
     (1, "SELECT v % 3 AS m, sum(x) FROM s GROUP BY v % 3"),
     (1, "SELECT d.name, count(*), sum(s.v) FROM s JOIN d ON s.k = d.k GROUP BY d.name"),
     (1, "SELECT g, count(*) FROM (SELECT g, v * 2 AS w FROM s) WHERE w > 0 GROUP BY g"),
