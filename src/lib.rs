@@ -29,6 +29,8 @@ pub mod sidecar;
 
 pub mod router;
 
+pub mod html;
+
 pub mod session;
 pub mod sources;
 pub mod stream;
@@ -36,6 +38,8 @@ pub mod stream;
 pub mod workspace;
 
 pub mod htap;
+
+pub mod ui;
 
 pub mod cli;
 

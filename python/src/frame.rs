@@ -6,6 +6,12 @@ use pyo3::types::PyList;
 
 use crate::runtime::{run, run_long};
 
+/// The sections of an explain as HTML, with its style.
+#[pyfunction]
+pub fn explain_html(logical: String, physical: String, strategy: String) -> String {
+    vexact::html::with_style(&vexact::html::explain(&vexact::sql::Explained { logical, physical, strategy }))
+}
+
 #[pyclass(frozen, module = "vexact._native")]
 pub struct DataFrame(pub vexact::DataFrame);
 

@@ -24,5 +24,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(command::cli_main, module)?)?;
     module.add_function(wrap_pyfunction!(engine::check_config, module)?)?;
     module.add_function(wrap_pyfunction!(engine::check_table_schema, module)?)?;
+    module.add_function(wrap_pyfunction!(frame::explain_html, module)?)?;
     Ok(())
 }

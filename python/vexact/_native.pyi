@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from .engine import HtapConfig
 
-__all__ = ["DataFrame", "HtapEngine", "Session", "__version__", "check_config", "check_table_schema", "cli_main"]
+__all__ = ["DataFrame", "HtapEngine", "Session", "__version__", "check_config", "check_table_schema", "cli_main", "explain_html"]
 
 # Table, column, query, top_k, metric, filter, columns.
 _SearchArguments: TypeAlias = tuple[str, str, Any, int, str, str | None, Sequence[str]]
@@ -45,6 +45,7 @@ class Session:
     ) -> tuple[str, str, str]: ...
 
 def cli_main(argv: Sequence[str]) -> int: ...
+def explain_html(logical: str, physical: str, strategy: str) -> str: ...
 def check_config(config: HtapConfig) -> None: ...
 def check_table_schema(
     name: str, columns: Sequence[tuple[str, str]], key: Sequence[str]

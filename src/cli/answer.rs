@@ -7,6 +7,7 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::arguments::Format;
 use super::failure::Failure;
 use super::produce::Written;
 use super::rows_diff::RowsDiff;
@@ -115,6 +116,9 @@ pub(super) enum Answer {
         preview: Excerpt,
         artifact: Artifact,
     },
+    Serving {
+        url: String,
+    },
     /// Text that is printed as it is, whatever the format: help, a script for a shell.
     #[serde(skip)]
     Text(String),
@@ -214,6 +218,14 @@ impl Table {
 }
 
 impl Answer {
+    /// All of what is printed.
+    pub fn rendered(&self, format: Format) -> Result<String, Failure> {
+        match format {
+            Format::Json => self.json(),
+            Format::Table => self.table(),
+        }
+    }
+
     /// As one line of JSON.
     pub fn json(&self) -> Result<String, Failure> {
         if let Self::Text(text) = self {

@@ -11,6 +11,7 @@ use super::action::Action;
 use super::artifacts::ArtifactsCommand;
 use super::db::DbCommand;
 use super::run::RunCommand;
+use super::ui::UiCommand;
 use super::values::{QueryVector, column, metric, param};
 use crate::htap::{HtapConfig, Param};
 use crate::replica::SyncMode;
@@ -70,6 +71,8 @@ pub(super) enum Command {
     /// A SQLite database with columnar replicas: statements, queries, sync, vector search
     #[command(subcommand)]
     Db(DbCommand),
+    /// Show runs, their progress, artifacts and explains on a local page
+    Ui(UiCommand),
     /// Print a script that completes commands in a shell
     Completions(Completions),
 }
@@ -82,6 +85,7 @@ impl Command {
             Self::Run(command) => command.details(),
             Self::Artifacts(command) => command.details(),
             Self::Db(command) => command.details(),
+            Self::Ui(command) => command.details(),
             Self::Completions(_) => Map::from_iter([("command".to_owned(), "completions".into())]),
         }
     }

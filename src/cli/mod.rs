@@ -21,6 +21,7 @@ mod sql;
 mod table;
 mod threads;
 mod track;
+mod ui;
 mod values;
 
 use std::ffi::OsString;
@@ -47,17 +48,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     };
     let details = cli.command.details();
     // All of the output, before any of it is printed: a failure must not follow half an answer.
-    let printed = execute(cli.command).and_then(|answer| match cli.format {
-        Format::Json => answer.json(),
-        Format::Table => answer.table(),
-    });
+    let printed = execute(cli.command, cli.format).and_then(|answer| answer.rendered(cli.format));
     match printed {
         Ok(text) => print(&text, 0),
         Err(failure) => fail(failure.with_details(details), cli.format),
     }
 }
 
-fn execute(command: Command) -> Result<Answer, Failure> {
+fn execute(command: Command, format: Format) -> Result<Answer, Failure> {
     match command {
         Command::Action(action) => Threads::default().run(async move { action.run(&Track::default()).await }),
         Command::Run(command) => run::run(command),
@@ -66,6 +64,7 @@ fn execute(command: Command) -> Result<Answer, Failure> {
             let threads = Threads { limit_ms: command.timeout_ms(), ..Threads::default() };
             threads.run(db::run(command))
         }
+        Command::Ui(command) => ui::run(&command, format),
         Command::Completions(completions) => Ok(Answer::Text(completions.script())),
     }
 }

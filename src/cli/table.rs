@@ -21,6 +21,7 @@ impl Answer {
     /// As tables for people.
     pub fn table(&self) -> Result<String, Failure> {
         Ok(match self {
+            Self::Serving { url } => format!("{url}\n"),
             Self::Executed { rows_affected } => format!("{rows_affected} rows affected\n"),
             Self::Queried { route, table } => {
                 let count: usize = table.batches().iter().map(RecordBatch::num_rows).sum();

@@ -20,7 +20,7 @@ use vexact_sql::chunks::ChunkTable;
 use vexact_sql::{Explained, explain_plan};
 
 use crate::error::{Error, Result};
-use crate::sources;
+use crate::{html, sources};
 
 /// Rows, or the query that makes them. A query does not run before rows are asked for; asked twice, it runs twice.
 #[derive(Clone)]
@@ -186,24 +186,15 @@ impl DataFrame {
         Ok(format!("{table}{more}"))
     }
 
-    /// The first rows as an HTML table.
+    /// The first rows as an HTML table, with its style.
     ///
     /// # Errors
     /// What fails while it runs.
     pub async fn to_html(&self, max_rows: usize) -> Result<String> {
         let rows = self.head(max_rows).await?;
-        let shown = shortened(&rows.slice(0, rows.num_rows().min(max_rows)))?;
-        let cells = |tag: &str, values: Vec<String>| {
-            values.iter().map(|value| format!("<{tag}>{}</{tag}>", escape(value))).collect::<String>()
-        };
-        let head = cells("th", shown.schema().fields().iter().map(|field| field.name().clone()).collect());
-        let mut body = String::new();
-        for row in 0..shown.num_rows() {
-            let values = shown.columns().iter().map(|column| text(column, row)).collect::<Result<_>>()?;
-            body.push_str(&format!("<tr>{}</tr>\n", cells("td", values)));
-        }
-        let more = if rows.num_rows() > max_rows { format!("<p>first {max_rows} rows</p>") } else { String::new() };
-        Ok(format!("<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>{more}"))
+        let note = (rows.num_rows() > max_rows).then(|| format!("first {max_rows} rows"));
+        let shown = rows.slice(0, rows.num_rows().min(max_rows));
+        Ok(html::with_style(&html::table(&shown, note.as_deref())?))
     }
 
     /// The first rows, and one more where there is one.
@@ -290,11 +281,6 @@ pub(crate) fn shortened(batch: &RecordBatch) -> Result<RecordBatch> {
     }
     let schema = Arc::new(arrow::datatypes::Schema::new(fields));
     Ok(RecordBatch::try_new(schema, columns).map_err(DataFusionError::from)?)
-}
-
-/// Text within HTML.
-pub(crate) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// One batch of these batches, also of none.

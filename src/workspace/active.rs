@@ -153,13 +153,21 @@ impl ActiveRun {
         }
     }
 
-    /// Adds a line to `progress.jsonl`.
+    /// Adds a line to `progress.jsonl`: the snapshot, an object, and when that was, as `at`.
     ///
     /// # Errors
-    /// A file that cannot be written; a run that has ended.
+    /// A snapshot that is no object; a file that cannot be written; a run that has ended.
     pub fn progress(&self, snapshot: &impl Serialize) -> Result<()> {
+        #[derive(Serialize)]
+        struct Line<'a, T> {
+            at: String,
+            #[serde(flatten)]
+            snapshot: &'a T,
+        }
         let path = || self.folder.join(files::PROGRESS);
-        let line = serde_json::to_string(snapshot).map_err(|error| Error::io(&path(), error.into()))? + "\n";
+        let line = serde_json::to_string(&Line { at: time::text(time::now()), snapshot })
+            .map_err(|error| Error::io(&path(), error.into()))?
+            + "\n";
         let write = self.open_state()?.progress.write_all(line.as_bytes());
         write.map_err(|error| Error::io(&path(), error))
     }

@@ -13,6 +13,7 @@ mod cleanup;
 mod diff;
 mod files;
 mod index;
+mod log;
 mod preview;
 mod run;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use active::{ActiveRun, NewRun, Outcome};
 pub use artifact::{Artifact, ArtifactKind, NewArtifact};
 pub use cleanup::{Cleaned, Cleanup};
 pub use diff::{Change, Diff};
+pub use log::LogKind;
 pub use preview::Preview;
 pub use run::{Run, RunError, RunFilter, RunStatus};
 

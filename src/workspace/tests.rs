@@ -66,8 +66,10 @@ fn what_a_run_leaves_is_found_again() {
     assert_eq!(std::fs::read_to_string(ended.run_dir.join("stderr.log")).unwrap(), "err");
     assert!(!ended.run_dir.join("lock").exists());
 
-    assert_eq!(workspace.progress(run.run_id(), None).unwrap(), [json!({"rows": 1}), json!({"rows": 2})]);
-    assert_eq!(workspace.progress(run.run_id(), Some(1)).unwrap(), [json!({"rows": 2})]);
+    let progress = workspace.progress(run.run_id(), None).unwrap();
+    assert_eq!(progress.iter().map(|snapshot| &snapshot["rows"]).collect::<Vec<_>>(), [1, 2]);
+    assert!(progress[0]["at"].as_str().is_some_and(|at| at >= run.run().started_at.as_str()), "{progress:?}");
+    assert_eq!(workspace.progress(run.run_id(), Some(1)).unwrap(), progress[1..]);
     assert_eq!(workspace.explain(run.run_id()).unwrap(), Some(json!({"logical": "Scan"})));
     assert_eq!(workspace.inputs(run.run_id()).unwrap().unwrap()["options"]["query"], "SELECT 'Käfer'");
     assert_eq!(workspace.artifacts(Some(run.run_id()), None).unwrap(), [artifact.clone()]);
