@@ -11,7 +11,9 @@ export PYO3_PYTHON := $(BIN)/python
 export PYO3_BUILD_EXTENSION_MODULE := 1
 CARGO_TEST := cargo test --release --workspace --exclude vexact-python --no-fail-fast
 
-.PHONY: demo test soak bench bench-rhei bench-peers extension fmt clippy rust-test python-test examples clean
+DIST := $(CURDIR)/dist
+
+.PHONY: demo test soak bench bench-cli bench-rhei bench-peers dist extension fmt clippy rust-test python-test examples clean
 
 demo: extension
 	$(BIN)/python examples/quickstart.py
@@ -43,10 +45,16 @@ examples: extension
 	$(BIN)/python examples/quickstart.py > /dev/null
 	$(BIN)/python examples/live.py > /dev/null
 	$(BIN)/python examples/mixed_workload.py > /dev/null
+	sh examples/tracked_runs.sh $(BIN)/vexact > /dev/null
 	cargo run --release --quiet -p vexact --example embedded_kernel > /dev/null
 
 bench:
 	VEXACT_BENCH_ROWS=$${VEXACT_BENCH_ROWS:-100000} cargo bench -p vexact --bench bandwidth --bench kernel --bench sql --bench replication --bench live_search
+
+# The command line and DuckDB's Python package, process to process.
+bench-cli: $(PEERS)/.ready
+	cargo build --release -p vexact --bin vexact
+	$(PEERS)/bin/python benches/cli.py --vexact $${CARGO_TARGET_DIR:-target}/release/vexact
 
 # Ours and the crate rhei, in turn. What rhei is built of needs libclang (Debian: libclang-dev).
 bench-rhei:
@@ -55,12 +63,23 @@ bench-rhei:
 		cargo bench -p vexact --bench replication && (cd benches/rhei && cargo run --release --quiet) || exit 1; \
 	done
 
-bench-peers: extension
+bench-peers: extension $(PEERS)/.ready
+	echo "$(CURDIR)/python" > $$($(PEERS)/bin/python -c 'import site; print(site.getsitepackages()[0])')/vexact.pth
+	$(PEERS)/bin/python benches/peers/run.py $(PEERS_ARGS)
+
+$(PEERS)/.ready: benches/peers/requirements.txt
 	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/pip install -q -U pip
 	$(PEERS)/bin/pip install -q -r benches/peers/requirements.txt
-	echo "$(CURDIR)/python" > $$($(PEERS)/bin/python -c 'import site; print(site.getsitepackages()[0])')/vexact.pth
-	$(PEERS)/bin/python benches/peers/run.py $(PEERS_ARGS)
+	touch $@
+
+# A release: the program, a single file, and the wheel.
+dist: $(VENV)/.ready
+	rm -rf $(DIST) && mkdir $(DIST)
+	cargo build --release -p vexact --bin vexact
+	cp $${CARGO_TARGET_DIR:-target}/release/vexact $(DIST)/
+	strip $(DIST)/vexact
+	cd python && VIRTUAL_ENV=$(VENV) $(BIN)/maturin build --release --quiet --strip --out $(DIST)
 
 extension: $(VENV)/.ready
 	cd python && VIRTUAL_ENV=$(VENV) $(BIN)/maturin develop --release --quiet
@@ -72,4 +91,4 @@ $(VENV)/.ready: python/pyproject.toml
 	touch $@
 
 clean:
-	rm -rf target $(VENV) $(PEERS)
+	rm -rf target $(VENV) $(PEERS) $(DIST)

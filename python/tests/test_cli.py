@@ -1,4 +1,4 @@
-"""The command `vexact` as Python installs it. What it does is tested with the Rust program (tests/cli.rs)."""
+"""The command `vexact` as Python installs it. What it does is tested with the Rust program (tests/integration/cli)."""
 
 from __future__ import annotations
 
@@ -72,3 +72,79 @@ def test_ctrl_c_ends_a_query(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=30)
     assert (process.returncode, out) == (-signal.SIGINT, b"")
+
+
+DOCS = "id,title,embedding\n1,Ants,[0.1 0.2]\n2,Bees,[1 0]\n3,Käfer,[0 1]\n"
+ENDLESS = "SELECT count(*) FROM generate_series(1, 10000000) AS a, generate_series(1, 10000000) AS b"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with `docs.csv`, and a workspace within it."""
+    monkeypatch.setenv("VEXACT_HOME", str(tmp_path / "home"))
+    (tmp_path / "docs.csv").write_text(DOCS, encoding="utf-8")
+    return tmp_path
+
+
+def answer(folder: Path, *arguments: str) -> dict:
+    done = run(SCRIPT, *arguments, cwd=folder)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    return json.loads(done.stdout)
+
+
+def test_files_from_the_shell(workspace: Path) -> None:
+    found = answer(workspace, "csv-sql", "--csv", "docs.csv", "--query", "SELECT count(*) AS n FROM input_table")
+    assert found["rows"] == [{"n": 3}]
+    search = ["--csv", "docs.csv", "--vector-column", "embedding", "--query-vector", "0.1,0.2", "--columns", "title"]
+    found = answer(workspace, "vector-search", *search, "--where-column", "title", "--where-op", "ne", "--where-value", "Ants")
+    session = vexact.Session()
+    session.create_temp_view("docs", session.read_csv(workspace / "docs.csv"))
+    same = session.vector_search("docs", "embedding", [0.1, 0.2], top_k=5, filter="title <> 'Ants'", columns=["title"])
+    assert found["rows"] == same.to_arrow().to_pylist()
+    table = run(SCRIPT, "csv-sql", "--csv", "docs.csv", "--query", "SELECT 1 AS one", "--format", "table", cwd=workspace)
+    assert table.stdout == "+-----+\n| one |\n+-----+\n| 1   |\n+-----+\n(1 row)\n"
+
+
+def test_a_result_of_a_run_is_a_file_that_others_read(workspace: Path) -> None:
+    import pyarrow.parquet
+
+    query = ["csv-sql", "--csv", "docs.csv", "--query", "SELECT id, embedding FROM input_table ORDER BY id"]
+    started = answer(workspace, "run", "start", "--tag", "t", "--", *query)
+    result = pyarrow.parquet.read_table(started["artifacts"][0]["path"])
+    assert result.column("id").to_pylist() == [1, 2, 3]
+    assert result.column("embedding").to_pylist()[1] == [1.0, 0.0]
+    assert answer(workspace, "run", "result", "--run-id", started["run_id"])["result"]["rows"] == started["result"]["rows"]
+    arrow = answer(workspace, *query, "--output-path", "out.arrow")
+    with pyarrow.OSFile(str(workspace / "out.arrow")) as file:
+        assert pyarrow.ipc.open_file(file).read_all().to_pylist() == arrow["rows"]
+
+
+def test_a_run_that_is_killed_is_orphaned(workspace: Path) -> None:
+    start = [*SCRIPT, "run", "start", "--", "csv-sql", "--csv", "docs.csv", "--query", ENDLESS]
+    process = subprocess.Popen(start, cwd=workspace, stdout=subprocess.PIPE)
+    while not (runs := answer(workspace, "run", "list", "--status", "running")["runs"]):
+        assert process.poll() is None
+    process.kill()
+    process.communicate(timeout=60)
+    status = answer(workspace, "run", "status", "--run-id", runs[0]["run_id"])
+    assert (status["status"], status["error"]["error_type"]) == ("failed", "orphaned")
+
+
+def test_ctrl_c_cancels_a_run(workspace: Path) -> None:
+    start = [*SCRIPT, "run", "start", "--", "csv-sql", "--csv", "docs.csv", "--query", ENDLESS]
+    process = subprocess.Popen(start, cwd=workspace, stdout=subprocess.PIPE)
+    while not (runs := answer(workspace, "run", "list", "--status", "running")["runs"]):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    failure = json.loads(out)
+    assert (process.returncode, failure["run_id"], failure["error"]) == (1, runs[0]["run_id"], "cancelled by SIGINT")
+    assert answer(workspace, "run", "status", "--run-id", runs[0]["run_id"])["status"] == "cancelled"
+
+
+def test_processes_share_a_workspace(workspace: Path) -> None:
+    start = [*SCRIPT, "run", "start", "--", "csv-sql", "--csv", "docs.csv", "--query", "SELECT 1 AS one"]
+    processes = [subprocess.Popen(start, cwd=workspace, stdout=subprocess.PIPE) for _ in range(3)]
+    started = [json.loads(process.communicate(timeout=120)[0])["run_id"] for process in processes]
+    runs = answer(workspace, "run", "list", "--status", "succeeded")["runs"]
+    assert sorted(run["run_id"] for run in runs) == sorted(started)

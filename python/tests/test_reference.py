@@ -84,13 +84,17 @@ def leaves(*command: str) -> Iterator[tuple[tuple[str, ...], str]]:
             yield from leaves(*command, name)
 
 
+SHARED_OPTIONS = {"--help", "--format", "--db", "--storage-path", "--storage-mode", "--mode"}
+"""Of all commands, or of all of `vexact db`: told once, in front of them."""
+
+
 def test_commands_and_their_options_are_in_the_reference() -> None:
     found = dict(leaves())
     assert len(found) >= 6
     for command, text in found.items():
         section = re.search(rf"^##+ `vexact {' '.join(command)}`.*?(?=^##|\Z)", page("cli.md"), re.MULTILINE | re.DOTALL)
         assert section, f"reference/cli.md lacks a heading `vexact {' '.join(command)}`"
-        options = set(re.findall(r"^ +(?:-\w, )?(--[a-z][\w-]*)", text, re.MULTILINE)) - {"--help", "--format", "--db"}
+        options = set(re.findall(r"^ +(?:-\w, )?(--[a-z][\w-]*)", text, re.MULTILINE)) - SHARED_OPTIONS
         for option in options:
             assert f"`{option}" in section.group(), f"reference/cli.md, `vexact {' '.join(command)}` lacks {option}"
 

@@ -13,8 +13,8 @@ use super::db::DbCommand;
 use super::run::RunCommand;
 use super::ui::UiCommand;
 use super::values::{QueryVector, column, metric, param};
-use crate::htap::{HtapConfig, Param};
-use crate::replica::SyncMode;
+use crate::htap::{HtapConfig, Param, StorageMode};
+use crate::replica::{StorageFormat, Store, SyncMode};
 
 /// Exact vector search inside SQL analytics over live data
 #[derive(Debug, Parser)]
@@ -117,6 +117,35 @@ pub(super) struct Database {
     /// The SQLite file
     #[arg(long, value_name = "FILE")]
     pub db: PathBuf,
+    /// The folder that keeps the replicas; without it they are in memory, copied each time
+    #[arg(long, value_name = "FOLDER")]
+    pub storage_path: Option<PathBuf>,
+    /// parquet or arrow_ipc [default: what the folder has; of a new one, parquet]
+    #[arg(long, value_name = "FORMAT", requires = "storage_path", value_parser = HtapConfig::parse_storage_mode)]
+    pub storage_mode: Option<StorageMode>,
+    /// destructive: the replicas equal their tables; temporal: they keep the history [default: what the folder has; else
+    /// destructive]
+    #[arg(long, value_parser = HtapConfig::parse_sync_mode, value_name = "MODE")]
+    pub mode: Option<SyncMode>,
+}
+
+impl Database {
+    /// How an engine on it is opened.
+    pub fn config(&self) -> HtapConfig {
+        let stored = self.storage_path.as_deref().and_then(Store::made_with);
+        let stored_format = stored.map(|(format, _)| match format {
+            StorageFormat::ArrowIpc => StorageMode::ArrowIpc,
+            StorageFormat::Parquet => StorageMode::Parquet,
+        });
+        let new = if self.storage_path.is_some() { StorageMode::Parquet } else { StorageMode::InMemory };
+        HtapConfig {
+            oltp_path: self.db.clone(),
+            storage_path: self.storage_path.clone(),
+            storage_mode: self.storage_mode.or(stored_format).unwrap_or(new),
+            sync_mode: self.mode.or(stored.and_then(|(_, mode)| mode)).unwrap_or(SyncMode::Destructive),
+            ..HtapConfig::default()
+        }
+    }
 }
 
 const PARAM_HELP: &str = "\
@@ -198,19 +227,17 @@ pub(super) struct Register {
 #[command(after_help = "\
 Answer: {\"ok\": true, \"events_processed\", \"rows_inserted\", \"rows_updated\", \"rows_deleted\", \"pruned_count\"},
         with --table also \"table\" and \"rows_copied\"
-Replicas are in memory, copied when a command opens the file: what is left to apply are changes since then.
+Without --storage-path replicas are in memory, copied when a command opens the file: what is left to apply are changes since then.
 
-Example:
-  vexact db sync --db app.db --table docs")]
+Examples:
+  vexact db sync --db app.db --table docs
+  vexact db sync --db app.db --storage-path replicas")]
 pub(super) struct Sync {
     #[command(flatten)]
     pub database: Database,
     /// Copy all rows of this table first
     #[arg(long)]
     pub table: Option<String>,
-    /// destructive: the replica equals the table; temporal: it keeps the history
-    #[arg(long, default_value = "destructive", value_parser = HtapConfig::parse_sync_mode, value_name = "MODE")]
-    pub mode: SyncMode,
 }
 
 #[derive(Debug, Args)]

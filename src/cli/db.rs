@@ -12,7 +12,7 @@ use super::progress::{Shown, showing_copies};
 use super::script;
 use super::values::read_text;
 use crate::error::{Error, Result};
-use crate::htap::{HtapConfig, HtapEngine};
+use crate::htap::HtapEngine;
 use crate::json::columns;
 use crate::router::Side;
 use crate::schema::TableSchema;
@@ -37,7 +37,7 @@ pub(super) enum DbCommand {
 impl DbCommand {
     /// What a failure says of it.
     pub fn details(&self) -> Map<String, Value> {
-        let (name, Database { db }) = match self {
+        let (name, Database { db, .. }) = match self {
             Self::Exec(command) => ("db exec", &command.database),
             Self::Query(command) => ("db query", &command.database),
             Self::Register(command) => ("db register", &command.database),
@@ -131,8 +131,7 @@ async fn register(command: Register) -> Result<Answer, Failure> {
 }
 
 async fn sync(command: Sync) -> Result<Answer, Failure> {
-    let config = HtapConfig { sync_mode: command.mode, ..HtapConfig::default() };
-    let engine = open_with(&command.database, config).await?;
+    let engine = open(&command.database).await?;
     closing(&engine, async {
         let copied = match command.table {
             Some(table) => {
@@ -175,17 +174,13 @@ async fn status(command: Status) -> Result<Answer, Failure> {
 
 /// Opens a database that is there: a query of a misspelled name must not make a file.
 async fn open(database: &Database) -> Result<HtapEngine, Failure> {
-    open_with(database, HtapConfig::default()).await
-}
-
-async fn open_with(database: &Database, config: HtapConfig) -> Result<HtapEngine, Failure> {
     let path = &database.db;
     let is_there = path.try_exists().map_err(|error| Error::io(path, error)).during("open")?;
     if !is_there {
         return Err(Error::FileNotFound { path: path.clone() }).during("open");
     }
     let _shown = Shown::new(format!("opening {}", path.display()));
-    HtapEngine::open(HtapConfig { oltp_path: path.clone(), ..config }).await.during("open")
+    HtapEngine::open(database.config()).await.during("open")
 }
 
 /// Opens a database, or makes it.
@@ -195,7 +190,8 @@ async fn create(database: &Database) -> Result<HtapEngine, Failure> {
     if !folder.is_dir() {
         return Err(Error::FolderNotFound { path: folder.into() }).during("open");
     }
-    HtapEngine::open(HtapConfig { oltp_path: path.clone(), ..HtapConfig::default() }).await.during("open")
+    let _shown = Shown::new(format!("opening {}", path.display()));
+    HtapEngine::open(database.config()).await.during("open")
 }
 
 /// Does work with an engine, and closes it whatever comes of it.

@@ -77,6 +77,26 @@ struct Head {
     format: String,
 }
 
+/// What the folder of a store was made with: its format, and the mode of its tables, if it has any. `None`: it is no store, or
+/// one that cannot be read, which opening it says.
+pub(super) fn made_with(folder: &Path) -> Option<(StorageFormat, Option<SyncMode>)> {
+    #[derive(Deserialize)]
+    struct Table {
+        mode: String,
+    }
+    #[derive(Deserialize)]
+    struct Kind {
+        format: String,
+        tables: Vec<Table>,
+    }
+    let kind: Kind = serde_json::from_slice(&std::fs::read(folder.join(MANIFEST)).ok()?).ok()?;
+    let formats = [StorageFormat::ArrowIpc, StorageFormat::Parquet];
+    let format = formats.into_iter().find(|format| format.to_string() == kind.format)?;
+    let modes = [SyncMode::Destructive, SyncMode::Temporal];
+    let mode = kind.tables.first().and_then(|table| modes.into_iter().find(|mode| mode_name(*mode) == table.mode));
+    Some((format, mode))
+}
+
 const SEAL: &str = ",\"xxh64\":\"";
 const SEAL_END: &str = "\"}\n";
 const SUM_DIGITS: usize = 16;

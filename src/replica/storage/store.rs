@@ -9,11 +9,11 @@ use super::bitmaps::{BitmapFile, bytes_of};
 use super::disk::{Disk, DiskLock};
 use super::folder::{Folder, TEMPORARY, bad};
 use super::format::StorageFormat;
-use super::manifest::{BitmapEntry, MANIFEST, Manifest, SegmentEntry, TableEntry};
+use super::manifest::{BitmapEntry, MANIFEST, Manifest, SegmentEntry, TableEntry, made_with};
 use super::parallel;
 use crate::error::{Error, Result};
 use crate::replica::Snapshot;
-use crate::replica::version::{Part, Segment};
+use crate::replica::version::{Part, Segment, SyncMode};
 
 /// The file whose lock makes a store its opener's alone.
 const LOCK: &str = "lock";
@@ -88,6 +88,12 @@ impl Store {
         let next_file = folder.list()?.iter().filter_map(|name| number_of(name)).max().unwrap_or(0);
         let state = State { manifest, segments: HashMap::new(), next_file, is_clean: false };
         Ok(Self { folder, format, state: Mutex::new(state), _lock: lock })
+    }
+
+    /// What the folder of a store was made with: its format, and the mode of its tables, if it has any; `None` where there is
+    /// none. Nothing is locked.
+    pub fn made_with(path: &Path) -> Option<(StorageFormat, Option<SyncMode>)> {
+        made_with(path)
     }
 
     /// What its files are.

@@ -297,6 +297,32 @@ fn sync_and_status_say_where_replication_stands() {
 }
 
 #[test]
+fn replicas_that_are_kept_in_files_are_opened_by_each_command() {
+    let folder = Folder::with_docs();
+    for (storage, mode) in [("parquet", "destructive"), ("arrow_ipc", "temporal")] {
+        let kept = ["--storage-path", storage];
+        let made = with(&["sync", "--storage-mode", storage, "--mode", mode], &kept);
+        assert_eq!(folder.ok(&made)["events_processed"], 0);
+        assert!(folder.path(storage).join("manifest.json").is_file());
+        // From here on the folder says what it is.
+        let rows = folder.ok(&with(&["query", "--olap", "SELECT count(*) AS n FROM docs"], &kept))["rows"].take();
+        assert_eq!(rows, json!([{"n": 4}]));
+        folder.ok(&["exec", "UPDATE docs SET title = 'Wasps' WHERE id = 2"]);
+        let synced = folder.ok(&with(&["sync"], &kept));
+        assert_eq!(synced["events_processed"], 1, "{synced}");
+        let found = folder.ok(&with(&with(&SEARCH, &["--columns", "title", "--metric", "l2"]), &kept));
+        assert!(found["rows"].as_array().unwrap().iter().any(|row| row["title"] == "Wasps"), "{found}");
+        let history = with(&["query", "--olap", "SELECT count(*) AS n FROM docs"], &kept);
+        let rows = if mode == "temporal" { 5 } else { 4 };
+        assert_eq!(folder.ok(&history)["rows"], json!([{"n": rows}]));
+        let other = if storage == "parquet" { "arrow_ipc" } else { "parquet" };
+        let error = folder.fails(&with(&["status", "--storage-mode", other], &kept), "value_error", "open");
+        assert!(error.contains("expected a folder of"), "{error}");
+    }
+    folder.fails(&["status", "--storage-mode", "parquet"], "usage_error", "arguments");
+}
+
+#[test]
 fn tables_for_people_have_no_json() {
     let folder = Folder::with_docs();
     let query = folder.text(&[
