@@ -74,7 +74,7 @@ def test_ctrl_c_ends_a_query(tmp_path: Path) -> None:
     assert (process.returncode, out) == (-signal.SIGINT, b"")
 
 
-DOCS = "id,title,embedding\n1,Ants,[0.1 0.2]\n2,Bees,[1 0]\n3,Käfer,[0 1]\n"
+DOCS = "id,title,embedding\n1,Ants,[0.5 0.25]\n2,Bees,[1 0]\n3,Käfer,[0 1]\n"
 ENDLESS = "SELECT count(*) FROM generate_series(1, 10000000) AS a, generate_series(1, 10000000) AS b"
 
 

@@ -227,7 +227,7 @@ pub(super) struct Register {
 #[command(after_help = "\
 Answer: {\"ok\": true, \"events_processed\", \"rows_inserted\", \"rows_updated\", \"rows_deleted\", \"pruned_count\"},
         with --table also \"table\" and \"rows_copied\"
-Without --storage-path replicas are in memory, copied when a command opens the file: what is left to apply are changes since then.
+Opening the file brings the replicas up to date, by a copy where they are in memory: what is left to apply are changes since then.
 
 Examples:
   vexact db sync --db app.db --table docs

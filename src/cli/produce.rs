@@ -115,7 +115,7 @@ impl<'a> Told<'a> {
 
     fn add(&mut self, batch: &RecordBatch) -> Result<(), Failure> {
         self.rows += batch.num_rows() as u64;
-        self.shown.say(format!("{} rows", self.rows));
+        self.shown.say(format!("query, rows so far: {}", self.rows));
         if self.last.elapsed() < TOLD_EVERY {
             return Ok(());
         }

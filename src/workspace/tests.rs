@@ -72,7 +72,7 @@ fn what_a_run_leaves_is_found_again() {
     assert_eq!(workspace.progress(run.run_id(), Some(1)).unwrap(), progress[1..]);
     assert_eq!(workspace.explain(run.run_id()).unwrap(), Some(json!({"logical": "Scan"})));
     assert_eq!(workspace.inputs(run.run_id()).unwrap().unwrap()["options"]["query"], "SELECT 'Käfer'");
-    assert_eq!(workspace.artifacts(Some(run.run_id()), None).unwrap(), [artifact.clone()]);
+    assert_eq!(workspace.artifacts(Some(run.run_id()), None).unwrap(), std::slice::from_ref(&artifact));
     assert_eq!(workspace.artifact(&artifact.artifact_id).unwrap().size_bytes, 7);
     let preview = workspace.preview(&artifact.artifact_id).unwrap();
     assert_eq!((preview.rows().num_rows(), preview.row_count(), preview.is_truncated()), (50, 60, true));
@@ -162,7 +162,7 @@ fn the_index_can_be_made_of_the_folders() {
     std::fs::create_dir(folder.path().join("runs").join("notes")).unwrap();
     let again = Workspace::open(folder.path()).unwrap();
     assert_eq!(again.runs(&RunFilter::default()).unwrap(), [ended]);
-    assert_eq!(again.artifacts(None, None).unwrap(), [artifact.clone()]);
+    assert_eq!(again.artifacts(None, None).unwrap(), std::slice::from_ref(&artifact));
     assert_eq!(again.runs(&RunFilter { query: Some("KÄFER".into()), ..RunFilter::default() }).unwrap().len(), 1);
     let error = again.preview(&artifact.artifact_id).unwrap_err().to_string();
     assert!(error.contains("expected one with a preview"), "{error}");
