@@ -1,8 +1,13 @@
 //! Tables held as Arrow batches, whose scan can hand them over whole: a vector search reads the vectors in place and
 //! fetches other columns only for the rows that won.
 
+mod bounds;
+mod prune;
+mod pushdown;
+mod statistics;
+
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{BooleanArray, BooleanBufferBuilder, RecordBatch};
 use arrow::buffer::BooleanBuffer;
@@ -11,23 +16,35 @@ use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result, Statistics, internal_err};
+use datafusion::common::{ColumnStatistics, Result, Statistics, internal_err};
 use datafusion::datasource::TableType;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::Expr;
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::execution_plan::{
     Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
 };
+use datafusion::physical_plan::filter_pushdown::{
+    ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation, PushedDown,
+};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SortOrderPushdownResult,
+    apply_expression_roots,
+};
 use futures::{StreamExt, stream};
+
+pub use bounds::Bounds;
+pub(crate) use prune::Pruner;
+
+use bounds::ColumnBounds;
+use pushdown::Pruning;
 
 /// Rows of the batches that a scan gives where no session says otherwise.
 pub const BATCH_ROWS: usize = 8192;
@@ -38,26 +55,49 @@ pub const BATCH_ROWS: usize = 8192;
 pub struct Chunks {
     batches: Vec<RecordBatch>,
     live: Vec<Option<BooleanBuffer>>,
+    bounds: Vec<Arc<Bounds>>,
+    /// Of all live rows, by column, where they were asked for.
+    statistics: Vec<OnceLock<ColumnStatistics>>,
 }
 
 impl Chunks {
     /// Batches of one schema, all of whose rows are live.
     pub fn new(batches: Vec<RecordBatch>) -> Self {
-        Self { live: vec![None; batches.len()], batches }
+        let bounds = batches.iter().map(|batch| Arc::new(Bounds::new(batch.num_columns()))).collect();
+        Self::of_parts(batches, None, bounds)
     }
 
-    /// Batches of one schema, each with its live rows (`None`: all).
+    /// Batches of one schema, each with its live rows (`None`: all) and its own bounds, which other chunks may share.
     ///
     /// # Errors
     /// A bitmap of another length than its batch.
-    pub fn with_live(chunks: impl IntoIterator<Item = (RecordBatch, Option<BooleanBuffer>)>) -> Result<Self> {
-        let (batches, live): (Vec<_>, Vec<Option<BooleanBuffer>>) = chunks.into_iter().unzip();
-        for (batch, live) in batches.iter().zip(&live) {
-            if let Some(live) = live.as_ref().filter(|live| live.len() != batch.num_rows()) {
-                return internal_err!("a bitmap of {} rows for a batch of {}", live.len(), batch.num_rows());
+    pub fn with_live(
+        chunks: impl IntoIterator<Item = (RecordBatch, Option<BooleanBuffer>, Arc<Bounds>)>,
+    ) -> Result<Self> {
+        let (mut batches, mut live, mut bounds) = (Vec::new(), Vec::new(), Vec::new());
+        for (batch, rows, known) in chunks {
+            if let Some(rows) = rows.as_ref().filter(|rows| rows.len() != batch.num_rows()) {
+                return internal_err!("a bitmap of {} rows for a batch of {}", rows.len(), batch.num_rows());
             }
+            batches.push(batch);
+            live.push(rows);
+            bounds.push(known);
         }
-        Ok(Self { batches, live })
+        Ok(Self::of_parts(batches, Some(live), bounds))
+    }
+
+    fn of_parts(batches: Vec<RecordBatch>, live: Option<Vec<Option<BooleanBuffer>>>, bounds: Vec<Arc<Bounds>>) -> Self {
+        let columns = batches.first().map_or(0, RecordBatch::num_columns);
+        Self {
+            live: live.unwrap_or_else(|| vec![None; batches.len()]),
+            statistics: std::iter::repeat_with(OnceLock::new).take(columns).collect(),
+            batches,
+            bounds,
+        }
+    }
+
+    fn bounds(&self, batch: usize, column: usize) -> &ColumnBounds {
+        self.bounds[batch].column(&self.batches[batch], column)
     }
 
     /// The batches, in order.
@@ -161,7 +201,8 @@ struct Piece {
     len: usize,
 }
 
-/// Scans the live rows of [`Chunks`] in order; several partitions are consecutive ranges of it.
+/// Scans the live rows of [`Chunks`] in order; several partitions are consecutive ranges of it. Chunks that the filters above
+/// it rule out by their bounds are left out; a sort above it has the chunks first that matter most to it.
 #[derive(Debug, Clone)]
 pub struct ChunkScanExec {
     chunks: Arc<Chunks>,
@@ -169,6 +210,8 @@ pub struct ChunkScanExec {
     batch_rows: usize,
     partitions: Vec<Vec<Piece>>,
     properties: Arc<PlanProperties>,
+    pruning: Pruning,
+    metrics: ExecutionPlanMetricsSet,
 }
 
 impl ChunkScanExec {
@@ -189,13 +232,20 @@ impl ChunkScanExec {
                 EmissionType::Incremental,
                 Boundedness::Bounded,
             )),
+            pruning: Pruning::default(),
+            metrics: ExecutionPlanMetricsSet::new(),
         };
         Ok(scan.with_partitions(1))
     }
 
+    fn pruner(&self) -> Pruner {
+        Pruner { chunks: Arc::clone(&self.chunks), columns: self.columns.clone(), schema: self.schema() }
+    }
+
     fn with_partitions(&self, count: usize) -> Self {
         let mut pieces = Vec::new();
-        for (batch, rows) in self.chunks.batches.iter().map(RecordBatch::num_rows).enumerate() {
+        let kept = (0..self.chunks.batches.len()).filter(|chunk| self.pruning.keeps(*chunk));
+        for (batch, rows) in kept.map(|chunk| (chunk, self.chunks.batches[chunk].num_rows())) {
             let offsets = (0..rows).step_by(self.batch_rows.max(1));
             pieces.extend(offsets.map(|offset| Piece { batch, offset, len: self.batch_rows.min(rows - offset) }));
         }
@@ -230,7 +280,8 @@ impl DisplayAs for ChunkScanExec {
             self.chunks.batches.len(),
             self.rows(None),
             self.partitions.len()
-        )
+        )?;
+        write!(f, "{}", self.pruning)
     }
 }
 
@@ -249,9 +300,9 @@ impl ExecutionPlan for ChunkScanExec {
 
     fn apply_expressions(
         &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
     ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
+        apply_expression_roots(&self.pruning.later, f)
     }
 
     fn replace_children(
@@ -277,6 +328,7 @@ impl ExecutionPlan for ChunkScanExec {
     fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let (chunks, columns) = (Arc::clone(&self.chunks), self.columns.clone());
         let pieces = self.partitions[partition].clone();
+        let mut known = self.pruning.begin(self, partition);
         let next = move |piece: Piece| {
             let batch = chunks.batches[piece.batch].slice(piece.offset, piece.len).project(&columns)?;
             Ok(match chunks.live(piece.batch, piece.offset, piece.len) {
@@ -285,20 +337,46 @@ impl ExecutionPlan for ChunkScanExec {
             })
         };
         // A scan is always ready, so that a thread would run a query over it to the end while others wait for the thread.
-        let stream = stream::iter(pieces).then(move |piece| {
-            let batch = next(piece);
+        let stream = stream::iter(pieces).filter_map(move |piece| {
+            let batch = (!known.rules_out(piece)).then(|| next(piece));
             async move {
-                tokio::task::yield_now().await;
+                if batch.is_some() {
+                    tokio::task::yield_now().await;
+                }
                 batch
             }
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)))
     }
 
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
     fn statistics_from_inputs(&self, _: &[Arc<Statistics>], args: &StatisticsArgs) -> Result<Arc<Statistics>> {
-        let mut statistics = Statistics::new_unknown(&self.schema());
-        statistics.num_rows = Precision::Exact(self.rows(args.partition()));
-        Ok(Arc::new(statistics))
+        Ok(Arc::new(self.statistics(args.partition())))
+    }
+
+    fn handle_child_pushdown_result(
+        &self,
+        phase: FilterPushdownPhase,
+        filters: ChildPushdownResult,
+        _: &ConfigOptions,
+    ) -> Result<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
+        let filters: Vec<_> = filters.parent_filters.into_iter().map(|filter| filter.filter).collect();
+        // A filter stays where it is: some rows of a chunk that is kept may fail it.
+        let propagation = FilterPushdownPropagation::with_parent_pushdown_result(vec![PushedDown::No; filters.len()]);
+        Ok(match self.with_filters(phase, filters) {
+            Some(scan) => propagation.with_updated_node(Arc::new(scan)),
+            None => propagation,
+        })
+    }
+
+    fn try_pushdown_sort(&self, order: &[PhysicalSortExpr]) -> Result<SortOrderPushdownResult<Arc<dyn ExecutionPlan>>> {
+        Ok(match self.with_order(order) {
+            Some(scan) => SortOrderPushdownResult::Inexact { inner: Arc::new(scan) },
+            None => SortOrderPushdownResult::Unsupported,
+        })
     }
 }
 

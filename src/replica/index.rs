@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn keys_are_found_where_they_were_put_last() {
         let index = KeyIndex::with_capacity(0);
-        let hash = |location: Location| location.row() as u64 * 0x9E37_79B9_7F4A_7C15;
+        let hash = |location: Location| (location.row() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let edit = |row: usize, from: Option<usize>, to: Option<usize>| Edit {
             hash: hash(Location::new(0, row)),
             from: from.map(|slot| Location::new(slot, row)),

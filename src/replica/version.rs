@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use arrow::array::{Array, RecordBatch};
 use arrow::buffer::{BooleanBuffer, Buffer};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use vexact_sql::chunks::Chunks;
+use vexact_sql::chunks::{Bounds, Chunks};
 
 use super::index::{KeyIndex, Location};
 use super::key::Keys;
@@ -86,13 +86,16 @@ pub(super) struct Segment {
     pub id: u64,
     pub rows: RecordBatch,
     pub keys: Keys,
+    /// By which filters rule it out; found when a query asks.
+    bounds: Arc<Bounds>,
 }
 
 impl Segment {
     pub fn try_new(rows: RecordBatch, key: &[usize]) -> Result<Self> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { id, keys: Keys::try_new(&rows, key)?, rows })
+        let bounds = Arc::new(Bounds::new(rows.num_columns()));
+        Ok(Self { id, keys: Keys::try_new(&rows, key)?, rows, bounds })
     }
 
     /// Bytes of the rows, whatever else is in the buffers that they share with other segments.
@@ -206,8 +209,8 @@ impl TableVersion {
         if let Some(chunks) = self.chunks.get() {
             return Ok(Arc::clone(chunks));
         }
-        let parts = self.parts.iter().flatten().map(|part| (part.segment.rows.clone(), part.live.clone()));
-        let chunks = Arc::new(Chunks::with_live(parts)?);
+        let chunk = |part: &Part| (part.segment.rows.clone(), part.live.clone(), Arc::clone(&part.segment.bounds));
+        let chunks = Arc::new(Chunks::with_live(self.parts.iter().flatten().map(chunk))?);
         Ok(Arc::clone(self.chunks.get_or_init(|| chunks)))
     }
 

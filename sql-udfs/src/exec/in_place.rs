@@ -1,6 +1,7 @@
 //! A search over chunks in memory: the filter becomes a bitmap, the kernel reads the vectors where they are, and the other
 //! columns are gathered for the winners.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, BooleanBufferBuilder, RecordBatch, new_empty_array};
@@ -16,7 +17,7 @@ use vexact_kernel::{ChunkedColumn, VectorColumn};
 
 use super::ranked::{Ranker, external};
 use super::top_k::{FILTER, Run, vectors};
-use crate::chunks::InPlace;
+use crate::chunks::{InPlace, Pruner};
 
 /// Rows that a predicate is evaluated over at once.
 const FILTER_ROWS: usize = 16_384;
@@ -40,7 +41,11 @@ pub(super) async fn run(run: Run, scan: InPlace, ranker: Ranker) -> Result<Recor
 fn search(run: &Run, scan: &InPlace, ranker: &Ranker) -> Result<RecordBatch> {
     let started = Instant::now();
     let selection = match &run.top_k.predicate {
-        Some(predicate) => Some(select(predicate.as_ref(), &run.input.schema(), scan)?),
+        Some(predicate) => {
+            let selected = select(predicate, &run.input.schema(), scan)?;
+            run.chunks_pruned.add(selected.chunks_pruned);
+            Some(selected.rows)
+        }
         None => scan.chunks.selection(),
     };
     run.filter_us.add(started.elapsed().as_micros() as usize);
@@ -88,9 +93,23 @@ fn search(run: &Run, scan: &InPlace, ranker: &Ranker) -> Result<RecordBatch> {
     Ok(output)
 }
 
-/// The live rows that a predicate keeps: NULL is not true. It is not evaluated for dead rows, on which it may fail.
-pub(super) fn select(predicate: &dyn PhysicalExpr, schema: &SchemaRef, scan: &InPlace) -> Result<BooleanBuffer> {
+/// What a predicate keeps of chunks.
+pub(super) struct Selected {
+    /// Over all positions.
+    pub rows: BooleanBuffer,
+    /// Chunks whose bounds ruled them out.
+    pub chunks_pruned: usize,
+}
+
+/// The live rows that a predicate keeps: NULL is not true. It is not evaluated for dead rows, on which it may fail, nor for chunks
+/// that have no row that passes.
+pub(super) fn select(predicate: &Arc<dyn PhysicalExpr>, schema: &SchemaRef, scan: &InPlace) -> Result<Selected> {
     let batches = scan.chunks.batches();
+    let pruner =
+        Pruner { chunks: Arc::clone(&scan.chunks), columns: scan.columns.clone(), schema: SchemaRef::clone(schema) };
+    // What cannot be evaluated over bounds rules nothing out.
+    let chunks = pruner.kept(predicate).unwrap_or_default();
+    let is_pruned = |batch: usize| chunks.as_ref().is_some_and(|kept| !kept[batch]);
     let pieces: Vec<(usize, usize, usize)> = (0..batches.len())
         .flat_map(|batch| {
             let rows = batches[batch].num_rows();
@@ -98,21 +117,25 @@ pub(super) fn select(predicate: &dyn PhysicalExpr, schema: &SchemaRef, scan: &In
         })
         .collect();
     let evaluate = |(batch, start, len): &(usize, usize, usize)| -> Result<BooleanBuffer> {
+        if is_pruned(*batch) {
+            return Ok(BooleanBuffer::new_unset(*len));
+        }
         let columns = scan.columns.iter().map(|column| batches[*batch].column(*column).slice(*start, *len)).collect();
         let piece = RecordBatch::try_new(SchemaRef::clone(schema), columns)?;
-        let Some(live) = scan.chunks.live(*batch, *start, *len) else { return kept(predicate, &piece) };
-        let kept = kept(predicate, &filter_record_batch(&piece, &BooleanArray::new(live.clone(), None))?)?;
+        let Some(live) = scan.chunks.live(*batch, *start, *len) else { return kept(predicate.as_ref(), &piece) };
+        let kept = kept(predicate.as_ref(), &filter_record_batch(&piece, &BooleanArray::new(live.clone(), None))?)?;
         let mut all = BooleanBufferBuilder::new(*len);
         all.append_n(*len, false);
         live.set_indices().zip(kept.iter()).for_each(|(row, is_kept)| all.set_bit(row, is_kept));
         Ok(all.finish())
     };
     let kept: Vec<BooleanBuffer> = pieces.par_iter().map(evaluate).collect::<Result<_>>()?;
-    let mut all = BooleanBufferBuilder::new(kept.iter().map(BooleanBuffer::len).sum());
+    let mut rows = BooleanBufferBuilder::new(kept.iter().map(BooleanBuffer::len).sum());
     for bits in &kept {
-        all.append_buffer(bits);
+        rows.append_buffer(bits);
     }
-    Ok(all.finish())
+    let chunks_pruned = (0..batches.len()).filter(|batch| is_pruned(*batch)).count();
+    Ok(Selected { rows: rows.finish(), chunks_pruned })
 }
 
 /// The rows of a batch that a predicate keeps.

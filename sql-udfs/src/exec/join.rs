@@ -253,7 +253,7 @@ fn in_place(
         .map(|chunk| vectors(chunk.column(vector), schema.field(run.join.vectors.1).name(), None, None))
         .collect::<Result<_>>()?;
     let selection = match &run.join.predicate {
-        Some(predicate) => Some(select(predicate.as_ref(), &schema, &scan)?),
+        Some(predicate) => Some(select(predicate, &schema, &scan)?.rows),
         None => scan.chunks.selection(),
     };
     let shared = Arc::new((run, scan, batch, rows, queries, arrays, selection));

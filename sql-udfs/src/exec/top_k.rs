@@ -195,6 +195,8 @@ pub(super) struct Run {
     /// Microseconds spent on the predicate, and on the winners' columns.
     pub filter_us: Count,
     pub fetch_us: Count,
+    /// Chunks that the predicate ruled out by their bounds.
+    pub chunks_pruned: Count,
     metrics: ExecutionPlanMetricsSet,
     executed: Arc<Mutex<Option<Report>>>,
 }
@@ -351,6 +353,7 @@ impl ExecutionPlan for VectorTopKExec {
             column: self.column_name(),
             filter_us: MetricBuilder::new(&self.metrics).counter("filter_us", 0),
             fetch_us: MetricBuilder::new(&self.metrics).counter("fetch_us", 0),
+            chunks_pruned: MetricBuilder::new(&self.metrics).counter("chunks_pruned", 0),
             metrics: self.metrics.clone(),
             executed: Arc::clone(&self.executed),
         };
