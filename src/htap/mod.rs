@@ -5,11 +5,13 @@ mod followers;
 mod local;
 mod names;
 mod param;
+mod typing;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use datafusion::error::DataFusionError;
 
 pub use config::{HtapConfig, OlapBackend, StorageMode};
 pub use param::Param;
@@ -143,6 +145,29 @@ impl HtapEngine {
     /// # Errors
     /// As [`router::route`].
     pub async fn route(&self, sql: &str) -> Result<Route> {
+        let route = self.route_by_names(sql).await?;
+        if route.is_sqlite_able
+            && route.side == Side::Olap
+            && let Ok(frame) = self.olap_frame(sql, &[]).await
+            && let Some(reason) = self.difference(sql, &frame).await
+        {
+            return Ok(Route { side: Side::Sqlite, reason, tables: Vec::new(), ..route });
+        }
+        Ok(route)
+    }
+
+    /// Why SQLite answers a query that is planned: DataFusion would answer otherwise.
+    async fn difference(&self, sql: &str, frame: &DataFrame) -> Option<Reason> {
+        let (local, plan) = (self.local.as_ref()?, frame.plan()?);
+        let names = local.tables.current(&local.oltp).await.ok()?;
+        let differs = router::difference(plan, &|column| names.is_collated(column))?;
+        // What SQLite does not know has one meaning.
+        let sql = sql.to_owned();
+        let is_known = local.oltp.read(move |conn| Ok(conn.prepare(&sql).is_ok())).await.ok()?;
+        is_known.then_some(Reason::Differs(differs))
+    }
+
+    async fn route_by_names(&self, sql: &str) -> Result<Route> {
         let route = router::route(sql, &self.names().await?)?;
         Ok(match (&self.local, &route.reason) {
             (Some(_), _) | (None, Reason::NotAQuery(_)) => route,
@@ -168,14 +193,16 @@ impl HtapEngine {
     /// # Errors
     /// Anything but one query, before any effect; what fails while it runs.
     pub async fn query(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
-        let route = self.route(sql).await?;
+        let route = self.route_by_names(sql).await?;
         if route.side == Side::Olap {
             self.check_followed(&route.tables)?;
             match self.olap_frame(sql, params).await {
-                Ok(frame) => {
-                    let batches = collected(&frame).await?;
-                    return if route.is_explain { with_route(&route, batches) } else { Ok(batches) };
-                }
+                Ok(frame) if route.is_sqlite_able && self.difference(sql, &frame).await.is_some() => {}
+                Ok(frame) => match collected(&frame).await {
+                    Ok(batches) if route.is_explain => return with_route(&route, batches),
+                    Err(error) if route.is_sqlite_able && is_beyond_datafusion(&error) => {}
+                    answer => return answer,
+                },
                 // What DataFusion cannot plan, SQLite may still know.
                 Err(_) if route.is_sqlite_able => {}
                 Err(error) => return Err(error),
@@ -194,15 +221,17 @@ impl HtapEngine {
             let schema = snapshot.table(table)?.version.definition().table_schema()?;
             Some(Arc::new(schema))
         };
-        let types =
-            ResultTypes { registered: Some(Arc::new(registered)), expressions: self.expression_types(sql).await };
+        let names = self.names().await?;
+        let expressions = match router::is_of_columns(sql, &|table| names.sqlite.is_table(table)) {
+            // SQLite tells the tables that they come from.
+            true => Vec::new(),
+            false => match self.olap_frame(sql, &[]).await {
+                Ok(frame) => frame.result_schema().map(|schema| typing::types_of(&schema)).unwrap_or_default(),
+                Err(_) => typing::expression_types(&names, sql).await,
+            },
+        };
+        let types = ResultTypes { registered: Some(Arc::new(registered)), expressions };
         local.oltp.query(sql, to_sqlite(params), types).await
-    }
-
-    /// The types that DataFusion gives the columns of a query; none where it cannot plan it.
-    async fn expression_types(&self, sql: &str) -> Vec<Option<ColumnType>> {
-        let Ok(frame) = self.olap_frame(sql, &[]).await else { return Vec::new() };
-        frame.schema().fields().iter().map(|field| ColumnType::of_arrow(field.data_type())).collect()
     }
 
     async fn olap_frame(&self, sql: &str, params: &[Param]) -> Result<DataFrame> {
@@ -390,10 +419,23 @@ fn not_read(table: &str, error: &str) -> Error {
     Error::Engine(format!("table {table:?} does not follow its source and is not read: {error}"))
 }
 
+/// Whether DataFusion failed at what SQLite may do: a plan it lacks, or a value on which it fails and SQLite does not.
+fn is_beyond_datafusion(error: &Error) -> bool {
+    let Error::Query(error) = error else { return false };
+    matches!(
+        error.find_root(),
+        DataFusionError::Plan(_)
+            | DataFusionError::NotImplemented(_)
+            | DataFusionError::SchemaError(..)
+            | DataFusionError::Internal(_)
+            | DataFusionError::ArrowError(..)
+    )
+}
+
 /// The rows of a frame; without any, one batch that keeps the schema.
 async fn collected(frame: &DataFrame) -> Result<Vec<RecordBatch>> {
     let batches = frame.collect().await?;
-    Ok(if batches.is_empty() { vec![RecordBatch::new_empty(frame.schema())] } else { batches })
+    typing::plained(if batches.is_empty() { vec![RecordBatch::new_empty(frame.result_schema()?)] } else { batches })
 }
 
 /// An explain with the side that answers, and why, as its last section.

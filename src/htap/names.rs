@@ -1,9 +1,10 @@
 //! What the router knows of names: the tables of SQLite, the replicas, the session's own.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt;
+use rusqlite::Connection;
 
 use crate::error::Result;
 use crate::oltp::sql::failed;
@@ -12,7 +13,76 @@ use crate::replica::Snapshot;
 use crate::router::{Names, OlapTable, Owner};
 use crate::session::Session;
 
-pub(super) type TableNames = Arc<HashSet<String>>;
+pub(super) type TableNames = Arc<KnownTables>;
+
+/// What SQLite's schema has. Names of tables are in lower case.
+#[derive(Debug, Default)]
+pub(super) struct KnownTables {
+    /// The columns of tables and views, and their declared types.
+    columns: HashMap<String, Vec<(String, String)>>,
+    views: HashSet<String>,
+    /// Columns of any table whose text is not compared byte by byte, in lower case.
+    collated: HashSet<String>,
+}
+
+impl KnownTables {
+    pub fn contains(&self, table: &str) -> bool {
+        self.columns.contains_key(table)
+    }
+
+    /// Tables and views.
+    pub fn tables(&self) -> impl Iterator<Item = &str> {
+        self.columns.keys().map(String::as_str)
+    }
+
+    /// Whether it is a table, and no view.
+    pub fn is_table(&self, name: &str) -> bool {
+        let name = name.to_ascii_lowercase();
+        self.columns.contains_key(&name) && !self.views.contains(&name)
+    }
+
+    /// The columns of a table, and what they are declared as.
+    pub fn columns(&self, table: &str) -> Option<&[(String, String)]> {
+        self.columns.get(&table.to_ascii_lowercase()).map(Vec::as_slice)
+    }
+
+    /// Whether a table has a column of this name with a collation of its own.
+    pub fn is_collated(&self, column: &str) -> bool {
+        !self.collated.is_empty() && self.collated.contains(&column.to_ascii_lowercase())
+    }
+
+    fn read(conn: &Connection) -> rusqlite::Result<Self> {
+        let mut tables = conn.prepare_cached(
+            "SELECT name, type = 'view', type = 'table' AND upper(sql) LIKE '%COLLATE%' FROM sqlite_master
+                WHERE type IN ('table', 'view')",
+        )?;
+        let tables: Vec<(String, bool, bool)> = tables
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        let mut known = Self::default();
+        for (table, is_view, has_collations) in tables {
+            if is_view {
+                known.views.insert(table.to_ascii_lowercase());
+            }
+            // A view of tables that are gone has no columns.
+            let columns = read_columns(conn, &table).unwrap_or_default();
+            for (column, _) in columns.iter().filter(|_| has_collations) {
+                let (_, collation, ..) = conn.column_metadata(Some("main"), table.as_str(), column.as_str())?;
+                if collation.is_some_and(|collation| !collation.to_bytes().eq_ignore_ascii_case(b"BINARY")) {
+                    known.collated.insert(column.to_ascii_lowercase());
+                }
+            }
+            known.columns.insert(table.to_ascii_lowercase(), columns);
+        }
+        Ok(known)
+    }
+}
+
+fn read_columns(conn: &Connection, table: &str) -> rusqlite::Result<Vec<(String, String)>> {
+    let mut columns =
+        conn.prepare_cached("SELECT name, type FROM pragma_table_xinfo(?1) WHERE hidden <> 1 ORDER BY cid")?;
+    columns.query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
 
 /// The tables and views of SQLite, in lower case, read again when the schema has changed.
 #[derive(Debug, Default)]
@@ -29,11 +99,7 @@ impl SqliteTables {
             if let Some((_, names)) = known.as_ref().filter(|(known, _)| *known == version) {
                 return Ok(Arc::clone(names));
             }
-            let names = conn
-                .prepare_cached("SELECT lower(name) FROM sqlite_master WHERE type IN ('table', 'view')")
-                .and_then(|mut statement| statement.query_map([], |row| row.get(0))?.collect())
-                .map(Arc::new)
-                .map_err(failed(|| "reading the names of tables"))?;
+            let names = KnownTables::read(conn).map(Arc::new).map_err(failed(|| "reading the names of tables"))?;
             *known = Some((version, Arc::clone(&names)));
             Ok(names)
         })

@@ -19,7 +19,8 @@ use crate::schema::{ColumnType, TableSchema, declared};
 pub struct ResultTypes {
     /// The registered schema of a table: its columns have these types, and its key is not nullable.
     pub registered: Option<Lookup>,
-    /// By position: the type of a result column that is no table's column. Missing or `None`: its values decide.
+    /// By position: the type of a result column. Missing or `None`: it is that of the table's column that it is, else its values
+    /// decide.
     pub expressions: Vec<Option<ColumnType>>,
 }
 
@@ -103,9 +104,11 @@ fn result_columns(
     let column = |(at, column): (usize, rusqlite::ColumnMetadata<'_>)| {
         let mut is_nullable = true;
         let origin = column.table_name().zip(column.origin_name());
-        let column_type = match origin {
-            None => types.expressions.get(at).copied().flatten(),
-            Some((table, origin)) => {
+        let column_type = match (types.expressions.get(at).copied().flatten(), origin) {
+            // Of a set operation SQLite tells the first query's columns.
+            (Some(known), _) => Some(known),
+            (None, None) => None,
+            (None, Some((table, origin))) => {
                 let schema = types.registered.as_ref().and_then(|lookup| lookup(table));
                 match schema.and_then(|schema| schema.position(origin).map(|at| (schema, at))) {
                     Some((schema, at)) => {

@@ -8,8 +8,13 @@
 //! 5. A table that neither has: SQLite, which says so.
 //! 6. An aggregate, join, set operation, subquery, CTE, window, DISTINCT or GROUP BY anywhere: the replicas.
 //! 7. All else: SQLite. So does SQL that DataFusion's parser does not know.
+//!
+//! What rule 6 sends to the replicas goes back to SQLite where its plan has a [`difference`].
 
+mod agreement;
+mod difference;
 mod functions;
+mod grammar;
 mod lexer;
 mod names;
 mod olap;
@@ -28,10 +33,12 @@ use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
 use crate::error::{Error, Result};
 
+pub use difference::difference;
 pub use names::{Names, OlapTable, Owner};
 pub use olap::for_olap;
 pub use read_only::read_only;
 pub use reason::{Reason, Shape};
+pub use survey::is_of_columns;
 
 use names::{Place, place};
 use parse::{Parsed, Unknown};

@@ -4,9 +4,10 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    ExcludeSelectItem, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, JoinConstraint, ObjectName,
-    ObjectNamePart, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, Statement as SqlStatement,
-    TableAlias, TableFactor, TableWithJoins, Value, ValueWithSpan, VisitMut, VisitorMut, WildcardAdditionalOptions,
+    BinaryOperator, CastKind, DataType, ExactNumberInfo, ExcludeSelectItem, Expr, FunctionArg, FunctionArgExpr,
+    FunctionArguments, Ident, JoinConstraint, ObjectName, ObjectNamePart, OrderByKind, Query, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, Statement as SqlStatement, TableAlias, TableFactor, TableWithJoins, UnaryOperator,
+    Value, ValueWithSpan, VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 
 use super::names::{Names, OLAP_CATALOG, OLAP_SCHEMA, OlapTable};
@@ -45,6 +46,33 @@ pub fn for_olap(statement: Statement, names: &dyn Names) -> Result<Statement> {
         }
         other => Ok(other),
     }
+}
+
+/// Whether the negative of it may be of another width: not so for literals and functions, which searches look for.
+fn is_computed(mut expr: &Expr) -> bool {
+    while let Expr::Nested(inner) | Expr::UnaryOp { op: UnaryOperator::Minus | UnaryOperator::Plus, expr: inner } = expr
+    {
+        expr = inner;
+    }
+    !matches!(expr, Expr::Value(_) | Expr::Function(_))
+}
+
+/// The type that SQLite's affinity makes of the one in a CAST; `None` where it is no type of SQLite's.
+fn affinity(data_type: &DataType) -> Option<DataType> {
+    Some(match data_type {
+        DataType::TinyInt(_)
+        | DataType::SmallInt(_)
+        | DataType::MediumInt(_)
+        | DataType::Int(_)
+        | DataType::Int2(_)
+        | DataType::Int4(_)
+        | DataType::Integer(_)
+        | DataType::Int8(_) => DataType::BigInt(None),
+        DataType::Real | DataType::Float(_) | DataType::Double(_) | DataType::DoublePrecision => {
+            DataType::Double(ExactNumberInfo::None)
+        }
+        _ => return None,
+    })
 }
 
 struct Rewriter<'a> {
@@ -364,6 +392,17 @@ impl VisitorMut for Rewriter<'_> {
         match expr {
             Expr::Identifier(ident) => self.column(ident)?,
             Expr::CompoundIdentifier(parts) => self.compound(parts)?,
+            Expr::UnaryOp { op: UnaryOperator::Minus, expr: negated } if is_computed(negated) => {
+                // As SQLite does it: of 64 bits, and no -0.0.
+                let zero = Box::new(Expr::Value(Value::Number("0".into(), false).into()));
+                let right = Box::new(Expr::Nested(negated.clone()));
+                *expr = Expr::BinaryOp { left: zero, op: BinaryOperator::Minus, right };
+            }
+            Expr::Cast { kind: CastKind::Cast, data_type, .. } => {
+                if let Some(affinity) = affinity(data_type) {
+                    *data_type = affinity;
+                }
+            }
             Expr::Function(function) => {
                 if bare(&function.name).is_some() {
                     function.name = ObjectName::from(vec![Ident::new(function_name(&function.name))]);

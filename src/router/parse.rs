@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use super::functions::is_vector;
+use super::grammar::Grammar;
 use super::lexer::Lexer;
 use crate::error::{Error, Result};
 
@@ -54,7 +55,7 @@ pub(super) fn parse(sql: &str) -> Result<Parsed> {
         return unknown(sql_error(ParserError::ParserError(problem)));
     }
     number_parameters(&mut tokens)?;
-    match DFParserBuilder::new(tokens).build().and_then(|mut parser| parser.parse_statements()) {
+    match DFParserBuilder::new(tokens).with_dialect(&Grammar).build().and_then(|mut parser| parser.parse_statements()) {
         Ok(statements) => Ok(Parsed::Statements(statements.into())),
         Err(error) => unknown(error),
     }

@@ -2,13 +2,15 @@
 
 use std::ops::ControlFlow;
 
+use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{
     Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, ObjectName, Query,
-    Select, SetExpr, Statement, TableFactor, Value, Visit, Visitor,
+    Select, SelectItem, SetExpr, Statement, TableFactor, Value, Visit, Visitor,
 };
 
 use super::functions::{is_aggregate, is_olap_table, is_vector, table_arguments};
 use super::names::idents;
+use super::parse::{Parsed, parse};
 use super::reason::{Shape, first_word};
 use super::scope::Ctes;
 
@@ -170,6 +172,29 @@ impl Visitor for Survey {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// Whether each column of a query is plainly a column of one table.
+pub fn is_of_columns(sql: &str, is_table: &dyn Fn(&str) -> bool) -> bool {
+    let Ok(Parsed::Statements(statements)) = parse(sql) else { return false };
+    let Some(DfStatement::Statement(statement)) = statements.first() else { return false };
+    let Statement::Query(query) = statement.as_ref() else { return false };
+    let (None, SetExpr::Select(select)) = (&query.with, query.body.as_ref()) else { return false };
+    let is_column = |item: &SelectItem| match item {
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
+            matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
+        }
+        SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..) => true,
+        SelectItem::ExprWithAliases { .. } => false,
+    };
+    let is_read = |factor: &TableFactor| match factor {
+        TableFactor::Table { name, args: None, .. } => {
+            name.0.last().and_then(|part| part.as_ident()).is_some_and(|table| is_table(&table.value))
+        }
+        _ => false,
+    };
+    let [from] = &select.from[..] else { return false };
+    select.projection.iter().all(is_column) && is_read(&from.relation) && from.joins.is_empty()
 }
 
 /// A function's name in lower case, its schema aside.

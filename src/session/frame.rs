@@ -108,6 +108,25 @@ impl DataFrame {
         }
     }
 
+    /// The plan of a query, not optimized; `None` for a table as it stands.
+    pub(crate) fn plan(&self) -> Option<&LogicalPlan> {
+        match &self.source {
+            Source::Query(_, plan) => Some(plan),
+            Source::Table(..) => None,
+        }
+    }
+
+    /// The columns that the rows have: types that a plan does not settle are settled as for running it.
+    ///
+    /// # Errors
+    /// Types that do not go together.
+    pub(crate) fn result_schema(&self) -> Result<SchemaRef> {
+        match &self.source {
+            Source::Query(state, plan) => settled(state, plan.clone()),
+            Source::Table(_, table) => Ok(table.schema()),
+        }
+    }
+
     pub(crate) fn select(&self, columns: &[String]) -> Result<DataFrame> {
         let schema = self.schema();
         let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
@@ -251,6 +270,12 @@ fn text(column: &ArrayRef, row: usize) -> Result<String> {
     let options = FormatOptions::default().with_null("NULL");
     let formatter = ArrayFormatter::try_new(column, &options).map_err(DataFusionError::from)?;
     Ok(formatter.value(row).to_string())
+}
+
+/// The columns of a plan once its types are settled.
+pub(super) fn settled(state: &SessionState, plan: LogicalPlan) -> Result<SchemaRef> {
+    let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
+    Ok(Arc::clone(plan.schema().inner()))
 }
 
 /// Cells that a person can read: long lists and texts are cut.

@@ -3,9 +3,11 @@
 mod as_of;
 mod catalog;
 mod frame;
+mod meaning;
 mod plan;
 mod prepared;
 mod search;
+mod typing;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,9 +16,9 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::common::ParamValues;
-use datafusion::execution::SessionState;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as ParsedStatement;
@@ -30,6 +32,7 @@ use crate::sources;
 use catalog::Views;
 pub use frame::DataFrame;
 pub(crate) use frame::{concat, shortened};
+use meaning::{SqliteNumbers, WideNumbers};
 use prepared::PreparedPlans;
 pub use search::{QueryVectors, VectorSearch};
 
@@ -85,6 +88,8 @@ impl Session {
         let mut config = SessionConfig::new().with_information_schema(true);
         if views.replicas().is_some() {
             config.options_mut().sql_parser.default_null_ordering = "nulls_min".into();
+            // Text has one type.
+            config.options_mut().sql_parser.map_string_types_to_utf8view = false;
         }
         if let Some(partitions) = options.target_partitions {
             if partitions == 0 {
@@ -103,6 +108,8 @@ impl Session {
         vexact_sql::register(&ctx)?;
         let views = Arc::new(views);
         if let Some(replicas) = views.replicas() {
+            ctx.state_ref().write().register_expr_planner(Arc::new(WideNumbers))?;
+            ctx.state_ref().write().register_function_rewrite(Arc::new(SqliteNumbers))?;
             // DataFusion does not fold the case of a table function's name.
             for name in ["as_of", "AS_OF"] {
                 ctx.register_udtf(name, Arc::new(as_of::AsOf { replicas: Arc::clone(replicas) }));

@@ -4,5 +4,7 @@ mod cli;
 mod crash;
 mod docs;
 mod laws;
+mod pruning;
 mod replication;
+mod routes;
 mod sql;

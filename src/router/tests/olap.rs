@@ -30,7 +30,7 @@ fn names_take_the_spelling_of_the_replica() {
         // The alias of the result stays, what it is computed from is the column.
         (
             "SELECT -price AS PRICE FROM docs GROUP BY price ORDER BY Price",
-            r#"SELECT -"price" AS "PRICE" FROM "Docs" GROUP BY "price" ORDER BY "PRICE""#,
+            r#"SELECT 0 - ("price") AS "PRICE" FROM "Docs" GROUP BY "price" ORDER BY "PRICE""#,
         ),
         (
             "SELECT T FROM (SELECT title AS t, id AS TITLE FROM docs)",

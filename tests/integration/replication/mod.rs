@@ -3,7 +3,7 @@
 
 mod concurrent;
 mod history;
-mod random;
+pub mod random;
 mod statement;
 mod step;
 mod table;

@@ -1,0 +1,152 @@
+//! Operators of SQL that mean in a session over replicas what they mean in SQLite.
+//!
+//! A division by zero is NULL; small integers and floats are computed with as 64-bit ones; the two zeros are one number.
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::functions::core::expr_fn::nullif;
+use datafusion::logical_expr::expr::InList;
+use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
+use datafusion::logical_expr::{Between, BinaryExpr, Expr, ExprSchemable, Operator, cast};
+use datafusion::sql::sqlparser::ast::BinaryOperator;
+
+/// Computes with 64 bits: that of an int8 and an int8 may be no int8.
+#[derive(Debug)]
+pub(super) struct WideNumbers;
+
+impl ExprPlanner for WideNumbers {
+    fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        let is_arithmetic = matches!(
+            expr.op,
+            BinaryOperator::Plus
+                | BinaryOperator::Minus
+                | BinaryOperator::Multiply
+                | BinaryOperator::Divide
+                | BinaryOperator::Modulo
+                | BinaryOperator::BitwiseAnd
+                | BinaryOperator::BitwiseOr
+                | BinaryOperator::PGBitwiseShiftLeft
+                | BinaryOperator::PGBitwiseShiftRight
+        );
+        if !is_arithmetic {
+            return Ok(PlannerResult::Original(expr));
+        }
+        let RawBinaryExpr { op, left, right } = expr;
+        Ok(PlannerResult::Original(RawBinaryExpr { op, left: widened(left, schema), right: widened(right, schema) }))
+    }
+}
+
+fn widened(expr: Expr, schema: &DFSchema) -> Expr {
+    match expr.get_type(schema) {
+        // A literal beyond 64 bits stays what it is.
+        Ok(DataType::UInt64) if matches!(expr, Expr::Literal(..)) => expr,
+        Ok(DataType::Float16 | DataType::Float32) => cast(expr, DataType::Float64),
+        Ok(other) if other.is_integer() && other != DataType::Int64 => cast(expr, DataType::Int64),
+        _ => expr,
+    }
+}
+
+/// Divides and compares as SQLite does.
+#[derive(Debug)]
+pub(super) struct SqliteNumbers;
+
+impl FunctionRewrite for SqliteNumbers {
+    fn name(&self) -> &str {
+        "sqlite_numbers"
+    }
+
+    fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>> {
+        let float_of = |exprs: &[&Expr]| {
+            let mut types = exprs.iter().filter_map(|expr| expr.get_type(schema).ok());
+            types.find(DataType::is_floating)
+        };
+        Ok(match expr {
+            Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Divide | Operator::Modulo), right }) => {
+                let right = divisor(*right, schema)?;
+                right.update_data(|right| Expr::BinaryExpr(BinaryExpr { left, op, right: Box::new(right) }))
+            }
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(op) => {
+                let Some(float) = float_of(&[&left, &right]) else {
+                    return Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })));
+                };
+                match (is_zero(&left), is_zero(&right), op.swap()) {
+                    (false, true, _) => Transformed::yes(with_zero(*left, op, &float)?),
+                    (true, false, Some(swapped)) => Transformed::yes(with_zero(*right, swapped, &float)?),
+                    _ => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
+                }
+            }
+            Expr::Between(Between { expr, negated, low, high }) if is_zero(&low) || is_zero(&high) => {
+                let Some(float) = float_of(&[&expr, &low, &high]) else {
+                    return Ok(Transformed::no(Expr::Between(Between { expr, negated, low, high })));
+                };
+                let low = if is_zero(&low) { Box::new(zero(&float, true)?) } else { low };
+                let high = if is_zero(&high) { Box::new(zero(&float, false)?) } else { high };
+                Transformed::yes(Expr::Between(Between { expr, negated, low, high }))
+            }
+            Expr::InList(InList { expr, mut list, negated }) if list.iter().any(is_zero) => {
+                let Some(float) = float_of(&[&expr]) else {
+                    return Ok(Transformed::no(Expr::InList(InList { expr, list, negated })));
+                };
+                list.retain(|item| !is_zero(item));
+                list.extend([zero(&float, true)?, zero(&float, false)?]);
+                Transformed::yes(Expr::InList(InList { expr, list, negated }))
+            }
+            other => Transformed::no(other),
+        })
+    }
+}
+
+fn is_comparison(op: Operator) -> bool {
+    matches!(op, Operator::Eq | Operator::NotEq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq)
+}
+
+/// NULL in the place of zero.
+fn divisor(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let is_done = matches!(&expr, Expr::ScalarFunction(call) if call.func.name() == "nullif");
+    let is_number = matches!(&expr, Expr::Literal(value, _) if !value.is_null()) && !is_zero(&expr);
+    match expr.get_type(schema) {
+        Ok(number) if number.is_numeric() && !is_done && !is_number => {
+            let zero = Expr::Literal(ScalarValue::new_zero(&number)?, None);
+            // With 0.0 added, -0.0 is 0.0 too.
+            let expr = if number.is_floating() { expr + zero.clone() } else { expr };
+            Ok(Transformed::yes(nullif(expr, zero)))
+        }
+        _ => Ok(Transformed::no(expr)),
+    }
+}
+
+fn is_zero(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(ScalarValue::Float64(Some(number)), _) => *number == 0.0,
+        Expr::Literal(ScalarValue::Int64(Some(number)), _) => *number == 0,
+        Expr::Negative(inner) => is_zero(inner),
+        _ => false,
+    }
+}
+
+/// The zero that is the lesser, or the other.
+fn zero(float: &DataType, is_lesser: bool) -> Result<Expr> {
+    let zero = ScalarValue::new_zero(float)?;
+    Ok(Expr::Literal(if is_lesser { zero.arithmetic_negate()? } else { zero }, None))
+}
+
+/// A comparison with either zero.
+fn with_zero(expr: Expr, op: Operator, float: &DataType) -> Result<Expr> {
+    let between = |expr, negated| -> Result<Expr> {
+        let (low, high) = (Box::new(zero(float, true)?), Box::new(zero(float, false)?));
+        Ok(Expr::Between(Between { expr: Box::new(expr), negated, low, high }))
+    };
+    let compared = |expr, is_lesser| -> Result<Expr> {
+        let right = Box::new(zero(float, is_lesser)?);
+        Ok(Expr::BinaryExpr(BinaryExpr { left: Box::new(expr), op, right }))
+    };
+    match op {
+        Operator::Eq => between(expr, false),
+        Operator::NotEq => between(expr, true),
+        Operator::Lt | Operator::GtEq => compared(expr, true),
+        _ => compared(expr, false),
+    }
+}
