@@ -200,7 +200,10 @@ impl HtapEngine {
                 Ok(frame) if route.is_sqlite_able && self.difference(sql, &frame).await.is_some() => {}
                 Ok(frame) => match collected(&frame).await {
                     Ok(batches) if route.is_explain => return with_route(&route, batches),
-                    Err(error) if route.is_sqlite_able && is_beyond_datafusion(&error) => {}
+                    Err(error) if route.is_sqlite_able && is_beyond_datafusion(&error) => {
+                        let Some(local) = &self.local else { return Err(error) };
+                        return self.query_sqlite(local, sql, params).await.or(Err(error));
+                    }
                     answer => return answer,
                 },
                 // What DataFusion cannot plan, SQLite may still know.

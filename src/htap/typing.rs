@@ -56,7 +56,7 @@ pub(super) async fn expression_types(names: &EngineNames<'_>, sql: &str) -> Vec<
     let mut known: Option<Vec<Option<ColumnType>>> = None;
     let mut plans = 0;
     let is_unknown = |(_, declaration): &(String, String)| declared(Some(declaration)).is_none();
-    let of_sqlite = names.sqlite.tables().filter(|table| names.olap(table).is_none());
+    let of_sqlite = names.sqlite.tables().filter(|table| !table.starts_with("_vexact_") && names.olap(table).is_none());
     let is_guessed = of_sqlite.filter_map(|table| names.sqlite.columns(table)).flatten().any(is_unknown);
     for guess in &GUESSES[..if is_guessed { GUESSES.len() } else { 1 }] {
         let declared = Declared { names, guess: guess.clone() };

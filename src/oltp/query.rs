@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, NullArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, NullArray, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, Statement};
@@ -88,7 +88,9 @@ fn read(conn: &Connection, statement: &mut Statement<'_>, sql: &str, types: &Res
     let mut arrays = Vec::with_capacity(columns.len());
     for column in columns {
         let array = column.values.finish();
-        fields.push(Field::new(column.name, array.data_type().clone(), column.is_nullable));
+        // A set operation has NULLs from its other queries.
+        let is_nullable = column.is_nullable || array.null_count() > 0;
+        fields.push(Field::new(column.name, array.data_type().clone(), is_nullable));
         arrays.push(array);
     }
     let options = RecordBatchOptions::new().with_row_count(Some(count));

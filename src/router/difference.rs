@@ -151,6 +151,10 @@ fn of_expr(expr: &Expr, schema: &DFSchema, is_whole: bool, is_collated: &dyn Fn(
         Expr::Between(Between { expr, low, high, .. }) => {
             unlike("a comparison", [kind(expr), kind(low)]).or_else(|| unlike("a comparison", [kind(expr), kind(high)]))
         }
+        // DataFusion takes a CASE in the list for a constant.
+        Expr::InList(InList { list, .. }) if list.iter().any(Expr::any_column_refs) => {
+            Some("IN of a list with columns".into())
+        }
         Expr::InList(InList { expr, list, .. }) => {
             list.iter().find_map(|item| unlike("a comparison", [kind(expr), kind(item)]))
         }
@@ -240,13 +244,13 @@ fn of_like(value: Kind, pattern: &Expr, escape: Option<char>) -> Option<String> 
 }
 
 fn of_cast(from: Kind, to: &DataType) -> Option<String> {
-    let agrees = match (from, Kind::of(to)) {
+    let agrees = matches!(
+        (from, Kind::of(to)),
         (Kind::Null | Kind::Bool | Kind::Integer | Kind::Real, Kind::Integer)
-        | (Kind::Null | Kind::Integer | Kind::Real, Kind::Real)
-        | (Kind::Null | Kind::Integer | Kind::Text, Kind::Text)
-        | (Kind::Null | Kind::Text | Kind::Blob, Kind::Blob)
-        | (Kind::Null | Kind::Bool, Kind::Bool) => true,
-        _ => false,
-    };
+            | (Kind::Null | Kind::Integer | Kind::Real, Kind::Real)
+            | (Kind::Null | Kind::Integer | Kind::Text, Kind::Text)
+            | (Kind::Null | Kind::Text | Kind::Blob, Kind::Blob)
+            | (Kind::Null | Kind::Bool, Kind::Bool)
+    );
     (!agrees).then(|| format!("CAST of {from} as {to}"))
 }
