@@ -43,7 +43,9 @@ python-test: extension
 
 examples: extension
 	$(BIN)/python examples/quickstart.py > /dev/null
+	$(BIN)/python examples/vector_search.py > /dev/null
 	$(BIN)/python examples/live.py > /dev/null
+	$(BIN)/python examples/htap_pandas.py > /dev/null
 	$(BIN)/python examples/mixed_workload.py > /dev/null
 	sh examples/tracked_runs.sh $(BIN)/vexact > /dev/null
 	cargo run --release --quiet -p vexact --example embedded_kernel > /dev/null

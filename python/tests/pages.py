@@ -4,7 +4,7 @@
 |---|---|
 | `python` | run; `await` may stand at the top, as in `python -m asyncio` |
 | `sql` | statements, run by the page's `session`; a parameter `$name` is the page's variable of that name |
-| `console` | commands after `$ `, each with what it prints; `vexact` is this checkout's |
+| `console` | commands after `$ `, each with what it prints; `vexact` is this checkout's, `$VEXACT_HOME` within the folder |
 | `bash` | a script, which must succeed |
 | `rust` | an excerpt of a file in `examples/` or `tests/integration/`, which the Rust tests compile and run |
 | `text`, `output`, `json` | what the block right before it prints; if that fails, its last line is the error |
@@ -169,7 +169,7 @@ class Reader:
         done = subprocess.run(
             ["bash", "-ec", command],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", timeout=300,
-            env={**os.environ, "PATH": path},
+            env={**os.environ, "PATH": path, "VEXACT_HOME": str(self.folder / "home")},
         )  # fmt: skip
         return done.returncode, done.stdout
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 import anyio.to_thread
 import pyarrow as pa
 
-from . import _native
+from . import _native, one_sqlite
 from .explain import Explain
 from .session import Session, _columns
 
@@ -165,16 +166,30 @@ async def _in_thread(call: Callable[[], T], *, abandons: bool = False) -> T:
     return await anyio.to_thread.run_sync(call, abandon_on_cancel=abandons)
 
 
+def _sqlite_files(config: HtapConfig) -> list[Path]:
+    """The SQLite files that an engine opens."""
+    source = config.sidecar_source
+    files = [] if source is not None and not config.sidecar_enable_oltp else [config.oltp_path]
+    if source is not None and "://" not in os.fspath(source):
+        files.append(source)
+    return files
+
+
 class HtapEngine:
     """A SQLite database with columnar replicas of its registered tables. `HtapEngine(config)` opens it and blocks;
     `await HtapEngine.create(config)` and `await vexact.open(...)` do not. An async context manager.
 
     Failures are `vexact.EngineError`, a `RuntimeError`.
+
+    While it is open, this process must not open its SQLite files with Python's `sqlite3`, which warns (`RuntimeWarning`): two copies of
+    SQLite in one process destroy files. Other processes may.
     """
 
     def __init__(self, config: HtapConfig | None = None) -> None:
         self.config = config if config is not None else HtapConfig()
         self._native = _native.HtapEngine(self.config)
+        # Called at the latest when the engine is collected, and once.
+        self._closing = [weakref.finalize(self, one_sqlite.closed, one_sqlite.opened(file)) for file in _sqlite_files(self.config)]
 
     @classmethod
     async def create(cls, config: HtapConfig | None = None) -> HtapEngine:
@@ -188,7 +203,7 @@ class HtapEngine:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with anyio.CancelScope(shield=True):
-            await _in_thread(self._native.shutdown)
+            await _in_thread(self.shutdown)
 
     async def execute(self, sql: str, params: Params = None) -> int:
         """Runs one DML or DDL statement in SQLite; the rows affected, 0 for DDL.
@@ -313,6 +328,8 @@ class HtapEngine:
     def shutdown(self) -> None:
         """Releases threads, connections and files. Harmless to repeat; later calls of other methods raise `RuntimeError`."""
         self._native.shutdown()
+        for closing in self._closing:
+            closing()
 
 
 async def open(
