@@ -10,6 +10,7 @@ mod frame;
 mod runtime;
 mod search;
 mod session;
+mod stream;
 
 use pyo3::prelude::*;
 
@@ -25,5 +26,5 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(engine::check_config, module)?)?;
     module.add_function(wrap_pyfunction!(engine::check_table_schema, module)?)?;
     module.add_function(wrap_pyfunction!(frame::explain_html, module)?)?;
-    Ok(())
+    stream::register(module)
 }

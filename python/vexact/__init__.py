@@ -46,6 +46,7 @@ from .errors import (
 from .explain import Explain
 from .frame import DataFrame
 from .session import Session
+from .stream import RealtimeStreamSink, RealtimeStreamSource, StreamingDataFrame, StreamingQuery
 
 __all__ = [
     "BitableClient",
@@ -61,10 +62,14 @@ __all__ = [
     "HtapConfig",
     "HtapEngine",
     "InvalidRequestError",
+    "RealtimeStreamSink",
+    "RealtimeStreamSource",
     "ResourcesExhaustedError",
     "Session",
     "SourceIOError",
     "SourceNotFoundError",
+    "StreamingDataFrame",
+    "StreamingQuery",
     "SyncResult",
     "SyncStatus",
     "TableSchema",

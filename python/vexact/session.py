@@ -13,6 +13,7 @@ import pyarrow as pa
 from . import _native
 from .explain import Explain
 from .frame import DataFrame
+from .stream import Columns, RealtimeStreamSink, RealtimeStreamSource, StreamingDataFrame, StreamingQuery, _options
 
 Path = str | os.PathLike[str]
 Params = Sequence[Any] | Mapping[str, Any]
@@ -86,11 +87,91 @@ class Session:
         """
         return DataFrame(self._native.read_arrow(_as_arrow(data)))
 
-    def create_temp_view(self, name: str, frame: DataFrame) -> None:
-        """Names a frame for SQL and searches; a view of the same name is replaced. `TypeError` if it is no frame."""
-        if not isinstance(frame, DataFrame):
-            raise TypeError(f"create_temp_view: expected a vexact.DataFrame, got {type(frame).__name__}")
-        self._native.create_temp_view(name, frame._native)
+    def create_temp_view(self, name: str, frame: DataFrame | StreamingDataFrame | RealtimeStreamSink) -> None:
+        """Names a frame for SQL and searches, a stream for streaming SQL, or a sink for its INSERT; a view of the same name is
+        replaced. `TypeError` if it is none of them."""
+        if isinstance(frame, StreamingDataFrame):
+            _native.name_stream(self._native, name, frame._native)
+        elif isinstance(frame, RealtimeStreamSink):
+            _native.name_sink(self._native, name, frame._native)
+        elif isinstance(frame, DataFrame):
+            self._native.create_temp_view(name, frame._native)
+        else:
+            got = type(frame).__name__
+            raise TypeError(f"create_temp_view: expected a vexact.DataFrame or StreamingDataFrame, got {got}")
+
+    def create_stream_from_arrow(self, data: Any) -> StreamingDataFrame:
+        """Arrow data as a bounded stream: one record batch, one micro-batch. `data` as in `create_dataframe_from_arrow`."""
+        return StreamingDataFrame(_native.stream_from_arrow(self._native, _as_arrow(data)))
+
+    def create_realtime_stream_source(
+        self, columns: Columns, *, high_watermark: int = 1024, low_watermark: int | None = None
+    ) -> RealtimeStreamSource:
+        """A queue into a streaming query. `columns`: a `pyarrow.Schema`, a mapping of names to types, or (name, type) pairs; a
+        type is a `pyarrow.DataType` or its name (`"int64"`, `"string"`, `"timestamp[ms]"`, `"vector(384)"`)."""
+        return RealtimeStreamSource(columns, high_watermark=high_watermark, low_watermark=low_watermark)
+
+    def read_realtime_stream_source(self, source: RealtimeStreamSource) -> StreamingDataFrame:
+        """The stream of what is pushed into a source."""
+        if not isinstance(source, RealtimeStreamSource):
+            raise TypeError(f"source: expected a vexact.RealtimeStreamSource, got {type(source).__name__}")
+        return StreamingDataFrame(_native.stream_of_source(self._native, source._native))
+
+    def create_realtime_stream_sink(
+        self, *, high_watermark: int = 1024, low_watermark: int | None = None
+    ) -> RealtimeStreamSink:
+        """A queue out of a streaming query: `create_temp_view` names it for INSERT, `StreamingDataFrame.write_stream` takes it."""
+        return RealtimeStreamSink(high_watermark=high_watermark, low_watermark=low_watermark)
+
+    def stream_sql(self, query: str) -> StreamingDataFrame:
+        """A SELECT over a stream: any SQL whose rows depend on a row of the stream (and of tables joined with it), or one
+        aggregate with GROUP BY, and `WINDOW BY time EVERY ms [SLIDE ms] [LATENESS ms] AS name`. Each micro-batch gives the new
+        results of the groups that it touched. It runs when it is written to a sink.
+
+        `InvalidRequestError`, with the reason, for what cannot be done over a stream; ORDER BY, LIMIT and window functions
+        need one that ends.
+        """
+        return StreamingDataFrame(_native.stream_sql(self._native, query))
+
+    def start_stream_sql(
+        self,
+        sql: str,
+        trigger_interval_ms: float = 1000,
+        checkpoint_path: Path = "",
+        checkpoint_delivery_mode: str = "at-least-once",
+        execution_mode: str = "single-process",
+        local_workers: int = 1,
+        max_inflight_partitions: int = 0,
+    ) -> StreamingQuery:
+        """`INSERT INTO sink SELECT ...` over a stream, as a query whose source, sink and checkpoint are open; `start` or
+        `await_termination` runs it.
+
+        At a trigger all input that has come is processed; `trigger_interval_ms` is the least time between two triggers.
+        `checkpoint_path`: a folder, from which the same query goes on after a stop or a crash. `checkpoint_delivery_mode`:
+        `at-least-once`, `best-effort` or `exactly-once` (from a CSV directory into a csv or json file). `execution_mode`:
+        `single-process`, or `local-workers`, which divides a micro-batch into `local_workers` partitions, of which at most
+        `max_inflight_partitions` (0: all) at a time run on threads, where that is faster.
+
+        `InvalidRequestError` for SQL or columns that do not fit, with names and types.
+        """
+        mode = (checkpoint_delivery_mode, execution_mode, local_workers, max_inflight_partitions)
+        options = _options(trigger_interval_ms, checkpoint_path, *mode)
+        return StreamingQuery(_native.start_stream_sql(self._native, sql, options))
+
+    def explain_stream_sql(
+        self,
+        sql: str,
+        trigger_interval_ms: float = 1000,
+        checkpoint_path: Path = "",
+        checkpoint_delivery_mode: str = "at-least-once",
+        execution_mode: str = "single-process",
+        local_workers: int = 1,
+        max_inflight_partitions: int = 0,
+    ) -> Explain:
+        """What a streaming SELECT or INSERT will do; it does not run."""
+        mode = (checkpoint_delivery_mode, execution_mode, local_workers, max_inflight_partitions)
+        options = _options(trigger_interval_ms, checkpoint_path, *mode)
+        return Explain(*_native.explain_stream_sql(self._native, sql, options))
 
     def sql(self, query: str, params: Params | None = None) -> DataFrame:
         """One SQL statement (DataFusion's SQL and the vector functions). A SELECT runs when its rows are asked for.

@@ -113,7 +113,11 @@ impl Session {
     }
 
     async fn target(&self, name: &TableReference, columns: Vec<String>) -> Result<Target> {
-        let Ok(provider) = self.context().table_provider(name.clone()).await else {
+        let found = match self.state().schema_for_ref(name.clone()) {
+            Ok(schema) => schema.table(name.table()).await?,
+            Err(_) => None,
+        };
+        let Some(provider) = found else {
             return Err(Error::InvalidArgument(format!("sink {name} not found: expected the name of a sink")));
         };
         let provider: &dyn TableProvider = provider.as_ref();

@@ -350,13 +350,15 @@ impl Sink for QueueWriter {
         }
     }
 
-    async fn finish(&mut self) -> Result<()> {
-        self.queue.close();
-        Ok(())
-    }
-
     fn is_blocking(&self) -> bool {
         true
+    }
+}
+
+/// However the query ends, its readers are told.
+impl Drop for QueueWriter {
+    fn drop(&mut self) {
+        self.queue.close();
     }
 }
 

@@ -124,11 +124,11 @@ impl Run {
                 (checkpoint, next.filter(|_| options.delivery == Delivery::ExactlyOnce))
             }
         };
+        pipeline.open().await?;
         let mut sink = target.sink.open(Arc::clone(&sink_schema), is_restored).await?;
         if let Some(position) = checkpoint.position.as_ref().filter(|_| options.delivery == Delivery::ExactlyOnce) {
             sink.truncate(position).await?;
         }
-        pipeline.open().await?;
         let mut run = Self { pipeline, source, next, sink, sink_schema, store, checkpoint, workers, options };
         if !is_restored && run.options.delivery == Delivery::ExactlyOnce {
             run.save().await?;

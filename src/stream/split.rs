@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, PartitionMode};
 use datafusion::physical_plan::projection::ProjectionExec;
@@ -15,10 +17,7 @@ use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::unnest::UnnestExec;
-use datafusion::physical_plan::{
-    ExecutionPlan, ExecutionPlanProperties, collect, execution_plan::ChildrenPropertiesMode,
-    execution_plan::ReplaceChildrenOptions,
-};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, collect};
 use futures::future::BoxFuture;
 
 use super::survey::is_by_row;
@@ -58,7 +57,7 @@ enum Kind {
 
 fn kind(plan: &Plan) -> Kind {
     let node: &dyn ExecutionPlan = plan.as_ref();
-    let is_by_row = node.is::<ProjectionExec>()
+    let passes = node.is::<ProjectionExec>()
         || node.is::<FilterExec>()
         || node.is::<CooperativeExec>()
         || node.is::<CoalescePartitionsExec>()
@@ -71,7 +70,7 @@ fn kind(plan: &Plan) -> Kind {
     let join = join.or_else(|| node.downcast_ref::<NestedLoopJoinExec>().map(|join| *join.join_type()));
     if let Some(join_type) = join {
         let is_left = plan.children().first().is_some_and(|left| reads_feed(left));
-        return if is_by_row_join(join_type, is_left) { Kind::ByRow } else { Kind::Whole };
+        return if is_by_row(join_type, is_left) { Kind::ByRow } else { Kind::Whole };
     }
     if node.is::<AggregateExec>() {
         return Kind::Groups;
@@ -81,10 +80,8 @@ fn kind(plan: &Plan) -> Kind {
     {
         return Kind::Order;
     }
-    if is_by_row && node.fetch().is_none() { Kind::ByRow } else { Kind::Whole }
+    if passes && node.fetch().is_none() { Kind::ByRow } else { Kind::Whole }
 }
-
-use is_by_row as is_by_row_join;
 
 fn reads_feed(plan: &Plan) -> bool {
     plan.is::<FeedExec>() || plan.children().into_iter().any(reads_feed)
@@ -141,7 +138,7 @@ pub(super) fn split(plan: &Plan, keeps_groups: bool) -> Result<Parts> {
     let mut below: Plan = Arc::clone(&path[place.max(1) - 1]);
     let mut groups = None;
     let mut head = Arc::clone(&below);
-    let mut feed = None;
+    let mut tail = None;
     if keeps_groups && let Some(aggregate) = path.get(place).and_then(|plan| plan.downcast_ref::<AggregateExec>()) {
         let (partial, result_schema, next) = partial(aggregate, &path, place)?;
         head = partial;
@@ -163,9 +160,9 @@ pub(super) fn split(plan: &Plan, keeps_groups: bool) -> Result<Parts> {
         for plan in &path[place..] {
             below = with_input(plan, below)?;
         }
-        feed = Some((below, rows));
+        tail = Some((below, rows));
     }
-    Ok(Parts { head, groups, tail: feed })
+    Ok(Parts { head, groups, tail })
 }
 
 /// The aggregate that makes states, what the one that makes results would give, and where the path goes on.
@@ -181,9 +178,8 @@ fn partial(aggregate: &AggregateExec, path: &[Plan], place: usize) -> Result<(Pl
         )?;
         return Ok((Arc::new(partial), aggregate.schema(), place + 1));
     }
-    let is_final = |plan: &&Plan| plan.is::<AggregateExec>();
     let unexpected = || Error::InvalidArgument("a streaming query cannot have an aggregate without its results".into());
-    let next = path[place + 1..].iter().position(|plan| is_final(&plan)).ok_or_else(unexpected)?;
+    let next = path[place + 1..].iter().position(|plan| plan.is::<AggregateExec>()).ok_or_else(unexpected)?;
     let last = &path[place + 1 + next];
     Ok((Arc::clone(&path[place]), last.schema(), place + next + 2))
 }
@@ -256,7 +252,7 @@ pub(super) fn with_tables_read(plan: &Plan, context: Arc<TaskContext>) -> BoxFut
                 true => with_tables_read(child, Arc::clone(&context)).await?,
                 false => {
                     let batches = collect(Arc::clone(child), Arc::clone(&context)).await?;
-                    datafusion::datasource::memory::MemorySourceConfig::try_new_exec(&[batches], child.schema(), None)?
+                    MemorySourceConfig::try_new_exec(&[batches], child.schema(), None)?
                 }
             });
         }

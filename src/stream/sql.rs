@@ -60,6 +60,30 @@ pub(super) fn stream_state(state: SessionState) -> SessionState {
 /// # Errors
 /// SQL that cannot be planned; a query of no stream, or of several.
 pub(super) async fn plan(state: SessionState, sql: &str) -> Result<Planned> {
+    let Parsed { insert, query, clause } = parse(&state, sql)?;
+    let mut state = stream_state(state);
+    let window = clause.is_some();
+    if let Some(clause) = clause {
+        let planner = Windows::try_new(clause, &query, state.clone())?;
+        state.register_relation_planner(Arc::new(planner))?;
+    }
+    let statement = ParsedStatement::Statement(Box::new(Statement::Query(query)));
+    let plan = state.statement_to_plan(statement).await?;
+    let input = stream_of(&plan)?;
+    if window && input.window.is_none() {
+        return Err(Error::InvalidArgument("WINDOW BY: expected a stream in FROM of the outer SELECT".into()));
+    }
+    Ok(Planned { insert, query: StreamQuery { input: Box::new(input), plan, state } })
+}
+
+/// A statement, and what is said of windows in it.
+struct Parsed {
+    insert: Option<(TableReference, Vec<String>)>,
+    query: Box<Query>,
+    clause: Option<WindowClause>,
+}
+
+fn parse(state: &SessionState, sql: &str) -> Result<Parsed> {
     let dialect = dialect_from_str(state.config_options().sql_parser.dialect.to_string());
     let dialect = dialect.unwrap_or_else(|| Box::new(GenericDialect {}));
     let (tokens, clause) = extract(sql, dialect.as_ref())?;
@@ -84,19 +108,7 @@ pub(super) async fn plan(state: SessionState, sql: &str) -> Result<Planned> {
             return Err(Error::InvalidArgument(problem));
         }
     };
-    let mut state = stream_state(state);
-    let window = clause.is_some();
-    if let Some(clause) = clause {
-        let planner = Windows::try_new(clause, &query, state.clone())?;
-        state.register_relation_planner(Arc::new(planner))?;
-    }
-    let statement = ParsedStatement::Statement(Box::new(Statement::Query(query)));
-    let plan = state.statement_to_plan(statement).await?;
-    let input = stream_of(&plan)?;
-    if window && input.window.is_none() {
-        return Err(Error::InvalidArgument("WINDOW BY: expected a stream in FROM of the outer SELECT".into()));
-    }
-    Ok(Planned { insert, query: StreamQuery { input: Box::new(input), plan, state } })
+    Ok(Parsed { insert, query, clause })
 }
 
 /// What an INSERT writes to, and the query that it writes.

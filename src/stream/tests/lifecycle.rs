@@ -87,6 +87,16 @@ async fn a_query_that_waits_for_its_sink_stops_at_once() {
 async fn a_failing_query_reports_its_error_each_time() {
     let session = session().await;
     let query = open(&session, "SELECT 1 / (id - 205) FROM s", &Memory::default(), options()).await.unwrap();
+    // Planned in a task, so on any thread.
+    let queue = QueueSink::try_new(Watermarks::default()).unwrap();
+    let (planner, sink) = (session.clone(), Arc::new(queue.clone()));
+    let opening = tokio::spawn(async move {
+        let frame = planner.stream_sql("SELECT 1 / (id - 205) AS x FROM s").await?;
+        frame.write(sink, options()).await
+    });
+    let other = opening.await.unwrap().unwrap();
+    assert!(within(other.await_termination(0)).await.is_err());
+    while within(queue.queue().pop(None)).await.is_some() {}
     for _ in 0..2 {
         let error = within(query.await_termination(0)).await.unwrap_err();
         assert!(error.to_string().to_lowercase().contains("divide by zero"), "{error}");

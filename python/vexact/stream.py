@@ -1,0 +1,231 @@
+"""Streams: rows that go on, the queries over them, and queues into and out of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+
+from . import _native
+from .explain import Explain
+
+_Options: TypeAlias = tuple[float, str | os.PathLike[str] | None, str, str, int, int]
+Columns: TypeAlias = pa.Schema | Mapping[str, str | pa.DataType] | Sequence[tuple[str, str | pa.DataType]]
+
+
+def _options(
+    trigger_interval_ms: float,
+    checkpoint_path: str | os.PathLike[str],
+    checkpoint_delivery_mode: str,
+    execution_mode: str,
+    local_workers: int,
+    max_inflight_partitions: int,
+) -> _Options:
+    for name, number in (("local_workers", local_workers), ("max_inflight_partitions", max_inflight_partitions)):
+        if number < 0:
+            raise ValueError(f"{name}: expected a whole number of at least 0, got {number}")
+    mode = (checkpoint_delivery_mode, execution_mode, local_workers, max_inflight_partitions)
+    return (trigger_interval_ms, checkpoint_path or None, *mode)
+
+
+class StreamingDataFrame:
+    """A stream of rows: of a source, or of a SELECT over one (`Session.stream_sql`).
+
+    It runs when it is written to a sink: by `write_stream`, or by SQL, where `Session.create_temp_view` gives it a name.
+    """
+
+    def __init__(self, native: _native.StreamFrame) -> None:
+        self._native = native
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns' names and types."""
+        return self._native.schema()
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether its input ends. ORDER BY, LIMIT and window functions need that."""
+        return self._native.is_bounded()
+
+    def write_stream(
+        self,
+        sink: RealtimeStreamSink,
+        trigger_interval_ms: float = 1000,
+        checkpoint_path: str | os.PathLike[str] = "",
+        checkpoint_delivery_mode: str = "at-least-once",
+        execution_mode: str = "single-process",
+        local_workers: int = 1,
+        max_inflight_partitions: int = 0,
+    ) -> StreamingQuery:
+        """A query that writes its rows into `sink`, not started. Options and errors are those of `Session.start_stream_sql`."""
+        if not isinstance(sink, RealtimeStreamSink):
+            raise TypeError(f"sink: expected a vexact.RealtimeStreamSink, got {type(sink).__name__}")
+        mode = (checkpoint_delivery_mode, execution_mode, local_workers, max_inflight_partitions)
+        options = _options(trigger_interval_ms, checkpoint_path, *mode)
+        return StreamingQuery(self._native.write(sink._native, options))
+
+    def explain(self) -> Explain:
+        """What a query of it will do; it does not run."""
+        return Explain(*self._native.explain(_options(1000, "", "at-least-once", "single-process", 1, 0)))
+
+    def __repr__(self) -> str:
+        columns = ", ".join(f"{field.name}: {field.type}" for field in self.schema)
+        return f"StreamingDataFrame({columns})"
+
+
+class StreamingQuery:
+    """A running INSERT of a stream into a sink. It works in threads of its own; the methods may be called from any thread.
+
+    Dropping the last reference to it stops it.
+    """
+
+    def __init__(self, native: _native.StreamingQuery) -> None:
+        self._native = native
+
+    def start(self) -> None:
+        """Starts it. Harmless to repeat, also after its end."""
+        self._native.start()
+
+    def await_termination(self, max_batches: int = 0) -> int:
+        """Starts it if it was not, and waits for its end: of its input, by `stop`, or by an error, which is raised (each time).
+
+        `max_batches` above 0: it ends once it has processed that many micro-batches in all. Returns the number of micro-batches
+        processed since it was opened. Ctrl-C ends the waiting at once with `KeyboardInterrupt`; the query goes on.
+        """
+        if max_batches < 0:
+            raise ValueError(f"max_batches: expected a whole number of at least 0, got {max_batches}")
+        return self._native.await_termination(max_batches)
+
+    def stop(self) -> None:
+        """Ends it, also while it waits for input or for its sink. Returns at once; harmless to repeat."""
+        self._native.stop()
+
+    def progress(self) -> dict[str, Any]:
+        """How it stands: `status` (`created`, `running`, `backpressure`, `restored`, `stopped`, `failed`), counters of
+        micro-batches and rows, latencies in milliseconds, the size of its state, and how it is executed and why."""
+        progress: dict[str, Any] = json.loads(self._native.snapshot_json())
+        return progress
+
+    def snapshot_json(self) -> str:
+        """`progress` as JSON."""
+        return self._native.snapshot_json()
+
+    def __repr__(self) -> str:
+        progress = self.progress()
+        return f"StreamingQuery({progress['query_id']}, {progress['status']})"
+
+
+class RealtimeStreamSource:
+    """A queue into a streaming query: each record batch that is pushed is a micro-batch.
+
+    A push waits while `high_watermark` batches wait, until the query has brought them down to `low_watermark`. One query reads it
+    at a time. What a query has taken is gone: after a restart it goes on with what comes next.
+    """
+
+    def __init__(self, columns: Columns, *, high_watermark: int = 1024, low_watermark: int | None = None) -> None:
+        self._native = _native.RealtimeSource(_schema(columns), high_watermark, low_watermark)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns that rows must have."""
+        return self._native.schema()
+
+    def push_arrow(self, data: Any) -> None:
+        """Pushes Arrow data (a record batch, a table, anything with `__arrow_c_stream__` or `__arrow_c_array__`): the columns by
+        name and type, in any order, or `InvalidRequestError` with those expected and got; also after `close`."""
+        self._native.push(data)
+
+    def push_rows(self, rows: Sequence[Mapping[str, Any] | Sequence[Any]]) -> None:
+        """Pushes rows, as one micro-batch: mappings by column name (a missing one is NULL), or values in the columns' order.
+        `InvalidRequestError` for a column or a value that does not fit."""
+        from .errors import InvalidRequestError
+
+        schema = self.schema
+        values: dict[str, list[Any]] = {name: [] for name in schema.names}
+        for place, row in enumerate(rows):
+            if isinstance(row, Mapping):
+                if unknown := [name for name in row if name not in values]:
+                    raise InvalidRequestError(f"row {place}: expected columns of {schema.names}, got {unknown[0]!r}")
+                cells = [row.get(name) for name in schema.names]
+            elif len(row) == len(schema.names):
+                cells = list(row)
+            else:
+                raise InvalidRequestError(f"row {place}: expected {len(schema.names)} values, got {len(row)}")
+            for name, cell in zip(schema.names, cells, strict=True):
+                values[name].append(cell)
+        arrays = []
+        for field in schema:
+            try:
+                arrays.append(pa.array(values[field.name], field.type))
+            except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+                raise InvalidRequestError(f"column {field.name!r}: expected {field.type}: {error}") from error
+        self._native.push(pa.RecordBatch.from_arrays(arrays, schema=schema))
+
+    def close(self) -> None:
+        """Ends the input: a query ends once it has read what was pushed. Harmless to repeat."""
+        self._native.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._native.is_closed()
+
+    def __len__(self) -> int:
+        """Batches that wait to be read."""
+        return len(self._native)
+
+
+class RealtimeStreamSink:
+    """A queue out of a streaming query: a record batch for each micro-batch that has rows.
+
+    The query waits (`backpressure`) while `high_watermark` batches wait, until they are down to `low_watermark`.
+    """
+
+    def __init__(self, *, high_watermark: int = 1024, low_watermark: int | None = None) -> None:
+        self._native = _native.RealtimeSink(high_watermark, low_watermark)
+
+    def poll_arrow(self, timeout_seconds: float | None = 0) -> pa.RecordBatch | None:
+        """The next batch, waiting at most so long for it (None: until there is one). None where none came, and once the query has
+        ended and all is read (`closed`)."""
+        return self._native.poll(timeout_seconds)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more will come: the query has ended, and all is read."""
+        return self._native.is_drained()
+
+    def __iter__(self) -> RealtimeStreamSink:
+        return self
+
+    def __next__(self) -> pa.RecordBatch:
+        """The next batch, waiting for it; ends with the query."""
+        batch = self._native.poll(None)
+        if batch is None:
+            raise StopIteration
+        return batch
+
+    def __len__(self) -> int:
+        """Batches that wait to be read."""
+        return len(self._native)
+
+
+def _schema(columns: Columns) -> pa.Schema:
+    if isinstance(columns, pa.Schema):
+        return columns
+    pairs = list(columns.items()) if isinstance(columns, Mapping) else list(columns)
+    for pair in pairs:
+        if isinstance(pair, str) or len(pair) != 2:
+            raise TypeError(f"columns: expected (name, type) pairs, a mapping or a pyarrow.Schema, got {pair!r}")
+    return pa.schema([(name, _type(data_type)) for name, data_type in pairs])
+
+
+def _type(data_type: str | pa.DataType) -> pa.DataType:
+    if not isinstance(data_type, str):
+        return data_type
+    try:
+        return pa.type_for_alias(data_type.lower())
+    except ValueError:
+        return _native.column_type(data_type)
