@@ -67,6 +67,10 @@ pub enum Error {
         /// The server's or the connection's reason.
         source: tokio_postgres::Error,
     },
+    /// DuckDB refused or failed.
+    #[cfg(feature = "duckdb-linked")]
+    #[error("DuckDB: {0}")]
+    DuckDb(#[from] duckdb::Error),
     /// The engine refused a statement, a value or a call: the message names it, expected and got.
     #[error("{0}")]
     Engine(String),
@@ -107,6 +111,8 @@ impl Error {
             Error::Postgres { .. } => ErrorKind::Execution,
             Error::Shared(error) => error.kind(),
             Error::Sqlite { .. } | Error::Engine(_) | Error::Interrupted(_) => ErrorKind::Execution,
+            #[cfg(feature = "duckdb-linked")]
+            Error::DuckDb(_) => ErrorKind::Execution,
             Error::Query(error) => match error.find_root() {
                 DataFusionError::ResourcesExhausted(_) => ErrorKind::Resources,
                 DataFusionError::IoError(_) | DataFusionError::ObjectStore(_) => ErrorKind::Io,

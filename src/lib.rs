@@ -16,6 +16,8 @@
 //! ```
 
 // In the order of their dependencies: a module imports only from those above it.
+#[cfg(feature = "duckdb-linked")]
+pub mod duckdb;
 pub mod error;
 pub mod schema;
 

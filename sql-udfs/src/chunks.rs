@@ -106,7 +106,7 @@ impl Chunks {
     }
 
     /// Live rows of a batch's range; `None`: all.
-    pub(crate) fn live(&self, batch: usize, offset: usize, len: usize) -> Option<BooleanBuffer> {
+    pub fn live(&self, batch: usize, offset: usize, len: usize) -> Option<BooleanBuffer> {
         self.live[batch].as_ref().map(|live| live.slice(offset, len))
     }
 

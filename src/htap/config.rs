@@ -24,6 +24,10 @@ pub enum OlapBackend {
     /// DataFusion, built in.
     #[default]
     DataFusion,
+    /// DuckDB, which reads the same replicas. What only DataFusion knows (vector functions, `vector_search`, `as_of`, the session's own
+    /// tables) it still answers.
+    #[cfg(feature = "duckdb-linked")]
+    DuckDb,
 }
 
 /// The settings of an engine. `default` is what `open` without arguments has.
@@ -99,15 +103,21 @@ impl HtapConfig {
     /// Reads `olap_backend`.
     ///
     /// # Errors
-    /// `duckdb`, which this build does not have; another text than `datafusion`.
+    /// `duckdb` without the cargo feature `duckdb-backend`; another text than these two.
     pub fn parse_olap_backend(text: &str) -> Result<OlapBackend> {
+        #[cfg(not(feature = "duckdb-linked"))]
         if text == "duckdb" {
             return Err(Error::InvalidArgument(
                 "olap_backend: \"duckdb\" needs a build with the cargo feature duckdb-backend: expected \"datafusion\""
                     .into(),
             ));
         }
-        one_of("olap_backend", text, &[("datafusion", OlapBackend::DataFusion)])
+        let known = [
+            ("datafusion", OlapBackend::DataFusion),
+            #[cfg(feature = "duckdb-linked")]
+            ("duckdb", OlapBackend::DuckDb),
+        ];
+        one_of("olap_backend", text, &known)
     }
 
     /// Refuses settings that cannot be used together.
@@ -145,6 +155,7 @@ mod tests {
     fn wrong_settings_are_named() {
         let error = HtapConfig::parse_sync_mode("mirror").unwrap_err().to_string();
         assert_eq!(error, "sync_mode: expected one of [destructive, temporal], got \"mirror\"");
+        #[cfg(not(feature = "duckdb-linked"))]
         assert!(HtapConfig::parse_olap_backend("duckdb").unwrap_err().to_string().contains("duckdb-backend"));
         let config = HtapConfig { storage_mode: StorageMode::Parquet, ..HtapConfig::default() };
         assert!(config.check().unwrap_err().to_string().contains("storage_path"));

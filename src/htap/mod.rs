@@ -4,6 +4,7 @@ mod config;
 mod followers;
 mod local;
 mod names;
+mod olap;
 mod param;
 mod typing;
 
@@ -19,7 +20,7 @@ pub use param::Param;
 use followers::Followers;
 use local::{Local, opened};
 use names::{EngineNames, TableNames};
-use param::{to_olap, to_sqlite};
+use param::to_sqlite;
 
 use crate::error::{Error, Result};
 use crate::oltp::ResultTypes;
@@ -39,6 +40,9 @@ pub struct HtapEngine {
     followers: Followers,
     replicas: Arc<Replicas>,
     session: Session,
+    /// `None`: DataFusion answers everything.
+    #[cfg(feature = "duckdb-linked")]
+    duckdb: Option<crate::duckdb::DuckDb>,
 }
 
 impl HtapEngine {
@@ -75,7 +79,19 @@ impl HtapEngine {
             _ => Some(Local::open(&config, sidecar.as_deref(), Arc::clone(&replicas), store).await?),
         };
         let log = local.as_ref().map(|local| Arc::clone(&local.replicator));
-        Ok(Self { local, followers: Followers { log, sidecar }, replicas, session })
+        #[cfg(feature = "duckdb-linked")]
+        let duckdb = match config.olap_backend {
+            OlapBackend::DataFusion => None,
+            OlapBackend::DuckDb => Some(opened(crate::duckdb::DuckDb::open).await?),
+        };
+        Ok(Self {
+            local,
+            followers: Followers { log, sidecar },
+            replicas,
+            session,
+            #[cfg(feature = "duckdb-linked")]
+            duckdb,
+        })
     }
 
     /// The engine's own SQLite file, for what only it can do.
@@ -198,7 +214,7 @@ impl HtapEngine {
             self.check_followed(&route.tables)?;
             match self.olap_frame(sql, params).await {
                 Ok(frame) if route.is_sqlite_able && self.difference(sql, &frame).await.is_some() => {}
-                Ok(frame) => match collected(&frame).await {
+                Ok(frame) => match self.answer(sql, params, &frame).await {
                     Ok(batches) if route.is_explain => return with_route(&route, batches),
                     Err(error) if route.is_sqlite_able && is_beyond_datafusion(&error) => {
                         let Some(local) = &self.local else { return Err(error) };
@@ -206,9 +222,13 @@ impl HtapEngine {
                     }
                     answer => return answer,
                 },
-                // What DataFusion cannot plan, SQLite may still know.
-                Err(_) if route.is_sqlite_able => {}
-                Err(error) => return Err(error),
+                // What DataFusion cannot plan, DuckDB or SQLite may still know.
+                Err(error) => match self.unplanned(sql, params).await {
+                    Some(batches) if route.is_explain => return with_route(&route, batches),
+                    Some(batches) => return Ok(batches),
+                    None if route.is_sqlite_able => {}
+                    None => return Err(error),
+                },
             }
         }
         match &self.local {
@@ -237,11 +257,6 @@ impl HtapEngine {
         local.oltp.query(sql, to_sqlite(params), types).await
     }
 
-    async fn olap_frame(&self, sql: &str, params: &[Param]) -> Result<DataFrame> {
-        let statement = router::for_olap(router::read_only(sql)?, &self.names().await?)?;
-        self.session.statement(statement, to_olap(params)).await
-    }
-
     /// A query that only reads, straight on the replicas and the session's tables.
     ///
     /// # Errors
@@ -252,7 +267,10 @@ impl HtapEngine {
         {
             self.check_followed(&route.tables)?;
         }
-        collected(&self.olap_frame(sql, params).await?).await
+        match self.olap_frame(sql, params).await {
+            Ok(frame) => self.answer(sql, params, &frame).await,
+            Err(error) => self.unplanned(sql, params).await.ok_or(error),
+        }
     }
 
     /// Captures a table and makes its replica.
@@ -433,12 +451,6 @@ fn is_beyond_datafusion(error: &Error) -> bool {
             | DataFusionError::Internal(_)
             | DataFusionError::ArrowError(..)
     )
-}
-
-/// The rows of a frame; without any, one batch that keeps the schema.
-async fn collected(frame: &DataFrame) -> Result<Vec<RecordBatch>> {
-    let batches = frame.collect().await?;
-    typing::plained(if batches.is_empty() { vec![RecordBatch::new_empty(frame.result_schema()?)] } else { batches })
 }
 
 /// An explain with the side that answers, and why, as its last section.

@@ -21,6 +21,8 @@ mod olap;
 mod parse;
 mod read_only;
 mod reason;
+#[cfg(feature = "duckdb-linked")]
+mod replicas;
 mod scope;
 mod spelling;
 mod survey;
@@ -38,6 +40,8 @@ pub use names::{Names, OlapTable, Owner};
 pub use olap::for_olap;
 pub use read_only::read_only;
 pub use reason::{Reason, Shape};
+#[cfg(feature = "duckdb-linked")]
+pub use replicas::replicas_alone;
 pub use survey::is_of_columns;
 
 use names::{Place, place};
