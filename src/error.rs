@@ -126,6 +126,7 @@ impl Error {
                 {
                     ErrorKind::Value
                 }
+                DataFusionError::External(source) if let Some(error) = source.downcast_ref::<Error>() => error.kind(),
                 _ => ErrorKind::Execution,
             },
         }

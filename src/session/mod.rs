@@ -4,16 +4,18 @@ mod as_of;
 mod catalog;
 mod frame;
 mod meaning;
+mod memory;
 mod plan;
 mod prepared;
 mod search;
+mod statement;
 mod typing;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::ParamValues;
 use datafusion::execution::context::SQLOptions;
@@ -22,12 +24,13 @@ use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as ParsedStatement;
-use datafusion::sql::sqlparser::ast::Statement;
 use vexact_sql::Explained;
 
 use crate::error::{Error, Result};
 use crate::replica::Replicas;
 use crate::sources;
+use crate::sources::line::{LineColumn, LineField, LineMode};
+use crate::sources::probe::{Format, Probe};
 
 use catalog::Views;
 pub use frame::DataFrame;
@@ -35,6 +38,7 @@ pub(crate) use frame::{concat, shortened};
 use meaning::{SqliteNumbers, WideNumbers};
 use prepared::PreparedPlans;
 pub use search::{QueryVectors, VectorSearch};
+use statement::{refuse_changes, refuse_surplus};
 
 /// What a session may use.
 #[derive(Debug, Clone, Default)]
@@ -139,7 +143,7 @@ impl Session {
     /// A missing or empty file, a delimiter that is not one ASCII character, a vector cell of another length or that is none
     /// (with its line).
     pub async fn read_csv(&self, path: impl AsRef<Path>, delimiter: char) -> Result<DataFrame> {
-        let provider = sources::csv::open(&self.ctx, path.as_ref(), delimiter).await?;
+        let provider = sources::csv::open(path.as_ref(), delimiter).await?;
         Ok(self.table_frame(provider))
     }
 
@@ -154,7 +158,7 @@ impl Session {
         columns: Option<&[String]>,
         format: sources::json::JsonFormat,
     ) -> Result<DataFrame> {
-        let provider = sources::json::open(&self.ctx, path.as_ref(), format).await?;
+        let provider = sources::json::open(path.as_ref(), format).await?;
         let frame = self.table_frame(provider);
         match columns {
             None => Ok(frame),
@@ -171,16 +175,59 @@ impl Session {
         Ok(self.table_frame(provider))
     }
 
-    /// A file by its content and name: Parquet, CSV, TSV, JSON lines or a JSON array.
+    /// An Arrow IPC file, in the file or the stream format, read as queries need it.
     ///
     /// # Errors
-    /// As the method that reads that form; a file of none of them.
+    /// A missing or empty file, or one that is neither; compressed buffers.
+    pub async fn read_arrow_file(&self, path: impl AsRef<Path>) -> Result<DataFrame> {
+        Ok(self.table_frame(sources::ipc::open(path.as_ref())?))
+    }
+
+    /// A file whose lines are rows, read as queries need it (see [`sources::line::open`]). A pattern with named groups needs no
+    /// columns: they are these groups.
+    ///
+    /// # Errors
+    /// A missing or empty file, columns that the mode cannot have. A bad line is an error of the query, with its number.
+    pub async fn read_line_file(
+        &self,
+        path: impl AsRef<Path>,
+        columns: Vec<LineColumn>,
+        mode: LineMode,
+        skip_empty_lines: bool,
+    ) -> Result<DataFrame> {
+        Ok(self.table_frame(sources::line::open(path.as_ref(), columns, mode, skip_empty_lines)?))
+    }
+
+    /// What a file is, by its content and name, and its columns.
+    ///
+    /// # Errors
+    /// A missing or unreadable file. What is odd in it is a warning.
+    pub fn probe(&self, path: impl AsRef<Path>) -> Result<Probe> {
+        sources::probe::probe(path.as_ref())
+    }
+
+    /// A file by its content and name: Parquet, Arrow IPC, CSV, TSV, JSON lines, a JSON array, or lines of text, which are the
+    /// column `line`.
+    ///
+    /// # Errors
+    /// As the method that reads that form; a file of none of them, or an Excel sheet.
     pub async fn read(&self, path: impl AsRef<Path>) -> Result<DataFrame> {
         let path = path.as_ref();
-        match sources::detect(path)? {
-            sources::Format::Parquet => self.read_parquet(path).await,
-            sources::Format::Csv(delimiter) => self.read_csv(path, delimiter).await,
-            sources::Format::Json(format) => self.read_json(path, None, format).await,
+        match sources::probe::detect(path)? {
+            Format::Parquet => self.read_parquet(path).await,
+            Format::Arrow { .. } => self.read_arrow_file(path).await,
+            Format::Csv(delimiter) => self.read_csv(path, delimiter).await,
+            Format::Json(format) => self.read_json(path, None, format).await,
+            Format::Line => {
+                let line =
+                    LineColumn { name: "line".into(), field: LineField::Index(0), data_type: Some(DataType::Utf8) };
+                // No line holds a line end: it is one field.
+                self.read_line_file(path, vec![line], LineMode::Split("\n".into()), false).await
+            }
+            Format::Excel => Err(Error::InvalidArgument(format!(
+                "{}: expected another form than an Excel sheet, which Python reads (vexact.read_excel)",
+                path.display()
+            ))),
         }
     }
 
@@ -223,32 +270,44 @@ impl Session {
         self.views.own_names()
     }
 
-    /// One SQL statement. A SELECT runs when its rows are asked for.
+    /// One SQL statement. A SELECT runs when its rows are asked for, everything else now.
+    ///
+    /// `CREATE TABLE t [(column type, ...)] USING csv OPTIONS (path: 'file.csv')` names a file, in one of the formats of
+    /// [`sources::table`]; `CREATE TABLE t (column type, ...)` and `CREATE TABLE t AS SELECT ...` are tables in memory.
     ///
     /// # Errors
-    /// SQL that cannot be planned; UPDATE, DELETE and MERGE, which are refused.
+    /// SQL that cannot be planned; a file that is not as it is declared; UPDATE, DELETE and MERGE, and INSERT where the format of
+    /// the table takes none.
     pub async fn sql(&self, query: &str, params: Option<ParamValues>) -> Result<DataFrame> {
         if let Some(prepared) = self.prepared.find(&self.ctx, query).await {
             return Ok(DataFrame::of_plan(prepared.state, bound(prepared.plan, params)?));
         }
-        let state = self.ctx.state_ref();
-        let dialect = state.read().config().options().sql_parser.dialect;
-        let statement = state.read().sql_to_statement(query, &dialect)?;
-        refuse_changes(&statement)?;
+        if let Some(create) = sources::create::parse(query)? {
+            return self.create_file_table(&create).await;
+        }
+        let statement = self.parse(query)?;
         // Each query of replicas has a state of its own, which holds what it sees of them.
         let is_kept = self.views.replicas().is_none();
-        let names = is_kept.then(|| state.read().resolve_table_references(&statement)).transpose()?;
+        let names = is_kept.then(|| self.ctx.state_ref().read().resolve_table_references(&statement)).transpose()?;
         let (state, plan) = self.planned(statement).await?;
         if let Some(names) = names {
             self.prepared.keep(&self.ctx, query, names, &plan, &state).await;
         }
-        self.frame(state, bound(plan, params)?).await
+        self.run_statement(state, bound(plan, params)?).await
+    }
+
+    fn parse(&self, query: &str) -> Result<ParsedStatement> {
+        let state = self.ctx.state_ref();
+        let dialect = state.read().config().options().sql_parser.dialect;
+        let statement = state.read().sql_to_statement(query, &dialect)?;
+        refuse_changes(&statement)?;
+        Ok(statement)
     }
 
     /// One statement that is parsed already, and known to be allowed.
     pub(crate) async fn statement(&self, statement: ParsedStatement, params: Option<ParamValues>) -> Result<DataFrame> {
         let (state, plan) = self.planned(statement).await?;
-        self.frame(state, bound(plan, params)?).await
+        self.run_statement(state, bound(plan, params)?).await
     }
 
     async fn planned(&self, statement: ParsedStatement) -> Result<(Arc<SessionState>, LogicalPlan)> {
@@ -258,22 +317,18 @@ impl Session {
         Ok((state, plan))
     }
 
-    async fn frame(&self, state: Arc<SessionState>, plan: LogicalPlan) -> Result<DataFrame> {
-        // What changes the session is done now, by its context; what reads keeps the state that it was planned with.
-        Ok(match plan {
-            LogicalPlan::Ddl(_) | LogicalPlan::Statement(_) => {
-                DataFrame::of_query(self.ctx.execute_logical_plan(plan).await?)
-            }
-            plan => DataFrame::of_plan(state, plan),
-        })
-    }
-
     /// The three sections of a statement's explain, without running it.
     ///
     /// # Errors
-    /// As [`Self::sql`].
+    /// As [`Self::sql`]; a statement that has no plan, as CREATE and SET.
     pub async fn explain_sql(&self, query: &str, params: Option<ParamValues>) -> Result<Explained> {
-        self.sql(query, params).await?.explain().await
+        if sources::create::parse(query)?.is_none() {
+            let (state, plan) = self.planned(self.parse(query)?).await?;
+            if !matches!(plan, LogicalPlan::Ddl(_) | LogicalPlan::Statement(_)) {
+                return DataFrame::of_plan(state, bound(plan, params)?).explain().await;
+            }
+        }
+        Err(Error::InvalidArgument("explain_sql: expected a query or INSERT, got a statement without a plan".into()))
     }
 }
 
@@ -282,39 +337,4 @@ fn bound(plan: LogicalPlan, params: Option<ParamValues>) -> Result<LogicalPlan> 
     let Some(params) = params else { return Ok(plan) };
     refuse_surplus(&plan, &params)?;
     Ok(vexact_sql::bind_parameters(plan, &params)?.with_param_values(params)?)
-}
-
-/// Refuses more parameters by position than a statement has: something is not where it was meant to be.
-fn refuse_surplus(plan: &LogicalPlan, params: &ParamValues) -> Result<()> {
-    let ParamValues::List(values) = params else { return Ok(()) };
-    let names = plan.get_parameter_names()?;
-    let last = names.iter().filter_map(|name| name.trim_start_matches('$').parse::<usize>().ok()).max();
-    let expected = last.unwrap_or(0);
-    if values.len() > expected && names.len() <= expected {
-        return Err(Error::InvalidArgument(format!("params: expected {expected} values, got {}", values.len())));
-    }
-    Ok(())
-}
-
-/// Refuses what changes rows in place, also under EXPLAIN and PREPARE: live data is what the replication engine is for.
-fn refuse_changes(statement: &ParsedStatement) -> Result<()> {
-    let mut statement = match statement {
-        ParsedStatement::Explain(explain) => return refuse_changes(&explain.statement),
-        ParsedStatement::Statement(statement) => statement.as_ref(),
-        _ => return Ok(()),
-    };
-    // What is prepared here is executed by its name.
-    while let Statement::Prepare { statement: inner, .. } | Statement::Explain { statement: inner, .. } = statement {
-        statement = inner;
-    }
-    let name = match statement {
-        Statement::Update { .. } => "UPDATE",
-        Statement::Delete(_) => "DELETE",
-        Statement::Merge { .. } => "MERGE",
-        Statement::Truncate { .. } => "TRUNCATE",
-        _ => return Ok(()),
-    };
-    Err(Error::InvalidArgument(format!(
-        "{name} is refused: expected SELECT, INSERT, CREATE or SET; rows of live data are changed through the replication engine"
-    )))
 }

@@ -23,6 +23,7 @@ use vexact_sql::exec::{Join, JoinColumn, Scoring, TopK, VectorJoinExec, VectorTo
 use vexact_sql::{Explained, explain_plan};
 
 use super::Session;
+use super::memory::MemoryTable;
 use super::search::{QueryVectors, VectorSearch};
 use crate::error::{Error, Result};
 use crate::replica::ReplicaTable;
@@ -65,7 +66,10 @@ impl Session {
         condition: Option<Expr>,
         names: &Names,
     ) -> Result<Planned> {
-        let provider = self.table_provider(&search.table).await?;
+        let mut provider = self.table_provider(&search.table).await?;
+        if let Some(table) = provider.downcast_ref::<MemoryTable>() {
+            provider = table.current();
+        }
         let schema = provider.schema();
         let column = column_of(search, &schema)?;
         check_query(search, schema.field(column))?;

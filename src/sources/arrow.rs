@@ -16,7 +16,13 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// Two columns of one name, a batch of another schema.
-pub fn open(schema: SchemaRef, mut batches: Vec<RecordBatch>) -> Result<Arc<dyn TableProvider>> {
+pub fn open(schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<Arc<dyn TableProvider>> {
+    let (schema, batches) = with_vectors(schema, batches)?;
+    Ok(Arc::new(ChunkTable::try_new(schema, batches)?))
+}
+
+/// The columns and batches of [`open`].
+pub(crate) fn with_vectors(schema: SchemaRef, mut batches: Vec<RecordBatch>) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     let mut names = HashSet::new();
     if let Some(field) = schema.fields().iter().find(|field| !names.insert(field.name())) {
         let problem = format!("column {:?}: expected one column of each name, got two", field.name());
@@ -28,7 +34,7 @@ pub fn open(schema: SchemaRef, mut batches: Vec<RecordBatch>) -> Result<Arc<dyn 
             (schema, batches) = replace(&schema, &batches, column, vectors)?;
         }
     }
-    Ok(Arc::new(ChunkTable::try_new(schema, batches)?))
+    Ok((schema, batches))
 }
 
 /// Batches as a table, without looking into them.

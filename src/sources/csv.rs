@@ -1,65 +1,191 @@
 //! Delimited text with a header line, and vectors in its cells.
 
+use std::fs::File;
 use std::io::BufReader;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Builder, RecordBatch};
-use arrow::buffer::NullBuffer;
-use arrow::compute::cast;
-use arrow::csv::reader::Format;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::array::RecordBatch;
+use arrow::csv::reader::{BufReader as CsvReader, Format, ReaderBuilder};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use csv::ByteRecord;
 use datafusion::catalog::TableProvider;
-use datafusion::error::DataFusionError;
-use datafusion::prelude::{CsvReadOptions, SessionContext};
 
-use super::vector_text::{self, Shape};
-use super::{arrow as memory, bad_file, location, open_file};
+use super::csv_vectors::{VectorColumn, vector_dim};
+use super::scan::{self, Batches, FileTable, Records};
+use super::{READ_ONLY, arrow as memory, bad_file, csv_place, open_file, open_full};
 use crate::error::{Error, Result};
 
 /// Rows that decide which columns hold vectors.
 const SAMPLE_ROWS: usize = 100;
-/// Rows that decide the types of the other columns.
+/// Rows that decide the types of the other columns, and that are read to check declared types.
 const TYPED_ROWS: usize = 1000;
+const BUFFER_BYTES: usize = 1 << 18;
 
 /// A CSV file as a table. It is read as queries need it, unless cells hold vectors: then it is read once.
 ///
-/// A column holds vectors if most of its cells in the first rows have the form of one (see [`vector_text::shape`]). Then each
-/// cell is a vector of the length that most of those have, or empty, which is NULL.
+/// A column holds vectors if most of its cells in the first rows have the form of one (see [`super::vector_text::shape`]). Then
+/// each cell is a vector of the length that most of those have, or empty, which is NULL.
 ///
 /// # Errors
 /// A missing or empty file; a delimiter that is not one ASCII character; a bad vector cell, with its line.
-pub async fn open(ctx: &SessionContext, path: &Path, delimiter: char) -> Result<Arc<dyn TableProvider>> {
-    let location = location(path, "a header line")?;
-    let delimiter = delimiter_byte(delimiter)?;
-    let columns = vector_columns(path, delimiter)?;
-    let schema = infer_schema(path, delimiter)?;
-    let bad = |error: DataFusionError| bad_file(path, &error.strip_backtrace());
-    // A file is not cut at its line ends to be read in parallel: a cell in quotes may hold some.
-    let options = CsvReadOptions::new().schema(&schema).newlines_in_values(true);
-    let options = options.delimiter(delimiter).file_extension("");
-    let frame = ctx.read_csv(location, options).await.map_err(bad)?;
-    if columns.is_empty() {
-        return Ok(frame.into_view());
+pub async fn open(path: &Path, delimiter: char) -> Result<Arc<dyn TableProvider>> {
+    let file = CsvFile::infer(path, delimiter)?;
+    let has_vectors = !file.vectors.is_empty();
+    let records: Arc<dyn Records> = Arc::new(file);
+    if !has_vectors {
+        return Ok(FileTable::read_only(records, READ_ONLY));
     }
-    let mut schema = Arc::clone(frame.schema().inner());
-    let mut batches = frame.collect().await.map_err(bad)?;
-    for column in columns {
-        let name = schema.field(column.ordinal).name().clone();
-        let arrays = column.parse(&batches).map_err(|problem| {
-            let line = line_of(path, delimiter, problem.row).map_or(String::new(), |line| format!("line {line}, "));
-            Error::BadFile { path: path.into(), problem: format!("{line}column {name:?}: {}", problem.text) }
-        })?;
-        (schema, batches) = memory::replace(&schema, &batches, column.ordinal, arrays)?;
-    }
-    memory::open(schema, batches)
+    let batches = scan::collect(&records).await?;
+    memory::open(Arc::clone(records.schema()), batches)
 }
 
-/// The columns' types by the first rows; text where these have no values. (DataFusion's own inference cuts cells that hold line
-/// ends in the middle, and takes a column without values for one of NULLs to the end.)
+/// A CSV file and its columns.
+#[derive(Debug)]
+pub(super) struct CsvFile {
+    path: PathBuf,
+    delimiter: u8,
+    schema: SchemaRef,
+    /// The same, with text for vectors.
+    text: SchemaRef,
+    vectors: Vec<VectorColumn>,
+}
+
+impl CsvFile {
+    /// With the columns of the header line, typed by the first rows.
+    pub fn infer(path: &Path, delimiter: char) -> Result<Self> {
+        open_full(path, "a header line")?;
+        let delimiter = delimiter_byte(delimiter)?;
+        let vectors = vector_columns(path, delimiter)?;
+        let text = Arc::new(infer_schema(path, delimiter)?);
+        Ok(Self::new(path, delimiter, &text, vectors))
+    }
+
+    /// With declared columns. A file that is there is checked: its header line, and the values of its first rows.
+    pub fn declared(path: &Path, delimiter: char, schema: &SchemaRef) -> Result<Self> {
+        let delimiter = delimiter_byte(delimiter)?;
+        let mut vectors = Vec::new();
+        for (ordinal, field) in schema.fields().iter().enumerate() {
+            match field.data_type() {
+                DataType::FixedSizeList(item, dim) if *item.data_type() == DataType::Float32 => {
+                    vectors.push(VectorColumn { ordinal, dim: *dim as usize });
+                }
+                nested if nested.is_nested() || matches!(nested, DataType::Binary) => {
+                    let name = field.name();
+                    let problem = format!("expected VECTOR(n), a number, text or a time in a CSV file, got {nested}");
+                    return Err(Error::InvalidArgument(format!("column {name:?}: {problem}")));
+                }
+                _ => {}
+            }
+        }
+        let file = Self::new(path, delimiter, schema, vectors);
+        if path.exists() {
+            file.check()?;
+        }
+        Ok(file)
+    }
+
+    fn new(path: &Path, delimiter: u8, schema: &Schema, vectors: Vec<VectorColumn>) -> Self {
+        let with = |data_type: &dyn Fn(&VectorColumn) -> DataType| {
+            let mut fields: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
+            for column in &vectors {
+                fields[column.ordinal].set_data_type(data_type(column));
+            }
+            Arc::new(Schema::new(fields))
+        };
+        let (typed, text) = (with(&VectorColumn::data_type), with(&|_| DataType::Utf8));
+        Self { path: path.into(), delimiter, schema: typed, text, vectors }
+    }
+
+    fn check(&self) -> Result<()> {
+        open_full(&self.path, "a header line")?;
+        let bad = |error: csv::Error| bad_file(&self.path, &error);
+        let mut reader = reader(self.delimiter).from_path(&self.path).map_err(bad)?;
+        let header: Vec<&str> = reader.headers().map_err(bad)?.iter().collect();
+        let declared: Vec<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
+        scan::check_names(&self.path, &declared, &header)?;
+        let all: Vec<usize> = (0..declared.len()).collect();
+        self.read(&all, TYPED_ROWS)?.next().transpose().map(|_| ())
+    }
+}
+
+impl Records for CsvFile {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn read(&self, columns: &[usize], batch_rows: usize) -> Result<Batches> {
+        let source = BufReader::with_capacity(BUFFER_BYTES, open_file(&self.path)?);
+        let format = Format::default().with_header(true).with_delimiter(self.delimiter);
+        let builder = ReaderBuilder::new(Arc::clone(&self.text)).with_format(format).with_batch_size(batch_rows);
+        let reader = builder.with_projection(columns.to_vec()).build_buffered(source).map_err(Error::arrow)?;
+        // The vectors among these columns, by their place among them.
+        let vectors = columns.iter().enumerate().filter_map(|(place, column)| {
+            let vector = self.vectors.iter().find(|vector| vector.ordinal == *column)?;
+            Some((place, *vector))
+        });
+        let place = csv_place::Place {
+            path: self.path.clone(),
+            delimiter: self.delimiter,
+            text: Arc::clone(&self.text),
+            columns: columns.to_vec(),
+        };
+        let schema = Arc::new(self.schema.project(columns).map_err(Error::arrow)?);
+        Ok(Box::new(CsvBatches { reader, vectors: vectors.collect(), schema, place, rows: 0, is_over: false }))
+    }
+}
+
+struct CsvBatches {
+    reader: CsvReader<BufReader<File>>,
+    vectors: Vec<(usize, VectorColumn)>,
+    schema: SchemaRef,
+    place: csv_place::Place,
+    /// Rows given so far.
+    rows: usize,
+    is_over: bool,
+}
+
+impl CsvBatches {
+    fn with_vectors(&self, batch: RecordBatch) -> Result<RecordBatch> {
+        if self.vectors.is_empty() {
+            return Ok(batch);
+        }
+        let mut columns = batch.columns().to_vec();
+        for (place, vector) in &self.vectors {
+            columns[*place] = vector.parse(&columns[*place]).map_err(|bad| {
+                self.place.error(self.rows + bad.row, &format!("column {:?}: {}", self.name(*place), bad.problem))
+            })?;
+        }
+        RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(Error::arrow)
+    }
+
+    fn name(&self, place: usize) -> &str {
+        self.schema.field(place).name()
+    }
+}
+
+impl Iterator for CsvBatches {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.is_over {
+            return None;
+        }
+        let batch = match self.reader.next()? {
+            Ok(batch) => self.with_vectors(batch),
+            Err(error) => Err(self.place.find(self.rows, &error)),
+        };
+        match &batch {
+            Ok(batch) => self.rows += batch.num_rows(),
+            Err(_) => self.is_over = true,
+        }
+        Some(batch)
+    }
+}
+
+/// The columns' types by the first rows; text where these have no values.
 fn infer_schema(path: &Path, delimiter: u8) -> Result<Schema> {
-    let format = Format::default().with_header(true).with_delimiter(delimiter);
+    let format = Format::default().with_header(true).with_delimiter(delimiter).with_truncated_rows(true);
     let file = BufReader::new(open_file(path)?);
     let (schema, _) = format.infer_schema(file, Some(TYPED_ROWS)).map_err(|error| bad_file(path, &error))?;
     let typed = schema.fields().iter().map(|field| match field.data_type() {
@@ -69,7 +195,7 @@ fn infer_schema(path: &Path, delimiter: u8) -> Result<Schema> {
     Ok(Schema::new(typed.collect::<Vec<_>>()))
 }
 
-fn delimiter_byte(delimiter: char) -> Result<u8> {
+pub(super) fn delimiter_byte(delimiter: char) -> Result<u8> {
     let expected = match u8::try_from(delimiter) {
         Ok(b'"' | b'\n' | b'\r') => "another character than a quote and a line end",
         Ok(byte) if byte.is_ascii() => return Ok(byte),
@@ -78,16 +204,11 @@ fn delimiter_byte(delimiter: char) -> Result<u8> {
     Err(Error::InvalidArgument(format!("delimiter: expected {expected}, got {delimiter:?}")))
 }
 
-fn reader(delimiter: u8) -> csv::ReaderBuilder {
+/// A reader of rows of any width.
+pub(super) fn reader(delimiter: u8) -> csv::ReaderBuilder {
     let mut reader = csv::ReaderBuilder::new();
     reader.delimiter(delimiter).flexible(true);
     reader
-}
-
-/// A column of vectors.
-struct VectorColumn {
-    ordinal: usize,
-    dim: usize,
 }
 
 /// The columns that hold vectors, by the first rows.
@@ -101,135 +222,4 @@ fn vector_columns(path: &Path, delimiter: u8) -> Result<Vec<VectorColumn>> {
     let sample: Vec<ByteRecord> = reader.byte_records().take(SAMPLE_ROWS).collect::<Result<_, _>>().map_err(bad)?;
     let dim = |ordinal| vector_dim(sample.iter().filter_map(|row| str::from_utf8(row.get(ordinal)?).ok()));
     Ok((0..width).filter_map(|ordinal| Some(VectorColumn { ordinal, dim: dim(ordinal)? })).collect())
-}
-
-/// The length of the vectors in a column that begins with these cells; `None` if it does not hold vectors.
-fn vector_dim<'a>(cells: impl Iterator<Item = &'a str>) -> Option<usize> {
-    let (mut vectors, mut brackets, mut others) = (0, 0, 0);
-    // Lengths in the order in which they come, with the number of vectors.
-    let mut lengths: Vec<(usize, usize)> = Vec::new();
-    for cell in cells {
-        match vector_text::shape(cell) {
-            Shape::Empty => {}
-            Shape::Bracket => brackets += 1,
-            Shape::Other => others += 1,
-            Shape::Vector => {
-                vectors += 1;
-                // What is no vector has no length, and is an error once the column is known to hold them.
-                let Ok(vector) = vector_text::parse(cell) else { continue };
-                match lengths.iter_mut().find(|(length, _)| *length == vector.len()) {
-                    Some((_, count)) => *count += 1,
-                    None => lengths.push((vector.len(), 1)),
-                }
-            }
-        }
-    }
-    let most = lengths.iter().rev().max_by_key(|(_, count)| *count);
-    // Text in brackets is a broken vector where it is among vectors, and text where it is not.
-    (vectors > others && vectors >= brackets).then(|| most.map_or(1, |(length, _)| *length))
-}
-
-/// A bad cell.
-struct Problem {
-    row: usize,
-    text: String,
-}
-
-impl VectorColumn {
-    /// The cells as vectors.
-    fn parse(&self, batches: &[RecordBatch]) -> Result<Vec<ArrayRef>, Problem> {
-        let mut first = 0;
-        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(batches.len());
-        for batch in batches {
-            let cells = cast(batch.column(self.ordinal), &DataType::Utf8)
-                .map_err(|error| Problem { row: first, text: error.to_string() })?;
-            let mut values = Float32Builder::with_capacity(cells.len() * self.dim);
-            let mut valid = Vec::with_capacity(cells.len());
-            for (row, cell) in cells.as_string::<i32>().iter().enumerate() {
-                let cell = cell.filter(|cell| !cell.trim().is_empty());
-                match cell {
-                    Some(cell) => {
-                        let vector = self.parse_cell(cell).map_err(|text| Problem { row: first + row, text })?;
-                        vector.iter().for_each(|x| values.append_value(*x as f32));
-                    }
-                    None => values.append_nulls(self.dim),
-                }
-                valid.push(cell.is_some());
-            }
-            first += cells.len();
-            let item = Arc::new(Field::new_list_field(DataType::Float32, true));
-            let values = Arc::new(values.finish());
-            let nulls = Some(NullBuffer::from(valid));
-            arrays.push(Arc::new(FixedSizeListArray::new(item, self.dim as i32, values, nulls)));
-        }
-        Ok(arrays)
-    }
-
-    fn parse_cell(&self, cell: &str) -> Result<Vec<f64>, String> {
-        let vector = vector_text::parse(cell).map_err(|error| error.to_string())?;
-        if vector.len() != self.dim {
-            let (expected, got) = (self.dim, vector.len());
-            return Err(format!("vectors of different lengths: expected {expected} components, got {got}"));
-        }
-        match vector.iter().find(|x| x.is_finite() && !(**x as f32).is_finite()) {
-            Some(x) => Err(format!("expected components within Float32, got {x}")),
-            None => Ok(vector),
-        }
-    }
-}
-
-/// The line on which a row of the file begins, counting from 1 with the header.
-fn line_of(path: &Path, delimiter: u8, row: usize) -> Option<usize> {
-    let text = std::fs::read(path).ok()?;
-    let record = reader(delimiter).from_reader(text.as_slice()).into_byte_records().nth(row)?.ok()?;
-    // The reader stands before what is left of the last line's end, and before blank lines.
-    let mut start = usize::try_from(record.position()?.byte()).ok()?;
-    start += text[start..].iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-    let ends_line = |i: &usize| text[*i] == b'\n' || text[*i] == b'\r' && text.get(i + 1) != Some(&b'\n');
-    Some(1 + (0..start).filter(ends_line).count())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn most_cells_decide_on_vectors_and_their_length() {
-        for (cells, expected) in [
-            (&["[1 2]", "[3 4]"][..], Some(2)),
-            (&["[1]", "[1 2]", "[3 4]"], Some(2)),
-            (&["[1 2 3]", "[1 2]"], Some(3)),
-            (&["", " [1 2]", "[]"], Some(2)),
-            (&["[1 x]"], Some(1)),
-            (&["[1 2]", "[1 2", "hello", "[3 4]"], Some(2)),
-            (&["[1 2]", "hello"], None),
-            (&["[1]", "[draft] 1", "[draft] 2"], None),
-            (&["[]", "[]"], None),
-            (&["[\"a\"]", "[]"], None),
-            (&["", ""], None),
-            (&[], None),
-        ] {
-            assert_eq!(vector_dim(cells.iter().copied()), expected, "{cells:?}");
-        }
-    }
-
-    #[test]
-    fn a_row_begins_on_its_line_whatever_ends_the_lines() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("lines.csv");
-        for (text, lines) in [
-            ("h,v\n1,a\n2,b\n", [2, 3]),
-            ("h,v\r\n1,a\r\n2,b\r\n", [2, 3]),
-            ("h,v\r1,a\r2,b\r", [2, 3]),
-            ("\n\nh,v\n\n1,a\n\n\n2,b", [5, 8]),
-            ("\r\nh,v\r\n\r\n1,a\r\n\r\n2,b", [4, 6]),
-            ("\"h\n\",v\n1,\"a\n\n\"\n2,b\n", [3, 6]),
-            ("\"h\r\n\",v\r\n1,\"a\r\n\r\n\"\r\n\r\n2,b\r\n", [3, 7]),
-            ("\u{feff}h,v\n1,a\n2,b\n", [2, 3]),
-        ] {
-            std::fs::write(&path, text).unwrap();
-            let found = [0, 1].map(|row| line_of(&path, b',', row));
-            assert_eq!(found, lines.map(Some), "{text:?}");
-        }
-    }
 }

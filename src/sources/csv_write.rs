@@ -41,7 +41,7 @@ pub(super) struct CsvWriter {
 impl CsvWriter {
     /// Writes the header line. The path is for messages.
     pub fn begin(file: File, path: &Path, schema: &SchemaRef) -> Result<Self> {
-        let texts = ListTexts { dims: vec![None; schema.fields().len()], rows: 0 };
+        let texts = ListTexts::new("write_csv", schema);
         let writer = WriterBuilder::new().with_header(true).build(file);
         let mut begun = Self { writer, texts, path: path.into() };
         begun.write(&RecordBatch::new_empty(Arc::clone(schema)))?;
@@ -54,16 +54,26 @@ impl CsvWriter {
     }
 }
 
-/// What was written so far.
-struct ListTexts {
+/// What was written so far, and by whom.
+pub(super) struct ListTexts {
+    caller: &'static str,
     /// The length of each column's lists, once there was one.
     dims: Vec<Option<usize>>,
     rows: usize,
 }
 
 impl ListTexts {
+    /// Before the first row. Vectors have the length of their column's type.
+    pub fn new(caller: &'static str, schema: &Schema) -> Self {
+        let dim = |field: &Arc<Field>| match field.data_type() {
+            DataType::FixedSizeList(_, dim) => usize::try_from(*dim).ok().filter(|dim| *dim > 0),
+            _ => None,
+        };
+        Self { caller, dims: schema.fields().iter().map(dim).collect(), rows: 0 }
+    }
+
     /// The batch with lists of numbers as text.
-    fn replace(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
+    pub fn replace(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
         let mut fields = Vec::with_capacity(batch.num_columns());
         let mut columns = Vec::with_capacity(batch.num_columns());
         for (ordinal, (field, column)) in batch.schema().fields().iter().zip(batch.columns()).enumerate() {
@@ -78,7 +88,8 @@ impl ListTexts {
                         Some(list) => text(&list, &mut self.dims[ordinal]).map(Some).map_err(|problem| {
                             let row = self.rows + row;
                             Error::InvalidArgument(format!(
-                                "write_csv: column {:?}, row {row}: {problem}",
+                                "{}: column {:?}, row {row}: {problem}",
+                                self.caller,
                                 field.name()
                             ))
                         }),

@@ -3,54 +3,34 @@
 pub mod arrow;
 pub mod create;
 pub mod csv;
+mod csv_place;
+mod csv_vectors;
 pub(crate) mod csv_write;
+mod insert;
+pub mod ipc;
 pub mod json;
+mod json_objects;
+pub mod line;
+mod lines;
 pub mod parquet;
+mod parquet_table;
+pub mod probe;
+pub(crate) mod replace;
 pub mod row_file;
+pub(crate) mod scan;
 pub(crate) mod sql_type;
+pub(crate) mod table;
 mod vector_text;
 
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 use url::Url;
 
 use crate::error::{Error, Result};
 
-/// A form of file, recognised by content and name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// Apache Parquet.
-    Parquet,
-    /// Delimited text with a header line.
-    Csv(char),
-    /// JSON.
-    Json(json::JsonFormat),
-}
-
-/// Recognises a file.
-///
-/// # Errors
-/// A missing or unreadable file.
-pub fn detect(path: &Path) -> Result<Format> {
-    let mut start = Vec::new();
-    let file = open_file(path)?;
-    file.take(4096).read_to_end(&mut start).map_err(|error| Error::io(path, error))?;
-    if start.starts_with(b"PAR1") {
-        return Ok(Format::Parquet);
-    }
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_lowercase();
-    let first = start.iter().find(|byte| !byte.is_ascii_whitespace());
-    Ok(match (extension.as_str(), first) {
-        ("parquet", _) => Format::Parquet,
-        ("csv", _) => Format::Csv(','),
-        ("tsv", _) => Format::Csv('\t'),
-        (_, Some(b'{')) => Format::Json(json::JsonFormat::Lines),
-        (_, Some(b'[')) => Format::Json(json::JsonFormat::Array),
-        ("json" | "jsonl" | "ndjson", _) => Format::Json(json::JsonFormat::Lines),
-        _ => Format::Csv(','),
-    })
-}
+/// Why a table that was read, and not created, takes no rows.
+const READ_ONLY: &str = "the table was read from a file: expected one made by CREATE TABLE";
 
 /// Opens a file, or says that it is not there.
 fn open_file(path: &Path) -> Result<std::fs::File> {
@@ -62,13 +42,13 @@ fn open_file(path: &Path) -> Result<std::fs::File> {
     Ok(file)
 }
 
-/// A file to read, as DataFusion takes it. An empty one is refused: DataFusion would read it as a table without columns.
-fn location(path: &Path, expected: &str) -> Result<String> {
+/// Opens a file that has to hold something.
+fn open_full(path: &Path, expected: &str) -> Result<std::fs::File> {
     let file = open_file(path)?;
     if file.metadata().map_err(|error| Error::io(path, error))?.len() == 0 {
         return Err(bad_file(path, &format!("expected {expected}, got an empty file")));
     }
-    file_url(path)
+    Ok(file)
 }
 
 /// A path as a URL, for DataFusion: it would take `*`, `?` and `[` in a path as a pattern.

@@ -1,0 +1,113 @@
+//! Columns of a CSV file whose cells hold vectors.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Builder};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::{DataType, Field};
+
+use super::vector_text::{self, Shape};
+
+/// A column of vectors of float32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct VectorColumn {
+    pub ordinal: usize,
+    pub dim: usize,
+}
+
+/// A cell that is no vector.
+#[derive(Debug)]
+pub(super) struct BadCell {
+    pub row: usize,
+    pub problem: String,
+}
+
+/// The length of the vectors in a column that begins with these cells; `None` if it does not hold vectors.
+pub(super) fn vector_dim<'a>(cells: impl Iterator<Item = &'a str>) -> Option<usize> {
+    let (mut vectors, mut brackets, mut others) = (0, 0, 0);
+    // Lengths in the order in which they come, with the number of vectors.
+    let mut lengths: Vec<(usize, usize)> = Vec::new();
+    for cell in cells {
+        match vector_text::shape(cell) {
+            Shape::Empty => {}
+            Shape::Bracket => brackets += 1,
+            Shape::Other => others += 1,
+            Shape::Vector => {
+                vectors += 1;
+                // What is no vector has no length, and is an error once the column is known to hold them.
+                let Ok(vector) = vector_text::parse(cell) else { continue };
+                match lengths.iter_mut().find(|(length, _)| *length == vector.len()) {
+                    Some((_, count)) => *count += 1,
+                    None => lengths.push((vector.len(), 1)),
+                }
+            }
+        }
+    }
+    let most = lengths.iter().rev().max_by_key(|(_, count)| *count);
+    // Text in brackets is a broken vector where it is among vectors, and text where it is not.
+    (vectors > others && vectors >= brackets).then(|| most.map_or(1, |(length, _)| *length))
+}
+
+impl VectorColumn {
+    /// The type of the column.
+    pub fn data_type(&self) -> DataType {
+        DataType::FixedSizeList(Arc::new(Field::new_list_field(DataType::Float32, true)), self.dim as i32)
+    }
+
+    /// Text cells as vectors; empty ones are NULL.
+    pub fn parse(&self, cells: &ArrayRef) -> Result<ArrayRef, BadCell> {
+        let mut values = Float32Builder::with_capacity(cells.len() * self.dim);
+        let mut valid = Vec::with_capacity(cells.len());
+        for (row, cell) in cells.as_string::<i32>().iter().enumerate() {
+            let cell = cell.filter(|cell| !cell.trim().is_empty());
+            match cell {
+                Some(cell) => {
+                    let vector = self.parse_cell(cell).map_err(|problem| BadCell { row, problem })?;
+                    vector.iter().for_each(|x| values.append_value(*x as f32));
+                }
+                None => values.append_nulls(self.dim),
+            }
+            valid.push(cell.is_some());
+        }
+        let item = Arc::new(Field::new_list_field(DataType::Float32, true));
+        let nulls = Some(NullBuffer::from(valid));
+        Ok(Arc::new(FixedSizeListArray::new(item, self.dim as i32, Arc::new(values.finish()), nulls)))
+    }
+
+    fn parse_cell(&self, cell: &str) -> Result<Vec<f64>, String> {
+        let vector = vector_text::parse(cell).map_err(|error| error.to_string())?;
+        if vector.len() != self.dim {
+            let (expected, got) = (self.dim, vector.len());
+            return Err(format!("vectors of different lengths: expected {expected} components, got {got}"));
+        }
+        match vector.iter().find(|x| x.is_finite() && !(**x as f32).is_finite()) {
+            Some(x) => Err(format!("expected components within Float32, got {x}")),
+            None => Ok(vector),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn most_cells_decide_on_vectors_and_their_length() {
+        for (cells, expected) in [
+            (&["[1 2]", "[3 4]"][..], Some(2)),
+            (&["[1]", "[1 2]", "[3 4]"], Some(2)),
+            (&["[1 2 3]", "[1 2]"], Some(3)),
+            (&["", " [1 2]", "[]"], Some(2)),
+            (&["[1 x]"], Some(1)),
+            (&["[1 2]", "[1 2", "hello", "[3 4]"], Some(2)),
+            (&["[1 2]", "hello"], None),
+            (&["[1]", "[draft] 1", "[draft] 2"], None),
+            (&["[]", "[]"], None),
+            (&["[\"a\"]", "[]"], None),
+            (&["", ""], None),
+            (&[], None),
+        ] {
+            assert_eq!(vector_dim(cells.iter().copied()), expected, "{cells:?}");
+        }
+    }
+}
