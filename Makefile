@@ -55,6 +55,7 @@ examples: extension
 	$(BIN)/python examples/live.py > /dev/null
 	$(BIN)/python examples/htap_pandas.py > /dev/null
 	$(BIN)/python examples/mixed_workload.py > /dev/null
+	$(BIN)/python examples/batch_sql.py > /dev/null
 	sh examples/tracked_runs.sh $(BIN)/vexact > /dev/null
 	cargo run --release --quiet -p vexact --example embedded_kernel > /dev/null
 

@@ -1,10 +1,23 @@
 //! `vexact._native.DataFrame`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use arrow_pyarrow::ToPyArrow;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use crate::runtime::{run, run_long};
+use crate::runtime::{run, run_long, run_telling};
+
+/// What is called with the rows so far, while a query runs.
+type Tell = Option<Py<PyAny>>;
+
+fn tell(tell: &Tell, py: Python<'_>, rows: usize) -> PyResult<()> {
+    match tell {
+        Some(tell) => tell.call1(py, (rows,)).map(|_| ()),
+        None => Ok(()),
+    }
+}
 
 /// The sections of an explain as HTML, with its style.
 #[pyfunction]
@@ -23,20 +36,32 @@ impl DataFrame {
     }
 
     /// All rows as a `pyarrow.Table`.
-    fn to_arrow<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    #[pyo3(signature = (progress))]
+    fn to_arrow<'py>(&self, py: Python<'py>, progress: Tell) -> PyResult<Bound<'py, PyAny>> {
         let frame = self.0.clone();
         let batches = match frame.batches() {
             Some(batches) => batches,
-            None => run_long(py, async move { frame.collect().await })?,
+            None => {
+                let rows = Arc::new(AtomicUsize::new(0));
+                let counted = Arc::clone(&rows);
+                let collect = async move {
+                    let count = |more| {
+                        counted.fetch_add(more, Ordering::Relaxed);
+                    };
+                    frame.collect_counting(count).await
+                };
+                run_telling(py, collect, &|py| tell(&progress, py, rows.load(Ordering::Relaxed)))?
+            }
         };
         let batches = batches.iter().map(|batch| batch.to_pyarrow(py)).collect::<PyResult<Vec<_>>>()?;
         let table = py.import("pyarrow")?.getattr("Table")?;
         table.call_method1("from_batches", (PyList::new(py, batches)?, self.schema(py)?))
     }
 
-    fn count(&self, py: Python<'_>) -> PyResult<usize> {
+    #[pyo3(signature = (progress))]
+    fn count(&self, py: Python<'_>, progress: Tell) -> PyResult<usize> {
         let frame = self.0.clone();
-        run_long(py, async move { frame.count().await })
+        run_telling(py, async move { frame.count().await }, &|py| tell(&progress, py, 0))
     }
 
     fn show(&self, py: Python<'_>, max_rows: usize) -> PyResult<String> {
@@ -55,13 +80,15 @@ impl DataFrame {
         Ok((explained.logical, explained.physical, explained.strategy))
     }
 
-    fn write_parquet(&self, py: Python<'_>, path: std::path::PathBuf) -> PyResult<()> {
+    #[pyo3(signature = (path, progress))]
+    fn write_parquet(&self, py: Python<'_>, path: std::path::PathBuf, progress: Tell) -> PyResult<()> {
         let frame = self.0.clone();
-        run_long(py, async move { frame.write_parquet(path).await })
+        run_telling(py, async move { frame.write_parquet(path).await }, &|py| tell(&progress, py, 0))
     }
 
-    fn write_csv(&self, py: Python<'_>, path: std::path::PathBuf) -> PyResult<()> {
+    #[pyo3(signature = (path, progress))]
+    fn write_csv(&self, py: Python<'_>, path: std::path::PathBuf, progress: Tell) -> PyResult<()> {
         let frame = self.0.clone();
-        run_long(py, async move { frame.write_csv(path).await })
+        run_telling(py, async move { frame.write_csv(path).await }, &|py| tell(&progress, py, 0))
     }
 }

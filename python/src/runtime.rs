@@ -28,13 +28,23 @@ pub fn run_long<T: Send + 'static>(
     py: Python<'_>,
     future: impl Future<Output = vexact::Result<T>> + Send + 'static,
 ) -> PyResult<T> {
+    run_telling(py, future, &|_| Ok(()))
+}
+
+/// As [`run_long`]; `tell` is called every now and then while it runs.
+pub fn run_telling<T: Send + 'static>(
+    py: Python<'_>,
+    future: impl Future<Output = vexact::Result<T>> + Send + 'static,
+    tell: &(dyn Fn(Python<'_>) -> PyResult<()> + Sync),
+) -> PyResult<T> {
     let task = AbortOnDrop(runtime()?.spawn(future));
-    run(py, async move {
+    let ended = async move {
         let mut task = task;
         (&mut task.0)
             .await
             .map_err(|error| vexact::Error::InvalidArgument(format!("the query ended early: {error}")))?
-    })
+    };
+    run_with(py, ended, exception, tell)
 }
 
 struct AbortOnDrop<T>(JoinHandle<T>);
@@ -52,18 +62,19 @@ pub fn enter() -> PyResult<tokio::runtime::EnterGuard<'static>> {
 
 /// Runs a future of the replication engine as [`run`] does; its errors are `vexact.EngineError`.
 pub fn run_engine<T: Send>(py: Python<'_>, future: impl Future<Output = vexact::Result<T>> + Send) -> PyResult<T> {
-    run_with(py, future, engine_exception)
+    run_with(py, future, engine_exception, &|_| Ok(()))
 }
 
 /// Runs a future that is short, or never polled for long, to its end, or until a signal handler raises (KeyboardInterrupt): then the future is dropped.
 pub fn run<T: Send>(py: Python<'_>, future: impl Future<Output = vexact::Result<T>> + Send) -> PyResult<T> {
-    run_with(py, future, exception)
+    run_with(py, future, exception, &|_| Ok(()))
 }
 
 fn run_with<T: Send>(
     py: Python<'_>,
     future: impl Future<Output = vexact::Result<T>> + Send,
     exception: fn(Python<'_>, &vexact::Error) -> PyErr,
+    tell: &(dyn Fn(Python<'_>) -> PyResult<()> + Sync),
 ) -> PyResult<T> {
     let runtime = runtime()?;
     let result = py.detach(|| {
@@ -73,7 +84,10 @@ fn run_with<T: Send>(
                 tokio::select! {
                     biased;
                     result = &mut future => return Ok(result),
-                    () = tokio::time::sleep(SIGNAL_INTERVAL) => Python::attach(|py| py.check_signals())?,
+                    () = tokio::time::sleep(SIGNAL_INTERVAL) => Python::attach(|py| {
+                        py.check_signals()?;
+                        tell(py)
+                    })?,
                 }
             }
         })

@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
+use arrow_pyarrow::ToPyArrow;
 use pyo3::prelude::*;
 use vexact::SessionOptions;
+use vexact::sources::line::{LineColumn, LineField, LineMode};
+use vexact::sources::probe::Format;
 
 use crate::convert;
 use crate::errors::{exception, invalid};
@@ -13,6 +16,39 @@ use crate::search::{SearchArguments, Sections, sections};
 
 #[pyclass(frozen, module = "vexact._native")]
 pub struct Session(pub vexact::Session);
+
+/// Schema, delimiter, confidence, table name, warnings, and the candidates: kind, format, score and reason.
+type Probed<'py> = (
+    Option<Bound<'py, PyAny>>,
+    Option<char>,
+    &'static str,
+    String,
+    Vec<String>,
+    Vec<(&'static str, &'static str, u8, String)>,
+);
+
+/// `(column, field, type)`: the field is a number or a group's name, the type one of SQL's or None.
+#[derive(FromPyObject)]
+pub struct LineMapping<'py>(String, Bound<'py, PyAny>, Option<String>);
+
+impl LineMapping<'_> {
+    fn column(self, py: Python<'_>) -> PyResult<LineColumn> {
+        let Self(name, field, data_type) = self;
+        let field = match (field.extract::<usize>(), field.extract::<String>()) {
+            (Ok(index), _) => LineField::Index(index),
+            (_, Ok(group)) => LineField::Group(group),
+            _ => {
+                let got = field.repr()?;
+                let problem =
+                    format!("mappings: column {name:?}: expected a field's number or a group's name, got {got}");
+                return Err(invalid(py, problem));
+            }
+        };
+        let data_type = data_type.map(|text| vexact::sources::parse_type(&text)).transpose();
+        let data_type = data_type.map_err(|problem| invalid(py, format!("mappings: column {name:?}: {problem}")))?;
+        Ok(LineColumn { name, field, data_type })
+    }
+}
 
 #[pymethods]
 impl Session {
@@ -51,6 +87,43 @@ impl Session {
         run(py, self.0.read_parquet(path)).map(DataFrame)
     }
 
+    fn read_arrow_file(&self, py: Python<'_>, path: PathBuf) -> PyResult<DataFrame> {
+        run(py, self.0.read_arrow_file(path)).map(DataFrame)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn read_line_file(
+        &self,
+        py: Python<'_>,
+        path: PathBuf,
+        mappings: Vec<LineMapping<'_>>,
+        mode: &str,
+        split_delimiter: &str,
+        regex_pattern: &str,
+        skip_empty_lines: bool,
+    ) -> PyResult<DataFrame> {
+        let columns = mappings.into_iter().map(|mapping| mapping.column(py)).collect::<PyResult<_>>()?;
+        let mode = LineMode::new(mode, split_delimiter, regex_pattern).map_err(|error| exception(py, &error))?;
+        let session = self.0.clone();
+        run_long(py, async move { session.read_line_file(path, columns, mode, skip_empty_lines).await }).map(DataFrame)
+    }
+
+    fn probe<'py>(&self, py: Python<'py>, path: PathBuf) -> PyResult<Probed<'py>> {
+        let session = self.0.clone();
+        let probe = run_long(py, async move { session.probe(path) })?;
+        let schema = probe.schema.as_ref().map(|schema| schema.to_pyarrow(py)).transpose()?;
+        let delimiter = match probe.candidates.first().map(|best| best.format) {
+            Some(Format::Csv(delimiter)) => Some(delimiter),
+            _ => None,
+        };
+        let confidence = probe.confidence();
+        let candidates = probe
+            .candidates
+            .into_iter()
+            .map(|candidate| (candidate.format.kind(), candidate.format.name(), candidate.score, candidate.reason));
+        Ok((schema, delimiter, confidence, probe.suggested_table_name, probe.warnings, candidates.collect()))
+    }
+
     fn read(&self, py: Python<'_>, path: PathBuf) -> PyResult<DataFrame> {
         let session = self.0.clone();
         run_long(py, async move { session.read(path).await }).map(DataFrame)
@@ -68,7 +141,8 @@ impl Session {
 
     fn sql(&self, py: Python<'_>, query: &str, params: Option<&Bound<'_, PyAny>>) -> PyResult<DataFrame> {
         let params = convert::parameters(params)?;
-        run(py, self.0.sql(query, params)).map(DataFrame)
+        let (session, query) = (self.0.clone(), query.to_owned());
+        run_long(py, async move { session.sql(&query, params).await }).map(DataFrame)
     }
 
     fn explain_sql(&self, py: Python<'_>, query: &str, params: Option<&Bound<'_, PyAny>>) -> PyResult<Sections> {

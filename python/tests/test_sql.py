@@ -236,3 +236,12 @@ def test_a_view_of_arrow_data_takes_no_inserts(docs: vexact.Session) -> None:
     with pytest.raises(vexact.InvalidRequestError, match="(?i)insert"):
         docs.sql("INSERT INTO docs VALUES (1, 'x', [1, 2, 3, 4])").to_arrow()
     assert docs.sql("SELECT * FROM docs").count() == 10
+
+
+def test_lists_of_whole_numbers_are_searched_by_the_table_function(session: vexact.Session) -> None:
+    table = pa.table({"id": [1, 2, 3], "v": pa.array([[1, 0], [0, 1], [3, 4]], pa.list_(pa.int64()))})
+    session.create_temp_view("t", session.create_dataframe_from_arrow(table))
+    found = session.sql("SELECT id, score FROM vector_search('t', 'v', '[3 4]', 2, 'l2')").to_rows()["rows"]
+    called = session.vector_search("t", "v", [3, 4], 2, "l2", columns="id").to_rows()["rows"]
+    assert found == [[row[2], row[1]] for row in called]
+    assert found[0] == [3, 0.0]

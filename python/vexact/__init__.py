@@ -38,11 +38,13 @@ from .errors import (
     EngineError,
     ExecutionError,
     InvalidRequestError,
+    MissingDependencyError,
     ResourcesExhaustedError,
     SourceIOError,
     SourceNotFoundError,
     VexactError,
 )
+from .excel import read_excel
 from .explain import Explain
 from .frame import DataFrame
 from .session import Session
@@ -62,6 +64,7 @@ __all__ = [
     "HtapConfig",
     "HtapEngine",
     "InvalidRequestError",
+    "MissingDependencyError",
     "RealtimeStreamSink",
     "RealtimeStreamSource",
     "ResourcesExhaustedError",

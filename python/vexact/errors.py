@@ -37,3 +37,7 @@ class BitableClientError(VexactError, RuntimeError):
         super().__init__(message)
         self.code = code
         self.status = status
+
+
+class MissingDependencyError(VexactError, ImportError):
+    """A package that an optional part of vexact needs is not installed."""

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from . import _native
 from .explain import Explain
+from .progress import Progress
 
 if TYPE_CHECKING:
     import pandas
@@ -18,7 +19,10 @@ _HTML_ROWS = 20
 
 
 class DataFrame:
-    """Rows, or a query that has not run. A query runs each time that its rows are asked for."""
+    """Rows, or a query that has not run. A query runs each time that its rows are asked for.
+
+    Long runs show their progress at a terminal where tqdm is installed; Ctrl-C ends them with `KeyboardInterrupt`.
+    """
 
     __slots__ = ("_native",)
 
@@ -32,7 +36,8 @@ class DataFrame:
 
     def to_arrow(self) -> pa.Table:
         """All rows. Buffers are shared with the engine, not copied."""
-        return self._native.to_arrow()
+        with Progress("rows") as progress:
+            return self._native.to_arrow(progress)
 
     def to_rows(self) -> dict[str, list[Any]]:
         """All rows as Python values: `{"schema": [name, ...], "rows": [[value, ...], ...]}`."""
@@ -54,7 +59,8 @@ class DataFrame:
 
     def count(self) -> int:
         """The number of rows."""
-        return self._native.count()
+        with Progress("count") as progress:
+            return self._native.count(progress)
 
     def show(self, max_rows: int = 20) -> None:
         """Prints the first rows as a table."""
@@ -70,7 +76,8 @@ class DataFrame:
         Raises `SourceNotFoundError` (a `FileNotFoundError`) for a folder that is not there; none is made. Raises
         `SourceIOError` (an `OSError`) for a path that is a folder.
         """
-        self._native.write_parquet(path)
+        with Progress("write_parquet") as progress:
+            self._native.write_parquet(path, progress)
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
         """Runs the query into a CSV file with a header line, in the place of one that is there.
@@ -82,7 +89,8 @@ class DataFrame:
         columns: these have no form that would be read back (`write_parquet` keeps them). Raises `SourceNotFoundError` and
         `SourceIOError` as `write_parquet` does.
         """
-        self._native.write_csv(path)
+        with Progress("write_csv") as progress:
+            self._native.write_csv(path, progress)
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return self.to_arrow().__arrow_c_stream__(requested_schema)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -17,6 +18,14 @@ from .stream import Columns, RealtimeStreamSink, RealtimeStreamSource, Streaming
 
 Path = str | os.PathLike[str]
 Params = Sequence[Any] | Mapping[str, Any]
+LineField = int | str
+LineType = str | type
+LineMappings = (
+    Sequence[tuple[str, LineField] | tuple[str, LineField, LineType | None]]
+    | Mapping[str, LineField | tuple[LineField, LineType | None]]
+)
+
+_SQL_TYPES: dict[LineType, str] = {bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE", str: "STRING"}
 
 
 class Session:
@@ -44,9 +53,63 @@ class Session:
     ) -> None:
         return None
 
-    def read(self, path: Path) -> DataFrame:
-        """A file by its content and name: Parquet, CSV, TSV, JSON lines or a JSON array."""
-        return DataFrame(self._native.read(path))
+    def probe(self, path: Path) -> dict[str, Any]:
+        """What a file is, by its content and name; nothing but its beginning is read, and a Parquet file's footer.
+
+        The result has `path`; `kind` (csv, json, line, parquet, arrow, excel, or unknown) and `final_format` (csv, tsv,
+        json_lines, json_array, line, parquet, arrow_file, arrow_stream, xlsx, or unknown); `delimiter` of a csv, else None;
+        `score` (0 to 100) and `confidence` (high, medium, low, none); `schema`, a list of `{"name", "type"}`, or None where the
+        columns are not known; `suggested_table_name`; `warnings`, what is odd in the file; and `candidates`, the forms that it
+        may have, best first, each with `kind`, `final_format`, `score` and `reason`.
+
+        What is odd in the content is a warning. `SourceNotFoundError` for a file that is not there.
+        """
+        schema, delimiter, confidence, name, warnings, found = self._native.probe(path)
+        keys = ("kind", "final_format", "score", "reason")
+        candidates = [dict(zip(keys, candidate)) for candidate in found]
+        best = candidates[0] if candidates else {"kind": "unknown", "final_format": "unknown", "score": 0}
+        columns = None if schema is None else [{"name": field.name, "type": str(field.type)} for field in schema]
+        return {
+            "path": os.fspath(path),
+            "kind": best["kind"],
+            "final_format": best["final_format"],
+            "delimiter": delimiter,
+            "score": best["score"],
+            "confidence": confidence,
+            "schema": columns,
+            "suggested_table_name": name,
+            "warnings": warnings,
+            "candidates": candidates,
+        }
+
+    def read(self, path: Path, **options: Any) -> DataFrame:
+        """A file by its content and name (see `probe`): Parquet, Arrow IPC, CSV, TSV, JSON lines, a JSON array, Excel, or lines
+        of text, which are the column `line`.
+
+        `options` are those of the method that reads the form: `delimiter` of `read_csv`; `columns` and `format` of `read_json`;
+        `mappings` and what else `read_line_file` takes; those of `read_excel`. `mappings` reads any text as lines. An option of
+        another form is a `TypeError`.
+        """
+        if "mappings" in options:
+            return self.read_line_file(path, **options)
+        if not options and pathlib.PurePath(path).suffix.lower() not in (".xlsx", ".xlsm", ""):
+            return DataFrame(self._native.read(path))
+        found = self.probe(path)
+        if found["kind"] == "excel":
+            from .excel import read_excel
+
+            return read_excel(self, path, **options)
+        if not options:
+            return DataFrame(self._native.read(path))
+        if found["kind"] == "csv" and options.keys() <= {"delimiter"}:
+            return self.read_csv(path, **options)
+        if found["kind"] == "json" and options.keys() <= {"columns", "format"}:
+            return self.read_json(path, **{"format": found["final_format"], **options})
+        known = {"csv": "delimiter", "json": "columns and format", "line": "mappings and those of read_line_file"}
+        form = found["final_format"]
+        raise TypeError(
+            f"read: {os.fspath(path)} is {form}, which takes {known.get(found['kind'], 'no options')}, got {', '.join(options)}"
+        )
 
     def read_csv(self, path: Path, delimiter: str = ",") -> DataFrame:
         """A delimited file with a header line.
@@ -75,6 +138,45 @@ class Session:
     def read_parquet(self, path: Path) -> DataFrame:
         """A Parquet file, read as queries need it. One that is none, an empty one included, is an `InvalidRequestError`."""
         return DataFrame(self._native.read_parquet(path))
+
+    def read_arrow_file(self, path: Path) -> DataFrame:
+        """An Arrow IPC file, in the file or the stream format, read batch by batch as queries need it. Compressed ones are an
+        `InvalidRequestError`."""
+        return DataFrame(self._native.read_arrow_file(path))
+
+    def read_line_file(
+        self,
+        path: Path,
+        mappings: LineMappings = (),
+        mode: str = "split",
+        split_delimiter: str = ",",
+        regex_pattern: str = "",
+        skip_empty_lines: bool = True,
+    ) -> DataFrame:
+        r"""A file whose lines are rows, read as queries need it.
+
+        `mappings`: the columns, in their order: a sequence of `(column, field)` or `(column, field, type)`, or a dict
+        `{column: field}` or `{column: (field, type)}`.
+
+        - `mode="split"`: a field is a number, counting from 0, of the texts between `split_delimiter`;
+        - `mode="regex"`: it is a group of `regex_pattern`, by number (0 is all that matches) or by name; without mappings, the
+          named groups are the columns. The syntax is Rust's (as Python's, without look-around and back-references).
+
+        A type is one of SQL's (`"BIGINT"`, `"DOUBLE"`, `"TIMESTAMP"`, `"STRING"`, `"VECTOR(3)"`, ...) or one of `int`, `float`,
+        `str`, `bool`; without one, the first 1000 lines decide, as in a CSV file. White space around what is not text is let go.
+        An empty text and a group that takes no part are NULL.
+
+            session.read_line_file("a.log", [("at", 0, "TIMESTAMP"), ("level", 1)], split_delimiter="|")
+            session.read_line_file("a.log", mode="regex", regex_pattern=r"^(?P<level>\w+) (?P<ms>\d+) ms")
+
+        Raises `InvalidRequestError` for a line that does not match, that has too few fields, or whose value is not of its type,
+        with file, line and text: when the query runs, or at once among the lines that decide the types.
+        """
+        columns = [_mapping(*item) for item in mappings.items()] if isinstance(mappings, Mapping) else [
+            _mapping(item[0], item[1:]) for item in mappings
+        ]
+        native = self._native.read_line_file(path, columns, mode, split_delimiter, regex_pattern, skip_empty_lines)
+        return DataFrame(native)
 
     def create_dataframe_from_arrow(self, data: Any) -> DataFrame:
         """Arrow data as a frame, without a copy.
@@ -174,7 +276,19 @@ class Session:
         return Explain(*_native.explain_stream_sql(self._native, sql, options))
 
     def sql(self, query: str, params: Params | None = None) -> DataFrame:
-        """One SQL statement (DataFusion's SQL and the vector functions). A SELECT runs when its rows are asked for.
+        """One SQL statement (DataFusion's SQL and the vector functions). A SELECT runs when its rows are asked for, everything
+        else now.
+
+        `CREATE TABLE t (id INT, v VECTOR(3))` and `CREATE TABLE t AS SELECT ...` are tables in memory.
+        `CREATE TABLE t [(column type, ...)] USING csv OPTIONS (path: 'file.csv', delimiter: ';')` names a file: csv, tsv, json
+        (`format`: json_lines or json_array), line (`mode`, `split_delimiter`, `regex_pattern`, `skip_empty_lines` and
+        `mappings: 'column:field, column:field:TYPE'`), parquet (a file or a folder of files) and arrow. Declared columns have to
+        be those of the file. `DROP TABLE` forgets the name and leaves the file.
+
+        INSERT adds the rows of a statement all at once, or none: to tables in memory; to csv, tsv and json lines, by a new file
+        with the rows behind in the place of the old one, so at the cost of its length; and to a folder of parquet, by one more
+        file. CSV has no form for an empty text, which comes back as NULL. Arrow, line, a JSON array and a single parquet file
+        take none.
 
         `params`: a sequence of values for `$1`, `$2`, ... or a mapping for `$name`; None, bool, int, float, str, bytes, vectors
         (lists of numbers, numpy arrays), dates and times. UPDATE, DELETE and MERGE are refused.
@@ -264,6 +378,17 @@ def _columns(columns: str | Sequence[str] | None) -> list[str]:
     if columns is None:
         return []
     return [columns] if isinstance(columns, str) else list(columns)
+
+
+def _mapping(column: str, rest: Any) -> tuple[str, LineField, str | None]:
+    """A column of lines, its field and its type."""
+    field, *kinds = rest if isinstance(rest, (tuple, list)) else (rest,)
+    if len(kinds) > 1:
+        raise ValueError(f"mappings: column {column!r}: expected (column, field) or (column, field, type), got {len(kinds) + 2} items")
+    kind = kinds[0] if kinds else None
+    if isinstance(kind, type) and kind not in _SQL_TYPES:
+        raise ValueError(f"mappings: column {column!r}: expected int, float, str, bool or a type of SQL's, got {kind.__name__}")
+    return column, field, _SQL_TYPES.get(kind, kind) if kind is not None else None  # type: ignore[return-value]
 
 
 def _as_arrow(data: Any) -> Any:

@@ -130,6 +130,16 @@ pub(crate) fn vector_type(data_type: &DataType) -> Option<Option<usize>> {
     }
 }
 
+/// Whether a column of this type holds lists of whole numbers, which become vectors by a cast.
+pub(crate) fn is_whole_numbers(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::FixedSizeList(item, _) | DataType::List(item) | DataType::LargeList(item) => {
+            item.data_type().is_integer()
+        }
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -16,10 +16,12 @@ use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, collect, execute_stream};
 use datafusion::prelude::SessionContext;
+use futures::TryStreamExt;
 use vexact_sql::chunks::ChunkTable;
 use vexact_sql::{Explained, explain_plan};
 
 use crate::error::{Error, Result};
+use crate::sources::replace::Unfinished;
 use crate::{html, sources};
 
 /// Rows, or the query that makes them. A query does not run before rows are asked for; asked twice, it runs twice.
@@ -174,6 +176,15 @@ impl DataFrame {
         collect(physical, context).await?.into_iter().map(told).collect()
     }
 
+    /// As [`Self::collect`]; `count` is called with the rows of each batch as it comes.
+    ///
+    /// # Errors
+    /// What fails while it runs.
+    pub async fn collect_counting(&self, count: impl Fn(usize)) -> Result<Vec<RecordBatch>> {
+        let rows = self.stream().await?.inspect_ok(|batch| count(batch.num_rows()));
+        Ok(rows.try_collect().await?)
+    }
+
     /// Runs it, batch by batch.
     ///
     /// # Errors
@@ -248,10 +259,10 @@ impl DataFrame {
     /// A folder that is not there; what fails while it runs or writes.
     pub async fn write_parquet(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        sources::check_target(path)?;
+        let unfinished = Unfinished::beside(path)?;
         let options = DataFrameWriteOptions::new().with_single_file_output(true);
-        self.query()?.write_parquet(&sources::file_url(path)?, options, None).await?;
-        Ok(())
+        self.query()?.write_parquet(&sources::file_url(unfinished.path())?, options, None).await?;
+        unfinished.replace()
     }
 
     /// Runs it into a CSV file with a header. Lists of numbers are written as `[1,2,3]`, which

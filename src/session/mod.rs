@@ -20,7 +20,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::ParamValues;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::execution::{FunctionRegistry, SessionState};
+use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as ParsedStatement;
@@ -31,6 +31,7 @@ use crate::replica::Replicas;
 use crate::sources;
 use crate::sources::line::{LineColumn, LineField, LineMode};
 use crate::sources::probe::{Format, Probe};
+use crate::sources::sql_type::VectorTypes;
 
 use catalog::Views;
 pub use frame::DataFrame;
@@ -108,7 +109,9 @@ impl Session {
             }
             runtime = runtime.with_memory_limit(limit, 1.0);
         }
-        let ctx = SessionContext::new_with_config_rt(config, Arc::new(runtime.build()?));
+        let state = SessionStateBuilder::new().with_config(config).with_runtime_env(Arc::new(runtime.build()?));
+        let state = state.with_default_features().with_type_planner(Arc::new(VectorTypes)).build();
+        let ctx = SessionContext::new_with_state(state);
         vexact_sql::register(&ctx)?;
         let views = Arc::new(views);
         if let Some(replicas) = views.replicas() {

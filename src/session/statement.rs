@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::common::ParamValues;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{CreateMemoryTable, DdlStatement, LogicalPlan};
+use datafusion::logical_expr::{CreateMemoryTable, DdlStatement, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::parser::Statement as ParsedStatement;
 use datafusion::sql::sqlparser::ast::Statement;
 
@@ -62,7 +62,8 @@ impl Session {
 
     /// The frame of a statement that has no rows to give.
     fn nothing(&self) -> Result<DataFrame> {
-        Ok(DataFrame::of_query(self.ctx.read_empty()?.select_columns(&[])?))
+        let plan = LogicalPlanBuilder::empty(false).build()?;
+        Ok(DataFrame::of_query(datafusion::dataframe::DataFrame::new(self.ctx.state(), plan)))
     }
 
     /// Runs a plan as far as its statement has effects.

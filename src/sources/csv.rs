@@ -187,7 +187,13 @@ impl Iterator for CsvBatches {
 fn infer_schema(path: &Path, delimiter: u8) -> Result<Schema> {
     let format = Format::default().with_header(true).with_delimiter(delimiter).with_truncated_rows(true);
     let file = BufReader::new(open_file(path)?);
-    let (schema, _) = format.infer_schema(file, Some(TYPED_ROWS)).map_err(|error| bad_file(path, &error))?;
+    let (schema, _) = format.infer_schema(file, Some(TYPED_ROWS)).map_err(|error| {
+        // Text in another encoding, among the first rows.
+        let header = reader(delimiter).from_path(path).ok().and_then(|mut reader| reader.headers().ok().cloned());
+        let names = header.iter().flatten().map(|name| Field::new(name, DataType::Utf8, true));
+        let text = Arc::new(Schema::new(names.collect::<Vec<_>>()));
+        csv_place::Place { path: path.into(), delimiter, text, columns: Vec::new() }.find(0, &error)
+    })?;
     let typed = schema.fields().iter().map(|field| match field.data_type() {
         DataType::Null => field.as_ref().clone().with_data_type(DataType::Utf8),
         _ => field.as_ref().clone(),

@@ -42,6 +42,14 @@ fn open_file(path: &Path) -> Result<std::fs::File> {
     Ok(file)
 }
 
+/// An Arrow type by its name in SQL, as `BIGINT` or `VECTOR(3)`.
+///
+/// # Errors
+/// Text that is no type, with those that are known.
+pub fn parse_type(name: &str) -> Result<::arrow::datatypes::DataType, String> {
+    sql_type::parse(name)
+}
+
 /// Opens a file that has to hold something.
 fn open_full(path: &Path, expected: &str) -> Result<std::fs::File> {
     let file = open_file(path)?;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
+use datafusion::common::plan_err;
+use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType as SqlType, ExactNumberInfo, TimezoneInfo};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -69,6 +71,22 @@ pub(crate) fn arrow(written: &SqlType) -> Result<DataType, String> {
         }
         other => return Err(format!("unknown type {other}: expected {KNOWN}")),
     })
+}
+
+/// Makes `VECTOR(n)` a type of a session's SQL: in CREATE TABLE and in casts.
+#[derive(Debug)]
+pub(crate) struct VectorTypes;
+
+impl TypePlanner for VectorTypes {
+    fn plan_type_field(&self, written: &SqlType) -> datafusion::common::Result<Option<FieldRef>> {
+        match written {
+            SqlType::Custom(name, _) if name.to_string().eq_ignore_ascii_case("vector") => match arrow(written) {
+                Ok(data_type) => Ok(Some(Arc::new(Field::new_list_field(data_type, true)))),
+                Err(problem) => plan_err!("{problem}"),
+            },
+            _ => Ok(None),
+        }
+    }
 }
 
 fn dimension(written: &SqlType, dim: Option<u64>) -> Result<i32, String> {

@@ -15,7 +15,7 @@ use vexact_kernel::Metric;
 pub(crate) use vector_join::VectorJoin;
 pub(crate) use vector_search::VectorSearch;
 
-use crate::vector::vector_type;
+use crate::vector::{is_whole_numbers, vector_type};
 
 /// A table that a function names.
 struct Table {
@@ -79,8 +79,9 @@ impl Table {
         DFSchema::try_from_qualified_schema(self.reference.clone(), &self.schema())
     }
 
-    /// The ordinal of a vector column, by its exact name or in lower case.
-    fn vector_column(&self, function: &str, name: &str) -> Result<usize> {
+    /// The ordinal of a vector column, by its exact name or in lower case. `is_cast`: lists of whole numbers are vectors too, as
+    /// what reads them makes floats of them.
+    fn vector_column(&self, function: &str, name: &str, is_cast: bool) -> Result<usize> {
         let schema = self.schema();
         let find = |name: &str| schema.index_of(name).ok();
         let Some(column) = find(name).or_else(|| find(&name.to_lowercase())) else {
@@ -94,9 +95,10 @@ impl Table {
             );
         };
         let field = schema.field(column);
-        if vector_type(field.data_type()).is_none() {
+        if vector_type(field.data_type()).is_none() && !(is_cast && is_whole_numbers(field.data_type())) {
+            let numbers = if is_cast { "numbers" } else { "floats" };
             return plan_err!(
-                "{function}: column {name:?} of table {}: expected vectors (FixedSizeList, List or LargeList of floats), got {}",
+                "{function}: column {name:?} of table {}: expected vectors (FixedSizeList, List or LargeList of {numbers}), got {}",
                 self.reference,
                 field.data_type()
             );

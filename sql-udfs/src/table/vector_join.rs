@@ -37,8 +37,8 @@ impl TableFunctionImpl for VectorJoin {
         }
         let queries = Table::find(NAME, &text_argument(NAME, "queries", queries)?, args.session())?;
         let table = Table::find(NAME, &text_argument(NAME, "table", table)?, args.session())?;
-        let query_column = queries.vector_column(NAME, &text_argument(NAME, "query_column", query_column)?)?;
-        let column = table.vector_column(NAME, &text_argument(NAME, "column", column)?)?;
+        let query_column = queries.vector_column(NAME, &text_argument(NAME, "query_column", query_column)?, false)?;
+        let column = table.vector_column(NAME, &text_argument(NAME, "column", column)?, false)?;
         for (table, name) in [(&queries, RANK), (&queries, SCORE), (&table, RANK), (&table, SCORE)] {
             table.refuse_column(NAME, name)?;
         }
