@@ -37,7 +37,9 @@ class DataFrame:
     def to_arrow(self) -> pa.Table:
         """All rows. Buffers are shared with the engine, not copied."""
         with Progress("rows") as progress:
-            return self._native.to_arrow(progress)
+            table = self._native.to_arrow(progress)
+            progress(table.num_rows)
+        return table
 
     def to_rows(self) -> dict[str, list[Any]]:
         """All rows as Python values: `{"schema": [name, ...], "rows": [[value, ...], ...]}`."""

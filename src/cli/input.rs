@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::session::{DataFrame, Session};
-use crate::sources::{Format, detect};
+use crate::sources::probe::{Format, detect};
 
 /// The file of a command, and what it is called in SQL.
 #[derive(Debug, Clone, Args, Serialize)]
@@ -37,6 +37,7 @@ pub(super) struct Input {
 pub(super) enum InputType {
     Auto,
     Csv,
+    Line,
     Json,
     Parquet,
 }
@@ -94,6 +95,7 @@ impl Input {
                 };
                 session.read_csv(path, self.delimiter.unwrap_or_else(found)).await
             }
+            InputType::Line => session.read_lines(path).await,
             InputType::Json => match detect(path)? {
                 Format::Json(form) => session.read_json(path, None, form).await,
                 _ => Err(Error::BadFile {

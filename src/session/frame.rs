@@ -167,13 +167,17 @@ impl DataFrame {
             return Ok(batches);
         }
         let PlannedFrame { physical, context, .. } = self.planned().await?;
-        // The optimizer may find that a column has no NULL; a frame keeps the schema that it has told.
+        self.as_told(collect(physical, context).await?)
+    }
+
+    /// The optimizer may find that a column has no NULL; a frame keeps the schema that it has told.
+    fn as_told(&self, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
         let schema = self.schema();
         let told = |batch: RecordBatch| match batch.schema_ref() == &schema {
             true => Ok(batch),
             false => Ok(batch.with_schema(Arc::clone(&schema)).map_err(DataFusionError::from)?),
         };
-        collect(physical, context).await?.into_iter().map(told).collect()
+        batches.into_iter().map(told).collect()
     }
 
     /// As [`Self::collect`]; `count` is called with the rows of each batch as it comes.
@@ -181,8 +185,13 @@ impl DataFrame {
     /// # Errors
     /// What fails while it runs.
     pub async fn collect_counting(&self, count: impl Fn(usize)) -> Result<Vec<RecordBatch>> {
-        let rows = self.stream().await?.inspect_ok(|batch| count(batch.num_rows()));
-        Ok(rows.try_collect().await?)
+        let mut rows = self.stream().await?;
+        let mut batches = Vec::new();
+        while let Some(batch) = rows.try_next().await? {
+            count(batch.num_rows());
+            batches.push(batch);
+        }
+        self.as_told(batches)
     }
 
     /// Runs it, batch by batch.

@@ -201,6 +201,13 @@ impl Session {
         Ok(self.table_frame(sources::line::open(path.as_ref(), columns, mode, skip_empty_lines)?))
     }
 
+    /// A file of text whose lines are the column `line`.
+    pub(crate) async fn read_lines(&self, path: &Path) -> Result<DataFrame> {
+        let line = LineColumn { name: "line".into(), field: LineField::Index(0), data_type: Some(DataType::Utf8) };
+        // No line holds a line end: it is one field.
+        self.read_line_file(path, vec![line], LineMode::Split("\n".into()), false).await
+    }
+
     /// What a file is, by its content and name, and its columns.
     ///
     /// # Errors
@@ -221,12 +228,7 @@ impl Session {
             Format::Arrow { .. } => self.read_arrow_file(path).await,
             Format::Csv(delimiter) => self.read_csv(path, delimiter).await,
             Format::Json(format) => self.read_json(path, None, format).await,
-            Format::Line => {
-                let line =
-                    LineColumn { name: "line".into(), field: LineField::Index(0), data_type: Some(DataType::Utf8) };
-                // No line holds a line end: it is one field.
-                self.read_line_file(path, vec![line], LineMode::Split("\n".into()), false).await
-            }
+            Format::Line => self.read_lines(path).await,
             Format::Excel => Err(Error::InvalidArgument(format!(
                 "{}: expected another form than an Excel sheet, which Python reads (vexact.read_excel)",
                 path.display()
