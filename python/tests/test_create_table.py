@@ -270,3 +270,15 @@ def test_json_tables_read_lists_as_vectors(session: vexact.Session, write) -> No
     assert hits(session.vector_search("t", "v", [9, 0.5], 1, "l2")) == [(5, 0.0)]
     session.sql(f"CREATE TABLE u (id INT, v VECTOR(2)) USING json OPTIONS(path: '{path}')")
     assert session.sql("SELECT v FROM u").schema.types == [pa.list_(pa.float32(), 2)]
+
+
+def test_parameters_are_inserted_as_the_columns_types(session: vexact.Session, tmp_path: Path) -> None:
+    for table, options in (("a", ""), ("b", f"USING csv OPTIONS(path: '{tmp_path / 'b.csv'}')")):
+        session.sql(f"CREATE TABLE {table} (id INT, v VECTOR(2)) {options}")
+        session.sql(f"INSERT INTO {table} VALUES ($1, $2)", [7, np.array([0.5, 2.0])])
+        found = session.sql(f"SELECT * FROM {table}").to_arrow()
+        assert found.schema.types == [pa.int32(), pa.list_(pa.float32(), 2)]
+        assert found.to_pylist() == [{"id": 7, "v": [0.5, 2.0]}]
+        with pytest.raises(vexact.VexactError, match="2"):
+            session.sql(f"INSERT INTO {table} VALUES ($1, $2)", [8, np.ones(3)])
+        assert session.sql(f"SELECT * FROM {table}").count() == 1

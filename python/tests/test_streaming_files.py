@@ -3,16 +3,17 @@ a terminal alone."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
 import pytest
 
 ROWS, BLOCK_ROWS = 1_500_000, 10_000
@@ -129,6 +130,8 @@ def test_progress_is_shown_at_a_terminal_alone(tmp_path: Path) -> None:
     quiet = subprocess.run([sys.executable, "-c", LONG], check=True, capture_output=True, text=True)
     assert (quiet.stdout, quiet.stderr) == ("", "")
     leader, follower = pty.openpty()
+    # A terminal of no columns shows nothing.
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     with subprocess.Popen([sys.executable, "-c", LONG], stderr=follower) as child:
         os.close(follower)
         shown = b""

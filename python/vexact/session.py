@@ -388,7 +388,7 @@ def _mapping(column: str, rest: Any) -> tuple[str, LineField, str | None]:
     kind = kinds[0] if kinds else None
     if isinstance(kind, type) and kind not in _SQL_TYPES:
         raise ValueError(f"mappings: column {column!r}: expected int, float, str, bool or a type of SQL's, got {kind.__name__}")
-    return column, field, _SQL_TYPES.get(kind, kind) if kind is not None else None  # type: ignore[return-value]
+    return column, field, _SQL_TYPES.get(kind, kind) if kind is not None else None
 
 
 def _as_arrow(data: Any) -> Any:

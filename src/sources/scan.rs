@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DataFusionError, not_impl_err};
@@ -14,7 +14,11 @@ use datafusion::datasource::sink::{DataSink, DataSinkExec};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::dml::InsertOp;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{CastExpr, Column};
+use datafusion::physical_expr::projection::ProjectionExpr;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::TryStreamExt;
@@ -115,8 +119,26 @@ pub(crate) fn insert(
         Ok(_) if operation != InsertOp::Append => {
             not_impl_err!("{operation} is refused: expected INSERT INTO, which adds rows")
         }
-        Ok(sink) => Ok(Arc::new(DataSinkExec::new(input, sink, None))),
+        Ok(sink) => Ok(Arc::new(DataSinkExec::new(cast(input, sink.schema())?, sink, None))),
     }
+}
+
+/// The rows with the types of a table. A parameter may be of another, which is known only once it has its value.
+fn cast(input: Arc<dyn ExecutionPlan>, table: &SchemaRef) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+    let schema = input.schema();
+    let is_same = |(given, field): (&FieldRef, &FieldRef)| given.data_type() == field.data_type();
+    if schema.fields().iter().zip(table.fields()).all(is_same) {
+        return Ok(input);
+    }
+    let columns = schema.fields().iter().zip(table.fields()).enumerate().map(|(place, (given, field))| {
+        let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(given.name(), place));
+        let expr = match given.data_type() == field.data_type() {
+            true => column,
+            false => Arc::new(CastExpr::new(column, field.data_type().clone(), None)),
+        };
+        ProjectionExpr { expr, alias: field.name().clone() }
+    });
+    Ok(Arc::new(ProjectionExec::try_new(columns.collect::<Vec<_>>(), input)?))
 }
 
 /// Some columns of a file.
