@@ -143,6 +143,31 @@ def test_options_that_cannot_be_are_refused(rows: Any) -> None:
         CustomArrowStreamSource({"a": "int"})  # type: ignore[arg-type]
 
 
+def test_asking_without_waiting_says_when_to_ask_again() -> None:
+    is_asked, is_more, is_woken = threading.Event(), threading.Event(), threading.Event()
+
+    def slow() -> Iterator[dict[str, int]]:
+        assert is_asked.wait(LIMIT_SECONDS)
+        yield {"n": 0}
+        assert is_more.wait(LIMIT_SECONDS)
+        yield {"n": 1}
+
+    batches = CustomArrowStreamSource(emit_interval_seconds=1000, emit_rows=2).batches(slow())
+    assert batches.poll(is_woken.set) == FOR_EVER
+    is_asked.set()
+    assert is_woken.wait(LIMIT_SECONDS)
+    left = batches.poll(is_woken.set)
+    assert isinstance(left, float) and 0 < left <= 1000
+    is_woken.clear()
+    is_more.set()
+    assert is_woken.wait(LIMIT_SECONDS)
+    batch = batches.poll(is_woken.set)
+    assert isinstance(batch, pa.RecordBatch) and batch["n"].to_pylist() == [0, 1]
+    while (rest := batches.poll(is_woken.set)) is not None:
+        assert rest == FOR_EVER and is_woken.wait(LIMIT_SECONDS)
+        is_woken.clear()
+
+
 def batch_of(*values: int) -> pa.RecordBatch:
     return pa.record_batch({"n": pa.array(values, pa.int64())})
 

@@ -134,7 +134,21 @@ class ArrowBatches:
         if self._first is not None:
             first, self._first = self._first, None
             return first
-        rows = next(self._gathered)
+        return self._batch(next(self._gathered))
+
+    def poll(self, wake: Callable[[], None]) -> pa.RecordBatch | float | None:
+        """The next batch, without waiting for it; None at the end.
+
+        Where there is none yet: the seconds after which to ask again at the latest, unless `wake` is called before, from another
+        thread. What the iterable raised is raised.
+        """
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        rows = self._gathered.poll(wake)
+        return self._batch(rows) if isinstance(rows, list) else rows
+
+    def _batch(self, rows: list[Row]) -> pa.RecordBatch:
         try:
             batch = record_batch(rows, self._schema)
         except BaseException:
@@ -212,8 +226,11 @@ class _Gathered(Generic[T]):
         self._is_read = False
         self._is_closed = False
         self._error: BaseException | None = None
-        # A daemon: an iterable that waits for ever must not keep the program alive.
-        threading.Thread(target=self._read, args=(items,), name="vexact-custom-stream", daemon=True).start()
+        self._wake: Callable[[], None] | None = None
+        # Started when something is asked for. A daemon: an iterable that waits for ever must not keep the program alive.
+        self._thread: threading.Thread | None = threading.Thread(
+            target=self._read, args=(items,), name="vexact-custom-stream", daemon=True
+        )
 
     def _read(self, items: Iterable[T]) -> None:
         error: BaseException | None = None
@@ -229,13 +246,13 @@ class _Gathered(Generic[T]):
                         self._since = time.monotonic()
                     self._waiting.append(item)
                     self._weight += self._weigh(item)
-                    self._changed.notify_all()
+                    self._notify()
         except BaseException as raised:  # Whatever it is, it is raised where the rows are taken.
             error = raised
         with self._changed:
             self._error = error
             self._is_read = True
-            self._changed.notify_all()
+            self._notify()
 
     def _has_room(self) -> bool:
         """Waits for room; false once nothing more is to be read."""
@@ -248,23 +265,48 @@ class _Gathered(Generic[T]):
 
     def __next__(self) -> list[T]:
         with self._changed:
-            while not (self._is_closed or self._is_read or self._weight >= self._options.emit_rows):
-                left = self._options.emit_interval_seconds - (time.monotonic() - self._since)
-                if self._waiting and left <= 0:
-                    break
-                self._changed.wait(min(left, threading.TIMEOUT_MAX) if self._waiting else None)
-            if self._is_closed:
-                raise StopIteration
-            if not self._waiting:
-                error, self._error = self._error, None
-                raise error if error is not None else StopIteration
+            while True:
+                ready = self._ready()
+                if isinstance(ready, list):
+                    return ready
+                if ready is None:
+                    raise StopIteration
+                self._changed.wait(None if ready > threading.TIMEOUT_MAX else ready)
+
+    def poll(self, wake: Callable[[], None]) -> list[T] | float | None:
+        """As `__next__`, without waiting: see `ArrowBatches.poll`."""
+        with self._changed:
+            self._wake = wake
+            return self._ready()
+
+    def _ready(self) -> list[T] | float | None:
+        """What is to go on now; the seconds until it is, if nothing more comes; None at the end."""
+        if self._is_closed:
+            return None
+        if self._thread is not None:
+            thread, self._thread = self._thread, None
+            thread.start()
+        left = self._since + self._options.emit_interval_seconds - time.monotonic() if self._waiting else math.inf
+        is_due = self._is_read or self._weight >= self._options.emit_rows or left <= 0
+        if self._waiting and is_due:
             taken, self._waiting, self._weight = self._waiting, [], 0
-            self._changed.notify_all()
+            self._notify()
             return taken
+        if self._is_read:
+            error, self._error = self._error, None
+            if error is not None:
+                raise error
+            return None
+        return left
+
+    def _notify(self) -> None:
+        self._changed.notify_all()
+        if self._wake is not None:
+            self._wake()
 
     def close(self) -> None:
         with self._changed:
             self._is_closed = True
             self._waiting = []
             self._weight = 0
-            self._changed.notify_all()
+            self._notify()

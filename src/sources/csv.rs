@@ -1,7 +1,7 @@
 //! Delimited text with a header line, and vectors in its cells.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -56,29 +56,13 @@ impl CsvFile {
     pub fn infer(path: &Path, delimiter: char) -> Result<Self> {
         open_full(path, "a header line")?;
         let delimiter = delimiter_byte(delimiter)?;
-        let vectors = vector_columns(path, delimiter)?;
-        let text = Arc::new(infer_schema(path, delimiter)?);
+        let (text, vectors) = infer_columns(path, delimiter, || open_file(path))?;
         Ok(Self::new(path, delimiter, &text, vectors))
     }
 
     /// With declared columns. A file that is there is checked: its header line, and the values of its first rows.
     pub fn declared(path: &Path, delimiter: char, schema: &SchemaRef) -> Result<Self> {
-        let delimiter = delimiter_byte(delimiter)?;
-        let mut vectors = Vec::new();
-        for (ordinal, field) in schema.fields().iter().enumerate() {
-            match field.data_type() {
-                DataType::FixedSizeList(item, dim) if *item.data_type() == DataType::Float32 => {
-                    vectors.push(VectorColumn { ordinal, dim: *dim as usize });
-                }
-                nested if nested.is_nested() || matches!(nested, DataType::Binary) => {
-                    let name = field.name();
-                    let problem = format!("expected VECTOR(n), a number, text or a time in a CSV file, got {nested}");
-                    return Err(Error::InvalidArgument(format!("column {name:?}: {problem}")));
-                }
-                _ => {}
-            }
-        }
-        let file = Self::new(path, delimiter, schema, vectors);
+        let file = Self::new(path, delimiter_byte(delimiter)?, schema, declared_vectors(schema)?);
         if path.exists() {
             file.check()?;
         }
@@ -86,14 +70,7 @@ impl CsvFile {
     }
 
     fn new(path: &Path, delimiter: u8, schema: &Schema, vectors: Vec<VectorColumn>) -> Self {
-        let with = |data_type: &dyn Fn(&VectorColumn) -> DataType| {
-            let mut fields: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
-            for column in &vectors {
-                fields[column.ordinal].set_data_type(data_type(column));
-            }
-            Arc::new(Schema::new(fields))
-        };
-        let (typed, text) = (with(&VectorColumn::data_type), with(&|_| DataType::Utf8));
+        let (typed, text) = typed_and_text(schema, &vectors);
         Self { path: path.into(), delimiter, schema: typed, text, vectors }
     }
 
@@ -183,11 +160,54 @@ impl Iterator for CsvBatches {
     }
 }
 
+/// The vectors among declared columns.
+///
+/// # Errors
+/// A type that a cell cannot hold.
+pub(super) fn declared_vectors(schema: &Schema) -> Result<Vec<VectorColumn>> {
+    let mut vectors = Vec::new();
+    for (ordinal, field) in schema.fields().iter().enumerate() {
+        match field.data_type() {
+            DataType::FixedSizeList(item, dim) if *item.data_type() == DataType::Float32 => {
+                vectors.push(VectorColumn { ordinal, dim: *dim as usize });
+            }
+            nested if nested.is_nested() || matches!(nested, DataType::Binary) => {
+                let name = field.name();
+                let problem = format!("expected VECTOR(n), a number, text or a time in a CSV file, got {nested}");
+                return Err(Error::InvalidArgument(format!("column {name:?}: {problem}")));
+            }
+            _ => {}
+        }
+    }
+    Ok(vectors)
+}
+
+/// The columns, and the same with text for vectors.
+pub(super) fn typed_and_text(schema: &Schema, vectors: &[VectorColumn]) -> (SchemaRef, SchemaRef) {
+    let with = |data_type: &dyn Fn(&VectorColumn) -> DataType| {
+        let mut fields: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
+        for column in vectors {
+            fields[column.ordinal].set_data_type(data_type(column));
+        }
+        Arc::new(Schema::new(fields))
+    };
+    (with(&VectorColumn::data_type), with(&|_| DataType::Utf8))
+}
+
+/// The columns of a text by its header line and first rows, and which of them hold vectors. `open` gives the text anew.
+pub(super) fn infer_columns<R: Read>(
+    path: &Path,
+    delimiter: u8,
+    open: impl Fn() -> Result<R>,
+) -> Result<(Schema, Vec<VectorColumn>)> {
+    let vectors = vector_columns(path, delimiter, open()?)?;
+    Ok((infer_schema(path, delimiter, open()?)?, vectors))
+}
+
 /// The columns' types by the first rows; text where these have no values.
-fn infer_schema(path: &Path, delimiter: u8) -> Result<Schema> {
+fn infer_schema(path: &Path, delimiter: u8, source: impl Read) -> Result<Schema> {
     let format = Format::default().with_header(true).with_delimiter(delimiter).with_truncated_rows(true);
-    let file = BufReader::new(open_file(path)?);
-    let (schema, _) = format.infer_schema(file, Some(TYPED_ROWS)).map_err(|error| {
+    let (schema, _) = format.infer_schema(BufReader::new(source), Some(TYPED_ROWS)).map_err(|error| {
         // Text in another encoding, among the first rows.
         let header = reader(delimiter).from_path(path).ok().and_then(|mut reader| reader.headers().ok().cloned());
         let names = header.iter().flatten().map(|name| Field::new(name, DataType::Utf8, true));
@@ -201,7 +221,7 @@ fn infer_schema(path: &Path, delimiter: u8) -> Result<Schema> {
     Ok(Schema::new(typed.collect::<Vec<_>>()))
 }
 
-pub(super) fn delimiter_byte(delimiter: char) -> Result<u8> {
+pub(crate) fn delimiter_byte(delimiter: char) -> Result<u8> {
     let expected = match u8::try_from(delimiter) {
         Ok(b'"' | b'\n' | b'\r') => "another character than a quote and a line end",
         Ok(byte) if byte.is_ascii() => return Ok(byte),
@@ -218,9 +238,9 @@ pub(super) fn reader(delimiter: u8) -> csv::ReaderBuilder {
 }
 
 /// The columns that hold vectors, by the first rows.
-fn vector_columns(path: &Path, delimiter: u8) -> Result<Vec<VectorColumn>> {
+fn vector_columns(path: &Path, delimiter: u8, source: impl Read) -> Result<Vec<VectorColumn>> {
     let bad = |error: csv::Error| bad_file(path, &error);
-    let mut reader = reader(delimiter).from_path(path).map_err(bad)?;
+    let mut reader = reader(delimiter).from_reader(source);
     let width = reader.byte_headers().map_err(bad)?.len();
     if width == 0 {
         return Err(bad_file(path, &"expected a header line, got only line ends"));

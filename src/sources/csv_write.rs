@@ -55,7 +55,7 @@ impl CsvWriter {
 }
 
 /// What was written so far, and by whom.
-pub(super) struct ListTexts {
+pub(crate) struct ListTexts {
     caller: &'static str,
     /// The length of each column's lists, once there was one.
     dims: Vec<Option<usize>>,

@@ -3,6 +3,7 @@
 pub mod arrow;
 pub mod create;
 pub mod csv;
+pub(crate) mod csv_part;
 mod csv_place;
 mod csv_vectors;
 pub(crate) mod csv_write;

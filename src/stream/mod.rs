@@ -7,6 +7,8 @@ mod aggregate;
 mod api;
 mod checkpoint;
 mod clause;
+pub mod csv_dir;
+pub mod file_sink;
 pub mod memory;
 mod options;
 mod pipeline;

@@ -1,0 +1,210 @@
+//! What a file holds after writing, cutting back, and writers that were stopped at any byte.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, FixedSizeListArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{Float32Type, Schema};
+use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use tempfile::TempDir;
+
+use super::*;
+
+fn batch(first: i64) -> RecordBatch {
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![Some(first), None]));
+    let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("a \"b\",\r\nc"), Some("\u{e9}")]));
+    let floats: ArrayRef = Arc::new(Float64Array::from(vec![0.1, f64::NAN]));
+    let vectors = [Some(vec![Some(1.0), Some(0.5)]), None];
+    let vectors: ArrayRef = Arc::new(FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(vectors, 2));
+    RecordBatch::try_from_iter_with_nullable([
+        ("id", ids, true),
+        ("text", texts, true),
+        ("x", floats, true),
+        ("v", vectors, true),
+    ])
+    .unwrap()
+}
+
+const CSV: FileFormat = FileFormat::Csv { delimiter: ',' };
+const GOLDEN_CSV: &str = "id,text,x,v\n1,\"a \"\"b\"\",\r\nc\",0.1,\"[1,0.5]\"\n,\u{e9},NaN,\n2,\"a \"\"b\"\",\r\nc\",0.1,\"[1,0.5]\"\n,\u{e9},NaN,\n";
+const GOLDEN_JSON: &str = "{\"id\":1,\"text\":\"a \\\"b\\\",\\r\\nc\",\"x\":0.1,\"v\":[1.0,0.5]}\n\
+                           {\"id\":null,\"text\":\"\u{e9}\",\"x\":null,\"v\":null}\n\
+                           {\"id\":2,\"text\":\"a \\\"b\\\",\\r\\nc\",\"x\":0.1,\"v\":[1.0,0.5]}\n\
+                           {\"id\":null,\"text\":\"\u{e9}\",\"x\":null,\"v\":null}\n";
+
+fn sink(folder: &TempDir, name: &str, format: FileFormat) -> (FileSink, PathBuf) {
+    let path = folder.path().join(name);
+    (FileSink::try_new(&path, format, None).unwrap(), path)
+}
+
+async fn open(sink: &FileSink, is_restored: bool) -> Box<dyn Sink> {
+    sink.open(batch(0).schema(), is_restored).await.unwrap()
+}
+
+#[tokio::test]
+async fn files_have_every_row_in_its_golden_form() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, format, golden) in [("a.csv", CSV, GOLDEN_CSV), ("a.json", FileFormat::Json, GOLDEN_JSON)] {
+        let (table, path) = sink(&folder, name, format);
+        fs::write(&path, "what an earlier query left").unwrap();
+        let mut writer = open(&table, false).await;
+        for first in [1, 2] {
+            writer.write(batch(first)).await.unwrap();
+            writer.write(batch(0).slice(0, 0)).await.unwrap();
+        }
+        writer.finish().await.unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), golden);
+        assert_eq!(writer.position(), Some(golden.len().into()));
+    }
+    let (table, path) = sink(&folder, "b.csv", FileFormat::Csv { delimiter: '\t' });
+    drop(open(&table, false).await);
+    assert_eq!(fs::read_to_string(path).unwrap(), "id\ttext\tx\tv\n", "a file without rows has its header");
+}
+
+#[tokio::test]
+async fn cut_back_to_a_position_a_file_is_what_it_was_wherever_the_writer_was_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, format, golden) in [("a.csv", CSV, GOLDEN_CSV), ("a.json", FileFormat::Json, GOLDEN_JSON)] {
+        let (table, path) = sink(&folder, name, format);
+        let mut writer = open(&table, false).await;
+        writer.write(batch(1)).await.unwrap();
+        writer.flush().await.unwrap();
+        let position = writer.position().unwrap();
+        writer.write(batch(2)).await.unwrap();
+        drop(writer);
+        let text = fs::read(&path).unwrap();
+        for len in position.as_u64().unwrap() as usize..=text.len() {
+            fs::write(&path, &text[..len]).unwrap();
+            let mut writer = open(&table, true).await;
+            writer.truncate(&position).await.unwrap();
+            writer.write(batch(2)).await.unwrap();
+            writer.finish().await.unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), golden, "{name}, stopped at byte {len}");
+        }
+        fs::write(&path, "x").unwrap();
+        let mut writer = open(&table, true).await;
+        let error = writer.truncate(&position).await.unwrap_err().to_string();
+        assert!(error.contains(&format!("expected a file of at least {position} bytes, got 1")), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_goes_on_without_cutting_back_leaves_no_half_line() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, format, golden) in [("a.csv", CSV, GOLDEN_CSV), ("a.json", FileFormat::Json, GOLDEN_JSON)] {
+        let (table, path) = sink(&folder, name, format);
+        let first = golden.find("\u{e9}").unwrap();
+        let first = first + golden[first..].find('\n').unwrap() + 1;
+        for len in 0..=golden.len() {
+            fs::write(&path, &golden.as_bytes()[..len]).unwrap();
+            let mut writer = open(&table, true).await;
+            writer.write(batch(2)).await.unwrap();
+            drop(writer);
+            let text = fs::read_to_string(&path).unwrap();
+            let kept = text.strip_suffix(&golden[first..]).unwrap_or_else(|| panic!("{name} at {len}: {text}"));
+            // The whole lines of what was there, or a header line at least.
+            let lines = golden.replace("\r\n", "--");
+            let whole = lines.get(..len).and_then(|text| text.rfind('\n')).map_or(0, |end| end + 1);
+            let whole = if lines.is_char_boundary(len) { whole } else { kept.len() };
+            let header = if format == CSV { golden.find('\n').unwrap() + 1 } else { 0 };
+            assert_eq!(kept, &golden[..whole.max(header)], "{name}, stopped at byte {len}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_has_one_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, format) in [("a.csv", CSV), ("a.json", FileFormat::Json), ("a.parquet", FileFormat::Parquet)] {
+        let (table, _) = sink(&folder, name, format);
+        let writer = open(&table, false).await;
+        let error = table.open(batch(0).schema(), false).await.unwrap_err().to_string();
+        assert!(error.contains("expected one query at a time to write the file"), "{error}");
+        drop(writer);
+        assert!(table.open(batch(0).schema(), false).await.is_ok());
+    }
+}
+
+fn parquet_ids(path: &Path) -> Vec<String> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap().build().unwrap();
+    let mut ids = Vec::new();
+    for batch in reader {
+        let batch = batch.unwrap();
+        assert_eq!(batch.schema().fields(), self::batch(0).schema().fields());
+        let column = arrow::util::display::ArrayFormatter::try_new(batch.column(0), &Default::default()).unwrap();
+        ids.extend((0..batch.num_rows()).map(|row| column.value(row).to_string()));
+    }
+    ids
+}
+
+#[tokio::test]
+async fn a_parquet_file_appears_whole_and_keeps_what_was_flushed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (table, path) = sink(&folder, "a.parquet", FileFormat::Parquet);
+    let mut writer = open(&table, false).await;
+    writer.write(batch(1)).await.unwrap();
+    writer.flush().await.unwrap();
+    writer.write(batch(2)).await.unwrap();
+    assert!(!path.exists(), "nothing is half-visible");
+    assert_eq!(writer.position(), None);
+    // Stopped without an end: what was flushed is there.
+    drop(writer);
+    let mut writer = open(&table, true).await;
+    writer.write(batch(3)).await.unwrap();
+    writer.finish().await.unwrap();
+    drop(writer);
+    assert_eq!(parquet_ids(&path), ["1", "", "3", ""]);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+    // Another one goes on with the whole file, also if nothing comes.
+    drop(open(&table, true).await);
+    let mut writer = open(&table, true).await;
+    writer.write(batch(4)).await.unwrap();
+    writer.finish().await.unwrap();
+    assert_eq!(parquet_ids(&path), ["1", "", "3", "", "4", ""]);
+    // A new query begins anew, and one without rows has a file without rows.
+    drop(writer);
+    open(&table, false).await.finish().await.unwrap();
+    assert_eq!(parquet_ids(&path), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_end_that_was_interrupted_doubles_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (table, path) = sink(&folder, "a.parquet", FileFormat::Parquet);
+    let mut writer = open(&table, false).await;
+    writer.write(batch(1)).await.unwrap();
+    writer.flush().await.unwrap();
+    let parts = folder.path().join(".a.parquet.parts");
+    let part = parts.join("000000000000.parquet");
+    let saved = fs::read(&part).unwrap();
+    writer.finish().await.unwrap();
+    drop(writer);
+    // Killed after the file was put in place, before the parts were removed.
+    fs::create_dir_all(&parts).unwrap();
+    fs::write(&part, saved).unwrap();
+    let mut writer = open(&table, true).await;
+    writer.write(batch(2)).await.unwrap();
+    writer.finish().await.unwrap();
+    assert_eq!(parquet_ids(&path), ["1", "", "2", ""]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_is_refused_before_a_file_is_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("missing").join("a.csv");
+    assert!(FileSink::try_new(&missing, CSV, None).unwrap_err().to_string().contains("folder not found"));
+    assert!(FileSink::try_new(folder.path(), CSV, None).unwrap_err().to_string().contains("got a folder"));
+    assert!(FileSink::try_new(&folder.path().join("a"), FileFormat::Csv { delimiter: '"' }, None).is_err());
+    let (table, path) = sink(&folder, "a.csv", CSV);
+    fs::write(&path, "kept").unwrap();
+    let nested = arrow::datatypes::DataType::Struct(Schema::empty().fields);
+    let schema = Arc::new(Schema::new(vec![arrow::datatypes::Field::new("s", nested, true)]));
+    assert!(table.open(schema, false).await.is_err());
+    assert_eq!(fs::read_to_string(&path).unwrap(), "kept");
+    // A file that was cut within its header by a crash has nothing to keep.
+    let other = folder.path().join("b.parquet");
+    fs::write(&other, "no parquet").unwrap();
+    let table = FileSink::try_new(&other, FileFormat::Parquet, None).unwrap();
+    assert!(table.open(batch(0).schema(), true).await.is_err());
+}
