@@ -15,14 +15,13 @@ use crate::sources;
 use crate::sources::create::{CreateTable, TableKind};
 
 impl Session {
-    /// A table over a file. What its columns and the file are is checked now.
+    /// A table over a file, or a source or sink of streams. What its columns and the file are is checked now.
     pub(super) async fn create_file_table(&self, create: &CreateTable) -> Result<DataFrame> {
-        if create.kind != TableKind::Table {
-            return Err(create.refusal("sources and sinks belong to streams: expected CREATE TABLE"));
-        }
         if self.is_to_create(&create.name, create.if_not_exists, create.or_replace)? {
-            let table = sources::table::open(create).await?;
-            self.views.replace(&create.name, table);
+            match create.kind {
+                TableKind::Table => drop(self.views.replace(&create.name, sources::table::open(create).await?)),
+                TableKind::Source | TableKind::Sink => self.create_stream_table(create)?,
+            }
         }
         self.nothing()
     }

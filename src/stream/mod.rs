@@ -7,6 +7,7 @@ mod aggregate;
 mod api;
 mod checkpoint;
 mod clause;
+mod create;
 pub mod csv_dir;
 pub mod file_sink;
 pub mod memory;

@@ -8,3 +8,4 @@ mod pruning;
 mod replication;
 mod routes;
 mod sql;
+mod stream;
