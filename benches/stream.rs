@@ -15,7 +15,7 @@ use vexact::stream::{ExecutionMode, StreamOptions};
 const BATCHES: usize = 16;
 const ROWS: usize = 1 << 16;
 
-/// Keys out of `keys`, values that are whole numbers, and event times a millisecond apart.
+/// Keys out of `keys`, values that are whole numbers, and 16 events a millisecond.
 fn batches(keys: i64) -> Vec<RecordBatch> {
     let batch = |number: usize| {
         let ids = || (number * ROWS) as i64..((number + 1) * ROWS) as i64;
@@ -23,7 +23,7 @@ fn batches(keys: i64) -> Vec<RecordBatch> {
         let columns = [
             ("k", column(ids().map(|id| (id * 7919) % keys).collect())),
             ("v", column(ids().map(|id| id % 1000).collect())),
-            ("t", column(ids().collect())),
+            ("t", column(ids().map(|id| id / 16).collect())),
         ];
         RecordBatch::try_from_iter(columns).unwrap()
     };
