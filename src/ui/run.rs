@@ -85,9 +85,9 @@ fn progress(snapshots: &[Value], run: &Run) -> Markup {
     html! {
         section {
             h2 { "Progress" }
-            // A single snapshot makes no line.
+            // A single snapshot makes no line, and what is no stream has no micro-batches.
             @if snapshots.len() > 1 {
-                div.plots { @for of in &plots { (plot(of)) } }
+                div.plots { @for of in plots.iter().filter(|of| !of.points.is_empty()) { (plot(of)) } }
                 details { summary { "Newest snapshot" } (pairs(newest)) }
             } @else {
                 (pairs(newest))
@@ -102,19 +102,29 @@ fn inputs(inputs: Option<&Value>) -> Markup {
     }
 }
 
-/// The entries of an object; what has none is left out.
+/// The entries of an object and of those in it, `outer.inner`; what has no value is left out.
 fn pairs(object: &Value) -> Markup {
+    let mut found = Vec::new();
+    entries("", object, &mut found);
     html! {
-        @match object {
-            Value::Object(entries) => {
-                dl.pairs {
-                    @for (name, value) in entries.iter().filter(|(_, value)| !value.is_null()) {
-                        div class=[(is_long(value)).then_some("wide")] { dt { (name) } dd { (shown(value)) } }
-                    }
-                }
+        dl.pairs {
+            @for (name, value) in &found {
+                div class=[is_long(value).then_some("wide")] { dt { (name) } dd { (shown(value)) } }
             }
-            other => pre { (json(other)) },
         }
+    }
+}
+
+fn entries<'a>(name: &str, value: &'a Value, found: &mut Vec<(String, &'a Value)>) {
+    match value {
+        Value::Null => {}
+        Value::Array(items) if items.is_empty() => {}
+        // serde_json reads no deeper than 128.
+        Value::Object(inner) => {
+            let prefix = if name.is_empty() { String::new() } else { format!("{name}.") };
+            inner.iter().for_each(|(inner, value)| entries(&format!("{prefix}{inner}"), value, found));
+        }
+        value => found.push((name.to_owned(), value)),
     }
 }
 

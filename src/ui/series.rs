@@ -37,7 +37,7 @@ pub(super) fn series(snapshots: &[Value], start: &str) -> Series {
         let point = |value: f64| Point { seconds: *seconds, value };
         found.latencies.extend(most("last_batch_latency_ms").map(point));
         found.backlogs.extend(most("inflight_batches").map(point));
-        let Some(rows) = last["rows_processed"].as_f64() else { continue };
+        let Some(rows) = last["rows_processed"].as_f64().or_else(|| last["rows"].as_f64()) else { continue };
         match before {
             // Snapshots of one instant say nothing of speed.
             Some((earlier, _)) if *seconds <= earlier => {}

@@ -83,7 +83,7 @@ impl Served {
 
     fn run(&self, name: &str, action: &str, tags: &[&str]) -> crate::workspace::ActiveRun {
         let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
-        let inputs = json!({"query": format!("SELECT '{name}'"), "input_path": "a.csv"});
+        let inputs = json!({"options": {"query": format!("SELECT '{name}'"), "where": null, "columns": []}, "input_path": "a.csv"});
         let new = NewRun { action: action.into(), run_name: Some(name.into()), tags, inputs, ..NewRun::default() };
         self.workspace.start(new).unwrap()
     }
@@ -261,12 +261,14 @@ async fn a_run_shows_all_that_is_known_of_it() {
         "<output data-newest=\"7 ms\">",
         "<output data-newest=\"3\">",
         "<dt>rows_processed</dt><dd>400</dd>",
+        "<dt>options.query</dt>",
         "remark &lt;1&gt;",
         "Exact vector search: l2, top 3",
         "<span>output_rows <b>3</b></span>",
     ] {
         assert!(page.contains(text), "{text}: {page}");
     }
+    assert!(!page.contains("options.where") && !page.contains("options.columns"), "{page}");
     run.finish(Outcome::Failed(error("it broke <here>"))).unwrap();
     let page = served.page(&path).await;
     assert!(page.contains("it broke &lt;here&gt;") && page.contains("data-status=\"failed\""), "{page}");
