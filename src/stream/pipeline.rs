@@ -85,7 +85,7 @@ impl RunPlan {
 enum Stage {
     Plan(RunPlan),
     Window { window: WindowBy, schema: SchemaRef },
-    Groups { state: GroupState, window: Option<(usize, WindowBy)> },
+    Groups { state: Box<GroupState>, window: Option<(usize, WindowBy)> },
 }
 
 /// The stages of a query.
@@ -185,7 +185,7 @@ impl Pipeline {
             self.schema = groups.result_schema;
             let groups_state = GroupState::try_new(aggregates, window.as_ref().map(|(key, _)| *key))?;
             self.stages.push(Stage::Plan(RunPlan::new(parts.head, feed, &context)));
-            self.stages.push(Stage::Groups { state: groups_state, window });
+            self.stages.push(Stage::Groups { state: Box::new(groups_state), window });
             if let Some((rest, results)) = groups.rest {
                 self.schema = rest.schema();
                 plans.push(Arc::clone(&rest));
@@ -243,7 +243,7 @@ impl Pipeline {
     /// The groups, if some are kept.
     pub fn groups(&self) -> Option<&GroupState> {
         self.stages.iter().find_map(|stage| match stage {
-            Stage::Groups { state, .. } => Some(state),
+            Stage::Groups { state, .. } => Some(state.as_ref()),
             _ => None,
         })
     }

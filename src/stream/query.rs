@@ -87,7 +87,7 @@ impl StreamingQuery {
         tokio::spawn(async move {
             let watched = Arc::clone(&shared);
             // In a task of its own: that it ends by a panic is seen.
-            let result = match tokio::spawn(run.to_end(Arc::clone(&shared))).await {
+            let result = match tokio::spawn(run.work_to_end(Arc::clone(&shared))).await {
                 Ok(result) => result,
                 Err(error) => Err(Error::Interrupted(format!("the streaming query ended early: {error}"))),
             };

@@ -174,7 +174,7 @@ impl Run {
     }
 
     /// Runs until the input ends, the query is stopped, or it fails.
-    pub async fn to_end(mut self, shared: Arc<Shared>) -> Result<()> {
+    pub async fn work_to_end(mut self, shared: Arc<Shared>) -> Result<()> {
         let mut control = shared.control.subscribe();
         shared.progress.send_modify(|progress| {
             if progress.status == Status::Created {

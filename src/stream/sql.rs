@@ -76,15 +76,18 @@ pub(super) async fn plan(state: SessionState, sql: &str) -> Result<Planned> {
     Ok(Planned { insert, query: StreamQuery { input: Box::new(input), plan, state } })
 }
 
+/// The name of a sink, and the columns that an INSERT names.
+type Named = (TableReference, Vec<String>);
+
 /// A statement, and what is said of windows in it.
 struct Parsed {
-    insert: Option<(TableReference, Vec<String>)>,
+    insert: Option<Named>,
     query: Box<Query>,
     clause: Option<WindowClause>,
 }
 
 fn parse(state: &SessionState, sql: &str) -> Result<Parsed> {
-    let dialect = dialect_from_str(state.config_options().sql_parser.dialect.to_string());
+    let dialect = dialect_from_str(state.config_options().sql_parser.dialect);
     let dialect = dialect.unwrap_or_else(|| Box::new(GenericDialect {}));
     let (tokens, clause) = extract(sql, dialect.as_ref())?;
     let syntax = |error| Error::InvalidArgument(format!("SQL error: {error}"));
@@ -112,7 +115,7 @@ fn parse(state: &SessionState, sql: &str) -> Result<Parsed> {
 }
 
 /// What an INSERT writes to, and the query that it writes.
-fn target(insert: Insert) -> Result<((TableReference, Vec<String>), Box<Query>)> {
+fn target(insert: Insert) -> Result<(Named, Box<Query>)> {
     let refused =
         |got: &str| Error::InvalidArgument(format!("expected INSERT INTO sink [(columns)] SELECT ..., got {got}"));
     let TableObject::TableName(name) = &insert.table else { return Err(refused("no name of a table")) };

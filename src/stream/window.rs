@@ -216,12 +216,11 @@ pub(super) fn millis(times: &ArrayRef) -> Result<Int64Array> {
     match times.data_type() {
         DataType::Timestamp(TimeUnit::Second, _) => {
             let seconds = cast(times, &DataType::Int64).map_err(Error::arrow)?;
-            let millis = seconds.as_primitive::<Int64Type>().try_unary(|second| {
+            seconds.as_primitive::<Int64Type>().try_unary(|second| {
                 let overflow =
                     || Error::InvalidArgument(format!("event time {second} s: expected one within milliseconds"));
                 second.checked_mul(1000).ok_or_else(overflow)
-            });
-            millis
+            })
         }
         DataType::Timestamp(TimeUnit::Microsecond, _) => units(1000),
         DataType::Timestamp(TimeUnit::Nanosecond, _) => units(1_000_000),
@@ -267,11 +266,10 @@ mod tests {
         Arc::new(Schema::new(vec![Field::new("t", DataType::Int64, true), window.field()]))
     }
 
-    fn assigned(
-        window: &WindowBy,
-        times: Vec<Option<i64>>,
-        newest: Option<i64>,
-    ) -> (Vec<(Option<i64>, Option<i64>)>, u64) {
+    /// A time and its window.
+    type Assigned = (Option<i64>, Option<i64>);
+
+    fn assigned(window: &WindowBy, times: Vec<Option<i64>>, newest: Option<i64>) -> (Vec<Assigned>, u64) {
         let assigned = window.assign(&schema(window), &batch(times), newest).unwrap();
         let column = |at| assigned.rows.column(at).as_primitive::<Int64Type>().iter().collect::<Vec<_>>();
         (column(0).into_iter().zip(column(1)).collect(), assigned.late_rows)

@@ -119,7 +119,7 @@ mod tests {
         let (token, other) = (Token::random().unwrap(), Token::random().unwrap());
         assert_eq!(token.text().len(), 32);
         assert_ne!(token.text(), other.text());
-        assert!(token.is(&token.text().to_owned()));
+        assert!(token.is(token.text()));
         for wrong in [other.text(), "", &token.text()[1..], &token.text().to_uppercase().replace(char::is_numeric, "g")]
         {
             assert!(!token.is(wrong), "{wrong:?}");

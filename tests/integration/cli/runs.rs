@@ -127,9 +127,9 @@ fn runs_are_found_by_what_they_were() {
         runs.as_array().unwrap().iter().map(|run| run["run_id"].clone()).collect()
     };
     assert_eq!(found(&[]).len(), 3);
-    assert_eq!(found(&["--tag", "nightly"]), [first.clone()]);
+    assert_eq!(found(&["--tag", "nightly"]), std::slice::from_ref(&first));
     assert_eq!(found(&["--query", "needle"]), [first]);
-    assert_eq!(found(&["--action", "vector-search"]), [second.clone()]);
+    assert_eq!(found(&["--action", "vector-search"]), std::slice::from_ref(&second));
     assert_eq!(found(&["--status", "succeeded", "--limit", "1"]), [second]);
     assert_eq!(found(&["--status", "failed"]).len(), 1);
     assert_eq!(found(&["--status", "timed_out"]).len(), 0);

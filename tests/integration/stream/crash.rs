@@ -188,9 +188,9 @@ fn check(folder: &Path, case: usize, expected: &[u8], what: &str) {
 
 #[test]
 fn kills_at_every_step_lose_and_double_nothing() {
-    for case in 0..CASES.len() {
+    for (case, what) in CASES.iter().enumerate() {
         let expected = uninterrupted(case);
-        assert!(records(&expected, CASES[case]).len() > 30);
+        assert!(records(&expected, *what).len() > 30);
         let mut steps = 0;
         loop {
             let folder = tempfile::tempdir().unwrap();
