@@ -55,6 +55,7 @@ examples: extension
 	$(BIN)/python examples/live.py > /dev/null
 	$(BIN)/python examples/htap_pandas.py > /dev/null
 	$(BIN)/python examples/bitable_by_owner.py > /dev/null
+	$(BIN)/python examples/stream_sql.py > /dev/null
 	$(BIN)/python examples/mixed_workload.py > /dev/null
 	$(BIN)/python examples/batch_sql.py > /dev/null
 	sh examples/tracked_runs.sh $(BIN)/vexact > /dev/null

@@ -1,5 +1,6 @@
 //! The engine's errors as Python's: the classes of `vexact.errors`, chosen by the error's kind.
 
+use datafusion::error::DataFusionError;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -15,9 +16,25 @@ pub fn exception(py: Python<'_>, error: &vexact::Error) -> PyErr {
         ErrorKind::Execution => "ExecutionError",
     };
     let found = py.import("vexact.errors").and_then(|errors| Ok(errors.getattr(class)?.cast_into::<PyType>()?));
-    match found {
+    let exception = match found {
         Ok(class) => PyErr::from_type(class, error.to_string()),
         Err(_) => PyRuntimeError::new_err(error.to_string()),
+    };
+    if let Some(cause) = cause(error) {
+        exception.set_cause(py, Some(cause.clone_ref(py)));
+    }
+    exception
+}
+
+/// What Python code raised in the midst of the engine's work.
+fn cause(error: &vexact::Error) -> Option<&PyErr> {
+    match error {
+        vexact::Error::Shared(error) => cause(error),
+        vexact::Error::Query(error) => match error.find_root() {
+            DataFusionError::External(source) => source.downcast_ref(),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

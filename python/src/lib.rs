@@ -4,6 +4,7 @@
 
 mod command;
 mod convert;
+mod custom_stream;
 mod engine;
 mod errors;
 mod frame;
@@ -26,5 +27,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(engine::check_config, module)?)?;
     module.add_function(wrap_pyfunction!(engine::check_table_schema, module)?)?;
     module.add_function(wrap_pyfunction!(frame::explain_html, module)?)?;
-    stream::register(module)
+    stream::register(module)?;
+    custom_stream::register(module)
 }

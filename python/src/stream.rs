@@ -41,7 +41,7 @@ fn watermarks(high: usize, low: Option<usize>) -> Watermarks {
 }
 
 #[pyclass(frozen, module = "vexact._native")]
-pub struct StreamFrame(vexact::StreamFrame);
+pub struct StreamFrame(pub vexact::StreamFrame);
 
 #[pymethods]
 impl StreamFrame {
@@ -170,6 +170,12 @@ fn stream_from_arrow(py: Python<'_>, session: &Session, data: &Bound<'_, PyAny>)
     frame.map(StreamFrame).map_err(|error| exception(py, &error))
 }
 
+/// A folder of CSV files as a stream.
+#[pyfunction]
+fn read_stream_csv_dir(py: Python<'_>, session: &Session, path: PathBuf, delimiter: char) -> PyResult<StreamFrame> {
+    py.detach(|| session.0.read_stream_csv_dir(path, delimiter)).map(StreamFrame).map_err(|error| exception(py, &error))
+}
+
 #[pyfunction]
 fn stream_of_source(session: &Session, source: &RealtimeSource) -> StreamFrame {
     StreamFrame(session.0.stream(Arc::new(source.0.clone())))
@@ -215,6 +221,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<RealtimeSource>()?;
     module.add_class::<RealtimeSink>()?;
     module.add_function(wrap_pyfunction!(stream_from_arrow, module)?)?;
+    module.add_function(wrap_pyfunction!(read_stream_csv_dir, module)?)?;
     module.add_function(wrap_pyfunction!(stream_of_source, module)?)?;
     module.add_function(wrap_pyfunction!(name_stream, module)?)?;
     module.add_function(wrap_pyfunction!(name_sink, module)?)?;

@@ -13,6 +13,7 @@ from ._native import __version__
 from .bitable import (
     BitableClient,
     BitableUrl,
+    create_stream_from_bitable,
     group_rows_by_field,
     group_rows_count_by_field,
     parse_bitable_url,
@@ -22,6 +23,7 @@ from .custom_stream import (
     CustomArrowStreamSource,
     CustomStreamEmitOptions,
     consume_arrow_batches_with_custom_sink,
+    create_stream_from_custom_source,
 )
 from .engine import (
     HtapConfig,
@@ -81,6 +83,8 @@ __all__ = [
     "VexactError",
     "__version__",
     "consume_arrow_batches_with_custom_sink",
+    "create_stream_from_bitable",
+    "create_stream_from_custom_source",
     "errors",
     "group_rows_by_field",
     "group_rows_count_by_field",

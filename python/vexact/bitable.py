@@ -11,7 +11,9 @@ library alone. A row is a dict of plain values, see `plain_value`.
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
+import math
 import random
 import threading
 import time
@@ -20,11 +22,16 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
+from .custom_stream import CustomArrowStreamSource, _stream, record_batch
 from .errors import BitableClientError
+
+if TYPE_CHECKING:
+    from .session import Session
+    from .stream import StreamingDataFrame
 
 FEISHU = "https://open.feishu.cn"
 """The open API of Feishu; that of Lark, outside China, is `https://open.larksuite.com`."""
@@ -398,6 +405,51 @@ class BitableClient:
         if status == 429 or status >= 500 or code in _RETRY_CODES:
             raise _AgainError(problem, code=code, status=status, wait_seconds=_asked_wait(headers))
         raise BitableClientError(problem, code=code, status=status)
+
+
+def create_stream_from_bitable(
+    session: Session, client: BitableClient, url: str, *, page_size: int = 100, schema: pa.Schema | None = None
+) -> StreamingDataFrame:
+    """The records of a table (its address as in `parse_bitable_url`) as a stream that ends with them: a page, a micro-batch.
+
+    `schema`: the columns to take, by the fields' names. Without it they are those of `BitableClient.table_schema`; where the app
+    may not read the fields, those of the first page's rows. Cells are made to fit: a list of several values is text with commas in
+    a string column, and one value a list in a list column. Pages are fetched as the query takes them.
+
+    Raises `BitableClientError` and `ValueError` as `BitableClient.list_records_from_url` does; what fails later ends the query.
+    """
+    table = client._locate(url)
+    pages = client.iter_record_pages(table.app_token, table.table_id, view_id=table.view_id, page_size=page_size)
+    if schema is None:
+        try:
+            schema = client.table_schema(table.app_token, table.table_id)
+        except BitableClientError as error:
+            if error.code not in _FORBIDDEN_CODES and error.status not in (403, 404):
+                raise
+            first = next(pages, [])
+            schema = _found_schema(first)
+            pages = itertools.chain([first], pages)
+    rows = ({field.name: _fit(row.get(field.name), field.type) for field in schema} for page in pages for row in page)
+    source = CustomArrowStreamSource(schema, emit_interval_seconds=math.inf, emit_rows=page_size)
+    return _stream(session, source.batches(rows), True)
+
+
+def _found_schema(rows: list[Row]) -> pa.Schema:
+    """The columns of rows; text where they have no values."""
+    found = record_batch(rows, None).schema
+    return pa.schema([field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in found])
+
+
+def _fit(value: Any, data_type: pa.DataType) -> Any:
+    """A plain value as one of a column."""
+    if value is None:
+        return None
+    if pa.types.is_list(data_type):
+        items = value if isinstance(value, list) else [value]
+        return [_fit(item, data_type.value_type) for item in items]
+    if pa.types.is_string(data_type) or pa.types.is_large_string(data_type):
+        return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 class _AgainError(BitableClientError):

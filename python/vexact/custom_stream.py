@@ -6,11 +6,18 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pyarrow as pa
+
+from . import _native
+from .errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from .session import Session
+    from .stream import StreamingDataFrame
 
 T = TypeVar("T")
 Row = Mapping[str, Any] | Sequence[Any]
@@ -96,6 +103,36 @@ def consume_arrow_batches_with_custom_sink(batches: Iterable[Any], sink: CustomA
     finally:
         gathered.close()
     return rows
+
+
+def create_stream_from_custom_source(
+    session: Session,
+    rows: Iterable[Row],
+    *,
+    schema: pa.Schema | None = None,
+    emit_interval_seconds: float = 1.0,
+    emit_rows: int = 1024,
+) -> StreamingDataFrame:
+    """The rows of any iterable, an endless one as well, as a stream; a micro-batch as in `CustomStreamEmitOptions`.
+
+    `rows` and `schema` as in `CustomArrowStreamSource.batches`; without a schema, this waits for the first batch, to know the
+    columns. One query can read it, once. The query's pace is the iterable's. What the iterable raises ends the query after the
+    rows that came before: `await_termination` raises `ExecutionError`, with that exception as its cause. After a restart the
+    stream goes on with what the iterable gives then.
+
+    `InvalidRequestError` where there is neither a schema nor a row.
+    """
+    source = CustomArrowStreamSource(schema, emit_interval_seconds=emit_interval_seconds, emit_rows=emit_rows)
+    return _stream(session, source.batches(rows), isinstance(rows, Sized))
+
+
+def _stream(session: Session, batches: ArrowBatches, is_bounded: bool) -> StreamingDataFrame:
+    from .stream import StreamingDataFrame
+
+    schema = batches.schema
+    if schema is None:
+        raise InvalidRequestError("rows: expected at least one, to know the columns, got none; give the stream a schema")
+    return StreamingDataFrame(_native.stream_from_python(session._native, batches, schema, is_bounded))
 
 
 def _table(batch: Any) -> pa.Table:

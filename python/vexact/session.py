@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from . import _native
+from .custom_stream import CustomArrowStreamSink
 from .explain import Explain
 from .frame import DataFrame
 from .stream import Columns, RealtimeStreamSink, RealtimeStreamSource, StreamingDataFrame, StreamingQuery, _options
@@ -189,13 +190,17 @@ class Session:
         """
         return DataFrame(self._native.read_arrow(_as_arrow(data)))
 
-    def create_temp_view(self, name: str, frame: DataFrame | StreamingDataFrame | RealtimeStreamSink) -> None:
+    def create_temp_view(
+        self, name: str, frame: DataFrame | StreamingDataFrame | RealtimeStreamSink | CustomArrowStreamSink
+    ) -> None:
         """Names a frame for SQL and searches, a stream for streaming SQL, or a sink for its INSERT; a view of the same name is
         replaced. `TypeError` if it is none of them."""
         if isinstance(frame, StreamingDataFrame):
             _native.name_stream(self._native, name, frame._native)
         elif isinstance(frame, RealtimeStreamSink):
             _native.name_sink(self._native, name, frame._native)
+        elif isinstance(frame, CustomArrowStreamSink):
+            _native.name_python_sink(self._native, name, frame)
         elif isinstance(frame, DataFrame):
             self._native.create_temp_view(name, frame._native)
         else:
@@ -205,6 +210,21 @@ class Session:
     def create_stream_from_arrow(self, data: Any) -> StreamingDataFrame:
         """Arrow data as a bounded stream: one record batch, one micro-batch. `data` as in `create_dataframe_from_arrow`."""
         return StreamingDataFrame(_native.stream_from_arrow(self._native, _as_arrow(data)))
+
+    def read_stream_csv_dir(self, path: Path, delimiter: str = ",") -> StreamingDataFrame:
+        """A folder of CSV files as a stream that does not end: each file that is there or comes later is read once, whatever its
+        name, in the order of the names among those that wait. The first file that has rows says the columns, as `read_csv`
+        finds them; `CREATE SOURCE TABLE` declares them.
+
+        A file is read once it has stayed the same for 200 ms (or its time of modification is 2 s ago), as far as its records are
+        whole; a last line without an end after 1 s; what is appended later as well. Names that begin with `.` or `_` or end with
+        `~`, `.tmp`, `.temp`, `.part`, `.partial`, `.crdownload`, `.swp` are left alone: write a file under such a name and rename it.
+
+        `SourceNotFoundError` for a folder that is not there; `InvalidRequestError` for one without such a file.
+        """
+        if len(delimiter) != 1:
+            raise ValueError(f"delimiter: expected one character, got {delimiter!r}")
+        return StreamingDataFrame(_native.read_stream_csv_dir(self._native, path, delimiter))
 
     def create_realtime_stream_source(
         self, columns: Columns, *, high_watermark: int = 1024, low_watermark: int | None = None
