@@ -19,6 +19,7 @@
 #[cfg(feature = "duckdb-linked")]
 pub mod duckdb;
 pub mod error;
+mod locked_file;
 pub mod schema;
 
 pub mod json;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::check_target;
 use crate::error::{Error, Result};
+use crate::locked_file::LockedFile;
 
 /// A file that is being written. Unless it takes its place, nothing of it stays.
 #[derive(Debug)]
@@ -98,10 +99,9 @@ fn sync_folder(target: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Where it cannot be opened or locked.
-pub(crate) fn lock(path: &Path) -> io::Result<File> {
+pub(crate) fn lock(path: &Path) -> io::Result<LockedFile> {
     loop {
-        let file = File::open(path)?;
-        file.lock()?;
+        let file = LockedFile::wait_for(File::open(path)?)?;
         // The one that had the lock may have put another file in its place.
         if is_at(&file, path)? {
             return Ok(file);

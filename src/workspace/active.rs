@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::{Artifact, NewArtifact, Run, RunError, RunStatus, Workspace, files, time};
 use crate::error::{Error, Result};
 use crate::json::columns;
+use crate::locked_file::LockedFile;
 
 /// A run to start.
 #[derive(Debug, Clone, Default)]
@@ -59,7 +60,7 @@ pub(super) struct State {
     stdout: File,
     stderr: File,
     /// Held until it has ended.
-    pub lock: Option<File>,
+    pub lock: Option<LockedFile>,
 }
 
 impl Workspace {

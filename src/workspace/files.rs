@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::{Artifact, Run};
 use crate::error::{Error, Result};
+use crate::locked_file::LockedFile;
 
 pub(super) const RUN: &str = "run.json";
 pub(super) const INPUTS: &str = "inputs.json";
@@ -137,12 +138,11 @@ pub(super) fn appended(path: PathBuf) -> Result<File> {
 }
 
 /// Makes the lock of a run's folder and takes it.
-pub(super) fn hold(folder: &Path) -> Result<File> {
+pub(super) fn hold(folder: &Path) -> Result<LockedFile> {
     let path = folder.join(LOCK);
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(|source| Error::Io { path: path.clone(), source })?;
-    file.lock().map_err(|source| Error::Io { path, source })?;
-    Ok(file)
+    LockedFile::wait_for(file).map_err(|source| Error::Io { path, source })
 }
 
 /// Whether a process runs the run of this folder. Where it cannot be known, it does.

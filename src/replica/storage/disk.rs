@@ -7,6 +7,8 @@ use std::path::Path;
 
 use arrow::buffer::{Buffer, MutableBuffer};
 
+use crate::locked_file::LockedFile;
+
 /// A file system.
 ///
 /// What it promises after a loss of power is only this. The content of a file is what [`DiskFile::sync`] last made durable, or
@@ -78,7 +80,7 @@ pub trait DiskLock: Debug + Send + Sync {}
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FileSystem;
 
-impl DiskLock for File {}
+impl DiskLock for LockedFile {}
 
 impl DiskFile for BufWriter<File> {
     fn sync(&mut self) -> io::Result<()> {
@@ -113,8 +115,8 @@ impl Disk for FileSystem {
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
         let file = File::options().create(true).truncate(false).write(true).open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Box::new(file)),
+        match LockedFile::try_new(file) {
+            Ok(locked) => Ok(Box::new(locked)),
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
             Err(TryLockError::Error(error)) => Err(error),
         }

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 
 use super::{blocking, open_locked, sync_folder_of};
 use crate::error::{Error, Result};
+use crate::locked_file::LockedFile;
 use crate::sources::csv::delimiter_byte;
 use crate::sources::csv_part::last_record;
 use crate::sources::csv_write::ListTexts;
@@ -62,7 +63,7 @@ impl Encoder {
 /// An open file. Its position is its length in bytes.
 pub(super) struct LinesFile {
     path: PathBuf,
-    file: Arc<File>,
+    file: Arc<LockedFile>,
     encoder: Encoder,
     len: u64,
     /// It was written by another writer, which may have been stopped within a line.

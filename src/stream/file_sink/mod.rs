@@ -15,6 +15,7 @@ use async_trait::async_trait;
 
 use super::sink::{Sink, SinkTable};
 use crate::error::{Error, Result};
+use crate::locked_file::LockedFile;
 
 /// The form of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,11 +86,11 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 }
 
 /// Opens a file to append to, for this writer alone.
-fn open_locked(path: &Path) -> Result<File> {
+fn open_locked(path: &Path) -> Result<LockedFile> {
     let io = |error| Error::io(path, error);
     let file = OpenOptions::new().create(true).append(true).read(true).open(path).map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
+    match LockedFile::try_new(file) {
+        Ok(locked) => Ok(locked),
         Err(TryLockError::WouldBlock) => Err(Error::InvalidArgument(format!(
             "{}: expected one query at a time to write the file, got another one that does",
             path.display()

@@ -17,6 +17,7 @@ use datafusion::parquet::file::metadata::KeyValue;
 
 use super::{blocking, open_locked, sync_folder_of};
 use crate::error::{Error, Result};
+use crate::locked_file::LockedFile;
 use crate::stream::sink::Sink;
 
 /// Rows in memory that become a part without a flush.
@@ -30,7 +31,7 @@ pub(super) struct ParquetFile {
     state: State,
     waiting: Vec<RecordBatch>,
     waiting_bytes: usize,
-    _lock: File,
+    _lock: LockedFile,
 }
 
 /// What is on the disk.
