@@ -82,7 +82,6 @@ def test_statements_that_cannot_be_met_are_refused(session: vexact.Session, writ
         (f"CREATE TABLE t USING csv OPTIONS(path: '{path}', header: true)", 'unknown option "header": USING csv takes path, delimiter'),
         ("CREATE TABLE t USING csv", "option path: expected a value, got none"),
         (f"CREATE TABLE t USING csv OPTIONS(path: '{path}', delimiter: ';;')", "option delimiter: expected one character"),
-        ("CREATE SOURCE TABLE t (n INT) USING csv OPTIONS(path: 'd')", "sources and sinks belong to streams"),
         ("CREATE TABLE t (a INT PRIMARY KEY)", "expected no PRIMARY KEY and no UNIQUE"),
         ("CREATE TABLE t USING csv OPTIONS(path 1 2)", "Expected: ), found: 2 at Line: 1"),
     ]:
@@ -279,6 +278,6 @@ def test_parameters_are_inserted_as_the_columns_types(session: vexact.Session, t
         found = session.sql(f"SELECT * FROM {table}").to_arrow()
         assert found.schema.types == [pa.int32(), pa.list_(pa.float32(), 2)]
         assert found.to_pylist() == [{"id": 7, "v": [0.5, 2.0]}]
-        with pytest.raises(vexact.VexactError, match="2"):
+        with pytest.raises(vexact.VexactError, match="different size"):
             session.sql(f"INSERT INTO {table} VALUES ($1, $2)", [8, np.ones(3)])
         assert session.sql(f"SELECT * FROM {table}").count() == 1
