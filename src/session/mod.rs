@@ -91,10 +91,11 @@ impl Session {
 
     fn build(options: &SessionOptions, views: Views) -> Result<Self> {
         let mut config = SessionConfig::new().with_information_schema(true);
+        // Text has one type, and a Parquet file is read with the types that it was written with.
+        config.options_mut().sql_parser.map_string_types_to_utf8view = false;
+        config.options_mut().execution.parquet.schema_force_view_types = false;
         if views.replicas().is_some() {
             config.options_mut().sql_parser.default_null_ordering = "nulls_min".into();
-            // Text has one type.
-            config.options_mut().sql_parser.map_string_types_to_utf8view = false;
         }
         if let Some(partitions) = options.target_partitions {
             if partitions == 0 {
