@@ -114,19 +114,36 @@ pub fn has_gap(conn: &Connection, after: i64) -> Result<bool> {
     Ok(first.map_err(failed(|| "reading the change log's beginning"))?.is_some_and(|first| first > after + 1))
 }
 
-/// Removes the log up to a position, which every replica holds durably; the number of changes removed. The newest row stays,
-/// as a mark, so that `seq` never goes back. In its own write transaction.
+/// The time in the log row at a position, which tells whether the log still is the one that was read up to there: a file that has
+/// gone back (a loss of power, a backup) and was written to again has other rows at the same positions. `None`: there is no row.
+pub fn time_at(conn: &Connection, seq: i64) -> Result<Option<i64>> {
+    if !exists(conn)? {
+        return Ok(None);
+    }
+    conn.prepare_cached("SELECT time FROM _vexact_log WHERE seq = ?1")
+        .and_then(|mut statement| statement.query_row([seq], |row| row.get(0)).optional())
+        .map_err(failed(|| format!("reading change {seq}")))
+}
+
+/// Removes the log up to a position, which every replica holds durably; the number of changes removed. The row at the position
+/// stays, as a mark that tells this log from another ([`time_at`]), and so does the newest, so that `seq` never goes back. In its
+/// own write transaction.
 pub fn prune(tx: &Connection, up_to_seq: i64) -> Result<u64> {
     if !exists(tx)? {
         return Ok(0);
     }
     mark_commit(tx)?;
     let prune = || {
-        const UP_TO: &str = "seq <= ?1 AND seq < (SELECT max(seq) FROM _vexact_log)";
         let changes = tx
-            .prepare_cached(&format!("SELECT count(*) FROM _vexact_log WHERE {UP_TO} AND op <> 0"))?
+            .prepare_cached("SELECT count(*) FROM _vexact_log WHERE seq <= ?1 AND op <> 0")?
             .query_row([up_to_seq], |row| row.get::<_, i64>(0))?;
+        const UP_TO: &str = "seq < min(?1, (SELECT max(seq) FROM _vexact_log))";
         tx.prepare_cached(&format!("DELETE FROM _vexact_log WHERE {UP_TO}"))?.execute([up_to_seq])?;
+        tx.prepare_cached(
+            "REPLACE INTO _vexact_log(seq, time, version, op)
+             SELECT seq, time, 0, 0 FROM _vexact_log WHERE seq = ?1 AND op <> 0",
+        )?
+        .execute([up_to_seq])?;
         // No statement is running that could still need them.
         tx.prepare_cached("DELETE FROM _vexact_displaced")?.execute([])?;
         Ok(changes.unsigned_abs())

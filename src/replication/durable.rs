@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
 use super::cycle::{Followed, State};
 use crate::error::{Error, Result};
 use crate::oltp::capture::Registered;
-use crate::replica::{Replicas, Store, Stored, SyncMode};
+use crate::oltp::{Oltp, log};
+use crate::replica::{Replicas, Store, Stored, SyncMode, Update};
 
 /// The store of an engine that keeps its replicas in files.
 #[derive(Debug, Clone)]
@@ -22,13 +24,16 @@ pub(super) struct Durable {
 #[derive(Debug, Serialize, Deserialize)]
 struct Extra {
     engine: String,
+    /// What tells the log that the position is in from another.
+    log_time: Option<i64>,
     /// By the number of the registration.
     tables: BTreeMap<i64, ExtraTable>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct ExtraTable {
-    version: i64,
+    /// Of the columns that the replica has.
+    version: Option<i64>,
     is_loaded: bool,
 }
 
@@ -57,46 +62,72 @@ impl Found {
         }
         // A state without it was saved before the first cycle.
         let extra = match stored.extra.as_str() {
-            "" => Extra { engine, tables: BTreeMap::new() },
+            "" => Extra { engine, log_time: None, tables: BTreeMap::new() },
             text => serde_json::from_str(text)
                 .map_err(|error| Error::Engine(format!("the storage's state of replication: {error}")))?,
         };
         Ok(Self { durable: Durable { store, engine: extra.engine.clone() }, stored: Some((stored, extra)) })
     }
 
-    /// The position that the replicas are at.
-    pub fn applied_seq(&self) -> Option<i64> {
-        self.stored.as_ref().map(|(stored, _)| stored.applied_seq)
+    /// Where the replicas are in the log.
+    pub fn mark(&self) -> Option<Mark> {
+        self.stored.as_ref().map(|(stored, extra)| Mark { seq: stored.applied_seq, time: extra.log_time })
     }
 
-    /// Puts the replicas in place. A table that is registered otherwise than it was then, or that had failed, is copied again.
-    pub fn restore(&self, replicas: &Replicas, state: &mut State, registered: &[Registered]) -> Result<()> {
+    /// Puts the replicas in place, at `state.applied_seq`. A table that is registered otherwise than it was then, or that had failed,
+    /// is copied again, and so are all if the log does not go on where they are: a history continues with what differs then. A
+    /// replica that nothing is registered for any more goes.
+    pub fn restore(
+        &self,
+        replicas: &Replicas,
+        state: &mut State,
+        registered: &[Registered],
+        goes_on: bool,
+    ) -> Result<()> {
         let Some((stored, extra)) = &self.stored else { return Ok(()) };
         replicas.restore(stored)?;
-        state.applied_seq = stored.applied_seq;
         state.last_time = stored.last_time;
         for registered in registered {
             let Some(known) = extra.tables.get(&registered.id) else { continue };
             let snapshot = replicas.snapshot();
-            let is_sound = snapshot.table(registered.schema.name()).is_some_and(|table| table.failed.is_none());
-            if known.version == registered.version && is_sound {
-                let followed = Followed::new(registered, state.mode);
-                state
-                    .tables
-                    .insert(registered.id, Followed { needs_copy: false, is_loaded: known.is_loaded, ..followed });
-            }
+            let Some(table) = snapshot.table(registered.schema.name()) else { continue };
+            let needs_copy = !goes_on || table.failed.is_some() || known.version != Some(registered.version);
+            let followed = Followed::new(registered, state.mode);
+            let (is_loaded, replica_version) = (known.is_loaded, known.version);
+            state.tables.insert(registered.id, Followed { needs_copy, is_loaded, replica_version, ..followed });
         }
+        let is_followed =
+            |name: &str| state.tables.values().any(|followed| followed.schema.name().eq_ignore_ascii_case(name));
+        let gone = stored.tables.iter().map(|table| &table.definition.name).filter(|name| !is_followed(name));
+        let gone = gone.map(|name| (name.clone(), Update::Drop)).collect();
+        replicas.update(gone, state.applied_seq);
         Ok(())
     }
 }
 
+/// A place in a log: a position, and what tells this log from another that has this position too.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    pub seq: i64,
+    time: Option<i64>,
+}
+
+impl Mark {
+    /// Whether a log is the one that the mark was made in, and reaches as far.
+    pub fn is_of(&self, conn: &Connection) -> Result<bool> {
+        Ok(self.seq <= log::last_seq(conn)? && log::time_at(conn, self.seq)? == self.time)
+    }
+}
+
 impl Durable {
-    /// Makes the replicas durable, at their position. Blocks.
-    pub fn save(&self, replicas: &Replicas, state: &State) -> Result<()> {
+    /// Makes the replicas durable, at their position in the log. Blocks.
+    pub fn save(&self, oltp: &Oltp, replicas: &Replicas, state: &State) -> Result<()> {
         let table = |(id, followed): (&i64, &Followed)| {
-            (*id, ExtraTable { version: followed.version, is_loaded: followed.is_loaded })
+            (*id, ExtraTable { version: followed.replica_version, is_loaded: followed.is_loaded })
         };
-        let extra = Extra { engine: self.engine.clone(), tables: state.tables.iter().map(table).collect() };
+        let log_time = oltp.read_here(|conn| log::time_at(conn, state.applied_seq))?;
+        let tables = state.tables.iter().map(table).collect();
+        let extra = Extra { engine: self.engine.clone(), log_time, tables };
         let extra = serde_json::to_string(&extra)
             .map_err(|error| Error::Engine(format!("the state of replication as text: {error}")))?;
         self.store.save(&replicas.snapshot(), state.last_time, &extra)

@@ -35,32 +35,35 @@ impl Replicator {
             None => Position::lease(oltp.path())?,
         });
         let entered = Arc::clone(&position);
-        let stored_seq = found.as_ref().and_then(Found::applied_seq);
+        let stored = found.as_ref().and_then(Found::mark);
         // Before anything is read, so that nobody prunes what comes after it.
-        let (applied_seq, registered) = oltp
+        let (goes_on, log_end, registered) = oltp
             .write(move |tx| {
                 let last = log::last_seq(tx)?;
                 let known = entered.entered(tx)?;
-                // What is stored goes on only if the log still has everything since.
-                let goes_on =
-                    stored_seq.filter(|seq| *seq <= last && (known.is_some_and(|known| known <= *seq) || last == 0));
+                // What is stored goes on only if this is its log, which still has everything since.
+                let goes_on = match stored {
+                    Some(mark) if known.map_or(last == 0, |known| known <= mark.seq) && mark.is_of(tx)? => {
+                        Some(mark.seq)
+                    }
+                    _ => None,
+                };
                 if log::exists(tx)? {
                     entered.enter(tx, goes_on.unwrap_or(last))?;
                 }
-                Ok((goes_on, if goes_on.is_some() { capture::registered(tx)? } else { Vec::new() }))
+                Ok((goes_on, last, capture::registered(tx)?))
             })
             .await?;
-        let last = oltp.read(log::last_seq).await?;
         let mut state = State {
             mode: options.mode,
             tables: BTreeMap::new(),
-            applied_seq: applied_seq.unwrap_or(last),
-            log_end: last,
+            applied_seq: goes_on.unwrap_or(log_end),
+            log_end,
             last_time: 0,
             schema_version: None,
         };
-        if let (Some(found), Some(_)) = (&found, applied_seq) {
-            found.restore(&replicas, &mut state, &registered)?;
+        if let Some(found) = &found {
+            found.restore(&replicas, &mut state, &registered, goes_on.is_some())?;
         }
         let replicator = Self {
             oltp,

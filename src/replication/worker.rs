@@ -25,7 +25,7 @@ pub(super) struct Worker {
 impl Worker {
     /// Makes the replicas durable, where they are to be. Blocks.
     pub fn save(&self, state: &State) -> Result<()> {
-        self.durable.as_ref().map_or(Ok(()), |durable| durable.save(&self.replicas, state))
+        self.durable.as_ref().map_or(Ok(()), |durable| durable.save(&self.oltp, &self.replicas, state))
     }
 
     /// Runs a cycle. Blocks: all of it happens on one thread, as a change of threads costs more than a short cycle.

@@ -3,6 +3,7 @@
 mod engines;
 mod history;
 mod migrations;
+mod stored;
 
 use std::path::PathBuf;
 use std::sync::Arc;
