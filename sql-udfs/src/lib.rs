@@ -20,6 +20,7 @@ mod literal;
 mod plan;
 mod register;
 mod rewrite;
+mod search_plan;
 mod table;
 mod vector;
 
@@ -30,5 +31,6 @@ pub use plan::create_physical_plan;
 pub use register::register;
 pub use rewrite::bind_parameters;
 pub use rewrite::{Decline, VectorRewrite};
-pub use vector::{VectorError, parse_vector, vector_of_scalar};
+pub use search_plan::SearchPlan;
+pub use vector::{VectorError, parse_vector, scalar_of_vector, vector_of_scalar};
 pub use vexact_kernel as kernel;

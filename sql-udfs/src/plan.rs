@@ -14,11 +14,10 @@ use datafusion::optimizer::push_down_limit::PushDownLimit;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
-use crate::exec::VectorTopKExec;
-use crate::rewrite::{VectorRewrite, is_in_place, scoring};
+use crate::rewrite::{VectorRewrite, scoring};
+use crate::search_plan::search_in_place;
 
 /// Optimizes a logical plan and makes the physical one, as [`SessionState::create_physical_plan`] does.
 ///
@@ -71,7 +70,8 @@ impl ShortWay {
         let mut own = self.state.clone();
         own.config_mut().clone_from(state.config());
         let physical = DefaultPhysicalPlanner::default().create_physical_plan(&optimized, &own).await.ok()?;
-        is_search_in_place(&physical).then_some((optimized, physical))
+        // Then no other rule has anything to add.
+        search_in_place(&physical).is_some().then_some((optimized, physical))
     }
 }
 
@@ -103,13 +103,4 @@ fn is_sorted_table(plan: &LogicalPlan) -> bool {
         Ok(if has_more { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     });
     visited.is_ok() && has_limit && has_sort && has_distance && !has_more
-}
-
-/// Whether a plan is one search of chunks, and what is computed of its rows: then no other rule has anything to add.
-fn is_search_in_place(plan: &Arc<dyn ExecutionPlan>) -> bool {
-    let node: &dyn ExecutionPlan = plan.as_ref();
-    if let Some(projection) = node.downcast_ref::<ProjectionExec>() {
-        return is_search_in_place(projection.input());
-    }
-    node.downcast_ref::<VectorTopKExec>().is_some() && is_in_place(plan)
 }

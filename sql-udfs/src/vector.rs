@@ -112,7 +112,7 @@ fn vector_of_row(row: Option<ArrayRef>) -> Result<Option<Vec<f64>>, VectorError>
 }
 
 /// A vector as a literal value: `FixedSizeList<Float64>` of one row.
-pub(crate) fn scalar_of_vector(vector: Vec<f64>) -> ScalarValue {
+pub fn scalar_of_vector(vector: Vec<f64>) -> ScalarValue {
     use arrow::array::FixedSizeListArray;
     use arrow::datatypes::Field;
     use std::sync::Arc;

@@ -20,6 +20,7 @@ use futures::TryStreamExt;
 use vexact_sql::chunks::ChunkTable;
 use vexact_sql::{Explained, explain_plan};
 
+use super::prepared::BoundPlan;
 use crate::error::{Error, Result};
 use crate::sources::replace::Unfinished;
 use crate::{html, sources};
@@ -33,6 +34,8 @@ pub struct DataFrame {
 #[derive(Clone)]
 enum Source {
     Query(Arc<SessionState>, LogicalPlan),
+    /// A query whose plan is kept, with its columns.
+    Kept(BoundPlan, SchemaRef),
     /// A table as it stands: a view of it is that table, so that searches find it.
     Table(SessionContext, Arc<dyn TableProvider>),
 }
@@ -72,48 +75,85 @@ impl DataFrame {
         Self { source: Source::Query(state, plan) }
     }
 
+    /// A query whose plan is kept.
+    ///
+    /// # Errors
+    /// Values that are no parameters of it.
+    pub(super) fn of_kept(kept: BoundPlan) -> Result<Self> {
+        if let Some(schema) = kept.search_schema() {
+            return Ok(Self { source: Source::Kept(kept, schema) });
+        }
+        let plan = kept.logical()?;
+        let source = match kept.is_planned() {
+            true => Source::Query(Arc::clone(kept.state()), plan),
+            false => Source::Kept(kept, Arc::clone(plan.schema().inner())),
+        };
+        Ok(Self { source })
+    }
+
+    /// Whether it is a search that needs no more planning.
+    pub(super) async fn is_search(&self) -> bool {
+        let Source::Kept(kept, _) = &self.source else { return false };
+        (kept.is_planned() || self.planned().await.is_ok()) && kept.search_schema().is_some()
+    }
+
     pub(crate) fn of_table(ctx: &SessionContext, table: Arc<dyn TableProvider>) -> Self {
         Self { source: Source::Table(ctx.clone(), table) }
     }
 
     /// What a view of this frame scans.
-    pub(crate) fn provider(&self) -> Arc<dyn TableProvider> {
+    ///
+    /// # Errors
+    /// As [`Self::of_kept`].
+    pub(crate) fn provider(&self) -> Result<Arc<dyn TableProvider>> {
         match &self.source {
-            Source::Query(state, plan) => DataFusionFrame::new(state.as_ref().clone(), plan.clone()).into_view(),
-            Source::Table(_, table) => Arc::clone(table),
+            Source::Table(_, table) => Ok(Arc::clone(table)),
+            _ => Ok(self.query()?.into_view()),
         }
     }
 
     fn query(&self) -> Result<DataFusionFrame> {
-        match &self.source {
-            Source::Query(state, plan) => Ok(DataFusionFrame::new(state.as_ref().clone(), plan.clone())),
-            Source::Table(ctx, table) => Ok(ctx.read_table(Arc::clone(table))?),
-        }
+        let (state, plan) = match &self.source {
+            Source::Query(state, plan) => (state, plan.clone()),
+            Source::Kept(kept, _) => (kept.state(), kept.logical()?),
+            Source::Table(ctx, table) => return Ok(ctx.read_table(Arc::clone(table))?),
+        };
+        Ok(DataFusionFrame::new(state.as_ref().clone(), plan))
     }
 
     /// The plan to run, and what its operators need of the session: not its functions, which are in the plan.
     pub(crate) async fn planned(&self) -> Result<PlannedFrame> {
-        let planned = |state: Arc<SessionState>, plan: LogicalPlan| async move {
-            let (logical, physical) = vexact_sql::create_physical_plan(&state, &plan).await?;
-            let (config, runtime) = (state.config().clone(), Arc::clone(state.runtime_env()));
-            let none = (HashMap::new(), HashMap::new(), HashMap::new(), HashMap::new());
-            let id = state.session_id().to_owned();
-            let context = TaskContext::new(None, id, config, none.0, none.1, none.2, none.3, runtime);
-            Ok(PlannedFrame { logical, physical, context: Arc::new(context) })
-        };
-        match &self.source {
-            Source::Query(state, plan) => planned(Arc::clone(state), plan.clone()).await,
+        let (state, plan) = match &self.source {
+            Source::Query(state, plan) => (Arc::clone(state), plan.clone()),
+            Source::Kept(kept, _) => (Arc::clone(kept.state()), kept.logical()?),
             Source::Table(..) => {
                 let (state, plan) = self.query()?.into_parts();
-                planned(Arc::new(state), plan).await
+                (Arc::new(state), plan)
             }
+        };
+        let (logical, physical) = vexact_sql::create_physical_plan(&state, &plan).await?;
+        if let Source::Kept(kept, schema) = &self.source {
+            kept.keep(&physical, schema);
         }
+        Ok(PlannedFrame { logical, physical, context: context(&state) })
+    }
+
+    /// As [`Self::planned`], without a logical plan where there is no need of one.
+    async fn executable(&self) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>)> {
+        if let Source::Kept(kept, _) = &self.source
+            && let Some(search) = kept.search()
+        {
+            return Ok((search, context(kept.state())));
+        }
+        let PlannedFrame { physical, context, .. } = self.planned().await?;
+        Ok((physical, context))
     }
 
     /// The plan of a query, not optimized; `None` for a table as it stands.
-    pub(crate) fn plan(&self) -> Option<&LogicalPlan> {
+    pub(crate) fn plan(&self) -> Option<LogicalPlan> {
         match &self.source {
-            Source::Query(_, plan) => Some(plan),
+            Source::Query(_, plan) => Some(plan.clone()),
+            Source::Kept(kept, _) => kept.logical().ok(),
             Source::Table(..) => None,
         }
     }
@@ -125,6 +165,7 @@ impl DataFrame {
     pub(crate) fn result_schema(&self) -> Result<SchemaRef> {
         match &self.source {
             Source::Query(state, plan) => settled(state, plan.clone()),
+            Source::Kept(kept, _) => settled(kept.state(), kept.logical()?),
             Source::Table(_, table) => Ok(table.schema()),
         }
     }
@@ -146,6 +187,7 @@ impl DataFrame {
     pub fn schema(&self) -> SchemaRef {
         match &self.source {
             Source::Query(_, plan) => Arc::clone(plan.schema().inner()),
+            Source::Kept(_, schema) => Arc::clone(schema),
             Source::Table(_, table) => table.schema(),
         }
     }
@@ -153,7 +195,7 @@ impl DataFrame {
     /// The rows, where they are in memory as they stand.
     pub fn batches(&self) -> Option<Vec<RecordBatch>> {
         match &self.source {
-            Source::Query(..) => None,
+            Source::Query(..) | Source::Kept(..) => None,
             Source::Table(_, table) => Some(table.downcast_ref::<ChunkTable>()?.batches().to_vec()),
         }
     }
@@ -166,7 +208,7 @@ impl DataFrame {
         if let Some(batches) = self.batches() {
             return Ok(batches);
         }
-        let PlannedFrame { physical, context, .. } = self.planned().await?;
+        let (physical, context) = self.executable().await?;
         self.as_told(collect(physical, context).await?)
     }
 
@@ -199,7 +241,8 @@ impl DataFrame {
     /// # Errors
     /// What fails before the first batch.
     pub async fn stream(&self) -> Result<SendableRecordBatchStream> {
-        self.planned().await?.stream()
+        let (physical, context) = self.executable().await?;
+        Ok(execute_stream(physical, context)?)
     }
 
     /// Runs it; the number of rows.
@@ -283,6 +326,14 @@ impl DataFrame {
     pub async fn write_csv(&self, path: impl AsRef<Path>) -> Result<()> {
         sources::csv_write::write(self, path.as_ref()).await
     }
+}
+
+/// What the operators of a plan need of its session.
+fn context(state: &SessionState) -> Arc<TaskContext> {
+    let none = (HashMap::new(), HashMap::new(), HashMap::new(), HashMap::new());
+    let (id, config, runtime) =
+        (state.session_id().to_owned(), state.config().clone(), Arc::clone(state.runtime_env()));
+    Arc::new(TaskContext::new(None, id, config, none.0, none.1, none.2, none.3, runtime))
 }
 
 /// A cell as text.

@@ -8,8 +8,11 @@ mod memory;
 mod plan;
 mod prepared;
 mod search;
+#[cfg(test)]
+mod search_again;
 mod statement;
 mod typing;
+mod vector_literal;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -37,7 +40,7 @@ use catalog::Views;
 pub use frame::DataFrame;
 pub(crate) use frame::{concat, shortened};
 use meaning::{SqliteNumbers, WideNumbers};
-use prepared::PreparedPlans;
+use prepared::{BoundPlan, PreparedPlans};
 pub use search::{QueryVectors, VectorSearch};
 use statement::{refuse_changes, refuse_surplus};
 
@@ -250,7 +253,7 @@ impl Session {
     /// # Errors
     /// A name that cannot be registered.
     pub fn create_temp_view(&self, name: &str, frame: &DataFrame) -> Result<()> {
-        self.name_table(name, frame.provider())
+        self.name_table(name, frame.provider()?)
     }
 
     /// Names what SQL can read or write; what had the name before is let go.
@@ -259,6 +262,7 @@ impl Session {
             return Err(Error::InvalidArgument("view name: expected a name, got an empty text".into()));
         }
         self.views.replace(name, table);
+        self.prepared.forget();
         Ok(())
     }
 
@@ -285,8 +289,29 @@ impl Session {
     /// SQL that cannot be planned; a file that is not as it is declared; UPDATE, DELETE and MERGE, and INSERT where the format of
     /// the table takes none.
     pub async fn sql(&self, query: &str, params: Option<ParamValues>) -> Result<DataFrame> {
+        let frame = match params {
+            None => self.search_by_text(query).await,
+            Some(_) => None,
+        };
+        match frame {
+            Some(frame) => Ok(frame),
+            None => self.sql_as_it_is(query, params).await,
+        }
+    }
+
+    /// A search whose query vector stands in the text, where it can be planned once for all vectors.
+    async fn search_by_text(&self, query: &str) -> Option<DataFrame> {
+        let (text, vector) = vector_literal::as_parameter(query)?;
+        let frame = self.sql_as_it_is(&text, Some(vector)).await.ok()?;
+        frame.is_search().await.then_some(frame)
+    }
+
+    async fn sql_as_it_is(&self, query: &str, params: Option<ParamValues>) -> Result<DataFrame> {
         if let Some(prepared) = self.prepared.find(&self.ctx, query).await {
-            return Ok(DataFrame::of_plan(prepared.state, bound(prepared.plan, params)?));
+            return match params {
+                Some(params) => DataFrame::of_kept(BoundPlan::new(prepared, params)),
+                None => Ok(DataFrame::of_plan(Arc::clone(&prepared.state), prepared.plan.clone())),
+            };
         }
         if let Some(create) = sources::create::parse(query)? {
             return self.create_file_table(&create).await;
@@ -296,8 +321,11 @@ impl Session {
         let is_kept = self.views.replicas().is_none();
         let names = is_kept.then(|| self.ctx.state_ref().read().resolve_table_references(&statement)).transpose()?;
         let (state, plan) = self.planned(statement).await?;
-        if let Some(names) = names {
-            self.prepared.keep(&self.ctx, query, names, &plan, &state).await;
+        if let Some(names) = names
+            && let Some(prepared) = self.prepared.keep(&self.ctx, query, names, &plan, &state).await
+            && let Some(params) = &params
+        {
+            return DataFrame::of_kept(BoundPlan::new(prepared, params.clone()));
         }
         self.run_statement(state, bound(plan, params)?).await
     }

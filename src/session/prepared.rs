@@ -1,23 +1,33 @@
 //! Plans that are kept by the text of their query: parsing and planning a short query takes longer than a search of a small table.
 //!
-//! A plan is used again where planning would give it again: it reads just tables that are named by it and are still what the
-//! names mean, calls just functions whose value follows from their arguments, and the session's settings are the same. The
-//! functions themselves cannot change, as long as nobody else holds the session's context.
+//! A plan is used again where planning would give it again: it reads just tables that are still what their names mean, calls just functions whose value follows from their arguments, and the session's settings are the same. The
+//! functions themselves cannot change, as long as nobody else holds the session's context. Of a search in memory whose vector is a
+//! parameter, the physical plan is kept too.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
-use datafusion::common::TableReference;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{ParamValues, TableReference};
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
+use vexact_sql::SearchPlan;
+use vexact_sql::chunks::ChunkTable;
+
+use super::bound;
+use crate::error::Result;
 
 /// Longer texts have values in them, such as a vector, and do not come again.
 const TEXT_BYTES: usize = 2048;
+
+/// A table function that is planned as a query of the table that it names.
+const SEARCH_FUNCTION: &str = "vector_search";
 
 /// So many are kept.
 const PLANS: usize = 256;
@@ -25,26 +35,89 @@ const PLANS: usize = 256;
 /// The plans of a session.
 #[derive(Default)]
 pub(super) struct PreparedPlans {
-    plans: Mutex<HashMap<String, Prepared>>,
+    plans: Mutex<HashMap<String, Arc<Prepared>>>,
     is_off: AtomicBool,
 }
 
 /// A plan, its parameters not bound, and what it was made with.
-#[derive(Clone)]
 pub(super) struct Prepared {
     pub plan: LogicalPlan,
     pub state: Arc<SessionState>,
     tables: Vec<(TableReference, Arc<dyn TableProvider>)>,
+    /// The search that it is, once it has been planned with some query; `None`: it is none.
+    search: OnceLock<Option<KeptSearch>>,
+}
+
+/// A search that is planned, and the columns that its frame has told.
+struct KeptSearch {
+    plan: SearchPlan,
+    schema: SchemaRef,
+}
+
+/// A kept plan with the values of its parameters.
+#[derive(Clone)]
+pub(super) struct BoundPlan {
+    prepared: Arc<Prepared>,
+    params: ParamValues,
+}
+
+impl BoundPlan {
+    pub fn new(prepared: Arc<Prepared>, params: ParamValues) -> Self {
+        Self { prepared, params }
+    }
+
+    pub fn state(&self) -> &Arc<SessionState> {
+        &self.prepared.state
+    }
+
+    /// The plan with its parameters.
+    pub fn logical(&self) -> Result<LogicalPlan> {
+        bound(self.prepared.plan.clone(), Some(self.params.clone()))
+    }
+
+    fn kept(&self) -> Option<&KeptSearch> {
+        self.prepared.search.get()?.as_ref()
+    }
+
+    /// Whether it is known if it is a search that needs no planning.
+    pub fn is_planned(&self) -> bool {
+        self.prepared.search.get().is_some()
+    }
+
+    /// The physical plan, where it needs no planning.
+    pub fn search(&self) -> Option<Arc<dyn ExecutionPlan>> {
+        self.kept()?.plan.with(&self.params)
+    }
+
+    /// The columns, where it needs no planning.
+    pub fn search_schema(&self) -> Option<SchemaRef> {
+        let kept = self.kept()?;
+        kept.plan.fits(&self.params).then(|| Arc::clone(&kept.schema))
+    }
+
+    /// Keeps what was planned, if it is a search of tables that do not change.
+    pub fn keep(&self, physical: &Arc<dyn ExecutionPlan>, schema: &SchemaRef) {
+        self.prepared.search.get_or_init(|| {
+            let are_fixed = self.prepared.tables.iter().all(|(_, table)| table.downcast_ref::<ChunkTable>().is_some());
+            let plan = are_fixed.then(|| SearchPlan::of(&self.prepared.plan, &self.params, physical)).flatten()?;
+            Some(KeptSearch { plan, schema: Arc::clone(schema) })
+        });
+    }
 }
 
 impl PreparedPlans {
+    /// Forgets all plans: a name has been given, which may be closer to what a text says than the one that was found.
+    pub fn forget(&self) {
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Keeps no plan from now on.
     pub fn turn_off(&self) {
         self.is_off.store(true, Ordering::Relaxed);
     }
 
     /// The plan of a text, if it is still the one.
-    pub async fn find(&self, ctx: &SessionContext, text: &str) -> Option<Prepared> {
+    pub async fn find(&self, ctx: &SessionContext, text: &str) -> Option<Arc<Prepared>> {
         if text.len() > TEXT_BYTES || self.is_off.load(Ordering::Relaxed) {
             return None;
         }
@@ -65,7 +138,7 @@ impl PreparedPlans {
         None
     }
 
-    /// Keeps the plan of a text, if it may be used again. `names`: the tables that the text names.
+    /// Keeps the plan of a text, if it may be used again: it as it is kept. `names`: the tables that the text names.
     pub async fn keep(
         &self,
         ctx: &SessionContext,
@@ -73,36 +146,44 @@ impl PreparedPlans {
         names: Vec<TableReference>,
         plan: &LogicalPlan,
         state: &Arc<SessionState>,
-    ) {
+    ) -> Option<Arc<Prepared>> {
         if text.len() > TEXT_BYTES || self.is_off.load(Ordering::Relaxed) {
-            return;
+            return None;
         }
-        let mut tables = Vec::with_capacity(names.len());
+        let tables = tables_of(plan)?;
+        for (name, table) in &tables {
+            let named = ctx.table_provider(name.clone()).await.ok()?;
+            if !Arc::ptr_eq(&named, table) {
+                return None;
+            }
+        }
         for name in names {
-            let Ok(table) = ctx.table_provider(name.clone()).await else { return };
-            tables.push((name, table));
+            match ctx.table_provider(name.clone()).await {
+                // Not what a view has read.
+                Ok(named) if tables.iter().any(|(_, table)| Arc::ptr_eq(&named, table)) => {}
+                Err(_) if name.table().eq_ignore_ascii_case(SEARCH_FUNCTION) => {}
+                _ => return None,
+            }
         }
-        if !is_repeatable(plan, &tables) {
-            return;
-        }
+        let (plan, state, search) = (plan.clone(), Arc::clone(state), OnceLock::new());
+        let prepared = Arc::new(Prepared { plan, state, tables, search });
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         // Rare, and cheaper than to know which one is the oldest.
         if plans.len() >= PLANS {
             plans.clear();
         }
-        plans.insert(text.to_owned(), Prepared { plan: plan.clone(), state: Arc::clone(state), tables });
+        plans.insert(text.to_owned(), Arc::clone(&prepared));
+        Some(prepared)
     }
 }
 
-/// Whether a plan is a query of these tables alone, without functions of the time or of chance.
-fn is_repeatable(plan: &LogicalPlan, tables: &[(TableReference, Arc<dyn TableProvider>)]) -> bool {
+/// The tables of a plan that is a query of them alone, without functions of the time or of chance.
+fn tables_of(plan: &LogicalPlan) -> Option<Vec<(TableReference, Arc<dyn TableProvider>)>> {
+    let mut tables = Vec::new();
     let mut is_repeatable = true;
     let visited = plan.apply_with_subqueries(|node| {
         match node {
-            LogicalPlan::TableScan(scan) => {
-                let table = source_as_provider(&scan.source);
-                is_repeatable &= table.is_ok_and(|table| tables.iter().any(|(_, known)| Arc::ptr_eq(known, &table)));
-            }
+            LogicalPlan::TableScan(scan) => tables.push((scan.table_name.clone(), source_as_provider(&scan.source)?)),
             LogicalPlan::Ddl(_)
             | LogicalPlan::Dml(_)
             | LogicalPlan::Copy(_)
@@ -125,14 +206,14 @@ fn is_repeatable(plan: &LogicalPlan, tables: &[(TableReference, Arc<dyn TablePro
         })?;
         Ok(if is_repeatable { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
     });
-    visited.is_ok() && is_repeatable
+    (visited.is_ok() && is_repeatable).then_some(tables)
 }
 
 #[cfg(test)]
 mod tests {
     use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
     use arrow::datatypes::Int64Type;
-    use datafusion::common::{ParamValues, ScalarValue};
+    use datafusion::common::ScalarValue;
 
     use super::*;
     use crate::session::Session;

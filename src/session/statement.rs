@@ -67,6 +67,9 @@ impl Session {
 
     /// Runs a plan as far as its statement has effects.
     pub(super) async fn run_statement(&self, state: Arc<SessionState>, plan: LogicalPlan) -> Result<DataFrame> {
+        if matches!(plan, LogicalPlan::Ddl(_)) {
+            self.prepared.forget();
+        }
         match plan {
             LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) if self.is_own_schema(&create) => {
                 self.create_memory_table(create).await

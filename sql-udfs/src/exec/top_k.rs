@@ -11,6 +11,7 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result, ScalarValue, internal_err, plan_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::ColumnarValue;
+use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_expr::projection::ProjectionExpr;
 use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{
@@ -30,7 +31,8 @@ use super::{in_place, stream};
 use crate::chunks;
 use crate::config::VexactOptions;
 use crate::functions::Function;
-use crate::vector::{vector_of_scalar, vector_type};
+use crate::rewrite::check_query;
+use crate::vector::{scalar_of_vector, vector_of_scalar, vector_type};
 
 /// What orders the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +100,7 @@ impl TopK {
     /// The query's value, where it is a literal.
     pub(crate) fn literal(&self) -> Option<&ScalarValue> {
         let expr: &dyn PhysicalExpr = self.query.as_ref();
-        expr.downcast_ref::<datafusion::physical_expr::expressions::Literal>().map(|literal| literal.value())
+        expr.downcast_ref::<Literal>().map(|literal| literal.value())
     }
 }
 
@@ -153,6 +155,20 @@ impl VectorTopKExec {
     /// What is searched.
     pub fn top_k(&self) -> &TopK {
         &self.top_k
+    }
+
+    /// The same search with another query. `None`: the query is to be refused.
+    pub(crate) fn with_query(&self, query: &[f64]) -> Option<Self> {
+        let column = self.input.schema().field(self.top_k.vector).clone();
+        check_query(self.top_k.scoring, query, column.data_type()).ok()?;
+        let query = Arc::new(Literal::new(scalar_of_vector(query.to_vec())));
+        Some(self.of(Arc::clone(&self.input), Arc::new(TopK { query, ..TopK::clone(&self.top_k) })))
+    }
+
+    /// A search that has not run, of the same properties.
+    fn of(&self, input: Arc<dyn ExecutionPlan>, top_k: Arc<TopK>) -> Self {
+        let properties = Arc::clone(&self.properties);
+        Self { input, top_k, properties, metrics: ExecutionPlanMetricsSet::new(), executed: Arc::default() }
     }
 
     /// The strategy: as executed, or as planned where it has not run.
@@ -328,13 +344,7 @@ impl ExecutionPlan for VectorTopKExec {
         let Ok([input]) = <[_; 1]>::try_from(children) else {
             return internal_err!("VectorTopKExec has one child");
         };
-        Ok(Arc::new(Self {
-            input,
-            top_k: Arc::clone(&self.top_k),
-            properties: Arc::clone(&self.properties),
-            metrics: ExecutionPlanMetricsSet::new(),
-            executed: Arc::default(),
-        }))
+        Ok(Arc::new(self.of(input, Arc::clone(&self.top_k))))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {

@@ -1,0 +1,140 @@
+//! A search that is planned already, for another query vector: planning takes longer than searching a small table, and of all that
+//! is planned only the vector differs from one search to the next.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{ParamValues, Result, ScalarValue};
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::projection::ProjectionExec;
+
+use crate::exec::VectorTopKExec;
+use crate::functions::bind_query;
+use crate::rewrite::{has_call, is_in_place};
+use crate::vector::vector_of_scalar;
+
+/// The physical plan of a search of chunks in memory, whose query vector is a parameter.
+#[derive(Debug)]
+pub struct SearchPlan {
+    physical: Arc<dyn ExecutionPlan>,
+    /// The parameter that is the query vector, and its components.
+    query: String,
+    dim: usize,
+    /// What the other parameters were, which the plan depends on.
+    others: Vec<(String, ScalarValue)>,
+    count: usize,
+}
+
+impl SearchPlan {
+    /// `physical` was planned of `plan` with these parameters. `None`: it depends on the query vector in more places than the search
+    /// itself, or is no such search.
+    pub fn of(plan: &LogicalPlan, params: &ParamValues, physical: &Arc<dyn ExecutionPlan>) -> Option<Self> {
+        let (query, others) = parameters(plan, params)?;
+        let dim = vector(params, &query)?.len();
+        let (search, others_than_distance) = search_in_place(physical)?;
+        if search.top_k().literal().is_none() || others_than_distance.into_iter().any(has_call) {
+            return None;
+        }
+        let others = others.into_iter().map(|id| value(params, &id).map(|value| (id, value))).collect::<Option<_>>()?;
+        Some(Self { physical: Arc::clone(physical), query, dim, others, count: count(params) })
+    }
+
+    /// Whether there is a plan for these parameters.
+    pub fn fits(&self, params: &ParamValues) -> bool {
+        self.with(params).is_some()
+    }
+
+    /// The plan for these parameters. `None`: the search would be planned otherwise, or the query is to be refused.
+    pub fn with(&self, params: &ParamValues) -> Option<Arc<dyn ExecutionPlan>> {
+        replaced(&self.physical, &self.query(params)?).ok()?
+    }
+
+    fn query(&self, params: &ParamValues) -> Option<Vec<f64>> {
+        let is_same = |(id, other): &(String, ScalarValue)| value(params, id).as_ref() == Some(other);
+        if count(params) != self.count || !self.others.iter().all(is_same) {
+            return None;
+        }
+        vector(params, &self.query).filter(|query| query.len() == self.dim)
+    }
+}
+
+fn count(params: &ParamValues) -> usize {
+    match params {
+        ParamValues::List(values) => values.len(),
+        ParamValues::Map(values) => values.len(),
+    }
+}
+
+fn value(params: &ParamValues, id: &str) -> Option<ScalarValue> {
+    params.get_placeholders_with_values(id).ok().map(|found| found.value)
+}
+
+fn vector(params: &ParamValues, id: &str) -> Option<Vec<f64>> {
+    vector_of_scalar(&value(params, id)?).ok()?
+}
+
+/// The parameter that is the query of the only distance, however often that is written, and the other parameters.
+fn parameters(plan: &LogicalPlan, params: &ParamValues) -> Option<(String, Vec<String>)> {
+    let mut distances: Vec<Expr> = Vec::new();
+    let mut others: Vec<String> = Vec::new();
+    let visited = plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if bind_query(expr, Some(params)).is_some() {
+                    distances.push(expr.clone());
+                    return Ok(TreeNodeRecursion::Jump);
+                }
+                if let Expr::Placeholder(placeholder) = expr {
+                    others.push(placeholder.id.clone());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    let first = distances.first()?;
+    let Expr::ScalarFunction(call) = first else { return None };
+    let mut queries = call.args.iter().filter_map(|argument| match argument {
+        Expr::Placeholder(placeholder) => Some(placeholder.id.clone()),
+        _ => None,
+    });
+    let query = queries.next()?;
+    let is_one = visited.is_ok() && distances.iter().all(|distance| distance == first) && !others.contains(&query);
+    is_one.then_some((query, others))
+}
+
+/// The search of chunks in memory that a plan is, and the expressions over its rows and the table's besides the distance.
+pub(crate) fn search_in_place(plan: &Arc<dyn ExecutionPlan>) -> Option<(&VectorTopKExec, Vec<&Arc<dyn PhysicalExpr>>)> {
+    let node: &dyn ExecutionPlan = plan.as_ref();
+    if let Some(projection) = node.downcast_ref::<ProjectionExec>() {
+        let (search, mut exprs) = search_in_place(projection.input())?;
+        exprs.extend(projection.expr().iter().map(|projected| &projected.expr));
+        return Some((search, exprs));
+    }
+    if let Some(filter) = node.downcast_ref::<FilterExec>() {
+        let (search, mut exprs) = search_in_place(filter.input())?;
+        exprs.push(filter.predicate());
+        return Some((search, exprs));
+    }
+    let search = node.downcast_ref::<VectorTopKExec>().filter(|_| is_in_place(plan))?;
+    let output = search.top_k().output.iter().map(|projected| &projected.expr);
+    Some((search, output.chain(&search.top_k().predicate).collect()))
+}
+
+/// The plan with another query.
+fn replaced(plan: &Arc<dyn ExecutionPlan>, query: &[f64]) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let node: &dyn ExecutionPlan = plan.as_ref();
+    if let Some(search) = node.downcast_ref::<VectorTopKExec>() {
+        return Ok(search.with_query(query).map(|search| Arc::new(search) as _));
+    }
+    let mut inputs = Vec::new();
+    for input in plan.children() {
+        let Some(input) = replaced(input, query)? else { return Ok(None) };
+        inputs.push(input);
+    }
+    let of_same_columns = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Keep);
+    Arc::clone(plan).replace_children(inputs, of_same_columns).map(Some)
+}
