@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use vexact_kernel::{ChunkedColumn, VectorColumn};
 
 use super::ranked::{Ranker, external};
-use super::top_k::{FILTER, Run, vectors};
+use super::run::{FILTER, Run, vectors};
 use crate::chunks::{InPlace, Pruner};
 
 /// Rows that a predicate is evaluated over at once.

@@ -26,7 +26,7 @@ use vexact_kernel::{BatchHits, ChunkedColumn, FilterReport, Many, Metric, Report
 
 use super::in_place::{kept as kept_rows, select};
 use super::ranked::external;
-use super::top_k::vectors;
+use super::run::vectors;
 use crate::chunks::{self, InPlace};
 use crate::config::VexactOptions;
 

@@ -3,8 +3,11 @@
 mod in_place;
 mod join;
 mod ranked;
+mod run;
+mod spec;
 mod stream;
 mod top_k;
 
 pub use join::{Join, JoinColumn, VectorJoinExec};
-pub use top_k::{Scoring, SqlFunction, TopK, VectorTopKExec};
+pub use spec::{Scoring, SqlFunction, TopK};
+pub use top_k::VectorTopKExec;

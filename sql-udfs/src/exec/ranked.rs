@@ -6,7 +6,7 @@ use arrow::buffer::BooleanBuffer;
 use datafusion::common::{DataFusionError, Result};
 use vexact_kernel::{ChunkedColumn, KernelError, Metric, Report, Search, Tier};
 
-use super::top_k::{Scoring, on_column};
+use super::spec::Scoring;
 
 /// Where a row without an ordinary distance stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -140,4 +140,9 @@ impl Ranker {
 /// A kernel error as DataFusion's, its source kept.
 pub(crate) fn external(error: KernelError) -> DataFusionError {
     DataFusionError::External(Box::new(error))
+}
+
+/// An error with the column that it is about.
+pub(super) fn on_column(column: &str, error: DataFusionError) -> DataFusionError {
+    error.context(format!("vector search on column {column:?}"))
 }

@@ -16,7 +16,7 @@ use vexact_kernel::{ChunkedColumn, FilterReport, Report, VectorColumn};
 
 use super::in_place::kept;
 use super::ranked::{Entry, Ranker, external};
-use super::top_k::{FILTER, Run, vectors};
+use super::run::{FILTER, Run, vectors};
 
 /// How reports name this way of reading.
 pub(super) const ACCELERATION: &str = "batch-stream+simd-topk";

@@ -12,7 +12,6 @@ use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Column, Liter
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::physical_expr_common::physical_expr::is_volatile;
-use vexact_kernel::{KernelError, Search};
 
 use super::Decline;
 use crate::exec::{Scoring, SqlFunction};
@@ -161,13 +160,6 @@ impl ColumnCall {
         let bad = |error: String| Decline::BadQuery(error);
         let query = vector_of_scalar(literal.value()).map_err(|error| bad(error.to_string()))?;
         let query = query.ok_or_else(|| bad("expected a query vector, got NULL".into()))?;
-        check_query(self.scoring, &query, schema.field(self.column).data_type()).map_err(|error| bad(error.to_string()))
+        self.scoring.check_query(&query, schema.field(self.column).data_type()).map_err(|error| bad(error.to_string()))
     }
-}
-
-/// Checks a query against a search's rules. `column`: the type of the vectors.
-pub(crate) fn check_query(scoring: Scoring, query: &[f64], column: &DataType) -> Result<(), KernelError> {
-    let search = Search::new(scoring.metric(), query)?;
-    let dim = vector_type(column).flatten();
-    search.top_k(1).plan(dim.unwrap_or(query.len()), None).map(drop)
 }

@@ -18,7 +18,7 @@ use datafusion::physical_plan::ExecutionPlan;
 
 pub(crate) use bind::BindQueries;
 pub use bind::bind_parameters;
-pub(crate) use call::{check_query, has_call, scoring};
+pub(crate) use call::{has_call, scoring};
 pub use decline::Decline;
 pub(crate) use within::range_strategy;
 

@@ -1,0 +1,99 @@
+//! One execution of a search: what it is given, and what it tells.
+
+use std::sync::{Arc, Mutex};
+
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, RecordBatchOptions, UInt64Array};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::nullif;
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::Result;
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder};
+use vexact_kernel::{KernelError, Report, to_fixed_size_list};
+
+use super::ranked::{Entry, external, on_column};
+use super::spec::TopK;
+
+/// How a predicate is evaluated.
+pub(super) const FILTER: &str = "vectorized-predicate-to-selection-bitmap";
+
+/// What one execution needs.
+pub(super) struct Run {
+    pub input: Arc<dyn ExecutionPlan>,
+    pub top_k: Arc<TopK>,
+    pub schema: SchemaRef,
+    pub context: Arc<TaskContext>,
+    pub column: String,
+    /// Microseconds spent on the predicate, and on the winners' columns.
+    pub filter_us: Count,
+    pub fetch_us: Count,
+    /// Chunks that the predicate ruled out by their bounds.
+    pub chunks_pruned: Count,
+    pub metrics: ExecutionPlanMetricsSet,
+    pub executed: Arc<Mutex<Option<Report>>>,
+}
+
+impl Run {
+    /// The output rows from the winners' needed columns.
+    pub fn output(
+        &self,
+        columns: Vec<ArrayRef>,
+        entries: &[Entry],
+        ordinal: impl Fn(u64) -> u64,
+    ) -> Result<RecordBatch> {
+        let value = |entry: &Entry| entry.distance.map(|distance| self.top_k.scoring.value(distance));
+        let values: Float64Array = entries.iter().map(value).collect();
+        let ordinals: UInt64Array = entries.iter().map(|entry| Some(ordinal(entry.position))).collect();
+        let mut arrays = columns;
+        arrays.push(Arc::new(values));
+        arrays.push(Arc::new(ordinals));
+        let options = RecordBatchOptions::new().with_row_count(Some(entries.len()));
+        let gathered = self.top_k.gathered_schema(&self.input.schema())?;
+        let gathered = RecordBatch::try_new_with_options(gathered, arrays, &options)?;
+        let output = self.top_k.output.iter().map(|output| output.expr.evaluate(&gathered)?.into_array(entries.len()));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), output.collect::<Result<_>>()?, &options)?)
+    }
+
+    /// Publishes what was done: for EXPLAIN ANALYZE as metrics, for `report` as a whole.
+    pub fn publish(&self, report: Option<Report>, output_rows: usize) {
+        let count = |name: &'static str, n: u64| MetricBuilder::new(&self.metrics).counter(name, 0).add(n as usize);
+        MetricBuilder::new(&self.metrics).output_rows(0).add(output_rows);
+        if let Some(execution) = report.as_ref().and_then(|report| report.execution) {
+            count("rows_scanned", execution.rows_scanned);
+            count("rows_pruned", execution.pruned);
+            count("rows_refined", execution.refined);
+            count("bytes_read", execution.bytes_read);
+            count("scan_us", execution.scan_us);
+            count("refine_us", execution.refine_us);
+        }
+        if let Some(skipped) = report.as_ref().and_then(|report| report.skipped_rows) {
+            count("rows_skipped", skipped);
+        }
+        if let Ok(mut executed) = self.executed.lock() {
+            *executed = report;
+        }
+    }
+}
+
+/// An array of vectors as the kernel takes it. Rows that are not selected may have any length.
+pub(super) fn vectors(
+    array: &ArrayRef,
+    column: &str,
+    query: Option<&[f64]>,
+    selection: Option<&BooleanBuffer>,
+) -> Result<ArrayRef> {
+    if matches!(array.data_type(), DataType::FixedSizeList(..)) {
+        return Ok(Arc::clone(array));
+    }
+    let masked = match selection {
+        Some(selection) => nullif(array, &BooleanArray::new(!selection, None))?,
+        None => Arc::clone(array),
+    };
+    let list = match to_fixed_size_list(&masked, query.map(<[f64]>::len)) {
+        // Either the query is the odd one, or a row is.
+        Err(KernelError::RaggedRows { .. }) => to_fixed_size_list(&masked, None),
+        list => list,
+    };
+    Ok(Arc::new(list.map_err(|error| on_column(column, external(error)))?))
+}

@@ -1,0 +1,90 @@
+//! What a search looks for.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Literal;
+use datafusion::physical_expr::projection::ProjectionExpr;
+use vexact_kernel::{KernelError, Metric, Search};
+
+use crate::functions::Function;
+use crate::vector::vector_type;
+
+/// What orders the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scoring {
+    /// A search's score: rows that cannot be compared are left out, a bad query is an error.
+    Search(Metric),
+    /// A SQL function's value, as plain evaluation gives it: NULL and NaN are rows like others.
+    Sql(SqlFunction),
+}
+
+/// One of the distance functions of SQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SqlFunction(pub(crate) Function);
+
+impl Scoring {
+    /// Checks a query against a search's rules. `column`: the type of the vectors.
+    pub(crate) fn check_query(self, query: &[f64], column: &DataType) -> Result<(), KernelError> {
+        let search = Search::new(self.metric(), query)?;
+        let dim = vector_type(column).flatten();
+        search.top_k(1).plan(dim.unwrap_or(query.len()), None).map(drop)
+    }
+
+    pub(crate) fn metric(self) -> Metric {
+        match self {
+            Scoring::Search(metric) => metric,
+            Scoring::Sql(function) => function.0.metric(),
+        }
+    }
+
+    /// The value where the metric's is `distance`.
+    pub(crate) fn value(self, distance: f64) -> f64 {
+        match self {
+            Scoring::Search(_) => distance,
+            Scoring::Sql(function) => function.0.of_distance(distance),
+        }
+    }
+}
+
+/// A top-k over the rows of an input.
+#[derive(Debug, Clone)]
+pub struct TopK {
+    /// Rows to search, over the input's columns. `None`: all.
+    pub predicate: Option<Arc<dyn PhysicalExpr>>,
+    /// Ordinal of the vector column in the input.
+    pub vector: usize,
+    /// The query: an expression without columns, evaluated once.
+    pub query: Arc<dyn PhysicalExpr>,
+    /// What orders the rows.
+    pub scoring: Scoring,
+    /// Whether a NaN with a negative sign comes first, and one with a positive sign last; else the other way round. (In
+    /// Arrow's total order the one is the smallest number, the other the largest.)
+    pub negative_nans_first: bool,
+    /// Whether rows whose value is NULL come first.
+    pub nulls_first: bool,
+    /// How many rows.
+    pub k: usize,
+    /// Columns of the input that the output needs.
+    pub columns: Vec<usize>,
+    /// The output, over `columns` and two more: the value (`Float64`) and the row's ordinal in the input (`UInt64`).
+    pub output: Vec<ProjectionExpr>,
+}
+
+impl TopK {
+    /// What `output` is evaluated over.
+    pub fn gathered_schema(&self, input: &Schema) -> Result<SchemaRef> {
+        let mut fields: Vec<_> = input.project(&self.columns)?.fields().iter().cloned().collect();
+        fields.push(Arc::new(Field::new("value", DataType::Float64, true)));
+        fields.push(Arc::new(Field::new("ordinal", DataType::UInt64, false)));
+        Ok(Arc::new(Schema::new(fields)))
+    }
+
+    /// The query's value, where it is a literal.
+    pub(crate) fn literal(&self) -> Option<&ScalarValue> {
+        let expr: &dyn PhysicalExpr = self.query.as_ref();
+        expr.downcast_ref::<Literal>().map(|literal| literal.value())
+    }
+}
