@@ -101,7 +101,7 @@ impl VectorJoinExec {
             radius: self.join.radius,
             filter: self.join.predicate.as_ref().map(|_| FilterReport {
                 input_rows: None,
-                execution: super::top_k::FILTER,
+                execution: super::run::FILTER,
                 returned_rows: None,
             }),
             acceleration: match chunks::in_place(&self.searched) {
