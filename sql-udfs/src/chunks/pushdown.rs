@@ -12,7 +12,7 @@ use datafusion::physical_plan::filter_pushdown::FilterPushdownPhase;
 use datafusion::physical_plan::metrics::{MetricBuilder, PruningMetrics};
 
 use super::prune::RuntimePruner;
-use super::{ChunkScanExec, Piece};
+use super::scan::{ChunkScanExec, Piece};
 
 /// Which chunks a scan leaves out.
 #[derive(Debug, Clone, Default)]

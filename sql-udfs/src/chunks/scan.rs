@@ -1,0 +1,218 @@
+//! The scan of chunks.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::BooleanArray;
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::Schema;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, Statistics, internal_err};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, PhysicalSortExpr};
+use datafusion::physical_plan::execution_plan::{
+    Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
+};
+use datafusion::physical_plan::filter_pushdown::{
+    ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation, PushedDown,
+};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::statistics::StatisticsArgs;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SortOrderPushdownResult,
+    apply_expression_roots,
+};
+use futures::{StreamExt, stream};
+
+use super::Chunks;
+use super::prune::Pruner;
+use super::pushdown::Pruning;
+
+/// Some rows of one batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Piece {
+    pub batch: usize,
+    pub offset: usize,
+    pub len: usize,
+}
+
+/// Scans the live rows of [`Chunks`] in order; several partitions are consecutive ranges of it. Chunks that the filters above
+/// it rule out by their bounds are left out; a sort above it has the chunks first that matter most to it.
+#[derive(Debug, Clone)]
+pub struct ChunkScanExec {
+    pub(super) chunks: Arc<Chunks>,
+    pub(super) columns: Vec<usize>,
+    pub(super) batch_rows: usize,
+    pub(super) partitions: Vec<Vec<Piece>>,
+    pub(super) properties: Arc<PlanProperties>,
+    pub(super) pruning: Pruning,
+    pub(super) metrics: ExecutionPlanMetricsSet,
+}
+
+impl ChunkScanExec {
+    /// A scan of some columns of `schema`, that of the chunks, in one partition and in batches of at most `batch_rows`.
+    ///
+    /// # Errors
+    /// A column that is not there.
+    pub fn try_new(schema: &Schema, chunks: Arc<Chunks>, columns: Vec<usize>, batch_rows: usize) -> Result<Self> {
+        let schema = Arc::new(schema.project(&columns)?);
+        let scan = Self {
+            chunks,
+            columns,
+            batch_rows,
+            partitions: Vec::new(),
+            properties: Arc::new(PlanProperties::new(
+                EquivalenceProperties::new(schema),
+                Partitioning::UnknownPartitioning(1),
+                EmissionType::Incremental,
+                Boundedness::Bounded,
+            )),
+            pruning: Pruning::default(),
+            metrics: ExecutionPlanMetricsSet::new(),
+        };
+        Ok(scan.with_partitions(1))
+    }
+
+    pub(super) fn pruner(&self) -> Pruner {
+        Pruner { chunks: Arc::clone(&self.chunks), columns: self.columns.clone(), schema: self.schema() }
+    }
+
+    pub(super) fn with_partitions(&self, count: usize) -> Self {
+        let mut pieces = Vec::new();
+        let kept = (0..self.chunks.batches.len()).filter(|chunk| self.pruning.keeps(*chunk));
+        for (batch, rows) in kept.map(|chunk| (chunk, self.chunks.batches[chunk].num_rows())) {
+            let offsets = (0..rows).step_by(self.batch_rows.max(1));
+            pieces.extend(offsets.map(|offset| Piece { batch, offset, len: self.batch_rows.min(rows - offset) }));
+        }
+        let count = count.clamp(1, pieces.len().max(1));
+        let each = pieces.len().div_ceil(count).max(1);
+        let mut partitions: Vec<Vec<Piece>> = pieces.chunks(each).map(<[Piece]>::to_vec).collect();
+        partitions.resize(partitions.len().max(1), Vec::new());
+        let mut properties = PlanProperties::clone(&self.properties);
+        properties.partitioning = Partitioning::UnknownPartitioning(partitions.len());
+        Self { partitions, properties: Arc::new(properties), ..self.clone() }
+    }
+
+    pub(super) fn rows(&self, partition: Option<usize>) -> usize {
+        let partitions = self.partitions.iter().enumerate();
+        let chosen = partitions.filter(|(ordinal, _)| partition.is_none_or(|partition| partition == *ordinal));
+        let live = |piece: &Piece| {
+            let live = self.chunks.live(piece.batch, piece.offset, piece.len);
+            live.map_or(piece.len, |live| live.count_set_bits())
+        };
+        chosen.flat_map(|(_, pieces)| pieces).map(live).sum()
+    }
+}
+
+impl DisplayAs for ChunkScanExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        let schema = self.schema();
+        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        write!(
+            f,
+            "ChunkScanExec: columns=[{}], chunks={}, rows={}, partitions={}",
+            names.join(", "),
+            self.chunks.batches.len(),
+            self.rows(None),
+            self.partitions.len()
+        )?;
+        write!(f, "{}", self.pruning)
+    }
+}
+
+impl ExecutionPlan for ChunkScanExec {
+    fn name(&self) -> &str {
+        "ChunkScanExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        apply_expression_roots(&self.pruning.later, f)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        if !children.is_empty() {
+            return internal_err!("ChunkScanExec has no children, got {}", children.len());
+        }
+        Ok(self)
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn repartitioned(&self, target: usize, _: &ConfigOptions) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let scan = self.with_partitions(target);
+        Ok((scan.partitions.len() > self.partitions.len()).then(|| Arc::new(scan) as _))
+    }
+
+    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let (chunks, columns) = (Arc::clone(&self.chunks), self.columns.clone());
+        let pieces = self.partitions[partition].clone();
+        let mut known = self.pruning.begin(self, partition);
+        let next = move |piece: Piece| {
+            let batch = chunks.batches[piece.batch].slice(piece.offset, piece.len).project(&columns)?;
+            Ok(match chunks.live(piece.batch, piece.offset, piece.len) {
+                Some(live) => filter_record_batch(&batch, &BooleanArray::new(live, None))?,
+                None => batch,
+            })
+        };
+        // A scan is always ready, so that a thread would run a query over it to the end while others wait for the thread.
+        let stream = stream::iter(pieces).filter_map(move |piece| {
+            let batch = (!known.rules_out(piece)).then(|| next(piece));
+            async move {
+                if batch.is_some() {
+                    tokio::task::yield_now().await;
+                }
+                batch
+            }
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn statistics_from_inputs(&self, _: &[Arc<Statistics>], args: &StatisticsArgs) -> Result<Arc<Statistics>> {
+        Ok(Arc::new(self.statistics(args.partition())))
+    }
+
+    fn handle_child_pushdown_result(
+        &self,
+        phase: FilterPushdownPhase,
+        filters: ChildPushdownResult,
+        _: &ConfigOptions,
+    ) -> Result<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
+        let filters: Vec<_> = filters.parent_filters.into_iter().map(|filter| filter.filter).collect();
+        // A filter stays where it is: some rows of a chunk that is kept may fail it.
+        let propagation = FilterPushdownPropagation::with_parent_pushdown_result(vec![PushedDown::No; filters.len()]);
+        Ok(match self.with_filters(phase, filters) {
+            Some(scan) => propagation.with_updated_node(Arc::new(scan)),
+            None => propagation,
+        })
+    }
+
+    fn try_pushdown_sort(&self, order: &[PhysicalSortExpr]) -> Result<SortOrderPushdownResult<Arc<dyn ExecutionPlan>>> {
+        Ok(match self.with_order(order) {
+            Some(scan) => SortOrderPushdownResult::Inexact { inner: Arc::new(scan) },
+            None => SortOrderPushdownResult::Unsupported,
+        })
+    }
+}
