@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use datafusion::error::DataFusionError;
+use datafusion::sql::sqlparser::parser::ParserError;
 use vexact_kernel::KernelError;
 
 /// The result of every fallible call.
@@ -155,6 +156,10 @@ fn message(error: &DataFusionError) -> String {
         DataFusionError::External(source) => match source.downcast_ref::<DataFusionError>() {
             Some(inner) => message(inner),
             None => source.to_string(),
+        },
+        DataFusionError::SQL(error, _) => match error.as_ref() {
+            ParserError::TokenizerError(problem) | ParserError::ParserError(problem) => format!("SQL error: {problem}"),
+            ParserError::RecursionLimitExceeded => "SQL error: it is nested too deeply".into(),
         },
         other => other.strip_backtrace(),
     }
