@@ -142,6 +142,29 @@ def test_ctrl_c_cancels_a_run(workspace: Path) -> None:
     assert answer(workspace, "run", "status", "--run-id", runs[0]["run_id"])["status"] == "cancelled"
 
 
+def test_ctrl_c_ends_a_stream_and_what_it_wrote_is_kept(workspace: Path) -> None:
+    (workspace / "in").mkdir()
+    (workspace / "in" / "a.csv").write_text("key,value\nx,1\ny,2\nx,3\n")
+    query = "INSERT INTO output_sink SELECT key, sum(value) AS value_sum FROM input_stream GROUP BY key"
+    schema = ["--sink-schema", "key STRING, value_sum INT"]
+    stream = ["stream-sql-once", "--source-csv-dir", "in", "--sink-path", "out.csv", "--query", query, *schema]
+    rows = [{"key": "x", "value_sum": 4}, {"key": "y", "value_sum": 2}]
+    assert answer(workspace, *stream)["rows"] == rows
+    sink = workspace / "out.csv"
+    for start, code in [(["run", "start", "--"], "cancelled"), ([], "")]:
+        sink.unlink()
+        process = subprocess.Popen([*SCRIPT, *start, *stream, "--max-batches", "0"], cwd=workspace, stdout=subprocess.PIPE)
+        while not sink.exists() or not sink.read_text().endswith("y,2\n"):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+        failure = json.loads(out)
+        assert (process.returncode, failure["error"]) == (1, "cancelled by SIGINT")
+        if code:
+            assert answer(workspace, "run", "show", "--run-id", failure["run_id"])["run"]["status"] == code
+            assert answer(workspace, "run", "result", "--run-id", failure["run_id"])["result"]["rows"] == rows
+
+
 def test_processes_share_a_workspace(workspace: Path) -> None:
     start = [*SCRIPT, "run", "start", "--", "csv-sql", "--csv", "docs.csv", "--query", "SELECT 1 AS one"]
     processes = [subprocess.Popen(start, cwd=workspace, stdout=subprocess.PIPE) for _ in range(3)]

@@ -10,9 +10,10 @@ use serde_json::{Map, Value, json};
 
 use super::answer::Answer;
 use super::failure::Failure;
-use super::input::Input;
+use super::input::fingerprint;
 use super::search::FileSearch;
 use super::sql::FileSql;
+use super::stream::StreamSqlOnce;
 use super::track::Track;
 
 #[derive(Debug, Clone, Subcommand, Serialize)]
@@ -24,6 +25,8 @@ pub(super) enum Action {
     FileSql(FileSql),
     /// Find the rows of a file whose vectors are closest to a query
     VectorSearch(FileSearch),
+    /// Streaming SQL: what comes into a folder of CSV files, micro-batch by micro-batch into a file
+    StreamSqlOnce(StreamSqlOnce),
 }
 
 /// What stands before an action, as usage texts show it.
@@ -56,27 +59,36 @@ impl Action {
             Self::CsvSql(_) => "csv-sql",
             Self::FileSql(_) => "file-sql",
             Self::VectorSearch(_) => "vector-search",
+            Self::StreamSqlOnce(_) => "stream-sql-once",
         }
     }
 
-    fn input(&self) -> &Input {
+    /// The file or the folder that it reads.
+    fn input_path(&self) -> &Path {
         match self {
-            Self::CsvSql(command) | Self::FileSql(command) => &command.input,
-            Self::VectorSearch(command) => &command.input,
+            Self::CsvSql(command) | Self::FileSql(command) => command.input.path(),
+            Self::VectorSearch(command) => command.input.path(),
+            Self::StreamSqlOnce(command) => &command.source_csv_dir,
         }
     }
 
-    /// The file that it is told to write.
+    /// Whether it ends by itself when it is asked to.
+    pub fn listens(&self) -> bool {
+        matches!(self, Self::StreamSqlOnce(_))
+    }
+
+    /// The file that it is told to write, and that appears when it is whole.
     pub fn output_path(&self) -> Option<&Path> {
         match self {
             Self::CsvSql(command) | Self::FileSql(command) => command.output_path.as_deref(),
             Self::VectorSearch(command) => command.output_path.as_deref(),
+            Self::StreamSqlOnce(_) => None,
         }
     }
 
     /// What a failure says of it.
     pub fn details(&self) -> Map<String, Value> {
-        let input = self.input().path().display().to_string();
+        let input = self.input_path().display().to_string();
         [("command", self.name().to_owned()), ("input_path", input)]
             .map(|(name, value)| (name.into(), value.into()))
             .into_iter()
@@ -88,7 +100,7 @@ impl Action {
         json!({
             "action": self.name(),
             "options": serde_json::to_value(self).unwrap_or_default(),
-            "input_file": self.input().fingerprint(),
+            "input_file": fingerprint(self.input_path()),
             "working_directory": std::env::current_dir().ok(),
         })
     }
@@ -97,6 +109,7 @@ impl Action {
         match self {
             Self::CsvSql(command) | Self::FileSql(command) => command.run(track).await,
             Self::VectorSearch(command) => command.run(track).await,
+            Self::StreamSqlOnce(command) => command.run(track).await,
         }
     }
 }

@@ -14,6 +14,7 @@ use super::rows_diff::RowsDiff;
 use crate::error::{Error, Result};
 use crate::json::{ColumnInfo, Rows, columns};
 use crate::replication::{SyncResult, SyncStatus};
+use crate::stream::Progress;
 use crate::workspace::{Artifact, Change, Cleaned, Preview, Run, RunError, RunStatus};
 
 /// An answer with its mark of success.
@@ -75,6 +76,7 @@ pub(super) enum Answer {
         written: Option<Written>,
         explain: Explained,
     },
+    Streamed(Streamed),
     Ran(Ran),
     Run {
         run: Run,
@@ -122,6 +124,25 @@ pub(super) enum Answer {
     /// Text that is printed as it is, whatever the format: help, a script for a shell.
     #[serde(skip)]
     Text(String),
+}
+
+/// A streaming query that came to its end.
+#[derive(Debug, Serialize)]
+pub(super) struct Streamed {
+    pub query: String,
+    pub source_table: String,
+    pub sink_table: String,
+    pub sink_path: PathBuf,
+    /// Micro-batches that this command processed.
+    pub batches_processed: u64,
+    /// Rows that it wrote.
+    pub rows_written: u64,
+    /// The first of them.
+    #[serde(flatten)]
+    pub rows: Table,
+    /// Whether there are more.
+    pub truncated: bool,
+    pub progress: Box<Progress>,
 }
 
 /// A tracked run that came to its end.

@@ -184,6 +184,7 @@ fn error_type(error: &Error) -> ErrorType {
     match error {
         // The engine's own refusals of statements, values and calls.
         Error::Engine(_) => ErrorType::ValueError,
+        Error::Shared(error) => error_type(error),
         Error::Sqlite { source, .. } => match source {
             rusqlite::Error::SqlInputError { .. } => ErrorType::ValueError,
             source => source.sqlite_error_code().map_or(ErrorType::InternalError, of_sqlite),

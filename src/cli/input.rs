@@ -42,7 +42,8 @@ pub(super) enum InputType {
     Parquet,
 }
 
-fn delimiter(text: &str) -> Result<char, String> {
+/// One character, `\t` for a tab.
+pub(super) fn delimiter(text: &str) -> Result<char, String> {
     let mut chars = text.chars();
     match (text, chars.next(), chars.next()) {
         ("\\t", ..) => Ok('\t'),
@@ -51,23 +52,23 @@ fn delimiter(text: &str) -> Result<char, String> {
     }
 }
 
+/// A file or a folder as it is now, so that two runs can be told apart.
+pub(super) fn fingerprint(path: &Path) -> Value {
+    let Ok(metadata) = std::fs::metadata(path) else { return Value::Null };
+    let modified = metadata.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    json!({
+        "path": std::path::absolute(path).unwrap_or(path.into()),
+        // Of a folder it says nothing.
+        "size_bytes": metadata.is_file().then_some(metadata.len()),
+        "modified_ms": modified.map(|modified| modified.as_millis() as u64),
+    })
+}
+
 impl Input {
     /// The file.
     pub fn path(&self) -> &Path {
         // Clap sees to it that there is one.
         self.csv.as_deref().or(self.input_path.as_deref()).unwrap_or(Path::new(""))
-    }
-
-    /// The file as it is now, so that two runs can be told apart.
-    pub fn fingerprint(&self) -> Value {
-        let path = self.path();
-        let Ok(metadata) = std::fs::metadata(path) else { return Value::Null };
-        let modified = metadata.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-        json!({
-            "path": std::path::absolute(path).unwrap_or(path.into()),
-            "size_bytes": metadata.len(),
-            "modified_ms": modified.map(|modified| modified.as_millis() as u64),
-        })
     }
 
     /// Opens the file and names it in a session.

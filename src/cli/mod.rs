@@ -18,6 +18,8 @@ mod run;
 mod script;
 mod search;
 mod sql;
+mod stream;
+mod stream_sink;
 mod table;
 mod threads;
 mod track;
@@ -57,7 +59,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 
 fn execute(command: Command, format: Format) -> Result<Answer, Failure> {
     match command {
-        Command::Action(action) => Threads::default().run(async move { action.run(&Track::default()).await }),
+        Command::Action(action) => {
+            let track = Track::default();
+            let threads = Threads { catches_signals: action.listens(), stop: track.stop.clone(), ..Threads::default() };
+            threads.run(async move { action.run(&track).await })
+        }
         Command::Run(command) => run::run(command),
         Command::Artifacts(command) => artifacts::run(command),
         Command::Db(command) => {

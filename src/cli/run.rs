@@ -48,7 +48,8 @@ Files:  $VEXACT_HOME/runs/RUN_ID/ ($VEXACT_HOME is ~/.vexact where it is not set
 Examples:
   vexact run start --tag nightly -- csv-sql --csv docs.csv --query \"SELECT count(*) AS n FROM input_table\"
   vexact run start --run-name ants --timeout-ms 60000 -- \\
-      vector-search --csv docs.csv --vector-column embedding --query-vector \"0.1,0.2\"")]
+      vector-search --csv docs.csv --vector-column embedding --query-vector \"0.1,0.2\"
+  vexact run start --tag live -- stream-sql-once --source-csv-dir in --sink-path out.csv --query \"SELECT * FROM input_stream\"")]
 pub(super) struct Start {
     /// What to call it
     #[arg(long, value_name = "NAME")]
@@ -62,7 +63,7 @@ pub(super) struct Start {
     /// Give up after so many milliseconds; the run is timed_out then
     #[arg(long, value_name = "N")]
     pub timeout_ms: Option<u64>,
-    /// csv-sql, file-sql or vector-search, with its arguments
+    /// csv-sql, file-sql, vector-search or stream-sql-once, with its arguments
     #[arg(trailing_var_arg = true, required = true, value_name = "ACTION")]
     pub action: Vec<OsString>,
 }
@@ -208,8 +209,9 @@ fn start(command: Start) -> Result<Answer, Failure> {
     let new = NewRun { action: name.into(), run_name, description, tags, timeout_ms, inputs: action.inputs() };
     let run = Arc::new(workspace.start(new).during("workspace")?);
     let track = Track::of(&run);
+    let stop = track.stop.clone();
     let output_path = action.output_path().map(Path::to_path_buf);
-    let threads = Threads { limit_ms: timeout_ms, catches_signals: true };
+    let threads = Threads { limit_ms: timeout_ms, catches_signals: true, stop };
     let ended = threads.run(async move { action.run(&track).await });
     let of_run = |failure: Failure| failure.with_details(details.clone()).of_run(run.run_id());
     let ended = ended.map_err(of_run);

@@ -8,7 +8,7 @@ use arrow::util::display::FormatOptions;
 use arrow::util::pretty::{pretty_format_batches, pretty_format_batches_with_options};
 use serde_json::Value;
 
-use super::answer::{Answer, Copied, Excerpt, Explained, Ran, Table};
+use super::answer::{Answer, Copied, Excerpt, Explained, Ran, Streamed, Table};
 use super::failure::{During, Failure};
 use super::produce::Written;
 use super::rows_diff::RowsDiff;
@@ -50,6 +50,7 @@ impl Answer {
             Self::FileSearched { rows, written, explain, .. } => {
                 format!("{}{}\n", result_table(rows, written.as_ref())?, explain.strategy.trim_end())
             }
+            Self::Streamed(streamed) => streamed_table(streamed)?,
             Self::Ran(Ran { run_id, run_dir, status, result, .. }) => {
                 format!("{}run {run_id}: {status}, in {}\n", result.table()?, run_dir.display())
             }
@@ -90,6 +91,15 @@ fn result_table(table: &Table, written: Option<&Written>) -> Result<String, Fail
             format!("{shown}{count}{}\n", output_path.display())
         }
     })
+}
+
+fn streamed_table(streamed: &Streamed) -> Result<String, Failure> {
+    let Streamed { rows, rows_written, truncated, sink_path, batches_processed, progress, .. } = streamed;
+    let shown: usize = rows.batches().iter().map(RecordBatch::num_rows).sum();
+    let count = if *truncated { format!("(first {shown} of {rows_written} rows)\n") } else { counted(shown) };
+    let batches = format!("{batches_processed} micro-batch{}", if *batches_processed == 1 { "" } else { "es" });
+    let late = if progress.late_rows > 0 { format!(", {} late rows", progress.late_rows) } else { String::new() };
+    Ok(format!("{}{count}{}\n{batches}{late}\n", pretty(rows.batches())?, sink_path.display()))
 }
 
 fn excerpt_table(Excerpt { table, row_count, truncated }: &Excerpt) -> Result<String, Failure> {

@@ -5,31 +5,36 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::threads::Stop;
 use crate::error::Result;
 use crate::workspace::{ActiveRun, ArtifactKind, NewArtifact, Preview};
 
 /// A tracked run, or none.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Track(Option<Arc<ActiveRun>>);
+pub(super) struct Track {
+    run: Option<Arc<ActiveRun>>,
+    /// What ends the command from outside.
+    pub stop: Stop,
+}
 
 impl Track {
     pub fn of(run: &Arc<ActiveRun>) -> Self {
-        Self(Some(Arc::clone(run)))
+        Self { run: Some(Arc::clone(run)), stop: Stop::default() }
     }
 
     /// A file among the run's artifacts; none without a run.
     pub fn artifact_path(&self, name: &str) -> Option<PathBuf> {
-        self.0.as_ref().map(|run| run.artifact_path(name))
+        self.run.as_ref().map(|run| run.artifact_path(name))
     }
 
     /// Adds a snapshot to the run's progress.
     pub fn progress(&self, snapshot: &impl Serialize) -> Result<()> {
-        self.0.as_ref().map_or(Ok(()), |run| run.progress(snapshot))
+        self.run.as_ref().map_or(Ok(()), |run| run.progress(snapshot))
     }
 
     /// Keeps how it was done, as a file of the run.
     pub fn explain(&self, explained: &super::answer::Explained) -> Result<()> {
-        let Some(run) = &self.0 else { return Ok(()) };
+        let Some(run) = &self.run else { return Ok(()) };
         let path = run.explain(explained)?;
         let rows = explained.row()?;
         let preview = Preview::new(&rows.schema(), &[rows], 1)?;
@@ -38,7 +43,7 @@ impl Track {
 
     /// Records a file that the run has made.
     pub fn artifact(&self, kind: ArtifactKind, format: &'static str, path: PathBuf, preview: Preview) -> Result<()> {
-        let Some(run) = &self.0 else { return Ok(()) };
+        let Some(run) = &self.run else { return Ok(()) };
         run.add_artifact(NewArtifact { kind, format, path, preview }).map(drop)
     }
 }

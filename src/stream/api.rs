@@ -99,6 +99,23 @@ impl Session {
         open(&query, &target, one_line(sql), options).await
     }
 
+    /// As [`Self::start_stream_sql`], and the explain of the query; a SELECT is written to the sink `default`.
+    ///
+    /// # Errors
+    /// As [`Self::start_stream_sql`].
+    pub(crate) async fn start_stream_sql_into(
+        &self,
+        default: &str,
+        sql: &str,
+        options: StreamOptions,
+    ) -> Result<(StreamingQuery, Explained)> {
+        let Planned { insert, query } = plan(self.state(), sql).await?;
+        let (name, columns) = insert.unwrap_or_else(|| (TableReference::bare(default), Vec::new()));
+        let target = self.target(&name, columns).await?;
+        let explained = explain(&query, Some(&target), &options).await?;
+        Ok((open(&query, &target, one_line(sql), options).await?, explained))
+    }
+
     /// The three sections of a streaming query's explain, SELECT or INSERT, without running it.
     ///
     /// # Errors

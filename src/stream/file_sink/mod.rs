@@ -31,6 +31,17 @@ pub enum FileFormat {
     Parquet,
 }
 
+impl FileFormat {
+    /// Its name in SQL, after USING.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Csv { .. } => "csv",
+            Self::Json => "json",
+            Self::Parquet => "parquet",
+        }
+    }
+}
+
 /// A file, by name.
 #[derive(Debug, Clone)]
 pub struct FileSink {

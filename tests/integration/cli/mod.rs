@@ -3,6 +3,7 @@
 mod failures;
 mod files;
 mod runs;
+mod streams;
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
