@@ -32,7 +32,7 @@ _SQL_TYPES: dict[LineType, str] = {bool: "BOOLEAN", int: "BIGINT", float: "DOUBL
 class Session:
     """One isolated catalog of views, with SQL and vector search over them. Safe from several threads; a context manager.
 
-    `memory_limit_bytes` bounds what the operators of its queries may hold (`ResourcesExhaustedError` beyond);
+    `memory_limit_bytes` bounds what the operators of its queries and the groups of its streams may hold (`ResourcesExhaustedError` beyond);
     `target_partitions` is the number of partitions, so of threads, of a query (default: one per core). Both are at least 1
     (else `InvalidRequestError`).
     """

@@ -47,7 +47,7 @@ use statement::{refuse_changes, refuse_surplus};
 /// What a session may use.
 #[derive(Debug, Clone, Default)]
 pub struct SessionOptions {
-    /// Bytes that the operators of its queries may hold; `None`: no limit.
+    /// Bytes that the operators of its queries and the groups of its streams may hold; `None`: no limit.
     pub memory_limit_bytes: Option<usize>,
     /// Partitions of a query, so threads of it; `None`: as many as the machine has cores.
     pub target_partitions: Option<usize>,

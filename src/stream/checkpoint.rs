@@ -131,7 +131,7 @@ impl Store {
             let reader = FileReader::try_new(io::Cursor::new(content.as_slice()), None).map_err(|error| bad(&error))?;
             let schema = reader.schema();
             let batches = reader.collect::<Result<Vec<_>, _>>().map_err(|error| bad(&error))?;
-            state.push((*serial, super::pipeline::concat(batches, &schema)?));
+            state.push((*serial, super::run_plan::concat(batches, &schema)?));
             store.saved.insert(*serial, file.clone());
         }
         let next = store.json::<OffsetRange>(NEXT)?.filter(|next| next.from == checkpoint.offset);

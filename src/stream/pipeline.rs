@@ -6,81 +6,26 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
-use datafusion::common::runtime::SpawnedTask;
 use datafusion::execution::SessionState;
-use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::AggregateExec;
-use datafusion::physical_plan::common::collect;
-use datafusion::physical_plan::execution_plan::reset_plan_states;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::future::BoxFuture;
 use vexact_sql::{Explained, explain_plan};
 
 use super::aggregate::Aggregates;
+use super::reserved::Reserved;
+use super::run_plan::{RunPlan, concat};
 use super::source::SourceTable;
-use super::split::{keeps_stream, split, stream_passes, with_tables_read};
+use super::split::{split, stream_passes};
 use super::sql::groups_by_window_only;
 use super::state::GroupState;
 use super::survey::survey;
 use super::table::{Feed, Stream, StreamQuery, StreamRelation};
 use super::window::WindowBy;
 use crate::error::{Error, Result};
-
-/// Runs of a plan after which its operators are made anew: each run leaves its metrics in them.
-const RUNS: usize = 1000;
-
-/// A plan that is run on one micro-batch after another.
-pub(super) struct RunPlan {
-    plan: Arc<dyn ExecutionPlan>,
-    feed: Arc<Feed>,
-    context: Arc<TaskContext>,
-    runs: usize,
-    keeps_stream: bool,
-}
-
-impl RunPlan {
-    fn new(plan: Arc<dyn ExecutionPlan>, feed: Arc<Feed>, context: &Arc<TaskContext>) -> Self {
-        Self { keeps_stream: keeps_stream(&plan), plan, feed, context: Arc::clone(context), runs: 0 }
-    }
-
-    /// Reads the tables that it joins with, once.
-    async fn open(&mut self) -> Result<()> {
-        self.plan = with_tables_read(&self.plan, Arc::clone(&self.context)).await?;
-        Ok(())
-    }
-
-    /// The rows that it makes of these, in their order, which are divided into so many partitions, each on a thread.
-    async fn run(&mut self, batches: &[RecordBatch], partitions: usize) -> Result<Vec<RecordBatch>> {
-        if self.runs > 0 && (self.keeps_stream || self.runs.is_multiple_of(RUNS)) {
-            self.plan = reset_plan_states(Arc::clone(&self.plan))?;
-        }
-        self.runs += 1;
-        let batch_rows = self.context.session_config().batch_size();
-        self.feed.fill(batches, partitions, batch_rows);
-        // A partition of the plan is one of its input, unless the plan makes one of them, or several.
-        let all = self.plan.output_partitioning().partition_count();
-        let count = if all == self.feed.partitions() { partitions.clamp(1, all) } else { all };
-        let rows = |partition| {
-            let stream = self.plan.execute(partition, Arc::clone(&self.context))?;
-            Ok::<_, Error>(async move { Ok::<_, Error>(collect(stream).await?) })
-        };
-        let mut made = Vec::new();
-        if count == 1 {
-            made = rows(0)?.await?;
-        } else {
-            let others: Vec<_> =
-                (1..count).map(|partition| Ok(SpawnedTask::spawn(rows(partition)?))).collect::<Result<_>>()?;
-            made.extend(rows(0)?.await?);
-            for task in others {
-                made.extend(task.join_unwind().await.map_err(|error| Error::Interrupted(error.to_string()))??);
-            }
-        }
-        self.feed.clear();
-        Ok(made)
-    }
-}
 
 enum Stage {
     Plan(RunPlan),
@@ -105,6 +50,8 @@ pub(super) struct Pipeline {
     pub late_rows: u64,
     /// Time spent on groups since it was last asked for.
     state_time: Duration,
+    /// What it keeps, of the memory of its session.
+    reserved: Reserved,
     explained: Explained,
 }
 
@@ -115,14 +62,15 @@ impl Pipeline {
     /// What cannot be done over a stream.
     pub fn build(query: &StreamQuery, partitions: usize) -> BoxFuture<'_, Result<Self>> {
         Box::pin(async move {
-            let mut pipeline = Self::of_relation(&query.input, partitions).await?;
+            let pool = &query.state.runtime_env().memory_pool;
+            let mut pipeline = Self::of_relation(&query.input, partitions, pool).await?;
             let optimized = query.state.optimize(&query.plan)?;
             pipeline.extend(query, &optimized, partitions).await?;
             Ok(pipeline)
         })
     }
 
-    async fn of_relation(relation: &StreamRelation, partitions: usize) -> Result<Self> {
+    async fn of_relation(relation: &StreamRelation, partitions: usize, pool: &Arc<dyn MemoryPool>) -> Result<Self> {
         let mut pipeline = match &relation.stream {
             Stream::Source(source) => Self {
                 source: Arc::clone(source),
@@ -134,6 +82,7 @@ impl Pipeline {
                 newest: None,
                 late_rows: 0,
                 state_time: Duration::ZERO,
+                reserved: Reserved::new(pool),
                 explained: Explained { logical: String::new(), physical: String::new(), strategy: String::new() },
             },
             Stream::Query(query) => Self::build(query, partitions).await?,
@@ -298,8 +247,13 @@ impl Pipeline {
     /// Puts back what a checkpoint kept.
     ///
     /// # Errors
-    /// The state of another query.
+    /// The state of another query; more than the session's memory.
     pub fn restore(&mut self, newest: Option<i64>, late_rows: u64, state: Vec<(u64, RecordBatch)>) -> Result<()> {
+        self.put_back(newest, late_rows, state)?;
+        self.reserved.resize(self.state_bytes())
+    }
+
+    fn put_back(&mut self, newest: Option<i64>, late_rows: u64, state: Vec<(u64, RecordBatch)>) -> Result<()> {
         (self.newest, self.late_rows) = (newest, late_rows);
         let has_tail = self.tail.is_some();
         for stage in &mut self.stages {
@@ -311,7 +265,7 @@ impl Pipeline {
         }
         if let Some((tail, rows)) = &mut self.tail {
             for (_, batch) in state {
-                let schema = Arc::clone(tail.feed.schema());
+                let schema = Arc::clone(tail.input_schema());
                 rows.push(RecordBatch::try_new(schema, batch.columns().to_vec()).map_err(Error::arrow)?);
             }
         }
@@ -321,8 +275,14 @@ impl Pipeline {
     /// The rows that come of a micro-batch, its rows divided into so many partitions.
     ///
     /// # Errors
-    /// What an operator or an aggregate refuses.
+    /// What an operator or an aggregate refuses; more kept than the session's memory.
     pub async fn run(&mut self, batch: &RecordBatch, partitions: usize) -> Result<Vec<RecordBatch>> {
+        let rows = self.pass(batch, partitions).await?;
+        self.reserved.resize(self.state_bytes())?;
+        Ok(rows)
+    }
+
+    async fn pass(&mut self, batch: &RecordBatch, partitions: usize) -> Result<Vec<RecordBatch>> {
         let mut rows = vec![batch.clone()];
         let before = self.newest;
         for stage in &mut self.stages {
@@ -412,13 +372,5 @@ impl Pipeline {
     pub fn explained(&self, strategy: String) -> Explained {
         let own = self.explained.clone();
         Explained { strategy: strategy + &own.strategy, ..own }
-    }
-}
-
-/// One batch of several.
-pub(super) fn concat(mut batches: Vec<RecordBatch>, schema: &SchemaRef) -> Result<RecordBatch> {
-    match batches.len() {
-        1 => Ok(batches.swap_remove(0)),
-        _ => arrow::compute::concat_batches(schema, &batches).map_err(Error::arrow),
     }
 }

@@ -13,10 +13,11 @@ use tokio::sync::watch;
 
 use super::checkpoint::{Checkpoint, Found, Store};
 use super::options::{Delivery, StreamOptions};
-use super::pipeline::{Pipeline, concat};
+use super::pipeline::Pipeline;
 use super::progress::{Progress, Status};
 use super::pull::{AHEAD, Next, Pull, Pulled, Pulls};
 use super::query::{Control, Shared, query_id};
+use super::run_plan::concat;
 use super::sink::Sink;
 use super::source::{OffsetRange, Source};
 use super::target::Target;

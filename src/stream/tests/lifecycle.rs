@@ -165,3 +165,35 @@ async fn the_explain_says_what_will_be_done() {
     let explained = session.explain_stream_sql(searched, &options()).await.unwrap();
     assert!(explained.strategy.contains("metric=cosine"), "{}", explained.strategy);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_count_against_the_memory_of_the_session() {
+    use crate::error::ErrorKind;
+    use crate::session::{Session, SessionOptions};
+
+    let limit = 1 << 20;
+    let session =
+        Session::with_options(&SessionOptions { memory_limit_bytes: Some(limit), ..Default::default() }).unwrap();
+    // Keys that are new in each micro-batch: some 50 bytes a group.
+    let keys = |number: i64| {
+        let keys = arrow::array::Int64Array::from_iter_values(number * 4000..(number + 1) * 4000);
+        arrow::array::RecordBatch::try_from_iter([("k", Arc::new(keys) as arrow::array::ArrayRef)]).unwrap()
+    };
+    let batches: Vec<_> = (0..16).map(keys).collect();
+    let stream = session.create_stream_from_arrow(batches[0].schema(), batches).unwrap();
+    session.create_stream_view("s", &stream).unwrap();
+    let by_row = open(&session, "SELECT k FROM s", &Memory::default(), options()).await.unwrap();
+    assert_eq!(within(by_row.await_termination(0)).await.unwrap(), 16, "rows that pass are not kept");
+    for sql in ["SELECT k, count(*), sum(k) FROM s GROUP BY k", "SELECT k, k * 2, k * 3, k * 4 FROM s ORDER BY k"] {
+        let query = open(&session, sql, &Memory::default(), options()).await.unwrap();
+        let error = within(query.await_termination(0)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Resources, "{sql}: {error}");
+        assert!(error.to_string().contains("memory_limit_bytes of 1048576"), "{sql}: {error}");
+        let progress = query.progress();
+        assert!(progress.batches_processed > 0 && progress.batches_processed < 16, "{sql}");
+        assert!((1..limit as u64).contains(&progress.estimated_state_size_bytes), "{sql}");
+    }
+    // What failed has given its memory back.
+    let query = open(&session, "SELECT k % 10 AS d, count(*) FROM s GROUP BY d", &Memory::default(), options()).await;
+    assert_eq!(within(query.unwrap().await_termination(0)).await.unwrap(), 16);
+}

@@ -1,19 +1,20 @@
 //! A queue of Arrow batches between a query and the program around it: into the query, or out of it. A writer that is faster
 //! than its reader waits: from the high watermark until the reader has brought the queue down to the low one.
 
+mod sink;
+mod source;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
-use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::sink::{Sink, SinkTable};
-use super::source::{OffsetRange, Source, SourceTable};
+pub use self::sink::QueueSink;
+pub use self::source::QueueSource;
 use crate::error::{Error, Result};
 
 /// When a writer begins to wait, and when it goes on. In batches.
@@ -204,164 +205,6 @@ impl<T> Queue<T> {
     }
 }
 
-/// A queue into a query: one batch, one micro-batch. It ends when it is closed. What was taken is not kept: after a crash, a query
-/// goes on with what comes next.
-#[derive(Debug, Clone)]
-pub struct QueueSource {
-    schema: SchemaRef,
-    queue: BatchQueue,
-}
-
-impl QueueSource {
-    /// An empty queue for rows of these columns.
-    ///
-    /// # Errors
-    /// Watermarks that do not work.
-    pub fn try_new(schema: SchemaRef, watermarks: Watermarks) -> Result<Self> {
-        Ok(Self { schema, queue: BatchQueue::try_new(watermarks)? })
-    }
-
-    /// Puts rows at the end, after waiting for room.
-    ///
-    /// # Errors
-    /// Other columns than the source's; a closed queue.
-    pub async fn push(&self, batch: RecordBatch) -> Result<()> {
-        let batch = super::source::conform(batch, &self.schema, "the batch")?;
-        self.queue.push(batch).await
-    }
-
-    /// The queue.
-    pub fn queue(&self) -> &BatchQueue {
-        &self.queue
-    }
-}
-
-#[async_trait]
-impl SourceTable for QueueSource {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
-    }
-
-    fn is_bounded(&self) -> bool {
-        false
-    }
-
-    async fn open(&self) -> Result<Box<dyn Source>> {
-        let mut state = self.queue.state();
-        if std::mem::replace(&mut state.has_reader, true) {
-            let problem = "the realtime source is read by another query: expected one query at a time";
-            return Err(Error::InvalidArgument(problem.into()));
-        }
-        Ok(Box::new(QueueReader { source: self.clone() }))
-    }
-}
-
-#[derive(Debug)]
-struct QueueReader {
-    source: QueueSource,
-}
-
-impl Drop for QueueReader {
-    fn drop(&mut self) {
-        self.source.queue.state().has_reader = false;
-    }
-}
-
-#[async_trait]
-impl Source for QueueReader {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.source.schema)
-    }
-
-    fn is_bounded(&self) -> bool {
-        false
-    }
-
-    async fn next_range(&mut self) -> Result<Option<OffsetRange>> {
-        if !self.source.queue.wait_filled().await {
-            return Ok(None);
-        }
-        let taken = self.source.queue.state().taken;
-        Ok(Some(OffsetRange { from: taken.into(), to: (taken + 1).into() }))
-    }
-
-    async fn read(&mut self, range: &OffsetRange) -> Result<RecordBatch> {
-        self.source.queue.try_pop().ok_or_else(|| {
-            Error::InvalidArgument(format!("the realtime source keeps no input: batch {} is gone", range.to))
-        })
-    }
-
-    /// What was taken is gone: it goes on with what comes next.
-    async fn restore(&mut self, _offset: &super::source::Offset) -> Result<()> {
-        Ok(())
-    }
-}
-
-/// A queue out of a query: one micro-batch, one batch; those without rows are left out.
-#[derive(Debug, Clone)]
-pub struct QueueSink {
-    queue: BatchQueue,
-}
-
-impl QueueSink {
-    /// An empty queue for the rows of any query.
-    ///
-    /// # Errors
-    /// Watermarks that do not work.
-    pub fn try_new(watermarks: Watermarks) -> Result<Self> {
-        Ok(Self { queue: BatchQueue::try_new(watermarks)? })
-    }
-
-    /// The queue.
-    pub fn queue(&self) -> &BatchQueue {
-        &self.queue
-    }
-}
-
-#[async_trait]
-impl SinkTable for QueueSink {
-    fn schema(&self) -> Option<SchemaRef> {
-        None
-    }
-
-    fn is_blocking(&self) -> bool {
-        true
-    }
-
-    async fn open(&self, _schema: SchemaRef, _is_restored: bool) -> Result<Box<dyn Sink>> {
-        if self.queue.is_closed() {
-            return Err(Error::InvalidArgument("the realtime sink is closed: expected a new one".into()));
-        }
-        Ok(Box::new(QueueWriter { queue: self.queue.clone() }))
-    }
-}
-
-#[derive(Debug)]
-struct QueueWriter {
-    queue: BatchQueue,
-}
-
-#[async_trait]
-impl Sink for QueueWriter {
-    async fn write(&mut self, batch: RecordBatch) -> Result<()> {
-        match batch.num_rows() {
-            0 => Ok(()),
-            _ => self.queue.push(batch).await,
-        }
-    }
-
-    fn is_blocking(&self) -> bool {
-        true
-    }
-}
-
-/// However the query ends, its readers are told.
-impl Drop for QueueWriter {
-    fn drop(&mut self) {
-        self.queue.close();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use arrow::array::{ArrayRef, Int64Array};
@@ -401,25 +244,6 @@ mod tests {
         assert!(futures::poll!(&mut popping).is_pending());
         queue.close();
         assert_eq!(popping.await, None);
-    }
-
-    #[tokio::test]
-    async fn a_source_has_one_reader_and_takes_its_columns_only() {
-        let source = QueueSource::try_new(batch(0).schema(), Watermarks::default()).unwrap();
-        let mut reader = source.open().await.unwrap();
-        assert!(source.open().await.is_err());
-        let other = RecordBatch::try_from_iter([("y", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]).unwrap();
-        let error = source.push(other).await.unwrap_err().to_string();
-        assert!(error.contains("x Int64") && error.contains("y Int64"), "{error}");
-        source.push(batch(7)).await.unwrap();
-        // Asked again, nothing is lost.
-        assert!(reader.next_range().now_or_never().is_some());
-        let range = reader.next_range().await.unwrap().unwrap();
-        assert_eq!(reader.read(&range).await.unwrap(), batch(7));
-        source.queue().close();
-        assert_eq!(reader.next_range().await.unwrap(), None);
-        drop(reader);
-        assert!(source.open().await.is_ok());
     }
 
     #[test]
