@@ -32,9 +32,9 @@ _SQL_TYPES: dict[LineType, str] = {bool: "BOOLEAN", int: "BIGINT", float: "DOUBL
 class Session:
     """One isolated catalog of views, with SQL and vector search over them. Safe from several threads; a context manager.
 
-    `memory_limit_bytes` bounds what the operators of its queries and the groups of its streams may hold (`ResourcesExhaustedError` beyond);
-    `target_partitions` is the number of partitions, so of threads, of a query (default: one per core). Both are at least 1
-    (else `InvalidRequestError`).
+    `memory_limit_bytes` bounds what the operators of its queries and the groups of its streams may hold (beyond,
+    `ResourcesExhaustedError`); `target_partitions` is the number of partitions, so of threads, of a query (default: one per
+    core). Both are at least 1 (else `InvalidRequestError`).
     """
 
     def __init__(self, *, memory_limit_bytes: int | None = None, target_partitions: int | None = None) -> None:
