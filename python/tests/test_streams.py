@@ -233,3 +233,16 @@ def test_explain_has_three_sections(session: vexact.Session) -> None:
     assert "Aggregate" in explain.logical
     assert "MicroBatchExec" in explain.physical
     assert "mode=stream" in explain.strategy and "aggregate_impl=merged-states" in explain.strategy
+
+
+def test_groups_beyond_the_session_s_memory_end_the_query() -> None:
+    session = vexact.Session(memory_limit_bytes=1 << 20)
+    batches = [pa.record_batch({"k": pa.array(range(n * 4000, (n + 1) * 4000))}) for n in range(16)]
+    session.create_temp_view("s", session.create_stream_from_arrow(batches))
+    sink = session.create_realtime_stream_sink()
+    session.create_temp_view("out", sink)
+    query = session.start_stream_sql("INSERT INTO out SELECT k, count(*) AS n FROM s GROUP BY k")
+    with pytest.raises(vexact.ResourcesExhaustedError, match="memory_limit_bytes of 1048576"):
+        query.await_termination()
+    assert query.progress()["status"] == "failed"
+    assert 0 < sum(batch.num_rows for batch in sink) < 16 * 4000
