@@ -176,7 +176,11 @@ impl HtapEngine {
     async fn difference(&self, sql: &str, frame: &DataFrame) -> Option<Reason> {
         let (local, plan) = (self.local.as_ref()?, frame.plan()?);
         let names = local.tables.current(&local.oltp).await.ok()?;
-        let differs = router::difference(&plan, &|column| names.is_collated(column))?;
+        let differs = {
+            let is_collated = |column: &str| names.is_collated(column);
+            let is_loose = |column: &str| names.is_loose(column);
+            router::difference(&plan, &router::Columns { is_collated: &is_collated, is_loose: &is_loose })?
+        };
         // What SQLite does not know has one meaning.
         let sql = sql.to_owned();
         let is_known = local.oltp.read(move |conn| Ok(conn.prepare(&sql).is_ok())).await.ok()?;

@@ -11,6 +11,7 @@ use crate::oltp::sql::failed;
 use crate::oltp::{Oltp, capture};
 use crate::replica::Snapshot;
 use crate::router::{Names, OlapTable, Owner};
+use crate::schema::{ColumnType, declared};
 use crate::session::Session;
 
 pub(super) type TableNames = Arc<KnownTables>;
@@ -23,6 +24,8 @@ pub(super) struct KnownTables {
     views: HashSet<String>,
     /// Columns of any table whose text is not compared byte by byte, in lower case.
     collated: HashSet<String>,
+    /// Columns of any table that SQLite does not make reals, in lower case.
+    loose: HashSet<String>,
 }
 
 impl KnownTables {
@@ -51,6 +54,11 @@ impl KnownTables {
         !self.collated.is_empty() && self.collated.contains(&column.to_ascii_lowercase())
     }
 
+    /// Whether a table has a column of this name that keeps integers as they are, whatever its replica has.
+    pub fn is_loose(&self, column: &str) -> bool {
+        self.loose.contains(&column.to_ascii_lowercase())
+    }
+
     fn read(conn: &Connection) -> rusqlite::Result<Self> {
         let mut tables = conn.prepare_cached(
             "SELECT name, type = 'view', type = 'table' AND upper(sql) LIKE '%COLLATE%' FROM sqlite_master
@@ -66,6 +74,10 @@ impl KnownTables {
             }
             // A view of tables that are gone has no columns.
             let columns = read_columns(conn, &table).unwrap_or_default();
+            let loose = columns
+                .iter()
+                .filter(|(_, declaration)| !is_view && declared(Some(declaration)) != Some(ColumnType::Float64));
+            known.loose.extend(loose.map(|(column, _)| column.to_ascii_lowercase()));
             for (column, _) in columns.iter().filter(|_| has_collations) {
                 let (_, collation, ..) = conn.column_metadata(Some("main"), table.as_str(), column.as_str())?;
                 if collation.is_some_and(|collation| !collation.to_bytes().eq_ignore_ascii_case(b"BINARY")) {

@@ -1,41 +1,37 @@
 //! Which functions mean the same on both sides.
 
-use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Expr;
 
-use super::difference::{Kind, unlike};
+use super::kind::{Kind, unlike};
 
 /// Whether a function, by DataFusion's name for it, answers as SQLite's does for arguments of these kinds. What is not known to
-/// agree does not: SQLite folds the case of ASCII alone, rounds decimals, has NULL where DataFusion has NaN, and so on.
+/// agree does not. Those that have SQLite's meaning in a session over replicas are in `session::sqlite`.
 pub(super) fn agrees(name: &str, args: &[Expr], kinds: &[Kind]) -> bool {
     let all = |is: fn(Kind) -> bool| kinds.iter().all(|kind| is(*kind));
+    let first = kinds.first().copied().unwrap_or(Kind::Other);
+    let others = |is: fn(Kind) -> bool| kinds.iter().skip(1).all(|kind| is(*kind));
     let is_text = |kind| matches!(kind, Kind::Text | Kind::Null);
+    let is_integer = |kind| matches!(kind, Kind::Integer | Kind::Null);
     match name {
         "abs" => all(Kind::is_number),
         "coalesce" | "nullif" | "nvl" => unlike("", kinds.iter().copied()).is_none(),
-        "btrim" | "ltrim" | "rtrim" | "strpos" | "character_length" => all(is_text),
-        // DataFusion puts the new text between all letters for an empty one.
-        "replace" => all(is_text) && args.get(1).and_then(literal_text).is_some_and(|text| !text.is_empty()),
-        // SQLite counts negative places from the end.
-        "substr" => {
-            kinds.first().is_some_and(|kind| is_text(*kind))
-                && args.get(1).and_then(literal_integer).is_some_and(|start| start >= 1)
-                && args.get(2).is_none_or(|length| literal_integer(length).is_some_and(|length| length >= 0))
+        "btrim" | "ltrim" | "rtrim" | "strpos" => all(is_text),
+        "lower" | "upper" | "replace" | "unicode" | "printf" | "format" => all(Kind::is_textual),
+        "length" => first.is_textual() || first == Kind::Blob,
+        "substr" => first.is_textual() && others(is_integer),
+        "round" => (first.is_textual() || first.is_real()) && others(is_integer),
+        // The bytes of text depend on the encoding of the file.
+        "hex" => matches!(first, Kind::Null | Kind::Blob),
+        "date" | "time" | "datetime" | "julianday" | "unixepoch" => is_moment(args.first(), first) && others(is_text),
+        "strftime" => {
+            let time = kinds.get(1).copied().unwrap_or(Kind::Other);
+            is_text(first) && is_moment(args.get(1), time) && kinds.iter().skip(2).all(|kind| is_text(*kind))
         }
         _ => false,
     }
 }
 
-fn literal_text(expr: &Expr) -> Option<&str> {
-    match expr {
-        Expr::Literal(value, _) => value.try_as_str().flatten(),
-        _ => None,
-    }
-}
-
-fn literal_integer(expr: &Expr) -> Option<i64> {
-    match expr {
-        Expr::Literal(ScalarValue::Int64(value), _) => *value,
-        _ => None,
-    }
+/// Whether it is a time of the row's: a constant may be 'now', which is one time in all of a query.
+fn is_moment(expr: Option<&Expr>, kind: Kind) -> bool {
+    expr.is_some_and(Expr::any_column_refs) && (kind == Kind::Text || kind.is_number())
 }

@@ -2,112 +2,79 @@
 //!
 //! Both agree where the types do: SQLite compares, adds and converts values of different kinds by rules of its own.
 
-use std::fmt;
+use std::collections::HashMap;
 
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction, Cast, InList, InSubquery, Like, ScalarFunction, TryCast};
-use datafusion::logical_expr::utils::{merge_schema, split_conjunction};
-use datafusion::logical_expr::{Between, BinaryExpr, Case, Expr, ExprSchemable, LogicalPlan, Operator};
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Between, BinaryExpr, Case, Expr, LogicalPlan, Operator};
 
 use super::agreement::agrees;
+use super::kind::{Kind, Kinds, Within, unlike};
+
+/// What SQLite's columns are, by their names.
+pub struct Columns<'a> {
+    /// Whether SQLite compares the text of one in another order than that of the bytes.
+    pub is_collated: &'a dyn Fn(&str) -> bool,
+    /// Whether one of numbers may have integers among its reals.
+    pub is_loose: &'a dyn Fn(&str) -> bool,
+}
 
 /// The first part of a plan, as it is before it is optimized, that DataFusion computes otherwise; `None`: they agree.
-/// `is_collated` tells of a column by its name whether SQLite compares its text in another order than that of the bytes.
-pub fn difference(plan: &LogicalPlan, is_collated: &dyn Fn(&str) -> bool) -> Option<String> {
+pub fn difference(plan: &LogicalPlan, columns: &Columns<'_>) -> Option<String> {
     let mut found = None;
-    let walked = plan.apply_with_subqueries(|node| {
-        let schema = merge_schema(&node.inputs());
-        found = of_node(node, &schema);
-        let is_filter = matches!(node, LogicalPlan::Filter(_));
-        if found.is_none() {
-            node.apply_expressions(|expr| {
-                let parts = if is_filter { split_conjunction(expr) } else { vec![expr] };
-                for part in parts {
-                    part.apply(|expr| {
-                        let is_whole = is_filter && std::ptr::eq(part, expr);
-                        found = of_expr(expr, &schema, is_whole, is_collated);
+    let walked = Kinds::of(plan, columns.is_loose).and_then(|kinds| {
+        plan.apply_with_subqueries(|node| {
+            let schema = merge_schema(&node.inputs());
+            found = of_node(node, &schema, &kinds);
+            if found.is_none() {
+                node.apply_expressions(|expr| {
+                    let places = if matches!(node, LogicalPlan::Filter(_)) { places(expr) } else { HashMap::new() };
+                    let part = Part { within: kinds.within(expr, &schema), is_collated: columns.is_collated };
+                    expr.apply(|expr| {
+                        found = part.of_expr(expr, places.get(&(expr as *const Expr)).copied().unwrap_or(Place::Value));
                         Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-                    })?;
-                }
-                Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-            })?;
-        }
-        Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+                    })
+                })?;
+            }
+            Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        })
     });
     found.or_else(|| walked.err().map(|error| error.strip_backtrace()))
 }
 
-/// Values that SQLite treats alike.
+/// What the value of an expression decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Null,
-    Bool,
-    Integer,
-    Real,
-    Text,
-    Blob,
-    Other,
+enum Place {
+    /// A row passes a filter if, and only if, it is true.
+    Filter,
+    /// A row may pass if it is true: it makes no difference whether it is false or NULL.
+    Condition,
+    /// Anything.
+    Value,
 }
 
-impl Kind {
-    fn of(data_type: &DataType) -> Self {
-        match data_type {
-            DataType::Null => Self::Null,
-            DataType::Boolean => Self::Bool,
-            DataType::Float16 | DataType::Float32 | DataType::Float64 => Self::Real,
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Self::Text,
-            DataType::Binary | DataType::LargeBinary | DataType::BinaryView => Self::Blob,
-            integer if integer.is_integer() => Self::Integer,
-            _ => Self::Other,
+/// The parts of a filter that it joins by AND and OR, by their addresses.
+fn places(filter: &Expr) -> HashMap<*const Expr, Place> {
+    let (mut places, mut open) = (HashMap::new(), vec![(filter, Place::Filter)]);
+    while let Some((expr, place)) = open.pop() {
+        match expr {
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
+                open.extend([(&**left, place), (right, place)])
+            }
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
+                open.extend([(&**left, Place::Condition), (right, Place::Condition)]);
+            }
+            other => drop(places.insert(other as *const Expr, place)),
         }
     }
-
-    pub fn is_number(self) -> bool {
-        matches!(self, Self::Null | Self::Integer | Self::Real)
-    }
-
-    fn is_condition(self) -> bool {
-        matches!(self, Self::Null | Self::Bool)
-    }
-
-    /// Whether values of both are compared, and become one, alike on both sides.
-    fn is_like(self, other: Kind) -> bool {
-        self == other || self == Self::Null || other == Self::Null || (self.is_number() && other.is_number())
-    }
+    places
 }
 
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Null => "NULL",
-            Self::Bool => "bool",
-            Self::Integer => "integer",
-            Self::Real => "real",
-            Self::Text => "text",
-            Self::Blob => "BLOB",
-            Self::Other => "a type that it lacks",
-        })
-    }
-}
-
-/// The first pair of neighbours that are not alike.
-pub(super) fn unlike(what: &str, kinds: impl IntoIterator<Item = Kind>) -> Option<String> {
-    let mut first = Kind::Null;
-    for kind in kinds {
-        if !first.is_like(kind) {
-            return Some(format!("{what} of {first} and {kind}"));
-        }
-        if first == Kind::Null {
-            first = kind;
-        }
-    }
-    None
-}
-
-fn of_node(node: &LogicalPlan, schema: &DFSchema) -> Option<String> {
-    let kind = |expr: &Expr| expr.get_type(schema).map_or(Kind::Null, |data_type| Kind::of(&data_type));
+fn of_node(node: &LogicalPlan, schema: &DFSchema, kinds: &Kinds<'_>) -> Option<String> {
+    let kind = |expr: &Expr| kinds.within(expr, schema).kind(expr);
     match node {
         LogicalPlan::Join(join) => join.on.iter().find_map(|(a, b)| unlike("a comparison", [kind(a), kind(b)])),
         LogicalPlan::Union(union) => (0..union.schema.fields().len()).find_map(|column| {
@@ -128,67 +95,94 @@ fn of_node(node: &LogicalPlan, schema: &DFSchema) -> Option<String> {
     }
 }
 
-/// `is_whole`: a row passes a filter if, and only if, the expression is true.
-fn of_expr(expr: &Expr, schema: &DFSchema, is_whole: bool, is_collated: &dyn Fn(&str) -> bool) -> Option<String> {
-    let kind = |expr: &Expr| expr.get_type(schema).map_or(Kind::Null, |data_type| Kind::of(&data_type));
-    let kinds = |exprs: &[Expr]| exprs.iter().map(kind).collect::<Vec<_>>();
+/// An expression of a node, and what is in it.
+struct Part<'a> {
+    within: Within<'a>,
+    is_collated: &'a dyn Fn(&str) -> bool,
+}
+
+impl Part<'_> {
+    fn of_expr(&self, expr: &Expr, place: Place) -> Option<String> {
+        let kind = |expr: &Expr| self.within.kind(expr);
+        let kinds = |exprs: &[Expr]| exprs.iter().map(kind).collect::<Vec<_>>();
+        match expr {
+            Expr::Column(column) | Expr::OuterReferenceColumn(_, column) if (self.is_collated)(&column.name) => {
+                Some(format!("column {:?}, whose text has a collation", column.name))
+            }
+            Expr::Literal(ScalarValue::UInt64(Some(number)), _) => {
+                Some(format!("{number}, which is no 64-bit integer"))
+            }
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) => of_operator(*op, right, kind(left), kind(right)),
+            Expr::Not(inner)
+            | Expr::IsTrue(inner)
+            | Expr::IsNotTrue(inner)
+            | Expr::IsFalse(inner)
+            | Expr::IsNotFalse(inner)
+                if !kind(inner).is_condition() =>
+            {
+                Some(format!("{} as a condition", kind(inner)))
+            }
+            Expr::Negative(inner) if !kind(inner).is_number() => Some(format!("the negative of {}", kind(inner))),
+            Expr::Between(Between { expr, low, high, .. }) => unlike("a comparison", [kind(expr), kind(low)])
+                .or_else(|| unlike("a comparison", [kind(expr), kind(high)])),
+            // DataFusion takes a CASE in the list for a constant.
+            Expr::InList(InList { list, .. }) if list.iter().any(Expr::any_column_refs) => {
+                Some("IN of a list with columns".into())
+            }
+            Expr::InList(InList { expr, list, .. }) => {
+                list.iter().find_map(|item| unlike("a comparison", [kind(expr), kind(item)]))
+            }
+            // DataFusion has false where it should be NULL, but for a filter's own.
+            Expr::InSubquery(InSubquery { expr, negated, .. })
+                if kind(expr) == Kind::Null
+                    || place == Place::Value
+                    || (*negated && (place == Place::Condition || !is_of_row(expr))) =>
+            {
+                Some("IN (SELECT ..) within an expression or of NULL".into())
+            }
+            Expr::InSubquery(InSubquery { expr, subquery, .. }) => {
+                let found = subquery.subquery.schema().fields().first().map(|field| Kind::of(field.data_type()));
+                unlike("a comparison", [kind(expr), found.unwrap_or(Kind::Null)])
+            }
+            Expr::Like(Like { expr, pattern, escape_char, .. }) => of_like(kind(expr), pattern, *escape_char),
+            Expr::Case(Case { expr, when_then_expr, else_expr }) => {
+                let whens = when_then_expr.iter().map(|(when, _)| kind(when));
+                let thens = when_then_expr.iter().map(|(_, then)| then).chain(else_expr).map(|then| kind(then));
+                let when = match expr {
+                    Some(expr) => whens.into_iter().find_map(|when| unlike("a comparison", [kind(expr), when])),
+                    None => {
+                        whens.into_iter().find(|when| !when.is_condition()).map(|when| format!("{when} as a condition"))
+                    }
+                };
+                when.or_else(|| unlike("a CASE", thens))
+            }
+            Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) => {
+                of_cast(kind(expr), field.data_type())
+            }
+            Expr::ScalarFunction(ScalarFunction { func, args }) => {
+                let of = kinds(args);
+                let list = || of.iter().map(Kind::to_string).collect::<Vec<_>>().join(", ");
+                (!agrees(func.name(), args, &of)).then(|| format!("the function {}({})", func.name(), list()))
+            }
+            Expr::AggregateFunction(AggregateFunction { func, params }) => {
+                of_aggregate(func.name(), &kinds(&params.args))
+            }
+            Expr::WindowFunction(window) => of_aggregate(window.fun.name(), &kinds(&window.params.args)),
+            _ => None,
+        }
+    }
+}
+
+/// Whether no rule of the optimizer makes a constant of it: NOT IN of a constant does not see the NULL among what is selected.
+fn is_of_row(expr: &Expr) -> bool {
+    let is_column = |expr: &Expr| matches!(expr, Expr::Column(_));
     match expr {
-        Expr::Column(column) | Expr::OuterReferenceColumn(_, column) if is_collated(&column.name) => {
-            Some(format!("column {:?}, whose text has a collation", column.name))
+        Expr::Cast(Cast { expr, .. }) => is_column(expr),
+        Expr::ScalarFunction(ScalarFunction { args, .. }) => {
+            args.iter().any(is_column)
+                && args.iter().all(|arg| is_column(arg) || matches!(arg, Expr::Literal(value, _) if !value.is_null()))
         }
-        Expr::Literal(ScalarValue::UInt64(Some(number)), _) => Some(format!("{number}, which is no 64-bit integer")),
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) => of_operator(*op, right, kind(left), kind(right)),
-        Expr::Not(inner)
-        | Expr::IsTrue(inner)
-        | Expr::IsNotTrue(inner)
-        | Expr::IsFalse(inner)
-        | Expr::IsNotFalse(inner)
-            if !kind(inner).is_condition() =>
-        {
-            Some(format!("{} as a condition", kind(inner)))
-        }
-        Expr::Negative(inner) if !kind(inner).is_number() => Some(format!("the negative of {}", kind(inner))),
-        Expr::Between(Between { expr, low, high, .. }) => {
-            unlike("a comparison", [kind(expr), kind(low)]).or_else(|| unlike("a comparison", [kind(expr), kind(high)]))
-        }
-        // DataFusion takes a CASE in the list for a constant.
-        Expr::InList(InList { list, .. }) if list.iter().any(Expr::any_column_refs) => {
-            Some("IN of a list with columns".into())
-        }
-        Expr::InList(InList { expr, list, .. }) => {
-            list.iter().find_map(|item| unlike("a comparison", [kind(expr), kind(item)]))
-        }
-        // DataFusion has false where it should be NULL.
-        Expr::InSubquery(InSubquery { expr, .. }) if !is_whole || kind(expr) == Kind::Null => {
-            Some("IN (SELECT ..) within an expression or of NULL".into())
-        }
-        Expr::InSubquery(InSubquery { expr, subquery, .. }) => {
-            let found = subquery.subquery.schema().fields().first().map(|field| Kind::of(field.data_type()));
-            unlike("a comparison", [kind(expr), found.unwrap_or(Kind::Null)])
-        }
-        Expr::Like(Like { expr, pattern, escape_char, .. }) => of_like(kind(expr), pattern, *escape_char),
-        Expr::Case(Case { expr, when_then_expr, else_expr }) => {
-            let whens = when_then_expr.iter().map(|(when, _)| kind(when));
-            let thens = when_then_expr.iter().map(|(_, then)| then).chain(else_expr).map(|then| kind(then));
-            let when = match expr {
-                Some(expr) => whens.into_iter().find_map(|when| unlike("a comparison", [kind(expr), when])),
-                None => {
-                    whens.into_iter().find(|when| !when.is_condition()).map(|when| format!("{when} as a condition"))
-                }
-            };
-            when.or_else(|| unlike("a CASE", thens))
-        }
-        Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) => {
-            of_cast(kind(expr), field.data_type())
-        }
-        Expr::ScalarFunction(ScalarFunction { func, args }) => {
-            let of = kinds(args);
-            let list = || of.iter().map(Kind::to_string).collect::<Vec<_>>().join(", ");
-            (!agrees(func.name(), args, &of)).then(|| format!("the function {}({})", func.name(), list()))
-        }
-        Expr::AggregateFunction(AggregateFunction { func, params }) => of_aggregate(func.name(), &kinds(&params.args)),
-        Expr::WindowFunction(window) => of_aggregate(window.fun.name(), &kinds(&window.params.args)),
-        _ => None,
+        other => is_column(other),
     }
 }
 
@@ -205,7 +199,14 @@ fn of_operator(op: Operator, right_expr: &Expr, left: Kind, right: Kind) -> Opti
     let unless = |agrees: bool| (!agrees).then(|| format!("{left} {op} {right}"));
     match op {
         Operator::And | Operator::Or => unless(both(Kind::is_condition)),
-        Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide => unless(both(Kind::is_number)),
+        Operator::Plus | Operator::Minus | Operator::Multiply => unless(both(Kind::is_number)),
+        // That of integers is an integer.
+        Operator::Divide => {
+            let may_be_whole = |kind| matches!(kind, Kind::Integer | Kind::Number);
+            let is_like =
+                (left, right) == (Kind::Integer, Kind::Integer) || !(may_be_whole(left) && may_be_whole(right));
+            unless(both(Kind::is_number) && is_like)
+        }
         Operator::Modulo | Operator::BitwiseAnd | Operator::BitwiseOr => {
             unless(both(|kind| matches!(kind, Kind::Null | Kind::Integer)))
         }
@@ -214,8 +215,7 @@ fn of_operator(op: Operator, right_expr: &Expr, left: Kind, right: Kind) -> Opti
             let is_plain = matches!(right_expr, Expr::Literal(ScalarValue::Int64(Some(0..=63)), _));
             unless(left == Kind::Integer && is_plain)
         }
-        // A real as text is written in another way.
-        Operator::StringConcat => unless(both(|kind| matches!(kind, Kind::Null | Kind::Integer | Kind::Text))),
+        Operator::StringConcat => unless(both(Kind::is_textual)),
         Operator::Eq
         | Operator::NotEq
         | Operator::Lt
@@ -244,13 +244,18 @@ fn of_like(value: Kind, pattern: &Expr, escape: Option<char>) -> Option<String> 
 }
 
 fn of_cast(from: Kind, to: &DataType) -> Option<String> {
-    let agrees = matches!(
-        (from, Kind::of(to)),
-        (Kind::Null | Kind::Bool | Kind::Integer | Kind::Real, Kind::Integer)
-            | (Kind::Null | Kind::Integer | Kind::Real, Kind::Real)
-            | (Kind::Null | Kind::Integer | Kind::Text, Kind::Text)
-            | (Kind::Null | Kind::Text | Kind::Blob, Kind::Blob)
-            | (Kind::Null | Kind::Bool, Kind::Bool)
-    );
+    let is_small = matches!(from, Kind::Null | Kind::Integer | Kind::Bool);
+    let agrees = match to {
+        DataType::Int64 => is_small || matches!(from, Kind::Real | Kind::RealOrZero | Kind::Text),
+        DataType::Float64 => is_small || from.is_real() || from == Kind::Text,
+        DataType::Utf8 => from.is_textual(),
+        DataType::Boolean => from.is_condition(),
+        other => match Kind::of(other) {
+            Kind::Integer => is_small,
+            Kind::Real => from.is_number(),
+            Kind::Blob => matches!(from, Kind::Null | Kind::Text | Kind::Blob),
+            _ => false,
+        },
+    };
     (!agrees).then(|| format!("CAST of {from} as {to}"))
 }

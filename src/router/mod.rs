@@ -15,6 +15,7 @@ mod agreement;
 mod difference;
 mod functions;
 mod grammar;
+mod kind;
 mod lexer;
 mod names;
 mod olap;
@@ -35,7 +36,7 @@ use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
 use crate::error::{Error, Result};
 
-pub use difference::difference;
+pub use difference::{Columns, difference};
 pub use names::{Names, OlapTable, Owner};
 pub use olap::for_olap;
 pub use read_only::read_only;

@@ -10,6 +10,7 @@ mod prepared;
 mod search;
 #[cfg(test)]
 mod search_again;
+mod sqlite;
 mod statement;
 mod typing;
 mod vector_literal;
@@ -113,7 +114,11 @@ impl Session {
             }
             runtime = runtime.with_memory_limit(limit, 1.0);
         }
-        let state = SessionStateBuilder::new().with_config(config).with_runtime_env(Arc::new(runtime.build()?));
+        let mut state = SessionStateBuilder::new().with_config(config).with_runtime_env(Arc::new(runtime.build()?));
+        if views.replicas().is_some() {
+            // Before DataFusion's own: the first that knows an expression plans it.
+            state = state.with_expr_planners(vec![Arc::new(sqlite::Calls)]);
+        }
         let state = state.with_default_features().with_type_planner(Arc::new(VectorTypes)).build();
         let ctx = SessionContext::new_with_state(state);
         vexact_sql::register(&ctx)?;
@@ -121,6 +126,10 @@ impl Session {
         if let Some(replicas) = views.replicas() {
             ctx.state_ref().write().register_expr_planner(Arc::new(WideNumbers))?;
             ctx.state_ref().write().register_function_rewrite(Arc::new(SqliteNumbers))?;
+            ctx.state_ref().write().register_function_rewrite(Arc::new(sqlite::Casts))?;
+            for function in sqlite::functions() {
+                ctx.state_ref().write().register_udf(function)?;
+            }
             // DataFusion does not fold the case of a table function's name.
             for name in ["as_of", "AS_OF"] {
                 ctx.register_udtf(name, Arc::new(as_of::AsOf { replicas: Arc::clone(replicas) }));

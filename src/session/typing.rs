@@ -20,7 +20,7 @@ use super::catalog::Views;
 use super::frame::settled;
 use crate::error::Result;
 
-/// Functions that SQLite has and DataFusion lacks, by what they return.
+/// Functions that SQLite has and DataFusion lacks, by what they return: of any values, those that no replica has among them.
 const SQLITE_SCALARS: [(&str, DataType); 22] = [
     ("char", DataType::Utf8),
     ("date", DataType::Utf8),
@@ -71,9 +71,7 @@ impl Session {
         catalogs.register_catalog(catalog, Arc::new(own));
         let mut state = SessionStateBuilder::new_from_existing(state).with_catalog_list(Arc::new(catalogs)).build();
         for (name, returned) in SQLITE_SCALARS {
-            if state.udf(name).is_err() {
-                state.register_udf(Arc::new(scalar(name, returned)))?;
-            }
+            state.register_udf(Arc::new(scalar(name, returned)))?;
         }
         for (name, returned) in SQLITE_AGGREGATES {
             state.register_udaf(Arc::new(aggregate(name, returned)))?;
