@@ -1,5 +1,6 @@
 //! The engine: SQLite for writes, replicas for analytics and search, in one process.
 
+mod beyond;
 mod config;
 mod followers;
 mod local;
@@ -12,11 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
-use datafusion::error::DataFusionError;
 
 pub use config::{HtapConfig, OlapBackend, StorageMode};
 pub use param::Param;
 
+use beyond::is_beyond_datafusion;
 use followers::Followers;
 use local::{Local, opened};
 use names::{EngineNames, TableNames};
@@ -162,14 +163,26 @@ impl HtapEngine {
     /// As [`router::route`].
     pub async fn route(&self, sql: &str) -> Result<Route> {
         let route = self.route_by_names(sql).await?;
-        if route.is_sqlite_able
-            && route.side == Side::Olap
-            && let Ok(frame) = self.olap_frame(sql, &[]).await
-            && let Some(reason) = self.difference(sql, &frame).await
-        {
-            return Ok(Route { side: Side::Sqlite, reason, tables: Vec::new(), ..route });
+        if !route.is_sqlite_able || route.side == Side::Sqlite {
+            return Ok(route);
         }
-        Ok(route)
+        let reason = match self.olap_frame(sql, &[]).await {
+            Ok(frame) => self.difference(sql, &frame).await,
+            Err(error) => self.unplannable(&error),
+        };
+        Ok(match reason {
+            Some(reason) => Route { side: Side::Sqlite, reason, tables: Vec::new(), ..route },
+            None => route,
+        })
+    }
+
+    /// Why SQLite answers a query that DataFusion cannot plan, unless another engine may.
+    fn unplannable(&self, error: &Error) -> Option<Reason> {
+        #[cfg(feature = "duckdb-linked")]
+        if self.duckdb.is_some() {
+            return None;
+        }
+        is_beyond_datafusion(error).then(|| Reason::NotPlanned(error.to_string()))
     }
 
     /// Why SQLite answers a query that is planned: DataFusion would answer otherwise.
@@ -230,7 +243,7 @@ impl HtapEngine {
                 Err(error) => match self.unplanned(sql, params).await {
                     Some(batches) if route.is_explain => return with_route(&route, batches),
                     Some(batches) => return Ok(batches),
-                    None if route.is_sqlite_able => {}
+                    None if route.is_sqlite_able && is_beyond_datafusion(&error) => {}
                     None => return Err(error),
                 },
             }
@@ -442,19 +455,6 @@ impl HtapEngine {
 
 fn not_read(table: &str, error: &str) -> Error {
     Error::Engine(format!("table {table:?} does not follow its source and is not read: {error}"))
-}
-
-/// Whether DataFusion failed at what SQLite may do: a plan it lacks, or a value on which it fails and SQLite does not.
-fn is_beyond_datafusion(error: &Error) -> bool {
-    let Error::Query(error) = error else { return false };
-    matches!(
-        error.find_root(),
-        DataFusionError::Plan(_)
-            | DataFusionError::NotImplemented(_)
-            | DataFusionError::SchemaError(..)
-            | DataFusionError::Internal(_)
-            | DataFusionError::ArrowError(..)
-    )
 }
 
 /// An explain with the side that answers, and why, as its last section.

@@ -6,11 +6,13 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DataFusionError, Result, ScalarValue, exec_err};
+use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::datasource::TableType;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use vexact_sql::chunks::{BATCH_ROWS, ChunkScanExec, Chunks};
+
+use crate::error::Error;
 
 use super::snapshot::{Replicas, Snapshot};
 use super::version::{SyncMode, TableVersion};
@@ -51,16 +53,24 @@ impl ReplicaTable {
 
     fn version(&self, snapshot: &Snapshot) -> Result<Arc<TableVersion>> {
         let Some(state) = snapshot.table(&self.name) else {
-            return exec_err!("table {:?} is no longer replicated", self.name);
+            return refused(format!("table {:?} is no longer replicated", self.name));
         };
         if let Some(error) = &state.failed {
-            return exec_err!("table {:?} does not follow its source and is not read: {error}", self.name);
+            return refused(format!("table {:?} does not follow its source and is not read: {error}", self.name));
         }
         if state.version.schema() != &self.schema {
-            return exec_err!("table {:?} changed its columns while the query was planned: run it again", self.name);
+            return refused(format!(
+                "table {:?} changed its columns while the query was planned: run it again",
+                self.name
+            ));
         }
         Ok(Arc::clone(&state.version))
     }
+}
+
+/// The engine's own refusal, which is told as it is: nobody else has an answer.
+fn refused<T>(problem: String) -> Result<T> {
+    Err(DataFusionError::External(Box::new(Error::Engine(problem))))
 }
 
 #[async_trait]

@@ -28,6 +28,8 @@ pub enum Reason {
     SqliteSyntax(&'static str),
     /// OLAP: it has this shape.
     Shape(Shape),
+    /// SQLite: DataFusion cannot plan it, with its message.
+    NotPlanned(String),
     /// SQLite: DataFusion would compute this otherwise.
     Differs(String),
     /// OLAP: the engine has no SQLite file, it follows a source alone.
@@ -76,6 +78,7 @@ impl fmt::Display for Reason {
             Self::NotParsed(message) => write!(f, "only SQLite may know this syntax ({message})"),
             Self::SqliteSyntax(what) => write!(f, "only SQLite knows {what}"),
             Self::Shape(shape) => write!(f, "the query has {shape}"),
+            Self::NotPlanned(message) => write!(f, "DataFusion cannot plan it ({message})"),
             Self::Differs(what) => write!(f, "DataFusion would answer otherwise ({what})"),
             Self::NoSqlite => f.write_str("the engine has no SQLite file of its own"),
             Self::Plain => f.write_str("a plain SELECT of rows"),

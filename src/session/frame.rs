@@ -86,7 +86,10 @@ impl DataFrame {
         let plan = kept.logical()?;
         let source = match kept.is_planned() {
             true => Source::Query(Arc::clone(kept.state()), plan),
-            false => Source::Kept(kept, Arc::clone(plan.schema().inner())),
+            false => {
+                let schema = settled_or_written(kept.state(), &plan);
+                Source::Kept(kept, schema)
+            }
         };
         Ok(Self { source })
     }
@@ -183,10 +186,10 @@ impl DataFrame {
         Ok(Self::of_query(self.query()?.select(columns)?))
     }
 
-    /// The columns' names and types.
+    /// The columns' names and types; where these do not go together, and the query fails, as it is written.
     pub fn schema(&self) -> SchemaRef {
         match &self.source {
-            Source::Query(_, plan) => Arc::clone(plan.schema().inner()),
+            Source::Query(state, plan) => settled_or_written(state, plan),
             Source::Kept(_, schema) => Arc::clone(schema),
             Source::Table(_, table) => table.schema(),
         }
@@ -214,12 +217,19 @@ impl DataFrame {
 
     /// The optimizer may find that a column has no NULL; a frame keeps the schema that it has told.
     fn as_told(&self, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
-        let schema = self.schema();
-        let told = |batch: RecordBatch| match batch.schema_ref() == &schema {
-            true => Ok(batch),
-            false => Ok(batch.with_schema(Arc::clone(&schema)).map_err(DataFusionError::from)?),
+        let Some(first) = batches.first() else { return Ok(batches) };
+        let told = match &self.source {
+            // Mostly the plan has it as it is, and need not be analyzed again.
+            Source::Query(_, plan) if plan.schema().inner().contains(first.schema_ref()) => {
+                Arc::clone(plan.schema().inner())
+            }
+            _ => self.schema(),
         };
-        batches.into_iter().map(told).collect()
+        let as_told = |batch: RecordBatch| match batch.schema_ref() == &told {
+            true => Ok(batch),
+            false => Ok(batch.with_schema(Arc::clone(&told)).map_err(DataFusionError::from)?),
+        };
+        batches.into_iter().map(as_told).collect()
     }
 
     /// As [`Self::collect`]; `count` is called with the rows of each batch as it comes.
@@ -341,6 +351,11 @@ fn text(column: &ArrayRef, row: usize) -> Result<String> {
     let options = FormatOptions::default().with_null("NULL");
     let formatter = ArrayFormatter::try_new(column, &options).map_err(DataFusionError::from)?;
     Ok(formatter.value(row).to_string())
+}
+
+/// The columns of a plan, as it is written where its types do not go together.
+fn settled_or_written(state: &SessionState, plan: &LogicalPlan) -> SchemaRef {
+    settled(state, plan.clone()).unwrap_or_else(|_| Arc::clone(plan.schema().inner()))
 }
 
 /// The columns of a plan once its types are settled.

@@ -3,6 +3,7 @@
 mod cli;
 mod crash;
 mod docs;
+mod fallback;
 mod functions;
 mod laws;
 mod pruning;
