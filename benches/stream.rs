@@ -10,9 +10,9 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use tokio::runtime::Runtime;
 use vexact::Session;
 use vexact::stream::queue::{QueueSink, Watermarks};
-use vexact::stream::{ExecutionMode, StreamOptions};
+use vexact::stream::{ExecutionMode, Progress, StreamOptions};
 
-const BATCHES: usize = 16;
+const BATCHES: usize = 32;
 const ROWS: usize = 1 << 16;
 
 /// Keys out of `keys`, values that are whole numbers, and 16 events a millisecond.
@@ -38,7 +38,7 @@ fn session(keys: i64) -> Session {
 }
 
 /// Runs a query to its end while its sink is read; the rows that came out.
-async fn run(session: &Session, sql: &str, options: StreamOptions) -> (usize, f64) {
+async fn run(session: &Session, sql: &str, options: StreamOptions) -> (usize, Progress) {
     let sink = QueueSink::try_new(Watermarks::default()).unwrap();
     session.create_sink("out", Arc::new(sink.clone())).unwrap();
     let query = session.start_stream_sql(&format!("INSERT INTO out {sql}"), options).await.unwrap();
@@ -48,7 +48,7 @@ async fn run(session: &Session, sql: &str, options: StreamOptions) -> (usize, f6
         rows += batch.num_rows();
     }
     assert_eq!(query.await_termination(0).await.unwrap(), BATCHES as u64);
-    (rows, query.progress().last_state_latency_ms)
+    (rows, query.progress())
 }
 
 fn streams(criterion: &mut Criterion) {
@@ -56,20 +56,24 @@ fn streams(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("stream");
     group.throughput(Throughput::Elements((BATCHES * ROWS) as u64));
     group.sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
-    let session = session(1000);
     let sliding = "SELECT w, k, sum(v) FROM s WINDOW BY t EVERY 10000 SLIDE 2000 LATENESS 5000 AS w GROUP BY w, k";
-    for (name, sql, rows) in [
-        ("stateless", "SELECT k, v * 2 + 1 AS w FROM s WHERE v % 10 <> 3", Some(BATCHES * ROWS * 9 / 10)),
-        ("sum_1000_keys", "SELECT k, sum(v) AS total FROM s GROUP BY k", Some(BATCHES * 1000)),
-        ("sliding_1000_keys", sliding, None),
+    for (name, keys, sql, rows) in [
+        ("stateless", 1000, "SELECT k, v * 2 + 1 AS w FROM s WHERE v % 10 <> 3", Some(BATCHES * ROWS * 9 / 10)),
+        ("logarithms", 1000, "SELECT k, ln(v + 1) * log2(k + 1) AS w FROM s", Some(BATCHES * ROWS)),
+        ("sum_1000_keys", 1000, "SELECT k, sum(v) AS total FROM s GROUP BY k", Some(BATCHES * 1000)),
+        ("sliding_1000_keys", 1000, sliding, None),
+        // About one row a group.
+        ("sliding_50000_keys", 50_000, sliding, None),
     ] {
+        let session = session(keys);
         for workers in [1, 2] {
             let options = StreamOptions {
                 execution: if workers > 1 { ExecutionMode::LocalWorkers } else { ExecutionMode::SingleProcess },
                 local_workers: workers,
                 ..StreamOptions::default()
             };
-            let (got, _) = runtime.block_on(run(&session, sql, options.clone()));
+            let (got, progress) = runtime.block_on(run(&session, sql, options.clone()));
+            println!("{name}, {workers}: {}, {}", progress.execution_mode, progress.execution_reason);
             assert!(rows.is_none_or(|rows| got.abs_diff(rows) <= BATCHES * ROWS / 1000), "{name}: {got} rows");
             group.bench_function(BenchmarkId::new(name, workers), |bencher| {
                 bencher.iter(|| runtime.block_on(run(&session, sql, options.clone())));
@@ -98,7 +102,8 @@ fn checkpoint(criterion: &mut Criterion) {
                 let options = StreamOptions { checkpoint_path: path, ..StreamOptions::default() };
                 let started = Instant::now();
                 let sql = "SELECT k, sum(k) AS total, count(*) AS n FROM s GROUP BY k";
-                let (rows, state_ms) = runtime.block_on(run(&session, sql, options));
+                let (rows, progress) = runtime.block_on(run(&session, sql, options));
+                let state_ms = progress.last_state_latency_ms;
                 assert_eq!(rows, BATCHES * 100_000);
                 assert!(started.elapsed().as_secs_f64() * 1e3 > state_ms);
                 total += Duration::from_secs_f64(state_ms / 1e3);

@@ -2,9 +2,8 @@
 //!
 //! States lie in *segments*, batches that never change, youngest last; a slot says for each group in which row its state is. A
 //! micro-batch merges the states of the groups that it touched, and its outcome is a new segment; the rows that it replaced are dead.
-//! Segments are joined like the runs of a log-structured merge: the last two while the younger is at least half the older, and all
-//! of them once more rows are dead than live. So a micro-batch costs what it touched, times a logarithm, and a checkpoint writes only
-//! the segments that are new.
+//! Segments are joined like the runs of a log-structured merge: several of about one size, and all of them once more rows are dead
+//! than live. So a micro-batch costs what it touched, times a logarithm, and a checkpoint writes only the segments that are new.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,8 +19,10 @@ use super::aggregate::Aggregates;
 use super::window::millis;
 use crate::error::{Error, Result};
 
-/// Dead rows that are not worth a rebuild.
+/// Dead rows, and groups that have left, that are not worth a copy of the others.
 const FEW_ROWS: usize = 4096;
+/// Segments of about one size that are not worth one of all.
+const FEW_SEGMENTS: usize = 3;
 
 /// Rows of states that never change.
 #[derive(Debug, Clone)]
@@ -310,42 +311,59 @@ impl GroupState {
     }
 
     fn compact(&mut self) -> Result<()> {
-        let rows: usize = self.segments.iter().map(|segment| segment.groups.len()).sum();
         let has_left = self.slots.len() - self.live.min(self.slots.len());
-        if rows > 2 * self.live + FEW_ROWS || has_left > self.live + FEW_ROWS {
+        if has_left > self.live + FEW_ROWS {
             return self.rebuild();
         }
-        while let [.., older, younger] = self.segments.as_slice()
-            && 2 * younger.live >= older.live
-        {
-            self.join(self.segments.len() - 2)?;
+        let rows: usize = self.segments.iter().map(|segment| segment.groups.len()).sum();
+        if rows > 2 * self.live + FEW_ROWS {
+            return self.join(0);
         }
-        Ok(())
+        // The youngest, as long as they are together at least half of the one before them.
+        let mut first = self.segments.len().saturating_sub(1);
+        let mut live = self.segments.last().map_or(0, |youngest| youngest.live);
+        while first > 0 && 2 * live >= self.segments[first - 1].live {
+            first -= 1;
+            live += self.segments[first].live;
+        }
+        if self.segments.len() - first > FEW_SEGMENTS { self.join(first) } else { Ok(()) }
     }
 
     /// Makes one segment of the live rows of those from `first` on.
     fn join(&mut self, first: usize) -> Result<()> {
-        let mut places = Vec::new();
-        let mut groups = Vec::new();
-        for (at, segment) in self.segments.iter().enumerate().skip(first) {
-            for row in self.live_rows(at, segment) {
-                places.push((at, row as usize));
-                groups.push(segment.groups[row as usize]);
+        let live = |at: usize| self.live_rows(at, &self.segments[at]);
+        let rows: Vec<(usize, Vec<u32>)> = (first..self.segments.len()).map(|at| (at, live(at))).collect();
+        let mut alive = rows.iter().filter(|(_, rows)| !rows.is_empty());
+        let joined = match (alive.next(), alive.next()) {
+            (None, _) => None,
+            // Nothing is to be left out.
+            (Some((at, rows)), None) if rows.len() == self.segments[*at].groups.len() => {
+                Some(self.segments[*at].clone())
             }
+            _ => Some(self.copied(&rows)?),
+        };
+        self.segments.truncate(first);
+        if let Some(segment) = joined {
+            for (row, group) in segment.groups.iter().enumerate() {
+                self.slots[*group as usize] = Some(Slot { segment: first as u32, row: row as u32 });
+            }
+            self.segments.push(segment);
+        }
+        Ok(())
+    }
+
+    /// A new segment of rows of others.
+    fn copied(&mut self, rows: &[(usize, Vec<u32>)]) -> Result<Segment> {
+        let live = rows.iter().map(|(_, rows)| rows.len()).sum();
+        let (mut places, mut groups) = (Vec::with_capacity(live), Vec::with_capacity(live));
+        for (at, rows) in rows {
+            places.extend(rows.iter().map(|row| (*at, *row as usize)));
+            groups.extend(rows.iter().map(|row| self.segments[*at].groups[*row as usize]));
         }
         let columns = self.gather(0..self.aggregates.state_schema.fields().len(), &places)?;
         let rows = self.batch(columns, groups.len())?;
-        self.segments.truncate(first);
-        if groups.is_empty() {
-            return Ok(());
-        }
-        for (row, group) in groups.iter().enumerate() {
-            self.slots[*group as usize] = Some(Slot { segment: first as u32, row: row as u32 });
-        }
-        let live = groups.len();
-        self.segments.push(Segment { serial: self.next_serial, rows, groups, live });
         self.next_serial += 1;
-        Ok(())
+        Ok(Segment { serial: self.next_serial - 1, rows, groups, live })
     }
 
     /// Makes one segment of all, and numbers the groups anew: those that have left are forgotten.

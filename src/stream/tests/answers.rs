@@ -215,3 +215,44 @@ async fn an_aggregate_of_a_stream_that_ends_without_rows_has_its_result_at_the_e
     assert_eq!(rows(&run(&session, sql, options()).await), [["0", "1"]]);
     assert!(run(&session, "SELECT g, count(*) AS n FROM e GROUP BY g ORDER BY n", options()).await.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_are_right_after_many_micro_batches_of_all_sizes() {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    let batch = |number: i64| {
+        let rows = 1 + (number * number * 37) % 3000;
+        // Few keys again and again, many now and then.
+        let keys = if number % 3 == 0 { 20_000 } else { 500 };
+        let columns = [
+            ("k", Int64Array::from_iter_values((0..rows).map(|row| (row * 7919 + number * 104_729) % keys))),
+            ("v", Int64Array::from_iter_values((0..rows).map(|row| row * number % 1009))),
+            ("t", Int64Array::from_iter_values((0..rows).map(|row| number * 10 + row % 7))),
+        ];
+        RecordBatch::try_from_iter(columns.map(|(name, array)| (name, Arc::new(array) as ArrayRef))).unwrap()
+    };
+    let batches: Vec<RecordBatch> = (0..100).map(batch).collect();
+    let session = crate::session::Session::new().unwrap();
+    let schema = batches[0].schema();
+    let stream = session.create_stream_from_arrow(Arc::clone(&schema), batches.clone()).unwrap();
+    session.create_stream_view("s", &stream).unwrap();
+    session.create_temp_view("b", &session.create_dataframe_from_arrow(schema, batches).unwrap()).unwrap();
+    let sums = "SELECT k, sum(v), count(*), min(t) FROM s GROUP BY k";
+    let got = run(&session, sums, options()).await;
+    assert_eq!(last_rows(&got, 1), sorted(&at_once(&session, &over_all(sums)).await));
+    // All of them, from where they lie in the end.
+    let ordered = format!("{sums} ORDER BY k");
+    assert_eq!(rows(&run(&session, &ordered, options()).await), rows(&at_once(&session, &over_all(&ordered)).await));
+    let closing = "SELECT w, k, sum(v) FROM s WINDOW BY t EVERY 60 SLIDE 20 LATENESS 30 AS w GROUP BY w, k";
+    for sql in [sums, closing] {
+        let straight = rows(&run(&session, sql, options()).await);
+        let folder = tempfile::tempdir().unwrap();
+        let sink = Memory::default();
+        for first in [17, 40, 0] {
+            let query = open(&session, sql, &sink, exactly_once(folder.path())).await.unwrap();
+            query.await_termination(first).await.unwrap();
+        }
+        assert_eq!(rows(&sink.taken()), straight, "{sql}");
+    }
+}
