@@ -33,8 +33,9 @@ const TOLD_EVERY: Duration = Duration::from_secs(1);
 Answer: {\"ok\": true, \"query\", \"source_table\", \"sink_table\", \"sink_path\", \"batches_processed\", \"rows_written\", \"schema\", \"rows\",
         \"truncated\", \"progress\": {...}}; rows are the first of those written (50, and 200 KiB at most), progress the last
         snapshot: its status, rows_processed, late_rows, last_batch_latency_ms and more.
-Each micro-batch is up to 8 MiB of the files, in the order of their names, and gives the new values of the groups that it
-touched. The command waits for input until it has processed --max-batches of them. Ctrl-C ends it, and what was written stays.
+A micro-batch is up to 8 MiB of the files, in the order of their names; the first one waits for files that were written just
+now. It gives the new values of the groups that it touched. The command waits for input until it has processed --max-batches of
+them. Ctrl-C ends it, and what was written stays.
 
 Examples:
   vexact stream-sql-once --source-csv-dir in --sink-path out.csv --sink-schema \"key STRING, value_sum INT\" \\

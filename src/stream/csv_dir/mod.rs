@@ -5,7 +5,8 @@
 //! file is to write it under such a name and to rename it.
 //!
 //! **When.** A file is read once its size and its time of modification have stayed the same for 200 ms (or that time is 2 s ago),
-//! and only as far as its records are whole, so that a record is never cut. A last record without a line end is taken for whole
+//! and only as far as its records are whole, so that a record is never cut. The first micro-batch waits up to 2 s until this is so of
+//! all files, so that it has what was there when the query began. A last record without a line end is taken for whole
 //! after 1 s; one that ends within quotes never is, and is an error after 60 s. What is appended to a file later is read as well; a
 //! file that has become shorter, or goes on in the midst of a record, is an error.
 //!
@@ -36,6 +37,8 @@ const BATCH_BYTES: u64 = 8 << 20;
 /// Between two looks into the folder; longer where a look takes long.
 const SHORTEST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// How long the first micro-batch waits for files that were written just now.
+const FIRST_WAIT: Duration = Duration::from_secs(2);
 
 /// How far each file is read, in bytes.
 type Positions = BTreeMap<String, u64>;
@@ -129,7 +132,8 @@ impl SourceTable for CsvDir {
         };
         blocking(check).await?;
         let files = Arc::new(Mutex::new(Files::new(self.folder.clone())));
-        Ok(Box::new(CsvDirReader { table: self.clone(), files, positions: Positions::new() }))
+        let first_until = Some(Instant::now() + FIRST_WAIT);
+        Ok(Box::new(CsvDirReader { table: self.clone(), files, positions: Positions::new(), first_until }))
     }
 }
 
@@ -144,15 +148,21 @@ struct CsvDirReader {
     table: CsvDir,
     files: Arc<Mutex<Files>>,
     positions: Positions,
+    /// Until the first micro-batch: when it comes at the latest.
+    first_until: Option<Instant>,
 }
 
 impl CsvDirReader {
     /// The positions after the next micro-batch; `None` while there is nothing to read.
     async fn look(&self) -> Result<Option<Positions>> {
         let (files, table, positions) = (Arc::clone(&self.files), self.table.clone(), self.positions.clone());
+        let may_wait = self.first_until.is_some_and(|until| Instant::now() < until);
         blocking(move || {
             let mut files = files.lock().unwrap_or_else(PoisonError::into_inner);
             let seen = files.look(&positions)?;
+            if may_wait && !part::are_settled(&seen, &positions)? {
+                return Ok(None);
+            }
             part::next(&seen, &positions, &table.columns, table.batch_bytes)
         })
         .await
@@ -194,7 +204,7 @@ impl Source for CsvDirReader {
             let started = Instant::now();
             if let Some(positions) = self.look().await? {
                 let range = OffsetRange { from: offset(&self.positions), to: offset(&positions) };
-                self.positions = positions;
+                (self.positions, self.first_until) = (positions, None);
                 return Ok(Some(range));
             }
             tokio::time::sleep((started.elapsed() * 10).clamp(SHORTEST_WAIT, LONGEST_WAIT)).await;

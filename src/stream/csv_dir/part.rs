@@ -50,6 +50,28 @@ pub(super) fn next(
     Ok((taken > 0).then_some(next))
 }
 
+/// Whether all files that have something to read can be read to their ends.
+pub(super) fn are_settled(files: &BTreeMap<String, Seen>, positions: &Positions) -> Result<bool> {
+    for (name, file) in files {
+        let start = positions.get(name).copied().unwrap_or(0);
+        if file.len <= start || file.quiet() >= LAST_RECORD {
+            continue;
+        }
+        if file.quiet() < SETTLED {
+            return Ok(false);
+        }
+        let last = read_bytes(&file.path, file.len - 1, file.len)?;
+        if !last.first().is_some_and(is_line_end) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn is_line_end(byte: &u8) -> bool {
+    matches!(byte, b'\n' | b'\r')
+}
+
 /// Where a part of a file that begins at `start` ends: after as many whole records as `bytes` hold, at least one.
 fn end_of_part(file: &Seen, start: u64, delimiter: u8, bytes: u64) -> Result<u64> {
     let mut end = file.len.min(start + bytes);
@@ -82,7 +104,6 @@ fn end_of_part(file: &Seen, start: u64, delimiter: u8, bytes: u64) -> Result<u64
 
 /// Refuses a file that goes on in the midst of a record: its last one had no line end, or it was written anew.
 fn check_start(file: &Seen, start: u64, text: &[u8]) -> Result<()> {
-    let is_line_end = |byte: &u8| matches!(byte, b'\n' | b'\r');
     if start == 0 || text.first().is_some_and(is_line_end) {
         return Ok(());
     }

@@ -77,6 +77,22 @@ async fn every_file_is_read_once_also_one_that_sorts_before_others() {
 }
 
 #[tokio::test]
+async fn what_is_there_at_first_is_one_micro_batch_also_what_was_written_just_now() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder, "a.csv", "n,s\n1,a\n");
+    std::fs::write(folder.path().join("b.csv"), "n,s\n2,b\n").unwrap();
+    std::fs::write(folder.path().join("c.csv"), "n,s\n3,c\n4,no line end").unwrap();
+    let mut source = open(&folder).await;
+    assert_eq!(next(&mut source).await.1, [1, 2, 3, 4]);
+    // Later, what has settled does not wait for the rest.
+    std::fs::write(folder.path().join("d.csv"), "n,s\n6,d\n7,no line end").unwrap();
+    write(&folder, "e.csv", "n,s\n5,e\n");
+    assert_eq!(next(&mut source).await.1, [5]);
+    assert_eq!(next(&mut source).await.1, [6]);
+    assert_eq!(next(&mut source).await.1, [7]);
+}
+
+#[tokio::test]
 async fn names_of_unfinished_files_and_folders_are_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     for name in [".a.csv", "_b.csv", "c.csv.tmp", "d.csv.PART", "e.csv~", "f.partial"] {
