@@ -51,7 +51,7 @@ impl HtapEngine {
         for name in router::replicas_alone(&statement, &names)? {
             let state = names.snapshot.table(&name)?;
             if let Some(error) = &state.failed {
-                return Some(Err(super::not_read(&name, error)));
+                return Some(Err(super::route::not_read(&name, error)));
             }
             tables.push((name, std::sync::Arc::clone(&state.version)));
         }

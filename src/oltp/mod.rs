@@ -17,6 +17,7 @@ pub mod capture;
 mod check;
 pub mod column;
 mod connection;
+mod expression;
 mod guard;
 pub mod log;
 mod query;

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::expression::Expression;
 use super::sql::failed;
 use crate::error::{Error, Result};
 
@@ -50,6 +51,8 @@ pub(super) struct Unique {
 pub(super) struct UniqueColumn {
     /// `None` for an expression.
     pub name: Option<String>,
+    /// `None` for a column, and for an expression that cannot be written over another row.
+    pub expression: Option<Expression>,
     pub collation: String,
 }
 
@@ -60,6 +63,11 @@ impl UniqueColumn {
 
     pub fn is(&self, column: &str) -> bool {
         self.name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(column))
+    }
+
+    /// The columns that its value depends on.
+    pub fn sources(&self) -> impl Iterator<Item = &str> {
+        self.name.as_deref().into_iter().chain(self.expression.iter().flat_map(Expression::columns))
     }
 }
 
@@ -93,9 +101,10 @@ impl Table {
             RowId::Hidden(name) => (Some(*name), Some(*name)),
             RowId::Column(column) => (None, Some(column.as_str())),
         };
-        let mut unique = read_unique(conn, &name, hidden).map_err(failed(context))?;
+        let mut unique = read_unique(conn, &name, hidden, &columns).map_err(failed(context))?;
         if let Some(column) = row_id_name {
-            let columns = vec![UniqueColumn { name: Some(column.into()), collation: "BINARY".into() }];
+            let columns =
+                vec![UniqueColumn { name: Some(column.into()), expression: None, collation: "BINARY".into() }];
             unique.push(Unique { name: "row id".into(), columns, is_partial: false });
         }
         let is_cascaded = conn
@@ -161,20 +170,34 @@ fn read_row_id(conn: &Connection, table: &str, columns: &[TableColumn]) -> rusql
     Ok(ROW_ID_NAMES.into_iter().find(free).map_or(RowId::None, RowId::Hidden))
 }
 
-fn read_unique(conn: &Connection, table: &str, hidden: Option<&str>) -> rusqlite::Result<Vec<Unique>> {
-    let mut indexes =
-        conn.prepare_cached("SELECT name, partial FROM pragma_index_list(?1) WHERE \"unique\" = 1 ORDER BY name")?;
+fn read_unique(
+    conn: &Connection,
+    table: &str,
+    hidden: Option<&str>,
+    columns: &[TableColumn],
+) -> rusqlite::Result<Vec<Unique>> {
+    let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+    let mut indexes = conn.prepare_cached(
+        "SELECT l.name, l.partial, m.sql FROM pragma_index_list(?1) AS l
+            LEFT JOIN sqlite_master AS m ON m.type = 'index' AND m.name = l.name WHERE l.\"unique\" = 1 ORDER BY l.name",
+    )?;
     let mut parts =
-        conn.prepare_cached("SELECT name, coll, cid FROM pragma_index_xinfo(?1) WHERE key = 1 ORDER BY seqno")?;
-    let indexes: Vec<(String, bool)> =
-        indexes.query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+        conn.prepare_cached("SELECT name, coll, cid, seqno FROM pragma_index_xinfo(?1) WHERE key = 1 ORDER BY seqno")?;
+    let indexes: Vec<(String, bool, Option<String>)> = indexes
+        .query_map([table], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<rusqlite::Result<_>>()?;
     indexes
         .into_iter()
-        .map(|(name, is_partial)| {
+        .map(|(name, is_partial, sql)| {
             let part = |row: &rusqlite::Row<'_>| {
-                // An index can be on the row id that has no column.
-                let name = if row.get::<_, i64>(2)? == -1 { hidden.map(str::to_owned) } else { row.get(0)? };
-                Ok(UniqueColumn { name, collation: row.get(1)? })
+                let (collation, at) = (row.get(1)?, usize::from(row.get::<_, u16>(3)?));
+                let (name, expression) = match row.get::<_, i64>(2)? {
+                    // An index can be on the row id that has no column.
+                    -1 => (hidden.map(str::to_owned), None),
+                    -2 => (None, Expression::parse(sql.as_deref().unwrap_or_default(), at, &names)),
+                    _ => (row.get(0)?, None),
+                };
+                Ok(UniqueColumn { name, expression, collation })
             };
             let columns = parts.query_map([&name], part)?.collect::<rusqlite::Result<_>>()?;
             Ok(Unique { name, columns, is_partial })

@@ -13,7 +13,7 @@
 
 use super::check::{checked, refusal};
 use super::sql::ident;
-use super::table::{RowId, Table, Unique};
+use super::table::{RowId, Table, Unique, UniqueColumn};
 use crate::error::{Error, Result};
 use crate::schema::{ColumnType, TableSchema};
 
@@ -61,7 +61,8 @@ pub(super) struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     /// # Errors
-    /// A column that the table does not have; a key that is not unique; a unique index on an expression.
+    /// A column that the table does not have; a key that is not unique; a unique index on an expression that cannot be written over
+    /// the new row.
     pub fn try_new(table: &'a Table, schema: &'a TableSchema, id: i64, version: i64) -> Result<Self> {
         let refused = |problem: String| Err(Error::Engine(format!("table {:?}: {problem}", schema.name())));
         for column in schema.columns() {
@@ -86,10 +87,15 @@ impl<'a> Plan<'a> {
                 .all(|key| unique.columns.iter().any(|column| column.is(&key.name) && column.is_binary()))
         };
         let mut watched: Vec<_> = table.unique.iter().filter(displaces).collect();
-        if let Some(unique) = watched.iter().find(|unique| unique.columns.iter().any(|column| column.name.is_none())) {
+        // Before an insert, the row id that SQLite will choose is not known.
+        let is_hidden = |column: &UniqueColumn| match &column.expression {
+            Some(expression) => expression.columns().any(|column| table.is_row_id(column)),
+            None => column.name.is_none(),
+        };
+        if let Some(unique) = watched.iter().find(|unique| unique.columns.iter().any(is_hidden)) {
             return refused(format!(
-                "unique index {:?} is on an expression, so rows that REPLACE removes through it cannot be captured: expected \
-                 unique indexes on columns (a generated column can hold the expression)",
+                "unique index {:?} is on an expression of the row id, or on one whose columns cannot be told, so rows that REPLACE \
+                 removes through it cannot be captured: expected an expression of other columns (a generated column can hold it)",
                 unique.name
             ));
         }
@@ -192,13 +198,11 @@ impl<'a> Plan<'a> {
     fn note_statements(&self, itself: &str, watched: &[&Unique]) -> Vec<String> {
         let (_, noted) = self.key_slots();
         let note = |(at, unique): (usize, &&Unique)| {
-            let columns = || {
-                unique.columns.iter().enumerate().map(|(slot, column)| (slot, self.reference(column.name.as_deref())))
-            };
+            let columns = || unique.columns.iter().map(|column| self.of_row(column, "NEW")).enumerate();
             let slots: Vec<_> = columns().map(|(slot, _)| format!("u{slot}")).collect();
-            let values: Vec<_> = columns().map(|(_, column)| format!("NEW.{column}")).collect();
+            let values: Vec<_> = columns().map(|(_, column)| column).collect();
             let keys: Vec<_> = self.schema.key_columns().map(|key| format!("r.{}", ident(&key.name))).collect();
-            let known = columns().map(|(slot, column)| format!("n.u{slot} = +NEW.{column}"));
+            let known = columns().map(|(slot, column)| format!("n.u{slot} = +{column}"));
             let known: Vec<_> =
                 known.chain(keys.iter().enumerate().map(|(slot, key)| format!("n.k{slot} = +{key}"))).collect();
             format!(
@@ -220,7 +224,7 @@ impl<'a> Plan<'a> {
     fn displaced_statements(&self, watched: &[&Unique]) -> Vec<String> {
         let statements = |(at, unique): (usize, &&Unique)| {
             let noted: Vec<_> = (unique.columns.iter().enumerate())
-                .map(|(slot, column)| format!("u{slot} = +NEW.{}", self.reference(column.name.as_deref())))
+                .map(|(slot, column)| format!("u{slot} = +{}", self.of_row(column, "NEW")))
                 .collect();
             self.gone_of_noted(&format!("tbl = {} AND idx = {at} AND {}", self.id, noted.join(" AND ")))
         };
@@ -252,8 +256,12 @@ impl<'a> Plan<'a> {
     /// are harmless.
     fn candidates(&self, unique: &Unique, itself: &str) -> String {
         let same = unique.columns.iter().map(|column| {
-            let name = self.reference(column.name.as_deref());
-            format!("r.{name} = NEW.{name} COLLATE {}", ident(&column.collation))
+            format!(
+                "{} = {} COLLATE {}",
+                self.of_row(column, "r"),
+                self.of_row(column, "NEW"),
+                ident(&column.collation)
+            )
         });
         let other = self.schema.key_columns().map(|key| {
             let name = ident(&key.name);
@@ -296,10 +304,15 @@ impl<'a> Plan<'a> {
         (log.join(", "), notes.join(", "))
     }
 
-    /// A column of a unique index. The row id's names are not quoted: in quotes they would be columns.
-    fn reference(&self, column: Option<&str>) -> String {
-        let column = column.unwrap_or_default();
-        if matches!(self.table.row_id, RowId::Hidden(name) if name == column) { column.into() } else { ident(column) }
+    /// What a unique index holds of a row. The row id's names are not quoted: in quotes they would be columns.
+    fn of_row(&self, column: &UniqueColumn, row: &str) -> String {
+        match (&column.expression, column.name.as_deref().unwrap_or_default()) {
+            (Some(expression), _) => expression.of(row),
+            (None, name) if matches!(self.table.row_id, RowId::Hidden(hidden) if hidden == name) => {
+                format!("{row}.{name}")
+            }
+            (None, name) => format!("{row}.{}", ident(name)),
+        }
     }
 
     fn may_be_null(&self, at: usize) -> bool {
@@ -317,10 +330,7 @@ impl<'a> Plan<'a> {
     }
 
     fn of_watched(&self) -> String {
-        self.of(self
-            .watched
-            .iter()
-            .flat_map(|unique| unique.columns.iter().filter_map(|column| column.name.as_deref())))
+        self.of(self.watched.iter().flat_map(|unique| unique.columns.iter().flat_map(UniqueColumn::sources)))
     }
 
     /// ` OF a, b`: the names by which an UPDATE can set these columns; nothing if a generated column is among them.

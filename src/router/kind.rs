@@ -153,10 +153,10 @@ impl<'a> Kinds<'a> {
                     }
                 }
                 // Their rows are cast to one type.
-                LogicalPlan::Values(_) | LogicalPlan::RecursiveQuery(_) => {
-                    if node.schema().fields().iter().any(|field| Kind::of(field.data_type()).is_real()) {
-                        columns = Kind::Number;
-                    }
+                LogicalPlan::Values(_) | LogicalPlan::RecursiveQuery(_)
+                    if node.schema().fields().iter().any(|field| Kind::of(field.data_type()).is_real()) =>
+                {
+                    columns = Kind::Number;
                 }
                 _ => {}
             }

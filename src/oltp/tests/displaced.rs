@@ -71,6 +71,27 @@ fn rows_displaced_through_composite_partial_and_nocase_uniques() {
 }
 
 #[test]
+fn rows_displaced_through_expressions() {
+    let ddl = "CREATE TABLE t(id INTEGER PRIMARY KEY, email TEXT, \"a b\" INTEGER, g TEXT AS (email || '!') VIRTUAL);
+        CREATE UNIQUE INDEX by_email ON t(lower(email) COLLATE NOCASE DESC);
+        CREATE UNIQUE INDEX by_sum ON t(\"a b\" % 10, CASE WHEN email IS NULL THEN 'none' ELSE substr(g, 1, 1) END) WHERE \"a b\" > 0";
+    let columns = [("id", "int64"), ("email", "utf8"), ("a b", "int64")];
+    let mut t = Captured::new(ddl, "t", &columns, &["id"]);
+    t.run(&[
+        "INSERT INTO t VALUES (1, 'Ann', 1), (2, 'bob', 2), (3, 'Cid', 3), (4, NULL, 4), (5, NULL, 5)",
+        "REPLACE INTO t VALUES (9, 'ANN', 21)",
+        "REPLACE INTO t(email, \"a b\") VALUES ('Bill', 12)",
+        "UPDATE OR REPLACE t SET email = 'CID' WHERE id = 9",
+        "REPLACE INTO t VALUES (11, NULL, 14)",
+        "UPDATE OR REPLACE t SET \"a b\" = 35 WHERE id = 11",
+        "INSERT OR REPLACE INTO t(id, email, \"a b\") SELECT id + 100, upper(email), \"a b\" FROM t",
+        "INSERT INTO t VALUES (200, 'cid', 77) ON CONFLICT DO NOTHING",
+        "UPDATE t SET id = id + 1000",
+    ]);
+    assert_eq!(t.replica.len(), 3);
+}
+
+#[test]
 fn rows_displaced_through_the_row_id() {
     let mut t = Captured::new(
         "CREATE TABLE t(k TEXT PRIMARY KEY NOT NULL, v INTEGER)",

@@ -177,3 +177,17 @@ pub fn trigger(random: &mut Random, name: &str, table: &Table, other: &Table) ->
     };
     format!("CREATE TRIGGER {} {body}", quoted(name))
 }
+
+/// Parts of a unique index on expressions of two columns. None of the row id's, which no expression can be captured of.
+pub fn computed_parts(random: &mut Random, table: &Table, a: &Column, b: &Column) -> Option<String> {
+    let may_be_row_id = |column: &Column| table.is_key(column) || column.declaration.contains("PRIMARY KEY");
+    if may_be_row_id(a) || may_be_row_id(b) || !random.chance(30) {
+        return None;
+    }
+    let (a, b) = (quoted(&a.name), quoted(&b.name));
+    Some(match random.below(3) {
+        0 => format!("lower({a}) COLLATE NOCASE DESC"),
+        1 => format!("CASE WHEN {a} IS NULL THEN {b} ELSE {a} END, {b}"),
+        _ => format!("{b}, coalesce({a}, 'none') || {b}"),
+    })
+}

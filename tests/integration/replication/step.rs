@@ -179,6 +179,7 @@ impl World {
         if a.uid != b.uid && self.random.chance(50) {
             parts += &format!(", {}", quoted(&b.name));
         }
+        let parts = statement::computed_parts(&mut self.random, &table, &a, &b).unwrap_or(parts);
         let only =
             if self.random.chance(30) { format!(" WHERE {} IS NOT NULL", quoted(&b.name)) } else { String::new() };
         let sql = format!("CREATE UNIQUE INDEX {name} ON {}({parts}){only}", quoted(&table.name));
@@ -348,8 +349,9 @@ impl World {
                 let column = self.random.pick(&table.columns).clone();
                 let sql = match self.random.below(2) {
                     0 => {
-                        format!("CREATE UNIQUE INDEX computed ON {name}(coalesce({}, random()))", quoted(&column.name))
-                            .replace("random()", "1")
+                        // A type that has the name of a column.
+                        let column = quoted(&column.name);
+                        format!("CREATE UNIQUE INDEX computed ON {name}(CAST({column} AS {column}))")
                     }
                     _ => {
                         let list = statement::column_list(&table);

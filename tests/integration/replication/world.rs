@@ -330,10 +330,8 @@ impl World {
         if self.number(&format!("SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = '{name}'")) == 0 {
             return Standing::Gone;
         }
-        let on_expressions = format!(
-            "SELECT count(*) FROM pragma_index_list('{name}') AS l, pragma_index_xinfo(l.name) AS x WHERE x.cid = -2 AND l.\"unique\""
-        );
-        if self.number(&on_expressions) > 0 {
+        let is_computed = format!("SELECT count(*) FROM pragma_index_list('{name}') WHERE name = 'computed'");
+        if self.number(&is_computed) > 0 {
             return Standing::Unfit;
         }
         let followed = table.followed();
