@@ -218,7 +218,7 @@ fn values_keep_what_json_can_keep() {
     let text = folder.text(&[
         "query",
         "--olap",
-        "SELECT cast('NaN' AS double) AS nan, cast('-inf' AS double) AS low, arrow_cast(0.1, 'Float32') AS f32, \
+        "SELECT arrow_cast('NaN', 'Float64') AS nan, arrow_cast('-inf', 'Float64') AS low, arrow_cast(0.1, 'Float32') AS f32, \
          arrow_cast(18446744073709551615, 'UInt64') AS u64, arrow_cast(1.5, 'Decimal128(5,2)') AS decimal, \
          timestamp '2024-01-02T03:04:05' AS time, date '2024-01-02' AS day, struct(1 AS a, 'b' AS b) AS s, \
          make_array(1, NULL) AS list, arrow_cast('x', 'Dictionary(Int32, Utf8)') AS dictionary, true AS yes",
