@@ -26,10 +26,12 @@ impl Stop {
         }
     }
 
-    /// Whether somebody hears it.
+    /// Whether somebody hears it, whose end is to be waited for.
     fn ask(&self) -> bool {
+        // Who hears it stops listening.
+        let is_heard = self.0.receiver_count() > 0;
         self.0.send_replace(true);
-        self.0.receiver_count() > 0
+        is_heard
     }
 }
 
@@ -66,7 +68,7 @@ impl Threads {
             let ended = task.await;
             let ended = ended
                 .unwrap_or_else(|error| Err(Failure::internal("run", format!("the command ended early: {error}"))));
-            sender.send(Event::Ended(ended))
+            sender.send(Event::Ended(Box::new(ended)))
         });
         // This thread waits, and not the runtime's clock.
         let event = match self.limit_ms {
@@ -81,7 +83,7 @@ impl Threads {
             Err(failure)
         };
         let outcome = match (event, self.limit_ms) {
-            (Ok(Event::Ended(outcome)), _) => outcome,
+            (Ok(Event::Ended(outcome)), _) => *outcome,
             (Ok(Event::Signal(name)), _) => given_up(Failure::cancelled(name)),
             (Err(RecvTimeoutError::Timeout), Some(limit_ms)) => given_up(Failure::timed_out(limit_ms)),
             (Err(error), _) => Err(Failure::internal("run", format!("the command ended early: {error}"))),
@@ -94,7 +96,7 @@ impl Threads {
 
 /// What ends the wait for work.
 enum Event {
-    Ended(Result<Answer, Failure>),
+    Ended(Box<Result<Answer, Failure>>),
     Signal(&'static str),
 }
 
