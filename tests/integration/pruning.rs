@@ -12,7 +12,6 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::datasource::MemTable;
 use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
-use datafusion::prelude::{SessionConfig, SessionContext};
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
 use vexact::replica::{Change, ChangeBatch, Definition, KeyState, Replicas, SyncMode, Update};
@@ -106,23 +105,27 @@ fn batch(rows: &[(i64, Row)]) -> RecordBatch {
     RecordBatch::try_new(schema(), columns).unwrap()
 }
 
-/// The same rows in a replica, of several segments and with dead rows, and in a table of DataFusion's.
+/// The same rows in a replica, of several segments and with dead rows, and in a table of DataFusion's, where functions mean the
+/// same.
 struct Pair {
     replica: Session,
-    plain: SessionContext,
+    plain: Session,
 }
 
-fn config() -> SessionConfig {
-    let mut config = SessionConfig::new().with_target_partitions(2).with_batch_size(4);
-    config.options_mut().sql_parser.default_null_ordering = "nulls_min".into();
-    config
+fn session(replicas: Arc<Replicas>) -> Session {
+    let options = SessionOptions { target_partitions: Some(2), ..SessionOptions::default() };
+    let session = Session::over_replicas(&options, replicas).unwrap();
+    // Segments are small here: batches are smaller.
+    let state = session.context().state_ref();
+    state.write().config_mut().options_mut().set("datafusion.execution.batch_size", "4").unwrap();
+    session
 }
 
 impl Pair {
     /// `segments`: the rows of each; `dead`: of each id modulo 16, whether the row is deleted again. `u` has a part of the rows.
     fn new(segments: &[Vec<Row>], dead: u16) -> Self {
         let replicas = Arc::new(Replicas::default());
-        let plain = SessionContext::new_with_config(config());
+        let plain = session(Arc::default());
         for (name, segments) in [("t", segments), ("u", &segments[..segments.len() / 2])] {
             let definition =
                 Definition { name: name.into(), schema: schema(), key: vec![0], mode: SyncMode::Destructive };
@@ -159,27 +162,19 @@ impl Pair {
 
             let live: UInt64Array = (0..next).filter(|id| !is_dead(id)).map(|id| Some(id as u64)).collect();
             let rows = take_record_batch(&concat_batches(&schema(), &all).unwrap(), &live).unwrap();
-            plain.register_table(name, Arc::new(MemTable::try_new(schema(), vec![vec![rows]]).unwrap())).unwrap();
+            let table = Arc::new(MemTable::try_new(schema(), vec![vec![rows]]).unwrap());
+            plain.context().register_table(name, table).unwrap();
         }
-        let options = SessionOptions { target_partitions: Some(2), ..SessionOptions::default() };
-        let replica = Session::over_replicas(&options, replicas).unwrap();
-        // Segments are small here: batches are smaller.
-        let state = replica.context().state_ref();
-        state.write().config_mut().options_mut().set("datafusion.execution.batch_size", "4").unwrap();
-        Self { replica, plain }
+        Self { replica: session(replicas), plain }
     }
 
     fn assert_same(&self, runtime: &Runtime, sql: &str) {
         let (replica, plain) = runtime.block_on(async {
-            let replica = match self.replica.sql(sql, None).await {
-                Ok(frame) => frame.collect().await,
-                Err(error) => Err(error),
+            let answer = async |session: &Session| {
+                let frame = session.sql(sql, None).await.map_err(|error| error.to_string())?;
+                frame.collect().await.map_err(|error| error.to_string())
             };
-            let plain = match self.plain.sql(sql).await {
-                Ok(frame) => frame.collect().await,
-                Err(error) => Err(error),
-            };
-            (replica.map_err(|error| error.to_string()), plain.map_err(|error| error.to_string()))
+            (answer(&self.replica).await, answer(&self.plain).await)
         });
         let rows = |batches: Vec<RecordBatch>| {
             let mut rows: Vec<String> = batches.iter().flat_map(rows_of).collect();
