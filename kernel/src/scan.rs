@@ -7,7 +7,9 @@ mod batch;
 mod rows;
 mod single;
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use arrow_buffer::BooleanBuffer;
@@ -135,10 +137,15 @@ impl Job<'_> {
         let thresholds: Vec<SharedThreshold> =
             self.queries.iter().map(|_| SharedThreshold::new(self.radius.unwrap_or(f64::INFINITY))).collect();
         let next = AtomicUsize::new(0);
-        let claim = || scan.morsels.get(next.fetch_add(1, Ordering::Relaxed));
-        let work = || match self.queries.len() {
-            1 => single::scan(self, &scan, &thresholds[0], claim),
-            _ => batch::scan(self, &scan, &thresholds, claim),
+        let work = |pause: &dyn Fn()| {
+            let claim = || {
+                pause();
+                scan.morsels.get(next.fetch_add(1, Ordering::Relaxed))
+            };
+            match self.queries.len() {
+                1 => single::scan(self, &scan, &thresholds[0], claim),
+                _ => batch::scan(self, &scan, &thresholds, claim),
+            }
         };
         let harvests = in_parallel(threads, &work);
         let scan_us = started.elapsed().as_micros() as u64;
@@ -201,16 +208,28 @@ impl Job<'_> {
     }
 }
 
-/// Runs `work` on `threads` threads of the current rayon pool, the calling one among them.
-fn in_parallel<T: Send>(threads: usize, work: &(impl Fn() -> T + Sync)) -> Vec<T> {
-    let mut results: Vec<Option<T>> = (0..threads).map(|_| None).collect();
-    if let Some((own, others)) = results.split_first_mut() {
-        rayon::in_place_scope(|scope| {
-            for other in others {
-                scope.spawn(move |_| *other = Some(work()));
+/// Runs `work` on `threads` threads of the current rayon pool, the calling one among them. `work` calls what it is given before each
+/// of its parts.
+///
+/// A thread that is woken may be put behind this one on the same core, while others that end their work still keep the idle cores, and
+/// then stays there for milliseconds. So who has not begun by the second part is called again: that wakes another thread.
+fn in_parallel<T: Send>(threads: usize, work: &(impl Fn(&dyn Fn()) -> T + Sync)) -> Vec<T> {
+    let results = Mutex::new(Vec::with_capacity(threads));
+    let begun = AtomicUsize::new(1);
+    let add = |result| results.lock().unwrap_or_else(PoisonError::into_inner).push(result);
+    let join = || {
+        if begun.fetch_add(1, Ordering::Relaxed) < threads {
+            add(work(&|| ()));
+        }
+    };
+    rayon::in_place_scope(|scope| {
+        let call = || (begun.load(Ordering::Relaxed)..threads).for_each(|_| scope.spawn(|_| join()));
+        let parts = Cell::new(0);
+        add(work(&|| {
+            if parts.replace(parts.get() + 1) < 2 {
+                call();
             }
-            *own = Some(work());
-        });
-    }
-    results.into_iter().flatten().collect()
+        }));
+    });
+    results.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
