@@ -75,12 +75,15 @@ impl Position {
 
     /// Puts the position into the file, where the file has a log. Harmless to repeat.
     pub fn enter(&self, tx: &Connection, applied_seq: i64) -> Result<()> {
-        tx.execute(
-            "INSERT OR REPLACE INTO _vexact_engines(id, applied_seq, is_lease) VALUES (?1, ?2, ?3)",
-            (&self.id, applied_seq, self.is_lease),
-        )
-        .map(drop)
-        .map_err(failed(context))
+        let write = |sql| tx.prepare_cached(sql)?.execute((&self.id, applied_seq, self.is_lease));
+        // It is there but for the first time, and a row that is replaced is written into its index too.
+        write("UPDATE _vexact_engines SET applied_seq = ?2, is_lease = ?3 WHERE id = ?1")
+            .and_then(|count| match count {
+                0 => write("INSERT INTO _vexact_engines(id, applied_seq, is_lease) VALUES (?1, ?2, ?3)"),
+                count => Ok(count),
+            })
+            .map(drop)
+            .map_err(failed(context))
     }
 
     /// Moves the position on, lets go of those of dead processes, and prunes what no engine needs; the changes pruned.
