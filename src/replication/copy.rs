@@ -54,7 +54,10 @@ fn ranges(conn: &Connection, schema: &TableSchema) -> Result<Option<Ranges>> {
         return Ok(None);
     };
     let (first, last) = (i128::from(first), i128::from(last));
-    let width = ((last - first) / RANGES + 1).max(BATCH_ROWS as i128);
+    let parts = |whole: i128, part: i128| (whole + part - 1) / part;
+    let span = last - first + 1;
+    // No more than full batches need, and of one length, so that threads end together.
+    let width = parts(span, parts(span, BATCH_ROWS as i128).min(RANGES));
     let starts = (0..).map(|at| first + at * width).take_while(|start| *start <= last);
     let ranges: Vec<(i64, i64)> = starts.map(|start| (start as i64, (start + width - 1).min(last) as i64)).collect();
     Ok((ranges.len() > 1).then_some((row_id, ranges)))
