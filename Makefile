@@ -12,6 +12,8 @@ export PYO3_BUILD_EXTENSION_MODULE := 1
 CARGO_TEST := cargo test --release --workspace --exclude vexact-python --no-fail-fast
 
 DIST := $(CURDIR)/dist
+# Where cargo builds, which its settings may have moved.
+TARGET = $$($(PYTHON) -c 'import json, subprocess as s; print(json.loads(s.check_output("cargo metadata --format-version 1 --no-deps".split()))["target_directory"])')
 
 .PHONY: demo test test-duckdb soak bench bench-cli bench-rhei bench-peers dist extension fmt clippy rust-test python-test examples clean
 
@@ -67,7 +69,7 @@ bench:
 # The command line and DuckDB's Python package, process to process.
 bench-cli: $(PEERS)/.ready
 	cargo build --release -p vexact --bin vexact
-	$(PEERS)/bin/python benches/cli.py --vexact $${CARGO_TARGET_DIR:-target}/release/vexact
+	$(PEERS)/bin/python benches/cli.py --vexact $(TARGET)/release/vexact
 
 # Ours and the crate rhei, in turn. What rhei is built of needs libclang (Debian: libclang-dev).
 bench-rhei:
@@ -90,7 +92,7 @@ $(PEERS)/.ready: benches/peers/requirements.txt
 dist: $(VENV)/.ready
 	rm -rf $(DIST) && mkdir $(DIST)
 	cargo build --release -p vexact --bin vexact
-	cp $${CARGO_TARGET_DIR:-target}/release/vexact $(DIST)/
+	cp $(TARGET)/release/vexact $(DIST)/
 	strip $(DIST)/vexact
 	cd python && VIRTUAL_ENV=$(VENV) $(BIN)/maturin build --release --quiet --strip --out $(DIST)
 
