@@ -87,7 +87,8 @@ impl FunctionRewrite for SqliteNumbers {
                 Transformed::yes(Expr::Between(Between { expr, negated, low, high }))
             }
             Expr::InList(InList { expr, mut list, negated }) if list.iter().any(is_zero) => {
-                let Some(float) = float_of(&[&expr]) else {
+                let compared: Vec<&Expr> = std::iter::once(expr.as_ref()).chain(&list).collect();
+                let Some(float) = float_of(&compared) else {
                     return Ok(Transformed::no(Expr::InList(InList { expr, list, negated })));
                 };
                 list.retain(|item| !is_zero(item));

@@ -98,6 +98,9 @@ impl Session {
         // Text has one type, and a Parquet file is read with the types that it was written with.
         config.options_mut().sql_parser.map_string_types_to_utf8view = false;
         config.options_mut().execution.parquet.schema_force_view_types = false;
+        // With it, `min` and `max` lose rows where one of them has seen only NULL so far (apache/datafusion#25147), or is of an
+        // expression (#24816).
+        config.options_mut().optimizer.enable_aggregate_dynamic_filter_pushdown = false;
         if views.replicas().is_some() {
             config.options_mut().sql_parser.default_null_ordering = "nulls_min".into();
         }
