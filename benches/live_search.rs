@@ -90,7 +90,7 @@ fn main() {
 
     let bare = Connection::open(&path).unwrap();
     let (mut scans, mut copies) = (vec![], vec![]);
-    for _ in 0..7 {
+    for _ in 0..15 {
         let started = Instant::now();
         let mut statement = bare.prepare_cached("SELECT id, v FROM docs").unwrap();
         let mut found = statement.query([]).unwrap();

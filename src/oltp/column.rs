@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanBuilder, FixedSizeListArray, Float16Array, Float16Builder, Float32Array,
-    Float32Builder, Float64Builder, Int8Builder, Int16Builder, Int32Builder, Int64Builder, NullBufferBuilder,
-    StringBuilder, UInt8Builder, UInt16Builder, UInt32Builder, UInt64Builder,
+    ArrayRef, BinaryBuilder, BooleanBuilder, FixedSizeListArray, Float16Builder, Float32Builder, Float64Builder,
+    Int8Builder, Int16Builder, Int32Builder, Int64Builder, NullBufferBuilder, PrimitiveArray, StringBuilder, UInt8Builder,
+    UInt16Builder, UInt32Builder, UInt64Builder,
 };
-use arrow::buffer::NullBuffer;
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{ArrowPrimitiveType, Field, Float16Type, Float32Type};
 use half::f16;
 use rusqlite::types::ValueRef;
 
+use super::components::Components;
 use crate::schema::{ColumnType, VectorElement};
 
 /// The integers up to here have a float64 of their own.
@@ -38,8 +38,8 @@ enum Builder {
     Utf8(StringBuilder),
     Boolean(BooleanBuilder),
     Binary(BinaryBuilder),
-    Vector { dim: usize, components: Vec<f32>, validity: NullBufferBuilder },
-    HalfVector { dim: usize, components: Vec<f16>, validity: NullBufferBuilder },
+    Vector { dim: usize, components: Components, validity: NullBufferBuilder },
+    HalfVector { dim: usize, components: Components, validity: NullBufferBuilder },
 }
 
 /// Runs the same code for each kind of builder that has `append_null` and `finish`.
@@ -69,6 +69,11 @@ macro_rules! each {
 impl ColumnBuilder {
     /// An empty column.
     pub fn new(column_type: ColumnType) -> Self {
+        Self::with_capacity(column_type, 0)
+    }
+
+    /// An empty column that so many rows are expected in, or fewer.
+    pub fn with_capacity(column_type: ColumnType, rows: usize) -> Self {
         let validity = || NullBufferBuilder::new(0);
         let builder = match column_type {
             ColumnType::Int8 => Builder::Int8(Int8Builder::new()),
@@ -86,10 +91,10 @@ impl ColumnBuilder {
             ColumnType::Boolean => Builder::Boolean(BooleanBuilder::new()),
             ColumnType::Binary => Builder::Binary(BinaryBuilder::new()),
             ColumnType::Vector { element: VectorElement::Float32, dim } => {
-                Builder::Vector { dim, components: Vec::new(), validity: validity() }
+                Builder::Vector { dim, components: Components::new(4 * dim, rows), validity: validity() }
             }
             ColumnType::Vector { element: VectorElement::Float16, dim } => {
-                Builder::HalfVector { dim, components: Vec::new(), validity: validity() }
+                Builder::HalfVector { dim, components: Components::new(2 * dim, rows), validity: validity() }
             }
         };
         Self { column_type, builder }
@@ -102,8 +107,8 @@ impl ColumnBuilder {
 
     /// Appends NULL, whatever the type.
     pub fn append_null(&mut self) {
-        each!(&mut self.builder, builder => builder.append_null(), dim components validity => {
-            components.resize(components.len() + *dim, Default::default());
+        each!(&mut self.builder, builder => builder.append_null(), _dim components validity => {
+            components.next_row();
             validity.append_null();
         })
     }
@@ -132,11 +137,13 @@ impl ColumnBuilder {
             Builder::Float32(builder) => real(value).and_then(single).map(|single| builder.append_value(single)),
             Builder::Float64(builder) => real(value).map(|real| builder.append_value(real)),
             Builder::Vector { dim, components, validity } => floats(value, *dim).map(|floats| {
-                components.extend(floats);
+                let row = components.next_row().as_chunks_mut().0.iter_mut();
+                row.zip(floats).for_each(|(component, float)| *component = float.to_ne_bytes());
                 validity.append_non_null();
             }),
             Builder::HalfVector { dim, components, validity } => floats(value, *dim).map(|floats| {
-                components.extend(floats.map(f16::from_f32));
+                let row = components.next_row().as_chunks_mut().0.iter_mut();
+                row.zip(floats).for_each(|(component, float)| *component = f16::from_f32(float).to_ne_bytes());
                 validity.append_non_null();
             }),
             integers => integer(value, self.column_type).map(|integer| match integers {
@@ -158,12 +165,8 @@ impl ColumnBuilder {
     /// The column, with [`ColumnType::arrow`]'s type.
     pub fn finish(self) -> ArrayRef {
         match self.builder {
-            Builder::Vector { dim, components, mut validity } => {
-                list(DataType::Float32, dim, Arc::new(Float32Array::from(components)), validity.finish())
-            }
-            Builder::HalfVector { dim, components, mut validity } => {
-                list(DataType::Float16, dim, Arc::new(Float16Array::from(components)), validity.finish())
-            }
+            Builder::Vector { dim, components, validity } => list::<Float32Type>(dim, components, validity),
+            Builder::HalfVector { dim, components, validity } => list::<Float16Type>(dim, components, validity),
             mut plain => each!(&mut plain, builder => Arc::new(builder.finish()), _dim _components _validity => {
                 unreachable!("vectors have arms of their own")
             }),
@@ -171,8 +174,10 @@ impl ColumnBuilder {
     }
 }
 
-fn list(item: DataType, dim: usize, components: ArrayRef, validity: Option<NullBuffer>) -> ArrayRef {
-    Arc::new(FixedSizeListArray::new(Arc::new(Field::new_list_field(item, true)), dim as i32, components, validity))
+fn list<T: ArrowPrimitiveType>(dim: usize, components: Components, mut validity: NullBufferBuilder) -> ArrayRef {
+    let components = Arc::new(PrimitiveArray::<T>::new(components.finish().into(), None));
+    let item = Arc::new(Field::new_list_field(T::DATA_TYPE, true));
+    Arc::new(FixedSizeListArray::new(item, dim as i32, components, validity.finish()))
 }
 
 fn integer(value: ValueRef<'_>, column_type: ColumnType) -> Option<i64> {

@@ -16,6 +16,7 @@ use rusqlite::types::Value;
 pub mod capture;
 mod check;
 pub mod column;
+mod components;
 mod connection;
 mod expression;
 mod guard;

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::oltp::column::ColumnBuilder;
 use crate::oltp::sql::{failed, ident};
 use crate::oltp::{Oltp, capture, log, row_id_name};
-use crate::schema::TableSchema;
+use crate::schema::{Column, TableSchema};
 
 /// Rows of one batch: those of a segment.
 const BATCH_ROWS: usize = 1 << 16;
@@ -146,7 +146,9 @@ fn read(
     }
     .map_err(failed(context))?;
     let arrow = schema.arrow();
-    let builders = || schema.columns().iter().map(|column| ColumnBuilder::new(column.column_type)).collect::<Vec<_>>();
+    let expected = range.map_or(u64::MAX, |(_, (first, last))| last.abs_diff(first)).min(BATCH_ROWS as u64 - 1) as usize + 1;
+    let new = |column: &Column| ColumnBuilder::with_capacity(column.column_type, expected);
+    let builders = || schema.columns().iter().map(new).collect::<Vec<_>>();
     let mut batches = Vec::new();
     let mut columns = builders();
     let mut count = 0_usize;
