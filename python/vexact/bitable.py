@@ -26,7 +26,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
-from .custom_stream import CustomArrowStreamSource, _stream, record_batch
+from . import _arguments as check
+from ._rows import record_batch
+from .custom_stream import CustomArrowStreamSource, _stream, check_session
 from .errors import BitableClientError
 
 if TYPE_CHECKING:
@@ -68,7 +70,11 @@ def parse_bitable_url(url: str) -> BitableUrl:
 
     `ValueError`: an address of another form, or without a table.
     """
-    parts = urllib.parse.urlsplit(url.strip())
+    check.text("url", url)
+    try:
+        parts = urllib.parse.urlsplit(url.strip())
+    except ValueError as error:
+        raise ValueError(f"url: expected an address, got {url!r}: {error}") from error
     path = [part for part in parts.path.split("/") if part]
     query = urllib.parse.parse_qs(parts.query)
     is_known = len(path) == 2 and path[0] in ("base", "wiki")
@@ -131,7 +137,7 @@ def group_rows_by_field(rows: Iterable[Mapping[str, Any]], field: str) -> dict[A
     group of None.
     """
     groups: dict[Any, list[Mapping[str, Any]]] = {}
-    for row in rows:
+    for row in _checked(rows, field):
         for key in _keys(row.get(field)):
             groups.setdefault(key, []).append(row)
     return groups
@@ -140,10 +146,18 @@ def group_rows_by_field(rows: Iterable[Mapping[str, Any]], field: str) -> dict[A
 def group_rows_count_by_field(rows: Iterable[Mapping[str, Any]], field: str) -> dict[Any, int]:
     """The number of rows in each group of `group_rows_by_field`, largest first; of equal ones the first that came."""
     counts: dict[Any, int] = {}
-    for row in rows:
+    for row in _checked(rows, field):
         for key in _keys(row.get(field)):
             counts[key] = counts.get(key, 0) + 1
     return dict(sorted(counts.items(), key=lambda group: -group[1]))
+
+
+def _checked(rows: Iterable[Mapping[str, Any]], field: str) -> Iterator[Mapping[str, Any]]:
+    check.text("field", field)
+    for place, row in enumerate(check.items("rows", rows, "an iterable of mappings")):
+        if not isinstance(row, Mapping):
+            raise check.wrong(f"rows: row {place}", "a mapping", row)
+        yield row
 
 
 def _keys(value: Any) -> list[Any]:
@@ -182,18 +196,21 @@ class BitableClient:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        if not app_id or not app_secret:
+        if not check.text("app_id", app_id) or not check.text("app_secret", app_secret):
             raise ValueError("app_id, app_secret: expected those of a Feishu app, got an empty text")
-        if not request_timeout_seconds > 0:
-            raise ValueError(f"request_timeout_seconds: expected more than 0, got {request_timeout_seconds}")
-        if max_retries < 0:
-            raise ValueError(f"max_retries: expected at least 0, got {max_retries}")
+        timeout = check.number("request_timeout_seconds", request_timeout_seconds)
+        if not 0 < timeout < 1e9:
+            raise ValueError(f"request_timeout_seconds: expected more than 0 and less than 1e9, got {request_timeout_seconds}")
+        for name, function in (("clock", clock), ("sleep", sleep)):
+            if not callable(function):
+                raise check.wrong(name, "a function", function)
+        check.text("base_url", base_url)
         if urllib.parse.urlsplit(base_url).scheme not in ("http", "https"):
             raise ValueError(f"base_url: expected an http or https address, got {base_url!r}")
         self._credentials = {"app_id": app_id, "app_secret": app_secret}
-        self._timeout = request_timeout_seconds
+        self._timeout = timeout
         self._base_url = base_url.rstrip("/")
-        self._max_retries = max_retries
+        self._max_retries = check.whole("max_retries", max_retries, 0)
         self._clock = clock
         self._sleep = sleep
         self._token = ("", 0.0)
@@ -216,6 +233,8 @@ class BitableClient:
 
         `on_page(number, rows)` is called with each page as it comes, counted from 1.
         """
+        if on_page is not None and not callable(on_page):
+            raise check.wrong("on_page", "a function of a page's number and rows", on_page)
         rows: list[Row] = []
         pages = self.iter_record_pages(app_token, table_id, view_id=view_id, page_size=page_size, max_rows=max_rows)
         for number, page in enumerate(pages, start=1):
@@ -254,13 +273,11 @@ class BitableClient:
 
         Raises `BitableClientError` where the server refuses, cannot be reached or answers rubbish; `ValueError` for a bad argument.
         """
-        if not 1 <= page_size <= _MAX_PAGE_SIZE:
-            raise ValueError(f"page_size: expected 1 to {_MAX_PAGE_SIZE}, got {page_size}")
-        if max_rows is not None and max_rows < 0:
-            raise ValueError(f"max_rows: expected at least 0, got {max_rows}")
-        path = f"{_table_path(app_token, table_id)}/records"
-        query = {"page_size": str(page_size)} | ({"view_id": view_id} if view_id else {})
-        return self._rows(self._items(path, query), max_rows)
+        query = {"page_size": str(check.whole("page_size", page_size, 1, _MAX_PAGE_SIZE))}
+        if view_id is not None and check.text("view_id", view_id, "a str or None"):
+            query["view_id"] = view_id
+        most = None if max_rows is None else check.whole("max_rows", max_rows, 0)
+        return self._rows(self._items(f"{_table_path(app_token, table_id)}/records", query), most)
 
     def table_schema(self, app_token: str, table_id: str) -> pa.Schema:
         """The columns of a table by its fields' types, `record_id` first.
@@ -418,8 +435,11 @@ def create_stream_from_bitable(
 
     Raises `BitableClientError` and `ValueError` as `BitableClient.list_records_from_url` does; what fails later ends the query.
     """
-    table = client._locate(url)
+    check_session(session)
+    table = check.instance("client", client, BitableClient)._locate(url)
     pages = client.iter_record_pages(table.app_token, table.table_id, view_id=table.view_id, page_size=page_size)
+    if schema is not None and not isinstance(schema, pa.Schema):
+        raise check.wrong("schema", "a pyarrow.Schema or None", schema)
     if schema is None:
         try:
             schema = client.table_schema(table.app_token, table.table_id)
@@ -449,7 +469,9 @@ def _fit(value: Any, data_type: pa.DataType) -> Any:
         return [_fit(item, data_type.value_type) for item in items]
     if pa.types.is_string(data_type) or pa.types.is_large_string(data_type):
         return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
+    one = value[0] if isinstance(value, list) and len(value) == 1 else value
+    # A formula's times may have parts of a millisecond.
+    return int(one) if pa.types.is_timestamp(data_type) and isinstance(one, float) and math.isfinite(one) else one
 
 
 class _AgainError(BitableClientError):
@@ -491,7 +513,7 @@ def _without_query(path: str) -> str:
 
 def _table_path(app_token: str, table_id: str) -> str:
     for name, value in (("app_token", app_token), ("table_id", table_id)):
-        if not value:
+        if not check.text(name, value):
             raise ValueError(f"{name}: expected a text that is not empty")
     app, table = (urllib.parse.quote(value, safe="") for value in (app_token, table_id))
     return f"/open-apis/bitable/v1/apps/{app}/tables/{table}"

@@ -6,13 +6,16 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pyarrow as pa
 
+from . import _arguments as check
 from . import _native
+from ._rows import Row, record_batch
 from .errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -20,7 +23,6 @@ if TYPE_CHECKING:
     from .stream import StreamingDataFrame
 
 T = TypeVar("T")
-Row = Mapping[str, Any] | Sequence[Any]
 
 
 @dataclass(frozen=True)
@@ -28,16 +30,18 @@ class CustomStreamEmitOptions:
     """When what was gathered goes on: `emit_rows` rows (at least 1), or `emit_interval_seconds` (at least 0) after the first of
     them, whichever is first. With an interval of 0, rows wait for no others; with `math.inf`, only for their number.
 
-    `ValueError` for other values.
+    `ValueError` for other values, `TypeError` for an interval that is no number.
     """
 
     emit_interval_seconds: float = 1.0
     emit_rows: int = 1024
 
     def __post_init__(self) -> None:
-        if isinstance(self.emit_rows, bool) or not isinstance(self.emit_rows, int) or self.emit_rows < 1:
+        if isinstance(self.emit_rows, bool) or not isinstance(self.emit_rows, Integral) or int(self.emit_rows) < 1:
             raise ValueError(f"emit_rows: expected a whole number of at least 1, got {self.emit_rows!r}")
-        if math.isnan(self.emit_interval_seconds) or self.emit_interval_seconds < 0:
+        object.__setattr__(self, "emit_rows", int(self.emit_rows))
+        interval = check.number("emit_interval_seconds", self.emit_interval_seconds)
+        if math.isnan(interval) or interval < 0:
             raise ValueError(f"emit_interval_seconds: expected at least 0, got {self.emit_interval_seconds!r}")
 
 
@@ -52,7 +56,7 @@ class CustomArrowStreamSource:
         self, schema: pa.Schema | None = None, *, emit_interval_seconds: float = 1.0, emit_rows: int = 1024
     ) -> None:
         if schema is not None and not isinstance(schema, pa.Schema):
-            raise TypeError(f"schema: expected a pyarrow.Schema, got {type(schema).__name__}")
+            raise check.wrong("schema", "a pyarrow.Schema or None", schema)
         self.schema = schema
         self.options = CustomStreamEmitOptions(emit_interval_seconds, emit_rows)
 
@@ -63,7 +67,7 @@ class CustomArrowStreamSource:
         columns. The iterable is read in a thread of its own, at most `emit_rows` rows ahead of what was taken from here: the
         taker's pace is the iterable's. What the iterable raises is raised here, after the rows that came before it.
         """
-        return ArrowBatches(rows, self.schema, self.options)
+        return ArrowBatches(check.items("rows", rows, "an iterable of rows"), self.schema, self.options)
 
 
 class CustomArrowStreamSink:
@@ -76,7 +80,7 @@ class CustomArrowStreamSink:
         self, on_emit: Callable[[pa.Table], object], *, emit_interval_seconds: float = 1.0, emit_rows: int = 1024
     ) -> None:
         if not callable(on_emit):
-            raise TypeError(f"on_emit: expected a function of a pyarrow.Table, got {type(on_emit).__name__}")
+            raise check.wrong("on_emit", "a function of a pyarrow.Table", on_emit)
         self.on_emit = on_emit
         self.options = CustomStreamEmitOptions(emit_interval_seconds, emit_rows)
 
@@ -88,8 +92,8 @@ def consume_arrow_batches_with_custom_sink(batches: Iterable[Any], sink: CustomA
     (and one batch) ahead, so that rows that wait go on in time while the next ones are awaited. What the iterable raises is
     raised here, after the rows that came before it.
     """
-    if not isinstance(sink, CustomArrowStreamSink):
-        raise TypeError(f"sink: expected a CustomArrowStreamSink, got {type(sink).__name__}")
+    check.instance("sink", sink, CustomArrowStreamSink)
+    check.items("batches", batches, "an iterable of record batches")
     rows = 0
     most = sink.options.emit_rows
     # Cut where a batch is longer than what goes on at once.
@@ -122,8 +126,15 @@ def create_stream_from_custom_source(
 
     `InvalidRequestError` where there is neither a schema nor a row.
     """
+    check_session(session)
     source = CustomArrowStreamSource(schema, emit_interval_seconds=emit_interval_seconds, emit_rows=emit_rows)
     return _stream(session, source.batches(rows), isinstance(rows, Sized))
+
+
+def check_session(session: object) -> None:
+    from .session import Session
+
+    check.instance("session", session, Session)
 
 
 def _stream(session: Session, batches: ArrowBatches, is_bounded: bool) -> StreamingDataFrame:
@@ -140,11 +151,14 @@ def _table(batch: Any) -> pa.Table:
         return batch
     if isinstance(batch, pa.RecordBatch):
         return pa.Table.from_batches([batch])
-    raise TypeError(f"batches: expected pyarrow record batches or tables, got {type(batch).__name__}")
+    raise check.wrong("batches", "pyarrow record batches or tables", batch)
 
 
 def _cut(tables: list[pa.Table], most: int) -> Iterator[pa.Table]:
-    table = pa.concat_tables(tables)
+    try:
+        table = pa.concat_tables(tables)
+    except pa.ArrowInvalid as error:
+        raise InvalidRequestError(f"batches: expected record batches of one schema: {error}") from error
     for start in range(0, table.num_rows, most):
         yield table.slice(start, most)
 
@@ -197,57 +211,6 @@ class ArrowBatches:
     def close(self) -> None:
         """Ends the iteration; the iterable is not read further."""
         self._gathered.close()
-
-
-def record_batch(rows: Sequence[Row], schema: pa.Schema | None) -> pa.RecordBatch:
-    """Rows as one record batch; `schema` None: of all columns that are there, with the types that pyarrow finds.
-
-    Raises `ValueError` for a value that does not fit, with its column, and for a column that is not in the schema.
-    """
-    if schema is None:
-        names = list(dict.fromkeys(name for row in rows for name in _mapping(row)))
-    else:
-        names = schema.names
-        known = set(names)
-    columns: list[list[Any]] = [[] for _ in names]
-    for row in rows:
-        if isinstance(row, Mapping):
-            if schema is not None and not known.issuperset(row):
-                unknown = next(name for name in row if name not in known)
-                raise ValueError(f"column {unknown!r}: expected one of [{', '.join(names)}]; give the stream a schema with all columns")
-            for name, column in zip(names, columns):
-                column.append(row.get(name))
-        else:
-            values = _sequence(row, len(names))
-            for value, column in zip(values, columns):
-                column.append(value)
-    if schema is None:
-        arrays = [_array(name, column, None) for name, column in zip(names, columns)]
-        return pa.RecordBatch.from_arrays(arrays, names=names)
-    arrays = [_array(field.name, column, field.type) for field, column in zip(schema, columns)]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _array(name: str, values: list[Any], data_type: pa.DataType | None) -> pa.Array:
-    try:
-        return pa.array(values, type=data_type, from_pandas=False)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        expected = "values of one type" if data_type is None else str(data_type)
-        raise ValueError(f"column {name!r}: expected {expected}: {error}") from error
-
-
-def _mapping(row: Row) -> Mapping[str, Any]:
-    if isinstance(row, Mapping):
-        return row
-    raise TypeError(f"rows: expected mappings of names to values (or a schema, for sequences), got {type(row).__name__}")
-
-
-def _sequence(row: Any, count: int) -> Sequence[Any]:
-    if not isinstance(row, Sequence) or isinstance(row, (str, bytes)):
-        raise TypeError(f"rows: expected mappings or sequences of values, got {type(row).__name__}")
-    if len(row) != count:
-        raise ValueError(f"rows: expected {count} values, got {len(row)}")
-    return row
 
 
 class _Gathered(Generic[T]):

@@ -9,7 +9,7 @@ import os
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
@@ -17,109 +17,17 @@ from typing import Any, TypeVar
 import anyio.to_thread
 import pyarrow as pa
 
+from . import _arguments as check
 from . import _native, one_sqlite
+from ._settings import HtapConfig, Path, TableSchema, TimestampTableConfig
+from .errors import EngineError
 from .explain import Explain
-from .session import Session, _columns
+from .session import Session
 
-Path = str | os.PathLike[str]
 Params = Sequence[Any] | None
 T = TypeVar("T")
 
-
-@dataclass(frozen=True)
-class TableSchema:
-    """A table as it is replicated: its columns as `(name, type)` and the names of its key's columns.
-
-    Types, in any case: int8, int16, int32|int, int64|bigint, uint8, uint16, uint32, uint64, float16|half, float32|float,
-    float64|double, utf8|string|text, bool|boolean, binary|bytes, `vector(N)` (`float32[N]`) and `float16[N]`. In SQLite a vector
-    is a BLOB of N little-endian float32.
-
-    `ValueError`: an unknown type, a column named twice, a key that is missing or not among the columns.
-    """
-
-    name: str
-    columns: list[tuple[str, str]]
-    pk: list[str]
-
-    def __post_init__(self) -> None:
-        columns = [(str(name), str(data_type)) for name, data_type in self.columns]
-        _native.check_table_schema(self.name, columns, list(self.pk))
-        object.__setattr__(self, "columns", columns)
-        object.__setattr__(self, "pk", list(self.pk))
-
-
-@dataclass(frozen=True)
-class TimestampTableConfig:
-    """A table that a sidecar follows by its time columns.
-
-    `table_name`: as the source has it; in PostgreSQL it may have a schema in front (`sales.orders`), which the replica's name
-    has not. `primary_key`: the columns that name a row. `updated_at_column`: when a row was last changed: integers or reals (seconds,
-    milliseconds, microseconds or nanoseconds since the Unix epoch, by their size, and Julian days), ISO-8601 text, a timestamp; rows
-    where it is NULL are not seen. `created_at_column` decides only what is counted as an insert. `columns`: those to replicate
-    besides the key's, all if empty.
-
-    `ValueError`: no key, a column named twice, an empty name.
-    """
-
-    table_name: str
-    primary_key: list[str]
-    created_at_column: str = "created_at"
-    updated_at_column: str = "updated_at"
-    columns: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        key = [self.primary_key] if isinstance(self.primary_key, str) else list(self.primary_key)
-        if not key:
-            raise ValueError(f"primary_key of table {self.table_name!r}: expected at least one column, got none")
-        object.__setattr__(self, "primary_key", key)
-        object.__setattr__(self, "columns", list(self.columns))
-
-
-@dataclass(frozen=True)
-class HtapConfig:
-    """The settings of an engine.
-
-    `oltp_path`: the SQLite file. `sync_mode`: `destructive` (a replica equals its table) or `temporal` (it keeps history, SCD type
-    2). `storage_mode`: `inmemory` (copied from SQLite when the engine opens), or `arrow_ipc` or `parquet` files in the folder
-    `storage_path`. `prune_after_sync`: whether the change log is cut to what replicas still need. `sync_batch_size`: changes of
-    one sync cycle. `read_pool_size`: readers of SQLite at one time.
-
-    `sidecar_source`: a database that is followed and never written, a SQLite file or `postgres://user:password@host:port/database`, with
-    `?sslmode=verify-full&sslrootcert=FILE` where the connection is to be safe from others; `sidecar_tables`: its tables. A sync cycle reads at most `sidecar_poll_batch_size` rows of each table.
-    `sidecar_delete_detection`: `disabled`, or `soft_delete:<column>`: rows are gone while the column is set. With `sidecar_enable_oltp`
-    the SQLite file `oltp_path` is opened beside it, for tables of the engine's own; without, all writes are refused.
-
-    `ValueError`: a value that is not among these, or one that this version does not have.
-    """
-
-    oltp_path: Path = "vexact.db"
-    prune_after_sync: bool = True
-    sync_batch_size: int = 1000
-    read_pool_size: int = 4
-    sync_mode: str = "destructive"
-    olap_backend: str = "datafusion"
-    storage_mode: str = "inmemory"
-    storage_path: Path | None = None
-    sidecar_source: Path | None = None
-    sidecar_tables: list[TimestampTableConfig] | None = None
-    sidecar_poll_batch_size: int = 500
-    sidecar_delete_detection: str = "disabled"
-    sidecar_enable_oltp: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("sync_batch_size", "read_pool_size", "sidecar_poll_batch_size"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
-                raise ValueError(f"{name}: expected a whole number of at least 1, got {value!r}")
-        if self.sidecar_source is not None:
-            object.__setattr__(self, "sidecar_source", os.fspath(self.sidecar_source))
-        if self.sidecar_tables is not None:
-            tables = list(self.sidecar_tables)
-            for table in tables:
-                if not isinstance(table, TimestampTableConfig):
-                    raise ValueError(f"sidecar_tables: expected TimestampTableConfig, got {table!r}")
-            object.__setattr__(self, "sidecar_tables", tables)
-        _native.check_config(self)
+__all__ = ["HtapConfig", "HtapEngine", "SyncResult", "SyncStatus", "TableSchema", "TableStatus", "TimestampTableConfig", "open"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -186,8 +94,9 @@ class HtapEngine:
     """
 
     def __init__(self, config: HtapConfig | None = None) -> None:
-        self.config = config if config is not None else HtapConfig()
+        self.config = HtapConfig() if config is None else check.instance("config", config, HtapConfig)
         self._native = _native.HtapEngine(self.config)
+        self._is_shut_down = False
         # Called at the latest when the engine is collected, and once.
         self._closing = [weakref.finalize(self, one_sqlite.closed, one_sqlite.opened(file)) for file in _sqlite_files(self.config)]
 
@@ -196,7 +105,14 @@ class HtapEngine:
         """Opens an engine without blocking the event loop."""
         return await _in_thread(partial(cls, config))
 
+    def _open(self) -> _native.HtapEngine:
+        """The native engine, until `shutdown`."""
+        if self._is_shut_down:
+            raise EngineError("the engine was shut down")
+        return self._native
+
     async def __aenter__(self) -> HtapEngine:
+        self._open()
         return self
 
     async def __aexit__(
@@ -211,29 +127,36 @@ class HtapEngine:
         `params`: None, bool, int, float, str, bytes, and vectors (a sequence of numbers or a one-dimensional array, stored as a
         float32 BLOB). Transactions are `execute_batch`. A statement that returns rows is refused before it has any effect.
         """
-        return await _in_thread(partial(self._native.execute, sql, params))
+        return await _in_thread(partial(self._open().execute, check.sql("sql", sql), params))
 
     async def execute_batch(self, statements: Sequence[str]) -> None:
         """Runs statements in one transaction: all or nothing."""
-        if isinstance(statements, str):
-            raise TypeError("statements: expected a list of SQL texts, got str")
-        await _in_thread(partial(self._native.execute_batch, list(statements)))
+        listed = check.items("statements", statements, "a list of SQL texts")
+        batch = [check.sql(f"statements: statement {place}", statement) for place, statement in enumerate(listed, start=1)]
+        await _in_thread(partial(self._open().execute_batch, batch))
 
     async def execute_many(self, sql: str, rows_of_params: Iterable[Sequence[Any]]) -> int:
         """Runs one prepared statement for each row of parameters, in one transaction; the rows affected in all."""
-        return await _in_thread(partial(self._native.execute_many, sql, list(rows_of_params)))
+        rows = list(check.items("rows_of_params", rows_of_params, "an iterable of sequences of parameters"))
+        try:
+            return await _in_thread(partial(self._open().execute_many, check.sql("sql", sql), rows))
+        except TypeError:
+            for place, row in enumerate(rows, start=1):
+                if not isinstance(row, Sequence) or isinstance(row, (str, bytes, bytearray)):
+                    raise check.wrong(f"rows_of_params: row {place}", "a sequence of parameters", row) from None
+            raise
 
     async def query(self, sql: str, params: Params = None) -> list[pa.RecordBatch]:
         """Runs one query that only reads, on the side that `explain_route` names. An empty result keeps its schema."""
-        return await _in_thread(partial(self._native.query, sql, params), abandons=True)
+        return await _in_thread(partial(self._open().query, check.sql("sql", sql), params), abandons=True)
 
     async def query_olap(self, sql: str, params: Params = None) -> list[pa.RecordBatch]:
         """Runs one query that only reads on the replicas and the session's tables."""
-        return await _in_thread(partial(self._native.query_olap, sql, params), abandons=True)
+        return await _in_thread(partial(self._open().query_olap, check.sql("sql", sql), params), abandons=True)
 
     def explain_route(self, sql: str) -> str:
         """Which side answers a query, and why: `sqlite: ...` or `olap: ...`."""
-        side, reason = self._native.route(sql)
+        side, reason = self._open().route(check.sql("sql", sql))
         return f"{side}: {reason}"
 
     async def register_table(self, schema: TableSchema, initial_sync: bool = False) -> None:
@@ -241,7 +164,9 @@ class HtapEngine:
 
         A table that has rows which are not copied warns (`UserWarning`).
         """
-        register = partial(self._native.register_table, schema.name, schema.columns, schema.pk, initial_sync)
+        check.instance("schema", schema, TableSchema)
+        is_synced = check.flag("initial_sync", initial_sync)
+        register = partial(self._open().register_table, schema.name, schema.columns, schema.pk, is_synced)
         unloaded = await _in_thread(register)
         if unloaded:
             warnings.warn(
@@ -252,28 +177,30 @@ class HtapEngine:
 
     async def initial_sync(self, table_name: str) -> int:
         """Copies all rows of a registered table into its replica, in one step; their number. Harmless to repeat."""
-        return await _in_thread(partial(self._native.initial_sync, table_name))
+        return await _in_thread(partial(self._open().initial_sync, check.sql("table_name", table_name)))
 
     async def sync_now(self) -> SyncResult:
         """One sync cycle: at most `sync_batch_size` changes, extended to the end of a transaction."""
-        return SyncResult(*await _in_thread(self._native.sync_now))
+        return SyncResult(*await _in_thread(self._open().sync_now))
 
     async def sync_all(self) -> SyncResult:
         """Sync cycles up to the end of the log at the time of the call; the sums."""
-        return SyncResult(*await _in_thread(self._native.sync_all))
+        return SyncResult(*await _in_thread(self._open().sync_all))
 
     async def sync_status(self) -> SyncStatus:
         """Where replication stands. Changes nothing."""
-        lag, seq, error, tables = await _in_thread(self._native.sync_status)
+        lag, seq, error, tables = await _in_thread(self._open().sync_status)
         return SyncStatus(lag, seq, error, {table[0]: TableStatus(*table) for table in tables})
 
     async def add_column(self, table_name: str, column_name: str, data_type: str) -> None:
         """Adds a column to a registered table: in SQLite, unless it is there, and in the replica, with SQLite's values."""
-        await _in_thread(partial(self._native.add_column, table_name, column_name, data_type))
+        names = check.sql("table_name", table_name), check.sql("column_name", column_name)
+        await _in_thread(partial(self._open().add_column, *names, check.text("data_type", data_type)))
 
     async def drop_column(self, table_name: str, column_name: str) -> None:
         """Drops a column of a registered table, in SQLite and in the replica. Not of the key."""
-        await _in_thread(partial(self._native.drop_column, table_name, column_name))
+        names = check.sql("table_name", table_name), check.sql("column_name", column_name)
+        await _in_thread(partial(self._open().drop_column, *names))
 
     async def vector_search(
         self,
@@ -292,8 +219,9 @@ class HtapEngine:
         `filter`: a SQL predicate on the table, applied before the search. `fresh`: syncs first, so that all writes before the call
         are seen.
         """
-        arguments = (table, column, query, top_k, metric, filter, _columns(columns))
-        return await _in_thread(partial(self._native.vector_search, arguments, fresh), abandons=True)
+        arguments = check.search(table, "column", column, query, top_k, metric, filter, columns)
+        is_fresh = check.flag("fresh", fresh)
+        return await _in_thread(partial(self._open().vector_search, arguments, is_fresh), abandons=True)
 
     async def explain_vector_search(
         self,
@@ -308,25 +236,29 @@ class HtapEngine:
         fresh: bool = False,
     ) -> str:
         """How such a search is done, after running it: an `Explain`, a str with `.logical`, `.physical` and `.strategy`."""
-        arguments = (table, column, query, top_k, metric, filter, _columns(columns))
-        return Explain(*await _in_thread(partial(self._native.explain_vector_search, arguments, fresh), abandons=True))
+        arguments = check.search(table, "column", column, query, top_k, metric, filter, columns)
+        is_fresh = check.flag("fresh", fresh)
+        explain = partial(self._open().explain_vector_search, arguments, is_fresh)
+        return Explain(*await _in_thread(explain, abandons=True))
 
     def start_sync(self, interval_seconds: float) -> None:
         """Syncs in the background every so many seconds. Its errors are in `sync_status().last_error`."""
-        if not 0 < interval_seconds < 1e9:
-            raise ValueError(f"interval_seconds: expected a number above 0, got {interval_seconds!r}")
-        self._native.start_sync(float(interval_seconds))
+        seconds = check.number("interval_seconds", interval_seconds)
+        if not 0 < seconds < 1e9:
+            raise ValueError(f"interval_seconds: expected a number above 0 and below 1e9, got {interval_seconds!r}")
+        self._open().start_sync(seconds)
 
     def stop_sync(self) -> None:
-        """Ends the background sync. Harmless to repeat."""
+        """Ends the background sync. Harmless to repeat, also after `shutdown`."""
         self._native.stop_sync()
 
     def session(self) -> Session:
         """A `Session` on the same catalog: files and Arrow tables join with the replicas."""
-        return Session._over(self._native.session())
+        return Session._over(self._open().session())
 
     def shutdown(self) -> None:
         """Releases threads, connections and files. Harmless to repeat; later calls of other methods raise `RuntimeError`."""
+        self._is_shut_down = True
         self._native.shutdown()
         for closing in self._closing:
             closing()

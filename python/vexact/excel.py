@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from . import _arguments as check
+from .custom_stream import check_session
 from .errors import InvalidRequestError, MissingDependencyError, SourceNotFoundError
 from .frame import DataFrame
 
@@ -35,13 +37,16 @@ def read_excel(
     (`pip install vexact[excel]`), `SourceNotFoundError` for a file that is not there, `InvalidRequestError` for one that is no
     workbook, a sheet that it does not have, and two columns of one name.
     """
+    check_session(session)
+    check.text("date_format", date_format)
+    check.flag("coerce_datetime_to_string", coerce_datetime_to_string)
     pandas = _needed("pandas")
     if pandas_kwargs.get("engine") is None:
         _needed("openpyxl")
         pandas_kwargs["engine"] = "openpyxl"
     if not isinstance(sheet_name, (str, int)) or isinstance(sheet_name, bool):
-        raise TypeError(f"sheet_name: expected a name or a number, got {type(sheet_name).__name__}")
-    name = os.fspath(path)
+        raise check.wrong("sheet_name", "a name or a number", sheet_name)
+    name = check.path("path", path)
     try:
         sheet = pandas.read_excel(path, sheet_name=sheet_name, **pandas_kwargs)
     except FileNotFoundError as error:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from . import _arguments as check
 from . import _native
 from .explain import Explain
 from .progress import Progress
@@ -27,6 +28,8 @@ class DataFrame:
     __slots__ = ("_native",)
 
     def __init__(self, native: _native.DataFrame) -> None:
+        if not isinstance(native, _native.DataFrame):
+            raise check.wrong("DataFrame", "what a method of vexact.Session makes", native)
         self._native = native
 
     @property
@@ -66,7 +69,7 @@ class DataFrame:
 
     def show(self, max_rows: int = 20) -> None:
         """Prints the first rows as a table."""
-        print(self._native.show(max_rows))
+        print(self._native.show(check.whole("max_rows", max_rows, 0)))
 
     def explain(self) -> Explain:
         """What the query will do; it does not run."""
@@ -79,7 +82,7 @@ class DataFrame:
         `SourceIOError` (an `OSError`) for a path that is a folder.
         """
         with Progress("write_parquet") as progress:
-            self._native.write_parquet(path, progress)
+            self._native.write_parquet(check.path("path", path), progress)
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
         """Runs the query into a CSV file with a header line, in the place of one that is there.
@@ -92,7 +95,7 @@ class DataFrame:
         `SourceIOError` as `write_parquet` does.
         """
         with Progress("write_csv") as progress:
-            self._native.write_csv(path, progress)
+            self._native.write_csv(check.path("path", path), progress)
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return self.to_arrow().__arrow_c_stream__(requested_schema)

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
+from . import _arguments as check
 from . import _native
+from ._inputs import LineMappings, as_arrow, line_columns, parameters
 from .custom_stream import CustomArrowStreamSink
 from .explain import Explain
 from .frame import DataFrame
@@ -19,14 +18,6 @@ from .stream import Columns, RealtimeStreamSink, RealtimeStreamSource, Streaming
 
 Path = str | os.PathLike[str]
 Params = Sequence[Any] | Mapping[str, Any]
-LineField = int | str
-LineType = str | type
-LineMappings = (
-    Sequence[tuple[str, LineField] | tuple[str, LineField, LineType | None]]
-    | Mapping[str, LineField | tuple[LineField, LineType | None]]
-)
-
-_SQL_TYPES: dict[LineType, str] = {bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE", str: "STRING"}
 
 
 class Session:
@@ -38,7 +29,10 @@ class Session:
     """
 
     def __init__(self, *, memory_limit_bytes: int | None = None, target_partitions: int | None = None) -> None:
-        self._native = _native.Session(memory_limit_bytes, target_partitions)
+        options = {"memory_limit_bytes": memory_limit_bytes, "target_partitions": target_partitions}
+        self._native = _native.Session(
+            *(None if value is None else check.integer(name, value, "an int or None") for name, value in options.items())
+        )
 
     @classmethod
     def _over(cls, native: _native.Session) -> Session:
@@ -65,7 +59,7 @@ class Session:
 
         What is odd in the content is a warning. `SourceNotFoundError` for a file that is not there.
         """
-        schema, delimiter, confidence, name, warnings, found = self._native.probe(path)
+        schema, delimiter, confidence, name, warnings, found = self._native.probe(check.path("path", path))
         keys = ("kind", "final_format", "score", "reason")
         candidates = [dict(zip(keys, candidate)) for candidate in found]
         best = candidates[0] if candidates else {"kind": "unknown", "final_format": "unknown", "score": 0}
@@ -91,6 +85,7 @@ class Session:
         `mappings` and what else `read_line_file` takes; those of `read_excel`. `mappings` reads any text as lines. An option of
         another form is a `TypeError`.
         """
+        check.path("path", path)
         if "mappings" in options:
             return self.read_line_file(path, **options)
         if not options and pathlib.PurePath(path).suffix.lower() not in (".xlsx", ".xlsm", ""):
@@ -121,9 +116,7 @@ class Session:
 
         `delimiter`: one ASCII character. An empty file is an `InvalidRequestError`: there is no header.
         """
-        if len(delimiter) != 1:
-            raise ValueError(f"delimiter: expected one character, got {delimiter!r}")
-        return DataFrame(self._native.read_csv(path, delimiter))
+        return DataFrame(self._native.read_csv(check.path("path", path), check.one_character("delimiter", delimiter)))
 
     def read_json(
         self, path: Path, columns: Sequence[str] | None = None, format: str = "json_lines"
@@ -134,16 +127,17 @@ class Session:
         fraction or an exponent. Lists of whole numbers alone stay `list<int64>`; searches take them too. A file of the other
         format and an empty one are an `InvalidRequestError`.
         """
-        return DataFrame(self._native.read_json(path, None if columns is None else list(columns), format))
+        selected = None if columns is None else check.texts("columns", columns)
+        return DataFrame(self._native.read_json(check.path("path", path), selected, check.text("format", format)))
 
     def read_parquet(self, path: Path) -> DataFrame:
         """A Parquet file, read as queries need it. One that is none, an empty one included, is an `InvalidRequestError`."""
-        return DataFrame(self._native.read_parquet(path))
+        return DataFrame(self._native.read_parquet(check.path("path", path)))
 
     def read_arrow_file(self, path: Path) -> DataFrame:
         """An Arrow IPC file, in the file or the stream format, read batch by batch as queries need it. Compressed ones are an
         `InvalidRequestError`."""
-        return DataFrame(self._native.read_arrow_file(path))
+        return DataFrame(self._native.read_arrow_file(check.path("path", path)))
 
     def read_line_file(
         self,
@@ -173,11 +167,13 @@ class Session:
         Raises `InvalidRequestError` for a line that does not match, that has too few fields, or whose value is not of its type,
         with file, line and text: when the query runs, or at once among the lines that decide the types.
         """
-        columns = [_mapping(*item) for item in mappings.items()] if isinstance(mappings, Mapping) else [
-            _mapping(item[0], item[1:]) for item in mappings
-        ]
-        native = self._native.read_line_file(path, columns, mode, split_delimiter, regex_pattern, skip_empty_lines)
-        return DataFrame(native)
+        options = (
+            check.text("mode", mode),
+            check.text("split_delimiter", split_delimiter),
+            check.text("regex_pattern", regex_pattern),
+            check.flag("skip_empty_lines", skip_empty_lines),
+        )
+        return DataFrame(self._native.read_line_file(check.path("path", path), line_columns(mappings), *options))
 
     def create_dataframe_from_arrow(self, data: Any) -> DataFrame:
         """Arrow data as a frame, without a copy.
@@ -188,13 +184,14 @@ class Session:
         `FixedSizeList`. `TypeError` for anything else, a column (a polars or pandas Series) included; `InvalidRequestError`
         where two columns have one name.
         """
-        return DataFrame(self._native.read_arrow(_as_arrow(data)))
+        return DataFrame(self._native.read_arrow(as_arrow(data)))
 
     def create_temp_view(
         self, name: str, frame: DataFrame | StreamingDataFrame | RealtimeStreamSink | CustomArrowStreamSink
     ) -> None:
         """Names a frame for SQL and searches, a stream for streaming SQL, or a sink for its INSERT; a view of the same name is
         replaced. `TypeError` if it is none of them."""
+        check.text("name", name)
         if isinstance(frame, StreamingDataFrame):
             _native.name_stream(self._native, name, frame._native)
         elif isinstance(frame, RealtimeStreamSink):
@@ -204,12 +201,12 @@ class Session:
         elif isinstance(frame, DataFrame):
             self._native.create_temp_view(name, frame._native)
         else:
-            got = type(frame).__name__
-            raise TypeError(f"create_temp_view: expected a vexact.DataFrame or StreamingDataFrame, got {got}")
+            expected = "a vexact.DataFrame, StreamingDataFrame, RealtimeStreamSink or CustomArrowStreamSink"
+            raise check.wrong("create_temp_view: frame", expected, frame)
 
     def create_stream_from_arrow(self, data: Any) -> StreamingDataFrame:
         """Arrow data as a bounded stream: one record batch, one micro-batch. `data` as in `create_dataframe_from_arrow`."""
-        return StreamingDataFrame(_native.stream_from_arrow(self._native, _as_arrow(data)))
+        return StreamingDataFrame(_native.stream_from_arrow(self._native, as_arrow(data)))
 
     def read_stream_csv_dir(self, path: Path, delimiter: str = ",") -> StreamingDataFrame:
         """A folder of CSV files as a stream that does not end: each file that is there or comes later is read once, whatever its
@@ -222,9 +219,8 @@ class Session:
 
         `SourceNotFoundError` for a folder that is not there; `InvalidRequestError` for one without such a file.
         """
-        if len(delimiter) != 1:
-            raise ValueError(f"delimiter: expected one character, got {delimiter!r}")
-        return StreamingDataFrame(_native.read_stream_csv_dir(self._native, path, delimiter))
+        character = check.one_character("delimiter", delimiter)
+        return StreamingDataFrame(_native.read_stream_csv_dir(self._native, check.path("path", path), character))
 
     def create_realtime_stream_source(
         self, columns: Columns, *, high_watermark: int = 1024, low_watermark: int | None = None
@@ -235,8 +231,7 @@ class Session:
 
     def read_realtime_stream_source(self, source: RealtimeStreamSource) -> StreamingDataFrame:
         """The stream of what is pushed into a source."""
-        if not isinstance(source, RealtimeStreamSource):
-            raise TypeError(f"source: expected a vexact.RealtimeStreamSource, got {type(source).__name__}")
+        check.instance("source", source, RealtimeStreamSource)
         return StreamingDataFrame(_native.stream_of_source(self._native, source._native))
 
     def create_realtime_stream_sink(
@@ -253,7 +248,7 @@ class Session:
         `InvalidRequestError`, with the reason, for what cannot be done over a stream; ORDER BY, LIMIT and window functions
         need one that ends.
         """
-        return StreamingDataFrame(_native.stream_sql(self._native, query))
+        return StreamingDataFrame(_native.stream_sql(self._native, check.text("query", query)))
 
     def start_stream_sql(
         self,
@@ -278,7 +273,7 @@ class Session:
         """
         mode = (checkpoint_delivery_mode, execution_mode, local_workers, max_inflight_partitions)
         options = _options(trigger_interval_ms, checkpoint_path, *mode)
-        return StreamingQuery(_native.start_stream_sql(self._native, sql, options))
+        return StreamingQuery(_native.start_stream_sql(self._native, check.text("sql", sql), options))
 
     def explain_stream_sql(
         self,
@@ -293,7 +288,7 @@ class Session:
         """What a streaming SELECT or INSERT will do; it does not run."""
         mode = (checkpoint_delivery_mode, execution_mode, local_workers, max_inflight_partitions)
         options = _options(trigger_interval_ms, checkpoint_path, *mode)
-        return Explain(*_native.explain_stream_sql(self._native, sql, options))
+        return Explain(*_native.explain_stream_sql(self._native, check.text("sql", sql), options))
 
     def sql(self, query: str, params: Params | None = None) -> DataFrame:
         """One SQL statement (DataFusion's SQL and the vector functions). A SELECT runs when its rows are asked for, everything
@@ -313,11 +308,11 @@ class Session:
         `params`: a sequence of values for `$1`, `$2`, ... or a mapping for `$name`; None, bool, int, float, str, bytes, vectors
         (lists of numbers, numpy arrays), dates and times. UPDATE, DELETE and MERGE are refused.
         """
-        return DataFrame(self._native.sql(query, params))
+        return DataFrame(self._native.sql(check.text("query", query), parameters(params)))
 
     def explain_sql(self, query: str, params: Params | None = None) -> Explain:
         """What a statement will do; it does not run."""
-        return Explain(*self._native.explain_sql(query, params))
+        return Explain(*self._native.explain_sql(check.text("query", query), parameters(params)))
 
     def vector_search(
         self,
@@ -344,7 +339,7 @@ class Session:
         finite or under cosine zero, ragged or of three dimensions, `top_k` below 1, and a bad filter; `TypeError` for a query
         that is no array.
         """
-        arguments = (table, vector_column, query_vector, top_k, metric, filter, _columns(columns))
+        arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, columns)
         return DataFrame(self._native.vector_search(arguments))
 
     def explain_vector_search(
@@ -359,7 +354,7 @@ class Session:
         columns: str | Sequence[str] | None = None,
     ) -> Explain:
         """What `vector_search` with these arguments does: it runs, and the strategy is what happened."""
-        arguments = (table, vector_column, query_vector, top_k, metric, filter, _columns(columns))
+        arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, columns)
         return Explain(*self._native.explain_vector_search(arguments))
 
     def hybrid_search(
@@ -375,8 +370,9 @@ class Session:
     ) -> DataFrame:
         """All columns of the table and `vector_score` (float64) for the rows closest to a query, best first, whose score is
         at most `score_threshold` (under `dot`: at least). Arguments and errors are those of `vector_search`."""
-        arguments = (table, vector_column, query_vector, top_k, metric, filter, _columns(None))
-        return DataFrame(self._native.hybrid_search(arguments, score_threshold))
+        arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, None)
+        threshold = None if score_threshold is None else check.number("score_threshold", score_threshold)
+        return DataFrame(self._native.hybrid_search(arguments, threshold))
 
     def explain_hybrid_search(
         self,
@@ -390,40 +386,6 @@ class Session:
         filter: str | None = None,
     ) -> Explain:
         """What `hybrid_search` with these arguments does: it runs, and the strategy is what happened."""
-        arguments = (table, vector_column, query_vector, top_k, metric, filter, _columns(None))
-        return Explain(*self._native.explain_hybrid_search(arguments, score_threshold))
-
-
-def _columns(columns: str | Sequence[str] | None) -> list[str]:
-    if columns is None:
-        return []
-    return [columns] if isinstance(columns, str) else list(columns)
-
-
-def _mapping(column: str, rest: Any) -> tuple[str, LineField, str | None]:
-    """A column of lines, its field and its type."""
-    field, *kinds = rest if isinstance(rest, (tuple, list)) else (rest,)
-    if len(kinds) > 1:
-        raise ValueError(f"mappings: column {column!r}: expected (column, field) or (column, field, type), got {len(kinds) + 2} items")
-    kind = kinds[0] if kinds else None
-    if isinstance(kind, type) and kind not in _SQL_TYPES:
-        raise ValueError(f"mappings: column {column!r}: expected int, float, str, bool or a type of SQL's, got {kind.__name__}")
-    return column, field, _SQL_TYPES.get(kind, kind) if kind is not None else None
-
-
-def _as_arrow(data: Any) -> Any:
-    """What the native module takes: an object of the Arrow C interfaces."""
-    if isinstance(data, Mapping):
-        return pa.table({name: _column(name, values) for name, values in data.items()})
-    if isinstance(data, Sequence) and data and all(isinstance(batch, pa.RecordBatch) for batch in data):
-        return pa.Table.from_batches(list(data))
-    return data
-
-
-def _column(name: str, values: Any) -> Any:
-    """A column of a dict: a two-dimensional numpy array is one of vectors, without a copy."""
-    if isinstance(values, np.ndarray) and values.ndim == 2:
-        if values.shape[1] == 0:
-            raise ValueError(f"column {name!r}: expected vectors of at least one component, got none")
-        return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1])
-    return values
+        arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, None)
+        threshold = None if score_threshold is None else check.number("score_threshold", score_threshold)
+        return Explain(*self._native.explain_hybrid_search(arguments, threshold))

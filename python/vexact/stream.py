@@ -7,9 +7,13 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 
+from . import _arguments as check
 from . import _native
+from ._rows import column_array
+from .errors import InvalidRequestError
 from .explain import Explain
 
 _Options: TypeAlias = tuple[float, str | os.PathLike[str] | None, str, str, int, int]
@@ -24,11 +28,14 @@ def _options(
     local_workers: int,
     max_inflight_partitions: int,
 ) -> _Options:
-    for name, number in (("local_workers", local_workers), ("max_inflight_partitions", max_inflight_partitions)):
-        if number < 0:
-            raise ValueError(f"{name}: expected a whole number of at least 0, got {number}")
-    mode = (checkpoint_delivery_mode, execution_mode, local_workers, max_inflight_partitions)
-    return (trigger_interval_ms, checkpoint_path or None, *mode)
+    return (
+        check.number("trigger_interval_ms", trigger_interval_ms),
+        (None if checkpoint_path is None else check.path("checkpoint_path", checkpoint_path)) or None,
+        check.text("checkpoint_delivery_mode", checkpoint_delivery_mode),
+        check.text("execution_mode", execution_mode),
+        check.whole("local_workers", local_workers, 0),
+        check.whole("max_inflight_partitions", max_inflight_partitions, 0),
+    )
 
 
 class StreamingDataFrame:
@@ -38,6 +45,8 @@ class StreamingDataFrame:
     """
 
     def __init__(self, native: _native.StreamFrame) -> None:
+        if not isinstance(native, _native.StreamFrame):
+            raise check.wrong("StreamingDataFrame", "what a method of vexact.Session makes", native)
         self._native = native
 
     @property
@@ -61,8 +70,7 @@ class StreamingDataFrame:
         max_inflight_partitions: int = 0,
     ) -> StreamingQuery:
         """A query that writes its rows into `sink`, not started. Options and errors are those of `Session.start_stream_sql`."""
-        if not isinstance(sink, RealtimeStreamSink):
-            raise TypeError(f"sink: expected a vexact.RealtimeStreamSink, got {type(sink).__name__}")
+        check.instance("sink", sink, RealtimeStreamSink)
         mode = (checkpoint_delivery_mode, execution_mode, local_workers, max_inflight_partitions)
         options = _options(trigger_interval_ms, checkpoint_path, *mode)
         return StreamingQuery(self._native.write(sink._native, options))
@@ -83,6 +91,8 @@ class StreamingQuery:
     """
 
     def __init__(self, native: _native.StreamingQuery) -> None:
+        if not isinstance(native, _native.StreamingQuery):
+            raise check.wrong("StreamingQuery", "what start_stream_sql or write_stream makes", native)
         self._native = native
 
     def start(self) -> None:
@@ -95,9 +105,7 @@ class StreamingQuery:
         `max_batches` above 0: it ends once it has processed that many micro-batches in all. Returns the number of micro-batches
         processed since it was opened. Ctrl-C ends the waiting at once with `KeyboardInterrupt`; the query goes on.
         """
-        if max_batches < 0:
-            raise ValueError(f"max_batches: expected a whole number of at least 0, got {max_batches}")
-        return self._native.await_termination(max_batches)
+        return self._native.await_termination(check.whole("max_batches", max_batches, 0))
 
     def stop(self) -> None:
         """Ends it, also while it waits for input or for its sink. Returns at once; harmless to repeat."""
@@ -126,7 +134,7 @@ class RealtimeStreamSource:
     """
 
     def __init__(self, columns: Columns, *, high_watermark: int = 1024, low_watermark: int | None = None) -> None:
-        self._native = _native.RealtimeSource(_schema(columns), high_watermark, low_watermark)
+        self._native = _native.RealtimeSource(_schema(columns), *_watermarks(high_watermark, low_watermark))
 
     @property
     def schema(self) -> pa.Schema:
@@ -141,27 +149,23 @@ class RealtimeStreamSource:
     def push_rows(self, rows: Sequence[Mapping[str, Any] | Sequence[Any]]) -> None:
         """Pushes rows, as one micro-batch: mappings by column name (a missing one is NULL), or values in the columns' order.
         `InvalidRequestError` for a column or a value that does not fit."""
-        from .errors import InvalidRequestError
-
         schema = self.schema
         values: dict[str, list[Any]] = {name: [] for name in schema.names}
-        for place, row in enumerate(rows):
+        for place, row in enumerate(check.items("rows", rows, "a list of rows")):
+            is_sequence = isinstance(row, (Sequence, np.ndarray)) and not isinstance(row, (str, bytes, bytearray))
+            if not is_sequence and not isinstance(row, Mapping):
+                raise check.wrong(f"rows: row {place}", "a mapping or a sequence of values", row)
             if isinstance(row, Mapping):
                 if unknown := [name for name in row if name not in values]:
-                    raise InvalidRequestError(f"row {place}: expected columns of {schema.names}, got {unknown[0]!r}")
+                    raise InvalidRequestError(f"rows: row {place}: expected columns of {schema.names}, got {unknown[0]!r}")
                 cells = [row.get(name) for name in schema.names]
             elif len(row) == len(schema.names):
                 cells = list(row)
             else:
-                raise InvalidRequestError(f"row {place}: expected {len(schema.names)} values, got {len(row)}")
+                raise InvalidRequestError(f"rows: row {place}: expected {len(schema.names)} values, got {len(row)}")
             for name, cell in zip(schema.names, cells, strict=True):
                 values[name].append(cell)
-        arrays = []
-        for field in schema:
-            try:
-                arrays.append(pa.array(values[field.name], field.type))
-            except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-                raise InvalidRequestError(f"column {field.name!r}: expected {field.type}: {error}") from error
+        arrays = [column_array(field.name, values[field.name], field.type) for field in schema]
         self._native.push(pa.RecordBatch.from_arrays(arrays, schema=schema))
 
     def close(self) -> None:
@@ -185,12 +189,12 @@ class RealtimeStreamSink:
     """
 
     def __init__(self, *, high_watermark: int = 1024, low_watermark: int | None = None) -> None:
-        self._native = _native.RealtimeSink(high_watermark, low_watermark)
+        self._native = _native.RealtimeSink(*_watermarks(high_watermark, low_watermark))
 
     def poll_arrow(self, timeout_seconds: float | None = 0) -> pa.RecordBatch | None:
         """The next batch, waiting at most so long for it (None: until there is one). None where none came, and once the query has
         ended and all is read (`closed`)."""
-        return self._native.poll(timeout_seconds)
+        return self._native.poll(None if timeout_seconds is None else check.number("timeout_seconds", timeout_seconds))
 
     @property
     def closed(self) -> bool:
@@ -212,20 +216,39 @@ class RealtimeStreamSink:
         return len(self._native)
 
 
+def _watermarks(high: int, low: int | None) -> tuple[int, int | None]:
+    return check.whole("high_watermark", high, 1), None if low is None else check.whole("low_watermark", low, 0)
+
+
+_COLUMNS = "(name, type) pairs, a mapping or a pyarrow.Schema"
+
+
 def _schema(columns: Columns) -> pa.Schema:
-    if isinstance(columns, pa.Schema):
-        return columns
-    pairs = list(columns.items()) if isinstance(columns, Mapping) else list(columns)
-    for pair in pairs:
-        if isinstance(pair, str) or len(pair) != 2:
-            raise TypeError(f"columns: expected (name, type) pairs, a mapping or a pyarrow.Schema, got {pair!r}")
-    return pa.schema([(name, _type(data_type)) for name, data_type in pairs])
+    if not isinstance(columns, pa.Schema):
+        pairs = columns.items() if isinstance(columns, Mapping) else check.items("columns", columns, _COLUMNS)
+        columns = pa.schema([_field(pair) for pair in pairs])
+    names = columns.names
+    if not names:
+        raise InvalidRequestError("columns: expected at least one, got none")
+    if twice := next((name for place, name in enumerate(names) if name in names[:place]), None):
+        raise InvalidRequestError(f"columns: expected each name once, got {twice!r} twice")
+    return columns
 
 
-def _type(data_type: str | pa.DataType) -> pa.DataType:
-    if not isinstance(data_type, str):
-        return data_type
+def _field(pair: Any) -> pa.Field:
+    """A column of a name and a type."""
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise TypeError(f"columns: expected {_COLUMNS}, got {pair!r:.100}")
+    name, data_type = check.text("columns: a name", pair[0]), pair[1]
+    if isinstance(data_type, pa.DataType):
+        return pa.field(name, data_type)
+    of = f"columns: type of {name!r}"
+    kind = check.text(of, data_type, "a pyarrow.DataType or the name of a type")
     try:
-        return pa.type_for_alias(data_type.lower())
+        return pa.field(name, pa.type_for_alias(kind.lower()))
     except ValueError:
-        return _native.column_type(data_type)
+        pass
+    try:
+        return pa.field(name, _native.column_type(kind))
+    except InvalidRequestError as error:
+        raise InvalidRequestError(f"{of}: {error}") from None

@@ -1,0 +1,462 @@
+"""Every argument of another type, shape or size is refused with a typed error that names it, what was expected and what came."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import vexact
+from vexact import HtapConfig, HtapEngine, TableSchema, TimestampTableConfig
+
+THING = object()
+# What is no text, no whole number, no number, no flag, no path, no list; each with some that are nearly one.
+NO_TEXT = [None, 3, 2.5, True, b"x", ["x"], {"x": "y"}, THING, np.int64(3), str]
+NO_INT = [None, 2.5, True, "3", b"3", [3], {}, THING, np.float64(3.0), np.array([1, 2]), np.bool_(True), int]
+NO_NUMBER = [None, True, "3", b"3", [3], THING, np.array([1.0, 2.0]), float]
+NO_FLAG = [None, 1, 0.0, "yes", [], THING, np.int64(1)]
+NO_PATH = [None, 3, 2.5, True, b"x", ["x"], {}, THING, Path]
+NO_LIST = [3, 2.5, True, b"x", {"x": 1}, THING, np.int64(3), list]
+NO_THING = [None, 3, "x", b"x", [], {}, THING, np.array([1]), type]
+BROKEN = "\ud800"
+"""Half of a character, which no UTF-8 has."""
+
+
+def got(value: Any) -> str:
+    return f"got the class {value.__name__}" if isinstance(value, type) else f"got {type(value).__name__}"
+
+
+def refused(call: Callable[[], Any], *says: str, kind: type[Exception] = ValueError) -> None:
+    with pytest.raises(kind) as caught:
+        call()
+    assert type(caught.value) is TypeError or isinstance(caught.value, (ValueError, vexact.VexactError))
+    assert not isinstance(caught.value, UnicodeError)
+    for word in says:
+        assert word in str(caught.value), str(caught.value)
+
+
+def refused_types(call: Callable[[Any], Any], name: str, values: list[Any]) -> None:
+    """A call with each of these values for the argument is a TypeError."""
+    for value in values:
+        refused(lambda: call(value), f"{name}", "expected", got(value), kind=TypeError)
+
+
+# Tables and settings.
+
+ID = [("id", "int64")]
+
+
+@pytest.mark.parametrize("pk", ["id", ["id"], ("id",)], ids=repr)
+def test_columns_are_pairs_or_a_mapping_and_a_key_of_one_column_may_be_its_name(pk: Any) -> None:
+    listed = [("id", "int64"), ("v", "vector(3)")]
+    for columns in (listed, dict(listed), [list(pair) for pair in listed], iter(listed)):
+        schema = TableSchema("t", columns, pk)
+        assert (schema.name, schema.columns, schema.pk) == ("t", listed, ["id"])
+        assert schema == TableSchema("t", listed, ["id"])
+
+
+def test_a_schema_of_other_types_is_a_type_error() -> None:
+    refused_types(lambda v: TableSchema(v, ID, ["id"]), "name", NO_TEXT)
+    refused_types(lambda v: TableSchema("t", v, ["id"]), "columns", [None, 3, b"x", "id int64", THING])
+    refused_types(lambda v: TableSchema("t", ID, v), "pk", [None, *NO_LIST])
+    refused_types(lambda v: TableSchema("t", ID, [v]), "pk", [None, 3, b"x"])
+    for pair in ("id", b"id", 3, None, pa.field("id", pa.int64())):
+        refused(lambda: TableSchema("t", [pair], ["id"]), "columns: expected (name, type) pairs", got(pair), kind=TypeError)
+    refused(lambda: TableSchema("t", [(1, "int64")], ["id"]), "columns: a name: expected a str, got int", kind=TypeError)
+    refused(lambda: TableSchema("t", {"id": int}, ["id"]), "columns: type of 'id': expected a str, got the class int", kind=TypeError)
+    for pair in (("id",), ("id", "int64", "no null"), ()):
+        refused(lambda: TableSchema("t", [pair], ["id"]), "columns: expected (name, type) pairs", repr(pair))
+    for name in ("a\0b", BROKEN):
+        refused(lambda: TableSchema(name, ID, ["id"]), "name: expected text")
+        refused(lambda: TableSchema("t", [(name, "int64")], ["id"]), "columns: a name: expected text")
+
+
+def test_a_followed_table_of_other_types_is_a_type_error() -> None:
+    refused_types(lambda v: TimestampTableConfig(v, ["id"]), "table_name", NO_TEXT)
+    for name in ("primary_key", "columns"):
+        refused_types(lambda v: TimestampTableConfig(**{"table_name": "t", "primary_key": "id", name: v}), name, [None, *NO_LIST])
+    for name in ("created_at_column", "updated_at_column"):
+        refused_types(lambda v: TimestampTableConfig("t", "id", **{name: v}), name, NO_TEXT)
+        refused(lambda: TimestampTableConfig("t", "id", **{name: ""}), f"{name}: expected a name, got an empty text")
+    refused(lambda: TimestampTableConfig("", "id"), "table_name: expected a name, got an empty text")
+    for name in ("primary_key", "columns"):
+        twice = lambda v: TimestampTableConfig(**{"table_name": "t", "primary_key": "id", name: v})  # noqa: E731
+        refused(lambda: twice(["a", "A"]), f"{name} of table 't': expected each column once, got 'A' twice")
+        refused(lambda: twice([""]), f"{name} of table 't': expected names, got an empty text")
+    refused(lambda: TimestampTableConfig("t", []), "primary_key of table 't': expected at least one column")
+    assert TimestampTableConfig("t", "id", columns="name").columns == ["name"]
+
+
+def test_settings_of_other_types_are_named() -> None:
+    for name in ("sync_mode", "olap_backend", "storage_mode", "sidecar_delete_detection"):
+        refused_types(lambda v: HtapConfig(**{name: v}), name, NO_TEXT)
+        refused(lambda: HtapConfig(**{name: BROKEN}), name)
+    for name in ("prune_after_sync", "sidecar_enable_oltp"):
+        refused_types(lambda v: HtapConfig(**{name: v}), name, NO_FLAG)
+    refused_types(lambda v: HtapConfig(oltp_path=v), "oltp_path", NO_PATH)
+    for name in ("storage_path", "sidecar_source"):
+        refused_types(lambda v: HtapConfig(**{name: v}), name, NO_PATH[1:])
+    refused_types(lambda v: HtapConfig(sidecar_tables=v), "sidecar_tables", [*NO_LIST, "docs", TimestampTableConfig("t", "id")])
+    for name in ("sync_batch_size", "read_pool_size", "sidecar_poll_batch_size"):
+        for value in (*NO_INT, -1, 0, 2**31):
+            refused(lambda: HtapConfig(**{name: value}), f"{name}: expected a whole number of at least 1", f"got {value!r}")
+        assert getattr(HtapConfig(**{name: np.int64(7)}), name) == 7
+
+
+def test_a_config_of_another_type_is_a_type_error() -> None:
+    refused_types(HtapEngine, "config", ["app.db", {"oltp_path": "app.db"}, 3, [], THING, HtapConfig])
+
+
+# Engines.
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> Any:
+    async with await vexact.open(tmp_path / "app.db") as engine:
+        await engine.execute("CREATE TABLE docs (id INTEGER PRIMARY KEY, title TEXT, v BLOB)")
+        await engine.register_table(TableSchema("docs", {"id": "int64", "title": "utf8", "v": "vector(2)"}, "id"))
+        yield engine
+
+
+async def refused_later(call: Callable[[Any], Any], name: str, values: list[Any], kind: type[Exception] = TypeError) -> None:
+    for value in values:
+        with pytest.raises(kind) as caught:
+            await call(value)
+        assert name in str(caught.value) and "expected" in str(caught.value), str(caught.value)
+        assert kind is not TypeError or got(value) in str(caught.value), str(caught.value)
+
+
+@pytest.mark.anyio
+async def test_arguments_of_engines_are_named(engine: HtapEngine) -> None:
+    for call in (engine.execute, engine.query, engine.query_olap, lambda v: engine.execute_many(v, [])):
+        await refused_later(call, "sql: ", NO_TEXT)
+        await refused_later(call, "sql: ", [BROKEN], ValueError)
+    refused_types(engine.explain_route, "sql: ", NO_TEXT)
+    await refused_later(engine.execute_batch, "statements: ", [None, *NO_LIST, "DELETE FROM docs"])
+    with pytest.raises(TypeError, match="statements: statement 2: expected a str, got int"):
+        await engine.execute_batch(["DELETE FROM docs", 3])  # type: ignore[list-item]
+    many = lambda v: engine.execute_many("INSERT INTO docs(id) VALUES (?)", v)  # noqa: E731
+    await refused_later(many, "rows_of_params: ", [None, *NO_LIST, "12"])
+    for row in (2, "2", None, {"id": 2}):
+        with pytest.raises(TypeError, match=f"rows_of_params: row 2: expected a sequence of parameters, {got(row)}"):
+            await many([[1], row])
+    await refused_later(engine.register_table, "schema: ", ["docs", None, {"name": "docs"}, ("docs", ID, ["id"]), TableSchema])
+    await refused_later(lambda v: engine.register_table(TableSchema("docs", ID, ["id"]), v), "initial_sync: ", NO_FLAG)
+    for call in (engine.initial_sync, lambda v: engine.add_column(v, "c", "int8"), lambda v: engine.drop_column(v, "title")):
+        await refused_later(call, "table_name: ", NO_TEXT)
+    for call in (lambda v: engine.add_column("docs", v, "int8"), lambda v: engine.drop_column("docs", v)):
+        await refused_later(call, "column_name: ", NO_TEXT)
+    await refused_later(lambda v: engine.add_column("docs", "c", v), "data_type: ", NO_TEXT)
+    refused_types(engine.start_sync, "interval_seconds: ", NO_NUMBER)
+    for bad in (0, -1, float("nan"), float("inf"), 2**70, 10**400):
+        refused(lambda: engine.start_sync(bad), "interval_seconds: expected a number")
+    assert (await engine.query("SELECT id FROM docs"))[0].num_rows == 0
+
+
+@pytest.mark.anyio
+async def test_arguments_of_an_engines_search_are_named(engine: HtapEngine) -> None:
+    good: dict[str, Any] = {"table": "docs", "column": "v", "query": [1.0, 0.0], "top_k": 3, "metric": "l2"}
+    for search in (engine.vector_search, engine.explain_vector_search):
+        for name in ("table", "column", "metric"):
+            await refused_later(lambda v: search(**{**good, name: v}), f"{name}: ", NO_TEXT)
+        await refused_later(lambda v: search(**{**good, "top_k": v}), "top_k: ", NO_INT)
+        await refused_later(lambda v: search(**good, filter=v), "filter: ", NO_TEXT[1:])
+        await refused_later(lambda v: search(**good, columns=v), "columns: ", NO_LIST)
+        await refused_later(lambda v: search(**good, columns=["id", v]), "columns: ", [None, 3, b"id"])
+        await refused_later(lambda v: search(**good, fresh=v), "fresh: ", NO_FLAG)
+
+
+@pytest.mark.anyio
+async def test_a_statement_is_not_cut_at_a_nul(engine: HtapEngine) -> None:
+    await engine.execute_many("INSERT INTO docs(id) VALUES (?)", [(1,), (2,)])
+    cut = "DELETE FROM docs\0 WHERE id = 1"
+    for call in (engine.execute, engine.query, lambda sql: engine.execute_batch([sql]), lambda sql: engine.execute_many(sql, [()])):
+        with pytest.raises(ValueError, match="expected text without NUL characters, got one at position 16"):
+            await call(cut)
+    assert (await engine.query("SELECT id FROM docs"))[0].num_rows == 2
+
+
+@pytest.mark.anyio
+async def test_every_call_of_an_engine_that_was_shut_down_is_an_error(engine: HtapEngine) -> None:
+    engine.shutdown()
+    calls: list[Callable[[], Any]] = [
+        lambda: engine.execute("DELETE FROM docs"),
+        lambda: engine.execute_batch(["DELETE FROM docs"]),
+        lambda: engine.execute_many("DELETE FROM docs WHERE id = ?", [(1,)]),
+        lambda: engine.query("SELECT 1"),
+        lambda: engine.query_olap("SELECT 1"),
+        lambda: engine.register_table(TableSchema("docs", ID, ["id"])),
+        lambda: engine.initial_sync("docs"),
+        engine.sync_now,
+        engine.sync_all,
+        engine.sync_status,
+        lambda: engine.add_column("docs", "c", "int8"),
+        lambda: engine.drop_column("docs", "title"),
+        lambda: engine.vector_search("docs", "v", [1, 0]),
+        lambda: engine.explain_vector_search("docs", "v", [1, 0]),
+        engine.__aenter__,
+    ]
+    for call in calls:
+        with pytest.raises(vexact.EngineError, match="the engine was shut down"):
+            await call()
+    for now in (lambda: engine.explain_route("SELECT 1"), lambda: engine.start_sync(1), engine.session):
+        refused(now, "the engine was shut down", kind=vexact.EngineError)
+    engine.stop_sync()
+    engine.shutdown()
+
+
+# Sessions.
+
+
+def test_options_of_sessions_are_whole_numbers() -> None:
+    for name in ("memory_limit_bytes", "target_partitions"):
+        refused_types(lambda v: vexact.Session(**{name: v}), f"{name}: expected an int or None", NO_INT[1:])
+
+
+def test_paths_of_sessions_are_named(session: vexact.Session, write: Callable[..., Path]) -> None:
+    frame = session.sql("SELECT 1 AS a")
+    excel = lambda path: vexact.read_excel(session, path)  # noqa: E731
+    reads = (session.probe, session.read, session.read_csv, session.read_json, session.read_parquet, session.read_arrow_file)
+    for call in (*reads, session.read_stream_csv_dir, excel, frame.write_csv, frame.write_parquet):
+        refused_types(call, "path: expected a str or os.PathLike", NO_PATH)
+        refused(lambda: call(BROKEN), "path: expected characters that a file's name can have")
+    refused_types(lambda v: session.read_line_file(v, [("a", 0)]), "path", NO_PATH)
+    path = write("a,b\n1,2\n")
+    for read in (session.read_csv, session.read_stream_csv_dir, lambda path, v: session.read(path, delimiter=v)):
+        refused_types(lambda v: read(path, v), "delimiter: expected a str", NO_TEXT)
+        for bad in ("", ",,"):
+            refused(lambda: read(path, bad), "delimiter: expected one character", repr(bad))
+    json = write('{"a": 1, "bc": 2}\n', "a.json")
+    refused_types(lambda v: session.read_json(json, None, v), "format: expected a str", NO_TEXT)
+    refused_types(lambda v: session.read_json(json, v), "columns: expected a str or a list of str", NO_LIST)
+    assert session.read_json(json, "bc").to_rows() == {"schema": ["bc"], "rows": [[2]]}
+
+
+def test_arguments_of_read_line_file_are_named(session: vexact.Session, write: Callable[..., Path]) -> None:
+    path = write("1,a\n", "a.log")
+
+    def read(**options: Any) -> Any:
+        return session.read_line_file(path, **{"mappings": [("n", 0)], **options})
+
+    for name in ("mode", "split_delimiter", "regex_pattern"):
+        refused_types(lambda v: read(**{name: v}), f"{name}: expected a str", NO_TEXT)
+    refused_types(lambda v: read(skip_empty_lines=v), "skip_empty_lines: expected a bool", NO_FLAG)
+    for mappings in (None, 3, "n", b"n", THING, ["n"], [None], [3]):
+        refused(lambda: read(mappings=mappings), "mappings: expected (column, field)", kind=TypeError)
+    for bad in (None, 1.5, True, b"x", [], THING):
+        refused(lambda: read(mappings=[("n", bad)]), "mappings: column 'n': expected a field's number", got(bad), kind=TypeError)
+    for bad in (3, b"int", []):
+        refused(lambda: read(mappings=[("n", 0, bad)]), "mappings: column 'n': type: expected int, float", got(bad), kind=TypeError)
+    refused(lambda: read(mappings=[(1, 0)]), "mappings: a column's name: expected a str, got int", kind=TypeError)
+    refused(lambda: read(mappings=[("n", 0, int, 4)]), "mappings: column 'n'", "got 4 items")
+    refused(lambda: read(mappings=[("n",)]), "mappings: column 'n'", "got 1 items")
+    refused(lambda: read(mappings=[()]), "mappings: expected (column, field)", "got ()")
+    refused(lambda: read(mappings=[("n", 0, dict)]), "mappings: column 'n'", "got dict")
+    assert read(mappings=[("n", np.int64(0), int)]).to_rows()["rows"] == [[1]]
+
+
+def test_data_that_makes_no_table_is_named(session: vexact.Session) -> None:
+    make = session.create_dataframe_from_arrow
+    for value in (3, None, "xyz", b"xyz", {"x": 1}, THING):
+        refused(lambda: make({"a": value}), "data: column 'a': expected a list or an array of values", got(value), kind=TypeError)
+    refused(lambda: make({1: [1]}), "data: a column's name: expected a str, got int", kind=TypeError)
+    for mixed in ([1, "x"], [THING], [2**70], [BROKEN], np.zeros((2, 2, 2))):
+        refused(lambda: make({"a": mixed}), "data: column 'a': expected values of one type", kind=vexact.InvalidRequestError)
+    refused(lambda: make({"a": [1, 2], "b": [1]}), "data: column 'b': expected 2 values, as the first column has, got 1")
+    refused(lambda: make({"a": np.zeros((2, 0))}), "data: column 'a': expected vectors of at least one component")
+    batches = [pa.record_batch({"a": [1]}), pa.record_batch({"b": [1]})]
+    refused(lambda: make(batches), "data: expected record batches of one schema")
+    assert make({"a": range(2), "b": (x for x in "xy")}).to_rows()["rows"] == [[0, "x"], [1, "y"]]
+
+
+def test_arguments_of_sql_are_named(session: vexact.Session) -> None:
+    for call in (session.sql, session.explain_sql, session.stream_sql):
+        refused_types(call, "query: expected a str", NO_TEXT)
+        refused(lambda: call(BROKEN), "query: expected text of Unicode characters")
+    for call in (session.start_stream_sql, session.explain_stream_sql):
+        refused_types(call, "sql: expected a str", NO_TEXT)
+    for ask in (session.sql, session.explain_sql):
+        one, named = (lambda v: ask("SELECT $1 AS a", [v])), (lambda v: ask("SELECT $a AS a", {"a": v}))  # noqa: E731
+        for call, name in ((one, "params: $1"), (named, "params: $a")):
+            refused(lambda: call(2**63), f"{name}: expected an int within int64, got 9223372036854775808")
+            refused(lambda: call(BROKEN), f"{name}: expected text of Unicode characters")
+            for bad in (THING, int):
+                refused(lambda: call(bad), f"{name}: expected None, bool, int", got(bad), kind=TypeError)
+        refused(lambda: ask("SELECT $a AS a", {1: 1}), "params: a name: expected a str, got int", kind=TypeError)
+        for bad in ("x", b"x", 3, {1, 2}):
+            refused(lambda: ask("SELECT $1 AS a", bad), "params: expected a sequence or a mapping", got(bad), kind=TypeError)
+
+
+def test_arguments_of_searches_are_named(docs: vexact.Session) -> None:
+    good: dict[str, Any] = {"table": "docs", "vector_column": "vec", "query_vector": [1.0, 2.0, 3.0, 4.0], "top_k": 3, "metric": "l2"}
+    for method in ("vector_search", "explain_vector_search", "hybrid_search", "explain_hybrid_search"):
+        search = getattr(docs, method)
+        for name in ("table", "vector_column", "metric"):
+            refused_types(lambda v: search(**{**good, name: v}), f"{name}: expected a str", NO_TEXT)
+        refused_types(lambda v: search(**{**good, "top_k": v}), "top_k: expected an int", NO_INT)
+        refused_types(lambda v: search(**good, filter=v), "filter: expected a str or None", NO_TEXT[1:])
+        if "hybrid" in method:
+            refused_types(lambda v: search(**good, score_threshold=v), "score_threshold: expected a number", NO_NUMBER[1:])
+        else:
+            refused_types(lambda v: search(**good, columns=v), "columns: expected a str or a list of str", NO_LIST)
+
+
+def test_names_and_sheets_are_named(session: vexact.Session) -> None:
+    frame = session.sql("SELECT 1 AS a")
+    refused_types(lambda v: session.create_temp_view(v, frame), "name: expected a str", NO_TEXT)
+    refused_types(lambda v: session.create_temp_view("v", v), "frame: expected a vexact.DataFrame, StreamingDataFrame", NO_THING)
+    refused_types(frame.show, "max_rows: expected an int", NO_INT)
+    refused(lambda: frame.show(-1), "max_rows: expected a whole number of at least 0, got -1")
+    refused_types(lambda v: vexact.read_excel(v, "a.xlsx"), "session: expected a vexact.Session", NO_THING)
+    for name, bad in (("sheet_name", None), ("sheet_name", True), ("date_format", None), ("coerce_datetime_to_string", "no")):
+        refused(lambda: vexact.read_excel(session, "a.xlsx", **{name: bad}), f"{name}: expected", got(bad), kind=TypeError)
+    for kind in (vexact.DataFrame, vexact.StreamingDataFrame, vexact.StreamingQuery):
+        refused_types(kind, f"{kind.__name__}: expected what", NO_THING)
+
+
+# Streams.
+
+
+def test_columns_of_a_queue_are_named_typed_and_different(session: vexact.Session) -> None:
+    make = session.create_realtime_stream_source
+    refused_types(make, "columns: expected (name, type) pairs, a mapping or a pyarrow.Schema", [None, 3, "ab", b"ab", THING])
+    for pair in ("ab", ("a",), ("a", "int64", 1), 3, None):
+        refused(lambda: make([pair]), "columns: expected (name, type) pairs", repr(pair), kind=TypeError)
+    refused(lambda: make({1: "int64"}), "columns: a name: expected a str, got int", kind=TypeError)
+    for bad in (None, int, 3, pa.field("a", pa.int8())):
+        refused(lambda: make({"a": bad}), "columns: type of 'a': expected a pyarrow.DataType", got(bad), kind=TypeError)
+    refused(lambda: make({"a": "nope"}), "columns: type of 'a': unknown type: nope")
+    for none in ({}, [], pa.schema([])):
+        refused(lambda: make(none), "columns: expected at least one, got none")
+    for twice in ([("a", "int64"), ("a", "utf8")], pa.schema([("a", pa.int64()), ("a", pa.int64())])):
+        refused(lambda: make(twice), "columns: expected each name once, got 'a' twice")
+
+
+def test_watermarks_and_waits_are_numbers(session: vexact.Session) -> None:
+    source = lambda **options: session.create_realtime_stream_source({"a": "int64"}, **options)  # noqa: E731
+    for make in (source, session.create_realtime_stream_sink):
+        refused_types(lambda v: make(high_watermark=v), "high_watermark: expected an int", NO_INT)
+        refused_types(lambda v: make(low_watermark=v), "low_watermark: expected an int", NO_INT[1:])
+        refused(lambda: make(high_watermark=0), "high_watermark: expected a whole number of at least 1, got 0")
+        for name in ("high_watermark", "low_watermark"):
+            refused(lambda: make(**{name: -1}), f"{name}: expected a whole number of at least", "got -1")
+            refused(lambda: make(**{name: 2**70}), f"{name}: expected a whole number of at most")
+    refused_types(session.create_realtime_stream_sink().poll_arrow, "timeout_seconds: expected a number", NO_NUMBER[1:])
+    refused_types(session.read_realtime_stream_source, "source: expected a vexact.RealtimeStreamSource", NO_THING)
+
+
+def test_rows_that_do_not_fit_are_refused_and_none_is_pushed(session: vexact.Session) -> None:
+    source = session.create_realtime_stream_source({"a": "int64", "b": "string", "c": "timestamp[ms]"})
+    refused_types(source.push_rows, "rows: expected a list of rows", [None, 3, "ab", b"ab", {"a": 1}, THING])
+    for row in ("abc", b"abc", 3, None, {1, 2, 3}):
+        refused(lambda: source.push_rows([[1, "b", 0], row]), "rows: row 1: expected a mapping or a sequence", got(row), kind=TypeError)
+    refused(lambda: source.push_rows([[1, "b"]]), "row 0: expected 3 values, got 2")
+    refused(lambda: source.push_rows([{"d": 1}]), "row 0: expected columns of ['a', 'b', 'c'], got 'd'")
+    refused(lambda: source.push_rows([{"b": BROKEN}]), "column 'b': expected string")
+    for bad in ({"a": 1.5}, {"a": np.float32(1.5)}, {"c": 0.5}):
+        (name,) = bad
+        refused(lambda: source.push_rows([{"a": 1}, bad]), f"column '{name}': expected", f"got {bad[name]!r}")
+    assert len(source) == 0
+    source.push_rows([{"a": 2.0}, [np.int64(3), "x", 0], np.array([4, None, None], object)])
+    assert len(source) == 1
+
+
+def test_options_of_streaming_queries_are_named(session: vexact.Session) -> None:
+    session.create_temp_view("i", session.create_stream_from_arrow({"a": [1, 2]}))
+    session.create_temp_view("o", session.create_realtime_stream_sink())
+    insert, stream = "INSERT INTO o SELECT a FROM i", session.create_stream_from_arrow({"a": [1]})
+    calls = (
+        lambda **options: session.start_stream_sql(insert, **options),
+        lambda **options: session.explain_stream_sql(insert, **options),
+        lambda **options: stream.write_stream(session.create_realtime_stream_sink(), **options),
+    )
+    for call in calls:
+        refused_types(lambda v: call(trigger_interval_ms=v), "trigger_interval_ms: expected a number", NO_NUMBER)
+        for bad in (-1, float("nan"), float("inf")):
+            refused(lambda: call(trigger_interval_ms=bad), "trigger_interval_ms: expected a number")
+        refused_types(lambda v: call(checkpoint_path=v), "checkpoint_path: expected a str or os.PathLike", [0, False, [], {}, b""])
+        for name in ("checkpoint_delivery_mode", "execution_mode"):
+            refused_types(lambda v: call(**{name: v}), f"{name}: expected a str", NO_TEXT)
+            refused(lambda: call(**{name: "some"}), "some")
+        for name in ("local_workers", "max_inflight_partitions"):
+            refused_types(lambda v: call(**{name: v}), f"{name}: expected an int", NO_INT)
+            refused(lambda: call(**{name: -1}), f"{name}: expected a whole number of at least 0, got -1")
+            refused(lambda: call(**{name: 2**70}), f"{name}: expected a whole number of at most")
+    refused_types(stream.write_stream, "sink: expected a vexact.RealtimeStreamSink", NO_THING)
+    query = stream.write_stream(session.create_realtime_stream_sink())
+    refused_types(query.await_termination, "max_batches: expected an int", NO_INT)
+    refused(lambda: query.await_termination(-1), "max_batches: expected a whole number of at least 0, got -1")
+
+
+# Python iterables as streams.
+
+
+def test_arguments_of_custom_streams_are_named(session: vexact.Session) -> None:
+    refused_types(lambda v: vexact.CustomStreamEmitOptions(v), "emit_interval_seconds: expected a number", NO_NUMBER)
+    for value in NO_INT:
+        refused(lambda: vexact.CustomStreamEmitOptions(emit_rows=value), "emit_rows: expected a whole number", f"got {value!r}")
+    refused_types(vexact.CustomArrowStreamSource, "schema: expected a pyarrow.Schema or None", NO_THING[1:])
+    refused_types(vexact.CustomArrowStreamSink, "on_emit: expected a function", NO_THING[:-1])
+    refused_types(vexact.CustomArrowStreamSource().batches, "rows: expected an iterable of rows", [None, 3, "ab", b"ab", {"a": 1}, THING])
+    refused_types(lambda v: vexact.create_stream_from_custom_source(v, [{"a": 1}]), "session: expected a vexact.Session", NO_THING)
+    sink = vexact.CustomArrowStreamSink(lambda table: None)
+    consume = vexact.consume_arrow_batches_with_custom_sink
+    refused_types(lambda v: consume([], v), "sink: expected a vexact.CustomArrowStreamSink", NO_THING)
+    refused_types(lambda v: consume(v, sink), "batches: expected an iterable of record batches", [None, 3, "ab", {"a": 1}, THING])
+    refused(lambda: consume([pa.record_batch({"a": [1]}), pa.record_batch({"b": [1]})], sink), "batches: expected record batches of one schema")
+
+
+def test_a_number_with_a_fraction_is_not_cut(session: vexact.Session) -> None:
+    for kind, bad in ((pa.int64(), 1.5), (pa.list_(pa.int32()), [1, 2.5]), (pa.date32(), 0.5)):
+        source = vexact.CustomArrowStreamSource(pa.schema([("a", kind)]))
+        refused(lambda: list(source.batches([{"a": None}, {"a": bad}])), f"column 'a': expected {kind}", "got")
+    whole = vexact.CustomArrowStreamSource(pa.schema([("a", pa.int64()), ("b", pa.float32())]))
+    assert next(whole.batches([[2.0, 1.5]])).to_pylist() == [{"a": 2, "b": 1.5}]
+
+
+# Bitable.
+
+
+def test_arguments_of_bitable_are_named(session: vexact.Session) -> None:
+    client = vexact.BitableClient("id", "secret", base_url="http://127.0.0.1:9", max_retries=0)
+    for name in ("app_id", "app_secret", "base_url"):
+        refused_types(lambda v: vexact.BitableClient(**{"app_id": "i", "app_secret": "s", name: v}), f"{name}: expected a str", NO_TEXT)
+    refused_types(lambda v: vexact.BitableClient("i", "s", v), "request_timeout_seconds: expected a number", NO_NUMBER)
+    for bad in (float("nan"), float("inf"), -1):
+        refused(lambda: vexact.BitableClient("i", "s", bad), "request_timeout_seconds: expected more than 0")
+    refused_types(lambda v: vexact.BitableClient("i", "s", max_retries=v), "max_retries: expected an int", NO_INT)
+    for name in ("clock", "sleep"):
+        refused_types(lambda v: vexact.BitableClient("i", "s", **{name: v}), f"{name}: expected a function", NO_THING[:-1])
+    table: dict[str, Any] = {"app_token": "a", "table_id": "t"}
+    for call in (client.list_records, client.iter_record_pages):
+        for name in table:
+            refused_types(lambda v: call(**{**table, name: v}), f"{name}: expected a str", NO_TEXT)
+        refused_types(lambda v: call(**table, view_id=v), "view_id: expected a str or None", NO_TEXT[1:])
+        refused_types(lambda v: call(**table, page_size=v), "page_size: expected an int", NO_INT)
+        refused_types(lambda v: call(**table, max_rows=v), "max_rows: expected an int", NO_INT[1:])
+    refused_types(lambda v: client.list_records(**table, on_page=v), "on_page: expected a function", NO_THING[1:-1])
+    for call in (vexact.parse_bitable_url, client.list_records_from_url, lambda v: vexact.create_stream_from_bitable(session, client, v)):
+        refused_types(call, "url: expected a str", NO_TEXT)
+    refused(lambda: vexact.parse_bitable_url("https://[::1"), "url: expected an address", "[::1")
+    url = "https://example.feishu.cn/base/a?table=t"
+    refused_types(lambda v: vexact.create_stream_from_bitable(v, client, url), "session: expected a vexact.Session", NO_THING)
+    refused_types(lambda v: vexact.create_stream_from_bitable(session, v, url), "client: expected a vexact.BitableClient", NO_THING)
+    schema = lambda v: vexact.create_stream_from_bitable(session, client, url, schema=v)  # noqa: E731
+    refused_types(schema, "schema: expected a pyarrow.Schema or None", NO_THING[1:])
+
+
+def test_rows_that_are_no_mappings_are_not_grouped() -> None:
+    for group in (vexact.group_rows_by_field, vexact.group_rows_count_by_field):
+        refused_types(lambda v: group(v, "a"), "rows: expected an iterable of mappings", [None, 3, "ab", b"ab", {"a": 1}, THING])
+        for row in (3, None, "a", [1]):
+            refused(lambda: group([{"a": 1}, row], "a"), "rows: row 1: expected a mapping", got(row), kind=TypeError)
+        refused_types(lambda v: group([{"a": 1}], v), "field: expected a str", NO_TEXT)

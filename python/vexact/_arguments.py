@@ -1,0 +1,133 @@
+"""Checks of arguments: an error names the argument, what was expected and what came.
+
+What is of another type is a `TypeError`, a value that cannot be used an `InvalidRequestError`, which is a `ValueError`.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Iterable, Mapping
+from numbers import Real
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .errors import InvalidRequestError
+
+T = TypeVar("T")
+SearchArguments = tuple[str, str, Any, int, str, str | None, list[str]]
+
+
+def wrong(name: str, expected: str, value: object) -> TypeError:
+    """The error for an argument of another type."""
+    got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+    return TypeError(f"{name}: expected {expected}, got {got}")
+
+
+def instance(name: str, value: object, kind: type[T]) -> T:
+    if not isinstance(value, kind):
+        raise wrong(name, f"a vexact.{kind.__name__}", value)
+    return value
+
+
+def text(name: str, value: object, expected: str = "a str") -> str:
+    if not isinstance(value, str):
+        raise wrong(name, expected, value)
+    try:
+        value.isascii() or value.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequestError(f"{name}: expected text of Unicode characters, got {value!a:.100}") from None
+    return value
+
+
+def sql(name: str, value: object) -> str:
+    """A text for SQLite, which would take one with a NUL character for ended there."""
+    statement = text(name, value)
+    if "\0" in statement:
+        raise InvalidRequestError(f"{name}: expected text without NUL characters, got one at position {statement.index(chr(0))}")
+    return statement
+
+
+def one_character(name: str, value: object) -> str:
+    character = text(name, value)
+    if len(character) != 1:
+        raise InvalidRequestError(f"{name}: expected one character, got {character!r:.100}")
+    return character
+
+
+def path(name: str, value: object) -> str:
+    given = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(given, str):
+        raise wrong(name, "a str or os.PathLike", value)
+    try:
+        os.fsencode(given)
+    except UnicodeEncodeError:
+        raise InvalidRequestError(f"{name}: expected characters that a file's name can have, got {given!a:.100}") from None
+    return given
+
+
+def flag(name: str, value: object) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise wrong(name, "a bool", value)
+    return bool(value)
+
+
+def integer(name: str, value: Any, expected: str = "an int") -> int:
+    """A whole number of any size, numpy's too."""
+    if not isinstance(value, (bool, np.bool_, type)):
+        try:
+            return operator.index(value)
+        except TypeError:
+            pass
+    raise wrong(name, expected, value)
+
+
+def whole(name: str, value: object, least: int, most: int = 2**63 - 1) -> int:
+    number = integer(name, value)
+    if not least <= number <= most:
+        limit = f"of at least {least}" if number < least else f"of at most {most}"
+        raise InvalidRequestError(f"{name}: expected a whole number {limit}, got {number}")
+    return number
+
+
+def number(name: str, value: object) -> float:
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise wrong(name, "a number", value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise InvalidRequestError(f"{name}: expected a number within float64, got a larger one") from None
+
+
+def items(name: str, value: Any, of: str) -> Iterable[Any]:
+    """An iterable of several things: no text and no mapping, which are iterables of what nobody means."""
+    kind = type(value)
+    is_iterable = hasattr(kind, "__iter__") or (hasattr(kind, "__getitem__") and hasattr(kind, "__len__"))
+    if not is_iterable or isinstance(value, (str, bytes, bytearray, Mapping, type)):
+        raise wrong(name, of, value)
+    iterable: Iterable[Any] = value
+    return iterable
+
+
+def texts(name: str, value: object) -> list[str]:
+    """A list of texts; one text is a list of one."""
+    if isinstance(value, str):
+        return [text(name, value)]
+    expected = "a str or a list of str"
+    return [text(name, item, expected) for item in items(name, value, expected)]
+
+
+def search(
+    table: object, column_name: str, column: object, query: Any, top_k: object, metric: object, filter: object, columns: object
+) -> SearchArguments:
+    """The arguments of a vector search, as the native module takes them; it checks the query."""
+    return (
+        text("table", table),
+        text(column_name, column),
+        query,
+        integer("top_k", top_k),
+        text("metric", metric),
+        None if filter is None else text("filter", filter, "a str or None"),
+        [] if columns is None else texts("columns", columns),
+    )

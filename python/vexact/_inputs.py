@@ -1,0 +1,112 @@
+"""What a session reads, as its native module takes it: Arrow data, and the columns of lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from . import _arguments as check
+from .errors import InvalidRequestError
+
+LineField = int | str
+LineType = str | type
+LineMappings = (
+    Sequence[tuple[str, LineField] | tuple[str, LineField, LineType | None]]
+    | Mapping[str, LineField | tuple[LineField, LineType | None]]
+)
+
+_SQL_TYPES: dict[LineType, str] = {bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE", str: "STRING"}
+_MAPPINGS = "(column, field) or (column, field, type) tuples, or a mapping"
+
+
+def line_columns(mappings: Any) -> list[tuple[str, LineField, str | None]]:
+    """Columns of lines, each with its field and its type."""
+    if isinstance(mappings, Mapping):
+        return [_line_column(column, rest) for column, rest in mappings.items()]
+    columns = []
+    for item in check.items("mappings", mappings, _MAPPINGS):
+        if not isinstance(item, (tuple, list)):
+            raise check.wrong("mappings", _MAPPINGS, item)
+        if not item:
+            raise InvalidRequestError(f"mappings: expected {_MAPPINGS}, got {item!r}")
+        columns.append(_line_column(item[0], item[1:]))
+    return columns
+
+
+def _line_column(column: Any, rest: Any) -> tuple[str, LineField, str | None]:
+    check.text("mappings: a column's name", column)
+    parts = rest if isinstance(rest, (tuple, list)) else (rest,)
+    if not 1 <= len(parts) <= 2:
+        raise InvalidRequestError(
+            f"mappings: column {column!r}: expected (column, field) or (column, field, type), got {len(parts) + 1} items"
+        )
+    field, kind = parts[0], parts[1] if len(parts) == 2 else None
+    of = f"mappings: column {column!r}"
+    number_or_name = check.text(of, field) if isinstance(field, str) else check.integer(of, field, "a field's number or a group's name")
+    if isinstance(kind, type):
+        if kind not in _SQL_TYPES:
+            raise InvalidRequestError(f"{of}: expected int, float, str, bool or a type of SQL's, got {kind.__name__}")
+        return column, number_or_name, _SQL_TYPES[kind]
+    return column, number_or_name, None if kind is None else check.text(f"{of}: type", kind, "int, float, str, bool or a type of SQL's")
+
+
+def parameters(params: Any) -> Any:
+    """Parameters of SQL, by position or by name; the native module checks what holds them, and vectors."""
+    is_named = isinstance(params, Mapping)
+    if not is_named and (not isinstance(params, Sequence) or isinstance(params, (str, bytes, bytearray))):
+        return params
+    for name, value in params.items() if is_named else enumerate(params, start=1):
+        of = f"params: ${check.text('params: a name', name) if is_named else name}"
+        if isinstance(value, str):
+            check.text(of, value)
+        elif isinstance(value, int):
+            if not -(2**63) <= value < 2**63:
+                raise InvalidRequestError(f"{of}: expected an int within int64, got {value}")
+        elif not isinstance(value, (float, bytes, list, tuple, type(None))) and not hasattr(value, "__array__"):
+            try:
+                pa.array([value])
+            except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+                expected = "None, bool, int, float, str, bytes, a vector, a date or a time"
+                raise check.wrong(of, expected, value) from error
+    return params
+
+
+def as_arrow(data: Any) -> Any:
+    """What the native module takes: an object of the Arrow C interfaces."""
+    if isinstance(data, Mapping):
+        columns = {check.text("data: a column's name", name): _column(name, values) for name, values in data.items()}
+        lengths = {name: len(column) for name, column in columns.items()}
+        for name, length in lengths.items():
+            if length != (first := next(iter(lengths.values()))):
+                raise InvalidRequestError(f"data: column {name!r}: expected {first} values, as the first column has, got {length}")
+        return pa.table(columns)
+    if isinstance(data, Sequence) and data and all(isinstance(batch, pa.RecordBatch) for batch in data):
+        try:
+            return pa.Table.from_batches(list(data))
+        except pa.ArrowInvalid as error:
+            raise InvalidRequestError(f"data: expected record batches of one schema: {error}") from error
+    return data
+
+
+def _column(name: str, values: Any) -> Any:
+    """A column of a dict: a two-dimensional numpy array is one of vectors, without a copy."""
+    of = f"data: column {name!r}"
+    if isinstance(values, (pa.Array, pa.ChunkedArray)):
+        return values
+    if isinstance(values, (str, bytes, Mapping)):
+        raise check.wrong(of, "a list or an array of values", values)
+    try:
+        if isinstance(values, np.ndarray) and values.ndim == 2:
+            if values.shape[1] == 0:
+                raise InvalidRequestError(f"{of}: expected vectors of at least one component, got none")
+            return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1])
+        return pa.array(values)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, InvalidRequestError):
+            raise
+        if not hasattr(type(values), "__iter__"):
+            raise check.wrong(of, "a list or an array of values", values) from error
+        raise InvalidRequestError(f"{of}: expected values of one type: {error}") from error

@@ -1,0 +1,84 @@
+"""Rows of Python values as Arrow."""
+
+from __future__ import annotations
+
+import decimal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from . import _arguments as check
+from .errors import InvalidRequestError
+
+Row = Mapping[str, Any] | Sequence[Any]
+_REALS = (float, np.floating, decimal.Decimal)
+
+
+def record_batch(rows: Sequence[Row], schema: pa.Schema | None) -> pa.RecordBatch:
+    """Rows as one record batch; `schema` None: of all columns that are there, with the types that pyarrow finds.
+
+    Raises `ValueError` for a value that does not fit, with its column, and for a column that is not in the schema.
+    """
+    if schema is None:
+        found = dict.fromkeys(name for row in rows for name in _mapping(row))
+        names = [check.text("rows: a column's name", name) for name in found]
+    else:
+        names = schema.names
+        known = set(names)
+    columns: list[list[Any]] = [[] for _ in names]
+    for row in rows:
+        if isinstance(row, Mapping):
+            if schema is not None and not known.issuperset(row):
+                unknown = next(name for name in row if name not in known)
+                raise ValueError(f"column {unknown!r}: expected one of [{', '.join(names)}]; give the stream a schema with all columns")
+            for name, column in zip(names, columns):
+                column.append(row.get(name))
+        else:
+            values = _sequence(row, len(names))
+            for value, column in zip(values, columns):
+                column.append(value)
+    if schema is None:
+        arrays = [column_array(name, column, None) for name, column in zip(names, columns)]
+        return pa.RecordBatch.from_arrays(arrays, names=names)
+    arrays = [column_array(field.name, column, field.type) for field, column in zip(schema, columns)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def column_array(name: str, values: list[Any], data_type: pa.DataType | None) -> pa.Array:
+    """The values of a column; `data_type` None: of the type that pyarrow finds. `InvalidRequestError` for one that does not fit."""
+    expected = "values of one type" if data_type is None else str(data_type)
+    try:
+        array = pa.array(values, type=data_type, from_pandas=False)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise InvalidRequestError(f"column {name!r}: expected {expected}: {error}") from error
+    # pyarrow cuts them.
+    if data_type is not None and (cut := next(_fractions(values, data_type), None)) is not None:
+        raise InvalidRequestError(f"column {name!r}: expected {expected}, got {cut!r}")
+    return array
+
+
+def _fractions(values: Iterable[Any], data_type: pa.DataType) -> Iterator[Any]:
+    """Numbers with a fraction where a column has whole numbers only."""
+    if pa.types.is_integer(data_type) or pa.types.is_temporal(data_type):
+        if any(issubclass(kind, _REALS) for kind in set(map(type, values))):
+            yield from (value for value in values if isinstance(value, _REALS) and value % 1 != 0)
+    elif pa.types.is_list(data_type) or pa.types.is_large_list(data_type) or pa.types.is_fixed_size_list(data_type):
+        for value in values:
+            if value is not None:
+                yield from _fractions(value, data_type.value_type)
+
+
+def _mapping(row: Row) -> Mapping[str, Any]:
+    if isinstance(row, Mapping):
+        return row
+    raise check.wrong("rows", "mappings of names to values (or a schema, for sequences)", row)
+
+
+def _sequence(row: Any, count: int) -> Sequence[Any]:
+    if not isinstance(row, Sequence) or isinstance(row, (str, bytes)):
+        raise check.wrong("rows", "mappings or sequences of values", row)
+    if len(row) != count:
+        raise ValueError(f"rows: expected {count} values, got {len(row)}")
+    return row
