@@ -20,14 +20,24 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from . import _arguments as check
-from ._rows import record_batch
+from ._bitable_url import BitableUrl, parse_bitable_url, table_path
+from ._bitable_values import (
+    Row,
+    arrow_type,
+    fit,
+    found_schema,
+    group_rows_by_field,
+    group_rows_count_by_field,
+    plain_row,
+    plain_value,
+)
 from .custom_stream import CustomArrowStreamSource, _stream, check_session
 from .errors import BitableClientError
 
@@ -35,10 +45,20 @@ if TYPE_CHECKING:
     from .session import Session
     from .stream import StreamingDataFrame
 
+__all__ = [
+    "FEISHU",
+    "BitableClient",
+    "BitableUrl",
+    "Row",
+    "create_stream_from_bitable",
+    "group_rows_by_field",
+    "group_rows_count_by_field",
+    "parse_bitable_url",
+    "plain_value",
+]
+
 FEISHU = "https://open.feishu.cn"
 """The open API of Feishu; that of Lark, outside China, is `https://open.larksuite.com`."""
-
-Row = dict[str, Any]
 
 _MAX_PAGE_SIZE = 500
 _LONGEST_BODY_BYTES = 64 << 20
@@ -54,120 +74,6 @@ _TOKEN_CODES = {99991661, 99991663, 99991664, 99991668, 99991671, 99991677}
 _RETRY_CODES = {99991400, 1254290, 1254607}
 # No such thing to be read by this app: fields may be forbidden where records are allowed.
 _FORBIDDEN_CODES = {91403, 99991672, 99991679, 1254302}
-
-
-class BitableUrl(NamedTuple):
-    """Where a table is. `is_wiki`: `app_token` is that of a wiki page, which the client looks up."""
-
-    app_token: str
-    table_id: str
-    view_id: str | None
-    is_wiki: bool = False
-
-
-def parse_bitable_url(url: str) -> BitableUrl:
-    """The table of an address as the browser shows it: `https://HOST/base/APP?table=TABLE&view=VIEW` or `/wiki/PAGE?table=...`.
-
-    `ValueError`: an address of another form, or without a table.
-    """
-    check.text("url", url)
-    try:
-        parts = urllib.parse.urlsplit(url.strip())
-    except ValueError as error:
-        raise ValueError(f"url: expected an address, got {url!r}: {error}") from error
-    path = [part for part in parts.path.split("/") if part]
-    query = urllib.parse.parse_qs(parts.query)
-    is_known = len(path) == 2 and path[0] in ("base", "wiki")
-    if parts.scheme not in ("http", "https") or not parts.netloc or not is_known:
-        raise ValueError(f"url: expected https://HOST/base/APP?table=TABLE or https://HOST/wiki/PAGE?table=TABLE, got {url!r}")
-    table = query.get("table", [""])[0]
-    if not table:
-        raise ValueError(f"url: expected a table (?table=tbl...), got {url!r}")
-    return BitableUrl(path[1], table, query.get("view", [None])[0], path[0] == "wiki")
-
-
-def plain_value(value: Any) -> Any:
-    """A cell as the API sends it as a plain value.
-
-    Text in segments becomes one str, a link its address, people and chats the list of their names, attachments the list of their
-    file names, linked records the list of their ids, a location its address; numbers, booleans, single selects (str), multiple
-    selects (list of str) and times (int: milliseconds since 1970, UTC) stay. What a formula or a lookup found is what it would be
-    in a column of its own; several values are a list.
-    """
-    if isinstance(value, Mapping):
-        return _plain_object(value)
-    if not isinstance(value, list):
-        return value
-    if not value:
-        return None
-    if all(isinstance(item, Mapping) and _is_segment(item) for item in value):
-        return "".join(str(item.get("text") or "") for item in value)
-    plain: list[Any] = []
-    for item in value:
-        one = plain_value(item)
-        plain.extend(one if isinstance(one, list) else [one])
-    return plain
-
-
-def _is_segment(item: Mapping[str, Any]) -> bool:
-    return "text" in item and "record_ids" not in item and "id" not in item and "file_token" not in item
-
-
-def _plain_object(item: Mapping[str, Any]) -> Any:
-    if "value" in item and "type" in item:
-        found = item["value"]
-        # A formula's one number comes in a list; a list of people or options is one anywhere.
-        is_one = isinstance(found, list) and len(found) == 1 and not isinstance(found[0], (Mapping, list, str))
-        return plain_value(found[0] if is_one else found)
-    for ids in ("record_ids", "link_record_ids"):
-        if ids in item:
-            return list(item[ids] or []) or None
-    if "users" in item:
-        return plain_value(item["users"])
-    for key in ("link", "full_address", "name", "en_name", "text", "address", "location", "id"):
-        if item.get(key):
-            return item[key]
-    return json.dumps(item, ensure_ascii=False, sort_keys=True) if item else None
-
-
-def group_rows_by_field(rows: Iterable[Mapping[str, Any]], field: str) -> dict[Any, list[Mapping[str, Any]]]:
-    """The rows by the values of a field, in the order in which these first come.
-
-    A row whose value is a list (people, multiple selects) is in the group of each of its values. Rows without a value are in the
-    group of None.
-    """
-    groups: dict[Any, list[Mapping[str, Any]]] = {}
-    for row in _checked(rows, field):
-        for key in _keys(row.get(field)):
-            groups.setdefault(key, []).append(row)
-    return groups
-
-
-def group_rows_count_by_field(rows: Iterable[Mapping[str, Any]], field: str) -> dict[Any, int]:
-    """The number of rows in each group of `group_rows_by_field`, largest first; of equal ones the first that came."""
-    counts: dict[Any, int] = {}
-    for row in _checked(rows, field):
-        for key in _keys(row.get(field)):
-            counts[key] = counts.get(key, 0) + 1
-    return dict(sorted(counts.items(), key=lambda group: -group[1]))
-
-
-def _checked(rows: Iterable[Mapping[str, Any]], field: str) -> Iterator[Mapping[str, Any]]:
-    check.text("field", field)
-    for place, row in enumerate(check.items("rows", rows, "an iterable of mappings")):
-        if not isinstance(row, Mapping):
-            raise check.wrong(f"rows: row {place}", "a mapping", row)
-        yield row
-
-
-def _keys(value: Any) -> list[Any]:
-    if isinstance(value, list):
-        return list(dict.fromkeys(_hashable(item) for item in value)) or [None]
-    return [None if value == "" else _hashable(value)]
-
-
-def _hashable(value: Any) -> Hashable:
-    return value if isinstance(value, Hashable) else json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
 
 
 class BitableClient:
@@ -277,7 +183,7 @@ class BitableClient:
         if view_id is not None and check.text("view_id", view_id, "a str or None"):
             query["view_id"] = view_id
         most = None if max_rows is None else check.whole("max_rows", max_rows, 0)
-        return self._rows(self._items(f"{_table_path(app_token, table_id)}/records", query), most)
+        return self._rows(self._items(f"{table_path(app_token, table_id)}/records", query), most)
 
     def table_schema(self, app_token: str, table_id: str) -> pa.Schema:
         """The columns of a table by its fields' types, `record_id` first.
@@ -286,9 +192,9 @@ class BitableClient:
         times timestamp[ms, UTC]; multiple selects, people, chats, attachments and linked records list<string>.
         """
         fields = [pa.field("record_id", pa.string())]
-        for page in self._items(f"{_table_path(app_token, table_id)}/fields", {"page_size": "100"}):
+        for page in self._items(f"{table_path(app_token, table_id)}/fields", {"page_size": "100"}):
             for item in page:
-                name, data_type = item.get("field_name"), _arrow_type(item)
+                name, data_type = item.get("field_name"), arrow_type(item)
                 if not isinstance(name, str):
                     raise BitableClientError(f"fields of table {table_id}: expected a field_name, got {item!r:.200}")
                 if data_type is not None:
@@ -312,7 +218,7 @@ class BitableClient:
             page = next(pages, None)
             if page is None:
                 return
-            rows = [_row(record) for record in page[:left]]
+            rows = [plain_row(record) for record in page[:left]]
             left = None if left is None else left - len(rows)
             if rows:
                 yield rows
@@ -447,31 +353,11 @@ def create_stream_from_bitable(
             if error.code not in _FORBIDDEN_CODES and error.status not in (403, 404):
                 raise
             first = next(pages, [])
-            schema = _found_schema(first)
+            schema = found_schema(first)
             pages = itertools.chain([first], pages)
-    rows = ({field.name: _fit(row.get(field.name), field.type) for field in schema} for page in pages for row in page)
+    rows = ({field.name: fit(row.get(field.name), field.type) for field in schema} for page in pages for row in page)
     source = CustomArrowStreamSource(schema, emit_interval_seconds=math.inf, emit_rows=page_size)
     return _stream(session, source.batches(rows), True)
-
-
-def _found_schema(rows: list[Row]) -> pa.Schema:
-    """The columns of rows; text where they have no values."""
-    found = record_batch(rows, None).schema
-    return pa.schema([field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in found])
-
-
-def _fit(value: Any, data_type: pa.DataType) -> Any:
-    """A plain value as one of a column."""
-    if value is None:
-        return None
-    if pa.types.is_list(data_type):
-        items = value if isinstance(value, list) else [value]
-        return [_fit(item, data_type.value_type) for item in items]
-    if pa.types.is_string(data_type) or pa.types.is_large_string(data_type):
-        return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    one = value[0] if isinstance(value, list) and len(value) == 1 else value
-    # A formula's times may have parts of a millisecond.
-    return int(one) if pa.types.is_timestamp(data_type) and isinstance(one, float) and math.isfinite(one) else one
 
 
 class _AgainError(BitableClientError):
@@ -509,38 +395,3 @@ def _json_object(text: bytes) -> Mapping[str, Any] | None:
 
 def _without_query(path: str) -> str:
     return path.split("?", 1)[0]
-
-
-def _table_path(app_token: str, table_id: str) -> str:
-    for name, value in (("app_token", app_token), ("table_id", table_id)):
-        if not check.text(name, value):
-            raise ValueError(f"{name}: expected a text that is not empty")
-    app, table = (urllib.parse.quote(value, safe="") for value in (app_token, table_id))
-    return f"/open-apis/bitable/v1/apps/{app}/tables/{table}"
-
-
-def _row(record: Mapping[str, Any]) -> Row:
-    fields = record.get("fields")
-    if not isinstance(fields, Mapping):
-        raise BitableClientError(f"record {record.get('record_id')!r}: expected an object under fields, got {fields!r:.200}")
-    return {"record_id": record.get("record_id") or record.get("id")} | {
-        name: plain_value(value) for name, value in fields.items()
-    }
-
-
-_TIME = pa.timestamp("ms", "UTC")
-_TEXTS = pa.list_(pa.string())
-_ARROW_TYPES = {2: pa.float64(), 4: _TEXTS, 5: _TIME, 7: pa.bool_(), 11: _TEXTS, 17: _TEXTS, 18: _TEXTS, 21: _TEXTS, 23: _TEXTS}
-_ARROW_TYPES |= {1001: _TIME, 1002: _TIME, 1003: _TEXTS, 1004: _TEXTS}
-_BUTTON = 3001
-
-
-def _arrow_type(field: Mapping[str, Any]) -> pa.DataType | None:
-    """The type of a field's column; None for a button, which has no values."""
-    kind = field.get("type")
-    if kind == _BUTTON:
-        return None
-    properties = field.get("property")
-    if kind == 20 and isinstance(properties, Mapping) and isinstance(properties.get("type"), Mapping):
-        kind = properties["type"].get("data_type")
-    return _ARROW_TYPES.get(kind, pa.string()) if isinstance(kind, int) else pa.string()

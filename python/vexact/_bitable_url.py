@@ -1,0 +1,46 @@
+"""Addresses of Bitable tables: in a browser, and in the open API."""
+
+from __future__ import annotations
+
+import urllib.parse
+from typing import NamedTuple
+
+from . import _arguments as check
+
+
+class BitableUrl(NamedTuple):
+    """Where a table is. `is_wiki`: `app_token` is that of a wiki page, which the client looks up."""
+
+    app_token: str
+    table_id: str
+    view_id: str | None
+    is_wiki: bool = False
+
+
+def parse_bitable_url(url: str) -> BitableUrl:
+    """The table of an address as the browser shows it: `https://HOST/base/APP?table=TABLE&view=VIEW` or `/wiki/PAGE?table=...`.
+
+    `ValueError`: an address of another form, or without a table.
+    """
+    check.text("url", url)
+    try:
+        parts = urllib.parse.urlsplit(url.strip())
+    except ValueError as error:
+        raise ValueError(f"url: expected an address, got {url!r}: {error}") from error
+    path = [part for part in parts.path.split("/") if part]
+    query = urllib.parse.parse_qs(parts.query)
+    is_known = len(path) == 2 and path[0] in ("base", "wiki")
+    if parts.scheme not in ("http", "https") or not parts.netloc or not is_known:
+        raise ValueError(f"url: expected https://HOST/base/APP?table=TABLE or https://HOST/wiki/PAGE?table=TABLE, got {url!r}")
+    table = query.get("table", [""])[0]
+    if not table:
+        raise ValueError(f"url: expected a table (?table=tbl...), got {url!r}")
+    return BitableUrl(path[1], table, query.get("view", [None])[0], path[0] == "wiki")
+
+
+def table_path(app_token: str, table_id: str) -> str:
+    for name, value in (("app_token", app_token), ("table_id", table_id)):
+        if not check.text(name, value):
+            raise ValueError(f"{name}: expected a text that is not empty")
+    app, table = (urllib.parse.quote(value, safe="") for value in (app_token, table_id))
+    return f"/open-apis/bitable/v1/apps/{app}/tables/{table}"
