@@ -90,4 +90,5 @@ __all__ = [
     "group_rows_count_by_field",
     "open",
     "parse_bitable_url",
+    "read_excel",
 ]
