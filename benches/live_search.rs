@@ -56,9 +56,10 @@ fn searches(runtime: &Runtime, engine: &HtapEngine, count: usize) -> Vec<Duratio
     (0..count).map(run).collect()
 }
 
-/// Runs short queries until told to stop; their times.
-fn short_queries(runtime: &Runtime, engine: &HtapEngine, count: usize) -> Vec<Duration> {
+/// The times of short queries, one after the other with a pause between them.
+fn short_queries(runtime: &Runtime, engine: &HtapEngine, count: usize, pause: Duration) -> Vec<Duration> {
     let run = |at: usize| {
+        std::thread::sleep(pause);
         let started = Instant::now();
         let sql = format!("SELECT count(*) FROM docs WHERE id = {}", at * 7919 % 1000);
         runtime.block_on(engine.query_olap(&sql, &[])).unwrap();
@@ -140,47 +141,51 @@ fn main() {
     }
     println!("after a sync of 1 %: {:.2} x, median of the rounds", quantile(&mut ratios, 0.5).as_secs_f64());
 
-    let mut alone = short_queries(&runtime, &engine, 4000);
-    let is_over = Arc::new(AtomicBool::new(false));
-    let busy = {
-        let (engine, is_over, runtime) = (Arc::clone(&engine), Arc::clone(&is_over), runtime.handle().clone());
-        std::thread::spawn(move || {
-            let mut changes = 0;
-            for round in 0.. {
-                if is_over.load(Ordering::Relaxed) {
-                    break;
+    // A client that never pauses is one of the loads that share the cores; one that does is served when it comes.
+    for (pause, count) in [(Duration::ZERO, 4000), (Duration::from_millis(2), 2000)] {
+        let mut alone = short_queries(&runtime, &engine, count, pause);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let busy = {
+            let (engine, is_over, runtime) = (Arc::clone(&engine), Arc::clone(&is_over), runtime.handle().clone());
+            std::thread::spawn(move || {
+                let mut changes = 0;
+                for round in 0.. {
+                    if is_over.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let ids = (0..changed)
+                        .map(|at| vec![Param::Integer(((at * 7919 + round) % rows) as i64)])
+                        .collect::<Vec<_>>();
+                    runtime.block_on(engine.execute_many("UPDATE docs SET v = v WHERE id = ?", &ids)).unwrap();
+                    changes += runtime.block_on(engine.sync_all()).unwrap().events_processed;
                 }
-                let ids = (0..changed)
-                    .map(|at| vec![Param::Integer(((at * 7919 + round) % rows) as i64)])
-                    .collect::<Vec<_>>();
-                runtime.block_on(engine.execute_many("UPDATE docs SET v = v WHERE id = ?", &ids)).unwrap();
-                changes += runtime.block_on(engine.sync_all()).unwrap().events_processed;
-            }
-            changes
-        })
-    };
-    let long = {
-        let (engine, is_over, runtime) = (Arc::clone(&engine), Arc::clone(&is_over), runtime.handle().clone());
-        std::thread::spawn(move || {
-            let mut queries = 0;
-            while !is_over.load(Ordering::Relaxed) {
-                let sql = "SELECT sum(l2_norm(v)) FROM docs";
-                runtime.block_on(engine.query_olap(sql, &[])).unwrap();
-                queries += 1;
-            }
-            queries
-        })
-    };
-    let mut beside = short_queries(&runtime, &engine, 4000);
-    is_over.store(true, Ordering::Relaxed);
-    let (changes, queries) = (busy.join().unwrap(), long.join().unwrap());
-    let (a, b) = (quantile(&mut alone, 0.99), quantile(&mut beside, 0.99));
-    println!(
-        "short query p50 {:.0} us, p99 {:.0} us alone; p50 {:.0} us, p99 {:.0} us ({:.1} x) beside syncs of {changes} changes and {queries} scans",
-        us(alone[alone.len() / 2]),
-        us(a),
-        us(beside[beside.len() / 2]),
-        us(b),
-        us(b) / us(a)
-    );
+                changes
+            })
+        };
+        let long = {
+            let (engine, is_over, runtime) = (Arc::clone(&engine), Arc::clone(&is_over), runtime.handle().clone());
+            std::thread::spawn(move || {
+                let mut queries = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    let sql = "SELECT sum(l2_norm(v)) FROM docs";
+                    runtime.block_on(engine.query_olap(sql, &[])).unwrap();
+                    queries += 1;
+                }
+                queries
+            })
+        };
+        let mut beside = short_queries(&runtime, &engine, count, pause);
+        is_over.store(true, Ordering::Relaxed);
+        let (changes, queries) = (busy.join().unwrap(), long.join().unwrap());
+        let (a, b) = (quantile(&mut alone, 0.99), quantile(&mut beside, 0.99));
+        println!(
+            "short query {} ms after the last: p50 {:.0} us, p99 {:.0} us alone; p50 {:.0} us, p99 {:.0} us ({:.1} x) beside syncs of {changes} changes and {queries} scans",
+            pause.as_millis(),
+            us(alone[alone.len() / 2]),
+            us(a),
+            us(beside[beside.len() / 2]),
+            us(b),
+            us(b) / us(a)
+        );
+    }
 }

@@ -104,18 +104,23 @@ pub(super) struct SqliteTables {
 
 impl SqliteTables {
     pub async fn current(&self, oltp: &Oltp) -> Result<TableNames> {
+        if let Some(names) = oltp.schema_version_at_once().and_then(|version| self.of(version)) {
+            return Ok(names);
+        }
         let known = Arc::clone(&self.known);
         oltp.read(move |conn| {
             let version = capture::schema_version(conn)?;
-            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((_, names)) = known.as_ref().filter(|(known, _)| *known == version) {
-                return Ok(Arc::clone(names));
-            }
             let names = KnownTables::read(conn).map(Arc::new).map_err(failed(|| "reading the names of tables"))?;
-            *known = Some((version, Arc::clone(&names)));
+            *known.lock().unwrap_or_else(PoisonError::into_inner) = Some((version, Arc::clone(&names)));
             Ok(names)
         })
         .await
+    }
+
+    /// What was read of a version of the schema.
+    fn of(&self, version: i64) -> Option<TableNames> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().filter(|(known, _)| *known == version).map(|(_, names)| Arc::clone(names))
     }
 }
 

@@ -98,7 +98,9 @@ pub fn is_installed(conn: &Connection, registered: &Registered) -> Result<bool> 
 
 /// SQLite's count of schema changes, by any program: while it stays, so does what [`is_installed`] says.
 pub fn schema_version(conn: &Connection) -> Result<i64> {
-    conn.query_row("PRAGMA schema_version", [], |row| row.get(0)).map_err(failed(|| "reading the schema's version"))
+    let version =
+        conn.prepare_cached("PRAGMA schema_version").and_then(|mut pragma| pragma.query_row([], |row| row.get(0)));
+    version.map_err(failed(|| "reading the schema's version"))
 }
 
 fn capture(tx: &Connection, id: i64, schema: &TableSchema) -> Result<Registered> {

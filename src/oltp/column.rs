@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryBuilder, BooleanBuilder, FixedSizeListArray, Float16Builder, Float32Builder, Float64Builder,
-    Int8Builder, Int16Builder, Int32Builder, Int64Builder, NullBufferBuilder, PrimitiveArray, StringBuilder, UInt8Builder,
-    UInt16Builder, UInt32Builder, UInt64Builder,
+    Int8Builder, Int16Builder, Int32Builder, Int64Builder, NullBufferBuilder, PrimitiveArray, StringBuilder,
+    UInt8Builder, UInt16Builder, UInt32Builder, UInt64Builder,
 };
 use arrow::datatypes::{ArrowPrimitiveType, Field, Float16Type, Float32Type};
 use half::f16;

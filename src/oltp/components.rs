@@ -103,7 +103,8 @@ mod tests {
     #[test]
     fn rows_come_back_wherever_they_were_kept() {
         let mapped = MAPPED_BYTES / 1024;
-        for (expected_rows, rows) in [(0, 0), (0, 9), (mapped, 0), (mapped, 9), (mapped, mapped), (mapped, mapped + 9)] {
+        for (expected_rows, rows) in [(0, 0), (0, 9), (mapped, 0), (mapped, 9), (mapped, mapped), (mapped, mapped + 9)]
+        {
             let (buffer, expected) = filled(expected_rows, rows);
             assert_eq!(buffer.as_slice(), expected, "{rows} of {expected_rows} rows");
         }

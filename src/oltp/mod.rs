@@ -65,6 +65,8 @@ pub struct Oltp {
     readers: readers::Readers,
     /// Connections beside the pool: that of a sync, and those that help it to copy.
     sync_readers: readers::Readers,
+    /// Connections that wait for nothing.
+    glances: readers::Readers,
     copying_threads: u32,
 }
 
@@ -93,7 +95,8 @@ impl Oltp {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
         let copying_threads = cores.min(MOST_COPYING_THREADS);
         let sync_readers = readers::Readers::new(path.clone(), copying_threads, options.busy_timeout);
-        Ok(Self { path, writer, readers, sync_readers, copying_threads })
+        let glances = readers::Readers::new(path.clone(), cores, Duration::ZERO);
+        Ok(Self { path, writer, readers, sync_readers, glances, copying_threads })
     }
 
     /// The file, as an absolute path.
@@ -164,6 +167,12 @@ impl Oltp {
         self.readers.run(move |opened| writer::snapshot(&opened.conn, || work(&opened.conn))).await
     }
 
+    /// As [`capture::schema_version`], at once and on this thread, if that can be had: a query that waits for another thread waits
+    /// for a core too.
+    pub(crate) fn schema_version_at_once(&self) -> Option<i64> {
+        self.glances.run_at_once(|opened| capture::schema_version(&opened.conn)).ok()
+    }
+
     /// As [`Self::write`], on a thread that may block.
     pub(crate) fn write_here<T: Send + 'static>(
         &self,
@@ -193,6 +202,7 @@ impl Oltp {
     pub async fn shutdown(&self) {
         self.readers.shutdown().await;
         self.sync_readers.shutdown().await;
+        self.glances.shutdown().await;
         self.writer.shutdown().await;
     }
 }

@@ -146,7 +146,8 @@ fn read(
     }
     .map_err(failed(context))?;
     let arrow = schema.arrow();
-    let expected = range.map_or(u64::MAX, |(_, (first, last))| last.abs_diff(first)).min(BATCH_ROWS as u64 - 1) as usize + 1;
+    let expected =
+        range.map_or(u64::MAX, |(_, (first, last))| last.abs_diff(first)).min(BATCH_ROWS as u64 - 1) as usize + 1;
     let new = |column: &Column| ColumnBuilder::with_capacity(column.column_type, expected);
     let builders = || schema.columns().iter().map(new).collect::<Vec<_>>();
     let mut batches = Vec::new();

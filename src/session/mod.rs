@@ -101,6 +101,8 @@ impl Session {
         // With it, `min` and `max` lose rows where one of them has seen only NULL so far (apache/datafusion#25147), or is of an
         // expression (#24816).
         config.options_mut().optimizer.enable_aggregate_dynamic_filter_pushdown = false;
+        // The few rows that a filter is thought to leave are not spread over threads: waking them costs more.
+        config.options_mut().execution.use_row_number_estimates_to_optimize_partitioning = true;
         if views.replicas().is_some() {
             config.options_mut().sql_parser.default_null_ordering = "nulls_min".into();
         }

@@ -439,7 +439,8 @@ fn tables_without_rows_and_columns_are_scanned() {
 fn min_and_max_of_columns_that_begin_with_null_see_all_rows() {
     let runtime = Runtime::new().unwrap();
     let row = |small, f| Row { small, unsigned: None, f, single: None, text: None, flag: None, bytes: None };
-    let segments = vec![vec![row(Some(1), None); 4], vec![row(Some(5), Some(2.0)); 4], vec![row(Some(3), Some(7.0)); 4]];
+    let segments =
+        vec![vec![row(Some(1), None); 4], vec![row(Some(5), Some(2.0)); 4], vec![row(Some(3), Some(7.0)); 4]];
     // The table with dead rows is scanned for its bounds.
     for dead in [0, 1] {
         let pair = Pair::new(&segments, dead);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::BooleanArray;
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::Schema;
+use arrow::datatypes::{DataType, Schema};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, Statistics, internal_err};
@@ -30,6 +30,10 @@ use super::Chunks;
 use super::prune::Pruner;
 use super::pushdown::Pruning;
 
+/// A batch that is wide has no more bytes of values of fixed width: more would not stay in a core's cache, and would hold a
+/// thread for long.
+const BATCH_BYTES: usize = 1 << 20;
+
 /// Some rows of one batch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Piece {
@@ -52,12 +56,15 @@ pub struct ChunkScanExec {
 }
 
 impl ChunkScanExec {
-    /// A scan of some columns of `schema`, that of the chunks, in one partition and in batches of at most `batch_rows`.
+    /// A scan of some columns of `schema`, that of the chunks, in one partition and in batches of at most `batch_rows`, fewer
+    /// of vectors.
     ///
     /// # Errors
     /// A column that is not there.
     pub fn try_new(schema: &Schema, chunks: Arc<Chunks>, columns: Vec<usize>, batch_rows: usize) -> Result<Self> {
         let schema = Arc::new(schema.project(&columns)?);
+        let width: usize = schema.fields().iter().map(|field| fixed_width(field.data_type())).sum();
+        let batch_rows = batch_rows.min(BATCH_BYTES / width.max(1)).max(1);
         let scan = Self {
             chunks,
             columns,
@@ -83,7 +90,7 @@ impl ChunkScanExec {
         let mut pieces = Vec::new();
         let kept = (0..self.chunks.batches.len()).filter(|chunk| self.pruning.keeps(*chunk));
         for (batch, rows) in kept.map(|chunk| (chunk, self.chunks.batches[chunk].num_rows())) {
-            let offsets = (0..rows).step_by(self.batch_rows.max(1));
+            let offsets = (0..rows).step_by(self.batch_rows);
             pieces.extend(offsets.map(|offset| Piece { batch, offset, len: self.batch_rows.min(rows - offset) }));
         }
         let count = count.clamp(1, pieces.len().max(1));
@@ -103,6 +110,15 @@ impl ChunkScanExec {
             live.map_or(piece.len, |live| live.count_set_bits())
         };
         chosen.flat_map(|(_, pieces)| pieces).map(live).sum()
+    }
+}
+
+/// The bytes of a value of fixed width, 0 of another.
+fn fixed_width(data_type: &DataType) -> usize {
+    match data_type {
+        DataType::FixedSizeList(item, len) => *len as usize * fixed_width(item.data_type()),
+        DataType::FixedSizeBinary(len) => *len as usize,
+        other => other.primitive_width().unwrap_or(0),
     }
 }
 
@@ -214,5 +230,33 @@ impl ExecutionPlan for ChunkScanExec {
             Some(scan) => SortOrderPushdownResult::Inexact { inner: Arc::new(scan) },
             None => SortOrderPushdownResult::Unsupported,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::RecordBatch;
+    use arrow::datatypes::Field;
+
+    use super::*;
+
+    #[test]
+    fn batches_of_vectors_are_short() {
+        let vectors = DataType::FixedSizeList(Arc::new(Field::new_list_field(DataType::Float32, true)), 384);
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("id", DataType::Int64, true),
+            Field::new("v", vectors, true),
+            Field::new("text", DataType::Utf8, true),
+        ]));
+        let columns: Vec<_> =
+            schema.fields().iter().map(|field| arrow::array::new_null_array(field.data_type(), 20_000)).collect();
+        let chunks = Arc::new(Chunks::new(vec![RecordBatch::try_new(Arc::clone(&schema), columns).unwrap()]));
+        let lengths = |columns: &[usize]| -> Vec<usize> {
+            let scan = ChunkScanExec::try_new(&schema, Arc::clone(&chunks), columns.to_vec(), 8192).unwrap();
+            scan.partitions[0].iter().map(|piece| piece.len).collect()
+        };
+        assert_eq!(lengths(&[0, 2]), [8192, 8192, 20_000 - 2 * 8192]);
+        let wide = lengths(&[0, 1]);
+        assert_eq!((wide[0], wide.iter().sum::<usize>()), (BATCH_BYTES / (8 + 384 * 4), 20_000));
     }
 }
