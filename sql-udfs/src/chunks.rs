@@ -19,8 +19,11 @@ use datafusion::datasource::TableType;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::logical_expr::Expr;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::projection::ProjectionExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::projection::ProjectionExec;
 
 pub use bounds::Bounds;
 pub(crate) use prune::Pruner;
@@ -32,7 +35,7 @@ use bounds::ColumnBounds;
 pub const BATCH_ROWS: usize = 8192;
 
 /// Arrow batches in a fixed order, some of whose rows may be dead. A row's position counts the rows of the batches before its
-/// own, dead ones included; searches break ties by it.
+/// own, dead ones included; searches break ties by it, or by columns that are said to.
 #[derive(Debug, Default)]
 pub struct Chunks {
     batches: Vec<RecordBatch>,
@@ -40,6 +43,7 @@ pub struct Chunks {
     bounds: Vec<Arc<Bounds>>,
     /// Of all live rows, by column, where they were asked for.
     statistics: Vec<OnceLock<ColumnStatistics>>,
+    tie_order: Vec<usize>,
 }
 
 impl Chunks {
@@ -75,7 +79,21 @@ impl Chunks {
             statistics: std::iter::repeat_with(OnceLock::new).take(columns).collect(),
             batches,
             bounds,
+            tie_order: Vec::new(),
         }
+    }
+
+    /// The same, where of rows of one distance those come first that have the least values of these columns, the first column
+    /// first.
+    #[must_use]
+    pub fn with_ties_by(mut self, columns: Vec<usize>) -> Self {
+        self.tie_order = columns;
+        self
+    }
+
+    /// The columns that order rows of one distance; none: the position does.
+    pub(crate) fn tie_order(&self) -> &[usize] {
+        &self.tie_order
     }
 
     fn bounds(&self, batch: usize, column: usize) -> &ColumnBounds {
@@ -181,11 +199,18 @@ pub(crate) struct InPlace {
     pub columns: Vec<usize>,
 }
 
-/// What a scan can hand over whole: that of a [`ChunkTable`] or of DataFusion's `MemTable`.
+/// What a scan can hand over whole: that of a [`ChunkTable`] or of DataFusion's `MemTable`, under a projection that computes
+/// nothing.
 pub(crate) fn in_place(plan: &Arc<dyn ExecutionPlan>) -> Option<InPlace> {
     let plan: &dyn ExecutionPlan = plan.as_ref();
     if let Some(cooperative) = plan.downcast_ref::<CooperativeExec>() {
         return in_place(cooperative.input());
+    }
+    if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
+        let scan = in_place(projection.input())?;
+        let column = |projected: &ProjectionExpr| Some(scan.columns[projected.expr.downcast_ref::<Column>()?.index()]);
+        let columns = projection.expr().iter().map(column).collect::<Option<_>>()?;
+        return Some(InPlace { columns, ..scan });
     }
     if let Some(scan) = plan.downcast_ref::<ChunkScanExec>() {
         return Some(InPlace { chunks: Arc::clone(&scan.chunks), columns: scan.columns.clone() });

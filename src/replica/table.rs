@@ -98,7 +98,10 @@ impl TableProvider for ReplicaTable {
         let version = self.version(&snapshot)?;
         let failed = |error: crate::error::Error| DataFusionError::External(Box::new(error));
         let chunks = match looked_up(&version, filters)? {
-            Some(keys) => Arc::new(Chunks::new(vec![version.rows_of(&keys).map_err(failed)?])),
+            Some(keys) => {
+                let rows = version.rows_of(&keys).map_err(failed)?;
+                Arc::new(Chunks::new(vec![rows]).with_ties_by(version.definition().tie_order()))
+            }
             None => version.chunks().map_err(failed)?,
         };
         let columns = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());

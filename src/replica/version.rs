@@ -64,6 +64,16 @@ impl Definition {
         TableSchema::of_columns(&self.name, columns, &key).ok()
     }
 
+    /// The columns that order rows of one distance: those of the key, and in a history its times.
+    pub fn tie_order(&self) -> Vec<usize> {
+        let registered = self.schema.fields().len();
+        let times = match self.mode {
+            SyncMode::Destructive => registered..registered,
+            SyncMode::Temporal => registered..registered + 2,
+        };
+        self.key.iter().copied().chain(times).collect()
+    }
+
     /// The columns that queries see: the registered ones, and in a temporal replica three more.
     pub fn stored_schema(&self) -> SchemaRef {
         match self.mode {
@@ -210,7 +220,9 @@ impl TableVersion {
             return Ok(Arc::clone(chunks));
         }
         let chunk = |part: &Part| (part.segment.rows.clone(), part.live.clone(), Arc::clone(&part.segment.bounds));
-        let chunks = Arc::new(Chunks::with_live(self.parts.iter().flatten().map(chunk))?);
+        let chunks =
+            Chunks::with_live(self.parts.iter().flatten().map(chunk))?.with_ties_by(self.definition.tie_order());
+        let chunks = Arc::new(chunks);
         Ok(Arc::clone(self.chunks.get_or_init(|| chunks)))
     }
 

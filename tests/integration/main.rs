@@ -11,3 +11,4 @@ mod replication;
 mod routes;
 mod sql;
 mod stream;
+mod ties;

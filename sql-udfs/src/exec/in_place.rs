@@ -17,6 +17,7 @@ use vexact_kernel::{ChunkedColumn, VectorColumn};
 
 use super::ranked::{Ranker, external};
 use super::run::{FILTER, Run, vectors};
+use super::ties::Ties;
 use crate::chunks::{InPlace, Pruner};
 
 /// Rows that a predicate is evaluated over at once.
@@ -61,7 +62,10 @@ fn search(run: &Run, scan: &InPlace, ranker: &Ranker) -> Result<RecordBatch> {
     let columns =
         arrays.iter().map(|array| VectorColumn::try_new(array)).collect::<Result<_, _>>().map_err(external)?;
     let column = ChunkedColumn::try_new(columns).map_err(external)?;
-    let (entries, report) = ranker.rank(&column, selection.as_ref(), None)?;
+    let (entries, report) = match Ties::of(&scan.chunks, &column) {
+        Some(ties) => ranker.rank_tied(&column, selection.as_ref(), &ties)?,
+        None => ranker.rank(&column, selection.as_ref(), None)?,
+    };
 
     let started = Instant::now();
     let places: Vec<(usize, usize)> = entries.iter().map(|entry| column.locate(entry.position)).collect();

@@ -22,11 +22,12 @@ use datafusion::physical_plan::{
     apply_expression_roots,
 };
 use futures::{StreamExt, TryStreamExt, stream};
-use vexact_kernel::{BatchHits, ChunkedColumn, FilterReport, Many, Metric, Report, Search, VectorColumn};
+use vexact_kernel::{BatchHits, ChunkedColumn, FilterReport, Many, Metric, Ranking, Report, Search, VectorColumn};
 
 use super::in_place::{kept as kept_rows, select};
 use super::ranked::external;
 use super::run::vectors;
+use super::ties::Ties;
 use crate::chunks::{self, InPlace};
 use crate::config::VexactOptions;
 
@@ -131,12 +132,18 @@ struct Run {
 }
 
 impl Run {
-    fn search(&self, queries: &[Vec<f64>], selection: Option<&BooleanBuffer>) -> Result<Search<Many>> {
+    fn search(
+        &self,
+        queries: &[Vec<f64>],
+        selection: Option<&BooleanBuffer>,
+        k: Option<usize>,
+        radius: Option<f64>,
+    ) -> Result<Search<Many>> {
         let mut search = Search::batch(self.join.metric, queries).map_err(external)?;
-        if let Some(k) = self.join.k {
+        if let Some(k) = k {
             search = search.top_k(k);
         }
-        if let Some(radius) = self.join.radius {
+        if let Some(radius) = radius {
             search = search.radius(radius);
         }
         if let Some(selection) = selection {
@@ -269,16 +276,35 @@ fn in_place(
                 let column = ChunkedColumn::try_new(chunks.map_err(external)?).map_err(external)?;
                 let mut found = Vec::new();
                 if !queries.is_empty() {
-                    let BatchHits { rankings, report } =
-                        run.search(queries, selection.as_ref())?.run(&column).map_err(external)?;
+                    let ties = Ties::of(&scan.chunks, &column);
+                    let k = run.join.k.map(|k| k.saturating_add(usize::from(ties.is_some())));
+                    let search = run.search(queries, selection.as_ref(), k, run.join.radius)?;
+                    let BatchHits { rankings, report } = search.run(&column).map_err(external)?;
                     let filter = report.filter.filter(|_| run.join.predicate.is_some());
-                    run.publish(Report { filter, ..report }, Report::add_queries);
-                    found.extend(rankings.into_iter().map(|ranking| {
+                    run.publish(Report { filter, top_k: run.join.k, ..report }, Report::add_queries);
+                    let of = |ranking: &Ranking| -> Vec<Found> {
                         let pairs = ranking.rows.iter().zip(&ranking.scores);
-                        pairs
-                            .map(|(row, score)| Found { score: *score, position: *row, place: column.locate(*row) })
-                            .collect()
-                    }));
+                        let found = |(row, score): (&u64, &f64)| Found {
+                            score: *score,
+                            position: *row,
+                            place: column.locate(*row),
+                        };
+                        pairs.map(found).collect()
+                    };
+                    for (query, ranking) in queries.chunks(1).zip(&rankings) {
+                        let rows = of(ranking);
+                        found.push(match &ties {
+                            Some(ties) => {
+                                let all_tied = |last: &Found| -> Result<Vec<Found>> {
+                                    let search = run.search(query, selection.as_ref(), None, Some(last.score))?;
+                                    Ok(search.run(&column).map_err(external)?.rankings.iter().flat_map(of).collect())
+                                };
+                                let is_tied = |a: &Found, b: &Found| a.score == b.score;
+                                ties.first(run.join.k, rows, is_tied, |found| found.position, all_tied)?
+                            }
+                            None => rows,
+                        });
+                    }
                 }
                 let searched = |i: usize| {
                     scan.chunks.batches().iter().map(|chunk| Arc::clone(chunk.column(scan.columns[i]))).collect()
@@ -318,7 +344,8 @@ async fn streamed(
             let mut used: Vec<usize> = Vec::new();
             let mut done: Option<Report> = None;
             for (block, queries) in queries.chunks(QUERY_BLOCK).enumerate() {
-                let hits = run.search(queries, selection.as_ref())?.run(&column).map_err(external)?;
+                let search = run.search(queries, selection.as_ref(), run.join.k, run.join.radius)?;
+                let hits = search.run(&column).map_err(external)?;
                 match &mut done {
                     Some(done) => done.add_queries(&hits.report),
                     None => done = Some(Report { acceleration: "batch-stream+simd-matrix-topk", ..hits.report }),

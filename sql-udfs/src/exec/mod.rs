@@ -6,6 +6,7 @@ mod ranked;
 mod run;
 mod spec;
 mod stream;
+mod ties;
 mod top_k;
 
 pub use join::{Join, JoinColumn, VectorJoinExec};

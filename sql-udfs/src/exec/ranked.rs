@@ -7,6 +7,7 @@ use datafusion::common::{DataFusionError, Result};
 use vexact_kernel::{ChunkedColumn, KernelError, Metric, Report, Search, Tier};
 
 use super::spec::Scoring;
+use super::ties::Ties;
 
 /// Where a row without an ordinary distance stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,7 +31,15 @@ pub(super) struct Entry {
 
 impl Entry {
     pub fn order(&self, other: &Entry) -> Ordering {
-        self.class.cmp(&other.class).then(self.key.total_cmp(&other.key)).then(self.position.cmp(&other.position))
+        self.distance_order(other).then(self.position.cmp(&other.position))
+    }
+
+    fn distance_order(&self, other: &Entry) -> Ordering {
+        self.class.cmp(&other.class).then(self.key.total_cmp(&other.key))
+    }
+
+    fn is_tied(&self, other: &Entry) -> bool {
+        self.distance_order(other).is_eq()
     }
 }
 
@@ -100,13 +109,10 @@ impl Ranker {
         selection: Option<&BooleanBuffer>,
         worst: Option<Entry>,
     ) -> Result<(Vec<Entry>, Option<Report>)> {
-        let Some(mut search) = self.search(column.dim())? else {
+        let Some(search) = self.search(column.dim())? else {
             return Ok((self.rank_plainly(column, selection), None));
         };
-        search = search.top_k(self.k).tier(self.tier).threads(self.threads);
-        if let Some(selection) = selection {
-            search = search.selection(selection);
-        }
+        let mut search = self.configured(search, selection).top_k(self.k);
         if let Some(radius) = worst.filter(|worst| worst.class == Class::Distance).and_then(|worst| worst.distance) {
             search = search.radius(radius);
         }
@@ -121,6 +127,35 @@ impl Ranker {
             entries.truncate(self.k);
         }
         Ok((entries, Some(hits.report)))
+    }
+
+    /// As [`Self::rank`], ties in the order that the table has for them.
+    pub fn rank_tied(
+        &self,
+        column: &ChunkedColumn<'_>,
+        selection: Option<&BooleanBuffer>,
+        ties: &Ties<'_>,
+    ) -> Result<(Vec<Entry>, Option<Report>)> {
+        let of_so_many = |k| Self { k, ..self.clone() };
+        let (entries, report) = of_so_many(self.k.saturating_add(1)).rank(column, selection, None)?;
+        let all_tied = |last: &Entry| match (last.class, last.distance, self.search(column.dim())?) {
+            (Class::Distance, Some(distance), Some(search)) => {
+                let hits = self.configured(search, selection).radius(distance).run(column).map_err(external)?;
+                Ok(hits.rows.iter().zip(&hits.scores).map(|(row, score)| self.entry(Some(*score), *row)).collect())
+            }
+            // Those without a distance are counted, not searched.
+            _ => Ok(of_so_many(column.len()).rank(column, selection, None)?.0),
+        };
+        let entries = ties.first(Some(self.k), entries, Entry::is_tied, |entry| entry.position, all_tied)?;
+        Ok((entries, report.map(|report| Report { top_k: Some(self.k), ..report })))
+    }
+
+    fn configured(&self, search: Search, selection: Option<&BooleanBuffer>) -> Search {
+        let search = search.tier(self.tier).threads(self.threads);
+        match selection {
+            Some(selection) => search.selection(selection),
+            None => search,
+        }
     }
 
     fn rank_plainly(&self, column: &ChunkedColumn<'_>, selection: Option<&BooleanBuffer>) -> Vec<Entry> {
