@@ -424,6 +424,25 @@ async def test_a_vector_beyond_float32_is_refused_and_not_stored_as_infinity(eng
     assert rows(await engine.query("SELECT count(*) AS n FROM docs"))[0]["n"] == 1
 
 
+@pytest.mark.parametrize("sync_mode", ["destructive", "temporal"])
+async def test_ties_in_a_replica_go_by_key_whatever_was_written_last(tmp_path, sync_mode):
+    async with await vexact.open(tmp_path / "app.db", sync_mode=sync_mode) as engine:
+        await engine.execute(CREATE)
+        await engine.register_table(DOCS)
+        insert = "INSERT INTO docs VALUES (?, ?, ?, ?)"
+        await engine.execute_many(insert, [(id, "same", 1.0, [1.0, 0.0, 0.0]) for id in range(20, 0, -1)])
+        await engine.sync_all()
+        await engine.execute("UPDATE docs SET price = 2 WHERE id IN (1, 7)")
+        await engine.execute("UPDATE docs SET v = ? WHERE id = 3", [[2.0, 0.0, 0.0]])
+        await engine.sync_all()
+        current = "_valid_to IS NULL" if sync_mode == "temporal" else None
+        found = await engine.vector_search("docs", "v", [1, 0, 0], top_k=5, filter=current)
+        assert [row["id"] for row in rows(found)] == [1, 2, 3, 4, 5]
+        where = f"WHERE {current}" if current else ""
+        nearest = f"SELECT id FROM docs {where} ORDER BY l2_distance(v, [1.0, 0.0, 0.0]) LIMIT 4 OFFSET 1"
+        assert [row["id"] for row in rows(await engine.query_olap(nearest))] == [2, 4, 5, 6]
+
+
 async def test_a_search_that_cannot_be_done_says_why(engine):
     await filled(engine)
     with pytest.raises(EngineError, match="top_k: expected a whole number of at least 1, got 0"):
