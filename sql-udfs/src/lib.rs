@@ -32,5 +32,5 @@ pub use register::register;
 pub use rewrite::bind_parameters;
 pub use rewrite::{Decline, VectorRewrite};
 pub use search_plan::SearchPlan;
-pub use vector::{VectorError, parse_vector, scalar_of_vector, vector_of_scalar};
+pub use vector::{VectorError, parse_vector, scalar_of_vector, vector_of_scalar, vectors_of_whole_numbers};
 pub use vexact_kernel as kernel;

@@ -1,8 +1,10 @@
 //! Query vectors as SQL gives them: text, lists of numbers, NULL.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type};
+use arrow::datatypes::{DataType, FieldRef, Float64Type};
 use datafusion::common::{DataFusionError, ScalarValue};
 
 /// Why a value is not a vector.
@@ -130,13 +132,17 @@ pub(crate) fn vector_type(data_type: &DataType) -> Option<Option<usize>> {
     }
 }
 
-/// Whether a column of this type holds lists of whole numbers, which become vectors by a cast.
-pub(crate) fn is_whole_numbers(data_type: &DataType) -> bool {
+/// The vectors that lists of whole numbers become by a cast; `None`: the type is another.
+pub fn vectors_of_whole_numbers(data_type: &DataType) -> Option<DataType> {
+    let floats = |item: &FieldRef| {
+        let floats = item.as_ref().clone().with_data_type(DataType::Float64);
+        item.data_type().is_integer().then(|| Arc::new(floats))
+    };
     match data_type {
-        DataType::FixedSizeList(item, _) | DataType::List(item) | DataType::LargeList(item) => {
-            item.data_type().is_integer()
-        }
-        _ => false,
+        DataType::FixedSizeList(item, dim) => Some(DataType::FixedSizeList(floats(item)?, *dim)),
+        DataType::List(item) => Some(DataType::List(floats(item)?)),
+        DataType::LargeList(item) => Some(DataType::LargeList(floats(item)?)),
+        _ => None,
     }
 }
 

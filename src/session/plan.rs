@@ -123,7 +123,7 @@ impl Session {
             _ => None,
         };
         // The column to search: the first that is scanned, or what becomes of it where it holds whole numbers.
-        let (input, vectors) = match float_lists(input.schema().field(0).data_type()) {
+        let (input, vectors) = match vexact_sql::vectors_of_whole_numbers(input.schema().field(0).data_type()) {
             None => (input, 0),
             Some(floats) => (with_cast(input, &floats)?, scanned.len()),
         };
@@ -223,19 +223,6 @@ fn filter_expr(state: &SessionState, table: &TableReference, schema: &Schema, te
     }
 }
 
-/// The type of vectors that lists of whole numbers become; `None` for any other type.
-fn float_lists(data_type: &DataType) -> Option<DataType> {
-    let floats = Arc::new(Field::new_list_field(DataType::Float64, true));
-    match data_type {
-        DataType::FixedSizeList(item, dim) if item.data_type().is_integer() => {
-            Some(DataType::FixedSizeList(floats, *dim))
-        }
-        DataType::List(item) if item.data_type().is_integer() => Some(DataType::List(floats)),
-        DataType::LargeList(item) if item.data_type().is_integer() => Some(DataType::LargeList(floats)),
-        _ => None,
-    }
-}
-
 /// The input, and after its columns the first one as another type.
 fn with_cast(input: Arc<dyn ExecutionPlan>, data_type: &DataType) -> Result<Arc<dyn ExecutionPlan>> {
     let schema = input.schema();
@@ -268,7 +255,7 @@ fn column_of(search: &VectorSearch, schema: &Schema) -> Result<usize> {
         )));
     };
     let field = schema.field(column);
-    if !is_vector(field) && float_lists(field.data_type()).is_none() {
+    if !is_vector(field) && vexact_sql::vectors_of_whole_numbers(field.data_type()).is_none() {
         return Err(Error::InvalidArgument(format!(
             "column {:?} of table {:?}: expected vectors (FixedSizeList, List or LargeList of numbers), got {}",
             search.column,

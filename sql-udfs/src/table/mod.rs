@@ -15,7 +15,7 @@ use vexact_kernel::Metric;
 pub(crate) use vector_join::VectorJoin;
 pub(crate) use vector_search::VectorSearch;
 
-use crate::vector::{is_whole_numbers, vector_type};
+use crate::vector::{vector_type, vectors_of_whole_numbers};
 
 /// A table that a function names.
 struct Table {
@@ -79,9 +79,8 @@ impl Table {
         DFSchema::try_from_qualified_schema(self.reference.clone(), &self.schema())
     }
 
-    /// The ordinal of a vector column, by its exact name or in lower case. `is_cast`: lists of whole numbers are vectors too, as
-    /// what reads them makes floats of them.
-    fn vector_column(&self, function: &str, name: &str, is_cast: bool) -> Result<usize> {
+    /// The ordinal of a vector column, by its exact name or in lower case. Lists of whole numbers are vectors too.
+    fn vector_column(&self, function: &str, name: &str) -> Result<usize> {
         let schema = self.schema();
         let find = |name: &str| schema.index_of(name).ok();
         let Some(column) = find(name).or_else(|| find(&name.to_lowercase())) else {
@@ -95,10 +94,9 @@ impl Table {
             );
         };
         let field = schema.field(column);
-        if vector_type(field.data_type()).is_none() && !(is_cast && is_whole_numbers(field.data_type())) {
-            let numbers = if is_cast { "numbers" } else { "floats" };
+        if vector_type(field.data_type()).is_none() && vectors_of_whole_numbers(field.data_type()).is_none() {
             return plan_err!(
-                "{function}: column {name:?} of table {}: expected vectors (FixedSizeList, List or LargeList of {numbers}), got {}",
+                "{function}: column {name:?} of table {}: expected vectors (FixedSizeList, List or LargeList of numbers), got {}",
                 self.reference,
                 field.data_type()
             );

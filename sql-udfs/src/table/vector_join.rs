@@ -8,13 +8,13 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::{Column, Result, ScalarValue, plan_err};
 use datafusion::datasource::{TableType, provider_as_source};
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast};
 use datafusion::physical_plan::ExecutionPlan;
 use vexact_kernel::Metric;
 
 use super::{Table, k_argument, metric_argument, text_argument};
 use crate::exec::{Join, JoinColumn, VectorJoinExec};
-use crate::vector::vector_type;
+use crate::vector::{vector_type, vectors_of_whole_numbers};
 
 const NAME: &str = "vector_join";
 const RANK: &str = "rank";
@@ -37,12 +37,15 @@ impl TableFunctionImpl for VectorJoin {
         }
         let queries = Table::find(NAME, &text_argument(NAME, "queries", queries)?, args.session())?;
         let table = Table::find(NAME, &text_argument(NAME, "table", table)?, args.session())?;
-        let query_column = queries.vector_column(NAME, &text_argument(NAME, "query_column", query_column)?, false)?;
-        let column = table.vector_column(NAME, &text_argument(NAME, "column", column)?, false)?;
+        let query_column = queries.vector_column(NAME, &text_argument(NAME, "query_column", query_column)?)?;
+        let column = table.vector_column(NAME, &text_argument(NAME, "column", column)?)?;
         for (table, name) in [(&queries, RANK), (&queries, SCORE), (&table, RANK), (&table, SCORE)] {
             table.refuse_column(NAME, name)?;
         }
-        let dim = |table: &Table, column| vector_type(table.schema().field(column).data_type()).flatten();
+        let dim = |table: &Table, column| {
+            let data_type = table.schema().field(column).data_type().clone();
+            vector_type(&vectors_of_whole_numbers(&data_type).unwrap_or(data_type)).flatten()
+        };
         if let (Some(expected), Some(got)) = (dim(&table, column), dim(&queries, query_column))
             && expected != got
         {
@@ -134,15 +137,41 @@ impl JoinTable {
     }
 }
 
-/// The plan of a table's needed columns.
-async fn scan(table: &Table, columns: &[usize], state: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
-    let schema = table.schema();
-    let column = |i: &usize| Expr::Column(Column::new(Some(table.reference.clone()), schema.field(*i).name()));
-    let plan =
-        LogicalPlanBuilder::scan(table.reference.clone(), provider_as_source(Arc::clone(&table.provider)), None)?
-            .project(columns.iter().map(column).collect::<Vec<_>>())?
-            .build()?;
-    state.create_physical_plan(&plan).await
+/// What a join needs of a table: first its vectors, then other columns.
+struct Needed<'t> {
+    table: &'t Table,
+    vector: usize,
+    /// Where the vectors are computed from whole numbers, which are another column.
+    cast: Option<DataType>,
+    columns: Vec<usize>,
+}
+
+impl<'t> Needed<'t> {
+    fn new(table: &'t Table, vector: usize) -> Self {
+        let cast = vectors_of_whole_numbers(table.schema().field(vector).data_type());
+        Self { table, vector, columns: if cast.is_some() { vec![] } else { vec![vector] }, cast }
+    }
+
+    /// The ordinal of a column among those needed.
+    fn place(&mut self, column: usize) -> usize {
+        let known = self.columns.iter().position(|known| *known == column);
+        let place = known.unwrap_or_else(|| {
+            self.columns.push(column);
+            self.columns.len() - 1
+        });
+        place + usize::from(self.cast.is_some())
+    }
+
+    async fn plan(&self, state: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
+        let (table, schema) = (self.table, self.table.schema());
+        let column = |i: &usize| Expr::Column(Column::new(Some(table.reference.clone()), schema.field(*i).name()));
+        let vectors = self.cast.iter().map(|floats| cast(column(&self.vector), floats.clone()).alias("vectors"));
+        let plan =
+            LogicalPlanBuilder::scan(table.reference.clone(), provider_as_source(Arc::clone(&table.provider)), None)?
+                .project(vectors.chain(self.columns.iter().map(column)).collect::<Vec<_>>())?
+                .build()?;
+        state.create_physical_plan(&plan).await
+    }
 }
 
 #[async_trait]
@@ -164,28 +193,17 @@ impl TableProvider for JoinTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let all: Vec<usize> = (0..self.columns.len()).collect();
         let projection = projection.unwrap_or(&all);
-        let wanted: Vec<JoinColumn> = projection.iter().map(|i| self.columns[*i]).collect();
-        let mut left = vec![self.vectors.0];
-        let mut right = vec![self.vectors.1];
-        for column in &wanted {
-            match column {
-                JoinColumn::Query(i) if !left.contains(i) => left.push(*i),
-                JoinColumn::Found(i) if !right.contains(i) => right.push(*i),
-                _ => {}
-            }
-        }
-        let place = |columns: &[usize], i: usize| columns.iter().position(|column| *column == i).unwrap_or(0);
-        let columns = wanted
-            .iter()
-            .map(|column| match column {
-                JoinColumn::Query(i) => JoinColumn::Query(place(&left, *i)),
-                JoinColumn::Found(i) => JoinColumn::Found(place(&right, *i)),
-                other => *other,
-            })
-            .collect();
+        let (mut left, mut right) =
+            (Needed::new(&self.queries, self.vectors.0), Needed::new(&self.table, self.vectors.1));
+        let mut place = |column: JoinColumn| match column {
+            JoinColumn::Query(i) => JoinColumn::Query(left.place(i)),
+            JoinColumn::Found(i) => JoinColumn::Found(right.place(i)),
+            other => other,
+        };
+        let columns = projection.iter().map(|i| place(self.columns[*i])).collect();
         let join =
             Join { metric: self.metric, vectors: (0, 0), predicate: None, k: self.k, radius: self.radius, columns };
-        let (queries, searched) = (scan(&self.queries, &left, state).await?, scan(&self.table, &right, state).await?);
+        let (queries, searched) = (left.plan(state).await?, right.plan(state).await?);
         let schema = Arc::new(self.schema.project(projection)?);
         Ok(Arc::new(VectorJoinExec::new(queries, searched, join, schema)))
     }

@@ -36,7 +36,7 @@ impl TableFunctionImpl for VectorSearch {
             return plan_err!("{NAME}: expected at most 6 arguments, got {}", rest.len() + 4);
         }
         let table = Table::find(NAME, &text_argument(NAME, "table", table)?, args.session())?;
-        let column = table.vector_column(NAME, &text_argument(NAME, "column", column)?, true)?;
+        let column = table.vector_column(NAME, &text_argument(NAME, "column", column)?)?;
         table.refuse_column(NAME, SCORE)?;
         let metric = metric_argument(NAME, rest.first())?;
         let query = query_argument(&table, column, query, metric)?;
