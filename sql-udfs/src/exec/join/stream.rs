@@ -1,0 +1,103 @@
+//! A join with any input, which is searched batch by batch.
+
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, UInt64Array};
+use arrow::compute::take_record_batch;
+use datafusion::common::Result;
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::MemoryReservation;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use futures::StreamExt;
+use vexact_kernel::{Report, VectorColumn};
+
+use super::super::in_place::kept as kept_rows;
+use super::super::ranked::external;
+use super::super::run::vectors;
+use super::run::{Found, QUERY_BLOCK, Run};
+
+/// Searches any input batch by batch, holding what each query has found so far.
+pub(super) async fn run(
+    run: Run,
+    searched: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    memory: MemoryReservation,
+    batch: RecordBatch,
+) -> Result<RecordBatch> {
+    let (rows, queries) = run.queries(&batch)?;
+    let mut found: Vec<Vec<Found>> = vec![Vec::new(); queries.len()];
+    let mut kept: Vec<RecordBatch> = Vec::new();
+    let queries_bytes = memory.size();
+    let mut first = 0;
+    for partition in 0..searched.output_partitioning().partition_count() {
+        let mut stream = searched.execute(partition, Arc::clone(&context))?;
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk?;
+            let array =
+                vectors(chunk.column(run.join.vectors.1), chunk.schema().field(run.join.vectors.1).name(), None, None)?;
+            let column = VectorColumn::try_new(&array).map_err(external)?;
+            let selection = match &run.join.predicate {
+                Some(predicate) => Some(kept_rows(predicate.as_ref(), &chunk)?),
+                None => None,
+            };
+            let mut used: Vec<usize> = Vec::new();
+            let mut done: Option<Report> = None;
+            for (block, queries) in queries.chunks(QUERY_BLOCK).enumerate() {
+                let search = run.search(queries, selection.as_ref(), run.join.k, run.join.radius)?;
+                let hits = search.run(&column).map_err(external)?;
+                match &mut done {
+                    Some(done) => done.add_queries(&hits.report),
+                    None => done = Some(Report { acceleration: "batch-stream+simd-matrix-topk", ..hits.report }),
+                }
+                for (query, ranking) in hits.rankings.iter().enumerate() {
+                    let found = &mut found[block * QUERY_BLOCK + query];
+                    let new = ranking.rows.iter().zip(&ranking.scores);
+                    found.extend(new.map(|(row, score)| Found {
+                        score: *score,
+                        position: first + row,
+                        place: (kept.len(), *row as usize),
+                    }));
+                    let sign = if run.join.metric.is_larger_closer() { -1.0 } else { 1.0 };
+                    // Stable, so that ties stay in the order of the rows.
+                    found.sort_by(|a, b| (sign * a.score).total_cmp(&(sign * b.score)));
+                    found.truncate(run.join.k.unwrap_or(usize::MAX));
+                    used.extend(found.iter().filter(|found| found.place.0 == kept.len()).map(|found| found.place.1));
+                }
+            }
+            if let Some(done) = done {
+                run.publish(done, Report::add_rows);
+            }
+            used.sort_unstable();
+            used.dedup();
+            for found in found.iter_mut().flatten().filter(|found| found.place.0 == kept.len()) {
+                found.place.1 = used.binary_search(&found.place.1).unwrap_or(0);
+            }
+            let used: UInt64Array = used.iter().map(|row| Some(*row as u64)).collect();
+            first += chunk.num_rows() as u64;
+            kept.push(take_record_batch(&chunk, &used)?);
+            compact(&mut kept, &mut found)?;
+            let bytes: usize = kept.iter().map(RecordBatch::get_array_memory_size).sum();
+            memory
+                .try_resize(queries_bytes + bytes + found.iter().map(Vec::len).sum::<usize>() * size_of::<Found>())?;
+        }
+    }
+    let searched = |i: usize| kept.iter().map(|chunk| Arc::clone(chunk.column(i))).collect();
+    run.output(&batch, &rows, &found, &searched)
+}
+
+/// Lets go of the rows that no query holds any more, once they are the larger part.
+fn compact(kept: &mut Vec<RecordBatch>, found: &mut [Vec<Found>]) -> Result<()> {
+    let held: usize = kept.iter().map(RecordBatch::num_rows).sum();
+    let mut places: Vec<(usize, usize)> = found.iter().flatten().map(|found| found.place).collect();
+    places.sort_unstable();
+    places.dedup();
+    if held < 2 * places.len() + 16_384 || kept.is_empty() {
+        return Ok(());
+    }
+    for found in found.iter_mut().flatten() {
+        found.place = (0, places.binary_search(&found.place).unwrap_or(0));
+    }
+    let chunks: Vec<&RecordBatch> = kept.iter().collect();
+    *kept = vec![arrow::compute::interleave_record_batch(&chunks, &places)?];
+    Ok(())
+}
