@@ -279,7 +279,7 @@ impl TableSchema {
     /// A schema of `(name, type string)` columns, see [`ColumnType::parse`], and the names of the key columns.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`]: an empty or reserved name, an unknown type, no columns, a duplicate column, no key, a key
+    /// [`Error::InvalidArgument`]: an empty or reserved name, one with a NUL character, an unknown type, no columns, a duplicate column, no key, a key
     /// column that is unknown, named twice, or of a type that rounds (float16, float32, vectors): distinct keys must stay so.
     pub fn try_new(name: &str, columns: &[(String, String)], key: &[String]) -> Result<Self> {
         let typed = columns.iter().map(|(column, text)| {
@@ -302,12 +302,18 @@ impl TableSchema {
         if name.is_empty() || lower.starts_with("_vexact_") || lower.starts_with("sqlite_") {
             return refused("expected a name that is not empty and does not begin with _vexact_ or sqlite_".into());
         }
+        if name.contains('\0') {
+            return refused("expected a name without NUL characters".into());
+        }
         if columns.is_empty() {
             return refused("expected at least one column, got none".into());
         }
         for (at, column) in columns.iter().enumerate() {
             if column.name.is_empty() || RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(&column.name)) {
                 return refused(format!("column name {:?} is reserved", column.name));
+            }
+            if column.name.contains('\0') {
+                return refused(format!("column {:?}: expected a name without NUL characters", column.name));
             }
             if columns[..at].iter().any(|before| before.name.eq_ignore_ascii_case(&column.name)) {
                 return refused(format!("duplicate column {:?}", column.name));

@@ -41,14 +41,6 @@ def text(name: str, value: object, expected: str = "a str") -> str:
     return value
 
 
-def sql(name: str, value: object) -> str:
-    """A text for SQLite, which would take one with a NUL character for ended there."""
-    statement = text(name, value)
-    if "\0" in statement:
-        raise InvalidRequestError(f"{name}: expected text without NUL characters, got one at position {statement.index(chr(0))}")
-    return statement
-
-
 def one_character(name: str, value: object) -> str:
     character = text(name, value)
     if len(character) != 1:

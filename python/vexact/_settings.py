@@ -36,7 +36,7 @@ class TableSchema:
 
     def __init__(self, name: str, columns: Iterable[tuple[str, str]] | Mapping[str, str], pk: Iterable[str]) -> None:
         pairs = columns.items() if isinstance(columns, Mapping) else check.items("columns", columns, _PAIRS)
-        object.__setattr__(self, "name", check.sql("name", name))
+        object.__setattr__(self, "name", check.text("name", name))
         object.__setattr__(self, "columns", [_pair(pair) for pair in pairs])
         object.__setattr__(self, "pk", check.texts("pk", pk))
         _native.check_table_schema(self.name, self.columns, self.pk)
@@ -52,7 +52,7 @@ def _pair(pair: Any) -> tuple[str, str]:
     if len(pair) != 2:
         raise InvalidRequestError(f"columns: expected {_PAIRS}, got {pair!r:.100}")
     name, data_type = pair
-    column = check.sql("columns: a name", name)
+    column = check.text("columns: a name", name)
     # Some of pyarrow's types are called as ours are.
     return column, str(data_type) if isinstance(data_type, pa.DataType) else check.text(f"columns: type of {column!r}", data_type)
 
@@ -78,7 +78,7 @@ class TimestampTableConfig:
 
     def __post_init__(self) -> None:
         for name in ("table_name", "created_at_column", "updated_at_column"):
-            if not check.sql(name, getattr(self, name)):
+            if not check.text(name, getattr(self, name)):
                 raise InvalidRequestError(f"{name}: expected a name, got an empty text")
         for name in ("primary_key", "columns"):
             columns = check.texts(name, getattr(self, name))

@@ -127,19 +127,19 @@ class HtapEngine:
         `params`: None, bool, int, float, str, bytes, and vectors (a sequence of numbers or a one-dimensional array, stored as a
         float32 BLOB). Transactions are `execute_batch`. A statement that returns rows is refused before it has any effect.
         """
-        return await _in_thread(partial(self._open().execute, check.sql("sql", sql), params))
+        return await _in_thread(partial(self._open().execute, check.text("sql", sql), params))
 
     async def execute_batch(self, statements: Sequence[str]) -> None:
         """Runs statements in one transaction: all or nothing."""
         listed = check.items("statements", statements, "a list of SQL texts")
-        batch = [check.sql(f"statements: statement {place}", statement) for place, statement in enumerate(listed, start=1)]
+        batch = [check.text(f"statements: statement {place}", statement) for place, statement in enumerate(listed, start=1)]
         await _in_thread(partial(self._open().execute_batch, batch))
 
     async def execute_many(self, sql: str, rows_of_params: Iterable[Sequence[Any]]) -> int:
         """Runs one prepared statement for each row of parameters, in one transaction; the rows affected in all."""
         rows = list(check.items("rows_of_params", rows_of_params, "an iterable of sequences of parameters"))
         try:
-            return await _in_thread(partial(self._open().execute_many, check.sql("sql", sql), rows))
+            return await _in_thread(partial(self._open().execute_many, check.text("sql", sql), rows))
         except TypeError:
             for place, row in enumerate(rows, start=1):
                 if not isinstance(row, Sequence) or isinstance(row, (str, bytes, bytearray)):
@@ -148,15 +148,15 @@ class HtapEngine:
 
     async def query(self, sql: str, params: Params = None) -> list[pa.RecordBatch]:
         """Runs one query that only reads, on the side that `explain_route` names. An empty result keeps its schema."""
-        return await _in_thread(partial(self._open().query, check.sql("sql", sql), params), abandons=True)
+        return await _in_thread(partial(self._open().query, check.text("sql", sql), params), abandons=True)
 
     async def query_olap(self, sql: str, params: Params = None) -> list[pa.RecordBatch]:
         """Runs one query that only reads on the replicas and the session's tables."""
-        return await _in_thread(partial(self._open().query_olap, check.sql("sql", sql), params), abandons=True)
+        return await _in_thread(partial(self._open().query_olap, check.text("sql", sql), params), abandons=True)
 
     def explain_route(self, sql: str) -> str:
         """Which side answers a query, and why: `sqlite: ...` or `olap: ...`."""
-        side, reason = self._open().route(check.sql("sql", sql))
+        side, reason = self._open().route(check.text("sql", sql))
         return f"{side}: {reason}"
 
     async def register_table(self, schema: TableSchema, initial_sync: bool = False) -> None:
@@ -177,7 +177,7 @@ class HtapEngine:
 
     async def initial_sync(self, table_name: str) -> int:
         """Copies all rows of a registered table into its replica, in one step; their number. Harmless to repeat."""
-        return await _in_thread(partial(self._open().initial_sync, check.sql("table_name", table_name)))
+        return await _in_thread(partial(self._open().initial_sync, check.text("table_name", table_name)))
 
     async def sync_now(self) -> SyncResult:
         """One sync cycle: at most `sync_batch_size` changes, extended to the end of a transaction."""
@@ -194,12 +194,12 @@ class HtapEngine:
 
     async def add_column(self, table_name: str, column_name: str, data_type: str) -> None:
         """Adds a column to a registered table: in SQLite, unless it is there, and in the replica, with SQLite's values."""
-        names = check.sql("table_name", table_name), check.sql("column_name", column_name)
+        names = check.text("table_name", table_name), check.text("column_name", column_name)
         await _in_thread(partial(self._open().add_column, *names, check.text("data_type", data_type)))
 
     async def drop_column(self, table_name: str, column_name: str) -> None:
         """Drops a column of a registered table, in SQLite and in the replica. Not of the key."""
-        names = check.sql("table_name", table_name), check.sql("column_name", column_name)
+        names = check.text("table_name", table_name), check.text("column_name", column_name)
         await _in_thread(partial(self._open().drop_column, *names))
 
     async def vector_search(

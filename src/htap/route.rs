@@ -7,6 +7,7 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use super::HtapEngine;
 use super::beyond::is_beyond_datafusion;
 use crate::error::{Error, Result};
+use crate::oltp::sql::without_nul;
 use crate::router::{self, Reason, Route, Side};
 use crate::session::DataFrame;
 
@@ -55,6 +56,10 @@ impl HtapEngine {
     }
 
     pub(super) async fn route_by_names(&self, sql: &str) -> Result<Route> {
+        if self.local.is_some() {
+            // Whichever side answers: what is refused does not depend on it.
+            without_nul(sql)?;
+        }
         let route = router::route(sql, &self.names().await?)?;
         Ok(match (&self.local, &route.reason) {
             (Some(_), _) | (None, Reason::NotAQuery(_)) => route,

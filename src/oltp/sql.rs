@@ -1,6 +1,6 @@
 //! SQL text: names and literals quoted, what a statement is, and SQLite's failures with their context.
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 
 /// A name in double quotes.
 pub(crate) fn ident(name: &str) -> String {
@@ -10,6 +10,21 @@ pub(crate) fn ident(name: &str) -> String {
 /// A text literal.
 pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
+}
+
+/// Refuses a NUL character: SQLite takes a text for ended there, and runs what stands before.
+///
+/// # Errors
+/// Its place, counted in characters from 0.
+pub(crate) fn without_nul(sql: &str) -> Result<()> {
+    match sql.split_once('\0') {
+        None => Ok(()),
+        Some((before, _)) => Err(Error::Engine(format!(
+            "expected text without NUL characters, got one at position {}, behind: {}",
+            before.chars().count(),
+            excerpt(before)
+        ))),
+    }
 }
 
 /// Adds what was being done to a failure of SQLite.
@@ -75,6 +90,13 @@ mod tests {
         ] {
             assert_eq!(keyword(sql), expected, "{sql:?}");
         }
+    }
+
+    #[test]
+    fn a_nul_is_refused_with_its_place() {
+        assert!(without_nul("SELECT 'é'").is_ok());
+        let error = without_nul("SELECT 'é\0' -- \0").unwrap_err().to_string();
+        assert_eq!(error, "expected text without NUL characters, got one at position 9, behind: SELECT 'é");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use rusqlite::{CachedStatement, Connection, ErrorCode, Statement};
 use super::check::PREFIX;
 use super::column::{check, described};
 use super::connection::Opened;
-use super::sql::{excerpt, failed, keyword, within};
+use super::sql::{excerpt, failed, keyword, within, without_nul};
 use super::writer::transaction;
 use crate::error::{Error, Result};
 use crate::schema::ColumnType;
@@ -86,6 +86,7 @@ fn prepare<'conn>(conn: &'conn Connection, sql: &str) -> Result<CachedStatement<
 
 /// Prepares exactly one statement; `hint` says who takes more.
 pub(super) fn prepare_one<'conn>(conn: &'conn Connection, sql: &str, hint: &str) -> Result<CachedStatement<'conn>> {
+    without_nul(sql)?;
     match conn.prepare_cached(sql) {
         Err(rusqlite::Error::MultipleStatement) => {
             Err(Error::Engine(format!("expected one statement, got more ({hint}): {}", excerpt(sql))))

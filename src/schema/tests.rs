@@ -72,10 +72,11 @@ fn a_schema_that_cannot_be_is_refused_with_the_name_of_what_is_wrong() {
     for reserved in ["_valid_from", "_VALID_TO", "_operation", ""] {
         assert!(refusal(&[id, (reserved, "int64")], &["id"]).contains("is reserved"), "{reserved}");
     }
+    assert!(refusal(&[id, ("a\0b", "int64")], &["id"]).contains("column \"a\\0b\": expected a name without NUL"));
     for rounding in ["float16", "float32", "vector(2)"] {
         assert!(refusal(&[("k", rounding)], &["k"]).contains("keeps keys apart"), "{rounding}");
     }
-    for name in ["", "sqlite_master", "_VEXACT_log"] {
+    for name in ["", "sqlite_master", "_VEXACT_log", "a\0b"] {
         let columns = [("id".to_string(), "int64".to_string())];
         assert!(TableSchema::try_new(name, &columns, &["id".to_string()]).is_err(), "{name:?}");
     }

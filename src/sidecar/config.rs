@@ -51,7 +51,7 @@ impl DeleteDetection {
     pub fn parse(text: &str) -> Result<Self> {
         match text.split_once(':') {
             None if text == "disabled" => Ok(Self::Disabled),
-            Some(("soft_delete", column)) if !column.trim().is_empty() => {
+            Some(("soft_delete", column)) if !column.trim().is_empty() && !column.contains('\0') => {
                 Ok(Self::SoftDelete(column.trim().to_owned()))
             }
             _ => Err(Error::InvalidArgument(format!(
@@ -157,6 +157,11 @@ fn check_table(table: &TimestampTableConfig) -> Result<()> {
         return refused("sidecar_tables: table_name: expected a name, got an empty text".into());
     }
     let of = |what: &str| format!("sidecar_tables: table {:?}: {what}", table.table_name);
+    let names = [&table.table_name, &table.created_at_column, &table.updated_at_column];
+    let names = names.into_iter().chain(&table.primary_key).chain(&table.columns);
+    if let Some(name) = names.into_iter().find(|name| name.contains('\0')) {
+        return refused(of(&format!("expected names without NUL characters, got {name:?}")));
+    }
     if table.primary_key.is_empty() {
         return refused(of("primary_key: expected at least one column, got none"));
     }
@@ -203,8 +208,10 @@ mod tests {
         );
         let keyless = TimestampTableConfig { primary_key: Vec::new(), ..table("t") };
         assert!(error(SidecarConfig::new("a.db", vec![keyless])).contains("primary_key"));
+        let cut = TimestampTableConfig { columns: vec!["a".into(), "b\0c".into()], ..table("t") };
+        assert!(error(SidecarConfig::new("a.db", vec![cut])).ends_with("without NUL characters, got \"b\\0c\""));
         SidecarConfig::new("a.db", vec![table("t")]).check().unwrap();
-        for wrong in ["hard", "soft_delete:", "soft_delete", "Disabled"] {
+        for wrong in ["hard", "soft_delete:", "soft_delete", "Disabled", "soft_delete:a\0b"] {
             let error = DeleteDetection::parse(wrong).unwrap_err().to_string();
             assert!(error.ends_with(&format!("got {wrong:?}")), "{error}");
         }

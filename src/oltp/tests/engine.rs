@@ -104,6 +104,22 @@ fn execute_refuses_before_any_effect() {
 }
 
 #[test]
+fn no_statement_is_cut_at_a_nul() {
+    let file = File::new(&["CREATE TABLE t(a INTEGER)", "INSERT INTO t VALUES (1), (2)"]);
+    for sql in ["DELETE FROM t\0 WHERE a = 1", "DELETE FROM t -- \0", "DELETE FROM t WHERE a = '\0'", "DROP TABLE t\0"]
+    {
+        let all = [file.execute(sql, vec![]).map(drop), file.batch(&[sql]), file.many(sql, vec![vec![]]).map(drop)];
+        for refused in all {
+            let error = refused.unwrap_err().to_string();
+            assert!(error.contains("without NUL characters, got one at position"), "{sql:?}: {error}");
+        }
+    }
+    let error = file.query("SELECT a FROM t\0 WHERE a = 1", vec![]).unwrap_err().to_string();
+    assert!(error.contains("got one at position 15, behind: SELECT a FROM t"), "{error}");
+    assert_eq!(file.number("SELECT count(*) FROM t"), 2);
+}
+
+#[test]
 fn settings_that_are_the_users_can_be_set() {
     let file = File::new(&["CREATE TABLE p(id INTEGER PRIMARY KEY)", "CREATE TABLE c(p REFERENCES p(id))"]);
     assert!(file.execute("INSERT INTO c VALUES (7)", vec![]).unwrap_err().to_string().contains("FOREIGN KEY"));
