@@ -1,5 +1,7 @@
-//! Python values as the engine takes them: query vectors, SQL parameters, Arrow data.
+//! Python values as the engine takes them: SQL parameters, options, Arrow data.
 
+use std::borrow::Cow;
+use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 
 use arrow::array::{ArrayData, FixedSizeListArray, Float64Array, RecordBatch, RecordBatchReader, make_array};
@@ -8,115 +10,17 @@ use arrow::ffi_stream::ArrowArrayStreamReader;
 use arrow_pyarrow::FromPyArrow;
 use datafusion::common::metadata::ScalarAndMetadata;
 use datafusion::common::{ParamValues, ScalarValue};
-use numpy::{PyReadonlyArrayDyn, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyFloat, PyInt, PyList, PyMapping, PySequence, PyString, PyTuple};
 use vexact::QueryVectors;
 use vexact::htap::Param;
-use vexact::kernel::Element;
 
 use crate::errors::invalid;
+use crate::query::{got, is_text, query};
 
-/// A query: a sequence of numbers, a numpy or pyarrow array; two-dimensional for a query batch. `name` is the argument's.
-pub fn query(name: &str, value: &Bound<'_, PyAny>) -> PyResult<QueryVectors> {
-    if let Some(query) = numpy_query(name, value)? {
-        return Ok(query);
-    }
-    sequence_query(name, value)
-}
-
-fn is_text(value: &Bound<'_, PyAny>) -> bool {
-    value.is_instance_of::<PyBytes>() || value.is_instance_of::<PyString>()
-}
-
-fn sequence_query(name: &str, value: &Bound<'_, PyAny>) -> PyResult<QueryVectors> {
-    let numbers = value.extract::<Vec<f64>>();
-    if let Ok(numbers) = numbers
-        && !is_text(value)
-    {
-        return Ok(QueryVectors::One(numbers));
-    }
-    if let Ok(rows) = value.extract::<Vec<Vec<f64>>>() {
-        return Ok(QueryVectors::Many(rows));
-    }
-    let dimensions = dimensions(value)?;
-    if dimensions > 2 {
-        return Err(invalid(value.py(), format!("{name}: expected one or two dimensions, got {dimensions}")));
-    }
-    if dimensions == 2 {
-        for (row, item) in value.try_iter()?.enumerate() {
-            let item = item?;
-            if self::dimensions(&item)? == 0 {
-                let got = item.get_type().name()?;
-                let problem = format!("{name}: row {row}: expected a vector, as row 0 is, got {got}");
-                return Err(invalid(value.py(), problem));
-            }
-        }
-    }
-    let got = value.get_type().name()?;
-    Err(PyTypeError::new_err(format!(
-        "{name}: expected a sequence of numbers, or a numpy or pyarrow array of one or two dimensions, got {got}"
-    )))
-}
-
-/// Dimensions of nested sequences and arrays, along their first items; 0 for what is neither.
-fn dimensions(value: &Bound<'_, PyAny>) -> PyResult<usize> {
-    let is_array = value.getattr("ndim").is_ok_and(|ndim| ndim.gt(0).unwrap_or(false));
-    if !is_array && !value.is_instance_of::<PyList>() && !value.is_instance_of::<PyTuple>() {
-        return Ok(0);
-    }
-    match value.get_item(0) {
-        Ok(first) => Ok(1 + dimensions(&first)?),
-        Err(_) => Ok(1),
-    }
-}
-
-fn numpy_query(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<QueryVectors>> {
-    if let Ok(array) = value.extract::<PyReadonlyArrayDyn<'_, f32>>() {
-        return rows(name, &array).map(Some);
-    }
-    if let Ok(array) = value.extract::<PyReadonlyArrayDyn<'_, f64>>() {
-        return rows(name, &array).map(Some);
-    }
-    // pyarrow and others say that they are arrays; numpy knows how to read them.
-    if value.hasattr("__array__")? {
-        let numpy = value.py().import("numpy")?;
-        let kind = |array: &Bound<'_, PyAny>| array.getattr("dtype")?.getattr("kind")?.extract::<String>();
-        let mut array = numpy.call_method1("asarray", (value,))?;
-        if kind(&array)? == "O" {
-            // Rows that do not stack differ in length, or are no rows.
-            array = match numpy.call_method1("stack", (&array,)) {
-                Ok(stacked) if kind(&stacked)? != "O" => stacked,
-                _ => return sequence_query(name, &array.call_method0("tolist")?).map(Some),
-            };
-        }
-        if !matches!(kind(&array)?.as_str(), "f" | "i" | "u") {
-            let got = array.getattr("dtype")?.str()?.to_string();
-            return Err(PyTypeError::new_err(format!("{name}: expected an array of real numbers, got {got}")));
-        }
-        let floats = array.call_method1("astype", ("float64",))?;
-        return rows(name, &floats.extract::<PyReadonlyArrayDyn<'_, f64>>()?).map(Some);
-    }
-    Ok(None)
-}
-
-fn rows<T: Element + numpy::Element>(name: &str, array: &PyReadonlyArrayDyn<'_, T>) -> PyResult<QueryVectors> {
-    // In the order of the rows, also where memory is in another (a transposed array).
-    let values: Vec<f64> = array.as_array().iter().map(|x| x.to_f64()).collect();
-    match *array.shape() {
-        [_] => Ok(QueryVectors::One(values)),
-        [_, 0] => Ok(QueryVectors::Many(vec![vec![]])),
-        [_, dim] => Ok(QueryVectors::Many(values.chunks(dim).map(<[f64]>::to_vec).collect())),
-        _ => {
-            let got = array.shape().len();
-            Err(invalid(array.py(), format!("{name}: expected one or two dimensions, got {got}")))
-        }
-    }
-}
-
-/// A SQL parameter: None, bool, int, float, str, bytes, a vector, or whatever pyarrow makes a scalar of.
-pub fn parameter(value: &Bound<'_, PyAny>) -> PyResult<ScalarValue> {
+/// A SQL parameter: None, bool, int, float, str, bytes, a vector, or whatever pyarrow makes a scalar of. `name` is for messages.
+fn parameter(name: &dyn Display, value: &Bound<'_, PyAny>) -> PyResult<ScalarValue> {
     if value.is_none() {
         return Ok(ScalarValue::Null);
     }
@@ -124,27 +28,30 @@ pub fn parameter(value: &Bound<'_, PyAny>) -> PyResult<ScalarValue> {
         return Ok(ScalarValue::Boolean(Some(value.extract()?)));
     }
     if value.is_instance_of::<PyInt>() {
-        return Ok(ScalarValue::Int64(Some(value.extract()?)));
+        return match value.extract() {
+            Ok(number) => Ok(ScalarValue::Int64(Some(number))),
+            Err(_) => {
+                // Python writes no number of thousands of digits.
+                let got = value.str().map_or_else(|_| "a much larger one".into(), |digits| digits.to_string());
+                Err(invalid(value.py(), format!("{name}: expected an int within int64, got {got}")))
+            }
+        };
     }
     if value.is_instance_of::<PyFloat>() {
         return Ok(ScalarValue::Float64(Some(value.extract()?)));
     }
-    if let Ok(text) = value.cast::<PyString>() {
-        return Ok(ScalarValue::Utf8(Some(text.to_string())));
+    if let Ok(value) = value.cast::<PyString>() {
+        return Ok(ScalarValue::Utf8(Some(text(name, value)?)));
     }
     if let Ok(bytes) = value.cast::<PyBytes>() {
         return Ok(ScalarValue::Binary(Some(bytes.as_bytes().to_vec())));
     }
-    // A scalar of numpy's is the Python value that it holds.
-    if value.hasattr("item")?
-        && value.getattr("ndim").and_then(|ndim| ndim.extract::<usize>()).is_ok_and(|ndim| ndim == 0)
-    {
-        return parameter(&value.call_method0("item")?);
+    if is_scalar(value)? {
+        return parameter(name, &value.call_method0("item")?);
     }
-    let is_sequence = value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>();
-    if is_sequence || value.hasattr("__array__")? {
-        let refused = |problem: &str| Err(invalid(value.py(), format!("params: {problem}")));
-        return match query("params", value)? {
+    if is_vector(value)? {
+        let refused = |problem: &str| Err(invalid(value.py(), format!("{name}: {problem}")));
+        return match query(name, value, invalid)? {
             QueryVectors::One(vector) if vector.is_empty() => {
                 refused("empty vector: expected at least one component, got none")
             }
@@ -152,10 +59,35 @@ pub fn parameter(value: &Bound<'_, PyAny>) -> PyResult<ScalarValue> {
             QueryVectors::Many(_) => refused("expected a vector, got a two-dimensional array"),
         };
     }
+    let no_parameter = |cause: Option<PyErr>| {
+        let expected = "None, bool, int, float, str, bytes, a vector, a date or a time";
+        let error = PyTypeError::new_err(format!("{name}: expected {expected}, got {}", got(value)));
+        error.set_cause(value.py(), cause);
+        error
+    };
     let pyarrow = value.py().import("pyarrow")?;
-    let array = pyarrow.call_method1("array", (PyList::new(value.py(), [value])?,))?;
-    let array = make_array(ArrayData::from_pyarrow_bound(&array)?);
-    ScalarValue::try_from_array(&array, 0).map_err(|error| PyTypeError::new_err(format!("params: {error}")))
+    let array = pyarrow.call_method1("array", (PyList::new(value.py(), [value])?,));
+    let array = make_array(ArrayData::from_pyarrow_bound(&array.map_err(|error| no_parameter(Some(error)))?)?);
+    ScalarValue::try_from_array(&array, 0).map_err(|_| no_parameter(None))
+}
+
+/// A text, which UTF-8 has.
+fn text(name: &dyn Display, value: &Bound<'_, PyString>) -> PyResult<String> {
+    value.to_cow().map(Cow::into_owned).map_err(|_| {
+        let got = value.repr().map_or_else(|_| "others".into(), |text| text.to_string_lossy().into_owned());
+        let got: String = got.chars().take(100).collect();
+        invalid(value.py(), format!("{name}: expected text of Unicode characters, got {got}"))
+    })
+}
+
+/// Whether it is a scalar of numpy's, whose `item` is the Python value that it holds.
+fn is_scalar(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let ndim = || value.getattr("ndim").and_then(|ndim| ndim.extract::<usize>());
+    Ok(value.hasattr("item")? && ndim().is_ok_and(|ndim| ndim == 0))
+}
+
+fn is_vector(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() || value.hasattr("__array__")?)
 }
 
 fn vector_scalar(vector: Vec<f64>) -> ScalarValue {
@@ -170,21 +102,42 @@ pub fn parameters(params: Option<&Bound<'_, PyAny>>) -> PyResult<Option<ParamVal
     let Some(params) = params else { return Ok(None) };
     if let Ok(named) = params.cast::<PyMapping>() {
         let value = |item: Bound<'_, PyAny>| {
-            let (name, value) = item.extract::<(String, Bound<'_, PyAny>)>()?;
-            Ok((name, ScalarAndMetadata::from(parameter(&value)?)))
+            let (name, value) = item.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+            let Ok(name) = name.cast::<PyString>() else {
+                return Err(PyTypeError::new_err(format!("params: a name: expected a str, got {}", got(&name))));
+            };
+            let name = text(&"params: a name", name)?;
+            let value = parameter(&format_args!("params: ${name}"), &value)?;
+            Ok((name, ScalarAndMetadata::from(value)))
         };
         return Ok(Some(ParamValues::Map(named.items()?.iter().map(value).collect::<PyResult<_>>()?)));
     }
-    // One text is a sequence of characters, which nobody means.
-    let is_text = is_text(params) || params.is_instance_of::<PyByteArray>();
-    match params.cast::<PySequence>() {
-        Ok(values) if !is_text => {
-            let values = values.try_iter()?.map(|value| Ok(ScalarAndMetadata::from(parameter(&value?)?)));
-            Ok(Some(ParamValues::List(values.collect::<PyResult<_>>()?)))
-        }
-        _ => {
-            let got = params.get_type().name()?;
-            Err(PyTypeError::new_err(format!("params: expected a sequence or a mapping, got {got}")))
+    let Some(values) = sequence(params) else {
+        return Err(PyTypeError::new_err(format!("params: expected a sequence or a mapping, got {}", got(params))));
+    };
+    let value = |(at, value): (usize, PyResult<Bound<'_, PyAny>>)| {
+        let value = parameter(&format_args!("params: ${}", at + 1), &value?)?;
+        Ok(ScalarAndMetadata::from(value))
+    };
+    Ok(Some(ParamValues::List(values.try_iter()?.enumerate().map(value).collect::<PyResult<_>>()?)))
+}
+
+/// A sequence, but for a text: one of characters, which nobody means.
+fn sequence<'v, 'py>(value: &'v Bound<'py, PyAny>) -> Option<&'v Bound<'py, PySequence>> {
+    value.cast::<PySequence>().ok().filter(|_| !is_text(value))
+}
+
+/// Where a parameter of the replication engine's stands; both count from 1.
+struct Place {
+    row: Option<usize>,
+    position: usize,
+}
+
+impl Display for Place {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.row {
+            Some(row) => write!(f, "rows_of_params: row {row}: parameter {}", self.position),
+            None => write!(f, "parameter {}", self.position),
         }
     }
 }
@@ -192,37 +145,57 @@ pub fn parameters(params: Option<&Bound<'_, PyAny>>) -> PyResult<Option<ParamVal
 /// Parameters of the replication engine's statements, by position.
 pub fn engine_parameters(params: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<Param>> {
     let Some(params) = params else { return Ok(Vec::new()) };
-    let is_text = is_text(params) || params.is_instance_of::<PyByteArray>();
-    match params.cast::<PySequence>() {
-        Ok(values) if !is_text => {
-            values.try_iter()?.enumerate().map(|(at, value)| engine_parameter(at, &value?)).collect()
-        }
-        _ => {
-            let got = params.get_type().name()?;
-            Err(PyTypeError::new_err(format!("params: expected a sequence, got {got}")))
-        }
+    match sequence(params) {
+        Some(values) => row(None, values),
+        None => Err(PyTypeError::new_err(format!("params: expected a sequence, got {}", got(params)))),
     }
 }
 
-fn engine_parameter(at: usize, value: &Bound<'_, PyAny>) -> PyResult<Param> {
+/// Rows of such parameters.
+pub fn engine_rows(rows: &Bound<'_, PyAny>) -> PyResult<Vec<Vec<Param>>> {
+    let values = |(at, values): (usize, PyResult<Bound<'_, PyAny>>)| {
+        let values = values?;
+        match sequence(&values) {
+            Some(values) => row(Some(at + 1), values),
+            None => Err(PyTypeError::new_err(format!(
+                "rows_of_params: row {}: expected a sequence of parameters, got {}",
+                at + 1,
+                got(&values)
+            ))),
+        }
+    };
+    rows.try_iter()?.enumerate().map(values).collect()
+}
+
+fn row(row: Option<usize>, values: &Bound<'_, PySequence>) -> PyResult<Vec<Param>> {
+    let value =
+        |(at, value): (usize, PyResult<Bound<'_, PyAny>>)| engine_parameter(&Place { row, position: at + 1 }, &value?);
+    values.try_iter()?.enumerate().map(value).collect()
+}
+
+fn engine_parameter(place: &Place, value: &Bound<'_, PyAny>) -> PyResult<Param> {
     if value.is_none() {
         return Ok(Param::Null);
     }
     if value.is_instance_of::<PyBool>() {
         return Ok(Param::Boolean(value.extract()?));
     }
+    let refused = |problem: &str| Err(invalid(value.py(), format!("{place}: {problem}")));
     if value.is_instance_of::<PyInt>() {
         // SQLite has no larger integers; a NUMERIC column keeps such a text.
-        return Ok(match value.extract::<i64>() {
-            Ok(number) => Param::Integer(number),
-            Err(_) => Param::Text(value.str()?.to_string()),
-        });
+        return match value.extract::<i64>() {
+            Ok(number) => Ok(Param::Integer(number)),
+            Err(_) => match value.str() {
+                Ok(digits) => Ok(Param::Text(digits.to_string())),
+                Err(_) => refused("expected an int that Python writes in digits, got a longer one"),
+            },
+        };
     }
     if value.is_instance_of::<PyFloat>() {
         return Ok(Param::Real(value.extract()?));
     }
-    if let Ok(text) = value.cast::<PyString>() {
-        return Ok(Param::Text(text.to_string()));
+    if let Ok(value) = value.cast::<PyString>() {
+        return text(place, value).map(Param::Text);
     }
     if let Ok(bytes) = value.cast::<PyBytes>() {
         return Ok(Param::Bytes(bytes.as_bytes().to_vec()));
@@ -230,33 +203,28 @@ fn engine_parameter(at: usize, value: &Bound<'_, PyAny>) -> PyResult<Param> {
     if let Ok(bytes) = value.cast::<PyByteArray>() {
         return Ok(Param::Bytes(bytes.to_vec()));
     }
-    if value.hasattr("item")?
-        && value.getattr("ndim").and_then(|ndim| ndim.extract::<usize>()).is_ok_and(|ndim| ndim == 0)
-    {
-        return engine_parameter(at, &value.call_method0("item")?);
+    if is_scalar(value)? {
+        return engine_parameter(place, &value.call_method0("item")?);
     }
-    let is_sequence = value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>();
-    if is_sequence || value.hasattr("__array__")? {
-        let name = format!("parameter {at}");
-        return match query(&name, value)? {
+    if is_vector(value)? {
+        return match query(place, value, invalid)? {
             QueryVectors::One(vector) if !vector.is_empty() => {
                 let narrowed = vector.iter().map(|x| *x as f32).collect::<Vec<_>>();
-                match vector.iter().zip(&narrowed).find(|(x, narrow)| x.is_finite() && !narrow.is_finite()) {
-                    Some((x, _)) => {
-                        Err(PyValueError::new_err(format!("{name}: expected components within float32, got {x:e}")))
+                let mut both = vector.iter().zip(&narrowed);
+                match both.position(|(x, narrow)| x.is_finite() && !narrow.is_finite()) {
+                    Some(at) => {
+                        refused(&format!("component {at}: expected a number within float32, got {:e}", vector[at]))
                     }
                     None => Ok(Param::Vector(narrowed)),
                 }
             }
-            QueryVectors::One(_) => Err(PyValueError::new_err(format!("{name}: expected a vector, got no components"))),
-            QueryVectors::Many(_) => {
-                Err(PyValueError::new_err(format!("{name}: expected a vector, got a two-dimensional array")))
-            }
+            QueryVectors::One(_) => refused("expected a vector, got no components"),
+            QueryVectors::Many(_) => refused("expected a vector, got a two-dimensional array"),
         };
     }
-    let got = value.get_type().name()?;
     Err(PyTypeError::new_err(format!(
-        "parameter {at}: expected None, bool, int, float, str, bytes or a vector, got {got}"
+        "{place}: expected None, bool, int, float, str, bytes or a vector, got {}",
+        got(value)
     )))
 }
 

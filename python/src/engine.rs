@@ -157,7 +157,7 @@ impl HtapEngine {
     }
 
     fn execute_many(&self, py: Python<'_>, sql: &str, rows: &Bound<'_, PyAny>) -> PyResult<u64> {
-        let rows = rows.try_iter()?.map(|row| convert::engine_parameters(Some(&row?))).collect::<PyResult<Vec<_>>>()?;
+        let rows = convert::engine_rows(rows)?;
         run_engine(py, self.0.execute_many(sql, &rows))
     }
 

@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use vexact::VectorSearch;
 use vexact::sql::Explained;
 
-use crate::convert;
+use crate::query::{Refusal, query as query_vectors};
 
 /// `(table, column, query, top_k, metric, filter, columns)`.
 #[derive(FromPyObject)]
@@ -21,12 +21,7 @@ pub struct SearchArguments<'py>(
 
 impl SearchArguments<'_> {
     /// The search. `invalid` makes the exception for a value that cannot be used, `query_name` is what the query is called.
-    pub fn search(
-        self,
-        py: Python<'_>,
-        query_name: &str,
-        invalid: fn(Python<'_>, String) -> PyErr,
-    ) -> PyResult<VectorSearch> {
+    pub fn search(self, py: Python<'_>, query_name: &str, invalid: Refusal) -> PyResult<VectorSearch> {
         let Self(table, column, query, top_k, metric, filter, columns) = self;
         let metric = metric.parse().map_err(|error: vexact::kernel::KernelError| invalid(py, error.to_string()))?;
         // A whole number of any size: what is beyond all tables asks for all rows.
@@ -39,7 +34,7 @@ impl SearchArguments<'_> {
             return Err(invalid(py, problem));
         }
         let top_k = top_k.extract::<usize>().unwrap_or(usize::MAX);
-        let query = convert::query(query_name, &query)?;
+        let query = query_vectors(&query_name, &query, invalid)?;
         Ok(VectorSearch { table, column, query, top_k, metric, filter, columns })
     }
 }

@@ -221,6 +221,41 @@ async def test_every_call_of_an_engine_that_was_shut_down_is_an_error(engine: Ht
     engine.shutdown()
 
 
+@pytest.mark.anyio
+async def test_a_parameter_that_no_column_can_hold_is_named_and_nothing_is_written(engine: HtapEngine) -> None:
+    """Nothing of it becomes another value: half a character no replacement, a NULL in a vector no NaN."""
+    insert = "INSERT INTO docs(title, v) VALUES (?, ?)"
+    for bad, says, kind in (
+        (BROKEN, r"expected text of Unicode characters, got '\\ud800'", vexact.InvalidRequestError),
+        ([1.0, None], "component 1: expected a number, got NoneType", TypeError),
+        (["a", 1.0], "component 0: expected a number, got str", TypeError),
+        ([10**400, 1], "component 0: expected a number within float64, got a larger one", vexact.InvalidRequestError),
+        ([1.0, 1e39], "component 1: expected a number within float32, got 1e39", vexact.InvalidRequestError),
+        ([True, False], "component 0: expected a number, got bool", TypeError),
+        (pa.array([1.0, None]), "component 1: expected a number, got NoneType", vexact.InvalidRequestError),
+        (np.ma.array([1.0, 2.0], mask=[False, True]), "component 1: expected a number, got NoneType", vexact.InvalidRequestError),
+        (np.zeros((2, 2)), "expected a vector, got a two-dimensional array", vexact.InvalidRequestError),
+        (10**5000, "expected an int that Python writes in digits", vexact.InvalidRequestError),
+        (THING, "expected None, bool, int, float, str, bytes or a vector, got object", TypeError),
+    ):
+        with pytest.raises(kind, match=f"^parameter 2: {says}"):
+            await engine.execute(insert, ["a", bad])
+        with pytest.raises(kind, match=f"^rows_of_params: row 3: parameter 2: {says}"):
+            await engine.execute_many(insert, [("a", None), ("b", None), ("c", bad)])
+        for query in (engine.query, engine.query_olap):
+            with pytest.raises(kind, match=f"^parameter 1: {says}"):
+                await query("SELECT count(*) FROM docs WHERE title = $1", [bad])
+    assert (await engine.query("SELECT id FROM docs"))[0].num_rows == 0
+
+
+@pytest.mark.anyio
+async def test_a_query_of_a_wrong_shape_is_one_error_of_an_engine(engine: HtapEngine) -> None:
+    for query in (np.zeros((1, 1, 2)), np.zeros((2, 2)), [[1.0, 2.0]], [1.0], [], [[[1.0]]], [[1.0, 2.0], 3]):
+        for search in (engine.vector_search, engine.explain_vector_search):
+            with pytest.raises(vexact.EngineError, match="quer"):
+                await search("docs", "v", query)
+
+
 # Sessions.
 
 
@@ -296,9 +331,14 @@ def test_arguments_of_sql_are_named(session: vexact.Session) -> None:
         for call, name in ((one, "params: $1"), (named, "params: $a")):
             refused(lambda: call(2**63), f"{name}: expected an int within int64, got 9223372036854775808")
             refused(lambda: call(BROKEN), f"{name}: expected text of Unicode characters")
+            refused(lambda: call([1.0, None]), f"{name}: component 1: expected a number, got NoneType", kind=TypeError)
+            refused(lambda: call(pa.array([1.0, None])), f"{name}: component 1: expected a number, got NoneType")
+            refused(lambda: call([10**400]), f"{name}: component 0: expected a number within float64, got a larger one")
+            refused(lambda: call([]), f"{name}: empty vector")
             for bad in (THING, int):
                 refused(lambda: call(bad), f"{name}: expected None, bool, int", got(bad), kind=TypeError)
         refused(lambda: ask("SELECT $a AS a", {1: 1}), "params: a name: expected a str, got int", kind=TypeError)
+        refused(lambda: ask("SELECT $a AS a", {BROKEN: 1}), "params: a name: expected text of Unicode characters")
         for bad in ("x", b"x", 3, {1, 2}):
             refused(lambda: ask("SELECT $1 AS a", bad), "params: expected a sequence or a mapping", got(bad), kind=TypeError)
 

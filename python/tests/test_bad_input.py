@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +57,7 @@ BAD_SEARCHES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "NaN": ({"query": [1.0, float("nan"), 0.0, 0.0]}, ['column "vec"', "component 1", "got NaN"]),
     "infinity": ({"query": [1.0, 0.0, float("inf"), 0.0]}, ['column "vec"', "component 2", "got inf"]),
     "minus infinity": ({"query": np.array([-np.inf, 0, 0, 0], np.float32)}, ["component 0", "got -inf"]),
-    "NULL": ({"query": pa.array([1.0, None, 3.0, 4.0])}, ['column "vec"', "component 1"]),
+    "NULL": ({"query": pa.array([1.0, None, 3.0, 4.0])}, ["query_vector: component 1", "expected a number", "got NoneType"]),
     "zero under cosine": ({"query": [0.0] * 4}, ['column "vec"', "zero query under cosine", "all zeros"]),
     "zero under COSIN": ({"query": [0] * 4, "metric": "COSIN"}, ["zero query under cosine"]),
     "k of 0": ({"top_k": 0}, ["top_k", "at least 1"]),
@@ -99,6 +102,82 @@ def test_a_bad_query_batch_is_refused_naming_the_query(docs: vexact.Session, bat
 
 
 @pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ([1.0, None, 3.0, 4.0], "component 1: expected a number, got NoneType"),
+        (["a", 2.0, 3.0, 4.0], "component 0: expected a number, got str"),
+        ([1.0, 2.0, [3.0], 4.0], "component 2: expected a number, got list"),
+        ([1j, 2.0, 3.0, 4.0], "component 0: expected a number, got complex"),
+        ([True, False, True, False], "component 0: expected a number, got bool"),
+        ([1.0, np.True_, 3.0, 4.0], "component 1: expected a number, got bool"),
+        (np.array([True, False, True, False]), "expected an array of real numbers, got bool"),
+        ([Q, [1.0, 2.0, None, 4.0]], "row 1: component 2: expected a number, got NoneType"),
+        (bytearray(b"1234"), "expected a sequence of numbers, or a numpy or pyarrow array of one or two dimensions, got bytearray"),
+        (b"1234", "expected a sequence of numbers, or a numpy or pyarrow array of one or two dimensions, got bytes"),
+        (np.array([1.0, None, 3.0, 4.0], object), "component 1: expected a number, got NoneType"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_component_that_is_no_number_is_named(docs: vexact.Session, query: Any, says: str) -> None:
+    for method in SEARCHES:
+        with pytest.raises(TypeError, match=f"^query_vector: {says}"):
+            getattr(docs, method)("docs", "vec", query)
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        (pa.array([1.0, None, 3.0, 4.0]), "component 1: expected a number, got NoneType"),
+        (pa.chunked_array([[1.0, 2.0], [3.0, None]]), "component 3: expected a number, got NoneType"),
+        (pa.array([Q, [1.0, None, 3.0, 4.0]]), "row 1: component 1: expected a number, got NoneType"),
+        ([pa.array(Q), pa.array([1.0, None, 3.0, 4.0])], "row 1: component 1: expected a number, got NoneType"),
+        (np.ma.array(Q, mask=[1, 0, 0, 0]), "component 0: expected a number, got NoneType"),
+        (np.ma.array([Q, Q], mask=[[0] * 4, [0, 1, 0, 0]]), "row 1: component 1: expected a number, got NoneType"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_missing_in_an_array_is_named(docs: vexact.Session, query: Any, says: str) -> None:
+    """It is no NaN, and not what is behind a mask."""
+    for method in SEARCHES:
+        refused(lambda: getattr(docs, method)("docs", "vec", query), f"query_vector: {says}")
+
+
+def test_a_component_beyond_float64_is_named(docs: vexact.Session) -> None:
+    for query in ([1, 2, 10**400, 4], np.array([1, 2, 10**400, 4], object)):
+        refused(lambda: docs.vector_search("docs", "vec", query), "query_vector: component 2: expected a number within float64")
+
+
+def test_a_query_that_holds_itself_is_refused(docs: vexact.Session) -> None:
+    first: list[Any] = []
+    first.append(first)
+    later: list[Any] = [Q]
+    later.append(later)
+    refused(lambda: docs.vector_search("docs", "vec", first), "query_vector: expected one or two dimensions")
+    refused(lambda: docs.vector_search("docs", "vec", later), "query_vector: row 1: expected a vector, as row 0 is")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        tuple(Q),
+        range(1, 5),
+        array("f", Q),
+        [np.float32(1), np.int8(2), Decimal(3), Fraction(4)],
+        np.ma.array(Q),
+        pa.array(Q),
+        pa.chunked_array([Q[:1], Q[1:]]),
+        np.array(Q, object),
+        memoryview(np.array(Q)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_query_of_any_kind_of_numbers_is_one(docs: vexact.Session, query: Any) -> None:
+    assert docs.vector_search("docs", "vec", query).to_rows() == docs.vector_search("docs", "vec", Q).to_rows()
+    several = docs.vector_search("docs", "vec", [query, Q]).to_rows()
+    assert several == docs.vector_search("docs", "vec", [Q, Q]).to_rows()
+
+
+@pytest.mark.parametrize(
     ("query", "dimensions"),
     [
         (np.zeros((2, 2, 4)), 3),
@@ -140,7 +219,7 @@ def test_a_ragged_query_is_refused_naming_the_row(docs: vexact.Session, query: A
 
 
 @pytest.mark.parametrize(
-    "query", [None, 3, "[1 2 3 4]", {1: 2}, {1, 2}, ["a", "b", "c", "d"], [1, None, 3, 4], object(), iter(Q)], ids=repr
+    "query", [None, 3, "[1 2 3 4]", {1: 2}, {1, 2}, object(), iter(Q)], ids=repr
 )
 def test_a_query_that_is_no_array_of_numbers_is_a_type_error(docs: vexact.Session, query: Any) -> None:
     for method in SEARCHES:

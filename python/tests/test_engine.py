@@ -170,7 +170,7 @@ async def test_parameters_of_every_kind(engine):
     (row,) = rows(await engine.query("SELECT a, b, c, d, e, f, h, typeof(g) AS t FROM p"))
     assert row == {"a": None, "b": 1, "c": 5, "d": 0.5, "e": "text", "f": b"\x00\xff", "h": vector, "t": "real"}
     for bad in [object(), {"a": 1}, [[1.0]]]:
-        with pytest.raises((TypeError, ValueError), match="parameter 0"):
+        with pytest.raises((TypeError, ValueError), match="parameter 1"):
             await engine.execute("INSERT INTO p(a) VALUES (?)", [bad])
     with pytest.raises(TypeError, match="sequence"):
         await engine.execute("INSERT INTO p(a) VALUES (?)", "x")
@@ -418,7 +418,7 @@ async def test_what_only_sqlite_can_plan_is_sqlites(engine):
 
 async def test_a_vector_beyond_float32_is_refused_and_not_stored_as_infinity(engine):
     await engine.execute(CREATE)
-    with pytest.raises(ValueError, match="parameter 0: expected components within float32, got 1e39"):
+    with pytest.raises(ValueError, match="parameter 1: component 1: expected a number within float32, got 1e39"):
         await engine.execute("INSERT INTO docs(v) VALUES (?)", [[0.0, 1e39, 1.0]])
     await engine.execute("INSERT INTO docs(v) VALUES (?)", [[float("inf"), 3.4e38, 1.0]])
     assert rows(await engine.query("SELECT count(*) AS n FROM docs"))[0]["n"] == 1

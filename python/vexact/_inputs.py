@@ -53,27 +53,6 @@ def _line_column(column: Any, rest: Any) -> tuple[str, LineField, str | None]:
     return column, number_or_name, None if kind is None else check.text(f"{of}: type", kind, "int, float, str, bool or a type of SQL's")
 
 
-def parameters(params: Any) -> Any:
-    """Parameters of SQL, by position or by name; the native module checks what holds them, and vectors."""
-    is_named = isinstance(params, Mapping)
-    if not is_named and (not isinstance(params, Sequence) or isinstance(params, (str, bytes, bytearray))):
-        return params
-    for name, value in params.items() if is_named else enumerate(params, start=1):
-        of = f"params: ${check.text('params: a name', name) if is_named else name}"
-        if isinstance(value, str):
-            check.text(of, value)
-        elif isinstance(value, int):
-            if not -(2**63) <= value < 2**63:
-                raise InvalidRequestError(f"{of}: expected an int within int64, got {value}")
-        elif not isinstance(value, (float, bytes, list, tuple, type(None))) and not hasattr(value, "__array__"):
-            try:
-                pa.array([value])
-            except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-                expected = "None, bool, int, float, str, bytes, a vector, a date or a time"
-                raise check.wrong(of, expected, value) from error
-    return params
-
-
 def as_arrow(data: Any) -> Any:
     """What the native module takes: an object of the Arrow C interfaces."""
     if isinstance(data, Mapping):

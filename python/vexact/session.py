@@ -10,7 +10,7 @@ from typing import Any
 
 from . import _arguments as check
 from . import _native
-from ._inputs import LineMappings, as_arrow, line_columns, parameters
+from ._inputs import LineMappings, as_arrow, line_columns
 from .custom_stream import CustomArrowStreamSink
 from .explain import Explain
 from .frame import DataFrame
@@ -308,11 +308,11 @@ class Session:
         `params`: a sequence of values for `$1`, `$2`, ... or a mapping for `$name`; None, bool, int, float, str, bytes, vectors
         (lists of numbers, numpy arrays), dates and times. UPDATE, DELETE and MERGE are refused.
         """
-        return DataFrame(self._native.sql(check.text("query", query), parameters(params)))
+        return DataFrame(self._native.sql(check.text("query", query), params))
 
     def explain_sql(self, query: str, params: Params | None = None) -> Explain:
         """What a statement will do; it does not run."""
-        return Explain(*self._native.explain_sql(check.text("query", query), parameters(params)))
+        return Explain(*self._native.explain_sql(check.text("query", query), params))
 
     def vector_search(
         self,
