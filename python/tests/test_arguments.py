@@ -256,6 +256,12 @@ async def test_a_query_of_a_wrong_shape_is_one_error_of_an_engine(engine: HtapEn
                 await search("docs", "v", query)
 
 
+@pytest.mark.anyio
+async def test_a_top_k_beyond_all_tables_is_all_rows(engine: HtapEngine) -> None:
+    explained = await engine.explain_vector_search("docs", "v", [1, 0], top_k=2**70)
+    assert f"fetch={2**63 - 1}" in explained.logical and "-1" not in explained
+
+
 # Sessions.
 
 
@@ -280,6 +286,7 @@ def test_paths_of_sessions_are_named(session: vexact.Session, write: Callable[..
     json = write('{"a": 1, "bc": 2}\n', "a.json")
     refused_types(lambda v: session.read_json(json, None, v), "format: expected a str", NO_TEXT)
     refused_types(lambda v: session.read_json(json, v), "columns: expected a str or a list of str", NO_LIST)
+    refused(lambda: session.read_json(json, ["a", "bc", "a"]), "columns: expected each column once, got \"a\" twice")
     assert session.read_json(json, "bc").to_rows() == {"schema": ["bc"], "rows": [[2]]}
 
 
@@ -338,6 +345,7 @@ def test_arguments_of_sql_are_named(session: vexact.Session) -> None:
             for bad in (THING, int):
                 refused(lambda: call(bad), f"{name}: expected None, bool, int", got(bad), kind=TypeError)
         refused(lambda: ask("SELECT $a AS a", {1: 1}), "params: a name: expected a str, got int", kind=TypeError)
+        refused(lambda: session.explain_sql("SELECT $1 AS a"), "params: expected a value for $1, got none", kind=vexact.InvalidRequestError)
         refused(lambda: ask("SELECT $a AS a", {BROKEN: 1}), "params: a name: expected text of Unicode characters")
         for bad in ("x", b"x", 3, {1, 2}):
             refused(lambda: ask("SELECT $1 AS a", bad), "params: expected a sequence or a mapping", got(bad), kind=TypeError)

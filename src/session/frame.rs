@@ -182,6 +182,9 @@ impl DataFrame {
                 names.join(", ")
             )));
         }
+        if let Some((_, twice)) = columns.iter().enumerate().find(|(at, column)| columns[..*at].contains(column)) {
+            return Err(Error::InvalidArgument(format!("columns: expected each column once, got {twice:?} twice")));
+        }
         let columns: Vec<_> = columns.iter().map(|name| datafusion::logical_expr::ident(name.as_str())).collect();
         Ok(Self::of_query(self.query()?.select(columns)?))
     }

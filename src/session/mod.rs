@@ -373,6 +373,11 @@ impl Session {
         if sources::create::parse(query)?.is_none() {
             let (state, plan) = self.planned(self.parse(query)?).await?;
             if !matches!(plan, LogicalPlan::Ddl(_) | LogicalPlan::Statement(_)) {
+                if params.is_none()
+                    && let Some(name) = plan.get_parameter_names()?.into_iter().min()
+                {
+                    return Err(Error::InvalidArgument(format!("params: expected a value for {name}, got none")));
+                }
                 return DataFrame::of_plan(state, bound(plan, params)?).explain().await;
             }
         }

@@ -206,7 +206,7 @@ impl Planned {
         let plan = scan
             .project(stored.into_iter().chain([score]))?
             .sort(vec![ident(names.score).sort(!search.metric.is_larger_closer(), false)])?
-            .limit(0, Some(search.top_k))?;
+            .limit(0, Some(search.top_k.min(i64::MAX as usize)))?;
         Ok(plan.build()?)
     }
 }
