@@ -288,6 +288,16 @@ def test_lists_of_different_lengths_are_refused_naming_the_row(session: vexact.S
         refused(lambda: session.vector_search("t", "vec", query), "different lengths", "row 2 has 1", "expected 2")
 
 
+@pytest.mark.parametrize("item", [pa.int64(), pa.float64()], ids=str)
+def test_a_list_of_another_length_in_a_later_batch_is_named(session: vexact.Session, item: pa.DataType) -> None:
+    chunks = [[[1, 2], [3, 4]], [[5, 6], None, [7]], [[8, 9]]]
+    for later in (chunks, [*chunks[:1], [None, None, [7]]], [*chunks[:1], [[5, 6], [7, 8], []]]):
+        column = pa.chunked_array([pa.array(chunk, pa.list_(item)) for chunk in later])
+        session.create_temp_view("t", session.create_dataframe_from_arrow(pa.table({"vec": column})))
+        for query in ([1.0, 2.0], [[1.0, 2.0], [2.0, 1.0]]):
+            refused(lambda: session.vector_search("t", "vec", query), 'column "vec"', "row 4")
+
+
 def test_hybrid_search_refuses_a_batch_and_a_threshold_that_is_no_number(docs: vexact.Session) -> None:
     for method in ("hybrid_search", "explain_hybrid_search"):
         call = getattr(docs, method)

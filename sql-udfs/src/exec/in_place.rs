@@ -56,8 +56,9 @@ fn search(run: &Run, scan: &InPlace, ranker: &Ranker) -> Result<RecordBatch> {
     let mut arrays: Vec<ArrayRef> = Vec::with_capacity(scan.chunks.batches().len());
     for batch in scan.chunks.batches() {
         let selection = selection.as_ref().map(|bits| bits.slice(offset, batch.num_rows()));
+        let (array, query) = (batch.column(vector), ranker.query.as_deref());
+        arrays.push(vectors(array, &ranker.column, query, selection.as_ref(), offset as u64)?);
         offset += batch.num_rows();
-        arrays.push(vectors(batch.column(vector), &ranker.column, ranker.query.as_deref(), selection.as_ref())?);
     }
     let columns =
         arrays.iter().map(|array| VectorColumn::try_new(array)).collect::<Result<_, _>>().map_err(external)?;

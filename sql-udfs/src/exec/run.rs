@@ -76,12 +76,14 @@ impl Run {
     }
 }
 
-/// An array of vectors as the kernel takes it. Rows that are not selected may have any length.
+/// An array of vectors as the kernel takes it. Rows that are not selected may have any length. `first` is the ordinal of the
+/// array's first row in the input, for errors.
 pub(super) fn vectors(
     array: &ArrayRef,
     column: &str,
     query: Option<&[f64]>,
     selection: Option<&BooleanBuffer>,
+    first: u64,
 ) -> Result<ArrayRef> {
     if matches!(array.data_type(), DataType::FixedSizeList(..)) {
         return Ok(Arc::clone(array));
@@ -90,10 +92,22 @@ pub(super) fn vectors(
         Some(selection) => nullif(array, &BooleanArray::new(!selection, None))?,
         None => Arc::clone(array),
     };
+    let refused = |error| on_column(column, error);
+    let ordinal = |row: usize| first as usize + row;
     let list = match to_fixed_size_list(&masked, query.map(<[f64]>::len)) {
-        // Either the query is the odd one, or a row is.
-        Err(KernelError::RaggedRows { .. }) => to_fixed_size_list(&masked, None),
+        Err(KernelError::RaggedRows { row, expected, got }) => match to_fixed_size_list(&masked, None) {
+            // The rows are alike: the query is the odd one, or the rows before are.
+            Ok(_) => {
+                let error = KernelError::DimensionMismatch { expected: got, got: expected };
+                return Err(refused(external(error).context(format!("row {}", ordinal(row)))));
+            }
+            error => error,
+        },
         list => list,
     };
-    Ok(Arc::new(list.map_err(|error| on_column(column, external(error)))?))
+    let list = list.map_err(|error| match error {
+        KernelError::RaggedRows { row, expected, got } => KernelError::RaggedRows { row: ordinal(row), expected, got },
+        other => other,
+    });
+    Ok(Arc::new(list.map_err(|error| refused(external(error)))?))
 }

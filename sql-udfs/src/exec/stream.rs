@@ -24,6 +24,11 @@ pub(super) const ACCELERATION: &str = "batch-stream+simd-topk";
 /// A position is the partition and, in these bits, the row's ordinal in it: partitions of a file follow each other.
 const ORDINAL_BITS: u32 = 44;
 
+/// The row's ordinal in its partition.
+fn ordinal(position: u64) -> u64 {
+    position & ((1 << ORDINAL_BITS) - 1)
+}
+
 /// The best rows so far, of all partitions.
 struct Best {
     k: usize,
@@ -112,7 +117,7 @@ pub(super) async fn run(run: Run, ranker: Ranker) -> Result<RecordBatch> {
     }
     let best = lock(&best)?;
     let entries: Vec<Entry> = best.rows.iter().map(|row| row.0).collect();
-    let output = run.output(best.columns()?, &entries, |position| position & ((1 << ORDINAL_BITS) - 1))?;
+    let output = run.output(best.columns()?, &entries, ordinal)?;
     let report = best.report.clone().map(|report| Report {
         threads: Some(partitions),
         filter: run.top_k.predicate.as_ref().map(|_| FilterReport {
@@ -144,8 +149,8 @@ async fn search_partition(run: &Run, partition: usize, ranker: &Ranker, best: &M
         };
         run.filter_us.add(started.elapsed().as_micros() as usize);
         let worst = lock(best)?.worst();
-        let array =
-            vectors(batch.column(run.top_k.vector), &ranker.column, ranker.query.as_deref(), selection.as_ref())?;
+        let (vector, query) = (batch.column(run.top_k.vector), ranker.query.as_deref());
+        let array = vectors(vector, &ranker.column, query, selection.as_ref(), ordinal(first))?;
         let column = VectorColumn::try_new(&array).map_err(external)?;
         let column = ChunkedColumn::try_new(vec![column]).map_err(external)?;
         let (mut entries, report) = ranker.rank(&column, selection.as_ref(), worst)?;

@@ -26,12 +26,13 @@ pub(super) fn run(
 ) -> Result<impl futures::Stream<Item = Result<RecordBatch>> + Send> {
     let (rows, queries) = run.queries(&batch)?;
     let vector = scan.columns[run.join.vectors.1];
-    let arrays: Vec<ArrayRef> = scan
-        .chunks
-        .batches()
-        .iter()
-        .map(|chunk| vectors(chunk.column(vector), schema.field(run.join.vectors.1).name(), None, None))
-        .collect::<Result<_>>()?;
+    let (name, query) = (schema.field(run.join.vectors.1).name(), queries.first().map(Vec::as_slice));
+    let mut first = 0;
+    let mut arrays: Vec<ArrayRef> = Vec::with_capacity(scan.chunks.batches().len());
+    for chunk in scan.chunks.batches() {
+        arrays.push(vectors(chunk.column(vector), name, query, None, first)?);
+        first += chunk.num_rows() as u64;
+    }
     let selection = match &run.join.predicate {
         Some(predicate) => Some(select(predicate, &schema, &scan)?.rows),
         None => scan.chunks.selection(),

@@ -106,8 +106,8 @@ impl Run {
 
     /// The rows of the queries' input that are queries, and their vectors.
     pub fn queries(&self, batch: &RecordBatch) -> Result<(Vec<usize>, Vec<Vec<f64>>)> {
-        let array =
-            vectors(batch.column(self.join.vectors.0), batch.schema().field(self.join.vectors.0).name(), None, None)?;
+        let (vector, schema) = (batch.column(self.join.vectors.0), batch.schema());
+        let array = vectors(vector, schema.field(self.join.vectors.0).name(), None, None, 0)?;
         let list = array.as_fixed_size_list();
         let values = cast(list.values(), &DataType::Float64)?;
         let dim = list.value_length() as usize;

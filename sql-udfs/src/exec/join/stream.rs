@@ -33,8 +33,9 @@ pub(super) async fn run(
         let mut stream = searched.execute(partition, Arc::clone(&context))?;
         while let Some(chunk) = stream.next().await {
             let chunk = chunk?;
-            let array =
-                vectors(chunk.column(run.join.vectors.1), chunk.schema().field(run.join.vectors.1).name(), None, None)?;
+            let (vector, schema) = (chunk.column(run.join.vectors.1), chunk.schema());
+            let (name, query) = (schema.field(run.join.vectors.1).name(), queries.first().map(Vec::as_slice));
+            let array = vectors(vector, name, query, None, first)?;
             let column = VectorColumn::try_new(&array).map_err(external)?;
             let selection = match &run.join.predicate {
                 Some(predicate) => Some(kept_rows(predicate.as_ref(), &chunk)?),
