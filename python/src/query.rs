@@ -65,6 +65,10 @@ fn is_list(value: &Bound<'_, PyAny>) -> bool {
 fn dimensions(value: &Bound<'_, PyAny>) -> PyResult<usize> {
     let mut value = value.clone();
     for count in 0..MOST_DIMENSIONS {
+        // What nearly all are, at once.
+        if value.is_instance_of::<PyFloat>() || value.is_instance_of::<PyInt>() {
+            return Ok(count);
+        }
         let is_sequence = is_list(&value)
             || !is_text(&value)
                 && match value.getattr("ndim") {
