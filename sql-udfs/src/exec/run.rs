@@ -96,10 +96,10 @@ pub(super) fn vectors(
     let ordinal = |row: usize| first as usize + row;
     let list = match to_fixed_size_list(&masked, query.map(<[f64]>::len)) {
         Err(KernelError::RaggedRows { row, expected, got }) => match to_fixed_size_list(&masked, None) {
-            // The rows are alike: the query is the odd one, or the rows before are.
+            // The rows are alike: the query is the odd one, or those of earlier batches are.
             Ok(_) => {
-                let error = KernelError::DimensionMismatch { expected: got, got: expected };
-                return Err(refused(external(error).context(format!("row {}", ordinal(row)))));
+                let error = external(KernelError::DimensionMismatch { expected: got, got: expected });
+                return Err(refused(if first == 0 { error } else { error.context(format!("row {}", ordinal(row))) }));
             }
             error => error,
         },
