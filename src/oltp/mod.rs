@@ -107,9 +107,9 @@ impl Oltp {
     /// Runs one DML or DDL statement in a transaction of its own; the rows affected, 0 for DDL. `?` and `$1` bind.
     ///
     /// # Errors
-    /// Before any effect: a NUL character, not exactly one statement, one that returns rows, transaction control, ATTACH, VACUUM, most PRAGMAs,
-    /// writes to the engine's own tables, a wrong number of parameters. Else SQLite's; a value that a registered type cannot
-    /// hold names table, column, expected and what was bound. After an error nothing is changed.
+    /// Before any effect: a NUL character, not exactly one statement, one that returns rows, transaction control, ATTACH, VACUUM,
+    /// most PRAGMAs, writes to the engine's own tables, a wrong number of parameters. Else SQLite's; a value that a registered
+    /// type cannot hold names table, column, expected and what was bound. After an error nothing is changed.
     pub async fn execute(&self, sql: impl Into<String>, params: Vec<Value>) -> Result<u64> {
         let sql = sql.into();
         self.writer.run(move |opened| statement::execute(opened, &sql, &params)).await
@@ -137,8 +137,8 @@ impl Oltp {
     /// that of their values: integers and reals together are float64, nothing but NULL is Arrow's Null type.
     ///
     /// # Errors
-    /// Before any effect: a NUL character, a statement that writes, sets or returns nothing, several statements, a wrong number of parameters.
-    /// Else SQLite's, and a value that does not fit its column's type: column, row, expected, got.
+    /// Before any effect: a NUL character, a statement that writes, sets or returns nothing, several statements, a wrong number of
+    /// parameters. Else SQLite's, and a value that does not fit its column's type: column, row, expected, got.
     pub async fn query(
         &self,
         sql: impl Into<String>,
