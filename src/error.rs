@@ -102,6 +102,11 @@ pub enum ErrorKind {
 }
 
 impl Error {
+    /// What is called after `shutdown`.
+    pub(crate) fn shut_down() -> Self {
+        Self::Engine("the engine was shut down".into())
+    }
+
     /// Classifies the error by its root cause.
     pub fn kind(&self) -> ErrorKind {
         match self {

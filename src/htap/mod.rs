@@ -11,6 +11,7 @@ mod route;
 mod typing;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -43,6 +44,7 @@ pub struct HtapEngine {
     followers: Followers,
     replicas: Arc<Replicas>,
     session: Session,
+    is_shut_down: AtomicBool,
     /// `None`: DataFusion answers everything.
     #[cfg(feature = "duckdb-linked")]
     duckdb: Option<crate::duckdb::DuckDb>,
@@ -92,6 +94,7 @@ impl HtapEngine {
             followers: Followers { log, sidecar },
             replicas,
             session,
+            is_shut_down: AtomicBool::new(false),
             #[cfg(feature = "duckdb-linked")]
             duckdb,
         })
@@ -338,6 +341,10 @@ impl HtapEngine {
 
     /// The search with the columns of the result.
     async fn prepared(&self, search: &VectorSearch, is_fresh: bool) -> Result<VectorSearch> {
+        // The replicas alone would go on answering.
+        if self.is_shut_down.load(Ordering::SeqCst) {
+            return Err(Error::shut_down());
+        }
         if is_fresh {
             self.sync_all().await?;
         }
@@ -382,8 +389,10 @@ impl HtapEngine {
         &self.session
     }
 
-    /// Ends everything: threads, connections, files. Harmless to repeat; later calls of other methods are errors.
+    /// Ends everything: threads, connections, files. Harmless to repeat; later calls of other methods are errors, a session
+    /// keeps the replicas as they are.
     pub async fn shutdown(&self) {
+        self.is_shut_down.store(true, Ordering::SeqCst);
         self.followers.shutdown().await;
         if let Some(local) = &self.local {
             local.oltp.shutdown().await;

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::connection::{Opened, open_reader};
-use super::writer::{caught, shut_down};
+use super::writer::caught;
 use crate::error::{Error, Result};
 
 /// SQLite asks after so many of its instructions, some ten microseconds, whether to go on.
@@ -42,7 +42,7 @@ impl Readers {
 
     /// Runs a job on a connection, off the async threads. If the caller goes away, its statement is interrupted.
     pub async fn run<T: Send + 'static>(&self, job: impl FnOnce(&Opened) -> Result<T> + Send + 'static) -> Result<T> {
-        let permit = Arc::clone(&self.0.permits).acquire_owned().await.map_err(|_| shut_down())?;
+        let permit = Arc::clone(&self.0.permits).acquire_owned().await.map_err(|_| Error::shut_down())?;
         let stop = Arc::new(AtomicBool::new(false));
         let _stop = StopOnDrop(Arc::clone(&stop));
         let pool = Arc::clone(&self.0);
@@ -61,7 +61,7 @@ impl Readers {
             Ok(permit) => permit,
             Err(_) => {
                 let permit = Arc::clone(&self.0.permits).acquire_owned();
-                Handle::current().block_on(permit).map_err(|_| shut_down())?
+                Handle::current().block_on(permit).map_err(|_| Error::shut_down())?
             }
         };
         self.0.work(Arc::default(), job)
@@ -90,7 +90,7 @@ impl Readers {
 impl Pool {
     fn work<T>(&self, stop: Arc<AtomicBool>, job: impl FnOnce(&Opened) -> Result<T>) -> Result<T> {
         if self.is_closed.load(Ordering::SeqCst) {
-            return Err(shut_down());
+            return Err(Error::shut_down());
         }
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let reader = idle.map_or_else(|| self.open(), Ok)?;

@@ -49,7 +49,7 @@ impl Writer {
     /// As [`Self::run`]; blocks this thread. If nobody writes, the job runs on it: a change of threads costs more than a short job.
     pub fn run_here<T: Send + 'static>(&self, job: impl FnOnce(&Opened) -> Result<T> + Send + 'static) -> Result<T> {
         if let Ok(opened) = self.opened.try_lock() {
-            return opened.as_ref().map_or_else(|| Err(shut_down()), |opened| work(opened, job));
+            return opened.as_ref().map_or_else(|| Err(Error::shut_down()), |opened| work(opened, job));
         }
         self.start_job(job)?.blocking_recv().unwrap_or_else(|_| Err(lost()))
     }
@@ -65,7 +65,7 @@ impl Writer {
             None => false,
             Some(jobs) => jobs.send(job).is_ok(),
         };
-        if sent { Ok(answered) } else { Err(shut_down()) }
+        if sent { Ok(answered) } else { Err(Error::shut_down()) }
     }
 
     /// Ends the thread after the jobs that wait, and closes the connection. Harmless to repeat.
@@ -90,10 +90,6 @@ fn work<T>(opened: &Opened, job: impl FnOnce(&Opened) -> Result<T>) -> Result<T>
         // What the job says is nearer to the cause.
         Err(error) => outcome.and(Err(error)),
     }
-}
-
-pub(super) fn shut_down() -> Error {
-    Error::Engine("the engine was shut down".into())
 }
 
 fn lost() -> Error {

@@ -162,7 +162,7 @@ impl Replicator {
 
     fn position(&self) -> Result<Arc<Position>> {
         let position = self.position.lock().unwrap_or_else(PoisonError::into_inner);
-        position.clone().ok_or_else(|| Error::Engine("the engine was shut down".into()))
+        position.clone().ok_or_else(Error::shut_down)
     }
 
     /// Where replication stands. Changes nothing, and waits for no cycle.

@@ -60,10 +60,6 @@ impl std::fmt::Debug for Sidecar {
     }
 }
 
-fn shut_down() -> Error {
-    Error::Engine("the engine was shut down".into())
-}
-
 impl Sidecar {
     /// Looks at the tables and makes their replicas: empty ones, or those of the store. No rows are read.
     ///
@@ -126,7 +122,7 @@ impl Sidecar {
         let mut state = Arc::clone(&self.state).lock_owned().await;
         let work = move || match &mut *state {
             Some(state) => work(state),
-            None => Err(shut_down()),
+            None => Err(Error::shut_down()),
         };
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(ended(&error)))
     }

@@ -9,6 +9,7 @@ mod laws;
 mod pruning;
 mod replication;
 mod routes;
+mod shutdown;
 mod sql;
 mod stream;
 mod ties;

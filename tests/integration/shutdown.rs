@@ -1,0 +1,48 @@
+//! An engine that was shut down refuses what it did before, and can be shut down again.
+
+use tokio::runtime::Runtime;
+use vexact::htap::{HtapConfig, HtapEngine, Param};
+use vexact::kernel::Metric;
+use vexact::{QueryVectors, TableSchema, VectorSearch};
+
+#[test]
+fn calls_after_a_shutdown_are_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = HtapConfig { oltp_path: folder.path().join("app.db"), ..HtapConfig::default() };
+    Runtime::new().unwrap().block_on(async {
+        let engine = HtapEngine::open(config).await.unwrap();
+        engine.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB)", &[]).await.unwrap();
+        let columns = [("id", "int64"), ("v", "vector(2)")].map(|(name, kind)| (name.to_owned(), kind.to_owned()));
+        let schema = TableSchema::try_new("t", &columns, &["id".into()]).unwrap();
+        engine.register_table(schema, true).await.unwrap();
+        let row = [Param::Integer(1), Param::Vector(vec![1.0, 0.0])];
+        engine.execute("INSERT INTO t VALUES (?, ?)", &row).await.unwrap();
+        engine.sync_all().await.unwrap();
+        let search = VectorSearch {
+            table: "t".into(),
+            column: "v".into(),
+            query: QueryVectors::one(&[1.0_f32, 0.0]),
+            top_k: 1,
+            metric: Metric::L2,
+            filter: None,
+            columns: vec![],
+        };
+        assert_eq!(engine.vector_search(&search, false).await.unwrap()[0].num_rows(), 1);
+
+        engine.shutdown().await;
+        let refused = [
+            engine.execute("DELETE FROM t", &[]).await.map(drop),
+            engine.query("SELECT id FROM t", &[]).await.map(drop),
+            engine.query_olap("SELECT count(*) FROM t", &[]).await.map(drop),
+            engine.vector_search(&search, false).await.map(drop),
+            engine.explain_vector_search(&search, false).await.map(drop),
+            engine.sync_now().await.map(drop),
+            engine.initial_sync("t").await.map(drop),
+        ];
+        for outcome in refused {
+            let error = outcome.unwrap_err().to_string();
+            assert!(error.contains("the engine was shut down"), "{error}");
+        }
+        engine.shutdown().await;
+    });
+}
