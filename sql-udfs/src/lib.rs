@@ -18,6 +18,7 @@ mod explain;
 mod functions;
 mod literal;
 mod plan;
+pub mod precedence;
 mod register;
 mod rewrite;
 mod search_plan;

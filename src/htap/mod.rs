@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 
+use vexact_sql::precedence::Arrival;
+
 pub use config::{HtapConfig, OlapBackend, StorageMode};
 pub use param::Param;
 
@@ -167,6 +169,7 @@ impl HtapEngine {
     /// # Errors
     /// Anything but one query, before any effect; what fails while it runs.
     pub async fn query(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
+        let _arrival = Arrival::now();
         let route = self.route_by_names(sql).await?;
         if route.side == Side::Olap {
             self.check_followed(&route.tables)?;
@@ -220,6 +223,7 @@ impl HtapEngine {
     /// # Errors
     /// As [`Self::query`].
     pub async fn query_olap(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
+        let _arrival = Arrival::now();
         if self.followers.sidecar.is_some()
             && let Ok(route) = self.route(sql).await
         {
@@ -298,6 +302,7 @@ impl HtapEngine {
     /// A table that is not registered; as [`Session::vector_search`].
     pub async fn vector_search(&self, search: &VectorSearch, is_fresh: bool) -> Result<Vec<RecordBatch>> {
         let search = self.prepared(search, is_fresh).await?;
+        let _arrival = Arrival::now();
         self.key_first(&search, &self.session.vector_search(&search).await?).await
     }
 
@@ -311,6 +316,7 @@ impl HtapEngine {
         is_fresh: bool,
     ) -> Result<(Vec<RecordBatch>, vexact_sql::Explained)> {
         let search = self.prepared(search, is_fresh).await?;
+        let _arrival = Arrival::now();
         let (found, explained) = self.session.vector_search_explained(&search, None, None).await?;
         Ok((self.key_first(&search, &found).await?, explained))
     }

@@ -6,11 +6,15 @@ use std::time::Duration;
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OpenFlags};
+use vexact_sql::precedence::LongWork;
 
 use super::column::described;
 use super::guard::{Guard, Side};
 use super::sql::failed;
 use crate::error::{Error, Result};
+
+/// SQLite asks after so many of its instructions, some ten microseconds, whether to go on.
+pub(super) const INSTRUCTIONS: i32 = 2000;
 
 /// Statements that stay prepared on a connection.
 const CACHED_STATEMENTS: usize = 64;
@@ -41,6 +45,11 @@ pub(super) fn open_writer(path: &Path, busy_timeout: Duration) -> Result<Opened>
     open(path, flags, Side::Writer, busy_timeout, |conn| {
         let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
         conn.execute_batch("PRAGMA synchronous = NORMAL")?;
+        let is_to_stop = || {
+            LongWork::beside().give_way();
+            false
+        };
+        conn.progress_handler(INSTRUCTIONS, Some(is_to_stop))?;
         Ok(if mode == "wal" { None } else { Some(format!("expected journal mode wal, got {mode}")) })
     })
 }
@@ -59,13 +68,13 @@ fn open(
     flags: OpenFlags,
     side: Side,
     busy_timeout: Duration,
-    set_up: impl FnOnce(&Connection) -> rusqlite::Result<Option<String>>,
+    set_up: impl FnOnce(&mut Connection) -> rusqlite::Result<Option<String>>,
 ) -> Result<Opened> {
     let open = || {
         let mut conn = Connection::open_with_flags(path, flags)?;
         conn.busy_timeout(busy_timeout)?;
         conn.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
-        let problem = set_up(&conn)?;
+        let problem = set_up(&mut conn)?;
         // Not in triggers, views or defaults: other programs would not have it.
         let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_DIRECTONLY;
         conn.create_scalar_function("vector", 1, flags, vector_function)?;

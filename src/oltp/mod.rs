@@ -12,6 +12,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use rusqlite::Connection;
 use rusqlite::types::Value;
+use vexact_sql::precedence::LongWork;
 
 pub mod capture;
 mod check;
@@ -91,11 +92,12 @@ impl Oltp {
         let opened = connection::open_writer(&path, options.busy_timeout)?;
         opened.guard.reserve(options.reserved_tables);
         let writer = writer::Writer::start(opened)?;
-        let readers = readers::Readers::new(path.clone(), options.read_pool_size, options.busy_timeout);
+        let readers =
+            readers::Readers::new(path.clone(), options.read_pool_size, options.busy_timeout, LongWork::of_query);
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
         let copying_threads = cores.min(MOST_COPYING_THREADS);
-        let sync_readers = readers::Readers::new(path.clone(), copying_threads, options.busy_timeout);
-        let glances = readers::Readers::new(path.clone(), cores, Duration::ZERO);
+        let sync_readers = readers::Readers::new(path.clone(), copying_threads, options.busy_timeout, LongWork::beside);
+        let glances = readers::Readers::new(path.clone(), cores, Duration::ZERO, LongWork::of_query);
         Ok(Self { path, writer, readers, sync_readers, glances, copying_threads })
     }
 

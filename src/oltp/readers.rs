@@ -7,13 +7,11 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use vexact_sql::precedence::LongWork;
 
-use super::connection::{Opened, open_reader};
+use super::connection::{INSTRUCTIONS, Opened, open_reader};
 use super::writer::caught;
 use crate::error::{Error, Result};
-
-/// SQLite asks after so many of its instructions, some ten microseconds, whether to go on.
-const INSTRUCTIONS: i32 = 2000;
 
 /// The pool. Connections are opened when they are first needed.
 pub(super) struct Readers(Arc<Pool>);
@@ -25,19 +23,22 @@ struct Pool {
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<Reader>>,
     is_closed: Arc<AtomicBool>,
+    /// What a job is, as it begins.
+    begin: fn() -> LongWork,
 }
 
 struct Reader {
     opened: Opened,
-    /// The flag of the job that it runs: whether to stop.
-    job: Arc<Mutex<Arc<AtomicBool>>>,
+    /// Of the job that it runs: whether to stop, and what it gives way to.
+    job: Arc<Mutex<(Arc<AtomicBool>, LongWork)>>,
 }
 
 impl Readers {
-    pub fn new(path: PathBuf, size: u32, busy_timeout: Duration) -> Self {
+    /// `begin` tells what a job is.
+    pub fn new(path: PathBuf, size: u32, busy_timeout: Duration, begin: fn() -> LongWork) -> Self {
         let permits = Arc::new(Semaphore::new(size as usize));
         let is_closed = Arc::new(AtomicBool::new(false));
-        Self(Arc::new(Pool { path, busy_timeout, size, permits, idle: Mutex::default(), is_closed }))
+        Self(Arc::new(Pool { path, busy_timeout, size, permits, idle: Mutex::default(), is_closed, begin }))
     }
 
     /// Runs a job on a connection, off the async threads. If the caller goes away, its statement is interrupted.
@@ -94,7 +95,7 @@ impl Pool {
         }
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let reader = idle.map_or_else(|| self.open(), Ok)?;
-        *reader.job.lock().unwrap_or_else(PoisonError::into_inner) = stop;
+        *reader.job.lock().unwrap_or_else(PoisonError::into_inner) = (stop, (self.begin)());
         let mut has_returned = false;
         let outcome = caught(|| {
             let outcome = job(&reader.opened);
@@ -110,11 +111,15 @@ impl Pool {
 
     fn open(&self) -> Result<Reader> {
         let mut opened = open_reader(&self.path, self.busy_timeout)?;
-        let job = Arc::new(Mutex::new(Arc::new(AtomicBool::new(false))));
+        let job = Arc::new(Mutex::new((Arc::<AtomicBool>::default(), (self.begin)())));
         let (is_closed, current) = (Arc::clone(&self.is_closed), Arc::clone(&job));
         let is_to_stop = move || {
-            is_closed.load(Ordering::Relaxed)
-                || current.lock().unwrap_or_else(PoisonError::into_inner).load(Ordering::Relaxed)
+            let (is_to_stop, work) = {
+                let (stop, work) = &*current.lock().unwrap_or_else(PoisonError::into_inner);
+                (stop.load(Ordering::Relaxed), *work)
+            };
+            work.give_way();
+            is_to_stop || is_closed.load(Ordering::Relaxed)
         };
         let watched = opened.conn.progress_handler(INSTRUCTIONS, Some(is_to_stop));
         watched.map_err(super::sql::failed(|| self.path.display().to_string()))?;

@@ -18,6 +18,7 @@ use datafusion::physical_plan::{ExecutionPlan, collect, execute_stream};
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 use vexact_sql::chunks::ChunkTable;
+use vexact_sql::precedence::Arrival;
 use vexact_sql::{Explained, explain_plan};
 
 use super::prepared::BoundPlan;
@@ -214,6 +215,7 @@ impl DataFrame {
         if let Some(batches) = self.batches() {
             return Ok(batches);
         }
+        let _arrival = Arrival::now();
         let (physical, context) = self.executable().await?;
         self.as_told(collect(physical, context).await?)
     }

@@ -29,6 +29,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as ParsedStatement;
 use vexact_sql::Explained;
+use vexact_sql::precedence::Arrival;
 
 use crate::error::{Error, Result};
 use crate::replica::Replicas;
@@ -303,6 +304,7 @@ impl Session {
     /// SQL that cannot be planned; a file that is not as it is declared; UPDATE, DELETE and MERGE, and INSERT where the format of
     /// the table takes none.
     pub async fn sql(&self, query: &str, params: Option<ParamValues>) -> Result<DataFrame> {
+        let _arrival = Arrival::now();
         let frame = match params {
             None => self.search_by_text(query).await,
             Some(_) => None,
