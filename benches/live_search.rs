@@ -46,6 +46,23 @@ fn search() -> VectorSearch {
     }
 }
 
+/// The median of a search by SQL with other query vectors, as parameters or in the text.
+fn by_sql(runtime: &Runtime, engine: &HtapEngine, is_text: bool) -> Duration {
+    let run = |seed: u64| {
+        let query = vector(seed);
+        let (query, params) = match is_text {
+            true => (format!("'{query:?}'"), vec![]),
+            false => ("$1".into(), vec![Param::Vector(query)]),
+        };
+        let sql = format!("SELECT id, cosine_distance(v, {query}) AS d FROM docs ORDER BY d LIMIT 10");
+        let started = Instant::now();
+        let found = runtime.block_on(engine.query_olap(&sql, &params)).unwrap();
+        assert_eq!(found.iter().map(|batch| batch.num_rows()).sum::<usize>(), 10);
+        started.elapsed()
+    };
+    quantile(&mut (0..200).map(run).collect::<Vec<_>>(), 0.5)
+}
+
 fn searches(runtime: &Runtime, engine: &HtapEngine, count: usize) -> Vec<Duration> {
     let run = |_| {
         let started = Instant::now();
@@ -141,6 +158,18 @@ fn main() {
     }
     println!("after a sync of 1 %: {:.2} x, median of the rounds", quantile(&mut ratios, 0.5).as_secs_f64());
 
+    let compared = |plans: &str| {
+        let call = quantile(&mut searches(&runtime, &engine, 200), 0.5);
+        let (param, text) = (by_sql(&runtime, &engine, false), by_sql(&runtime, &engine, true));
+        println!(
+            "search by call {:.0} us; by SQL, {plans}: {:.0} us with its vector as a parameter, {:.0} us in the text",
+            us(call),
+            us(param),
+            us(text)
+        );
+    };
+    compared("plans kept");
+
     // A client that never pauses is one of the loads that share the cores; one that does is served when it comes.
     for (pause, count) in [(Duration::ZERO, 4000), (Duration::from_millis(2), 2000)] {
         let mut alone = short_queries(&runtime, &engine, count, pause);
@@ -188,4 +217,7 @@ fn main() {
             us(b) / us(a)
         );
     }
+    // Once its context is known outside, a session keeps no plans.
+    engine.session().context();
+    compared("planned anew");
 }

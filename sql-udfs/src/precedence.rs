@@ -11,7 +11,7 @@ use std::time::Instant;
 const SHORT: u64 = 10_000;
 
 /// So long, in microseconds, a thread goes on before it gives way again: long work has its share too.
-const TURN: u64 = 500;
+const TURN: u64 = 250;
 
 thread_local! {
     /// When this thread gave way the last time.

@@ -12,12 +12,14 @@ use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceC
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 
+use crate::chunks::{ChunkScanExec, Chunks};
 use crate::exec::VectorTopKExec;
 use crate::functions::bind_query;
 use crate::rewrite::{has_call, is_in_place};
 use crate::vector::vector_of_scalar;
 
-/// The physical plan of a search of chunks in memory, whose query vector is a parameter.
+/// The physical plan of a search of chunks in memory, whose query vector is a parameter. The chunks may be others too, as those of a
+/// table's newest version.
 #[derive(Debug)]
 pub struct SearchPlan {
     physical: Arc<dyn ExecutionPlan>,
@@ -43,14 +45,25 @@ impl SearchPlan {
         Some(Self { physical: Arc::clone(physical), query, dim, others, count: count(params) })
     }
 
-    /// Whether there is a plan for these parameters.
-    pub fn fits(&self, params: &ParamValues) -> bool {
-        self.with(params).is_some()
+    /// The same without its chunks, which it would hold on to; [`Self::with`] is to be given others. `None`: it is a search of
+    /// something else than these.
+    pub fn without(mut self, chunks: &Arc<Chunks>) -> Option<Self> {
+        if !Arc::ptr_eq(scan_of(&self.physical)?.chunks(), chunks) {
+            return None;
+        }
+        self.physical = replaced(&self.physical, None, Some(&Arc::default())).ok()??;
+        Some(self)
     }
 
-    /// The plan for these parameters. `None`: the search would be planned otherwise, or the query is to be refused.
-    pub fn with(&self, params: &ParamValues) -> Option<Arc<dyn ExecutionPlan>> {
-        replaced(&self.physical, &self.query(params)?).ok()?
+    /// Whether there is a plan for these parameters.
+    pub fn fits(&self, params: &ParamValues) -> bool {
+        self.with(params, None).is_some()
+    }
+
+    /// The plan for these parameters, and of these chunks (`None`: of its own). `None`: the search would be planned otherwise, or the
+    /// query is to be refused.
+    pub fn with(&self, params: &ParamValues, chunks: Option<&Arc<Chunks>>) -> Option<Arc<dyn ExecutionPlan>> {
+        replaced(&self.physical, Some(&self.query(params)?), chunks).ok()?
     }
 
     fn query(&self, params: &ParamValues) -> Option<Vec<f64>> {
@@ -124,16 +137,35 @@ pub(crate) fn search_in_place(plan: &Arc<dyn ExecutionPlan>) -> Option<(&VectorT
     Some((search, output.chain(&search.top_k().predicate).collect()))
 }
 
-/// The plan with another query.
-fn replaced(plan: &Arc<dyn ExecutionPlan>, query: &[f64]) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+/// The scan of chunks that is the only leaf of a plan.
+fn scan_of(plan: &Arc<dyn ExecutionPlan>) -> Option<&ChunkScanExec> {
+    match &plan.children()[..] {
+        [] => plan.downcast_ref(),
+        [input] => scan_of(input),
+        _ => None,
+    }
+}
+
+/// The plan with another query, and of other chunks, each where it is given.
+fn replaced(
+    plan: &Arc<dyn ExecutionPlan>,
+    query: Option<&[f64]>,
+    chunks: Option<&Arc<Chunks>>,
+) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     let node: &dyn ExecutionPlan = plan.as_ref();
-    if let Some(search) = node.downcast_ref::<VectorTopKExec>() {
-        return Ok(search.with_query(query).map(|search| Arc::new(search) as _));
+    if let (Some(scan), Some(chunks)) = (node.downcast_ref::<ChunkScanExec>(), chunks) {
+        return Ok(Some(Arc::new(scan.over(Arc::clone(chunks)))));
     }
     let mut inputs = Vec::new();
     for input in plan.children() {
-        let Some(input) = replaced(input, query)? else { return Ok(None) };
+        let Some(input) = replaced(input, query, chunks)? else { return Ok(None) };
         inputs.push(input);
+    }
+    if let (Some(search), Some(query), [input]) = (node.downcast_ref::<VectorTopKExec>(), query, &inputs[..]) {
+        return Ok(search.with_query(query, Arc::clone(input)).map(|search| Arc::new(search) as _));
+    }
+    if inputs.is_empty() {
+        return Ok(Some(Arc::clone(plan)));
     }
     let of_same_columns = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Keep);
     Arc::clone(plan).replace_children(inputs, of_same_columns).map(Some)

@@ -1,17 +1,30 @@
 //! Queries on the replicas: planned by DataFusion, and run by it, or by DuckDB where the engine has one.
 
 use arrow::array::RecordBatch;
+use datafusion::common::ParamValues;
 
 use super::param::to_olap;
 use super::{HtapEngine, Param, typing};
 use crate::error::Result;
 use crate::router;
-use crate::session::DataFrame;
+use crate::session::{DataFrame, as_parameter};
 
 impl HtapEngine {
     pub(super) async fn olap_frame(&self, sql: &str, params: &[Param]) -> Result<DataFrame> {
+        // A search whose query vector stands in the text is planned once for all vectors.
+        if params.is_empty()
+            && let Some((text, vector)) = as_parameter(sql)
+            && let Ok(frame) = self.planned(&text, Some(vector)).await
+            && frame.is_search().await
+        {
+            return Ok(frame);
+        }
+        self.planned(sql, to_olap(params)).await
+    }
+
+    async fn planned(&self, sql: &str, params: Option<ParamValues>) -> Result<DataFrame> {
         let statement = router::for_olap(router::read_only(sql)?, &self.names().await?)?;
-        self.session.statement(statement, to_olap(params)).await
+        self.session.statement(sql, statement, params).await
     }
 
     /// The answer to a query with its plan. Without rows, one batch that keeps the schema.

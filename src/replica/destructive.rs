@@ -44,13 +44,12 @@ impl<'c> Touched<'c> {
         // In three short loops, so that the processor waits for many cache misses at once.
         let hash = |(keys, row): (&Keys, usize)| keys.hash(row, &version.index.hasher);
         let hashes: Vec<u64> = changes.changes.iter().map(|change| hash(key_of(change))).collect();
-        let mut finder = version.index.finder();
-        let likely: Vec<Option<Location>> = hashes.iter().map(|hash| finder.find(*hash, |_| true)).collect();
+        let likely = version.index.find_likely(&hashes);
         let found = changes.changes.iter().zip(&hashes).zip(likely).map(|((change, hash), likely)| {
             let (keys, row) = key_of(change);
             let likely = likely?;
             let is_it = |location: Location| version.is_at(location, keys, row);
-            if is_it(likely) { Some(likely) } else { finder.find(*hash, is_it) }
+            if is_it(likely) { Some(likely) } else { version.index.find(*hash, is_it) }
         });
         let before = found.collect();
         Ok(Self {

@@ -10,6 +10,7 @@ use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::datasource::TableType;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::SessionConfig;
 use vexact_sql::chunks::{BATCH_ROWS, ChunkScanExec, Chunks};
 
 use crate::error::Error;
@@ -47,8 +48,26 @@ impl ReplicaTable {
     /// A table that failed to follow, a column that is not there.
     pub fn scan_columns(&self, columns: Vec<usize>) -> Result<ChunkScanExec> {
         let version = self.version(&self.replicas.snapshot())?;
-        let chunks = version.chunks().map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let chunks = version.chunks().map_err(external)?;
         ChunkScanExec::try_new(&self.schema, chunks, columns, BATCH_ROWS)
+    }
+
+    /// Whether a query of the one is planned as a query of the other.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.replicas, &other.replicas) && self.name == other.name && self.schema == other.schema
+    }
+
+    /// All rows that a query of a session with this configuration sees.
+    ///
+    /// # Errors
+    /// A table that failed to follow, or that has other columns by now.
+    pub fn chunks(&self, config: &SessionConfig) -> Result<Arc<Chunks>> {
+        self.seen(config)?.chunks().map_err(external)
+    }
+
+    /// The version that a query of a session with this configuration sees.
+    fn seen(&self, config: &SessionConfig) -> Result<Arc<TableVersion>> {
+        self.version(&config.get_extension::<Snapshot>().unwrap_or_else(|| self.replicas.snapshot()))
     }
 
     fn version(&self, snapshot: &Snapshot) -> Result<Arc<TableVersion>> {
@@ -68,9 +87,13 @@ impl ReplicaTable {
     }
 }
 
+fn external(error: Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
 /// The engine's own refusal, which is told as it is: nobody else has an answer.
 fn refused<T>(problem: String) -> Result<T> {
-    Err(DataFusionError::External(Box::new(Error::Engine(problem))))
+    Err(external(Error::Engine(problem)))
 }
 
 #[async_trait]
@@ -94,15 +117,13 @@ impl TableProvider for ReplicaTable {
         filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let snapshot = session.config().get_extension::<Snapshot>().unwrap_or_else(|| self.replicas.snapshot());
-        let version = self.version(&snapshot)?;
-        let failed = |error: crate::error::Error| DataFusionError::External(Box::new(error));
+        let version = self.seen(session.config())?;
         let chunks = match looked_up(&version, filters)? {
             Some(keys) => {
-                let rows = version.rows_of(&keys).map_err(failed)?;
+                let rows = version.rows_of(&keys).map_err(external)?;
                 Arc::new(Chunks::new(vec![rows]).with_ties_by(version.definition().tie_order()))
             }
-            None => version.chunks().map_err(failed)?,
+            None => version.chunks().map_err(external)?,
         };
         let columns = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         Ok(Arc::new(ChunkScanExec::try_new(&self.schema, chunks, columns, session.config().batch_size())?))

@@ -96,7 +96,7 @@ impl DataFrame {
     }
 
     /// Whether it is a search that needs no more planning.
-    pub(super) async fn is_search(&self) -> bool {
+    pub(crate) async fn is_search(&self) -> bool {
         let Source::Kept(kept, _) = &self.source else { return false };
         (kept.is_planned() || self.planned().await.is_ok()) && kept.search_schema().is_some()
     }

@@ -7,6 +7,8 @@ mod meaning;
 mod memory;
 mod plan;
 mod prepared;
+#[cfg(test)]
+mod replicas_again;
 mod search;
 #[cfg(test)]
 mod search_again;
@@ -15,6 +17,7 @@ mod statement;
 mod typing;
 mod vector_literal;
 
+use std::hash::Hash;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -28,6 +31,7 @@ use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder}
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as ParsedStatement;
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use vexact_sql::Explained;
 use vexact_sql::precedence::Arrival;
 
@@ -42,9 +46,10 @@ use catalog::Views;
 pub use frame::DataFrame;
 pub(crate) use frame::{concat, shortened};
 use meaning::{SqliteNumbers, WideNumbers};
-use prepared::{BoundPlan, PreparedPlans};
+use prepared::{BoundPlan, Prepared, PreparedPlans, TEXT_BYTES};
 pub use search::{QueryVectors, VectorSearch};
 use statement::{refuse_changes, refuse_surplus};
+pub(crate) use vector_literal::as_parameter;
 
 /// What a session may use.
 #[derive(Debug, Clone, Default)]
@@ -60,7 +65,8 @@ pub struct SessionOptions {
 pub struct Session {
     ctx: SessionContext,
     views: Arc<Views>,
-    prepared: Arc<PreparedPlans>,
+    prepared: Arc<PreparedPlans<String>>,
+    prepared_statements: Arc<PreparedPlans<SqlStatement>>,
 }
 
 impl std::fmt::Debug for Session {
@@ -146,13 +152,20 @@ impl Session {
         if let Some(provider) = ctx.catalog(&catalog.default_catalog) {
             provider.register_schema(&catalog.default_schema, Arc::clone(&views) as _)?;
         }
-        Ok(Self { ctx, views, prepared: Arc::default() })
+        Ok(Self { ctx, views, prepared: Arc::default(), prepared_statements: Arc::default() })
     }
 
     /// DataFusion's context of this session. From then on each query is planned anew, as functions may be others.
     pub fn context(&self) -> &SessionContext {
         self.prepared.turn_off();
+        self.prepared_statements.turn_off();
         &self.ctx
+    }
+
+    /// A name has been given: what was asked may mean something else.
+    fn forget_plans(&self) {
+        self.prepared.forget();
+        self.prepared_statements.forget();
     }
 
     fn table_frame(&self, provider: Arc<dyn TableProvider>) -> DataFrame {
@@ -277,7 +290,7 @@ impl Session {
             return Err(Error::InvalidArgument("view name: expected a name, got an empty text".into()));
         }
         self.views.replace(name, table);
-        self.prepared.forget();
+        self.forget_plans();
         Ok(())
     }
 
@@ -317,33 +330,20 @@ impl Session {
 
     /// A search whose query vector stands in the text, where it can be planned once for all vectors.
     async fn search_by_text(&self, query: &str) -> Option<DataFrame> {
-        let (text, vector) = vector_literal::as_parameter(query)?;
+        let (text, vector) = as_parameter(query)?;
         let frame = self.sql_as_it_is(&text, Some(vector)).await.ok()?;
         frame.is_search().await.then_some(frame)
     }
 
     async fn sql_as_it_is(&self, query: &str, params: Option<ParamValues>) -> Result<DataFrame> {
         if let Some(prepared) = self.prepared.find(&self.ctx, query).await {
-            return match params {
-                Some(params) => DataFrame::of_kept(BoundPlan::new(prepared, params)),
-                None => Ok(DataFrame::of_plan(Arc::clone(&prepared.state), prepared.plan.clone())),
-            };
+            return self.prepared_frame(prepared, params);
         }
         if let Some(create) = sources::create::parse(query)? {
             return self.create_file_table(&create).await;
         }
-        let statement = self.parse(query)?;
-        // Each query of replicas has a state of its own, which holds what it sees of them.
-        let is_kept = self.views.replicas().is_none();
-        let names = is_kept.then(|| self.ctx.state_ref().read().resolve_table_references(&statement)).transpose()?;
-        let (state, plan) = self.planned(statement).await?;
-        if let Some(names) = names
-            && let Some(prepared) = self.prepared.keep(&self.ctx, query, names, &plan, &state).await
-            && let Some(params) = &params
-        {
-            return DataFrame::of_kept(BoundPlan::new(prepared, params.clone()));
-        }
-        self.run_statement(state, bound(plan, params)?).await
+        let asked = (query.len() <= TEXT_BYTES).then(|| query.to_owned());
+        self.planned_frame(&self.prepared, asked, self.parse(query)?, params).await
     }
 
     fn parse(&self, query: &str) -> Result<ParsedStatement> {
@@ -354,9 +354,53 @@ impl Session {
         Ok(statement)
     }
 
-    /// One statement that is parsed already, and known to be allowed.
-    pub(crate) async fn statement(&self, statement: ParsedStatement, params: Option<ParamValues>) -> Result<DataFrame> {
+    /// One statement that is parsed already, and known to be allowed. `text` is what it was parsed from.
+    pub(crate) async fn statement(
+        &self,
+        text: &str,
+        statement: ParsedStatement,
+        params: Option<ParamValues>,
+    ) -> Result<DataFrame> {
+        let asked = match &statement {
+            ParsedStatement::Statement(statement) if text.len() <= TEXT_BYTES => Some(statement.as_ref().clone()),
+            _ => None,
+        };
+        let prepared = match &asked {
+            Some(asked) => self.prepared_statements.find(&self.ctx, asked).await,
+            None => None,
+        };
+        match prepared {
+            Some(prepared) => self.prepared_frame(prepared, params),
+            None => self.planned_frame(&self.prepared_statements, asked, statement, params).await,
+        }
+    }
+
+    /// The frame of a plan that is kept.
+    fn prepared_frame(&self, prepared: Arc<Prepared>, params: Option<ParamValues>) -> Result<DataFrame> {
+        let state = prepared.state.clone().unwrap_or_else(|| Arc::new(self.state()));
+        match params {
+            Some(params) => DataFrame::of_kept(BoundPlan::new(prepared, state, params)),
+            None => Ok(DataFrame::of_plan(state, prepared.plan.clone())),
+        }
+    }
+
+    /// Plans a statement, and keeps its plan as that of what was `asked`.
+    async fn planned_frame<Asked: Eq + Hash>(
+        &self,
+        plans: &PreparedPlans<Asked>,
+        asked: Option<Asked>,
+        statement: ParsedStatement,
+        params: Option<ParamValues>,
+    ) -> Result<DataFrame> {
+        let names = || self.ctx.state_ref().read().resolve_table_references(&statement);
+        let asked = asked.map(|asked| Ok::<_, Error>((asked, names()?))).transpose()?;
         let (state, plan) = self.planned(statement).await?;
+        if let Some((asked, names)) = asked
+            && let Some(prepared) = plans.keep(&self.ctx, asked, names, &plan, &state).await
+            && let Some(params) = &params
+        {
+            return DataFrame::of_kept(BoundPlan::new(prepared, state, params.clone()));
+        }
         self.run_statement(state, bound(plan, params)?).await
     }
 

@@ -2,14 +2,18 @@
 //!
 //! A plan is used again where planning would give it again: it reads just tables that are still what their names mean, calls just functions whose value follows from their arguments, and the session's settings are the same. The
 //! functions themselves cannot change, as long as nobody else holds the session's context. Of a search in memory whose vector is a
-//! parameter, the physical plan is kept too.
+//! parameter, the physical plan is kept too; of a replica, it is that of any version, and each query has its own state, which holds
+//! what it sees.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ParamValues, TableReference};
 use datafusion::datasource::source_as_provider;
@@ -22,9 +26,10 @@ use vexact_sql::chunks::ChunkTable;
 
 use super::bound;
 use crate::error::Result;
+use crate::replica::{ReplicaTable, Snapshot};
 
 /// Longer texts have values in them, such as a vector, and do not come again.
-const TEXT_BYTES: usize = 2048;
+pub(super) const TEXT_BYTES: usize = 2048;
 
 /// A table function that is planned as a query of the table that it names.
 const SEARCH_FUNCTION: &str = "vector_search";
@@ -32,17 +37,18 @@ const SEARCH_FUNCTION: &str = "vector_search";
 /// So many are kept.
 const PLANS: usize = 256;
 
-/// The plans of a session.
-#[derive(Default)]
-pub(super) struct PreparedPlans {
-    plans: Mutex<HashMap<String, Arc<Prepared>>>,
+/// The plans of a session, by what was asked: a text, or a statement.
+pub(super) struct PreparedPlans<Asked> {
+    plans: Mutex<HashMap<Asked, Arc<Prepared>>>,
     is_off: AtomicBool,
 }
 
 /// A plan, its parameters not bound, and what it was made with.
 pub(super) struct Prepared {
     pub plan: LogicalPlan,
-    pub state: Arc<SessionState>,
+    /// `None`: a query has its own.
+    pub state: Option<Arc<SessionState>>,
+    settings: Arc<ConfigOptions>,
     tables: Vec<(TableReference, Arc<dyn TableProvider>)>,
     /// The search that it is, once it has been planned with some query; `None`: it is none.
     search: OnceLock<Option<KeptSearch>>,
@@ -58,16 +64,18 @@ struct KeptSearch {
 #[derive(Clone)]
 pub(super) struct BoundPlan {
     prepared: Arc<Prepared>,
+    state: Arc<SessionState>,
     params: ParamValues,
 }
 
 impl BoundPlan {
-    pub fn new(prepared: Arc<Prepared>, params: ParamValues) -> Self {
-        Self { prepared, params }
+    /// `state`: that of the query.
+    pub fn new(prepared: Arc<Prepared>, state: Arc<SessionState>, params: ParamValues) -> Self {
+        Self { prepared, state, params }
     }
 
     pub fn state(&self) -> &Arc<SessionState> {
-        &self.prepared.state
+        &self.state
     }
 
     /// The plan with its parameters.
@@ -84,9 +92,22 @@ impl BoundPlan {
         self.prepared.search.get().is_some()
     }
 
+    /// The replica that it reads alone.
+    fn replica(&self) -> Option<&ReplicaTable> {
+        match &self.prepared.tables[..] {
+            [(_, table)] => table.downcast_ref(),
+            _ => None,
+        }
+    }
+
     /// The physical plan, where it needs no planning.
     pub fn search(&self) -> Option<Arc<dyn ExecutionPlan>> {
-        self.kept()?.plan.with(&self.params)
+        let plan = &self.kept()?.plan;
+        match self.replica() {
+            // What cannot be read is told by planning.
+            Some(replica) => plan.with(&self.params, Some(&replica.chunks(self.state.config()).ok()?)),
+            None => plan.with(&self.params, None),
+        }
     }
 
     /// The columns, where it needs no planning.
@@ -95,17 +116,28 @@ impl BoundPlan {
         kept.plan.fits(&self.params).then(|| Arc::clone(&kept.schema))
     }
 
-    /// Keeps what was planned, if it is a search of tables that do not change.
+    /// Keeps what was planned, if it is a search of a whole replica, or of tables that do not change.
     pub fn keep(&self, physical: &Arc<dyn ExecutionPlan>, schema: &SchemaRef) {
         self.prepared.search.get_or_init(|| {
             let are_fixed = self.prepared.tables.iter().all(|(_, table)| table.downcast_ref::<ChunkTable>().is_some());
-            let plan = are_fixed.then(|| SearchPlan::of(&self.prepared.plan, &self.params, physical)).flatten()?;
+            let plan = || SearchPlan::of(&self.prepared.plan, &self.params, physical);
+            let plan = match self.replica() {
+                Some(replica) => plan()?.without(&replica.chunks(self.state.config()).ok()?)?,
+                None if are_fixed => plan()?,
+                None => return None,
+            };
             Some(KeptSearch { plan, schema: Arc::clone(schema) })
         });
     }
 }
 
-impl PreparedPlans {
+impl<Asked> Default for PreparedPlans<Asked> {
+    fn default() -> Self {
+        Self { plans: Mutex::default(), is_off: AtomicBool::new(false) }
+    }
+}
+
+impl<Asked: Eq + Hash> PreparedPlans<Asked> {
     /// Forgets all plans: a name has been given, which may be closer to what a text says than the one that was found.
     pub fn forget(&self) {
         self.plans.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -116,65 +148,76 @@ impl PreparedPlans {
         self.is_off.store(true, Ordering::Relaxed);
     }
 
-    /// The plan of a text, if it is still the one.
-    pub async fn find(&self, ctx: &SessionContext, text: &str) -> Option<Arc<Prepared>> {
-        if text.len() > TEXT_BYTES || self.is_off.load(Ordering::Relaxed) {
+    /// The plan of what is asked, if it is still the one.
+    pub async fn find<Q: Eq + Hash + ?Sized>(&self, ctx: &SessionContext, asked: &Q) -> Option<Arc<Prepared>>
+    where
+        Asked: Borrow<Q>,
+    {
+        if self.is_off.load(Ordering::Relaxed) {
             return None;
         }
-        let found = self.plans.lock().unwrap_or_else(PoisonError::into_inner).get(text).cloned()?;
-        // The settings are copied when they are changed, as the plan's state holds them too.
-        let has_same_settings = Arc::ptr_eq(ctx.state_ref().read().config_options(), found.state.config_options());
+        let found = self.plans.lock().unwrap_or_else(PoisonError::into_inner).get(asked).cloned()?;
+        // The settings are copied when they are changed, as this holds them too.
+        let has_same_settings = Arc::ptr_eq(ctx.state_ref().read().config_options(), &found.settings);
         if has_same_settings {
-            let mut is_same = true;
+            let mut are_same = true;
             for (name, table) in &found.tables {
                 let now = ctx.table_provider(name.clone()).await;
-                is_same &= now.is_ok_and(|now| Arc::ptr_eq(&now, table));
+                are_same &= now.is_ok_and(|now| is_same(&now, table));
             }
-            if is_same {
+            if are_same {
                 return Some(found);
             }
         }
-        self.plans.lock().unwrap_or_else(PoisonError::into_inner).remove(text);
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner).remove(asked);
         None
     }
 
-    /// Keeps the plan of a text, if it may be used again: it as it is kept. `names`: the tables that the text names.
+    /// Keeps the plan of what was asked, if it may be used again: it as it is kept. `names`: the tables that it names.
     pub async fn keep(
         &self,
         ctx: &SessionContext,
-        text: &str,
+        asked: Asked,
         names: Vec<TableReference>,
         plan: &LogicalPlan,
         state: &Arc<SessionState>,
     ) -> Option<Arc<Prepared>> {
-        if text.len() > TEXT_BYTES || self.is_off.load(Ordering::Relaxed) {
+        if self.is_off.load(Ordering::Relaxed) {
             return None;
         }
         let tables = tables_of(plan)?;
         for (name, table) in &tables {
             let named = ctx.table_provider(name.clone()).await.ok()?;
-            if !Arc::ptr_eq(&named, table) {
+            if !is_same(&named, table) {
                 return None;
             }
         }
         for name in names {
             match ctx.table_provider(name.clone()).await {
                 // Not what a view has read.
-                Ok(named) if tables.iter().any(|(_, table)| Arc::ptr_eq(&named, table)) => {}
+                Ok(named) if tables.iter().any(|(_, table)| is_same(&named, table)) => {}
                 Err(_) if name.table().eq_ignore_ascii_case(SEARCH_FUNCTION) => {}
                 _ => return None,
             }
         }
-        let (plan, state, search) = (plan.clone(), Arc::clone(state), OnceLock::new());
-        let prepared = Arc::new(Prepared { plan, state, tables, search });
+        let settings = Arc::clone(state.config_options());
+        // The state of a query of replicas would hold on to what it sees.
+        let state = state.config().get_extension::<Snapshot>().is_none().then(|| Arc::clone(state));
+        let prepared = Arc::new(Prepared { plan: plan.clone(), state, settings, tables, search: OnceLock::new() });
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         // Rare, and cheaper than to know which one is the oldest.
         if plans.len() >= PLANS {
             plans.clear();
         }
-        plans.insert(text.to_owned(), Arc::clone(&prepared));
+        plans.insert(asked, Arc::clone(&prepared));
         Some(prepared)
     }
+}
+
+/// Whether a query of the one table is planned as one of the other.
+fn is_same(a: &Arc<dyn TableProvider>, b: &Arc<dyn TableProvider>) -> bool {
+    let are_same = |a: &ReplicaTable| b.downcast_ref().is_some_and(|b| a.is_same(b));
+    Arc::ptr_eq(a, b) || a.downcast_ref().is_some_and(are_same)
 }
 
 /// The tables of a plan that is a query of them alone, without functions of the time or of chance.

@@ -53,7 +53,7 @@ async fn answer(session: &Session, query: &str, params: &[ScalarValue]) -> Strin
 
 async fn is_planned(session: &Session, query: &str, params: &[ScalarValue]) -> bool {
     let prepared = session.prepared.find(&session.ctx, query).await.unwrap();
-    BoundPlan::new(prepared, ParamValues::from(params.to_vec())).search().is_some()
+    BoundPlan::new(prepared, Arc::new(session.state()), ParamValues::from(params.to_vec())).search().is_some()
 }
 
 #[tokio::test]

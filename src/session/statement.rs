@@ -68,7 +68,7 @@ impl Session {
     /// Runs a plan as far as its statement has effects.
     pub(super) async fn run_statement(&self, state: Arc<SessionState>, plan: LogicalPlan) -> Result<DataFrame> {
         if matches!(plan, LogicalPlan::Ddl(_)) {
-            self.prepared.forget();
+            self.forget_plans();
         }
         match plan {
             LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) if self.is_own_schema(&create) => {

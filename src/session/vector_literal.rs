@@ -9,7 +9,7 @@ const LITERAL_BYTES: usize = 128;
 
 /// The text of a SELECT with a parameter in the place of its one long vector, and the vector. `None`: there is none, or it stands
 /// where the name of a column would be made of it, or the text has parameters, comments or quotes of other kinds.
-pub(super) fn as_parameter(query: &str) -> Option<(String, ParamValues)> {
+pub(crate) fn as_parameter(query: &str) -> Option<(String, ParamValues)> {
     const SELECT: &str = "SELECT";
     let is_select = query.trim_start().get(..SELECT.len()).is_some_and(|word| word.eq_ignore_ascii_case(SELECT));
     if !is_select || query.len() < LITERAL_BYTES || query.contains('$') {

@@ -6,6 +6,7 @@ mod docs;
 mod fallback;
 mod functions;
 mod laws;
+mod plans_again;
 mod pruning;
 mod replication;
 mod routes;

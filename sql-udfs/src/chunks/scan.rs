@@ -83,6 +83,17 @@ impl ChunkScanExec {
         Ok(scan.with_partitions(1))
     }
 
+    /// What is scanned.
+    pub(crate) fn chunks(&self) -> &Arc<Chunks> {
+        &self.chunks
+    }
+
+    /// The scan of other chunks of the same schema, of which no filter has ruled out any yet.
+    pub(crate) fn over(&self, chunks: Arc<Chunks>) -> Self {
+        let (pruning, metrics) = (Pruning::default(), ExecutionPlanMetricsSet::new());
+        Self { chunks, pruning, metrics, ..self.clone() }.with_partitions(self.partitions.len())
+    }
+
     pub(super) fn pruner(&self) -> Pruner {
         Pruner { chunks: Arc::clone(&self.chunks), columns: self.columns.clone(), schema: self.schema() }
     }

@@ -84,12 +84,12 @@ impl VectorTopKExec {
         &self.top_k
     }
 
-    /// The same search with another query. `None`: the query is to be refused.
-    pub(crate) fn with_query(&self, query: &[f64]) -> Option<Self> {
+    /// The same search of an input of the same columns, with another query. `None`: the query is to be refused.
+    pub(crate) fn with_query(&self, query: &[f64], input: Arc<dyn ExecutionPlan>) -> Option<Self> {
         let column = self.input.schema().field(self.top_k.vector).clone();
         self.top_k.scoring.check_query(query, column.data_type()).ok()?;
         let query = Arc::new(Literal::new(scalar_of_vector(query.to_vec())));
-        Some(self.of(Arc::clone(&self.input), Arc::new(TopK { query, ..TopK::clone(&self.top_k) })))
+        Some(self.of(input, Arc::new(TopK { query, ..TopK::clone(&self.top_k) })))
     }
 
     /// A search that has not run, of the same properties.
