@@ -24,7 +24,7 @@ use datafusion::prelude::SessionContext;
 use vexact_sql::SearchPlan;
 use vexact_sql::chunks::ChunkTable;
 
-use super::bound;
+use super::query::bound;
 use crate::error::Result;
 use crate::replica::{ReplicaTable, Snapshot};
 

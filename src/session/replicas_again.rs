@@ -6,8 +6,10 @@ use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, Int64Array, Recor
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::sql::parser::Statement as ParsedStatement;
 use vexact_sql::scalar_of_vector;
 
+use super::prepared::BoundPlan;
 use super::*;
 use crate::replica::{Change, ChangeBatch, Definition, KeyState, SyncMode, Update};
 

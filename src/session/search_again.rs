@@ -8,6 +8,7 @@ use arrow::util::pretty::pretty_format_batches;
 use datafusion::common::{ParamValues, ScalarValue};
 use vexact_sql::scalar_of_vector;
 
+use super::prepared::BoundPlan;
 use super::*;
 
 const DIM: usize = 24;
