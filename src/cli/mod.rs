@@ -61,15 +61,12 @@ fn execute(command: Command, format: Format) -> Result<Answer, Failure> {
     match command {
         Command::Action(action) => {
             let track = Track::default();
-            let threads = Threads { catches_signals: action.listens(), stop: track.stop.clone(), ..Threads::default() };
-            threads.run(async move { action.run(&track).await })
+            let threads = if action.listens() { Threads::catching_signals() } else { Threads::default() };
+            threads.with_stop(&track.stop).run(async move { action.run(&track).await })
         }
         Command::Run(command) => run::run(command),
         Command::Artifacts(command) => artifacts::run(command),
-        Command::Db(command) => {
-            let threads = Threads { limit_ms: command.timeout_ms(), ..Threads::default() };
-            threads.run(db::run(command))
-        }
+        Command::Db(command) => Threads::default().with_limit(command.timeout_ms()).run(db::run(command)),
         Command::Ui(command) => ui::run(&command, format),
         Command::Completions(completions) => Ok(Answer::Text(completions.script())),
     }

@@ -205,13 +205,14 @@ fn start(command: Start) -> Result<Answer, Failure> {
     let (name, mut details) = (action.name(), action.details());
     details.insert("command".into(), "run start".into());
     details.insert("action".into(), name.into());
+    // Before the run is there, which a signal is to end with a status.
+    let threads = Threads::catching_signals();
     let workspace = workspace()?;
     let new = NewRun { action: name.into(), run_name, description, tags, timeout_ms, inputs: action.inputs() };
     let run = Arc::new(workspace.start(new).during("workspace")?);
     let track = Track::of(&run);
-    let stop = track.stop.clone();
     let output_path = action.output_path().map(Path::to_path_buf);
-    let threads = Threads { limit_ms: timeout_ms, catches_signals: true, stop };
+    let threads = threads.with_limit(timeout_ms).with_stop(&track.stop);
     let ended = threads.run(async move { action.run(&track).await });
     let of_run = |failure: Failure| failure.with_details(details.clone()).of_run(run.run_id());
     let ended = ended.map_err(of_run);

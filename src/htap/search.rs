@@ -14,7 +14,7 @@ impl HtapEngine {
     /// `columns`. With `is_fresh`, after a sync up to the log's end at the time of the call.
     ///
     /// # Errors
-    /// A table that is not registered; as [`Session::vector_search`].
+    /// A table that is not registered; as [`crate::Session::vector_search`].
     pub async fn vector_search(&self, search: &VectorSearch, is_fresh: bool) -> Result<Vec<RecordBatch>> {
         let search = self.prepared(search, is_fresh).await?;
         let _arrival = Arrival::now();
