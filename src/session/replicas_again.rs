@@ -4,20 +4,14 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::util::pretty::pretty_format_batches;
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::sql::parser::Statement as ParsedStatement;
 use vexact_sql::scalar_of_vector;
 
 use super::prepared::BoundPlan;
+use super::search_again::{DIM, shown, vector};
 use super::*;
 use crate::replica::{Change, ChangeBatch, Definition, KeyState, SyncMode, Update};
-
-const DIM: usize = 24;
-
-fn vector(seed: i64) -> Vec<f64> {
-    (0..DIM as i64).map(|i| ((seed * 31 + i * 17) % 19 - 9) as f64 / 4.0).collect()
-}
 
 fn schema(extra: &[Field]) -> SchemaRef {
     let item = Arc::new(Field::new_list_field(DataType::Float32, true));
@@ -78,19 +72,8 @@ fn forgetful(replicas: &Arc<Replicas>) -> Session {
 async fn answers(session: &Session, query: &str, params: &[ScalarValue]) -> [String; 2] {
     let params = Some(ParamValues::from(params.to_vec()));
     let by_text = session.sql(query, params.clone()).await;
-    let statement = session.parse(query).unwrap();
-    let by_statement = session.statement(query, statement, params).await;
-    let mut answers = Vec::new();
-    for frame in [by_text, by_statement] {
-        answers.push(match frame {
-            Ok(frame) => match frame.collect().await {
-                Ok(batches) => format!("{}\n{}", frame.schema(), pretty_format_batches(&batches).unwrap()),
-                Err(error) => error.to_string(),
-            },
-            Err(error) => error.to_string(),
-        });
-    }
-    answers.try_into().unwrap()
+    let by_statement = session.statement(query, session.parse(query).unwrap(), params).await;
+    [shown(by_text).await, shown(by_statement).await]
 }
 
 /// Whether the text and the statement need no planning.

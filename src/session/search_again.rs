@@ -11,9 +11,9 @@ use vexact_sql::scalar_of_vector;
 use super::prepared::BoundPlan;
 use super::*;
 
-const DIM: usize = 24;
+pub(super) const DIM: usize = 24;
 
-fn vector(seed: i64) -> Vec<f64> {
+pub(super) fn vector(seed: i64) -> Vec<f64> {
     (0..DIM as i64).map(|i| ((seed * 31 + i * 17) % 19 - 9) as f64 / 4.0).collect()
 }
 
@@ -39,9 +39,8 @@ fn name_docs(session: &Session, ids: std::ops::Range<i64>) {
 }
 
 /// Its columns and rows, or its error.
-async fn answer(session: &Session, query: &str, params: &[ScalarValue]) -> String {
-    let params = (!params.is_empty()).then(|| ParamValues::from(params.to_vec()));
-    let frame = match session.sql(query, params).await {
+pub(super) async fn shown(frame: Result<DataFrame>) -> String {
+    let frame = match frame {
         Ok(frame) => frame,
         Err(error) => return error.to_string(),
     };
@@ -50,6 +49,11 @@ async fn answer(session: &Session, query: &str, params: &[ScalarValue]) -> Strin
         Ok(batches) => format!("{schema}\n{}", pretty_format_batches(&batches).unwrap()),
         Err(error) => error.to_string(),
     }
+}
+
+async fn answer(session: &Session, query: &str, params: &[ScalarValue]) -> String {
+    let params = (!params.is_empty()).then(|| ParamValues::from(params.to_vec()));
+    shown(session.sql(query, params).await).await
 }
 
 async fn is_planned(session: &Session, query: &str, params: &[ScalarValue]) -> bool {
