@@ -5,11 +5,11 @@ VENV := $(CURDIR)/.venv
 PEERS := $(CURDIR)/.venv-peers
 BIN := $(VENV)/bin
 
-# One profile and one set of features everywhere, so that each crate compiles once. These variables are what maturin sets:
-# with them, all of cargo's runs share one build of PyO3.
+# Everything but benchmarks and releases is built in cargo's profile `dev`, with one set of features, so that each crate compiles
+# once. These variables are what maturin sets: with them, all of cargo's runs share one build of PyO3.
 export PYO3_PYTHON := $(BIN)/python
 export PYO3_BUILD_EXTENSION_MODULE := 1
-CARGO_TEST := cargo test --release --workspace --exclude vexact-python --no-fail-fast
+CARGO_TEST := cargo test --workspace --exclude vexact-python --no-fail-fast
 
 DIST := $(CURDIR)/dist
 # Where cargo builds, which its settings may have moved.
@@ -27,8 +27,8 @@ test: fmt clippy rust-test python-test examples
 # DUCKDB_FEATURE=duckdb-linked and DUCKDB_LIB_DIR, the machine's own libduckdb 2.0 is taken. The extension keeps DuckDB until the next `make`.
 DUCKDB_FEATURE ?= duckdb-backend
 test-duckdb: $(VENV)/.ready
-	cargo test --release -p vexact --features $(DUCKDB_FEATURE) --lib -- duckdb:: htap:: router::
-	cd python && VIRTUAL_ENV=$(VENV) $(BIN)/maturin develop --release --quiet --features $(DUCKDB_FEATURE)
+	cargo test -p vexact-htap --features $(DUCKDB_FEATURE)
+	cd python && VIRTUAL_ENV=$(VENV) $(BIN)/maturin develop --quiet --features $(DUCKDB_FEATURE)
 	$(BIN)/python -m pytest -q python/tests/test_duckdb.py
 
 fmt:
@@ -37,7 +37,7 @@ fmt:
 # clippy-driver as the compiler of a build, not of a check: so the dependencies are those of the tests.
 clippy: $(VENV)/.ready
 	CLIPPY_ARGS="-Dwarnings__CLIPPY_HACKERY__" RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/.ci/lint \
-		cargo build --release --workspace --all-targets
+		cargo build --workspace --all-targets
 
 rust-test: $(VENV)/.ready
 	$(CARGO_TEST)
@@ -45,7 +45,7 @@ rust-test: $(VENV)/.ready
 # New random runs of the proof that replicas equal their tables, for ten minutes. A failure prints its seed.
 soak: $(VENV)/.ready
 	VEXACT_SOAK_SECONDS=$${VEXACT_SOAK_SECONDS:-600} \
-		cargo test --release -p vexact --test integration -- --nocapture replicas_equal_their_tables_whatever_is_written
+		cargo test -p vexact --test integration -- --nocapture replicas_equal_their_tables_whatever_is_written
 
 python-test: extension
 	cd python && $(BIN)/python -m mypy vexact && $(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml vexact._native
@@ -61,14 +61,14 @@ examples: extension
 	$(BIN)/python examples/mixed_workload.py > /dev/null
 	$(BIN)/python examples/batch_sql.py > /dev/null
 	sh examples/tracked_runs.sh $(BIN)/vexact > /dev/null
-	cargo run --release --quiet -p vexact --example embedded_kernel > /dev/null
+	cargo run --quiet -p vexact --example embedded_kernel > /dev/null
 
 bench:
 	VEXACT_BENCH_ROWS=$${VEXACT_BENCH_ROWS:-100000} cargo bench -p vexact --bench bandwidth --bench kernel --bench sql --bench replication --bench live_search
 
 # The command line and DuckDB's Python package, process to process.
 bench-cli: $(PEERS)/.ready
-	cargo build --release -p vexact --bin vexact
+	cargo build --release -p vexact-cli
 	$(PEERS)/bin/python benches/cli.py --vexact $(TARGET)/release/vexact
 
 # Ours and the crate rhei, in turn. What rhei is built of needs libclang (Debian: libclang-dev).
@@ -78,7 +78,8 @@ bench-rhei:
 		cargo bench -p vexact --bench replication && (cd benches/rhei && cargo run --release --quiet) || exit 1; \
 	done
 
-bench-peers: extension $(PEERS)/.ready
+bench-peers: $(VENV)/.ready $(PEERS)/.ready
+	cd python && VIRTUAL_ENV=$(VENV) $(BIN)/maturin develop --release --quiet
 	echo "$(CURDIR)/python" > $$($(PEERS)/bin/python -c 'import site; print(site.getsitepackages()[0])')/vexact.pth
 	$(PEERS)/bin/python benches/peers/run.py $(PEERS_ARGS)
 
@@ -91,7 +92,7 @@ $(PEERS)/.ready: benches/peers/requirements.txt
 # A release: the program, a single file, and the wheel.
 dist: $(VENV)/.ready
 	rm -rf $(DIST) && mkdir $(DIST)
-	cargo build --release -p vexact --bin vexact
+	cargo build --release -p vexact-cli
 	cp $(TARGET)/release/vexact $(DIST)/
 	strip $(DIST)/vexact
 	cd python && VIRTUAL_ENV=$(VENV) $(BIN)/maturin build --release --quiet --strip --out $(DIST)

@@ -15,40 +15,16 @@
 //! # }
 //! ```
 
-// In the order of their dependencies: a module imports only from those above it.
-#[cfg(feature = "duckdb-linked")]
-pub mod duckdb;
-pub mod error;
-mod locked_file;
-pub mod schema;
-
-pub mod json;
-
-pub mod oltp;
-
-pub mod replica;
-pub mod replication;
-pub mod sidecar;
-
-pub mod router;
-
-pub mod html;
-
-pub mod session;
-pub mod sources;
-pub mod stream;
-
-pub mod workspace;
-
-pub mod htap;
-
-pub mod ui;
-
-pub mod cli;
-
-pub use error::{Error, Result};
-pub use schema::{ColumnType, TableSchema};
-pub use session::{DataFrame, QueryVectors, Session, SessionOptions, VectorSearch};
-pub use stream::{StreamFrame, StreamOptions, StreamingQuery};
+pub use vexact_core::{ColumnType, Error, Result, TableSchema, disk, error, json, schema};
+pub use vexact_htap as htap;
 pub use vexact_kernel as kernel;
+pub use vexact_replica as replica;
+pub use vexact_router as router;
+pub use vexact_session as session;
+pub use vexact_session::{DataFrame, QueryVectors, Session, SessionOptions, VectorSearch};
+pub use vexact_sidecar as sidecar;
+pub use vexact_sources as sources;
 pub use vexact_sql as sql;
+pub use vexact_sqlite::{oltp, replication};
+pub use vexact_stream as stream;
+pub use vexact_stream::{StreamFrame, StreamOptions, StreamingQuery};

@@ -1,4 +1,4 @@
-//! The command line: the program `vexact` of the Rust crate, in this process.
+//! The command line: the program `vexact` of the crate `vexact_cli`, in this process.
 
 use std::ffi::OsString;
 
@@ -7,5 +7,5 @@ use pyo3::prelude::*;
 /// Runs a command, its arguments without the program's name; the exit code. Output goes to the process's own streams.
 #[pyfunction]
 pub fn cli_main(py: Python<'_>, argv: Vec<OsString>) -> u8 {
-    py.detach(|| vexact::cli::run(argv))
+    py.detach(|| vexact_cli::run(argv))
 }

@@ -22,7 +22,7 @@ fn tell(tell: &Tell, py: Python<'_>, rows: usize) -> PyResult<()> {
 /// The sections of an explain as HTML, with its style.
 #[pyfunction]
 pub fn explain_html(logical: String, physical: String, strategy: String) -> String {
-    vexact::html::with_style(&vexact::html::explain(&vexact::sql::Explained { logical, physical, strategy }))
+    vexact_html::with_style(&vexact_html::explain(&vexact::sql::Explained { logical, physical, strategy }))
 }
 
 #[pyclass(frozen, module = "vexact._native")]
@@ -71,7 +71,7 @@ impl DataFrame {
 
     fn to_html(&self, py: Python<'_>, max_rows: usize) -> PyResult<String> {
         let frame = self.0.clone();
-        run_long(py, async move { frame.to_html(max_rows).await })
+        run_long(py, async move { vexact_html::first_rows(&frame.head(max_rows).await?, max_rows) })
     }
 
     /// The sections (logical, physical, strategy).

@@ -1,4 +1,4 @@
-"""The command `vexact` as Python installs it. What it does is tested with the Rust program (tests/integration/cli)."""
+"""The command `vexact` as Python installs it. What it does is tested with the Rust program (src/cli/tests/cli)."""
 
 from __future__ import annotations
 

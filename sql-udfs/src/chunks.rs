@@ -3,6 +3,7 @@
 
 mod bounds;
 mod prune;
+mod pruning;
 mod pushdown;
 mod scan;
 mod statistics;

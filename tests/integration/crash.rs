@@ -13,7 +13,8 @@ use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use vexact::oltp::{Oltp, OltpOptions, ResultTypes};
-use vexact::replica::{Disk, DiskFile, DiskLock, FileSystem, Replicas, StorageFormat, Store, SyncMode};
+use vexact::disk::{Disk, DiskFile, DiskLock, FileSystem};
+use vexact::replica::{Replicas, StorageFormat, Store, SyncMode};
 use vexact::replication::{ReplicationOptions, Replicator};
 use vexact::{Session, SessionOptions, TableSchema};
 

@@ -1,16 +1,17 @@
 //! What the crate promises, from outside. One program, as each would link all of DataFusion.
 
-mod cli;
 mod crash;
 mod docs;
 mod fallback;
 mod functions;
 mod laws;
+mod layers;
 mod plans_again;
 mod pruning;
 mod replication;
 mod routes;
 mod shutdown;
+mod sidecar;
 mod sql;
 mod stream;
 mod ties;

@@ -28,20 +28,12 @@ use futures::{StreamExt, stream};
 
 use super::Chunks;
 use super::prune::Pruner;
-use super::pushdown::Pruning;
+use super::pruning::{Piece, Pruning};
 use crate::precedence::LongWork;
 
 /// A batch that is wide has no more bytes of values of fixed width: more would not stay in a core's cache, and would hold a
 /// thread for long.
 const BATCH_BYTES: usize = 1 << 20;
-
-/// Some rows of one batch.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Piece {
-    pub batch: usize,
-    pub offset: usize,
-    pub len: usize,
-}
 
 /// Scans the live rows of [`Chunks`] in order; several partitions are consecutive ranges of it. Chunks that the filters above
 /// it rule out by their bounds are left out; a sort above it has the chunks first that matter most to it.
@@ -193,7 +185,7 @@ impl ExecutionPlan for ChunkScanExec {
     fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let (chunks, columns) = (Arc::clone(&self.chunks), self.columns.clone());
         let pieces = self.partitions[partition].clone();
-        let mut known = self.pruning.begin(self, partition);
+        let mut known = self.pruning.begin(self.pruner(), &self.metrics, partition);
         let next = move |piece: Piece| {
             let batch = chunks.batches[piece.batch].slice(piece.offset, piece.len).project(&columns)?;
             Ok(match chunks.live(piece.batch, piece.offset, piece.len) {

@@ -12,7 +12,7 @@ mod vector_dims;
 use datafusion::logical_expr::ScalarUDF;
 
 pub(crate) use distance::{Distance, Function};
-pub(crate) use row_limit::row_limit;
+pub(crate) use row_limit::{k_argument, row_limit};
 pub(crate) use score::VectorScore;
 pub use score::score_expr;
 pub(crate) use to_query::{ToQuery, bind_query};

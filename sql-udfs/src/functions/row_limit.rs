@@ -1,13 +1,12 @@
 //! The `k` of `vector_search` where it is a parameter: checked once it has its value. It has no name in SQL.
 
 use arrow::datatypes::DataType;
-use datafusion::common::{Result, internal_err, utils::take_function_args};
+use datafusion::common::utils::take_function_args;
+use datafusion::common::{Result, ScalarValue, internal_err, plan_err};
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
 };
-
-use crate::table::k_argument;
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct RowLimit {
@@ -43,6 +42,19 @@ impl ScalarUDFImpl for RowLimit {
 
     fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
         internal_err!("k is known before execution")
+    }
+}
+
+/// A number of rows of at least 1.
+pub(crate) fn k_argument(function: &str, value: &ScalarValue) -> Result<usize> {
+    match value {
+        // More than any table has.
+        ScalarValue::UInt64(Some(k)) if *k > i64::MAX as u64 => return Ok(i64::MAX as usize),
+        _ => {}
+    }
+    match value.cast_to(&DataType::Int64) {
+        Ok(ScalarValue::Int64(Some(k))) if k >= 1 && value.data_type().is_integer() => Ok(k as usize),
+        _ => plan_err!("{function}: k: expected a whole number of at least 1, got {value}"),
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DFSchema, Result, ScalarValue, TableReference, plan_datafusion_err, plan_err};
+use datafusion::common::{DFSchema, Result, TableReference, plan_datafusion_err, plan_err};
 use datafusion::logical_expr::Expr;
 use futures::FutureExt;
 use vexact_kernel::Metric;
@@ -36,19 +36,6 @@ fn metric_argument(function: &str, expr: Option<&Expr>) -> Result<Metric> {
     let Some(expr) = expr else { return Ok(Metric::Cosine) };
     let name = text_argument(function, "metric", expr)?;
     name.parse().map_err(|error| plan_datafusion_err!("{function}: {error}"))
-}
-
-/// A number of rows of at least 1.
-pub(crate) fn k_argument(function: &str, value: &ScalarValue) -> Result<usize> {
-    match value {
-        // More than any table has.
-        ScalarValue::UInt64(Some(k)) if *k > i64::MAX as u64 => return Ok(i64::MAX as usize),
-        _ => {}
-    }
-    match value.cast_to(&arrow::datatypes::DataType::Int64) {
-        Ok(ScalarValue::Int64(Some(k))) if k >= 1 && value.data_type().is_integer() => Ok(k as usize),
-        _ => plan_err!("{function}: k: expected a whole number of at least 1, got {value}"),
-    }
 }
 
 impl Table {

@@ -12,8 +12,9 @@ use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast};
 use datafusion::physical_plan::ExecutionPlan;
 use vexact_kernel::Metric;
 
-use super::{Table, k_argument, metric_argument, text_argument};
+use super::{Table, metric_argument, text_argument};
 use crate::exec::{Join, JoinColumn, VectorJoinExec};
+use crate::functions::k_argument;
 use crate::vector::{vector_type, vectors_of_whole_numbers};
 
 const NAME: &str = "vector_join";

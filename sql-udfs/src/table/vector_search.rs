@@ -13,7 +13,8 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, lit};
 use vexact_kernel::{Metric, Search};
 
-use super::{Table, k_argument, metric_argument, text_argument};
+use super::{Table, metric_argument, text_argument};
+use crate::functions::k_argument;
 use crate::functions::{row_limit, score_expr};
 use crate::vector::{scalar_of_vector, vector_of_scalar, vector_type};
 

@@ -1,0 +1,268 @@
+//! What commands answer.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use serde::Serialize;
+use serde_json::Value;
+use vexact::replication::{SyncResult, SyncStatus};
+use vexact::stream::Progress;
+use vexact_core::error::{Error, Result};
+use vexact_core::json::{ColumnInfo, Rows, columns};
+use vexact_workspace::{Artifact, Change, Cleaned, Preview, Run, RunError, RunStatus};
+
+use super::failure::Failure;
+use super::format::Format;
+use super::rows_diff::RowsDiff;
+
+/// An answer with its mark of success.
+#[derive(Serialize)]
+struct Success<'a> {
+    ok: bool,
+    #[serde(flatten)]
+    answer: &'a Answer,
+}
+
+/// What came of a command.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Answer {
+    Executed {
+        rows_affected: u64,
+    },
+    Queried {
+        route: RouteTaken,
+        #[serde(flatten)]
+        table: Table,
+    },
+    Registered {
+        table: String,
+        columns: Vec<ColumnInfo>,
+        key: Vec<String>,
+        rows: u64,
+        unloaded_rows: u64,
+    },
+    Synced {
+        #[serde(flatten)]
+        copied: Option<Copied>,
+        #[serde(flatten)]
+        result: SyncResult,
+    },
+    Found {
+        metric: &'static str,
+        top_k: usize,
+        #[serde(flatten)]
+        table: Table,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        explain: Option<Explained>,
+    },
+    Status(SyncStatus),
+    FileQueried {
+        table: String,
+        query: String,
+        #[serde(flatten)]
+        rows: Table,
+        #[serde(flatten)]
+        written: Option<Written>,
+    },
+    FileSearched {
+        metric: &'static str,
+        top_k: usize,
+        #[serde(flatten)]
+        rows: Table,
+        #[serde(flatten)]
+        written: Option<Written>,
+        explain: Explained,
+    },
+    Streamed(Streamed),
+    Ran(Ran),
+    Run {
+        run: Run,
+        artifacts: Vec<Artifact>,
+    },
+    RunStatus {
+        run_id: String,
+        status: RunStatus,
+        action: String,
+        artifacts: Vec<Artifact>,
+        artifact_count: usize,
+        duration_ms: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        latest_progress: Option<Value>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<RunError>,
+    },
+    Runs {
+        runs: Vec<Run>,
+    },
+    RunResult {
+        run_id: String,
+        status: RunStatus,
+        result: Excerpt,
+        artifact: Artifact,
+    },
+    Diff {
+        run_id: String,
+        other_run_id: String,
+        changes: Vec<Change>,
+        rows: Option<RowsDiff>,
+    },
+    Cleaned(Cleaned),
+    Artifacts {
+        artifacts: Vec<Artifact>,
+    },
+    Previewed {
+        artifact_id: String,
+        preview: Excerpt,
+        artifact: Artifact,
+    },
+    Serving {
+        url: String,
+    },
+    /// Text that is printed as it is, whatever the format: help, a script for a shell.
+    #[serde(skip)]
+    Text(String),
+}
+
+/// A streaming query that came to its end.
+#[derive(Debug, Serialize)]
+pub(super) struct Streamed {
+    pub query: String,
+    pub source_table: String,
+    pub sink_table: String,
+    pub sink_path: PathBuf,
+    /// Micro-batches that this command processed.
+    pub batches_processed: u64,
+    /// Rows that it wrote.
+    pub rows_written: u64,
+    /// The first of them.
+    #[serde(flatten)]
+    pub rows: Table,
+    /// Whether there are more.
+    pub truncated: bool,
+    pub progress: Box<Progress>,
+}
+
+/// A tracked run that came to its end.
+#[derive(Debug, Serialize)]
+pub(super) struct Ran {
+    pub run_id: String,
+    pub run_dir: PathBuf,
+    pub status: RunStatus,
+    pub action: String,
+    pub tags: Vec<String>,
+    /// The answer of what was run.
+    pub result: Box<Answer>,
+    pub artifacts: Vec<Artifact>,
+}
+
+/// The first rows of a file.
+#[derive(Debug, Serialize)]
+pub(super) struct Excerpt {
+    #[serde(flatten)]
+    pub table: Table,
+    /// Rows in the file.
+    pub row_count: u64,
+    pub truncated: bool,
+}
+
+impl Excerpt {
+    pub fn new(rows: RecordBatch, row_count: u64) -> Self {
+        let truncated = (rows.num_rows() as u64) < row_count;
+        Self { table: Table::new(vec![rows]), row_count, truncated }
+    }
+}
+
+impl From<&Preview> for Excerpt {
+    fn from(preview: &Preview) -> Self {
+        Self::new(preview.rows().clone(), preview.row_count())
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct RouteTaken {
+    pub side: &'static str,
+    pub reason: String,
+}
+
+/// An initial copy.
+#[derive(Debug, Serialize)]
+pub(super) struct Copied {
+    pub table: String,
+    pub rows_copied: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Explained {
+    pub logical: String,
+    pub physical: String,
+    pub strategy: String,
+}
+
+impl From<vexact_sql::Explained> for Explained {
+    fn from(explained: vexact_sql::Explained) -> Self {
+        let vexact_sql::Explained { logical, physical, strategy } = explained;
+        Self { logical, physical, strategy }
+    }
+}
+
+impl Explained {
+    /// As a row of three columns.
+    pub fn row(&self) -> Result<RecordBatch> {
+        let text = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text])) };
+        let columns = [("logical", &self.logical), ("physical", &self.physical), ("strategy", &self.strategy)];
+        RecordBatch::try_from_iter(columns.map(|(name, plan)| (name, text(plan)))).map_err(Error::arrow)
+    }
+}
+
+/// Where the rows are, if they are in a file.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Written {
+    /// Rows in it.
+    pub row_count: u64,
+    /// Whether the answer has but the first of them.
+    pub truncated: bool,
+    pub output_path: PathBuf,
+}
+
+/// Rows with their columns.
+#[derive(Debug, Serialize)]
+pub(super) struct Table {
+    schema: Vec<ColumnInfo>,
+    rows: Rows,
+}
+
+impl Table {
+    /// Of the batches of one result, at least one.
+    pub fn new(batches: Vec<RecordBatch>) -> Self {
+        let schema = batches.first().map_or_else(Vec::new, |batch| columns(&batch.schema()));
+        let names = schema.iter().map(|column| column.name.clone()).collect();
+        Self { schema, rows: Rows { names, batches } }
+    }
+
+    /// The rows.
+    pub fn batches(&self) -> &[RecordBatch] {
+        &self.rows.batches
+    }
+}
+
+impl Answer {
+    /// All of what is printed.
+    pub fn rendered(&self, format: Format) -> Result<String, Failure> {
+        match format {
+            Format::Json => self.json(),
+            Format::Table => self.table(),
+        }
+    }
+
+    /// As one line of JSON.
+    pub fn json(&self) -> Result<String, Failure> {
+        if let Self::Text(text) = self {
+            return Ok(text.clone());
+        }
+        serde_json::to_string(&Success { ok: true, answer: self })
+            .map(|text| text + "\n")
+            .map_err(|error| Failure::internal("output", error.to_string()))
+    }
+}

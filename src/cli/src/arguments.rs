@@ -1,0 +1,87 @@
+//! What can be asked for. The comments are the texts of `--help`.
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use serde_json::{Map, Value};
+
+use super::action::Action;
+use super::artifacts::ArtifactsCommand;
+use super::db::DbCommand;
+use super::format::Format;
+use super::run::RunCommand;
+use super::ui::UiCommand;
+
+/// Exact vector search inside SQL analytics over live data
+#[derive(Debug, Parser)]
+#[command(
+    name = "vexact",
+    version,
+    after_help = "\
+Output: one JSON object on stdout, exit 0; on failure {\"ok\": false, \"error\", \"error_type\", \"phase\", \"details\"}, exit 1.
+        Remarks go to stderr.
+
+Examples:
+  vexact csv-sql --csv docs.csv --query \"SELECT lang, count(*) AS n FROM input_table GROUP BY lang\" --format table
+  vexact vector-search --csv docs.csv --vector-column embedding --query-vector \"0.1,0.2\" --columns title
+  vexact run start --tag nightly -- csv-sql --csv docs.csv --query \"SELECT * FROM input_table\"
+  vexact db query --db app.db \"SELECT count(*) FROM docs\""
+)]
+pub(super) struct Cli {
+    /// JSON for programs; for people tables, with errors on stderr
+    #[arg(long, global = true, value_enum, default_value_t = Format::Json, display_order = 100)]
+    pub format: Format,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    #[command(flatten)]
+    Action(Action),
+    /// Run one of these and keep what comes of it: its inputs, results, logs and plans
+    #[command(subcommand)]
+    Run(RunCommand),
+    /// The files that tracked runs made
+    #[command(subcommand)]
+    Artifacts(ArtifactsCommand),
+    /// A SQLite database with columnar replicas: statements, queries, sync, vector search
+    #[command(subcommand)]
+    Db(DbCommand),
+    /// Show runs, their progress, artifacts and explains on a local page
+    Ui(UiCommand),
+    /// Print a script that completes commands in a shell
+    Completions(Completions),
+}
+
+impl Command {
+    /// What a failure says of it.
+    pub fn details(&self) -> Map<String, Value> {
+        match self {
+            Self::Action(command) => command.details(),
+            Self::Run(command) => command.details(),
+            Self::Artifacts(command) => command.details(),
+            Self::Db(command) => command.details(),
+            Self::Ui(command) => command.details(),
+            Self::Completions(_) => Map::from_iter([("command".to_owned(), "completions".into())]),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vexact completions bash > ~/.local/share/bash-completion/completions/vexact
+  vexact completions zsh > ~/.zfunc/_vexact
+  vexact completions fish > ~/.config/fish/completions/vexact.fish")]
+pub(super) struct Completions {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+impl Completions {
+    /// The script.
+    pub fn script(&self) -> String {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "vexact", &mut script);
+        String::from_utf8_lossy(&script).into_owned()
+    }
+}

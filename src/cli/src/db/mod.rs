@@ -1,0 +1,204 @@
+//! `vexact db`: each command is a few calls of the engine.
+
+mod arguments;
+
+use std::path::Path;
+
+use clap::Subcommand;
+use serde_json::{Map, Value};
+use vexact::htap::HtapEngine;
+use vexact::router::Side;
+use vexact::session::{QueryVectors, VectorSearch};
+use vexact_core::error::{Error, Result};
+use vexact_core::json::columns;
+use vexact_core::schema::TableSchema;
+
+use crate::answer::{Answer, Copied, Explained, RouteTaken, Table};
+use crate::failure::{During, Failure};
+use crate::progress::{Shown, showing_copies};
+use crate::script;
+use crate::values::read_text;
+use arguments::{Database, Exec, Query, Register, Search, Status, Sync};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DbCommand {
+    /// Run statements that write: one alone, several in one transaction
+    Exec(Exec),
+    /// Run one query, on SQLite or on the replicas
+    Query(Query),
+    /// Replicate a table
+    Register(Register),
+    /// Apply the changes that the replicas lack
+    Sync(Sync),
+    /// Find the rows whose vectors are closest to a query
+    Search(Search),
+    /// Say where replication stands
+    Status(Status),
+}
+
+impl DbCommand {
+    /// What a failure says of it.
+    pub fn details(&self) -> Map<String, Value> {
+        let (name, Database { db, .. }) = match self {
+            Self::Exec(command) => ("db exec", &command.database),
+            Self::Query(command) => ("db query", &command.database),
+            Self::Register(command) => ("db register", &command.database),
+            Self::Sync(command) => ("db sync", &command.database),
+            Self::Search(command) => ("db search", &command.database),
+            Self::Status(command) => ("db status", &command.database),
+        };
+        let details = [("command", name.to_owned()), ("db", db.display().to_string())];
+        details.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()
+    }
+
+    /// How long it may take: those that only read can be given up at any time.
+    pub fn timeout_ms(&self) -> Option<u64> {
+        match self {
+            Self::Query(Query { timeout_ms, .. }) | Self::Search(Search { timeout_ms, .. }) => *timeout_ms,
+            _ => None,
+        }
+    }
+}
+
+/// Runs a command.
+pub(crate) async fn run(command: DbCommand) -> Result<Answer, Failure> {
+    match command {
+        DbCommand::Exec(command) => exec(command).await,
+        DbCommand::Query(command) => query(command).await,
+        DbCommand::Register(command) => register(command).await,
+        DbCommand::Sync(command) => sync(command).await,
+        DbCommand::Search(command) => search(command).await,
+        DbCommand::Status(command) => status(command).await,
+    }
+}
+
+async fn exec(command: Exec) -> Result<Answer, Failure> {
+    let texts = match &command.file {
+        Some(file) => vec![read_text(file).during("arguments")?],
+        None => command.sql,
+    };
+    let mut statements: Vec<String> =
+        texts.iter().flat_map(|text| script::statements(text)).map(str::to_owned).collect();
+    if statements.is_empty() {
+        return Err(Failure::usage("expected a statement, got none"));
+    }
+    if statements.len() > 1 && !command.params.is_empty() {
+        let got = statements.len();
+        return Err(Failure::usage(format!("--param: expected one statement to bind it to, got {got}")));
+    }
+    let engine = create(&command.database).await?;
+    let done = async {
+        match statements.len() {
+            1 => engine.execute(&statements.remove(0), &command.params).await,
+            _ => engine.execute_batch(statements).await,
+        }
+    };
+    let rows_affected = closing(&engine, async { done.await.during("execute") }).await?;
+    Ok(Answer::Executed { rows_affected })
+}
+
+async fn query(command: Query) -> Result<Answer, Failure> {
+    let Query { database, params, olap, sql, .. } = command;
+    let engine = open(&database).await?;
+    closing(&engine, async {
+        let (route, batches) = if olap {
+            let route = RouteTaken { side: "olap", reason: "asked for".into() };
+            (route, engine.query_olap(&sql, &params).await)
+        } else {
+            let route = engine.route(&sql).await.during("query")?;
+            let side = match route.side {
+                Side::Sqlite => "sqlite",
+                Side::Olap => "olap",
+            };
+            (RouteTaken { side, reason: route.reason.to_string() }, engine.query(&sql, &params).await)
+        };
+        Ok(Answer::Queried { route, table: Table::new(batches.during("query")?) })
+    })
+    .await
+}
+
+async fn register(command: Register) -> Result<Answer, Failure> {
+    let Register { database, table, columns: wanted, key, initial_sync } = command;
+    let schema = TableSchema::try_new(&table, &wanted, &key).during("arguments")?;
+    let columns = columns(&schema.arrow());
+    let engine = create(&database).await?;
+    closing(&engine, async {
+        let unloaded_rows = engine.register_table(schema, initial_sync).await.during("register")?.unloaded_rows;
+        let status = engine.sync_status().await.during("register")?;
+        let found = status.tables.iter().find(|found| found.name.eq_ignore_ascii_case(&table));
+        let rows = found.map_or(0, |found| found.rows);
+        Ok(Answer::Registered { table, columns, key, rows, unloaded_rows })
+    })
+    .await
+}
+
+async fn sync(command: Sync) -> Result<Answer, Failure> {
+    let engine = open(&command.database).await?;
+    closing(&engine, async {
+        let copied = match command.table {
+            Some(table) => {
+                let rows_copied = showing_copies(&engine, &format!("copying {table}"), engine.initial_sync(&table))
+                    .await
+                    .during("sync")?;
+                Some(Copied { table, rows_copied })
+            }
+            None => None,
+        };
+        let result = engine.sync_all().await.during("sync")?;
+        // A table that cannot follow does not stop the others.
+        for table in engine.sync_status().await.during("sync")?.tables {
+            if let Some(error) = table.last_error {
+                eprintln!("table {:?} does not follow: {error}", table.name);
+            }
+        }
+        Ok(Answer::Synced { copied, result })
+    })
+    .await
+}
+
+async fn search(command: Search) -> Result<Answer, Failure> {
+    let query = command.query_vector.components()?;
+    let Search { database, table, column, top_k, metric, filter, columns, explain, .. } = command;
+    let search = VectorSearch { table, column, query: QueryVectors::One(query), top_k, metric, filter, columns };
+    let engine = open(&database).await?;
+    closing(&engine, async {
+        let (batches, explained) = engine.vector_search_explained(&search, false).await.during("search")?;
+        let explain = explain.then(|| Explained::from(explained));
+        Ok(Answer::Found { metric: metric.name(), top_k, table: Table::new(batches), explain })
+    })
+    .await
+}
+
+async fn status(command: Status) -> Result<Answer, Failure> {
+    let engine = open(&command.database).await?;
+    closing(&engine, async { engine.sync_status().await.during("status").map(Answer::Status) }).await
+}
+
+/// Opens a database that is there: a query of a misspelled name must not make a file.
+async fn open(database: &Database) -> Result<HtapEngine, Failure> {
+    let path = &database.db;
+    let is_there = path.try_exists().map_err(|error| Error::io(path, error)).during("open")?;
+    if !is_there {
+        return Err(Error::FileNotFound { path: path.clone() }).during("open");
+    }
+    let _shown = Shown::new(format!("opening {}", path.display()));
+    HtapEngine::open(database.config()).await.during("open")
+}
+
+/// Opens a database, or makes it.
+async fn create(database: &Database) -> Result<HtapEngine, Failure> {
+    let path = &database.db;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        return Err(Error::FolderNotFound { path: folder.into() }).during("open");
+    }
+    let _shown = Shown::new(format!("opening {}", path.display()));
+    HtapEngine::open(database.config()).await.during("open")
+}
+
+/// Does work with an engine, and closes it whatever comes of it.
+async fn closing<T>(engine: &HtapEngine, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let done = work.await;
+    engine.shutdown().await;
+    done
+}

@@ -1,0 +1,232 @@
+//! Failures as a user sees them.
+
+use std::fmt;
+
+use arrow::error::ArrowError;
+use datafusion::error::DataFusionError;
+use rusqlite::ErrorCode;
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+use vexact_core::error::{Error, ErrorKind, Result};
+use vexact_workspace::{Outcome, RunError};
+
+/// Whose fault it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ErrorType {
+    /// The arguments make no command.
+    UsageError,
+    /// The request, the data or a file's content is wrong: it will fail again.
+    ValueError,
+    /// A file or folder is missing.
+    FileNotFound,
+    /// It took too long, or another program held the database's lock.
+    Timeout,
+    /// The machine or the program failed.
+    InternalError,
+}
+
+impl ErrorType {
+    /// As JSON has it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::UsageError => "usage_error",
+            Self::ValueError => "value_error",
+            Self::FileNotFound => "file_not_found",
+            Self::Timeout => "timeout",
+            Self::InternalError => "internal_error",
+        }
+    }
+}
+
+impl Serialize for ErrorType {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// What is printed where a command fails.
+#[derive(Debug, Serialize)]
+pub(super) struct Failure {
+    ok: bool,
+    error: String,
+    error_type: ErrorType,
+    /// What was being done.
+    phase: &'static str,
+    details: Map<String, Value>,
+    /// The tracked run that it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_id: Option<String>,
+    /// By a signal.
+    #[serde(skip)]
+    is_cancelled: bool,
+}
+
+impl Failure {
+    fn new(error_type: ErrorType, phase: &'static str, error: String) -> Self {
+        Self { ok: false, error, error_type, phase, details: Map::new(), run_id: None, is_cancelled: false }
+    }
+
+    /// Arguments that each can be read, and together or in their text make no sense.
+    pub fn usage(error: impl Into<String>) -> Self {
+        Self::new(ErrorType::UsageError, "arguments", error.into())
+    }
+
+    /// What the machine did not do.
+    pub fn internal(phase: &'static str, error: impl Into<String>) -> Self {
+        Self::new(ErrorType::InternalError, phase, error.into())
+    }
+
+    /// A command that did not end in time.
+    pub fn timed_out(limit_ms: u64) -> Self {
+        let error = format!("expected an end within {limit_ms} ms, got none");
+        let mut failure = Self::new(ErrorType::Timeout, "run", error);
+        failure.details.insert("timeout_ms".into(), limit_ms.into());
+        failure
+    }
+
+    /// A command that a signal ended.
+    pub fn cancelled(signal: &'static str) -> Self {
+        let mut failure = Self::new(ErrorType::InternalError, "run", format!("cancelled by {signal}"));
+        failure.details.insert("signal".into(), signal.into());
+        Self { is_cancelled: true, ..failure }
+    }
+
+    /// How it ends a tracked run.
+    pub fn outcome(&self) -> Outcome {
+        let error = RunError {
+            error: self.error.clone(),
+            error_type: self.error_type.name().into(),
+            phase: self.phase.into(),
+            details: self.details.clone(),
+        };
+        match (self.is_cancelled, self.error_type) {
+            (true, _) => Outcome::Cancelled(error),
+            (false, ErrorType::Timeout) => Outcome::TimedOut(error),
+            _ => Outcome::Failed(error),
+        }
+    }
+
+    /// Names the run that it ended.
+    pub fn of_run(self, run_id: &str) -> Self {
+        Self { run_id: Some(run_id.to_owned()), ..self }
+    }
+
+    /// Arguments that make no command.
+    pub fn of_usage(error: &clap::Error) -> Self {
+        if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            let mut failure = Self::usage("expected a command, got none");
+            failure.details.insert("hint".into(), "vexact --help".into());
+            return failure;
+        }
+        // The message, tips and the usage are paragraphs.
+        let text = error.render().to_string();
+        let mut paragraphs = text.split("\n\n").map(|paragraph| {
+            let lines: Vec<&str> = paragraph.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+            lines.join(" ")
+        });
+        let message = paragraphs.next().unwrap_or_default();
+        let mut failure = Self::usage(message.strip_prefix("error: ").unwrap_or(&message));
+        for paragraph in paragraphs {
+            for (name, prefix) in [("usage", "Usage: "), ("hint", "tip: ")] {
+                if let Some(rest) = paragraph.strip_prefix(prefix) {
+                    failure.details.insert(name.into(), rest.into());
+                }
+            }
+        }
+        failure
+    }
+
+    /// Adds what the command was about.
+    pub fn with_details(mut self, details: Map<String, Value>) -> Self {
+        self.details.extend(details);
+        self
+    }
+
+    /// As one line of JSON.
+    pub fn json(&self) -> String {
+        // A tree of texts and numbers is always JSON.
+        serde_json::to_string(self).unwrap_or_else(|error| error.to_string()) + "\n"
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "error: {}", self.error)?;
+        self.run_id.iter().try_for_each(|run_id| writeln!(f, "  run_id: {run_id}"))?;
+        self.details.iter().try_for_each(|(name, value)| match value {
+            Value::String(text) => writeln!(f, "  {name}: {text}"),
+            other => writeln!(f, "  {name}: {other}"),
+        })
+    }
+}
+
+/// Says what was being done when something failed.
+pub(super) trait During<T> {
+    fn during(self, phase: &'static str) -> Result<T, Failure>;
+}
+
+impl<T> During<T> for Result<T> {
+    fn during(self, phase: &'static str) -> Result<T, Failure> {
+        self.map_err(|error| {
+            let mut failure = Failure::new(error_type(&error), phase, error.to_string());
+            if let Error::Sqlite { source, .. } = &error
+                && let Some(code) = source.sqlite_extended_error_code()
+            {
+                failure.details.insert("sqlite_code".into(), code.into());
+            }
+            failure
+        })
+    }
+}
+
+fn error_type(error: &Error) -> ErrorType {
+    match error {
+        // The engine's own refusals of statements, values and calls.
+        Error::Engine(_) => ErrorType::ValueError,
+        Error::Shared(error) => error_type(error),
+        Error::Sqlite { source, .. } => match source {
+            rusqlite::Error::SqlInputError { .. } => ErrorType::ValueError,
+            source => source.sqlite_error_code().map_or(ErrorType::InternalError, of_sqlite),
+        },
+        Error::Query(query) => match (error.kind(), query.find_root()) {
+            (ErrorKind::Execution, root) if is_of_data(root) => ErrorType::ValueError,
+            (kind, _) => of_kind(kind),
+        },
+        other => of_kind(other.kind()),
+    }
+}
+
+fn of_kind(kind: ErrorKind) -> ErrorType {
+    match kind {
+        ErrorKind::Value => ErrorType::ValueError,
+        ErrorKind::FileNotFound => ErrorType::FileNotFound,
+        ErrorKind::Io | ErrorKind::Resources | ErrorKind::Execution => ErrorType::InternalError,
+    }
+}
+
+fn of_sqlite(code: ErrorCode) -> ErrorType {
+    match code {
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => ErrorType::Timeout,
+        // `Unknown` is SQLite's plain ERROR: what a statement does wrong.
+        ErrorCode::Unknown
+        | ErrorCode::ConstraintViolation
+        | ErrorCode::TypeMismatch
+        | ErrorCode::TooBig
+        | ErrorCode::ParameterOutOfRange
+        | ErrorCode::AuthorizationForStatementDenied
+        | ErrorCode::NotADatabase => ErrorType::ValueError,
+        _ => ErrorType::InternalError,
+    }
+}
+
+/// Whether a query failed by the values that it met: a division by zero, a cast of text that is no number.
+fn is_of_data(root: &DataFusionError) -> bool {
+    match root {
+        DataFusionError::Execution(_) => true,
+        DataFusionError::ArrowError(error, _) => !matches!(
+            error.as_ref(),
+            ArrowError::IoError(..) | ArrowError::MemoryError(_) | ArrowError::ExternalError(_)
+        ),
+        _ => false,
+    }
+}

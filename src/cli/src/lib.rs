@@ -1,0 +1,98 @@
+//! The command line `vexact`: the program of this crate, and the script of the Python package.
+//!
+//! One JSON object on the standard output and nothing else, or tables with `--format table`; remarks go to the standard error.
+//! A success exits with 0. A failure, of usage too, exits with 1 and is `{"ok": false, "error", "error_type", "phase",
+//! "details"}`, where `error` has the root cause.
+
+mod action;
+mod answer;
+mod arguments;
+mod artifacts;
+mod db;
+mod failure;
+mod format;
+mod input;
+mod produce;
+mod progress;
+mod rows_diff;
+mod run;
+mod script;
+mod search;
+mod sql;
+mod stream;
+mod stream_sink;
+mod table;
+mod threads;
+mod track;
+mod ui;
+mod values;
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use answer::Answer;
+use arguments::{Cli, Command};
+use failure::Failure;
+use format::Format;
+use threads::Threads;
+use track::Track;
+
+/// Runs a command, its arguments without the program's name, and prints what comes of it; the exit code.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(std::iter::once("vexact".into()).chain(arguments.iter().cloned())) {
+        Ok(cli) => cli,
+        Err(asked) if matches!(asked.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            return u8::from(asked.print().and_then(|()| std::io::stdout().flush()).is_err());
+        }
+        Err(error) => return fail(Failure::of_usage(&error), Format::in_arguments(&arguments)),
+    };
+    let details = cli.command.details();
+    // All of the output, before any of it is printed: a failure must not follow half an answer.
+    let printed = execute(cli.command, cli.format).and_then(|answer| answer.rendered(cli.format));
+    match printed {
+        Ok(text) => print(&text, 0),
+        Err(failure) => fail(failure.with_details(details), cli.format),
+    }
+}
+
+fn execute(command: Command, format: Format) -> Result<Answer, Failure> {
+    match command {
+        Command::Action(action) => {
+            let track = Track::default();
+            let threads = if action.listens() { Threads::catching_signals() } else { Threads::default() };
+            threads.with_stop(&track.stop).run(async move { action.run(&track).await })
+        }
+        Command::Run(command) => run::run(command),
+        Command::Artifacts(command) => artifacts::run(command),
+        Command::Db(command) => Threads::default().with_limit(command.timeout_ms()).run(db::run(command)),
+        Command::Ui(command) => ui::run(&command, format),
+        Command::Completions(completions) => Ok(Answer::Text(completions.script())),
+    }
+}
+
+fn fail(failure: Failure, format: Format) -> u8 {
+    match format {
+        Format::Json => print(&failure.json(), 1),
+        Format::Table => {
+            eprint!("{failure}");
+            1
+        }
+    }
+}
+
+fn print(text: &str, code: u8) -> u8 {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => code,
+        // A reader that has enough, such as `head`, is no failure to report.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => 1,
+        Err(error) => {
+            eprintln!("writing the output: {error}");
+            1
+        }
+    }
+}

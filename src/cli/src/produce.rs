@@ -1,0 +1,119 @@
+//! The rows of a result: all of them in the answer, or in a file and the first ones in the answer.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::execution::SendableRecordBatchStream;
+use futures::TryStreamExt;
+use serde_json::json;
+use vexact::sources::row_file::{RowFile, RowFormat};
+use vexact_core::error::{Error, Result};
+use vexact_workspace::{ArtifactKind, Preview};
+
+use super::answer::{Table, Written};
+use super::failure::{During, Failure};
+use super::progress::Shown;
+use super::track::Track;
+
+/// How often a tracked run says how far it is.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
+
+/// Rows on their way.
+pub(super) struct Rows<'a> {
+    pub schema: SchemaRef,
+    pub stream: SendableRecordBatchStream,
+    /// The file to write; a tracked run has one of its own.
+    pub output_path: Option<&'a Path>,
+}
+
+impl Rows<'_> {
+    /// Runs what makes them. `phase`: what a failure of it says.
+    pub async fn produced(self, track: &Track, phase: &'static str) -> Result<(Table, Option<Written>), Failure> {
+        let format = match self.output_path {
+            Some(path) => RowFormat::of_suffix(path).during("arguments")?,
+            None => RowFormat::for_schema(&self.schema),
+        };
+        let own = || track.artifact_path(&format!("result.{}", format.name()));
+        match self.output_path.map(Path::to_path_buf).or_else(own) {
+            Some(path) => {
+                let (table, written) = self.into_file(track, path, format, phase).await?;
+                Ok((table, Some(written)))
+            }
+            None => Ok((self.collected(track, phase).await?, None)),
+        }
+    }
+
+    async fn collected(mut self, track: &Track, phase: &'static str) -> Result<Table, Failure> {
+        let mut told = Told::new(track);
+        let mut batches = Vec::new();
+        while let Some(batch) = self.stream.try_next().await.map_err(Error::from).during(phase)? {
+            told.add(&batch)?;
+            batches.push(batch);
+        }
+        if batches.is_empty() {
+            batches.push(RecordBatch::new_empty(self.schema));
+        }
+        Ok(Table::new(batches))
+    }
+
+    async fn into_file(
+        mut self,
+        track: &Track,
+        path: PathBuf,
+        format: RowFormat,
+        phase: &'static str,
+    ) -> Result<(Table, Written), Failure> {
+        let mut file = RowFile::create(&path, format, &self.schema).during("output")?;
+        let mut told = Told::new(track);
+        let mut first: Vec<RecordBatch> = Vec::new();
+        while let Some(batch) = self.stream.try_next().await.map_err(Error::from).during(phase)? {
+            if told.rows < Preview::MAX_ROWS as u64 {
+                first.push(batch.clone());
+            }
+            file.write(&batch).during("output")?;
+            told.add(&batch)?;
+        }
+        file.finish().during("output")?;
+        told.tell()?;
+        let row_count = told.rows;
+        let preview = Preview::new(&self.schema, &first, row_count).during("output")?;
+        let table = Table::new(vec![preview.rows().clone()]);
+        let truncated = preview.is_truncated();
+        let output_path = std::path::absolute(&path).map_err(|error| Error::io(&path, error)).during("output")?;
+        track.artifact(ArtifactKind::Result, format.name(), path, preview).during("output")?;
+        Ok((table, Written { row_count, truncated, output_path }))
+    }
+}
+
+/// How many rows there are so far, and who is told.
+struct Told<'a> {
+    track: &'a Track,
+    shown: Shown,
+    rows: u64,
+    start: Instant,
+    last: Instant,
+}
+
+impl<'a> Told<'a> {
+    fn new(track: &'a Track) -> Self {
+        let now = Instant::now();
+        Self { track, shown: Shown::new("query"), rows: 0, start: now, last: now }
+    }
+
+    fn add(&mut self, batch: &RecordBatch) -> Result<(), Failure> {
+        self.rows += batch.num_rows() as u64;
+        self.shown.say(format!("query, rows so far: {}", self.rows));
+        if self.last.elapsed() < TOLD_EVERY {
+            return Ok(());
+        }
+        self.last = Instant::now();
+        self.tell()
+    }
+
+    fn tell(&self) -> Result<(), Failure> {
+        let elapsed_ms = self.start.elapsed().as_millis() as u64;
+        self.track.progress(&json!({"rows": self.rows, "elapsed_ms": elapsed_ms})).during("output")
+    }
+}

@@ -1,0 +1,60 @@
+//! What a person at the terminal sees while a command works: nothing where the standard error is no terminal.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use vexact::htap::HtapEngine;
+use vexact::replication::TableCondition;
+
+const DRAWN_EVERY: Duration = Duration::from_millis(100);
+
+/// A line that says what is being done, until it is dropped.
+pub(super) struct Shown(ProgressBar);
+
+impl Shown {
+    /// With a count of rows, once there are some.
+    pub fn new(what: impl Into<String>) -> Self {
+        let bar = ProgressBar::new_spinner().with_message(what.into());
+        // A thread draws it; one that nobody sees needs none.
+        if !bar.is_hidden() {
+            let style = "{spinner} {msg} {elapsed}";
+            bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            bar.enable_steady_tick(DRAWN_EVERY);
+        }
+        Self(bar)
+    }
+
+    /// Says something else.
+    pub fn say(&self, what: impl Into<String>) {
+        if !self.0.is_hidden() {
+            self.0.set_message(what.into());
+        }
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// Does work, and says how far its copies are.
+pub(super) async fn showing_copies<T>(engine: &HtapEngine, what: &str, work: impl Future<Output = T>) -> T {
+    let shown = Shown::new(what);
+    if shown.0.is_hidden() {
+        return work.await;
+    }
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = tokio::time::sleep(DRAWN_EVERY) => {}
+        }
+        let tables = engine.sync_status().await.map(|status| status.tables).unwrap_or_default();
+        for table in tables.iter().filter(|table| matches!(table.state, TableCondition::Copying(_))) {
+            shown.say(format!("{}: {}", table.name, table.state));
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! `vexact stream-sql-once`: streaming SQL over a folder of CSV files, for so many micro-batches.
+
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use futures::FutureExt;
+use serde::{Serialize, Serializer};
+use tokio::time::MissedTickBehavior;
+use vexact::session::Session;
+use vexact::sources::create::parse_columns;
+use vexact::stream::file_sink::FileSink;
+use vexact::stream::{Delivery, ExecutionMode, Status, StreamOptions, StreamingQuery};
+use vexact_core::error::{Error, Result};
+use vexact_workspace::{ArtifactKind, Preview};
+
+use super::answer::{Answer, Explained, Streamed, Table};
+use super::failure::{During, Failure};
+use super::input::delimiter;
+use super::progress::Shown;
+use super::stream_sink::{WatchedSink, format_of};
+use super::track::Track;
+
+/// How often a query says how far it is.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone, Args, Serialize)]
+#[command(after_help = "\
+Answer: {\"ok\": true, \"query\", \"source_table\", \"sink_table\", \"sink_path\", \"batches_processed\", \"rows_written\", \"schema\", \"rows\",
+        \"truncated\", \"progress\": {...}}; rows are the first of those written (50, and 200 KiB at most), progress the last
+        snapshot: its status, rows_processed, late_rows, last_batch_latency_ms and more.
+A micro-batch is up to 8 MiB of the files, in the order of their names; the first one waits for files that were written just
+now. It gives the new values of the groups that it touched. The command waits for input until it has processed --max-batches of
+them. Ctrl-C ends it, and what was written stays.
+
+Examples:
+  vexact stream-sql-once --source-csv-dir in --sink-path out.csv --sink-schema \"key STRING, value_sum INT\" \\
+      --query \"INSERT INTO output_sink SELECT key, sum(value) AS value_sum FROM input_stream GROUP BY key\"
+  vexact stream-sql-once --source-csv-dir in --sink-path out.json --max-batches 0 --checkpoint-path state \\
+      --checkpoint-delivery-mode exactly-once --query \"SELECT * FROM input_stream WHERE value > 10\"")]
+pub(super) struct StreamSqlOnce {
+    /// The folder of CSV files with header lines; those that come later are read too
+    #[arg(long, value_name = "FOLDER")]
+    pub source_csv_dir: PathBuf,
+    /// What the stream is called in SQL
+    #[arg(long, value_name = "NAME", default_value = "input_stream")]
+    pub source_table: String,
+    /// What separates the cells of its files: one character, \t for a tab
+    #[arg(long, value_name = "CHAR", default_value = ",", value_parser = delimiter)]
+    pub source_delimiter: char,
+    /// What the sink is called in SQL
+    #[arg(long, value_name = "NAME", default_value = "output_sink")]
+    pub sink_table: String,
+    /// The sink's columns and their SQL types, such as "key STRING, value_sum INT" [default: those of the query]
+    #[arg(long, value_name = "COLUMNS")]
+    pub sink_schema: Option<String>,
+    /// The file to write, outside of the source's folder: .json (an object on each line) or .parquet; all else is CSV
+    #[arg(long, value_name = "PATH")]
+    pub sink_path: PathBuf,
+    /// What separates the cells of a CSV sink: one character, \t for a tab
+    #[arg(long, value_name = "CHAR", default_value = ",", value_parser = delimiter)]
+    pub sink_delimiter: char,
+    /// INSERT INTO the sink SELECT from the stream, or the SELECT alone
+    #[arg(long, value_name = "SQL")]
+    pub query: String,
+    /// The least time from one trigger to the next, in milliseconds; at a trigger all input that has come is processed
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub trigger_interval_ms: u64,
+    /// The folder of its checkpoints; the same query goes on from there
+    #[arg(long, value_name = "FOLDER")]
+    pub checkpoint_path: Option<PathBuf>,
+    /// What the sink may see after a crash; exactly-once needs --checkpoint-path
+    #[arg(long, value_name = "MODE", default_value = "at-least-once", value_parser = delivery())]
+    #[serde(serialize_with = "delivery_name")]
+    pub checkpoint_delivery_mode: Delivery,
+    /// Where a micro-batch is worked on
+    #[arg(long, value_name = "MODE", default_value = "single-process", value_parser = execution())]
+    #[serde(serialize_with = "execution_name")]
+    pub execution_mode: ExecutionMode,
+    /// Under local-workers, into how many partitions a micro-batch is divided
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub local_workers: usize,
+    /// Of these at most so many at a time; 0: all
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub max_inflight_partitions: usize,
+    /// End after so many micro-batches; 0: go on until it is stopped
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub max_batches: u64,
+}
+
+fn columns(text: &str) -> Result<SchemaRef> {
+    let field = |(name, data_type): (String, DataType)| Field::new(name, data_type, true);
+    Ok(Arc::new(Schema::new(parse_columns(text)?.into_iter().map(field).collect::<Vec<_>>())))
+}
+
+fn delivery() -> impl TypedValueParser<Value = Delivery> {
+    let modes = [Delivery::AtLeastOnce, Delivery::BestEffort, Delivery::ExactlyOnce].map(Delivery::name);
+    PossibleValuesParser::new(modes).try_map(|name| name.parse())
+}
+
+fn execution() -> impl TypedValueParser<Value = ExecutionMode> {
+    let modes = [ExecutionMode::SingleProcess, ExecutionMode::LocalWorkers].map(ExecutionMode::name);
+    PossibleValuesParser::new(modes).try_map(|name| name.parse())
+}
+
+fn delivery_name<S: Serializer>(mode: &Delivery, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(mode.name())
+}
+
+fn execution_name<S: Serializer>(mode: &ExecutionMode, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(mode.name())
+}
+
+impl StreamSqlOnce {
+    pub async fn run(self, track: &Track) -> Result<Answer, Failure> {
+        self.check_apart().during("arguments")?;
+        let declared = self.sink_schema.as_deref().map(columns).transpose().during("arguments")?;
+        let session = Session::new().during("start")?;
+        let source = session.read_stream_csv_dir(&self.source_csv_dir, self.source_delimiter).during("input")?;
+        session.create_stream_view(&self.source_table, &source).during("input")?;
+        let format = format_of(&self.sink_path, self.sink_delimiter);
+        let file = FileSink::try_new(&self.sink_path, format, declared).during("output")?;
+        let sink = WatchedSink::new(file);
+        session.create_sink(&self.sink_table, Arc::new(sink.clone())).during("output")?;
+        let opened = session.start_stream_sql_into(&self.sink_table, &self.query, self.options()).await;
+        let (query, explained) = opened.during("query")?;
+        let is_restored = query.progress().status == Status::Restored;
+        track.explain(&Explained::from(explained)).during("output")?;
+
+        let batches_processed = processed(&query, self.max_batches, track).await?;
+        let written = sink.preview().during("output")?;
+        let in_file = match is_restored {
+            true => preview_of(&session, &self.sink_path).await.during("output")?,
+            false => written.clone(),
+        };
+        let path = &self.sink_path;
+        let sink_path = std::path::absolute(path).map_err(|error| Error::io(path, error)).during("output")?;
+        track.artifact(ArtifactKind::Result, format.name(), sink_path.clone(), in_file).during("output")?;
+        Ok(Answer::Streamed(Streamed {
+            query: self.query,
+            source_table: self.source_table,
+            sink_table: self.sink_table,
+            sink_path,
+            batches_processed,
+            rows_written: written.row_count(),
+            truncated: written.is_truncated(),
+            rows: Table::new(vec![written.rows().clone()]),
+            progress: Box::new(query.progress()),
+        }))
+    }
+
+    /// A sink among the files that are read would be read as well.
+    fn check_apart(&self) -> Result<()> {
+        let sink_folder = match self.sink_path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        match (self.source_csv_dir.canonicalize(), sink_folder.canonicalize()) {
+            (Ok(source), Ok(sink)) if source == sink => Err(Error::InvalidArgument(format!(
+                "--sink-path: expected a file outside of --source-csv-dir, got {}",
+                self.sink_path.display()
+            ))),
+            // What is missing is told when it is opened.
+            _ => Ok(()),
+        }
+    }
+
+    fn options(&self) -> StreamOptions {
+        StreamOptions {
+            trigger_interval: Duration::from_millis(self.trigger_interval_ms),
+            checkpoint_path: self.checkpoint_path.clone(),
+            delivery: self.checkpoint_delivery_mode,
+            execution: self.execution_mode,
+            local_workers: self.local_workers,
+            max_inflight_partitions: self.max_inflight_partitions,
+        }
+    }
+}
+
+/// Runs a query to its end, and says on the way how far it is; the micro-batches that it processed.
+async fn processed(query: &StreamingQuery, max_batches: u64, track: &Track) -> Result<u64, Failure> {
+    let shown = Shown::new("stream");
+    let mut told = None;
+    let mut tell = || {
+        let progress = query.progress();
+        shown.say(format!("stream, micro-batches so far: {}", progress.batches_processed));
+        if told.as_ref() == Some(&progress) {
+            return Ok(());
+        }
+        let line = track.progress(&progress).during("output");
+        told = Some(progress);
+        line
+    };
+    let mut ticks = tokio::time::interval(TOLD_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut end = pin!(query.await_termination(max_batches));
+    let mut stop = pin!(track.stop.asked().fuse());
+    loop {
+        tokio::select! {
+            biased;
+            ended = &mut end => {
+                tell()?;
+                return ended.during("query");
+            }
+            () = &mut stop => query.stop(),
+            _ = ticks.tick() => tell()?,
+        }
+    }
+}
+
+/// The first rows of a file that was there before.
+async fn preview_of(session: &Session, path: &Path) -> Result<Preview> {
+    let rows = session.read(path).await?;
+    let count = rows.count().await? as u64;
+    Preview::new(&rows.schema(), &[rows.head(Preview::MAX_ROWS).await?], count)
+}

@@ -1,0 +1,49 @@
+//! Where a command reports to besides its answer: the run that it is, if it is tracked.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Serialize;
+use vexact_core::error::Result;
+use vexact_workspace::{ActiveRun, ArtifactKind, NewArtifact, Preview};
+
+use super::threads::Stop;
+
+/// A tracked run, or none.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Track {
+    run: Option<Arc<ActiveRun>>,
+    /// What ends the command from outside.
+    pub stop: Stop,
+}
+
+impl Track {
+    pub fn of(run: &Arc<ActiveRun>) -> Self {
+        Self { run: Some(Arc::clone(run)), stop: Stop::default() }
+    }
+
+    /// A file among the run's artifacts; none without a run.
+    pub fn artifact_path(&self, name: &str) -> Option<PathBuf> {
+        self.run.as_ref().map(|run| run.artifact_path(name))
+    }
+
+    /// Adds a snapshot to the run's progress.
+    pub fn progress(&self, snapshot: &impl Serialize) -> Result<()> {
+        self.run.as_ref().map_or(Ok(()), |run| run.progress(snapshot))
+    }
+
+    /// Keeps how it was done, as a file of the run.
+    pub fn explain(&self, explained: &super::answer::Explained) -> Result<()> {
+        let Some(run) = &self.run else { return Ok(()) };
+        let path = run.explain(explained)?;
+        let rows = explained.row()?;
+        let preview = Preview::new(&rows.schema(), &[rows], 1)?;
+        run.add_artifact(NewArtifact { kind: ArtifactKind::Explain, format: "json", path, preview }).map(drop)
+    }
+
+    /// Records a file that the run has made.
+    pub fn artifact(&self, kind: ArtifactKind, format: &'static str, path: PathBuf, preview: Preview) -> Result<()> {
+        let Some(run) = &self.run else { return Ok(()) };
+        run.add_artifact(NewArtifact { kind, format, path, preview }).map(drop)
+    }
+}

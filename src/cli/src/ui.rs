@@ -1,0 +1,105 @@
+//! `vexact ui`: says where the page is, and serves it until Ctrl-C.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::pin::pin;
+
+use clap::Args;
+use serde_json::{Map, Value};
+use vexact_ui::Ui;
+
+use super::answer::Answer;
+use super::failure::{During, Failure};
+use super::format::Format;
+use super::print;
+use super::run::workspace;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Answer: {\"ok\": true, \"url\"}, at once; then the page is served until Ctrl-C.
+        It is for you: on 127.0.0.1 alone, for who has the token in the URL. It only shows, and changes nothing.
+        Runs are those of the workspace $VEXACT_HOME, ~/.vexact if that is not set.
+
+Example:
+  vexact ui --format table --open")]
+pub(super) struct UiCommand {
+    /// The port, 0 for a free one
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub port: u16,
+    /// Open it in the browser
+    #[arg(long)]
+    pub open: bool,
+}
+
+impl UiCommand {
+    /// What a failure says of it.
+    pub fn details(&self) -> Map<String, Value> {
+        Map::from_iter([("command".to_owned(), "ui".into())])
+    }
+}
+
+/// Prints where the page is, and serves it. Nothing is left to say when it has ended.
+pub(super) fn run(command: &UiCommand, format: Format) -> Result<Answer, Failure> {
+    let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = threads.map_err(|error| Failure::internal("start", format!("no threads: {error}")))?;
+    let ended = runtime.block_on(serve(command, format));
+    // Answers that are being made end with the process.
+    runtime.shutdown_background();
+    ended.map(|()| Answer::Text(String::new()))
+}
+
+async fn serve(command: &UiCommand, format: Format) -> Result<(), Failure> {
+    let ui = Ui::bind(workspace()?, command.port).await.during("start")?;
+    // It listens for Ctrl-C from the first time that it is asked: before anybody knows the URL.
+    let mut ctrl_c = pin!(tokio::signal::ctrl_c());
+    if futures::poll!(ctrl_c.as_mut()).is_ready() {
+        return Err(Failure::internal("start", "Ctrl-C cannot be listened for"));
+    }
+    let url = ui.url();
+    if print(&Answer::Serving { url: url.clone() }.rendered(format)?, 0) != 0 {
+        return Err(Failure::internal("output", "the URL could not be printed"));
+    }
+    eprintln!("Ctrl-C ends it");
+    let _door = if command.open { Door::opened(&url) } else { None };
+    ui.serve(async { drop(ctrl_c.await) }).await.during("serve")
+}
+
+/// A file that leads a browser to the page, gone when it is dropped. The URL itself would be seen by every user of the machine,
+/// among the arguments of the browser's process.
+struct Door(PathBuf);
+
+impl Door {
+    fn opened(url: &str) -> Option<Self> {
+        let door = Self::made(url);
+        let opened = door.as_ref().map_or_else(
+            |error| Err(error.to_string()),
+            |Self(path)| open::that_detached(path).map_err(|error| error.to_string()),
+        );
+        if let Err(error) = opened {
+            eprintln!("no browser opened: {error}");
+        }
+        door.ok()
+    }
+
+    fn made(url: &str) -> io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("vexact-ui-{}.html", std::process::id()));
+        let mut options = OpenOptions::new();
+        // Never one that is there: it may be a link of somebody else's.
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let page = format!(
+            "<!doctype html><meta http-equiv=\"refresh\" content=\"0; url={url}\"><a href=\"{url}\">vexact ui</a>\n"
+        );
+        options.open(&path)?.write_all(page.as_bytes())?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        // One that is left has a token that is of no use any more.
+        let _ = fs::remove_file(&self.0);
+    }
+}

@@ -1,0 +1,177 @@
+//! What can go wrong, with its source kept, and what the user can do about it.
+
+use std::path::{Path, PathBuf};
+
+use datafusion::error::DataFusionError;
+use datafusion::sql::sqlparser::parser::ParserError;
+use vexact_kernel::KernelError;
+
+/// The result of every fallible call.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Every failure of a session or an engine.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An argument that cannot be used: the message names it, expected and got.
+    #[error("{0}")]
+    InvalidArgument(String),
+    /// A file or folder that is not there.
+    #[error("file not found: {path}")]
+    FileNotFound {
+        /// As given.
+        path: PathBuf,
+    },
+    /// A folder to write into that is not there.
+    #[error("folder not found: {path}")]
+    FolderNotFound {
+        /// As given.
+        path: PathBuf,
+    },
+    /// Reading or writing failed.
+    #[error("{path}: {source}")]
+    Io {
+        /// What was read or written.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// The content of a file is not what it should be.
+    #[error("{path}: {problem}")]
+    BadFile {
+        /// The file.
+        path: PathBuf,
+        /// With line and column where they are known, expected and got.
+        problem: String,
+    },
+    /// A vector search was refused.
+    #[error("{context}: {source}")]
+    Vector {
+        /// The table and column.
+        context: String,
+        /// The kernel's reason.
+        source: KernelError,
+    },
+    /// SQLite refused or failed.
+    #[error("{context}: {source}")]
+    Sqlite {
+        /// What was being done.
+        context: String,
+        /// SQLite's reason.
+        source: rusqlite::Error,
+    },
+    /// A PostgreSQL server refused, failed or was not reached.
+    #[error("{context}: {problem}")]
+    Postgres {
+        /// The server, without a password.
+        context: String,
+        /// The server's own words, or what became of the connection.
+        problem: String,
+        /// Whether the server answered: otherwise the connection failed.
+        is_answer: bool,
+        /// The client's error.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// DuckDB refused or failed.
+    #[error("DuckDB: {0}")]
+    DuckDb(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The engine refused a statement, a value or a call: the message names it, expected and got.
+    #[error("{0}")]
+    Engine(String),
+    /// A query was ended before its time.
+    #[error("the query was interrupted: {0}")]
+    Interrupted(String),
+    /// An error that several are told: what a streaming query ended with.
+    #[error("{0}")]
+    Shared(std::sync::Arc<Error>),
+    /// A query failed: planning or execution.
+    #[error("{}", message(.0))]
+    Query(#[from] DataFusionError),
+}
+
+/// Whose fault a failure is, for callers that map errors (Python's exceptions, exit codes).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The request is wrong: it will fail again.
+    Value,
+    /// A file or folder is missing.
+    FileNotFound,
+    /// The operating system refused.
+    Io,
+    /// Memory or another limit was reached.
+    Resources,
+    /// A failure while running.
+    Execution,
+}
+
+impl Error {
+    /// The error of every call after `shutdown`.
+    pub fn shut_down() -> Self {
+        Self::Engine("the engine was shut down".into())
+    }
+
+    /// Classifies the error by its root cause.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::InvalidArgument(_) | Error::BadFile { .. } | Error::Vector { .. } => ErrorKind::Value,
+            Error::FileNotFound { .. } | Error::FolderNotFound { .. } => ErrorKind::FileNotFound,
+            Error::Io { .. } => ErrorKind::Io,
+            Error::Postgres { is_answer: false, .. } => ErrorKind::Io,
+            Error::Shared(error) => error.kind(),
+            Error::Postgres { .. }
+            | Error::Sqlite { .. }
+            | Error::DuckDb(_)
+            | Error::Engine(_)
+            | Error::Interrupted(_) => ErrorKind::Execution,
+            Error::Query(error) => match error.find_root() {
+                DataFusionError::ResourcesExhausted(_) => ErrorKind::Resources,
+                DataFusionError::IoError(_) | DataFusionError::ObjectStore(_) => ErrorKind::Io,
+                DataFusionError::Plan(_)
+                | DataFusionError::SQL(..)
+                | DataFusionError::SchemaError(..)
+                | DataFusionError::Configuration(_)
+                | DataFusionError::NotImplemented(_) => ErrorKind::Value,
+                DataFusionError::External(source)
+                    if source.is::<KernelError>() || source.is::<vexact_sql::VectorError>() =>
+                {
+                    ErrorKind::Value
+                }
+                DataFusionError::External(source) if let Some(error) = source.downcast_ref::<Error>() => error.kind(),
+                _ => ErrorKind::Execution,
+            },
+        }
+    }
+
+    /// A failure of Arrow, as one of a query.
+    pub fn arrow(source: arrow::error::ArrowError) -> Self {
+        Error::Query(source.into())
+    }
+
+    /// A failure of the operating system at a path: [`Error::FileNotFound`] where nothing is there, else [`Error::Io`].
+    pub fn io(path: &Path, source: std::io::Error) -> Self {
+        match source.kind() {
+            std::io::ErrorKind::NotFound => Error::FileNotFound { path: path.into() },
+            _ => Error::Io { path: path.into(), source },
+        }
+    }
+}
+
+/// DataFusion's message without the hint to report planning errors as bugs, contexts outermost first.
+fn message(error: &DataFusionError) -> String {
+    match error {
+        // Which rule found it is of no use to a user.
+        DataFusionError::Context(context, inner) if context.contains("vexact_vector_rewrite") => message(inner),
+        DataFusionError::Context(context, inner) => format!("{context}: {}", message(inner)),
+        DataFusionError::Shared(inner) => message(inner),
+        DataFusionError::Diagnostic(_, inner) => message(inner),
+        DataFusionError::External(source) => match source.downcast_ref::<DataFusionError>() {
+            Some(inner) => message(inner),
+            None => source.to_string(),
+        },
+        DataFusionError::SQL(error, _) => match error.as_ref() {
+            ParserError::TokenizerError(problem) | ParserError::ParserError(problem) => format!("SQL error: {problem}"),
+            ParserError::RecursionLimitExceeded => "SQL error: it is nested too deeply".into(),
+        },
+        other => other.strip_backtrace(),
+    }
+}

@@ -1,0 +1,15 @@
+//! Types that every part of vexact shares: errors, table schemas, parameters, JSON of rows, durable files.
+
+pub mod disk;
+pub mod error;
+pub mod folder;
+pub mod json;
+pub mod locked_file;
+pub mod param;
+pub mod rows;
+pub mod schema;
+pub mod sql;
+
+pub use error::{Error, ErrorKind, Result};
+pub use param::Param;
+pub use schema::{ColumnType, TableSchema};

@@ -1,0 +1,58 @@
+//! A file that is locked until it is dropped.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::ops::Deref;
+
+/// A file with an exclusive lock, which is given back when this is dropped: at once, and not when the last copy of its descriptor is
+/// closed. A program that this process is just starting has copies for a moment.
+#[derive(Debug)]
+pub struct LockedFile(File);
+
+impl LockedFile {
+    /// # Errors
+    /// Somebody else has the lock.
+    pub fn try_new(file: File) -> Result<Self, TryLockError> {
+        file.try_lock()?;
+        Ok(Self(file))
+    }
+
+    /// Waits for the lock.
+    pub fn wait_for(file: File) -> io::Result<Self> {
+        file.lock()?;
+        Ok(Self(file))
+    }
+}
+
+impl Deref for LockedFile {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for LockedFile {
+    fn drop(&mut self) {
+        // Closing it does the same, a little later perhaps.
+        let _ = self.0.unlock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_with_its_owner_though_a_copy_of_the_descriptor_lives_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let locked = LockedFile::wait_for(File::create(&path).unwrap()).unwrap();
+        let copy = locked.try_clone().unwrap();
+        let again = || LockedFile::try_new(File::open(&path).unwrap());
+        assert!(matches!(again(), Err(TryLockError::WouldBlock)));
+        drop(locked);
+        assert!(again().is_ok());
+        drop(copy);
+    }
+}

@@ -1,0 +1,73 @@
+//! Parameters of statements, as both sides take them.
+
+use std::sync::Arc;
+
+use arrow::array::{FixedSizeListArray, Float32Array};
+use arrow::datatypes::{DataType, Field};
+use datafusion::common::{ParamValues, ScalarValue};
+use rusqlite::types::Value;
+
+/// A parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Param {
+    /// NULL.
+    Null,
+    /// 1 or 0 in SQLite.
+    Boolean(bool),
+    /// A whole number.
+    Integer(i64),
+    /// A number.
+    Real(f64),
+    /// A text.
+    Text(String),
+    /// Bytes.
+    Bytes(Vec<u8>),
+    /// A vector: in SQLite a BLOB of little-endian float32.
+    Vector(Vec<f32>),
+}
+
+impl Param {
+    /// As SQLite stores it.
+    pub fn to_sqlite(&self) -> Value {
+        match self {
+            Param::Null => Value::Null,
+            Param::Boolean(value) => Value::Integer(i64::from(*value)),
+            Param::Integer(value) => Value::Integer(*value),
+            Param::Real(value) => Value::Real(*value),
+            Param::Text(text) => Value::Text(text.clone()),
+            Param::Bytes(bytes) => Value::Blob(bytes.clone()),
+            Param::Vector(vector) => vector_value(vector),
+        }
+    }
+
+    fn to_olap(&self) -> ScalarValue {
+        match self {
+            Param::Null => ScalarValue::Null,
+            Param::Boolean(value) => ScalarValue::Boolean(Some(*value)),
+            Param::Integer(value) => ScalarValue::Int64(Some(*value)),
+            Param::Real(value) => ScalarValue::Float64(Some(*value)),
+            Param::Text(text) => ScalarValue::Utf8(Some(text.clone())),
+            Param::Bytes(bytes) => ScalarValue::Binary(Some(bytes.clone())),
+            Param::Vector(vector) => {
+                let item = Arc::new(Field::new_list_field(DataType::Float32, true));
+                let values = Arc::new(Float32Array::from(vector.clone()));
+                ScalarValue::FixedSizeList(Arc::new(FixedSizeListArray::new(item, vector.len() as i32, values, None)))
+            }
+        }
+    }
+}
+
+/// Parameters as SQLite stores them.
+pub fn to_sqlite(params: &[Param]) -> Vec<Value> {
+    params.iter().map(Param::to_sqlite).collect()
+}
+
+/// Parameters as DataFusion binds them by position; `None` if there are none.
+pub fn to_olap(params: &[Param]) -> Option<ParamValues> {
+    (!params.is_empty()).then(|| ParamValues::from(params.iter().map(Param::to_olap).collect::<Vec<_>>()))
+}
+
+/// A vector as SQLite holds it: a BLOB of little-endian float32.
+pub fn vector_value(components: &[f32]) -> Value {
+    Value::Blob(components.iter().flat_map(|component| component.to_le_bytes()).collect())
+}

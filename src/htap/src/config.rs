@@ -1,0 +1,165 @@
+//! How an engine is opened.
+
+use std::path::PathBuf;
+
+use vexact_core::error::{Error, Result};
+use vexact_replica::SyncMode;
+use vexact_sidecar::SidecarConfig;
+
+/// How replicas are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StorageMode {
+    /// In memory, copied from SQLite when the engine opens.
+    #[default]
+    InMemory,
+    /// As Arrow IPC files.
+    ArrowIpc,
+    /// As Parquet files.
+    Parquet,
+}
+
+/// What answers analytical queries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OlapBackend {
+    /// DataFusion, built in.
+    #[default]
+    DataFusion,
+    /// DuckDB, which reads the same replicas. What only DataFusion knows (vector functions, `vector_search`, `as_of`, the session's own
+    /// tables) it still answers.
+    #[cfg(feature = "duckdb-linked")]
+    DuckDb,
+}
+
+/// The settings of an engine. `default` is what `open` without arguments has.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HtapConfig {
+    /// The SQLite file.
+    pub oltp_path: PathBuf,
+    /// How replicas follow.
+    pub sync_mode: SyncMode,
+    /// What answers analytical queries.
+    pub olap_backend: OlapBackend,
+    /// How replicas are kept.
+    pub storage_mode: StorageMode,
+    /// The folder of replicas that are kept in files.
+    pub storage_path: Option<PathBuf>,
+    /// Whether the log is cut to what replicas still need.
+    pub prune_after_sync: bool,
+    /// Changes of one cycle, at least 1.
+    pub sync_batch_size: u64,
+    /// Readers of SQLite at one time, at least 1.
+    pub read_pool_size: u32,
+    /// A database that is followed and not owned. Then `oltp_path` is opened only if the sidecar asks for it, and files hold the
+    /// followed tables alone: replicas of `oltp_path`'s own tables are in memory.
+    pub sidecar: Option<SidecarConfig>,
+}
+
+impl Default for HtapConfig {
+    fn default() -> Self {
+        Self {
+            oltp_path: "vexact.db".into(),
+            sync_mode: SyncMode::Destructive,
+            olap_backend: OlapBackend::DataFusion,
+            storage_mode: StorageMode::InMemory,
+            storage_path: None,
+            prune_after_sync: true,
+            sync_batch_size: 1000,
+            read_pool_size: 4,
+            sidecar: None,
+        }
+    }
+}
+
+fn one_of<T: Copy>(name: &str, text: &str, known: &[(&str, T)]) -> Result<T> {
+    let found = known.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+    found.ok_or_else(|| {
+        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+        Error::InvalidArgument(format!("{name}: expected one of [{}], got {text:?}", names.join(", ")))
+    })
+}
+
+impl HtapConfig {
+    /// Reads `sync_mode`.
+    ///
+    /// # Errors
+    /// Another text than `destructive` or `temporal`.
+    pub fn parse_sync_mode(text: &str) -> Result<SyncMode> {
+        one_of("sync_mode", text, &[("destructive", SyncMode::Destructive), ("temporal", SyncMode::Temporal)])
+    }
+
+    /// Reads `storage_mode`.
+    ///
+    /// # Errors
+    /// Another text than `inmemory`, `arrow_ipc` or `parquet`.
+    pub fn parse_storage_mode(text: &str) -> Result<StorageMode> {
+        let known = [
+            ("inmemory", StorageMode::InMemory),
+            ("arrow_ipc", StorageMode::ArrowIpc),
+            ("parquet", StorageMode::Parquet),
+        ];
+        one_of("storage_mode", text, &known)
+    }
+
+    /// Reads `olap_backend`.
+    ///
+    /// # Errors
+    /// `duckdb` without the cargo feature `duckdb-backend`; another text than these two.
+    pub fn parse_olap_backend(text: &str) -> Result<OlapBackend> {
+        #[cfg(not(feature = "duckdb-linked"))]
+        if text == "duckdb" {
+            return Err(Error::InvalidArgument(
+                "olap_backend: \"duckdb\" needs a build with the cargo feature duckdb-backend: expected \"datafusion\""
+                    .into(),
+            ));
+        }
+        let known = [
+            ("datafusion", OlapBackend::DataFusion),
+            #[cfg(feature = "duckdb-linked")]
+            ("duckdb", OlapBackend::DuckDb),
+        ];
+        one_of("olap_backend", text, &known)
+    }
+
+    /// Refuses settings that cannot be used together.
+    ///
+    /// # Errors
+    /// A size of 0; files without a folder, or a folder without files; what [`SidecarConfig::check`] refuses.
+    pub fn check(&self) -> Result<()> {
+        let refused = |problem: String| Err(Error::InvalidArgument(problem));
+        if self.sync_batch_size == 0 {
+            return refused("sync_batch_size: expected at least 1, got 0".into());
+        }
+        if self.read_pool_size == 0 {
+            return refused("read_pool_size: expected at least 1, got 0".into());
+        }
+        if let Some(sidecar) = &self.sidecar {
+            sidecar.check()?;
+        }
+        match (self.storage_mode, &self.storage_path) {
+            (StorageMode::InMemory, Some(path)) => {
+                refused(format!("storage_path: expected none with storage_mode \"inmemory\", got {:?}", path.display()))
+            }
+            (StorageMode::ArrowIpc | StorageMode::Parquet, None) => {
+                refused("storage_path: expected the folder of the replicas' files, got none".into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_settings_are_named() {
+        let error = HtapConfig::parse_sync_mode("mirror").unwrap_err().to_string();
+        assert_eq!(error, "sync_mode: expected one of [destructive, temporal], got \"mirror\"");
+        #[cfg(not(feature = "duckdb-linked"))]
+        assert!(HtapConfig::parse_olap_backend("duckdb").unwrap_err().to_string().contains("duckdb-backend"));
+        let config = HtapConfig { storage_mode: StorageMode::Parquet, ..HtapConfig::default() };
+        assert!(config.check().unwrap_err().to_string().contains("storage_path"));
+        let config = HtapConfig { sync_batch_size: 0, ..HtapConfig::default() };
+        assert_eq!(config.check().unwrap_err().to_string(), "sync_batch_size: expected at least 1, got 0");
+    }
+}

@@ -1,0 +1,323 @@
+//! The engine: SQLite for writes, replicas for analytics and search, in one process.
+
+mod beyond;
+mod config;
+#[cfg(feature = "duckdb-linked")]
+mod duckdb;
+mod followers;
+mod local;
+mod names;
+mod olap;
+mod route;
+mod search;
+mod typing;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use vexact_core::error::{Error, Result};
+use vexact_core::schema::{ColumnType, TableSchema};
+use vexact_replica::{Replicas, StorageFormat, Store};
+use vexact_router as router;
+use vexact_router::Side;
+use vexact_session::{Session, SessionOptions};
+use vexact_sidecar::Sidecar;
+use vexact_sql::precedence::Arrival;
+use vexact_sqlite::oltp::ResultTypes;
+use vexact_sqlite::replication::{RegisterOutcome, SyncResult, SyncStatus};
+use vexact_core::disk::FileSystem;
+use vexact_core::param::to_sqlite;
+
+pub use config::{HtapConfig, OlapBackend, StorageMode};
+pub use vexact_core::param::Param;
+use beyond::is_beyond_datafusion;
+use followers::Followers;
+use local::{Local, opened};
+use names::{EngineNames, TableNames};
+use route::with_route;
+
+/// A SQLite database with columnar replicas of its tables, or replicas of a database that it follows, or both. Its methods need a
+/// tokio runtime and never block its threads.
+#[derive(Debug)]
+pub struct HtapEngine {
+    /// `None`: it only follows a source.
+    local: Option<Local>,
+    followers: Followers,
+    replicas: Arc<Replicas>,
+    session: Session,
+    is_shut_down: AtomicBool,
+    /// `None`: DataFusion answers everything.
+    #[cfg(feature = "duckdb-linked")]
+    duckdb: Option<crate::duckdb::DuckDb>,
+}
+
+impl HtapEngine {
+    /// Opens the database, or creates it, and copies the replicas of the tables that are registered in it.
+    ///
+    /// # Errors
+    /// Settings that do not go together; a file that cannot be opened.
+    pub async fn open(config: HtapConfig) -> Result<Self> {
+        config.check()?;
+        let format = match config.storage_mode {
+            StorageMode::InMemory => None,
+            StorageMode::ArrowIpc => Some(StorageFormat::ArrowIpc),
+            StorageMode::Parquet => Some(StorageFormat::Parquet),
+        };
+        let replicas = Arc::new(Replicas::default());
+        let session = Session::over_replicas(&SessionOptions::default(), Arc::clone(&replicas))?;
+        let mut store = match format.zip(config.storage_path.clone()) {
+            Some((format, folder)) => {
+                let open = move || Store::open(&folder, format, Arc::new(FileSystem)).map(Arc::new);
+                Some(opened(open).await?)
+            }
+            None => None,
+        };
+        let sidecar = match &config.sidecar {
+            // Before the replicas of the engine's own tables: what is stored takes the place of everything.
+            Some(sidecar) => {
+                let into = Arc::clone(&replicas);
+                Some(Arc::new(Sidecar::start(sidecar, config.sync_mode, into, store.take()).await?))
+            }
+            None => None,
+        };
+        let local = match &config.sidecar {
+            Some(sidecar) if !sidecar.enable_oltp => None,
+            _ => Some(Local::open(&config, sidecar.as_deref(), Arc::clone(&replicas), store).await?),
+        };
+        let log = local.as_ref().map(|local| Arc::clone(&local.replicator));
+        #[cfg(feature = "duckdb-linked")]
+        let duckdb = match config.olap_backend {
+            OlapBackend::DataFusion => None,
+            OlapBackend::DuckDb => Some(opened(crate::duckdb::DuckDb::open).await?),
+        };
+        Ok(Self {
+            local,
+            followers: Followers { log, sidecar },
+            replicas,
+            session,
+            is_shut_down: AtomicBool::new(false),
+            #[cfg(feature = "duckdb-linked")]
+            duckdb,
+        })
+    }
+
+    /// The engine's own SQLite file, for what only it can do.
+    fn local(&self, what: &str) -> Result<&Local> {
+        self.local.as_ref().ok_or_else(|| {
+            let source = self.followers.sidecar.as_ref().map_or("", |sidecar| sidecar.source());
+            Error::Engine(format!(
+                "{what} is refused: the engine follows {source}, which it never writes; with sidecar_enable_oltp it has a SQLite \
+                 file of its own"
+            ))
+        })
+    }
+
+    /// As [`Self::local`], for one table, which must not be a followed one.
+    fn local_of(&self, what: &str, table: &str) -> Result<&Local> {
+        match &self.followers.sidecar {
+            Some(sidecar) if sidecar.follows(table) => Err(Error::Engine(format!(
+                "{what} of table {table:?} is refused: it is followed in {}, which the engine never writes",
+                sidecar.source()
+            ))),
+            _ => self.local(what),
+        }
+    }
+
+    /// One DML or DDL statement, always on SQLite; the rows affected, 0 for DDL.
+    ///
+    /// # Errors
+    /// As [`Oltp::execute`].
+    pub async fn execute(&self, sql: &str, params: &[Param]) -> Result<u64> {
+        self.local("execute")?.oltp.execute(sql, to_sqlite(params)).await
+    }
+
+    /// Statements in one transaction: all or nothing; the rows affected in all.
+    ///
+    /// # Errors
+    /// As [`Oltp::execute_batch`].
+    pub async fn execute_batch(&self, statements: Vec<String>) -> Result<u64> {
+        self.local("execute_batch")?.oltp.execute_batch(statements).await
+    }
+
+    /// One prepared statement for each row of parameters, in one transaction; the rows affected in all.
+    ///
+    /// # Errors
+    /// As [`Oltp::execute_many`].
+    pub async fn execute_many(&self, sql: &str, rows: &[Vec<Param>]) -> Result<u64> {
+        let local = self.local("execute_many")?;
+        local.oltp.execute_many(sql, rows.iter().map(|row| to_sqlite(row)).collect()).await
+    }
+
+    async fn names(&self) -> Result<EngineNames<'_>> {
+        Ok(EngineNames {
+            session: &self.session,
+            snapshot: self.replicas.snapshot(),
+            sqlite: match &self.local {
+                Some(local) => local.tables.current(&local.oltp).await?,
+                None => TableNames::default(),
+            },
+            followed: match &self.followers.sidecar {
+                Some(sidecar) => sidecar.tables().iter().map(|table| table.to_ascii_lowercase()).collect(),
+                None => Vec::new(),
+            },
+        })
+    }
+
+    /// A query that only reads, answered by the side that [`Self::route`] names. An empty result keeps its schema.
+    ///
+    /// # Errors
+    /// Anything but one query, before any effect; what fails while it runs.
+    pub async fn query(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
+        let _arrival = Arrival::now();
+        let route = self.route_by_names(sql).await?;
+        if route.side == Side::Olap {
+            self.check_followed(&route.tables)?;
+            match self.olap_frame(sql, params).await {
+                Ok(frame) if route.is_sqlite_able && self.difference(sql, &frame).await.is_some() => {}
+                Ok(frame) => match self.answer(sql, params, &frame).await {
+                    Ok(batches) if route.is_explain => return with_route(&route, batches),
+                    Err(error) if route.is_sqlite_able && is_beyond_datafusion(&error) => {
+                        let Some(local) = &self.local else { return Err(error) };
+                        return self.query_sqlite(local, sql, params).await.or(Err(error));
+                    }
+                    answer => return answer,
+                },
+                // What DataFusion cannot plan, DuckDB or SQLite may still know.
+                Err(error) => match self.unplanned(sql, params).await {
+                    Some(batches) if route.is_explain => return with_route(&route, batches),
+                    Some(batches) => return Ok(batches),
+                    None if route.is_sqlite_able && is_beyond_datafusion(&error) => {}
+                    None => return Err(error),
+                },
+            }
+        }
+        match &self.local {
+            Some(local) => self.query_sqlite(local, sql, params).await,
+            // It is no query: this says so.
+            None => self.query_olap(sql, params).await,
+        }
+    }
+
+    async fn query_sqlite(&self, local: &Local, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
+        let snapshot = self.replicas.snapshot();
+        let registered = move |table: &str| {
+            let schema = snapshot.table(table)?.version.definition().table_schema()?;
+            Some(Arc::new(schema))
+        };
+        let names = self.names().await?;
+        let expressions = match router::is_of_columns(sql, &|table| names.sqlite.is_table(table)) {
+            // SQLite tells the tables that they come from.
+            true => Vec::new(),
+            false => match self.olap_frame(sql, &[]).await {
+                Ok(frame) => frame.result_schema().map(|schema| typing::types_of(&schema)).unwrap_or_default(),
+                Err(_) => typing::expression_types(&names, sql).await,
+            },
+        };
+        let types = ResultTypes { registered: Some(Arc::new(registered)), expressions };
+        local.oltp.query(sql, to_sqlite(params), types).await
+    }
+
+    /// A query that only reads, straight on the replicas and the session's tables.
+    ///
+    /// # Errors
+    /// As [`Self::query`].
+    pub async fn query_olap(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
+        let _arrival = Arrival::now();
+        if self.followers.sidecar.is_some()
+            && let Ok(route) = self.route(sql).await
+        {
+            self.check_followed(&route.tables)?;
+        }
+        match self.olap_frame(sql, params).await {
+            Ok(frame) => self.answer(sql, params, &frame).await,
+            Err(error) => self.unplanned(sql, params).await.ok_or(error),
+        }
+    }
+
+    /// Captures a table and makes its replica.
+    ///
+    /// # Errors
+    /// As [`Replicator::register`].
+    pub async fn register_table(&self, schema: TableSchema, initial_sync: bool) -> Result<RegisterOutcome> {
+        let local = self.local_of("register_table", schema.name())?;
+        local.replicator.register(schema, initial_sync).await
+    }
+
+    /// One sync cycle.
+    ///
+    /// # Errors
+    /// As [`Replicator::sync_now`].
+    pub async fn sync_now(&self) -> Result<SyncResult> {
+        self.followers.sync_now().await
+    }
+
+    /// Sync cycles up to the log's end at the time of the call.
+    ///
+    /// # Errors
+    /// As [`Replicator::sync_all`].
+    pub async fn sync_all(&self) -> Result<SyncResult> {
+        self.followers.sync_all().await
+    }
+
+    /// Where replication stands.
+    ///
+    /// # Errors
+    /// As [`Replicator::status`].
+    pub async fn sync_status(&self) -> Result<SyncStatus> {
+        self.followers.status().await
+    }
+
+    /// Copies all rows of a registered table; their number.
+    ///
+    /// # Errors
+    /// As [`Replicator::initial_sync`].
+    pub async fn initial_sync(&self, table: &str) -> Result<u64> {
+        match &self.followers.sidecar {
+            Some(sidecar) if sidecar.follows(table) => sidecar.initial_sync(table).await,
+            _ => self.local("initial_sync")?.replicator.initial_sync(table).await,
+        }
+    }
+
+    /// Adds a column to a registered table.
+    ///
+    /// # Errors
+    /// As [`Replicator::add_column`].
+    pub async fn add_column(&self, table: &str, column: &str, column_type: ColumnType) -> Result<()> {
+        self.local_of("add_column", table)?.replicator.add_column(table, column, column_type).await
+    }
+
+    /// Drops a column of a registered table.
+    ///
+    /// # Errors
+    /// As [`Replicator::drop_column`].
+    pub async fn drop_column(&self, table: &str, column: &str) -> Result<()> {
+        self.local_of("drop_column", table)?.replicator.drop_column(table, column).await
+    }
+
+    /// Syncs in the background every so often.
+    pub fn start_sync(&self, interval: Duration) {
+        self.followers.start_background(interval);
+    }
+
+    /// Ends the background sync. Harmless to repeat.
+    pub fn stop_sync(&self) {
+        self.followers.stop_background();
+    }
+
+    /// A session on the same catalog: files and Arrow tables beside the replicas.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Ends everything: threads, connections, files. Harmless to repeat; later calls of other methods are errors, a session
+    /// keeps the replicas as they are.
+    pub async fn shutdown(&self) {
+        self.is_shut_down.store(true, Ordering::SeqCst);
+        self.followers.shutdown().await;
+        if let Some(local) = &self.local {
+            local.oltp.shutdown().await;
+        }
+    }
+}

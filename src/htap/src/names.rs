@@ -1,0 +1,155 @@
+//! What the router knows of names: the tables of SQLite, the replicas, the session's own.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::FutureExt;
+use rusqlite::Connection;
+use vexact_core::error::Result;
+use vexact_core::schema::{ColumnType, declared};
+use vexact_core::sql::failed;
+use vexact_replica::Snapshot;
+use vexact_router::{Names, OlapTable, Owner};
+use vexact_session::Session;
+use vexact_sqlite::oltp::{Oltp, capture};
+
+pub(super) type TableNames = Arc<KnownTables>;
+
+/// What SQLite's schema has. Names of tables are in lower case.
+#[derive(Debug, Default)]
+pub(super) struct KnownTables {
+    /// The columns of tables and views, and their declared types.
+    columns: HashMap<String, Vec<(String, String)>>,
+    views: HashSet<String>,
+    /// Columns of any table whose text is not compared byte by byte, in lower case.
+    collated: HashSet<String>,
+    /// Columns of any table that SQLite does not make reals, in lower case.
+    loose: HashSet<String>,
+}
+
+impl KnownTables {
+    pub fn contains(&self, table: &str) -> bool {
+        self.columns.contains_key(table)
+    }
+
+    /// Tables and views.
+    pub fn tables(&self) -> impl Iterator<Item = &str> {
+        self.columns.keys().map(String::as_str)
+    }
+
+    /// Whether it is a table, and no view.
+    pub fn is_table(&self, name: &str) -> bool {
+        let name = name.to_ascii_lowercase();
+        self.columns.contains_key(&name) && !self.views.contains(&name)
+    }
+
+    /// The columns of a table, and what they are declared as.
+    pub fn columns(&self, table: &str) -> Option<&[(String, String)]> {
+        self.columns.get(&table.to_ascii_lowercase()).map(Vec::as_slice)
+    }
+
+    /// Whether a table has a column of this name with a collation of its own.
+    pub fn is_collated(&self, column: &str) -> bool {
+        !self.collated.is_empty() && self.collated.contains(&column.to_ascii_lowercase())
+    }
+
+    /// Whether a table has a column of this name that keeps integers as they are, whatever its replica has.
+    pub fn is_loose(&self, column: &str) -> bool {
+        self.loose.contains(&column.to_ascii_lowercase())
+    }
+
+    fn read(conn: &Connection) -> rusqlite::Result<Self> {
+        let mut tables = conn.prepare_cached(
+            "SELECT name, type = 'view', type = 'table' AND upper(sql) LIKE '%COLLATE%' FROM sqlite_master
+                WHERE type IN ('table', 'view')",
+        )?;
+        let tables: Vec<(String, bool, bool)> = tables
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        let mut known = Self::default();
+        for (table, is_view, has_collations) in tables {
+            if is_view {
+                known.views.insert(table.to_ascii_lowercase());
+            }
+            // A view of tables that are gone has no columns.
+            let columns = read_columns(conn, &table).unwrap_or_default();
+            let loose = columns
+                .iter()
+                .filter(|(_, declaration)| !is_view && declared(Some(declaration)) != Some(ColumnType::Float64));
+            known.loose.extend(loose.map(|(column, _)| column.to_ascii_lowercase()));
+            for (column, _) in columns.iter().filter(|_| has_collations) {
+                let (_, collation, ..) = conn.column_metadata(Some("main"), table.as_str(), column.as_str())?;
+                if collation.is_some_and(|collation| !collation.to_bytes().eq_ignore_ascii_case(b"BINARY")) {
+                    known.collated.insert(column.to_ascii_lowercase());
+                }
+            }
+            known.columns.insert(table.to_ascii_lowercase(), columns);
+        }
+        Ok(known)
+    }
+}
+
+fn read_columns(conn: &Connection, table: &str) -> rusqlite::Result<Vec<(String, String)>> {
+    let mut columns =
+        conn.prepare_cached("SELECT name, type FROM pragma_table_xinfo(?1) WHERE hidden <> 1 ORDER BY cid")?;
+    columns.query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// The tables and views of SQLite, in lower case, read again when the schema has changed.
+#[derive(Debug, Default)]
+pub(super) struct SqliteTables {
+    known: Arc<Mutex<Option<(i64, TableNames)>>>,
+}
+
+impl SqliteTables {
+    pub async fn current(&self, oltp: &Oltp) -> Result<TableNames> {
+        if let Some(names) = oltp.schema_version_at_once().and_then(|version| self.of(version)) {
+            return Ok(names);
+        }
+        let known = Arc::clone(&self.known);
+        oltp.read(move |conn| {
+            let version = capture::schema_version(conn)?;
+            let names = KnownTables::read(conn).map(Arc::new).map_err(failed(|| "reading the names of tables"))?;
+            *known.lock().unwrap_or_else(PoisonError::into_inner) = Some((version, Arc::clone(&names)));
+            Ok(names)
+        })
+        .await
+    }
+
+    /// What was read of a version of the schema.
+    fn of(&self, version: i64) -> Option<TableNames> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().filter(|(known, _)| *known == version).map(|(_, names)| Arc::clone(names))
+    }
+}
+
+/// The names at one time.
+pub(super) struct EngineNames<'e> {
+    pub session: &'e Session,
+    pub snapshot: Arc<Snapshot>,
+    pub sqlite: TableNames,
+    /// In lower case: the tables of a source, which hide SQLite's of the same name.
+    pub followed: Vec<String>,
+}
+
+impl Names for EngineNames<'_> {
+    fn in_sqlite(&self, table: &str) -> bool {
+        let table = table.to_ascii_lowercase();
+        self.sqlite.contains(&table) && !self.followed.contains(&table)
+    }
+
+    fn olap(&self, table: &str) -> Option<OlapTable> {
+        let own = self.session.own_tables().into_iter().find(|name| name.eq_ignore_ascii_case(table));
+        if let Some(name) = own {
+            // The session's own provider answers at once.
+            let provider = self.session.context().table_provider(name.as_str()).now_or_never()?.ok()?;
+            return Some(OlapTable { name, schema: provider.schema(), owner: Owner::Session });
+        }
+        let version = &self.snapshot.table(table)?.version;
+        Some(OlapTable {
+            name: version.definition().name.clone(),
+            schema: Arc::clone(version.schema()),
+            owner: Owner::Replica,
+        })
+    }
+}

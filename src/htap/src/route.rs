@@ -1,0 +1,99 @@
+//! Which side answers a query: what its names and shape say, and what its plan does.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use vexact_core::error::{Error, Result};
+use vexact_core::sql::without_nul;
+use vexact_router as router;
+use vexact_router::{Reason, Route, Side};
+use vexact_session::DataFrame;
+
+use super::HtapEngine;
+use super::beyond::is_beyond_datafusion;
+
+impl HtapEngine {
+    /// Which side answers a query, and why.
+    ///
+    /// # Errors
+    /// As [`router::route`].
+    pub async fn route(&self, sql: &str) -> Result<Route> {
+        let route = self.route_by_names(sql).await?;
+        if !route.is_sqlite_able || route.side == Side::Sqlite {
+            return Ok(route);
+        }
+        let reason = match self.olap_frame(sql, &[]).await {
+            Ok(frame) => self.difference(sql, &frame).await,
+            Err(error) => self.unplannable(&error),
+        };
+        Ok(match reason {
+            Some(reason) => Route { side: Side::Sqlite, reason, tables: Vec::new(), ..route },
+            None => route,
+        })
+    }
+
+    /// Why SQLite answers a query that DataFusion cannot plan, unless another engine may.
+    fn unplannable(&self, error: &Error) -> Option<Reason> {
+        #[cfg(feature = "duckdb-linked")]
+        if self.duckdb.is_some() {
+            return None;
+        }
+        is_beyond_datafusion(error).then(|| Reason::NotPlanned(error.to_string()))
+    }
+
+    /// Why SQLite answers a query that is planned: DataFusion would answer otherwise.
+    pub(super) async fn difference(&self, sql: &str, frame: &DataFrame) -> Option<Reason> {
+        let (local, plan) = (self.local.as_ref()?, frame.plan()?);
+        let names = local.tables.current(&local.oltp).await.ok()?;
+        let differs = {
+            let is_collated = |column: &str| names.is_collated(column);
+            let is_loose = |column: &str| names.is_loose(column);
+            router::difference(&plan, &router::Columns { is_collated: &is_collated, is_loose: &is_loose })?
+        };
+        // What SQLite does not know has one meaning.
+        let sql = sql.to_owned();
+        let is_known = local.oltp.read(move |conn| Ok(conn.prepare(&sql).is_ok())).await.ok()?;
+        is_known.then_some(Reason::Differs(differs))
+    }
+
+    pub(super) async fn route_by_names(&self, sql: &str) -> Result<Route> {
+        if self.local.is_some() {
+            // Whichever side answers: what is refused does not depend on it.
+            without_nul(sql)?;
+        }
+        let route = router::route(sql, &self.names().await?)?;
+        Ok(match (&self.local, &route.reason) {
+            (Some(_), _) | (None, Reason::NotAQuery(_)) => route,
+            (None, _) if route.side == Side::Olap => Route { is_sqlite_able: false, ..route },
+            (None, _) => Route { side: Side::Olap, reason: Reason::NoSqlite, is_sqlite_able: false, ..route },
+        })
+    }
+
+    /// Refuses a query that names a followed table which does not follow: what it has is not read, not even its columns.
+    pub(super) fn check_followed(&self, tables: &[String]) -> Result<()> {
+        let Some(sidecar) = &self.followers.sidecar else { return Ok(()) };
+        let snapshot = self.replicas.snapshot();
+        for table in tables.iter().filter(|table| sidecar.follows(table)) {
+            if let Some(error) = snapshot.table(table).and_then(|state| state.failed.as_ref()) {
+                return Err(not_read(table, error));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An explain with the side that answers, and why, as its last section.
+pub(super) fn with_route(route: &Route, mut batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+    let Some(schema) = batches.first().map(RecordBatch::schema) else { return Ok(batches) };
+    let is_explain = schema.fields().len() == 2 && schema.fields().iter().all(|field| field.data_type().is_string());
+    if is_explain {
+        let text = |text: String| Arc::new(StringArray::from(vec![text])) as ArrayRef;
+        let columns = vec![text("route".into()), text(format!("olap: {}", route.reason))];
+        batches.push(RecordBatch::try_new(schema, columns).map_err(Error::arrow)?);
+    }
+    Ok(batches)
+}
+
+pub(super) fn not_read(table: &str, error: &str) -> Error {
+    Error::Engine(format!("table {table:?} does not follow its source and is not read: {error}"))
+}

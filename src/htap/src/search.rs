@@ -1,0 +1,97 @@
+//! Vector search of a replica by call.
+
+use std::sync::atomic::Ordering;
+
+use arrow::array::RecordBatch;
+use vexact_core::error::{Error, Result};
+use vexact_session::{DataFrame, VectorSearch};
+use vexact_sql::precedence::Arrival;
+
+use super::HtapEngine;
+
+impl HtapEngine {
+    /// The rows of a replica that are closest to a query, best first: the key's columns, `score` (Float64), then the search's
+    /// `columns`. With `is_fresh`, after a sync up to the log's end at the time of the call.
+    ///
+    /// # Errors
+    /// A table that is not registered; as [`vexact_session::Session::vector_search`].
+    pub async fn vector_search(&self, search: &VectorSearch, is_fresh: bool) -> Result<Vec<RecordBatch>> {
+        let search = self.prepared(search, is_fresh).await?;
+        let _arrival = Arrival::now();
+        self.key_first(&search, &self.session.vector_search(&search).await?).await
+    }
+
+    /// As [`Self::vector_search`], with the three sections of its explain.
+    ///
+    /// # Errors
+    /// As [`Self::vector_search`].
+    pub async fn vector_search_explained(
+        &self,
+        search: &VectorSearch,
+        is_fresh: bool,
+    ) -> Result<(Vec<RecordBatch>, vexact_sql::Explained)> {
+        let search = self.prepared(search, is_fresh).await?;
+        let _arrival = Arrival::now();
+        let (found, explained) = self.session.vector_search_explained(&search, None, None).await?;
+        Ok((self.key_first(&search, &found).await?, explained))
+    }
+
+    /// What was found, the key's columns before the score.
+    async fn key_first(&self, search: &VectorSearch, found: &DataFrame) -> Result<Vec<RecordBatch>> {
+        let key = search.columns.len() - self.own_columns(search);
+        // `row_id`, `score`, then the key and the other columns.
+        let order: Vec<usize> = (2..2 + key).chain([1]).chain(2 + key..2 + search.columns.len()).collect();
+        let batches = found.collect().await?;
+        batches.iter().map(|batch| batch.project(&order).map_err(Error::arrow)).collect()
+    }
+
+    fn own_columns(&self, search: &VectorSearch) -> usize {
+        let snapshot = self.replicas.snapshot();
+        let key = snapshot.table(&search.table).map_or(0, |state| state.version.definition().key.len());
+        search.columns.len() - key.min(search.columns.len())
+    }
+
+    /// How a search was done: the three sections of its explain, after running it.
+    ///
+    /// # Errors
+    /// As [`Self::vector_search`].
+    pub async fn explain_vector_search(&self, search: &VectorSearch, is_fresh: bool) -> Result<vexact_sql::Explained> {
+        let search = self.prepared(search, is_fresh).await?;
+        self.session.explain_vector_search(&search).await
+    }
+
+    /// The search with the columns of the result.
+    async fn prepared(&self, search: &VectorSearch, is_fresh: bool) -> Result<VectorSearch> {
+        // The replicas alone would go on answering.
+        if self.is_shut_down.load(Ordering::SeqCst) {
+            return Err(Error::shut_down());
+        }
+        if is_fresh {
+            self.sync_all().await?;
+        }
+        let snapshot = self.replicas.snapshot();
+        let Some(state) = snapshot.table(&search.table) else {
+            return Err(Error::Engine(format!(
+                "table {:?} is not replicated: register_table makes a replica of it",
+                search.table
+            )));
+        };
+        self.check_followed(std::slice::from_ref(&search.table))?;
+        let definition = state.version.definition();
+        let names = |columns: &[usize]| -> Vec<String> {
+            columns.iter().map(|column| definition.schema.field(*column).name().clone()).collect()
+        };
+        let spelled = |name: &String| {
+            let stored = state.version.schema().fields().iter().find(|field| field.name().eq_ignore_ascii_case(name));
+            stored.map_or_else(|| name.clone(), |field| field.name().clone())
+        };
+        let key = names(&definition.key);
+        let wanted: Vec<String> = match search.columns.iter().any(|name| name == "*") {
+            true => state.version.schema().fields().iter().map(|field| field.name().clone()).collect(),
+            false => search.columns.iter().map(spelled).collect(),
+        };
+        let others = wanted.into_iter().filter(|name| !key.contains(name));
+        let columns = key.iter().cloned().chain(others).collect();
+        Ok(VectorSearch { columns, column: spelled(&search.column), ..search.clone() })
+    }
+}

@@ -1,0 +1,121 @@
+//! The types of a query's expressions where SQLite answers: those that DataFusion would give them.
+//!
+//! A column that is not registered has its declared type, see [`declared`]. What rests on a column without one (NUMERIC, DATE, no
+//! declaration) has a type only if that is the same whatever the column holds; so has a query that DataFusion cannot plan. For the
+//! rest the values decide: integers alone make int64, reals among them float64, text utf8, BLOBs binary; of NULLs alone, or no
+//! rows, the type is Null.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use vexact_core::error::{Error, Result};
+use vexact_core::schema::{ColumnType, declared};
+use vexact_router as router;
+use vexact_router::{Names, OlapTable, Owner};
+
+use super::names::EngineNames;
+
+/// What a column without a declared type is taken for, one after the other.
+const GUESSES: [DataType; 3] = [DataType::Int64, DataType::Float64, DataType::Utf8];
+
+/// The tables of both sides as if all were replicated.
+struct Declared<'e> {
+    names: &'e EngineNames<'e>,
+    /// The type of columns without a declared one.
+    guess: DataType,
+}
+
+impl Declared<'_> {
+    fn schema(&self, table: &str) -> Option<SchemaRef> {
+        let columns = self.names.sqlite.columns(table)?;
+        let field = |(name, declaration): &(String, String)| {
+            let data_type = declared(Some(declaration)).map_or(self.guess.clone(), |known| known.arrow());
+            Field::new(name, data_type, true)
+        };
+        Some(Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>())))
+    }
+}
+
+impl Names for Declared<'_> {
+    fn in_sqlite(&self, table: &str) -> bool {
+        self.names.in_sqlite(table)
+    }
+
+    fn olap(&self, table: &str) -> Option<OlapTable> {
+        self.names.olap(table).or_else(|| {
+            let name = table.to_ascii_lowercase();
+            Some(OlapTable { schema: self.schema(&name)?, name, owner: Owner::Replica })
+        })
+    }
+}
+
+/// By position, the types of a query's columns; `None` or missing: the values decide.
+pub(super) async fn expression_types(names: &EngineNames<'_>, sql: &str) -> Vec<Option<ColumnType>> {
+    let mut known: Option<Vec<Option<ColumnType>>> = None;
+    let mut plans = 0;
+    let is_unknown = |(_, declaration): &(String, String)| declared(Some(declaration)).is_none();
+    let of_sqlite = names.sqlite.tables().filter(|table| !table.starts_with("_vexact_") && names.olap(table).is_none());
+    let is_guessed = of_sqlite.filter_map(|table| names.sqlite.columns(table)).flatten().any(is_unknown);
+    for guess in &GUESSES[..if is_guessed { GUESSES.len() } else { 1 }] {
+        let declared = Declared { names, guess: guess.clone() };
+        let Some(types) = planned(&declared, sql).await else { continue };
+        plans += 1;
+        known = Some(match known {
+            None => types,
+            Some(known) => known.into_iter().zip(types).map(|(a, b)| a.filter(|a| Some(*a) == b)).collect(),
+        });
+    }
+    // One plan alone rests on what it took a column for.
+    known.filter(|_| plans > 1 || !is_guessed).unwrap_or_default()
+}
+
+async fn planned(declared: &Declared<'_>, sql: &str) -> Option<Vec<Option<ColumnType>>> {
+    let statement = router::for_olap(router::read_only(sql).ok()?, declared).ok()?;
+    let all = declared.names.sqlite.tables();
+    let own = all.filter(|table| declared.names.olap(table).is_none());
+    let tables: HashMap<String, SchemaRef> =
+        own.filter_map(|table| Some((table.to_owned(), declared.schema(table)?))).collect();
+    let schema = declared.names.session.columns_of(statement, tables).await.ok()?;
+    Some(types_of(&schema))
+}
+
+/// The types of columns; `None` for those that SQLite lacks.
+pub(super) fn types_of(schema: &Schema) -> Vec<Option<ColumnType>> {
+    schema.fields().iter().map(|field| ColumnType::of_arrow(&plain(field.data_type()))).collect()
+}
+
+/// The one type of text and of binary in results, however DataFusion computes them.
+fn plain(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+        DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
+        other => other.clone(),
+    }
+}
+
+/// Batches whose text and binary have that type.
+///
+/// # Errors
+/// More than 2 GiB of them in a batch.
+pub(super) fn plained(batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+    let is_plain = |field: &Arc<Field>| plain(field.data_type()) == *field.data_type();
+    let Some(first) = batches.first().filter(|batch| !batch.schema().fields().iter().all(is_plain)) else {
+        return Ok(batches);
+    };
+    let fields = first
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| field.as_ref().clone().with_data_type(plain(field.data_type())))
+        .collect::<Vec<_>>();
+    let schema = Arc::new(Schema::new(fields));
+    let plained = |batch: &RecordBatch| {
+        let columns = batch.columns().iter().map(|column| cast(column, &plain(column.data_type())));
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        RecordBatch::try_new_with_options(Arc::clone(&schema), columns.collect::<Result<_, _>>()?, &options)
+    };
+    batches.iter().map(|batch| plained(batch).map_err(Error::arrow)).collect()
+}

@@ -1,0 +1,251 @@
+//! The replicas of a database. What changed together is seen together.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use arrow::array::{ArrayRef, RecordBatch};
+use vexact_core::error::{Error, Result};
+
+use super::changes::{ChangeBatch, Counts};
+use super::version::{Definition, TableVersion};
+use super::writer::TableWriter;
+use super::{compaction, load};
+
+/// All tables at one position of the change log.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    tables: BTreeMap<String, TableState>,
+    /// The last change of the log that is in it.
+    pub applied_seq: i64,
+}
+
+/// A table of a snapshot.
+#[derive(Debug, Clone)]
+pub struct TableState {
+    /// Its rows.
+    pub version: Arc<TableVersion>,
+    /// Why it must not be read: it failed to follow. `None`: it is sound.
+    pub failed: Option<String>,
+}
+
+/// Names are compared as SQLite does.
+fn folded(name: &str) -> String {
+    name.to_ascii_lowercase()
+}
+
+impl Snapshot {
+    /// A table by its name, in any case.
+    pub fn table(&self, name: &str) -> Option<&TableState> {
+        self.tables.get(&folded(name))
+    }
+
+    /// Some of its tables, at a position of their own.
+    pub fn only(&self, names: &[String], applied_seq: i64) -> Snapshot {
+        let table = |name: &String| Some((folded(name), self.table(name)?.clone()));
+        Snapshot { tables: names.iter().filter_map(table).collect(), applied_seq }
+    }
+
+    /// The tables, by name.
+    pub fn tables(&self) -> impl Iterator<Item = &TableState> {
+        self.tables.values()
+    }
+}
+
+/// What the next snapshot does to one table.
+#[derive(Debug)]
+pub enum Update<'c> {
+    /// Applies changes.
+    Apply(&'c ChangeBatch),
+    /// Puts these rows, of the registered schema and each with a key of its own, in the place of all rows; in a history they hold
+    /// from this time on.
+    Replace(Arc<Definition>, Vec<RecordBatch>, i64),
+    /// Gives the rows the columns of a definition with the same key; those that are new have these values, of one row each.
+    Redefine(Arc<Definition>, HashMap<String, ArrayRef>),
+    /// Goes on with a history: what differs from these rows, all that the table has, becomes versions of this time.
+    Continue(RecordBatch, i64),
+    /// Marks it as unreadable.
+    Fail(String),
+    /// Lets it go.
+    Drop,
+}
+
+/// The replicas: readers take a [`Snapshot`], one writer makes the next.
+#[derive(Debug, Default)]
+pub struct Replicas {
+    current: RwLock<Arc<Snapshot>>,
+    writers: Mutex<HashMap<String, TableWriter>>,
+    is_compacting: AtomicBool,
+}
+
+impl Replicas {
+    /// The newest state.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn writers(&self) -> MutexGuard<'_, HashMap<String, TableWriter>> {
+        self.writers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self, snapshot: Snapshot) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+    }
+
+    /// Puts other tables in the place of all.
+    pub(super) fn replace_all(&self, tables: Vec<TableState>, applied_seq: i64) {
+        let mut writers = self.writers();
+        let named = |state: TableState| (folded(&state.version.definition.name), state);
+        let tables: BTreeMap<String, TableState> = tables.into_iter().map(named).collect();
+        let writer =
+            |(name, state): (&String, &TableState)| (name.clone(), TableWriter::new(Arc::clone(&state.version)));
+        *writers = tables.iter().map(writer).collect();
+        self.publish(Snapshot { tables, applied_seq });
+    }
+
+    /// Makes the next snapshot of all updates together, at a position of the log. The updates of one table are made in their
+    /// order. A table whose changes cannot be applied is marked as failed, and its other updates are errors; the other tables are
+    /// not held up by it.
+    pub fn update(&self, updates: Vec<(String, Update<'_>)>, applied_seq: i64) -> Vec<(String, Result<Counts>)> {
+        let mut writers = self.writers();
+        let mut next = Snapshot::clone(&self.snapshot());
+        let mut results = Vec::with_capacity(updates.len());
+        let mut failed: HashMap<String, String> = HashMap::new();
+        for (name, update) in updates {
+            let key = folded(&name);
+            let result = match failed.get(&key) {
+                Some(error) => Err(Error::Engine(error.clone())),
+                None => apply(&mut writers, &key, update),
+            };
+            match &result {
+                Ok(Applied::Version(version, _)) => {
+                    let state = TableState { version: Arc::clone(version), failed: None };
+                    next.tables.insert(key, state);
+                }
+                Ok(Applied::Dropped) => {
+                    next.tables.remove(&key);
+                }
+                Ok(Applied::Failed(error)) => {
+                    if let Some(state) = next.tables.get_mut(&key) {
+                        state.failed = Some(error.clone());
+                    }
+                }
+                Err(error) => {
+                    failed.insert(key.clone(), error.to_string());
+                    if let Some(state) = next.tables.get_mut(&key) {
+                        state.failed = Some(error.to_string());
+                    }
+                }
+            }
+            let counts = |applied| match applied {
+                Applied::Version(_, counts) => counts,
+                Applied::Dropped | Applied::Failed(_) => Counts::default(),
+            };
+            results.push((name, result.map(counts)));
+        }
+        next.applied_seq = applied_seq;
+        self.publish(next);
+        results
+    }
+
+    /// Merges segments beside everything else, where that is worth it and nobody is at it. Needs a tokio runtime.
+    pub fn compact_beside(self: &Arc<Self>) {
+        if !self.is_worth_compacting() || self.is_compacting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let replicas = Arc::clone(self);
+        tokio::task::spawn_blocking(move || {
+            // What cannot be merged stays as it is, and is tried again after the next cycle.
+            while replicas.compact(false).unwrap_or(false) {}
+            replicas.is_compacting.store(false, Ordering::Release);
+        });
+    }
+
+    /// Whether [`Self::compact`] would find something.
+    pub fn is_worth_compacting(&self) -> bool {
+        self.snapshot().tables().any(|state| compaction::choose(&state.version).is_some())
+    }
+
+    /// Merges segments where that is worth it; whether anything was merged. `is_full`: merges all that can be.
+    ///
+    /// # Errors
+    /// Rows that cannot be copied together.
+    pub fn compact(&self, is_full: bool) -> Result<bool> {
+        let mut has_merged = false;
+        let tables: Vec<Arc<TableVersion>> = self.snapshot().tables().map(|state| Arc::clone(&state.version)).collect();
+        for version in tables {
+            let groups = if is_full {
+                compaction::choose_all(&version)
+            } else {
+                compaction::choose(&version).into_iter().collect()
+            };
+            for slots in groups {
+                // Rows are copied beside the changes that come in.
+                let merged = compaction::merge(&version, &slots)?;
+                let mut writers = self.writers();
+                let key = folded(&version.definition.name);
+                let Some(writer) = writers.get_mut(&key) else { break };
+                let same = |slot: &usize| match (&version.parts[*slot], writer.version().parts.get(*slot)) {
+                    (Some(seen), Some(Some(now))) => Arc::ptr_eq(&seen.segment, &now.segment),
+                    _ => false,
+                };
+                if !slots.iter().all(same) {
+                    continue;
+                }
+                writer.replace_segments(&version, &slots, merged)?;
+                let mut next = Snapshot::clone(&self.snapshot());
+                if let Some(state) = next.tables.get_mut(&key) {
+                    state.version = Arc::clone(writer.version());
+                }
+                self.publish(next);
+                has_merged = true;
+            }
+        }
+        Ok(has_merged)
+    }
+}
+
+enum Applied {
+    Version(Arc<TableVersion>, Counts),
+    Failed(String),
+    Dropped,
+}
+
+fn apply(writers: &mut HashMap<String, TableWriter>, key: &str, update: Update<'_>) -> Result<Applied> {
+    match update {
+        Update::Apply(changes) => {
+            let Some(writer) = writers.get_mut(key) else { return Err(no_replica(key)) };
+            let staged = writer.stage(changes)?;
+            let counts = staged.counts;
+            Ok(Applied::Version(writer.commit(staged), counts))
+        }
+        Update::Replace(definition, rows, time) => {
+            let version = Arc::new(load::version(definition, &rows, time)?);
+            let counts = Counts { inserted: version.num_rows() as u64, ..Counts::default() };
+            writers.insert(key.to_owned(), TableWriter::new(Arc::clone(&version)));
+            Ok(Applied::Version(version, counts))
+        }
+        Update::Redefine(definition, defaults) => {
+            let Some(writer) = writers.get_mut(key) else { return Err(no_replica(key)) };
+            let version = Arc::new(writer.version().with_definition(definition, &defaults)?);
+            *writer = TableWriter::new(Arc::clone(&version));
+            Ok(Applied::Version(version, Counts::default()))
+        }
+        Update::Continue(rows, time) => {
+            let Some(writer) = writers.get_mut(key) else { return Err(no_replica(key)) };
+            let changes = writer.version().difference(rows, time)?;
+            let staged = writer.stage(&changes)?;
+            let counts = staged.counts;
+            Ok(Applied::Version(writer.commit(staged), counts))
+        }
+        Update::Fail(error) => Ok(Applied::Failed(error)),
+        Update::Drop => {
+            writers.remove(key);
+            Ok(Applied::Dropped)
+        }
+    }
+}
+
+fn no_replica(table: &str) -> Error {
+    Error::Engine(format!("table {table:?} has no replica"))
+}

@@ -1,0 +1,241 @@
+//! The file that says what the store holds: it is replaced as one, so there is always one whole state.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema};
+use serde::{Deserialize, Serialize};
+use vexact_core::error::{Error, Result};
+use vexact_core::folder::{NamedFile, bad, checksum};
+use vexact_core::schema::ColumnType;
+
+use super::format::StorageFormat;
+use crate::version::{Definition, SyncMode};
+
+/// Its name.
+pub(super) const MANIFEST: &str = "manifest.json";
+
+/// What this code writes, and all that it reads.
+const VERSION: u32 = 1;
+
+/// A state of the store. As a file it is one JSON object whose last member is `"xxh64"`, the checksum of all bytes before that member.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Manifest {
+    pub version: u32,
+    pub format: String,
+    /// States saved so far; 0: none, the folder is new.
+    pub saves: u64,
+    pub applied_seq: i64,
+    pub last_time: i64,
+    pub extra: String,
+    pub tables: Vec<TableEntry>,
+    /// The files of delete bitmaps.
+    pub bitmaps: Vec<NamedFile>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct TableEntry {
+    pub name: String,
+    pub columns: Vec<ColumnEntry>,
+    /// Positions in `columns`.
+    pub key: Vec<usize>,
+    /// `destructive` or `temporal`.
+    pub mode: String,
+    pub failed: Option<String>,
+    pub segments: Vec<SegmentEntry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct ColumnEntry {
+    pub name: String,
+    /// A type string of the schema.
+    #[serde(rename = "type")]
+    pub column_type: String,
+    pub nullable: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct SegmentEntry {
+    pub file: NamedFile,
+    pub rows: usize,
+    /// `None`: all rows are live.
+    pub live: Option<BitmapEntry>,
+}
+
+/// One bit a row, least significant first, set for live rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct BitmapEntry {
+    pub rows: usize,
+    pub file: String,
+    pub offset: usize,
+}
+
+/// What is read first: it is the same in all versions.
+#[derive(Deserialize)]
+struct Head {
+    version: u32,
+    format: String,
+}
+
+/// What the folder of a store was made with: its format, and the mode of its tables, if it has any. `None`: it is no store, or
+/// one that cannot be read, which opening it says.
+pub(super) fn made_with(folder: &Path) -> Option<(StorageFormat, Option<SyncMode>)> {
+    #[derive(Deserialize)]
+    struct Table {
+        mode: String,
+    }
+    #[derive(Deserialize)]
+    struct Kind {
+        format: String,
+        tables: Vec<Table>,
+    }
+    let kind: Kind = serde_json::from_slice(&std::fs::read(folder.join(MANIFEST)).ok()?).ok()?;
+    let formats = [StorageFormat::ArrowIpc, StorageFormat::Parquet];
+    let format = formats.into_iter().find(|format| format.to_string() == kind.format)?;
+    let modes = [SyncMode::Destructive, SyncMode::Temporal];
+    let mode = kind.tables.first().and_then(|table| modes.into_iter().find(|mode| mode_name(*mode) == table.mode));
+    Some((format, mode))
+}
+
+const SEAL: &str = ",\"xxh64\":\"";
+const SEAL_END: &str = "\"}\n";
+const SUM_DIGITS: usize = 16;
+
+impl Manifest {
+    /// Of a new folder.
+    pub fn empty(format: StorageFormat) -> Self {
+        Self {
+            version: VERSION,
+            format: format.to_string(),
+            saves: 0,
+            applied_seq: 0,
+            last_time: 0,
+            extra: String::new(),
+            tables: Vec::new(),
+            bitmaps: Vec::new(),
+        }
+    }
+
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        let mut text = serde_json::to_string(self)?;
+        text.truncate(text.len() - 1);
+        let sum = checksum(text.as_bytes());
+        text.extend([SEAL, &sum, SEAL_END]);
+        Ok(text)
+    }
+
+    /// Reads [`Self::to_json`].
+    pub fn of_json(content: &[u8], path: &Path, format: StorageFormat) -> Result<Self> {
+        let damaged = |problem: String| bad(path, format!("the manifest is damaged: {problem}"));
+        // Another version may be sealed in another way.
+        let head = serde_json::from_slice::<Head>(content);
+        if let Some(head) = head.as_ref().ok().filter(|head| head.version != VERSION) {
+            return Err(bad(path, format!("expected format version {VERSION}, got {}", head.version)));
+        }
+        let sealed = content.strip_suffix(SEAL_END.as_bytes()).and_then(|rest| rest.split_last_chunk::<SUM_DIGITS>());
+        let sealed = sealed.and_then(|(rest, sum)| Some((rest.strip_suffix(SEAL.as_bytes())?, sum)));
+        let Some((body, sum)) = sealed else { return Err(damaged("expected a checksum at its end".into())) };
+        let (sum, got) = (String::from_utf8_lossy(sum), checksum(body));
+        if sum != got {
+            return Err(damaged(format!("expected the xxHash64 {sum}, got {got}")));
+        }
+        let head = head.map_err(|error| damaged(error.to_string()))?;
+        if head.format != format.to_string() {
+            return Err(bad(path, format!("expected a folder of {format}, got one of {}", head.format)));
+        }
+        serde_json::from_slice(content).map_err(|error| damaged(error.to_string()))
+    }
+
+    /// The names of all files but its own.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        let segments = self.tables.iter().flat_map(|table| &table.segments).map(|segment| &segment.file);
+        segments.chain(&self.bitmaps).map(|file| file.name.as_str())
+    }
+}
+
+fn mode_name(mode: SyncMode) -> &'static str {
+    match mode {
+        SyncMode::Destructive => "destructive",
+        SyncMode::Temporal => "temporal",
+    }
+}
+
+impl TableEntry {
+    /// The entry of a table without its segments.
+    pub fn try_new(definition: &Definition, failed: Option<String>) -> Result<Self> {
+        let column = |field: &Arc<Field>| {
+            let column_type = ColumnType::of_arrow(field.data_type())
+                .filter(|column_type| &column_type.arrow() == field.data_type() && field.metadata().is_empty());
+            let column_type = column_type.ok_or_else(|| {
+                Error::InvalidArgument(format!(
+                    "{}.{}: expected a column of a registered type, got {field}, which cannot be stored",
+                    definition.name,
+                    field.name()
+                ))
+            })?;
+            Ok(ColumnEntry {
+                name: field.name().clone(),
+                column_type: column_type.to_string(),
+                nullable: field.is_nullable(),
+            })
+        };
+        Ok(Self {
+            name: definition.name.clone(),
+            columns: definition.schema.fields().iter().map(column).collect::<Result<_>>()?,
+            key: definition.key.clone(),
+            mode: mode_name(definition.mode).to_owned(),
+            failed,
+            segments: Vec::new(),
+        })
+    }
+
+    /// What it is of; the problem where that cannot be.
+    pub fn definition(&self) -> Result<Definition, String> {
+        let of_table = |problem: String| format!("table {:?}: {problem}", self.name);
+        let field = |column: &ColumnEntry| {
+            let column_type = ColumnType::parse(&column.column_type).map_err(|error| of_table(error.to_string()))?;
+            Ok(Field::new(&column.name, column_type.arrow(), column.nullable))
+        };
+        let fields: Vec<Field> = self.columns.iter().map(field).collect::<Result<_, String>>()?;
+        if let Some(key) = self.key.iter().find(|key| **key >= fields.len()) {
+            return Err(of_table(format!("expected key columns below {}, got {key}", fields.len())));
+        }
+        let mode = [SyncMode::Destructive, SyncMode::Temporal].into_iter().find(|mode| mode_name(*mode) == self.mode);
+        let mode = mode.ok_or_else(|| of_table(format!("expected destructive or temporal, got {:?}", self.mode)))?;
+        let schema = Arc::new(Schema::new(fields));
+        Ok(Definition { name: self.name.clone(), schema, key: self.key.clone(), mode })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_damaged_byte_of_a_manifest_is_noticed() {
+        let path = Path::new("manifest.json");
+        let manifest = Manifest { applied_seq: 7, extra: "é\"".into(), ..Manifest::empty(StorageFormat::Parquet) };
+        let text = manifest.to_json().unwrap();
+        assert!(serde_json::from_str::<serde_json::Value>(&text).unwrap().get("xxh64").is_some());
+        let read = |bytes: &[u8]| Manifest::of_json(bytes, path, StorageFormat::Parquet);
+        assert_eq!(read(text.as_bytes()).unwrap(), manifest);
+        for at in 0..text.len() {
+            let mut bytes = text.clone().into_bytes();
+            bytes[at] ^= 1;
+            assert!(read(&bytes).is_err(), "byte {at}");
+            assert!(read(&text.as_bytes()[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn other_versions_and_formats_are_refused_by_name() {
+        let path = Path::new("manifest.json");
+        let manifest = Manifest { version: 2, ..Manifest::empty(StorageFormat::Parquet) };
+        let later = manifest.to_json().unwrap();
+        let error = Manifest::of_json(later.as_bytes(), path, StorageFormat::Parquet).unwrap_err().to_string();
+        assert_eq!(error, "manifest.json: expected format version 1, got 2");
+        let other = Manifest::empty(StorageFormat::Parquet).to_json().unwrap();
+        let error = Manifest::of_json(other.as_bytes(), path, StorageFormat::ArrowIpc).unwrap_err().to_string();
+        assert_eq!(error, "manifest.json: expected a folder of arrow_ipc, got one of parquet");
+    }
+}

@@ -1,0 +1,207 @@
+//! Which side answers a query, SQLite or the replicas, and why. Nothing here reads or writes anything.
+//!
+//! The rules, in this order:
+//! 1. What is no query (DML, DDL, PRAGMA) goes to SQLite.
+//! 2. A vector function, `vector_search`, `vector_join`, `as_of` or a session's own table: the replicas.
+//! 3. A table or function that only SQLite has: SQLite.
+//! 4. Only tables that SQLite lacks: the replicas.
+//! 5. A table that neither has: SQLite, which says so.
+//! 6. An aggregate, join, set operation, subquery, CTE, window, DISTINCT or GROUP BY anywhere: the replicas.
+//! 7. All else: SQLite. So does SQL that DataFusion's parser does not know.
+//!
+//! What rule 6 sends to the replicas goes back to SQLite where its plan has a [`difference`].
+
+mod agreement;
+mod difference;
+mod functions;
+mod grammar;
+mod kind;
+mod lexer;
+mod names;
+mod olap;
+mod parse;
+mod read_only;
+mod reason;
+mod replicas;
+mod scope;
+mod spelling;
+mod survey;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use vexact_core::error::{Error, Result};
+
+pub use difference::{Columns, difference};
+pub use names::{Names, OlapTable, Owner};
+pub use olap::for_olap;
+pub use read_only::read_only;
+pub use reason::{Reason, Shape};
+pub use replicas::replicas_alone;
+pub use survey::is_of_columns;
+
+use names::{Place, place};
+use parse::{Parsed, Unknown};
+use reason::first_word;
+use survey::Survey;
+
+/// Who answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The database file.
+    Sqlite,
+    /// The replicas and the session's tables.
+    Olap,
+}
+
+/// Where a query goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Who answers.
+    pub side: Side,
+    /// Why.
+    pub reason: Reason,
+    /// The OLAP tables that the query reads, as the OLAP side spells them, each once, in the order of their mention; empty for
+    /// [`Side::Sqlite`].
+    pub tables: Vec<String>,
+    /// Whether SQLite has every table and function of it known here, so that it can answer what DataFusion cannot plan.
+    pub is_sqlite_able: bool,
+    /// Whether it is an EXPLAIN; the route is that of the query explained.
+    pub is_explain: bool,
+}
+
+impl Route {
+    fn sqlite(reason: Reason) -> Self {
+        Self { side: Side::Sqlite, reason, tables: Vec::new(), is_sqlite_able: true, is_explain: false }
+    }
+}
+
+/// Decides who answers one statement.
+///
+/// # Errors
+/// Several statements; a query that neither side can answer because each lacks a table of it; a query with a vector function that
+/// DataFusion's parser does not understand, with the parser's message.
+pub fn route(sql: &str, names: &dyn Names) -> Result<Route> {
+    let mut statements = match parse::parse(sql)? {
+        Parsed::Statements(statements) => statements,
+        Parsed::Unknown(unknown) => return route_unknown(unknown),
+    };
+    match (statements.pop(), statements.len()) {
+        (None, _) => Ok(Route::sqlite(Reason::NotAQuery("an empty statement".into()))),
+        (Some(statement), 0) => route_statement(&statement, names),
+        (Some(_), more) => Err(Error::Engine(format!("expected one statement, got {}", more + 1))),
+    }
+}
+
+/// SQLite has the last word on what the parser does not know, unless only the OLAP side could answer it.
+fn route_unknown(unknown: Unknown) -> Result<Route> {
+    match unknown.first_word.as_str() {
+        "" | "SELECT" | "WITH" | "VALUES" | "EXPLAIN" if unknown.has_vector_function => Err(unknown.error.into()),
+        "" | "SELECT" | "WITH" | "VALUES" | "EXPLAIN" => {
+            Ok(Route::sqlite(Reason::NotParsed(unknown.error.strip_backtrace())))
+        }
+        _ => Ok(Route::sqlite(Reason::NotAQuery(unknown.first_word))),
+    }
+}
+
+fn route_statement(statement: &Statement, names: &dyn Names) -> Result<Route> {
+    let inner = match statement {
+        Statement::Explain(explain) => {
+            return route_statement(&explain.statement, names).map(|route| Route { is_explain: true, ..route });
+        }
+        Statement::Statement(statement) => statement.as_ref(),
+        other => return Ok(Route::sqlite(Reason::NotAQuery(first_word(other)))),
+    };
+    let survey = Survey::of(inner);
+    if let Some(change) = survey.change {
+        return Ok(Route::sqlite(Reason::NotAQuery(change)));
+    }
+    let is_explain = matches!(inner, SqlStatement::Explain { .. });
+    route_query(survey, names).map(|route| Route { is_explain, ..route })
+}
+
+fn route_query(survey: Survey, names: &dyn Names) -> Result<Route> {
+    let mut olap = Vec::new();
+    let mut vector = survey.vector_function.map(Reason::VectorFunction);
+    let mut only_sqlite = survey.sqlite_function.map(Reason::SqliteFunction);
+    let mut only_olap = survey.olap_function.map(Reason::OnlyInOlap);
+    let mut missing = None;
+    let mut all_olap_only = true;
+    for name in &survey.tables {
+        let table = match place(name, names) {
+            Place::Sqlite(table) => {
+                only_sqlite.get_or_insert(Reason::NotReplicated(table));
+                all_olap_only = false;
+                continue;
+            }
+            Place::Nowhere => {
+                missing.get_or_insert(Reason::NoSuchTable(name.to_string()));
+                continue;
+            }
+            Place::System => {
+                only_olap.get_or_insert(Reason::OnlyInOlap(name.to_string()));
+                continue;
+            }
+            Place::Session(table) => {
+                vector.get_or_insert(Reason::SessionTable(table.name.clone()));
+                table
+            }
+            Place::Replica { table, in_sqlite: true } => {
+                all_olap_only = false;
+                table
+            }
+            Place::Replica { table, in_sqlite: false } => {
+                only_olap.get_or_insert(Reason::OnlyInOlap(table.name.clone()));
+                table
+            }
+        };
+        if !olap.contains(&table.name) {
+            olap.push(table.name);
+        }
+    }
+    let to_olap = |reason, is_sqlite_able| {
+        Ok(Route { side: Side::Olap, reason, tables: olap, is_sqlite_able, is_explain: false })
+    };
+    let vector = vector.or(survey.olap_statement.map(Reason::OlapStatement));
+    match (vector, only_sqlite, only_olap, missing) {
+        // Each side lacks a part of these.
+        (Some(needs), Some(lacks), ..) | (None, Some(lacks), Some(needs), _) => Err(refused(&needs, &lacks)),
+        (Some(needs), None, _, Some(missing)) => Err(refused(&needs, &missing)),
+        (Some(reason), None, _, None) => to_olap(reason, false),
+        (None, Some(reason), None, _) => Ok(Route::sqlite(reason)),
+        (None, None, Some(reason), None) if all_olap_only => to_olap(reason, false),
+        (None, None, _, Some(reason)) => Ok(Route::sqlite(reason)),
+        (None, None, only_olap, None) => match (survey.sqlite_syntax, survey.shape, only_olap) {
+            (Some(syntax), ..) => Ok(Route::sqlite(Reason::SqliteSyntax(syntax))),
+            (None, Some(shape), only_olap) => to_olap(Reason::Shape(shape), only_olap.is_none()),
+            (None, None, Some(reason)) => to_olap(reason, false),
+            (None, None, None) => Ok(Route::sqlite(Reason::Plain)),
+        },
+    }
+}
+
+/// A query that neither side can answer.
+fn refused(needs: &Reason, lacks: &Reason) -> Error {
+    let needs = match needs {
+        Reason::VectorFunction(name) => format!("which {name} needs"),
+        Reason::SessionTable(name) => format!("which table {name:?} of the session needs"),
+        Reason::OnlyInOlap(name) => format!("which {name:?} needs, that only the replicas have"),
+        other => format!("which {other} needs"),
+    };
+    Error::Engine(match lacks {
+        Reason::NotReplicated(table) => {
+            format!(
+                "table {table:?} is not replicated, {needs}: expected a replicated table (register_table makes it one)"
+            )
+        }
+        Reason::SqliteFunction(name) => {
+            format!("table function {name} is SQLite's and does not run on the replicas, {needs}")
+        }
+        Reason::NoSuchTable(table) => {
+            format!("no such table: {table}: expected a replicated table or one of the session, {needs}")
+        }
+        other => format!("{other}, but not on the replicas, {needs}"),
+    })
+}

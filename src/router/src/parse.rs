@@ -1,0 +1,173 @@
+//! Text to statements: tokens, parameters numbered, DataFusion's parser.
+
+use std::collections::HashMap;
+
+use datafusion::error::DataFusionError;
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::ParserError;
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+use vexact_core::error::{Error, Result};
+
+use super::functions::is_vector;
+use super::grammar::Grammar;
+use super::lexer::Lexer;
+
+/// Tokens of one expression and of those around it. A tree is at most half as deep, and dropping it recurses.
+const MAX_CHAIN: usize = 6_000;
+const MAX_EXPLAINS: usize = 20;
+/// As SQLite's.
+const MAX_PARAMETER: usize = 32_766;
+
+pub(super) enum Parsed {
+    Statements(Vec<Statement>),
+    /// The parser does not know it.
+    Unknown(Unknown),
+}
+
+pub(super) struct Unknown {
+    /// The parser's complaint.
+    pub error: DataFusionError,
+    /// In upper case; empty where there is none.
+    pub first_word: String,
+    /// Whether the text seems to call one.
+    pub has_vector_function: bool,
+}
+
+/// # Errors
+/// A parameter whose number SQLite would refuse.
+pub(super) fn parse(sql: &str) -> Result<Parsed> {
+    let mut tokens = match Tokenizer::new(&Lexer, sql).tokenize_with_location() {
+        Ok(tokens) => tokens,
+        Err(error) => {
+            let error = sql_error(error.into());
+            return Ok(Parsed::Unknown(Unknown { error, first_word: String::new(), has_vector_function: false }));
+        }
+    };
+    tokens.retain(|token| !matches!(token.token, Token::Whitespace(_)));
+    let first_word = match tokens.iter().map(|token| &token.token).find(|token| **token != Token::SemiColon) {
+        Some(Token::Word(word)) => word.value.to_ascii_uppercase(),
+        _ => String::new(),
+    };
+    let has_vector_function = calls_vector_function(&tokens);
+    let unknown = |error| Ok(Parsed::Unknown(Unknown { error, first_word, has_vector_function }));
+    if let Err(problem) = bounded(&tokens) {
+        return unknown(sql_error(ParserError::ParserError(problem)));
+    }
+    number_parameters(&mut tokens)?;
+    match DFParserBuilder::new(tokens).with_dialect(&Grammar).build().and_then(|mut parser| parser.parse_statements()) {
+        Ok(statements) => Ok(Parsed::Statements(statements.into())),
+        Err(error) => unknown(error),
+    }
+}
+
+fn sql_error(error: ParserError) -> DataFusionError {
+    DataFusionError::SQL(Box::new(error), None)
+}
+
+fn calls_vector_function(tokens: &[TokenWithSpan]) -> bool {
+    tokens.windows(2).any(|pair| match (&pair[0].token, &pair[1].token) {
+        (Token::Word(word), Token::LParen) => is_vector(&word.value.to_ascii_lowercase()),
+        _ => false,
+    })
+}
+
+/// What the parser itself does not bound.
+fn bounded(tokens: &[TokenWithSpan]) -> Result<(), String> {
+    let is_explain =
+        |token: &TokenWithSpan| matches!(&token.token, Token::Word(word) if word.keyword == Keyword::EXPLAIN);
+    let explains = tokens.iter().filter(|token| is_explain(token)).count();
+    if explains > MAX_EXPLAINS {
+        return Err(format!("expected at most {MAX_EXPLAINS} times EXPLAIN, got {explains}"));
+    }
+    let chain = longest_chain(tokens);
+    if chain > MAX_CHAIN {
+        return Err(format!("expected an expression of at most {MAX_CHAIN} tokens, got {chain}"));
+    }
+    Ok(())
+}
+
+/// An upper bound of twice the depth of the syntax tree, where each parenthesis and CASE adds to what is around it; how many of
+/// these are in each other the parser bounds.
+fn longest_chain(tokens: &[TokenWithSpan]) -> usize {
+    /// `chain` begins again with each expression of a list; the set operations of a query are one tree.
+    #[derive(Default)]
+    struct Level {
+        chain: usize,
+        set_operations: usize,
+    }
+    let (mut open, mut level, mut around, mut longest) = (Vec::new(), Level::default(), 0, 0);
+    for token in tokens {
+        let keyword = match &token.token {
+            Token::Word(word) => word.keyword,
+            _ => Keyword::NoKeyword,
+        };
+        match (&token.token, keyword) {
+            (Token::LParen | Token::LBracket, _) | (_, Keyword::CASE) => {
+                around += level.chain + level.set_operations;
+                open.push(std::mem::take(&mut level));
+            }
+            (Token::RParen | Token::RBracket, _) | (_, Keyword::END) => {
+                level = open.pop().unwrap_or_default();
+                around -= level.chain + level.set_operations;
+                level.chain += 1;
+            }
+            (_, Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::MINUS) => {
+                level = Level { chain: 0, set_operations: level.set_operations + 2 };
+            }
+            (Token::Comma | Token::SemiColon, _) | (_, Keyword::WHEN | Keyword::THEN | Keyword::ELSE) => {
+                level.chain = 0
+            }
+            _ => level.chain += 1,
+        }
+        longest = longest.max(around + level.chain + level.set_operations);
+    }
+    longest
+}
+
+/// `?`, `?N` and `$N` become `$N` with the number that SQLite's own side binds: `?` is one more than the largest before it, and
+/// a name counts as one parameter where it stands first.
+fn number_parameters(tokens: &mut [TokenWithSpan]) -> Result<()> {
+    let mut largest = 0;
+    let mut named = HashMap::new();
+    for token in tokens {
+        let Token::Placeholder(text) = &mut token.token else { continue };
+        let refused = |text: &str| {
+            Err(Error::Engine(format!(
+                "parameter {text}: expected ?, or a number from 1 to {MAX_PARAMETER} as in $1 or ?1"
+            )))
+        };
+        if let Some(digits) = text.strip_prefix('?') {
+            let number = match digits {
+                "" => largest + 1,
+                digits => match digits.parse() {
+                    Ok(number) if (1..=MAX_PARAMETER).contains(&number) => number,
+                    _ => return refused(text),
+                },
+            };
+            largest = largest.max(number);
+            *text = format!("${number}");
+            continue;
+        }
+        let name = text.strip_prefix('$').unwrap_or(text);
+        if name.is_empty() {
+            return refused(text);
+        }
+        if name.bytes().all(|byte| byte.is_ascii_digit()) {
+            match name.parse::<usize>() {
+                Ok(number) if (1..=MAX_PARAMETER).contains(&number) => {
+                    if !named.contains_key(text.as_str()) {
+                        largest += 1;
+                        named.insert(text.clone(), largest);
+                    }
+                    *text = format!("${number}");
+                }
+                _ => return refused(text),
+            }
+        } else if !named.contains_key(text.as_str()) {
+            largest += 1;
+            named.insert(text.clone(), largest);
+        }
+    }
+    Ok(())
+}

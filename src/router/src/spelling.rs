@@ -1,0 +1,167 @@
+//! How the names of one statement are spelled for DataFusion, which compares them exactly.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    ObjectName, Query, Select, SelectItem, Statement, TableAlias, TableFactor, Visit, Visitor,
+};
+use vexact_core::error::{Error, Result};
+
+use super::names::{Names, OlapTable, Place, place};
+use super::scope::Ctes;
+use super::survey::{bare, table_function};
+
+/// One spelling for each name of a statement, whatever the cases it is written in: that of a table or column if one has the name,
+/// else that of its first alias. Keys are in lower case.
+pub(super) struct Spelling {
+    tables: HashMap<String, String>,
+    columns: HashMap<String, String>,
+    relation_aliases: HashMap<String, String>,
+    column_aliases: HashMap<String, String>,
+}
+
+impl Spelling {
+    /// # Errors
+    /// A table that the OLAP side lacks.
+    pub fn of(statement: &Statement, names: &dyn Names) -> Result<Self> {
+        let spelling = Self {
+            tables: HashMap::new(),
+            columns: HashMap::new(),
+            relation_aliases: HashMap::new(),
+            column_aliases: HashMap::new(),
+        };
+        let mut collector = Collector { names, ctes: Ctes::default(), spelling };
+        match statement.visit(&mut collector) {
+            ControlFlow::Continue(()) => Ok(collector.spelling),
+            ControlFlow::Break(error) => Err(*error),
+        }
+    }
+
+    /// Of a table, a CTE or an alias of one.
+    pub fn relation(&self, name: &str) -> Option<&str> {
+        let name = name.to_ascii_lowercase();
+        self.tables.get(&name).or_else(|| self.relation_aliases.get(&name)).map(String::as_str)
+    }
+
+    /// Of a column or an alias of an expression.
+    pub fn column(&self, name: &str) -> Option<&str> {
+        let name = name.to_ascii_lowercase();
+        self.columns.get(&name).or_else(|| self.column_aliases.get(&name)).map(String::as_str)
+    }
+
+    fn add_table(&mut self, table: &OlapTable) {
+        first(&mut self.tables, &table.name);
+        table.schema.fields().iter().for_each(|field| first(&mut self.columns, field.name()));
+    }
+
+    fn add_alias(&mut self, alias: &TableAlias) {
+        first(&mut self.relation_aliases, &alias.name.value);
+        alias.columns.iter().for_each(|column| first(&mut self.column_aliases, &column.name.value));
+    }
+}
+
+fn first(spellings: &mut HashMap<String, String>, name: &str) {
+    spellings.entry(name.to_ascii_lowercase()).or_insert_with(|| name.to_owned());
+}
+
+/// The table of the OLAP side; `None` for one of its information_schema.
+///
+/// # Errors
+/// The OLAP side lacks it.
+pub(super) fn olap_table(name: &ObjectName, names: &dyn Names) -> Result<Option<OlapTable>> {
+    match place(name, names) {
+        Place::Session(table) | Place::Replica { table, .. } => Ok(Some(table)),
+        Place::System => Ok(None),
+        Place::Sqlite(table) => Err(Error::Engine(format!(
+            "table {table:?} is not replicated: expected a replicated table (register_table makes it one)"
+        ))),
+        Place::Nowhere => {
+            Err(Error::Engine(format!("no such table: {name}: expected a replicated table or one of the session")))
+        }
+    }
+}
+
+struct Collector<'a> {
+    names: &'a dyn Names,
+    ctes: Ctes,
+    spelling: Spelling,
+}
+
+impl Collector<'_> {
+    fn table(&mut self, name: &ObjectName) -> ControlFlow<Box<Error>, Option<OlapTable>> {
+        match olap_table(name, self.names) {
+            Ok(table) => {
+                table.iter().for_each(|table| self.spelling.add_table(table));
+                ControlFlow::Continue(table)
+            }
+            Err(error) => ControlFlow::Break(Box::new(error)),
+        }
+    }
+}
+
+impl Visitor for Collector<'_> {
+    type Break = Box<Error>;
+
+    fn pre_visit_statement(&mut self, statement: &Statement) -> ControlFlow<Self::Break> {
+        if let Statement::ExplainTable { table_name, .. } = statement {
+            self.table(table_name)?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Self::Break> {
+        self.ctes.enter(query);
+        query.with.iter().flat_map(|with| &with.cte_tables).for_each(|cte| self.spelling.add_alias(&cte.alias));
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &Query) -> ControlFlow<Self::Break> {
+        self.ctes.leave(query);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Self::Break> {
+        for item in &select.projection {
+            if let SelectItem::ExprWithAlias { alias, .. } = item {
+                first(&mut self.spelling.column_aliases, &alias.value);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Self::Break> {
+        if let Some(alias) = alias(factor) {
+            self.spelling.add_alias(alias);
+        }
+        if let TableFactor::Table { name, args: None, .. } = factor
+            && !bare(name).is_some_and(|bare| self.ctes.contains(bare))
+        {
+            self.table(name)?;
+        }
+        if let Some(call) = table_function(factor) {
+            for (at, argument) in call.named_tables().into_iter().enumerate() {
+                let table = self.table(&argument.table)?;
+                // The joined table's columns have its name before theirs where both tables have one of the name.
+                if let (1, Some(table)) = (at, table) {
+                    let columns = table.schema.fields().iter().map(|field| format!("{}_{}", table.name, field.name()));
+                    columns.for_each(|column| first(&mut self.spelling.column_aliases, &column));
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// The alias of a relation that can have one.
+fn alias(factor: &TableFactor) -> Option<&TableAlias> {
+    match factor {
+        TableFactor::Table { alias, .. }
+        | TableFactor::Derived { alias, .. }
+        | TableFactor::TableFunction { alias, .. }
+        | TableFactor::Function { alias, .. }
+        | TableFactor::UNNEST { alias, .. }
+        | TableFactor::NestedJoin { alias, .. } => alias.as_ref(),
+        _ => None,
+    }
+}

@@ -1,0 +1,75 @@
+//! The tables and views of a session, by name. A view is replaced in one step: a query sees the one or the other.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use async_trait::async_trait;
+use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::common::{Result, exec_err};
+use vexact_replica::{ReplicaTable, Replicas};
+
+/// The schema `public` of a session: its own tables and views, and the replicas, whose names are not case-sensitive.
+#[derive(Debug, Default)]
+pub(super) struct Views {
+    tables: RwLock<HashMap<String, Arc<dyn TableProvider>>>,
+    replicas: Option<Arc<Replicas>>,
+}
+
+impl Views {
+    /// With the tables of a database.
+    pub fn over(replicas: Arc<Replicas>) -> Self {
+        Self { replicas: Some(replicas), ..Self::default() }
+    }
+
+    /// The replicas.
+    pub fn replicas(&self) -> Option<&Arc<Replicas>> {
+        self.replicas.as_ref()
+    }
+
+    /// The session's own tables and views.
+    pub fn own_names(&self) -> Vec<String> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    /// Names a table; one that had the name is let go.
+    pub fn replace(&self, name: &str, table: Arc<dyn TableProvider>) -> Option<Arc<dyn TableProvider>> {
+        self.tables.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), table)
+    }
+
+    fn find(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
+        let own = self.tables.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        own.or_else(|| Some(Arc::new(ReplicaTable::find(self.replicas.as_ref()?, name)?)))
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for Views {
+    fn table_names(&self) -> Vec<String> {
+        let mut names = self.own_names();
+        if let Some(replicas) = &self.replicas {
+            names.extend(replicas.snapshot().tables().map(|table| table.version.definition().name.clone()));
+        }
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        Ok(self.find(name))
+    }
+
+    fn register_table(&self, name: String, table: Arc<dyn TableProvider>) -> Result<Option<Arc<dyn TableProvider>>> {
+        if self.table_exist(&name) {
+            return exec_err!("table {name:?} exists already: expected another name");
+        }
+        Ok(self.replace(&name, table))
+    }
+
+    fn deregister_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        Ok(self.tables.write().unwrap_or_else(PoisonError::into_inner).remove(name))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+}

@@ -1,0 +1,367 @@
+//! A frame: a query that has not run, or rows at hand.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::util::pretty::pretty_format_batches;
+use datafusion::catalog::TableProvider;
+use datafusion::dataframe::{DataFrame as DataFusionFrame, DataFrameWriteOptions};
+use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::{ExecutionPlan, collect, execute_stream};
+use datafusion::prelude::SessionContext;
+use futures::TryStreamExt;
+use vexact_core::error::{Error, Result};
+use vexact_core::rows::{concat, shortened};
+use vexact_sources as sources;
+use vexact_sources::replace::Unfinished;
+use vexact_sources::row_file::{RowFile, RowFormat};
+use vexact_sql::chunks::ChunkTable;
+use vexact_sql::precedence::Arrival;
+use vexact_sql::{Explained, explain_plan};
+
+use super::prepared::BoundPlan;
+
+/// Rows, or the query that makes them. A query does not run before rows are asked for; asked twice, it runs twice.
+#[derive(Clone)]
+pub struct DataFrame {
+    source: Source,
+}
+
+#[derive(Clone)]
+enum Source {
+    Query(Arc<SessionState>, LogicalPlan),
+    /// A query whose plan is kept, with its columns.
+    Kept(BoundPlan, SchemaRef),
+    /// A table as it stands: a view of it is that table, so that searches find it.
+    Table(SessionContext, Arc<dyn TableProvider>),
+}
+
+/// A frame whose query is planned.
+pub struct PlannedFrame {
+    logical: LogicalPlan,
+    physical: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+}
+
+impl PlannedFrame {
+    /// Runs it, batch by batch.
+    pub fn stream(&self) -> Result<SendableRecordBatchStream> {
+        Ok(execute_stream(Arc::clone(&self.physical), Arc::clone(&self.context))?)
+    }
+
+    /// How it was done, once it has run; before, how it will be.
+    pub fn explained(&self) -> Explained {
+        explain_plan(&self.logical, &self.physical, self.context.session_config().options())
+    }
+}
+
+impl std::fmt::Debug for DataFrame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "DataFrame({})", self.schema())
+    }
+}
+
+impl DataFrame {
+    /// A query of DataFusion as a frame.
+    pub fn of_query(query: DataFusionFrame) -> Self {
+        let (state, plan) = query.into_parts();
+        Self { source: Source::Query(Arc::new(state), plan) }
+    }
+
+    /// A plan as a frame; `state` is what it was planned with.
+    pub fn of_plan(state: Arc<SessionState>, plan: LogicalPlan) -> Self {
+        Self { source: Source::Query(state, plan) }
+    }
+
+    /// A query whose plan is kept.
+    ///
+    /// # Errors
+    /// Values that are no parameters of it.
+    pub(super) fn of_kept(kept: BoundPlan) -> Result<Self> {
+        if let Some(schema) = kept.search_schema() {
+            return Ok(Self { source: Source::Kept(kept, schema) });
+        }
+        let plan = kept.logical()?;
+        let source = match kept.is_planned() {
+            true => Source::Query(Arc::clone(kept.state()), plan),
+            false => {
+                let schema = settled_or_written(kept.state(), &plan);
+                Source::Kept(kept, schema)
+            }
+        };
+        Ok(Self { source })
+    }
+
+    /// Whether it is a search that needs no more planning.
+    pub async fn is_search(&self) -> bool {
+        let Source::Kept(kept, _) = &self.source else { return false };
+        (kept.is_planned() || self.planned().await.is_ok()) && kept.search_schema().is_some()
+    }
+
+    /// A table as a frame.
+    pub fn of_table(ctx: &SessionContext, table: Arc<dyn TableProvider>) -> Self {
+        Self { source: Source::Table(ctx.clone(), table) }
+    }
+
+    /// What a view of this frame scans.
+    ///
+    /// # Errors
+    /// As [`Self::of_kept`].
+    pub fn provider(&self) -> Result<Arc<dyn TableProvider>> {
+        match &self.source {
+            Source::Table(_, table) => Ok(Arc::clone(table)),
+            _ => Ok(self.query()?.into_view()),
+        }
+    }
+
+    fn query(&self) -> Result<DataFusionFrame> {
+        let (state, plan) = match &self.source {
+            Source::Query(state, plan) => (state, plan.clone()),
+            Source::Kept(kept, _) => (kept.state(), kept.logical()?),
+            Source::Table(ctx, table) => return Ok(ctx.read_table(Arc::clone(table))?),
+        };
+        Ok(DataFusionFrame::new(state.as_ref().clone(), plan))
+    }
+
+    /// The plan to run, and what its operators need of the session: not its functions, which are in the plan.
+    pub async fn planned(&self) -> Result<PlannedFrame> {
+        let (state, plan) = match &self.source {
+            Source::Query(state, plan) => (Arc::clone(state), plan.clone()),
+            Source::Kept(kept, _) => (Arc::clone(kept.state()), kept.logical()?),
+            Source::Table(..) => {
+                let (state, plan) = self.query()?.into_parts();
+                (Arc::new(state), plan)
+            }
+        };
+        let (logical, physical) = vexact_sql::create_physical_plan(&state, &plan).await?;
+        if let Source::Kept(kept, schema) = &self.source {
+            kept.keep(&physical, schema);
+        }
+        Ok(PlannedFrame { logical, physical, context: context(&state) })
+    }
+
+    /// As [`Self::planned`], without a logical plan where there is no need of one.
+    async fn executable(&self) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>)> {
+        if let Source::Kept(kept, _) = &self.source
+            && let Some(search) = kept.search()
+        {
+            return Ok((search, context(kept.state())));
+        }
+        let PlannedFrame { physical, context, .. } = self.planned().await?;
+        Ok((physical, context))
+    }
+
+    /// The plan of a query, not optimized; `None` for a table as it stands.
+    pub fn plan(&self) -> Option<LogicalPlan> {
+        match &self.source {
+            Source::Query(_, plan) => Some(plan.clone()),
+            Source::Kept(kept, _) => kept.logical().ok(),
+            Source::Table(..) => None,
+        }
+    }
+
+    /// The columns that the rows have: types that a plan does not settle are settled as for running it.
+    ///
+    /// # Errors
+    /// Types that do not go together.
+    pub fn result_schema(&self) -> Result<SchemaRef> {
+        match &self.source {
+            Source::Query(state, plan) => settled(state, plan.clone()),
+            Source::Kept(kept, _) => settled(kept.state(), kept.logical()?),
+            Source::Table(_, table) => Ok(table.schema()),
+        }
+    }
+
+    /// The frame of some of its columns.
+    ///
+    /// # Errors
+    /// A column that it does not have, or one that is named twice.
+    pub fn select(&self, columns: &[String]) -> Result<DataFrame> {
+        let schema = self.schema();
+        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        if let Some(missing) = columns.iter().find(|column| !names.contains(&column.as_str())) {
+            return Err(Error::InvalidArgument(format!(
+                "column {missing:?} not found: expected one of [{}]",
+                names.join(", ")
+            )));
+        }
+        if let Some((_, twice)) = columns.iter().enumerate().find(|(at, column)| columns[..*at].contains(column)) {
+            return Err(Error::InvalidArgument(format!("columns: expected each column once, got {twice:?} twice")));
+        }
+        let columns: Vec<_> = columns.iter().map(|name| datafusion::logical_expr::ident(name.as_str())).collect();
+        Ok(Self::of_query(self.query()?.select(columns)?))
+    }
+
+    /// The columns' names and types; where these do not go together, and the query fails, as it is written.
+    pub fn schema(&self) -> SchemaRef {
+        match &self.source {
+            Source::Query(state, plan) => settled_or_written(state, plan),
+            Source::Kept(_, schema) => Arc::clone(schema),
+            Source::Table(_, table) => table.schema(),
+        }
+    }
+
+    /// The rows, where they are in memory as they stand.
+    pub fn batches(&self) -> Option<Vec<RecordBatch>> {
+        match &self.source {
+            Source::Query(..) | Source::Kept(..) => None,
+            Source::Table(_, table) => Some(table.downcast_ref::<ChunkTable>()?.batches().to_vec()),
+        }
+    }
+
+    /// Runs it, all rows in memory.
+    ///
+    /// # Errors
+    /// What fails while it runs.
+    pub async fn collect(&self) -> Result<Vec<RecordBatch>> {
+        if let Some(batches) = self.batches() {
+            return Ok(batches);
+        }
+        let _arrival = Arrival::now();
+        let (physical, context) = self.executable().await?;
+        self.as_told(collect(physical, context).await?)
+    }
+
+    /// The optimizer may find that a column has no NULL; a frame keeps the schema that it has told.
+    fn as_told(&self, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+        let Some(first) = batches.first() else { return Ok(batches) };
+        let told = match &self.source {
+            // Mostly the plan has it as it is, and need not be analyzed again.
+            Source::Query(_, plan) if plan.schema().inner().contains(first.schema_ref()) => {
+                Arc::clone(plan.schema().inner())
+            }
+            _ => self.schema(),
+        };
+        let as_told = |batch: RecordBatch| match batch.schema_ref() == &told {
+            true => Ok(batch),
+            false => Ok(batch.with_schema(Arc::clone(&told)).map_err(DataFusionError::from)?),
+        };
+        batches.into_iter().map(as_told).collect()
+    }
+
+    /// As [`Self::collect`]; `count` is called with the rows of each batch as it comes.
+    ///
+    /// # Errors
+    /// What fails while it runs.
+    pub async fn collect_counting(&self, count: impl Fn(usize)) -> Result<Vec<RecordBatch>> {
+        let mut rows = self.stream().await?;
+        let mut batches = Vec::new();
+        while let Some(batch) = rows.try_next().await? {
+            count(batch.num_rows());
+            batches.push(batch);
+        }
+        self.as_told(batches)
+    }
+
+    /// Runs it, batch by batch.
+    ///
+    /// # Errors
+    /// What fails before the first batch.
+    pub async fn stream(&self) -> Result<SendableRecordBatchStream> {
+        let (physical, context) = self.executable().await?;
+        Ok(execute_stream(physical, context)?)
+    }
+
+    /// Runs it; the number of rows.
+    ///
+    /// # Errors
+    /// What fails while it runs.
+    pub async fn count(&self) -> Result<usize> {
+        match self.is_statement() {
+            true => Ok(self.collect().await?.iter().map(RecordBatch::num_rows).sum()),
+            false => Ok(self.query()?.count().await?),
+        }
+    }
+
+    /// The first rows as a table for people, and how many there are in all if there are more.
+    ///
+    /// # Errors
+    /// What fails while it runs.
+    pub async fn show(&self, max_rows: usize) -> Result<String> {
+        let rows = self.head(max_rows).await?;
+        let more = if rows.num_rows() > max_rows { format!("\n(first {max_rows} rows)") } else { String::new() };
+        let shown = shortened(&rows.slice(0, rows.num_rows().min(max_rows)))?;
+        let table = pretty_format_batches(&[shown]).map_err(DataFusionError::from)?;
+        Ok(format!("{table}{more}"))
+    }
+
+    /// The first rows, and one more if there is one.
+    ///
+    /// # Errors
+    /// What fails while it runs.
+    pub async fn head(&self, max_rows: usize) -> Result<RecordBatch> {
+        let wanted = max_rows.saturating_add(1);
+        let batches = match self.is_statement() {
+            true => self.collect().await?,
+            false => self.query()?.limit(0, Some(wanted))?.collect().await?,
+        };
+        let rows = concat(&self.schema(), &batches)?;
+        Ok(rows.slice(0, rows.num_rows().min(wanted)))
+    }
+
+    /// Whether it is a statement, such as EXPLAIN, which no query can be made of.
+    fn is_statement(&self) -> bool {
+        use LogicalPlan::{Analyze, Copy, DescribeTable, Dml, Explain};
+        let Source::Query(_, plan) = &self.source else { return false };
+        matches!(plan, Explain(_) | Analyze(_) | DescribeTable(_) | Dml(_) | Copy(_))
+    }
+
+    /// The three sections of its explain, without running it.
+    ///
+    /// # Errors
+    /// What fails while it is planned.
+    pub async fn explain(&self) -> Result<Explained> {
+        Ok(self.planned().await?.explained())
+    }
+
+    /// Runs it into a Parquet file.
+    ///
+    /// # Errors
+    /// A folder that is not there; what fails while it runs or writes.
+    pub async fn write_parquet(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let unfinished = Unfinished::beside(path)?;
+        let options = DataFrameWriteOptions::new().with_single_file_output(true);
+        self.query()?.write_parquet(&sources::file_url(unfinished.path())?, options, None).await?;
+        unfinished.replace()
+    }
+
+    /// Runs it into a CSV file with a header. Lists of numbers are written as `[1,2,3]`, which
+    /// [`Session::read_csv`](super::Session::read_csv) reads.
+    ///
+    /// # Errors
+    /// A folder that is not there; lists of different lengths or with NULL components, which would not be read back; what fails
+    /// while it runs or writes.
+    pub async fn write_csv(&self, path: impl AsRef<Path>) -> Result<()> {
+        let mut file = RowFile::create(path.as_ref(), RowFormat::Csv, &self.schema())?;
+        let mut rows = self.stream().await?;
+        while let Some(batch) = rows.try_next().await? {
+            file.write(&batch)?;
+        }
+        file.finish()
+    }
+}
+
+/// What the operators of a plan need of its session.
+fn context(state: &SessionState) -> Arc<TaskContext> {
+    let none = (HashMap::new(), HashMap::new(), HashMap::new(), HashMap::new());
+    let (id, config, runtime) =
+        (state.session_id().to_owned(), state.config().clone(), Arc::clone(state.runtime_env()));
+    Arc::new(TaskContext::new(None, id, config, none.0, none.1, none.2, none.3, runtime))
+}
+
+/// The columns of a plan, as it is written where its types do not go together.
+fn settled_or_written(state: &SessionState, plan: &LogicalPlan) -> SchemaRef {
+    settled(state, plan.clone()).unwrap_or_else(|_| Arc::clone(plan.schema().inner()))
+}
+
+/// The columns of a plan once its types are settled.
+pub(super) fn settled(state: &SessionState, plan: LogicalPlan) -> Result<SchemaRef> {
+    let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
+    Ok(Arc::clone(plan.schema().inner()))
+}

@@ -1,0 +1,411 @@
+//! How a search by call becomes a physical plan, without the optimizer: its shape is known.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, FixedSizeListArray, Float64Array, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::catalog::TableProvider;
+use datafusion::common::{Column as NamedColumn, DFSchema, ScalarValue, TableReference};
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::datasource::provider_as_source;
+use datafusion::error::DataFusionError;
+use datafusion::execution::{SessionState, TaskContext};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ident, lit};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{CastExpr, Column, Literal};
+use datafusion::physical_expr::projection::ProjectionExpr;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::projection::ProjectionExec;
+use vexact_core::error::{Error, Result};
+use vexact_kernel::{FilterReport, KernelError, Search};
+use vexact_replica::ReplicaTable;
+use vexact_sql::chunks::ChunkTable;
+use vexact_sql::exec::{Join, JoinColumn, Scoring, TopK, VectorJoinExec, VectorTopKExec};
+use vexact_sql::{Explained, explain_plan};
+
+use super::Session;
+use super::memory::MemoryTable;
+use super::search_request::{QueryVectors, VectorSearch};
+
+/// Names of the result's own columns.
+pub(super) struct Names {
+    row_id: Option<&'static str>,
+    score: &'static str,
+    /// Own columns before the table's.
+    is_leading: bool,
+}
+
+pub(super) const SEARCH: Names = Names { row_id: Some("row_id"), score: "score", is_leading: true };
+pub(super) const HYBRID: Names = Names { row_id: None, score: "vector_score", is_leading: false };
+const QUERY_ID: &str = "query_id";
+
+/// A planned search.
+pub(super) struct Planned {
+    pub physical: Arc<dyn ExecutionPlan>,
+    pub context: Arc<TaskContext>,
+    table: TableReference,
+    provider: Arc<dyn TableProvider>,
+    filter: Option<Expr>,
+    column: usize,
+    columns: Vec<usize>,
+    /// Where the result has its scores.
+    pub score: usize,
+}
+
+/// A column of a table, as an expression.
+fn column_expr(table: &TableReference, schema: &Schema, column: usize) -> Expr {
+    Expr::Column(NamedColumn::new(Some(table.clone()), schema.field(column).name()))
+}
+
+impl Session {
+    /// `condition`: what rows have to fulfil besides the search's own filter.
+    pub(super) async fn plan_search(
+        &self,
+        search: &VectorSearch,
+        condition: Option<Expr>,
+        names: &Names,
+    ) -> Result<Planned> {
+        let mut provider = self.table_provider(&search.table).await?;
+        if let Some(table) = provider.downcast_ref::<MemoryTable>() {
+            provider = table.current();
+        }
+        let schema = provider.schema();
+        let column = column_of(search, &schema)?;
+        check_query(search, schema.field(column))?;
+        let columns = selected_columns(search, &schema, names)?;
+        let table = TableReference::bare(search.table.as_str());
+
+        // Copying the state of a session costs more than a small search: only where something has to be planned.
+        let in_memory = provider.downcast_ref::<ChunkTable>();
+        let replica = provider.downcast_ref::<ReplicaTable>();
+        let is_at_hand = in_memory.is_some() || replica.is_some();
+        let is_filtered = search.filter.is_some() || condition.is_some();
+        let mut state = (is_filtered || !is_at_hand).then(|| self.state());
+        let filter = match (&search.filter, &state) {
+            (Some(text), Some(state)) => Some(filter_expr(state, &table, &schema, text)?),
+            _ => None,
+        };
+        let filter = match (filter, condition) {
+            (Some(filter), Some(condition)) => Some(filter.and(condition)),
+            (filter, condition) => filter.or(condition),
+        };
+
+        // The columns to scan: the vectors, what the filter reads, what the result has.
+        let mut scanned = vec![column];
+        let filtered =
+            filter.iter().flat_map(|filter| filter.column_refs()).filter_map(|read| schema.index_of(&read.name).ok());
+        for needed in filtered.chain(columns.iter().copied()) {
+            if !scanned.contains(&needed) {
+                scanned.push(needed);
+            }
+        }
+        let input: Arc<dyn ExecutionPlan> = match (in_memory, replica, &mut state) {
+            (Some(chunks), _, _) => Arc::new(chunks.scan_columns(scanned.clone())?),
+            (_, Some(replica), _) => Arc::new(replica.scan_columns(scanned.clone())?),
+            (None, None, Some(state)) => {
+                // One partition, so that a row's ordinal is its place in the table.
+                state.config_mut().options_mut().execution.target_partitions = 1;
+                let scan = LogicalPlanBuilder::scan(table.clone(), provider_as_source(Arc::clone(&provider)), None)?
+                    .project(scanned.iter().map(|i| column_expr(&table, &schema, *i)).collect::<Vec<_>>())?;
+                let plan = state.optimize(&scan.build()?)?;
+                state.query_planner().create_physical_plan(&plan, state).await?
+            }
+            (None, None, None) => {
+                return Err(Error::InvalidArgument(format!("table {:?} cannot be planned", search.table)));
+            }
+        };
+        let predicate = match (&filter, &state) {
+            (Some(filter), Some(state)) => {
+                let scanned_schema = DFSchema::try_from_qualified_schema(table.clone(), &input.schema())?;
+                Some(state.create_physical_expr(filter.clone(), &scanned_schema)?)
+            }
+            _ => None,
+        };
+        // The column to search: the first that is scanned, or what becomes of it where it holds whole numbers.
+        let (input, vectors) = match vexact_sql::vectors_of_whole_numbers(input.schema().field(0).data_type()) {
+            None => (input, 0),
+            Some(floats) => (with_cast(input, &floats)?, scanned.len()),
+        };
+        let place = |column: usize| scanned.iter().position(|scanned| *scanned == column).unwrap_or(0);
+        let places: Vec<usize> = columns.iter().map(|column| place(*column)).collect();
+        let physical: Arc<dyn ExecutionPlan> = match &search.query {
+            QueryVectors::One(query) => Arc::new(top_k(search, (input, vectors), predicate, query, &places, names)?),
+            QueryVectors::Many(queries) => {
+                Arc::new(join(search, (input, vectors), predicate, queries, &places, names)?)
+            }
+        };
+        let score = match names.is_leading {
+            true => usize::from(names.row_id.is_some()),
+            false => columns.len(),
+        };
+        Ok(Planned { physical, context: self.search_context(), table, provider, filter, column, columns, score })
+    }
+
+    /// What the operators of a search need of the session.
+    fn search_context(&self) -> Arc<TaskContext> {
+        Arc::new(TaskContext::new(
+            None,
+            self.ctx.session_id(),
+            self.ctx.copied_config(),
+            HashMap::new(),
+            HashMap::new(),
+            HashMap::new(),
+            HashMap::new(),
+            self.ctx.runtime_env(),
+        ))
+    }
+
+    async fn table_provider(&self, name: &str) -> Result<Arc<dyn TableProvider>> {
+        for reference in [TableReference::bare(name), TableReference::from(name)] {
+            if self.ctx.table_exist(reference.clone())? {
+                return Ok(self.ctx.table_provider(reference).await?);
+            }
+        }
+        Err(Error::InvalidArgument(format!("table {name:?} not found: expected the name of a table or view")))
+    }
+}
+
+impl Planned {
+    /// How it was done.
+    pub fn explained(&self, search: &VectorSearch, names: &Names) -> Result<Explained> {
+        let logical = self.logical(search, names)?;
+        Ok(explain_plan(&logical, &self.physical, self.context.session_config().options()))
+    }
+
+    /// Says in the strategy what a threshold left of what was found.
+    pub fn add_threshold(&self, explained: &mut Explained, score_threshold: Option<f64>, found: usize) {
+        let Some(top_k) = self.physical.downcast_ref::<VectorTopKExec>() else { return };
+        let mut report = top_k.report();
+        let rows = report.candidate_rows;
+        let filter = report.filter.get_or_insert(FilterReport {
+            input_rows: rows,
+            execution: FilterReport::NO_FILTER,
+            returned_rows: None,
+        });
+        filter.returned_rows = Some(found as u64);
+        report.radius = score_threshold;
+        explained.strategy = report.to_string();
+    }
+
+    /// What the physical plan does, in the terms of a logical one.
+    fn logical(&self, search: &VectorSearch, names: &Names) -> Result<LogicalPlan> {
+        let schema = self.provider.schema();
+        let mut scan =
+            LogicalPlanBuilder::scan(self.table.clone(), provider_as_source(Arc::clone(&self.provider)), None)?;
+        if let Some(filter) = &self.filter {
+            scan = scan.filter(filter.clone())?;
+        }
+        let query = match &search.query {
+            QueryVectors::One(query) => lit(ScalarValue::FixedSizeList(Arc::new(vector_array(&[query.to_vec()])))),
+            QueryVectors::Many(queries) => lit(format!("{} queries", queries.len())),
+        };
+        let vectors = column_expr(&self.table, &schema, self.column);
+        let score = vexact_sql::score_expr(search.metric, vectors, query).alias(names.score);
+        let stored: Vec<Expr> = self.columns.iter().map(|i| column_expr(&self.table, &schema, *i)).collect();
+        let plan = scan
+            .project(stored.into_iter().chain([score]))?
+            .sort(vec![ident(names.score).sort(!search.metric.is_larger_closer(), false)])?
+            .limit(0, Some(search.top_k.min(i64::MAX as usize)))?;
+        Ok(plan.build()?)
+    }
+}
+
+/// The filter's text as a predicate over the table.
+fn filter_expr(state: &SessionState, table: &TableReference, schema: &Schema, text: &str) -> Result<Expr> {
+    let df_schema = DFSchema::try_from_qualified_schema(table.clone(), schema)?;
+    let refused = |problem: String| Error::InvalidArgument(format!("filter {text:?}: {problem}"));
+    let filter = state.create_logical_expr(text, &df_schema).map_err(|error| refused(error.strip_backtrace()))?;
+    match filter.get_type(&df_schema).map_err(|error| refused(error.strip_backtrace()))? {
+        DataType::Boolean => Ok(filter),
+        DataType::Null => Ok(lit(false)),
+        other => Err(refused(format!("expected a predicate, got {other}"))),
+    }
+}
+
+/// The input, and after its columns the first one as another type.
+fn with_cast(input: Arc<dyn ExecutionPlan>, data_type: &DataType) -> Result<Arc<dyn ExecutionPlan>> {
+    let schema = input.schema();
+    let column = |place: usize| -> ProjectionExpr {
+        let name = schema.field(place).name();
+        ProjectionExpr { expr: Arc::new(Column::new(name, place)), alias: name.clone() }
+    };
+    let mut columns: Vec<ProjectionExpr> = (0..schema.fields().len()).map(column).collect();
+    let ProjectionExpr { expr, alias } = column(0);
+    columns.push(ProjectionExpr { expr: Arc::new(CastExpr::new(expr, data_type.clone(), None)), alias });
+    Ok(Arc::new(ProjectionExec::try_new(columns, input)?))
+}
+
+fn column_of(search: &VectorSearch, schema: &Schema) -> Result<usize> {
+    let is_vector = |field: &Field| {
+        let item = match field.data_type() {
+            DataType::FixedSizeList(item, _) | DataType::List(item) | DataType::LargeList(item) => item,
+            _ => return false,
+        };
+        item.data_type().is_floating()
+    };
+    let Ok(column) = schema.index_of(&search.column) else {
+        let vectors: Vec<&str> =
+            schema.fields().iter().filter(|field| is_vector(field)).map(|field| field.name().as_str()).collect();
+        return Err(Error::InvalidArgument(format!(
+            "column {:?} not found in table {:?}: expected one of its vector columns [{}]",
+            search.column,
+            search.table,
+            vectors.join(", ")
+        )));
+    };
+    let field = schema.field(column);
+    if !is_vector(field) && vexact_sql::vectors_of_whole_numbers(field.data_type()).is_none() {
+        return Err(Error::InvalidArgument(format!(
+            "column {:?} of table {:?}: expected vectors (FixedSizeList, List or LargeList of numbers), got {}",
+            search.column,
+            search.table,
+            field.data_type()
+        )));
+    }
+    Ok(column)
+}
+
+/// Refuses a bad query before any work.
+fn check_query(search: &VectorSearch, field: &Field) -> Result<()> {
+    let dim = match (field.data_type(), &search.query) {
+        (DataType::FixedSizeList(_, dim), _) => Some(*dim as usize),
+        // Queries that are searched together are of one length.
+        (_, QueryVectors::Many(queries)) => queries.first().map(Vec::len),
+        _ => None,
+    };
+    let check = |query: &[f64]| -> Result<(), KernelError> {
+        let checked = Search::new(search.metric, query)?.top_k(search.top_k);
+        checked.plan(dim.unwrap_or(query.len()), None).map(|_| ())
+    };
+    let refused = |which: String, source| Error::Vector {
+        context: format!("vector search on column {:?} of table {:?}{which}", search.column, search.table),
+        source,
+    };
+    match &search.query {
+        QueryVectors::One(query) => check(query).map_err(|error| refused(String::new(), error)),
+        QueryVectors::Many(queries) if queries.is_empty() => Err(refused(String::new(), KernelError::EmptyBatch)),
+        QueryVectors::Many(queries) => queries
+            .iter()
+            .enumerate()
+            .try_for_each(|(i, query)| check(query).map_err(|error| refused(format!(", query {i}"), error))),
+    }
+}
+
+/// Vectors of one length as an array.
+fn vector_array(vectors: &[Vec<f64>]) -> FixedSizeListArray {
+    let item = Arc::new(Field::new_list_field(DataType::Float64, true));
+    let dim = vectors.first().map_or(0, Vec::len) as i32;
+    let values = Float64Array::from_iter_values(vectors.iter().flatten().copied());
+    FixedSizeListArray::new(item, dim, Arc::new(values), None)
+}
+
+/// The ordinals of the columns that the result has.
+fn selected_columns(search: &VectorSearch, schema: &Schema, names: &Names) -> Result<Vec<usize>> {
+    let mut columns = Vec::new();
+    for name in &search.columns {
+        if name == "*" {
+            columns.extend(0..schema.fields().len());
+            continue;
+        }
+        match schema.index_of(name) {
+            Ok(column) => columns.push(column),
+            Err(_) => {
+                let all: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+                return Err(Error::InvalidArgument(format!(
+                    "column {name:?} not found in table {:?}: expected one of [{}]",
+                    search.table,
+                    all.join(", ")
+                )));
+            }
+        }
+    }
+    let own = [names.row_id, Some(names.score), matches!(search.query, QueryVectors::Many(_)).then_some(QUERY_ID)];
+    let clash =
+        columns.iter().map(|column| schema.field(*column).name()).find(|name| own.contains(&Some(name.as_str())));
+    if let Some(name) = clash {
+        return Err(Error::InvalidArgument(format!(
+            "table {:?} has a column {name:?}, which the search adds: expected another name (rename it in a view)",
+            search.table
+        )));
+    }
+    Ok(columns)
+}
+
+/// The result's fields: its own, and the table's.
+fn result_schema(own: Vec<Field>, input: &Schema, places: &[usize], is_leading: bool) -> Schema {
+    let stored = places.iter().map(|place| input.field(*place).clone());
+    Schema::new(if is_leading {
+        own.into_iter().chain(stored).collect::<Vec<_>>()
+    } else {
+        stored.chain(own).collect()
+    })
+}
+
+fn top_k(
+    search: &VectorSearch,
+    (input, vectors): (Arc<dyn ExecutionPlan>, usize),
+    predicate: Option<Arc<dyn PhysicalExpr>>,
+    query: &[f64],
+    places: &[usize],
+    names: &Names,
+) -> Result<VectorTopKExec> {
+    let schema = input.schema();
+    let value = places.len();
+    let column = |name: &str, place| -> Arc<dyn PhysicalExpr> { Arc::new(Column::new(name, place)) };
+    let project = |expr, alias: &str| ProjectionExpr { expr, alias: alias.into() };
+    let mut own = vec![project(column("value", value), names.score)];
+    let mut fields = vec![Field::new(names.score, DataType::Float64, true)];
+    if let Some(row_id) = names.row_id {
+        let ordinal = CastExpr::new(column("ordinal", value + 1), DataType::Int64, None);
+        own.insert(0, project(Arc::new(ordinal), row_id));
+        fields.insert(0, Field::new(row_id, DataType::Int64, false));
+    }
+    let stored = places.iter().enumerate().map(|(gathered, place)| {
+        let name = schema.field(*place).name();
+        project(column(name, gathered), name)
+    });
+    let output = if names.is_leading { own.into_iter().chain(stored).collect() } else { stored.chain(own).collect() };
+    let result = result_schema(fields, &schema, places, names.is_leading);
+    let vector = vector_array(&[query.to_vec()]);
+    let top_k = TopK {
+        predicate,
+        vector: vectors,
+        query: Arc::new(Literal::new(ScalarValue::FixedSizeList(Arc::new(vector)))),
+        scoring: Scoring::Search(search.metric),
+        negative_nans_first: false,
+        nulls_first: false,
+        k: search.top_k,
+        columns: places.to_vec(),
+        output,
+    };
+    Ok(VectorTopKExec::try_new(input, top_k, Arc::new(result), None)?)
+}
+
+fn join(
+    search: &VectorSearch,
+    (input, vectors): (Arc<dyn ExecutionPlan>, usize),
+    predicate: Option<Arc<dyn PhysicalExpr>>,
+    queries: &[Vec<f64>],
+    places: &[usize],
+    names: &Names,
+) -> Result<VectorJoinExec> {
+    let query_vectors: ArrayRef = Arc::new(vector_array(queries));
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..queries.len() as i64));
+    let batch =
+        RecordBatch::try_from_iter([(QUERY_ID, ids), ("vector", query_vectors)]).map_err(DataFusionError::from)?;
+    let left = MemorySourceConfig::try_new_exec(&[vec![batch.clone()]], batch.schema(), None)?;
+    let mut columns = vec![JoinColumn::Query(0)];
+    let mut fields = vec![Field::new(QUERY_ID, DataType::Int64, false)];
+    if let Some(row_id) = names.row_id {
+        columns.push(JoinColumn::Ordinal);
+        fields.push(Field::new(row_id, DataType::Int64, false));
+    }
+    columns.push(JoinColumn::Score);
+    fields.push(Field::new(names.score, DataType::Float64, false));
+    columns.extend(places.iter().map(|place| JoinColumn::Found(*place)));
+    let schema = result_schema(fields, &input.schema(), places, true);
+    let join =
+        Join { metric: search.metric, vectors: (1, vectors), predicate, k: Some(search.top_k), radius: None, columns };
+    Ok(VectorJoinExec::new(left, input, join, Arc::new(schema)))
+}

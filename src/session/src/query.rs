@@ -1,0 +1,143 @@
+//! Queries: from a text, or a statement, to the frame of its plan.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use datafusion::common::ParamValues;
+use datafusion::execution::SessionState;
+use datafusion::execution::context::SQLOptions;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::parser::Statement as ParsedStatement;
+use vexact_core::error::{Error, Result};
+use vexact_sources as sources;
+use vexact_sql::Explained;
+use vexact_sql::precedence::Arrival;
+
+use super::prepared::{BoundPlan, Prepared, PreparedPlans, TEXT_BYTES};
+use super::statement::{bound, refuse_changes};
+use super::vector_literal::as_parameter;
+use super::{DataFrame, Session};
+
+impl Session {
+    /// One SQL statement. A SELECT runs when its rows are asked for, everything else now.
+    ///
+    /// `CREATE TABLE t [(column type, ...)] USING csv OPTIONS (path: 'file.csv')` names a file, in one of the formats of
+    /// [`sources::table`]; `CREATE TABLE t (column type, ...)` and `CREATE TABLE t AS SELECT ...` are tables in memory.
+    ///
+    /// # Errors
+    /// SQL that cannot be planned; a file that is not as it is declared; UPDATE, DELETE and MERGE, and INSERT where the format of
+    /// the table takes none.
+    pub async fn sql(&self, query: &str, params: Option<ParamValues>) -> Result<DataFrame> {
+        let _arrival = Arrival::now();
+        let frame = match params {
+            None => self.search_by_text(query).await,
+            Some(_) => None,
+        };
+        match frame {
+            Some(frame) => Ok(frame),
+            None => self.sql_as_it_is(query, params).await,
+        }
+    }
+
+    /// A search whose query vector stands in the text, where it can be planned once for all vectors.
+    async fn search_by_text(&self, query: &str) -> Option<DataFrame> {
+        let (text, vector) = as_parameter(query)?;
+        let frame = self.sql_as_it_is(&text, Some(vector)).await.ok()?;
+        frame.is_search().await.then_some(frame)
+    }
+
+    async fn sql_as_it_is(&self, query: &str, params: Option<ParamValues>) -> Result<DataFrame> {
+        if let Some(prepared) = self.prepared.find(&self.ctx, query).await {
+            return self.prepared_frame(prepared, params);
+        }
+        if let Some(create) = sources::create::parse(query)? {
+            return self.create_file_table(&create).await;
+        }
+        let asked = (query.len() <= TEXT_BYTES).then(|| query.to_owned());
+        self.planned_frame(&self.prepared, asked, self.parse(query)?, params).await
+    }
+
+    pub(super) fn parse(&self, query: &str) -> Result<ParsedStatement> {
+        let state = self.ctx.state_ref();
+        let dialect = state.read().config().options().sql_parser.dialect;
+        let statement = state.read().sql_to_statement(query, &dialect)?;
+        refuse_changes(&statement)?;
+        Ok(statement)
+    }
+
+    /// One statement that is parsed already, and known to be allowed. `text` is what it was parsed from.
+    pub async fn statement(
+        &self,
+        text: &str,
+        statement: ParsedStatement,
+        params: Option<ParamValues>,
+    ) -> Result<DataFrame> {
+        let asked = match &statement {
+            ParsedStatement::Statement(statement) if text.len() <= TEXT_BYTES => Some(statement.as_ref().clone()),
+            _ => None,
+        };
+        let prepared = match &asked {
+            Some(asked) => self.prepared_statements.find(&self.ctx, asked).await,
+            None => None,
+        };
+        match prepared {
+            Some(prepared) => self.prepared_frame(prepared, params),
+            None => self.planned_frame(&self.prepared_statements, asked, statement, params).await,
+        }
+    }
+
+    /// The frame of a plan that is kept.
+    fn prepared_frame(&self, prepared: Arc<Prepared>, params: Option<ParamValues>) -> Result<DataFrame> {
+        let state = prepared.state.clone().unwrap_or_else(|| Arc::new(self.state()));
+        match params {
+            Some(params) => DataFrame::of_kept(BoundPlan::new(prepared, state, params)),
+            None => Ok(DataFrame::of_plan(state, prepared.plan.clone())),
+        }
+    }
+
+    /// Plans a statement, and keeps its plan as that of what was `asked`.
+    async fn planned_frame<Asked: Eq + Hash>(
+        &self,
+        plans: &PreparedPlans<Asked>,
+        asked: Option<Asked>,
+        statement: ParsedStatement,
+        params: Option<ParamValues>,
+    ) -> Result<DataFrame> {
+        let names = || self.ctx.state_ref().read().resolve_table_references(&statement);
+        let asked = asked.map(|asked| Ok::<_, Error>((asked, names()?))).transpose()?;
+        let (state, plan) = self.planned(statement).await?;
+        if let Some((asked, names)) = asked
+            && let Some(prepared) = plans.keep(&self.ctx, asked, names, &plan, &state).await
+            && let Some(params) = &params
+        {
+            return DataFrame::of_kept(BoundPlan::new(prepared, state, params.clone()));
+        }
+        self.run_statement(state, bound(plan, params)?).await
+    }
+
+    async fn planned(&self, statement: ParsedStatement) -> Result<(Arc<SessionState>, LogicalPlan)> {
+        let state = Arc::new(self.state());
+        let plan = state.statement_to_plan(statement).await?;
+        SQLOptions::new().verify_plan(&plan)?;
+        Ok((state, plan))
+    }
+
+    /// The three sections of a statement's explain, without running it.
+    ///
+    /// # Errors
+    /// As [`Self::sql`]; a statement that has no plan, as CREATE and SET.
+    pub async fn explain_sql(&self, query: &str, params: Option<ParamValues>) -> Result<Explained> {
+        if sources::create::parse(query)?.is_none() {
+            let (state, plan) = self.planned(self.parse(query)?).await?;
+            if !matches!(plan, LogicalPlan::Ddl(_) | LogicalPlan::Statement(_)) {
+                if params.is_none()
+                    && let Some(name) = plan.get_parameter_names()?.into_iter().min()
+                {
+                    return Err(Error::InvalidArgument(format!("params: expected a value for {name}, got none")));
+                }
+                return DataFrame::of_plan(state, bound(plan, params)?).explain().await;
+            }
+        }
+        Err(Error::InvalidArgument("explain_sql: expected a query or INSERT, got a statement without a plan".into()))
+    }
+}

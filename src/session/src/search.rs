@@ -1,0 +1,119 @@
+//! Searches by call, without SQL: the same operators, planned directly.
+
+use std::sync::Arc;
+
+use arrow::array::AsArray;
+use arrow::datatypes::Float64Type;
+use datafusion::logical_expr::Expr;
+use datafusion::physical_plan::collect;
+use vexact_core::error::{Error, Result};
+use vexact_core::rows::concat;
+use vexact_kernel::Metric;
+use vexact_sources as sources;
+use vexact_sql::Explained;
+
+use super::plan::{HYBRID, Planned, SEARCH};
+use super::search_request::{QueryVectors, VectorSearch};
+use super::{DataFrame, Session};
+
+impl Session {
+    /// The rows closest to the query, best first: `row_id` (Int64, the row's ordinal in the table), `score` (Float64), then
+    /// `columns`. A query batch adds `query_id` (Int64) in front.
+    ///
+    /// # Errors
+    /// An unknown table or column, a query that the kernel refuses, a filter that is not a predicate on the table.
+    pub async fn vector_search(&self, search: &VectorSearch) -> Result<DataFrame> {
+        let planned = self.plan_search(search, None, &SEARCH).await?;
+        self.run(&planned, None).await
+    }
+
+    /// As [`Self::vector_search`] among the rows of a `condition` too, whose columns are the table's; of what is found, what is
+    /// within `score_threshold` (at most it, under dot at least). With the three sections of its explain.
+    ///
+    /// # Errors
+    /// As [`Self::vector_search`]; a threshold that is not a number.
+    pub async fn vector_search_explained(
+        &self,
+        search: &VectorSearch,
+        condition: Option<Expr>,
+        score_threshold: Option<f64>,
+    ) -> Result<(DataFrame, Explained)> {
+        check_threshold(score_threshold)?;
+        let planned = self.plan_search(search, condition, &SEARCH).await?;
+        let within = score_threshold.map(|threshold| (threshold, search.metric));
+        let found = self.run(&planned, within).await?;
+        let mut explained = planned.explained(search, &SEARCH)?;
+        if score_threshold.is_some() {
+            planned.add_threshold(&mut explained, score_threshold, found.count().await?);
+        }
+        Ok((found, explained))
+    }
+
+    /// The three sections of the explain of [`Self::vector_search`], as executed.
+    ///
+    /// # Errors
+    /// As [`Self::vector_search`].
+    pub async fn explain_vector_search(&self, search: &VectorSearch) -> Result<Explained> {
+        Ok(self.vector_search_explained(search, None, None).await?.1)
+    }
+
+    /// All columns of the table and `vector_score` for the rows closest to the query whose score is within `score_threshold`
+    /// (at most it, under dot at least), best first.
+    ///
+    /// # Errors
+    /// As [`Self::vector_search`]; a query batch; a threshold that is not a number.
+    pub async fn hybrid_search(&self, search: &VectorSearch, score_threshold: Option<f64>) -> Result<DataFrame> {
+        let planned = self.plan_hybrid(search, score_threshold).await?;
+        self.run(&planned, score_threshold.map(|threshold| (threshold, search.metric))).await
+    }
+
+    /// The three sections of the explain of [`Self::hybrid_search`], as executed.
+    ///
+    /// # Errors
+    /// As [`Self::hybrid_search`].
+    pub async fn explain_hybrid_search(
+        &self,
+        search: &VectorSearch,
+        score_threshold: Option<f64>,
+    ) -> Result<Explained> {
+        let planned = self.plan_hybrid(search, score_threshold).await?;
+        let within = score_threshold.map(|threshold| (threshold, search.metric));
+        let found = self.run(&planned, within).await?.count().await?;
+        let mut explained = planned.explained(search, &HYBRID)?;
+        planned.add_threshold(&mut explained, score_threshold, found);
+        Ok(explained)
+    }
+
+    async fn plan_hybrid(&self, search: &VectorSearch, score_threshold: Option<f64>) -> Result<Planned> {
+        if let QueryVectors::Many(_) = search.query {
+            return Err(Error::InvalidArgument("hybrid_search: expected one query vector, got a query batch".into()));
+        }
+        check_threshold(score_threshold)?;
+        self.plan_search(&VectorSearch { columns: vec!["*".into()], ..search.clone() }, None, &HYBRID).await
+    }
+
+    /// Runs a planned search; `within` keeps the rows of that score.
+    async fn run(&self, planned: &Planned, within: Option<(f64, Metric)>) -> Result<DataFrame> {
+        let batches = collect(Arc::clone(&planned.physical), Arc::clone(&planned.context)).await?;
+        let schema = planned.physical.schema();
+        let mut found = concat(&schema, &batches)?;
+        if let Some((threshold, metric)) = within {
+            let scores = found.column(planned.score).as_primitive::<Float64Type>();
+            let is_within =
+                |score: &&f64| if metric.is_larger_closer() { **score >= threshold } else { **score <= threshold };
+            // Best first: what is within comes before what is not.
+            let rows = scores.values().iter().take_while(is_within).count();
+            found = found.slice(0, rows);
+        }
+        Ok(self.table_frame(sources::arrow::as_it_is(schema, vec![found])?))
+    }
+}
+
+fn check_threshold(score_threshold: Option<f64>) -> Result<()> {
+    match score_threshold {
+        Some(threshold) if threshold.is_nan() => {
+            Err(Error::InvalidArgument(format!("score_threshold: expected a number, got {threshold}")))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,49 @@
+//! What a search by call asks for.
+
+use vexact_kernel::{Element, Metric};
+
+/// One query, or a query batch.
+#[derive(Debug, Clone)]
+pub enum QueryVectors {
+    /// One vector.
+    One(Vec<f64>),
+    /// Several, searched together.
+    Many(Vec<Vec<f64>>),
+}
+
+impl QueryVectors {
+    /// One query, widened to `f64`.
+    pub fn one<T: Element>(query: &[T]) -> Self {
+        Self::One(query.iter().map(|x| x.to_f64()).collect())
+    }
+}
+
+/// A search of a table.
+#[derive(Debug, Clone)]
+pub struct VectorSearch {
+    /// Name of a table or view.
+    pub table: String,
+    /// Its vector column.
+    pub column: String,
+    /// What to look for.
+    pub query: QueryVectors,
+    /// How many rows for each query.
+    pub top_k: usize,
+    /// The distance function.
+    pub metric: Metric,
+    /// A SQL predicate on the table, applied before the search.
+    pub filter: Option<String>,
+    /// Columns of the table that the result has, besides `row_id` and `score`; `*` for all.
+    pub columns: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_widened_exactly() {
+        let QueryVectors::One(query) = QueryVectors::one(&[0.1_f32]) else { panic!("one query") };
+        assert_eq!(query, [f64::from(0.1_f32)]);
+    }
+}

@@ -1,0 +1,143 @@
+//! What a statement does besides giving rows: tables are created, INSERT runs at once, changes in place are refused.
+
+use std::sync::Arc;
+
+use datafusion::common::ParamValues;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{CreateMemoryTable, DdlStatement, LogicalPlan, LogicalPlanBuilder};
+use datafusion::sql::parser::Statement as ParsedStatement;
+use datafusion::sql::sqlparser::ast::Statement;
+use vexact_core::error::{Error, Result};
+use vexact_sources as sources;
+use vexact_sources::create::{CreateTable, TableKind};
+
+use super::memory::MemoryTable;
+use super::{DataFrame, Session};
+
+impl Session {
+    /// A table over a file, or a source or sink of streams. What its columns and the file are is checked now.
+    pub(super) async fn create_file_table(&self, create: &CreateTable) -> Result<DataFrame> {
+        if self.is_to_create(&create.name, create.if_not_exists, create.or_replace)? {
+            match create.kind {
+                TableKind::Table => drop(self.views.replace(&create.name, sources::table::open(create).await?)),
+                TableKind::Source | TableKind::Sink => {
+                    self.name_table(&create.name, vexact_stream::stream_table(&self.ctx, create)?)?;
+                }
+            }
+        }
+        self.nothing()
+    }
+
+    /// A table in memory, of no rows or of a query's.
+    async fn create_memory_table(&self, create: CreateMemoryTable) -> Result<DataFrame> {
+        let name = create.name.table();
+        let refuse = |problem: &str| Err(Error::InvalidArgument(format!("CREATE TABLE {name}: {problem}")));
+        if create.temporary {
+            return refuse("every table ends with its session: expected CREATE TABLE");
+        }
+        if create.constraints.iter().next().is_some() {
+            return refuse("expected no PRIMARY KEY and no UNIQUE, which nothing would check");
+        }
+        if self.is_to_create(name, create.if_not_exists, create.or_replace)? {
+            let query = datafusion::dataframe::DataFrame::new(self.state(), Arc::unwrap_or_clone(create.input));
+            let rows = DataFrame::of_query(query);
+            // Vectors that a query makes as lists are searched as fast as others.
+            let (schema, batches) = sources::arrow::with_vectors(rows.schema(), rows.collect().await?)?;
+            let table = MemoryTable::try_new(schema, batches, create.column_defaults.into_iter().collect())?;
+            self.views.replace(name, Arc::new(table));
+        }
+        self.nothing()
+    }
+
+    /// Whether a table of this name is to be created.
+    fn is_to_create(&self, name: &str, if_not_exists: bool, or_replace: bool) -> Result<bool> {
+        use datafusion::catalog::SchemaProvider;
+
+        match self.views.table_exist(name) {
+            true if if_not_exists => Ok(false),
+            true if or_replace && self.views.own_names().iter().any(|own| own == name) => Ok(true),
+            true => Err(Error::InvalidArgument(format!("table {name:?} exists already: expected another name"))),
+            false => Ok(true),
+        }
+    }
+
+    /// The frame of a statement that has no rows to give.
+    fn nothing(&self) -> Result<DataFrame> {
+        let plan = LogicalPlanBuilder::empty(false).build()?;
+        Ok(DataFrame::of_query(datafusion::dataframe::DataFrame::new(self.ctx.state(), plan)))
+    }
+
+    /// Runs a plan as far as its statement has effects.
+    pub(super) async fn run_statement(&self, state: Arc<SessionState>, plan: LogicalPlan) -> Result<DataFrame> {
+        if matches!(plan, LogicalPlan::Ddl(_)) {
+            self.forget_plans();
+        }
+        match plan {
+            LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) if self.is_own_schema(&create) => {
+                self.create_memory_table(create).await
+            }
+            // What changes the session is done now, by its context.
+            LogicalPlan::Ddl(_) | LogicalPlan::Statement(_) => {
+                Ok(DataFrame::of_query(self.ctx.execute_logical_plan(plan).await?))
+            }
+            // Once, and not each time that its count is asked for.
+            plan @ (LogicalPlan::Dml(_) | LogicalPlan::Copy(_)) => {
+                let frame = DataFrame::of_plan(state, plan);
+                let (schema, rows) = (frame.schema(), frame.collect().await?);
+                Ok(self.table_frame(sources::arrow::as_it_is(schema, rows)?))
+            }
+            // What reads keeps the state that it was planned with.
+            plan => Ok(DataFrame::of_plan(state, plan)),
+        }
+    }
+
+    fn is_own_schema(&self, create: &CreateMemoryTable) -> bool {
+        let state = self.ctx.state_ref();
+        let state = state.read();
+        let catalog = &state.config_options().catalog;
+        let name = create.name.clone().resolve(&catalog.default_catalog, &catalog.default_schema);
+        *name.catalog == *catalog.default_catalog && *name.schema == *catalog.default_schema
+    }
+}
+
+/// Refuses more parameters by position than a statement has: something is not where it was meant to be.
+pub(super) fn refuse_surplus(plan: &LogicalPlan, params: &ParamValues) -> Result<()> {
+    let ParamValues::List(values) = params else { return Ok(()) };
+    let names = plan.get_parameter_names()?;
+    let last = names.iter().filter_map(|name| name.trim_start_matches('$').parse::<usize>().ok()).max();
+    let expected = last.unwrap_or(0);
+    if values.len() > expected && names.len() <= expected {
+        return Err(Error::InvalidArgument(format!("params: expected {expected} values, got {}", values.len())));
+    }
+    Ok(())
+}
+
+/// Refuses what changes rows in place, also under EXPLAIN and PREPARE: live data is what the replication engine is for.
+pub(super) fn refuse_changes(statement: &ParsedStatement) -> Result<()> {
+    let mut statement = match statement {
+        ParsedStatement::Explain(explain) => return refuse_changes(&explain.statement),
+        ParsedStatement::Statement(statement) => statement.as_ref(),
+        _ => return Ok(()),
+    };
+    // What is prepared here is executed by its name.
+    while let Statement::Prepare { statement: inner, .. } | Statement::Explain { statement: inner, .. } = statement {
+        statement = inner;
+    }
+    let name = match statement {
+        Statement::Update { .. } => "UPDATE",
+        Statement::Delete(_) => "DELETE",
+        Statement::Merge { .. } => "MERGE",
+        Statement::Truncate { .. } => "TRUNCATE",
+        _ => return Ok(()),
+    };
+    Err(Error::InvalidArgument(format!(
+        "{name} is refused: expected SELECT, INSERT, CREATE or SET; rows of live data are changed through the replication engine"
+    )))
+}
+
+/// A plan with its parameters.
+pub(super) fn bound(plan: LogicalPlan, params: Option<ParamValues>) -> Result<LogicalPlan> {
+    let Some(params) = params else { return Ok(plan) };
+    refuse_surplus(&plan, &params)?;
+    Ok(vexact_sql::bind_parameters(plan, &params)?.with_param_values(params)?)
+}

@@ -1,0 +1,91 @@
+//! Streams of a session: naming them, querying them, writing what comes of them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use vexact_core::error::Result;
+use vexact_sql::Explained;
+use vexact_stream::csv_dir::CsvDir;
+use vexact_stream::memory::MemoryTable;
+use vexact_stream::{SinkTable, SourceTable, StreamFrame, StreamOptions, StreamingQuery, sink_table};
+
+use super::Session;
+
+impl Session {
+    /// A source as a frame.
+    pub fn stream(&self, source: Arc<dyn SourceTable>) -> StreamFrame {
+        StreamFrame::of_source(&self.ctx, source)
+    }
+
+    /// Arrow batches as a bounded stream: one batch, one micro-batch. Nothing is copied.
+    ///
+    /// # Errors
+    /// Batches of different schemas.
+    pub fn create_stream_from_arrow(&self, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<StreamFrame> {
+        Ok(self.stream(Arc::new(MemoryTable::try_new(schema, batches)?)))
+    }
+
+    /// A folder of CSV files as a stream, with the columns of its first file that has rows.
+    ///
+    /// # Errors
+    /// A folder that is not there, or has no such file; a bad delimiter.
+    pub fn read_stream_csv_dir(&self, folder: impl AsRef<Path>, delimiter: char) -> Result<StreamFrame> {
+        Ok(self.stream(Arc::new(CsvDir::infer(folder.as_ref(), delimiter)?)))
+    }
+
+    /// Names a stream, for streaming SQL; another view of this name is replaced.
+    ///
+    /// # Errors
+    /// A name that cannot be registered.
+    pub fn create_stream_view(&self, name: &str, frame: &StreamFrame) -> Result<()> {
+        self.name_table(name, frame.provider())
+    }
+
+    /// Names a sink, for `INSERT INTO`; what had the name before is let go.
+    ///
+    /// # Errors
+    /// A name that cannot be registered.
+    pub fn create_sink(&self, name: &str, sink: Arc<dyn SinkTable>) -> Result<()> {
+        self.name_table(name, sink_table(sink))
+    }
+
+    /// A SELECT over a stream: of a view, a source table, or another such SELECT. It runs when it is written to a sink.
+    ///
+    /// # Errors
+    /// As [`vexact_stream::stream_sql`].
+    pub async fn stream_sql(&self, sql: &str) -> Result<StreamFrame> {
+        vexact_stream::stream_sql(&self.ctx, self.state(), sql).await
+    }
+
+    /// `INSERT INTO sink SELECT ...` over a stream as a query, opened and not started: its source, sink and checkpoint are at
+    /// hand, and fit.
+    ///
+    /// # Errors
+    /// As [`vexact_stream::start_stream_sql`].
+    pub async fn start_stream_sql(&self, sql: &str, options: StreamOptions) -> Result<StreamingQuery> {
+        vexact_stream::start_stream_sql(self.state(), sql, options).await
+    }
+
+    /// As [`Self::start_stream_sql`], and the explain of the query; a SELECT is written to the sink `default`.
+    ///
+    /// # Errors
+    /// As [`Self::start_stream_sql`].
+    pub async fn start_stream_sql_into(
+        &self,
+        default: &str,
+        sql: &str,
+        options: StreamOptions,
+    ) -> Result<(StreamingQuery, Explained)> {
+        vexact_stream::start_stream_sql_into(self.state(), default, sql, options).await
+    }
+
+    /// The three sections of a streaming query's explain, SELECT or INSERT, without running it.
+    ///
+    /// # Errors
+    /// As [`Self::start_stream_sql`].
+    pub async fn explain_stream_sql(&self, sql: &str, options: &StreamOptions) -> Result<Explained> {
+        vexact_stream::explain_stream_sql(self.state(), sql, options).await
+    }
+}

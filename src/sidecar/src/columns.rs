@@ -1,0 +1,29 @@
+//! Which columns of a source's table are meant.
+
+use vexact_core::error::{Error, Result};
+
+use super::config::TimestampTableConfig;
+
+/// A column by its name, ASCII case aside where no other has the very name.
+pub(super) fn find(table: &TimestampTableConfig, names: &[&str], name: &str) -> Result<usize> {
+    let exact = names.iter().position(|known| *known == name);
+    exact.or_else(|| names.iter().position(|known| known.eq_ignore_ascii_case(name))).ok_or_else(|| {
+        Error::Engine(format!(
+            "table {:?} of the source has no column {name:?}: expected one of [{}]",
+            table.table_name,
+            names.join(", ")
+        ))
+    })
+}
+
+/// The columns of the replica, by their places in the table: all, or the key's and those that are named.
+pub(super) fn wanted(table: &TimestampTableConfig, names: &[&str]) -> Result<Vec<usize>> {
+    let key = table.primary_key.iter().map(|name| find(table, names, name)).collect::<Result<Vec<_>>>()?;
+    if table.columns.is_empty() {
+        return Ok((0..names.len()).collect());
+    }
+    let named = table.columns.iter().map(|name| find(table, names, name)).collect::<Result<Vec<_>>>()?;
+    let mut columns: Vec<usize> = key.into_iter().filter(|column| !named.contains(column)).collect();
+    columns.extend(named);
+    Ok(columns)
+}

@@ -1,0 +1,111 @@
+//! What survives the process: the replicas in files, and beside them how far each table was read.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use vexact_core::error::{Error, Result};
+use vexact_replica::{Replicas, Store, SyncMode};
+
+use super::poll::Progress;
+use super::table::Table;
+
+/// Stored beside the replicas.
+#[derive(Debug, Serialize, Deserialize)]
+struct Extra {
+    /// The source, without its password.
+    source: String,
+    /// By the replica's name.
+    tables: BTreeMap<String, ExtraTable>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct ExtraTable {
+    /// What of its configuration says which rows are read.
+    follows: Vec<String>,
+    progress: Progress,
+}
+
+/// What of a table's configuration a stored replica depends on: where it changes, the table is read again.
+fn follows(table: &Table, deletes: &str) -> Vec<String> {
+    let mut follows = vec![table.config.table_name.clone(), table.config.updated_at_column.clone(), deletes.to_owned()];
+    follows.extend(table.config.primary_key.iter().cloned());
+    follows
+}
+
+/// Puts stored replicas in place; the changes applied until then. Blocks.
+///
+/// # Errors
+/// Files that are damaged; replicas of another sync mode or another source.
+pub(super) fn restore(
+    store: &Store,
+    replicas: &Replicas,
+    tables: &mut [Table],
+    source: &str,
+    deletes: &str,
+    mode: SyncMode,
+) -> Result<Option<i64>> {
+    let Some(stored) = store.load()? else { return Ok(None) };
+    let name = |mode| if mode == SyncMode::Temporal { "temporal" } else { "destructive" };
+    if let Some(table) = stored.tables.iter().find(|table| table.definition.mode != mode) {
+        return Err(Error::InvalidArgument(format!(
+            "sync_mode: the storage holds {} replicas: expected {0:?}, got {:?}",
+            name(table.definition.mode),
+            name(mode)
+        )));
+    }
+    let extra: Extra = serde_json::from_str(&stored.extra).map_err(|_| {
+        Error::Engine(
+            "storage_path: expected a sidecar's replicas, got those of an engine without sidecar_source".into(),
+        )
+    })?;
+    if extra.source != source {
+        return Err(Error::InvalidArgument(format!(
+            "sidecar_source: the storage holds replicas of another source: expected {:?}, got {source:?}",
+            extra.source
+        )));
+    }
+    replicas.restore(&stored)?;
+    for table in tables.iter_mut() {
+        let snapshot = replicas.snapshot();
+        let known = extra.tables.get(&table.name).filter(|known| known.follows == follows(table, deletes));
+        match (known, snapshot.table(&table.name)) {
+            (Some(known), Some(state)) => {
+                table.progress = known.progress.clone();
+                table.definition = Some(Arc::clone(state.version.definition()));
+            }
+            (None, Some(_)) => drop(replicas.update(vec![(table.name.clone(), vexact_replica::Update::Drop)], 0)),
+            (_, None) => {}
+        }
+    }
+    // Those that are followed no longer.
+    for state in replicas.snapshot().tables() {
+        let name = &state.version.definition().name;
+        if !tables.iter().any(|table| table.name.eq_ignore_ascii_case(name)) {
+            replicas.update(vec![(name.clone(), vexact_replica::Update::Drop)], 0);
+        }
+    }
+    Ok(Some(stored.applied_seq))
+}
+
+/// Makes the replicas durable, with the place to go on from: never a place whose rows are not there. Blocks.
+pub(super) fn save(
+    store: &Store,
+    replicas: &Replicas,
+    tables: &[Table],
+    source: &str,
+    deletes: &str,
+    applied: i64,
+) -> Result<()> {
+    // One that was never found has no replica worth keeping.
+    let known: Vec<&Table> = tables.iter().filter(|table| table.definition.is_some()).collect();
+    let extra = |table: &&Table| {
+        let progress = table.progress.clone();
+        (table.name.clone(), ExtraTable { follows: follows(table, deletes), progress })
+    };
+    let extra = Extra { source: source.to_owned(), tables: known.iter().map(extra).collect() };
+    let extra = serde_json::to_string(&extra)
+        .map_err(|error| Error::Engine(format!("the state of the sidecar as text: {error}")))?;
+    let names: Vec<String> = known.iter().map(|table| table.name.clone()).collect();
+    store.save(&replicas.snapshot().only(&names, applied), 0, &extra)
+}

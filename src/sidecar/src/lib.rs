@@ -1,0 +1,265 @@
+//! Following a database that is not the engine's: a SQLite file or PostgreSQL, read-only, polled by the clock columns of its tables.
+//!
+//! Nothing is installed in the source. What a table's rows say of their own time is all that is known: rows are read in the order of
+//! (`updated_at`, key) and upserted by key. [`poll`] says which rows one cycle reads, and what is not seen.
+
+mod calendar;
+mod changes;
+mod clock;
+mod columns;
+mod config;
+mod cycle;
+mod durable;
+mod poll;
+#[cfg_attr(not(feature = "postgres"), path = "without_postgres.rs")]
+mod postgres;
+mod source;
+mod sqlite;
+mod table;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use vexact_core::error::{Error, Result};
+use vexact_replica::{Replicas, Store, SyncMode};
+use vexact_sqlite::replication::{Background, SyncResult, SyncStatus, TableCondition, TableStatus};
+
+pub use config::{DeleteDetection, OVERLAP, SidecarConfig, SourceKind, TimestampTableConfig};
+
+use cycle::{Cycle, State};
+use source::Source;
+use table::Table;
+
+/// What a cycle has to know of the configuration.
+#[derive(Debug, Clone)]
+struct Settings {
+    mode: SyncMode,
+    batch_size: u32,
+    deletes: DeleteDetection,
+    overlap: Duration,
+}
+
+impl SidecarConfig {
+    /// Refuses settings that cannot be used.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`]: no source, another scheme, an address that names no server, no tables, a table twice, an empty
+    /// or repeated name, a size of 0.
+    pub fn check(&self) -> Result<()> {
+        if self.kind() == SourceKind::Postgres {
+            postgres::check_address(&self.source)?;
+        }
+        self.check_settings()
+    }
+}
+
+/// Follows the tables of a source.
+pub struct Sidecar {
+    name: String,
+    tables: Vec<String>,
+    replicas: Arc<Replicas>,
+    settings: Arc<Settings>,
+    /// `None` after the end.
+    state: Arc<AsyncMutex<Option<State>>>,
+    last_error: Mutex<Option<String>>,
+    background: Background,
+}
+
+impl std::fmt::Debug for Sidecar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Sidecar({})", self.name)
+    }
+}
+
+impl Sidecar {
+    /// Looks at the tables and makes their replicas: empty ones, or those of the store. No rows are read.
+    ///
+    /// # Errors
+    /// Wrong settings; a source that cannot be reached, where the store has nothing of it; a store that is damaged, or holds other
+    /// replicas. A table that is not there or not as configured is no error: it is failed, and its state says why.
+    pub async fn start(
+        config: &SidecarConfig,
+        mode: SyncMode,
+        replicas: Arc<Replicas>,
+        store: Option<Arc<Store>>,
+    ) -> Result<Self> {
+        config.check()?;
+        let settings = Arc::new(Settings {
+            mode,
+            batch_size: config.poll_batch_size,
+            deletes: config.delete_detection.clone(),
+            overlap: config.overlap,
+        });
+        let source: Box<dyn Source> = match config.kind() {
+            SourceKind::Sqlite => Box::new(sqlite::SqliteSource::new(&config.source)?),
+            SourceKind::Postgres => postgres::open(&config.source)?,
+        };
+        let table = |table: &TimestampTableConfig| Table::new(table.clone(), table.replica_name(&config.kind()));
+        let tables: Vec<Table> = config.tables.iter().map(table).collect();
+        let names = tables.iter().map(|table| table.name.clone()).collect();
+        let name = source.name().to_owned();
+        let mut state = State { source, tables, store, applied: 0, has_synced: false };
+        let (into, with) = (Arc::clone(&replicas), Arc::clone(&settings));
+        let looked = tokio::task::spawn_blocking(move || state.start(&into, &with).map(|problem| (state, problem)));
+        let (state, problem) = looked.await.unwrap_or_else(|error| Err(ended(&error)))?;
+        Ok(Self {
+            name,
+            tables: names,
+            replicas,
+            settings,
+            state: Arc::new(AsyncMutex::new(Some(state))),
+            last_error: Mutex::new(problem),
+            background: Background::default(),
+        })
+    }
+
+    /// The source, without a password.
+    pub fn source(&self) -> &str {
+        &self.name
+    }
+
+    /// The names of the replicas.
+    pub fn tables(&self) -> &[String] {
+        &self.tables
+    }
+
+    /// Whether a replica of this name is a followed table's.
+    pub fn follows(&self, table: &str) -> bool {
+        self.tables.iter().any(|name| name.eq_ignore_ascii_case(table))
+    }
+
+    /// Runs work on the state to its end, off the async threads, also if the caller goes away.
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&mut State) -> Result<T> + Send + 'static) -> Result<T> {
+        let mut state = Arc::clone(&self.state).lock_owned().await;
+        let work = move || match &mut *state {
+            Some(state) => work(state),
+            None => Err(Error::shut_down()),
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(ended(&error)))
+    }
+
+    async fn cycle(&self) -> Result<Cycle> {
+        let (replicas, settings) = (Arc::clone(&self.replicas), Arc::clone(&self.settings));
+        let result = self.run(move |state| state.cycle(&replicas, &settings)).await;
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) =
+            result.as_ref().err().map(|error| error.to_string());
+        if result.as_ref().is_ok_and(|cycle| cycle.result.events_processed > 0) {
+            self.replicas.compact_beside();
+        }
+        result
+    }
+
+    /// One cycle: of each table, at most `poll_batch_size` rows are read.
+    ///
+    /// # Errors
+    /// The source's or the storage's. A table that cannot follow is no error of the cycle: see [`Self::status`].
+    pub async fn sync_now(&self) -> Result<SyncResult> {
+        Ok(self.cycle().await?.result)
+    }
+
+    /// Cycles until of each table all rows, and all rows of its overlap window, were read since the call; the sums.
+    ///
+    /// # Errors
+    /// As [`Self::sync_now`].
+    pub async fn sync_all(&self) -> Result<SyncResult> {
+        self.run(|state| {
+            state.tables.iter_mut().for_each(|table| table.progress.sweep = None);
+            Ok(())
+        })
+        .await?;
+        let mut sum = SyncResult::default();
+        let mut complete = vec![false; self.tables.len()];
+        while complete.contains(&false) {
+            let cycle = self.cycle().await?;
+            sum = sum.plus(cycle.result);
+            complete.iter_mut().zip(cycle.complete).for_each(|(complete, now)| *complete |= now);
+        }
+        Ok(sum)
+    }
+
+    /// Cycles until the newest rows were read.
+    async fn catch_up(&self) -> Result<()> {
+        loop {
+            self.cycle().await?;
+            let is_behind = self.run(|state| Ok(state.tables.iter().any(|table| table.is_behind))).await?;
+            if !is_behind {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads all rows of a table anew, in one step: also what was deleted without a trace is seen; the number of rows. In a history
+    /// the differences become versions.
+    ///
+    /// # Errors
+    /// A table that is not followed; the source's, the storage's and the table's.
+    pub async fn initial_sync(&self, table: &str) -> Result<u64> {
+        let Some(at) = self.tables.iter().position(|name| name.eq_ignore_ascii_case(table)) else {
+            return Err(Error::Engine(format!("table {table:?} is not followed")));
+        };
+        let (replicas, settings) = (Arc::clone(&self.replicas), Arc::clone(&self.settings));
+        self.run(move |state| state.copy(at, &replicas, &settings)).await
+    }
+
+    /// Where the replicas stand; `last_synced_seq` is the number of changes applied. The lag is counted in the source; while it is
+    /// away, what was counted last.
+    ///
+    /// # Errors
+    /// After the end.
+    pub async fn status(&self) -> Result<SyncStatus> {
+        let snapshot = Arc::clone(&self.replicas);
+        let (tables, applied, has_synced) = self
+            .run(move |state| {
+                state.count_lag();
+                let snapshot = snapshot.snapshot();
+                let table = |table: &Table| TableStatus {
+                    name: table.name.clone(),
+                    rows: snapshot.table(&table.name).map_or(0, |state| state.version.num_rows() as u64),
+                    lag: table.lag,
+                    state: match (&table.error, table.definition.is_some()) {
+                        (Some(_), _) => TableCondition::Failed,
+                        (None, _) if !state.has_synced && table.progress.after.is_none() => TableCondition::NotLoaded,
+                        (None, _) => TableCondition::Ready,
+                    },
+                    last_error: table.error.clone(),
+                };
+                let mut tables: Vec<TableStatus> = state.tables.iter().map(table).collect();
+                tables.sort_by(|a, b| a.name.cmp(&b.name));
+                Ok((tables, state.applied, state.has_synced))
+            })
+            .await?;
+        let last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok(SyncStatus {
+            lag: tables.iter().map(|table| table.lag).sum(),
+            last_synced_seq: has_synced.then_some(applied),
+            last_error: last_error.or_else(|| tables.iter().find_map(|table| table.last_error.clone())),
+            tables,
+        })
+    }
+
+    /// Syncs again and again in the background, until [`Self::stop_background`]. Its errors are in the status.
+    pub fn start_background(self: &Arc<Self>, interval: Duration) {
+        // The error is noted; the next tick connects again.
+        self.background.start(self, interval, |sidecar| async move { drop(sidecar.catch_up().await) });
+    }
+
+    /// Ends the background sync; a cycle that runs goes on to its end. Harmless to repeat.
+    pub fn stop_background(&self) {
+        self.background.stop();
+    }
+
+    /// Waits for a running cycle, then closes the source and the store. Harmless to repeat.
+    pub async fn shutdown(&self) {
+        self.stop_background();
+        let mut state: OwnedMutexGuard<Option<State>> = Arc::clone(&self.state).lock_owned().await;
+        if let Some(state) = state.take() {
+            // Closing a connection may wait for it.
+            let _ = tokio::task::spawn_blocking(move || drop(state)).await;
+        }
+    }
+}
+
+fn ended(error: &tokio::task::JoinError) -> Error {
+    Error::Engine(format!("a sync ended: {error}"))
+}

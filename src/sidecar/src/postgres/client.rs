@@ -1,0 +1,154 @@
+//! A connection to a server, used from a thread that may block: one statement after the other.
+
+use std::time::Duration;
+
+use futures::{TryStreamExt, pin_mut};
+use rusqlite::types::Value;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::error::Severity;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Config, NoTls, Socket};
+use vexact_core::error::{Error, Result};
+
+use super::address::Address;
+use super::tls;
+use super::values::{Cell, Parameter};
+
+/// A server that is silent for so long is taken for gone.
+const SILENCE: Duration = Duration::from_secs(300);
+
+/// Why a statement failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The server refused it, or a value is none that a replica has. The connection is sound.
+    Refused(Error),
+    /// The connection is of no use any more.
+    Lost(Error),
+}
+
+/// A connection that is ready for a statement. Its messages are sent and received by a task of the runtime, which ends with it.
+pub(super) struct Client {
+    client: tokio_postgres::Client,
+    name: String,
+    runtime: Handle,
+}
+
+impl Client {
+    /// Connects and says who is there. Blocks.
+    ///
+    /// # Errors
+    /// A server that is not there, or that refuses; root certificates that cannot be read.
+    pub fn connect(address: &Address, runtime: &Handle) -> Result<Self> {
+        let name = address.to_string();
+        let connected = match address.config.get_ssl_mode() {
+            SslMode::Disable => established(&address.config, NoTls, runtime),
+            _ => established(&address.config, tls::connector(&address.check)?, runtime),
+        };
+        let client = connected.map_err(|source| failed(&name, source))?;
+        Ok(Self { client, name, runtime: runtime.clone() })
+    }
+
+    /// Runs statements without results. Blocks.
+    pub fn run(&self, sql: &str) -> Result<(), Failure> {
+        self.wait(async { answer(self.client.batch_execute(sql)).await })
+    }
+
+    /// Runs one statement; its rows. Parameters are texts and NULL. Blocks.
+    ///
+    /// No more than the rows that are returned is held in memory: a server waits while its last messages are not read. The columns are of
+    /// types that every server has.
+    pub fn query(&self, sql: &str, params: &[Value]) -> Result<Vec<Vec<Value>>, Failure> {
+        let mut unfit = None;
+        let rows = self.wait(async {
+            let params = params.iter().map(|value| (Parameter(value), Type::UNKNOWN));
+            let answers = answer(self.client.query_typed_raw(sql, params)).await?;
+            pin_mut!(answers);
+            let mut rows = Vec::new();
+            while let Some(row) = answer(answers.try_next()).await? {
+                let mut values = Vec::with_capacity(row.len());
+                for at in 0..row.len() {
+                    match row.try_get(at).map_err(Problem::Postgres)? {
+                        Cell(Ok(value)) => values.push(value),
+                        Cell(Err(problem)) => unfit = unfit.take().or(Some(problem)),
+                    }
+                }
+                rows.push(values);
+            }
+            Ok(rows)
+        })?;
+        match unfit {
+            Some(problem) => Err(Failure::Refused(Error::Engine(format!("{}: {problem}", self.name)))),
+            None => Ok(rows),
+        }
+    }
+
+    fn wait<T>(&self, work: impl Future<Output = Result<T, Problem>>) -> Result<T, Failure> {
+        self.runtime.block_on(work).map_err(|problem| match problem {
+            Problem::Postgres(source) => {
+                let is_sound = !self.client.is_closed() && is_refusal(&source);
+                let error = failed(&self.name, source);
+                if is_sound { Failure::Refused(error) } else { Failure::Lost(error) }
+            }
+            Problem::Silent => Failure::Lost(Error::Io {
+                path: self.name.clone().into(),
+                source: std::io::Error::new(
+                    std::io::ErrorKind::TimedOut,
+                    format!("expected an answer within {} seconds, got none", SILENCE.as_secs()),
+                ),
+            }),
+        })
+    }
+}
+
+fn established<T>(config: &Config, tls: T, runtime: &Handle) -> Result<tokio_postgres::Client, tokio_postgres::Error>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
+    let (client, connection) = runtime.block_on(config.connect(tls))?;
+    // What ends the connection is seen by the statement that waits for it.
+    runtime.spawn(async move { drop(connection.await) });
+    Ok(client)
+}
+
+enum Problem {
+    Postgres(tokio_postgres::Error),
+    Silent,
+}
+
+async fn answer<T>(work: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Problem> {
+    match timeout(SILENCE, work).await {
+        Ok(answered) => answered.map_err(Problem::Postgres),
+        Err(_) => Err(Problem::Silent),
+    }
+}
+
+/// Whether the server refused one statement, and goes on.
+fn is_refusal(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|problem| problem.parsed_severity() == Some(Severity::Error))
+}
+
+fn failed(server: &str, source: tokio_postgres::Error) -> Error {
+    Error::Postgres {
+        context: server.into(),
+        problem: message(&source),
+        is_answer: source.as_db_error().is_some(),
+        source: Box::new(source),
+    }
+}
+
+/// A server's own words, `ERROR: relation "t" does not exist (42P01)`, or what became of the connection, with its causes.
+fn message(error: &tokio_postgres::Error) -> String {
+    if let Some(problem) = error.as_db_error() {
+        let more = problem.detail().or(problem.hint()).map_or_else(String::new, |more| format!(" ({more})"));
+        return format!("{}: {}{more} ({})", problem.severity(), problem.message(), problem.code().code());
+    }
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.fold(error.to_string(), |message, cause| match cause.to_string() {
+        cause if message.ends_with(&cause) => message,
+        cause => format!("{message}: {cause}"),
+    })
+}

@@ -1,0 +1,268 @@
+//! A SQLite file as a source: opened read-only, in WAL mode or not, and opened again when another file takes its place.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::types::{Value, ValueRef};
+use rusqlite::{Connection, ErrorCode, OpenFlags, params_from_iter};
+use vexact_core::error::{Error, Result};
+use vexact_core::schema::{Column, ColumnType, TableSchema, declared};
+use vexact_core::sql::{failed, ident};
+
+use super::clock::Clock;
+use super::columns::{find, wanted};
+use super::config::{DeleteDetection, TimestampTableConfig};
+use super::source::{Described, Placeholder, Plan, Query, Source};
+
+/// How long a read waits for the locks of the file's writers.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A file.
+pub(super) struct SqliteSource {
+    path: PathBuf,
+    name: String,
+    opened: Option<Opened>,
+    is_lost: bool,
+}
+
+struct Opened {
+    conn: Connection,
+    /// Which file it is.
+    file: Option<FileId>,
+    /// What others write is not seen by it.
+    is_immutable: bool,
+}
+
+/// Device and number of a file.
+type FileId = (u64, u64);
+
+fn file_id(path: &Path) -> std::io::Result<Option<FileId>> {
+    let metadata = std::fs::metadata(path)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        Ok(Some((metadata.dev(), metadata.ino())))
+    }
+    #[cfg(not(unix))]
+    {
+        drop(metadata);
+        Ok(None)
+    }
+}
+
+impl SqliteSource {
+    /// The file, which is opened when it is first read.
+    pub fn new(path: &str) -> Result<Self> {
+        let path = std::path::absolute(path).map_err(|error| Error::io(Path::new(path), error))?;
+        Ok(Self { name: path.display().to_string(), path, opened: None, is_lost: false })
+    }
+
+    fn open(&self) -> Result<Opened> {
+        let file = file_id(&self.path).map_err(|error| Error::io(&self.path, error))?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let begin = |conn: rusqlite::Result<Connection>| {
+            let conn = conn?;
+            conn.busy_timeout(BUSY_TIMEOUT)?;
+            conn.execute_batch("PRAGMA query_only = ON")?;
+            // The first read is what fails where the file cannot be read.
+            conn.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))?;
+            Ok(conn)
+        };
+        match begin(Connection::open_with_flags(&self.path, flags)) {
+            Ok(conn) => Ok(Opened { conn, file, is_immutable: false }),
+            // In a folder that cannot be written, the shared memory of a WAL cannot be made. Without a WAL nothing is missed.
+            Err(error) if is_unopenable(&error) && !self.has_wal() => {
+                let conn = Connection::open_with_flags(self.uri(), flags | OpenFlags::SQLITE_OPEN_URI);
+                let conn = begin(conn).map_err(failed(|| self.name.clone()))?;
+                Ok(Opened { conn, file, is_immutable: true })
+            }
+            Err(error) => Err(failed(|| self.name.clone())(error)),
+        }
+    }
+
+    fn has_wal(&self) -> bool {
+        let mut wal = self.path.as_os_str().to_owned();
+        wal.push("-wal");
+        std::fs::metadata(wal).is_ok_and(|wal| wal.len() > 0)
+    }
+
+    fn uri(&self) -> String {
+        let mut uri = String::from("file:");
+        for byte in self.name.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'~' => uri.push(byte.into()),
+                byte => uri.push_str(&format!("%{byte:02X}")),
+            }
+        }
+        uri + "?immutable=1"
+    }
+
+    fn conn(&self) -> Result<&Connection> {
+        let opened = self.opened.as_ref().map(|opened| &opened.conn);
+        opened.ok_or_else(|| Error::Engine(format!("{}: is not open", self.name)))
+    }
+
+    /// Notes whether an error is the file's, and no table's.
+    fn noted<T>(&mut self, result: Result<T>) -> Result<T> {
+        use ErrorCode::*;
+        self.is_lost = match &result {
+            Err(Error::Sqlite { source, .. }) => matches!(
+                source.sqlite_error_code(),
+                Some(SystemIoFailure | DatabaseCorrupt | NotADatabase | CannotOpen | DatabaseBusy | DatabaseLocked)
+            ),
+            _ => false,
+        };
+        if self.is_lost {
+            self.opened = None;
+        }
+        result
+    }
+}
+
+fn is_unopenable(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
+}
+
+impl Source for SqliteSource {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        self.is_lost = true;
+        let file = file_id(&self.path).map_err(|error| {
+            self.opened = None;
+            Error::io(&self.path, error)
+        })?;
+        let opened = match self.opened.take() {
+            Some(opened) if opened.file == file && !opened.is_immutable => opened,
+            _ => self.open()?,
+        };
+        opened.conn.execute_batch("BEGIN").map_err(failed(|| self.name.clone()))?;
+        self.opened = Some(opened);
+        self.is_lost = false;
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        // It has only read: what cannot be ended is opened again.
+        if self.opened.as_ref().is_some_and(|opened| opened.conn.execute_batch("COMMIT").is_err()) {
+            self.opened = None;
+        }
+    }
+
+    fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
+    fn describe(&mut self, table: &TimestampTableConfig, name: &str, deletes: &DeleteDetection) -> Result<Described> {
+        let described = self.conn().and_then(|conn| describe(conn, table, name, deletes));
+        self.noted(described)
+    }
+
+    fn select(&mut self, query: &Query) -> Result<Vec<Vec<Value>>> {
+        let rows = self.conn().and_then(|conn| select(conn, query));
+        self.noted(rows)
+    }
+}
+
+fn select(conn: &Connection, query: &Query) -> Result<Vec<Vec<Value>>> {
+    let context = || "reading the source";
+    let mut statement = conn.prepare_cached(&query.sql).map_err(failed(context))?;
+    let columns = statement.column_count();
+    let mut rows = statement.query(params_from_iter(&query.params)).map_err(failed(context))?;
+    let mut read = Vec::new();
+    while let Some(row) = rows.next().map_err(failed(context))? {
+        let value = |at| row.get_ref(at).map_err(failed(context)).and_then(owned);
+        read.push((0..columns).map(value).collect::<Result<_>>()?);
+    }
+    Ok(read)
+}
+
+fn owned(value: ValueRef<'_>) -> Result<Value> {
+    Ok(match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(integer) => Value::Integer(integer),
+        ValueRef::Real(real) => Value::Real(real),
+        ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
+        ValueRef::Text(bytes) => Value::Text(
+            std::str::from_utf8(bytes)
+                .map_err(|_| {
+                    Error::Engine(format!("expected UTF-8, got {}", vexact_sqlite::oltp::column::described(value)))
+                })?
+                .to_owned(),
+        ),
+    })
+}
+
+fn describe(
+    conn: &Connection,
+    table: &TimestampTableConfig,
+    name: &str,
+    deletes: &DeleteDetection,
+) -> Result<Described> {
+    let context = || format!("table {:?}", table.table_name);
+    let known: Vec<(String, Option<String>)> = conn
+        .prepare_cached("SELECT name, type FROM pragma_table_xinfo(?1) WHERE hidden <> 1 ORDER BY cid")
+        .and_then(|mut statement| {
+            let columns = statement.query_map([&table.table_name], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            columns.collect()
+        })
+        .map_err(failed(context))?;
+    if known.is_empty() {
+        return Err(Error::Engine(format!("no such table in the source: {}", table.table_name)));
+    }
+    let names: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();
+    let chosen = wanted(table, &names)?;
+    let from = ident(&table.table_name);
+    let mut columns = Vec::with_capacity(chosen.len());
+    for at in &chosen {
+        let (name, declaration) = &known[*at];
+        let column_type = match declared(declaration.as_deref()) {
+            Some(column_type) => column_type,
+            None => by_values(conn, &from, name, declaration.as_deref()).map_err(failed(context))?,
+        };
+        columns.push(Column { name: name.clone(), column_type });
+    }
+    let of = |name: &str| format!("r.{}", ident(name));
+    let mut select: Vec<String> = columns.iter().map(|column| of(&column.name)).collect();
+    select.push(of(names[find(table, &names, &table.created_at_column)?]));
+    let clock = of(names[find(table, &names, &table.updated_at_column)?]);
+    select.push(clock.clone());
+    if let DeleteDetection::SoftDelete(column) = deletes {
+        select.push(of(names[find(table, &names, column)?]));
+    }
+    let key: Vec<String> = table.primary_key.clone();
+    let schema = TableSchema::of_columns(name, columns, &key)?;
+    let keys = schema.key_columns().map(|column| of(&column.name));
+    let order: Vec<String> = std::iter::once(clock.clone()).chain(keys).collect();
+    let newest = conn
+        .query_row(&format!("SELECT max({clock}) FROM {from} AS r"), [], |row| Ok(row.get_ref(0).map(owned)))
+        .and_then(|value| value)
+        .map_err(failed(context))??;
+    Ok(Described {
+        schema,
+        clock: Clock::default(),
+        newest: Some(newest).filter(|newest| *newest != Value::Null),
+        plan: Plan { from, select, cursor: order.clone(), order, placeholder: Placeholder::Sqlite },
+    })
+}
+
+/// The type of a column whose declaration does not tell: that of its values; where there are none, text for dates and times, else
+/// a number.
+fn by_values(conn: &Connection, from: &str, column: &str, declaration: Option<&str>) -> rusqlite::Result<ColumnType> {
+    let sql = format!("SELECT DISTINCT typeof(r.{}) FROM {from} AS r", ident(column));
+    let mut statement = conn.prepare(&sql)?;
+    let classes: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let has = |class: &str| classes.iter().any(|known| known == class);
+    let upper = declaration.unwrap_or_default().to_ascii_uppercase();
+    Ok(match (has("text"), has("blob"), has("real"), has("integer")) {
+        // With anything else beside it, the value that does not fit is named when it is read.
+        (true, ..) => ColumnType::Utf8,
+        (_, true, ..) => ColumnType::Binary,
+        (_, _, true, _) => ColumnType::Float64,
+        (_, _, _, true) => ColumnType::Int64,
+        _ if upper.contains("DATE") || upper.contains("TIME") || upper.is_empty() => ColumnType::Utf8,
+        _ => ColumnType::Float64,
+    })
+}

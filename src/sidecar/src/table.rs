@@ -1,0 +1,231 @@
+//! A followed table: what is known of it, and how its replica takes what is read.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use vexact_core::error::{Error, Result};
+use vexact_core::schema::{Column, ColumnType, TableSchema};
+use vexact_replica::{ChangeBatch, Counts, Definition, KeyState, Replicas, SyncMode, TableVersion, Update};
+
+use super::Settings;
+use super::changes;
+use super::config::TimestampTableConfig;
+use super::poll::{self, Polled, Progress};
+use super::source::{Plan, Source};
+
+/// A table that is followed.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub config: TimestampTableConfig,
+    /// The replica's name.
+    pub name: String,
+    /// What the replica has; `None` before the table was ever found in the source.
+    pub definition: Option<Arc<Definition>>,
+    /// How it is read; `None`: it is to be looked at again first.
+    pub plan: Option<Plan>,
+    pub progress: Progress,
+    /// Why it does not follow.
+    pub error: Option<String>,
+    /// Rows that the source was known to have beyond the last cycle.
+    pub lag: u64,
+    /// The main read may have more.
+    pub is_behind: bool,
+}
+
+/// What a cycle does to a replica, and to what is known of its table.
+pub(super) struct Step {
+    pub updates: Vec<Prepared>,
+    pub definition: Arc<Definition>,
+    pub plan: Plan,
+    pub progress: Progress,
+    pub counts: Counts,
+    pub is_complete: bool,
+    pub is_behind: bool,
+}
+
+/// An update that owns what it is made of.
+pub(super) enum Prepared {
+    Empty(Arc<Definition>),
+    Redefined(Arc<Definition>, HashMap<String, ArrayRef>),
+    Changes(ChangeBatch),
+    Failed(String),
+}
+
+impl Prepared {
+    pub fn as_update(&self) -> Update<'_> {
+        match self {
+            Prepared::Empty(definition) => Update::Replace(Arc::clone(definition), Vec::new(), 0),
+            Prepared::Redefined(definition, nulls) => Update::Redefine(Arc::clone(definition), nulls.clone()),
+            Prepared::Changes(changes) => Update::Apply(changes),
+            Prepared::Failed(error) => Update::Fail(error.clone()),
+        }
+    }
+}
+
+impl Table {
+    pub fn new(config: TimestampTableConfig, name: String) -> Self {
+        Self {
+            config,
+            name,
+            definition: None,
+            plan: None,
+            progress: Progress::default(),
+            error: None,
+            lag: 0,
+            is_behind: false,
+        }
+    }
+
+    /// The replica of a table of this schema.
+    fn definition_of(schema: &TableSchema, mode: SyncMode) -> Definition {
+        Definition { name: schema.name().to_owned(), schema: schema.arrow(), key: schema.key().to_vec(), mode }
+    }
+
+    /// A table that cannot be looked at has to be there to be known as failed: its key, as text.
+    pub fn unknown(&self, mode: SyncMode) -> Result<Arc<Definition>> {
+        let column = |name: &String| Column { name: name.clone(), column_type: ColumnType::Utf8 };
+        let columns = self.config.primary_key.iter().map(column).collect();
+        let schema = TableSchema::of_columns(&self.name, columns, &self.config.primary_key)?;
+        Ok(Arc::new(Self::definition_of(&schema, mode)))
+    }
+
+    /// Looks at the table; where its columns are not those of the replica, the replica becomes one of these columns, and the table
+    /// is read from its beginning.
+    pub fn look(&self, source: &mut dyn Source, settings: &Settings) -> Result<(Step, TableSchema)> {
+        let described = source.describe(&self.config, &self.name, &settings.deletes)?;
+        let definition = Arc::new(Self::definition_of(&described.schema, settings.mode));
+        let known = self.definition.as_ref();
+        let (updates, progress) = match known {
+            Some(known) if **known == *definition => (Vec::new(), self.progress.clone()),
+            Some(known) if known.mode == SyncMode::Temporal && known.has_key_of(&definition) => {
+                // What the rows have in columns that are new is read again; the history before has NULL.
+                let mut nulls = changes::nulls(&described.schema);
+                nulls.retain(|name, null| {
+                    known.schema.field_with_name(name).map_or(true, |old| old.data_type() != null.data_type())
+                });
+                (vec![Prepared::Redefined(Arc::clone(&definition), nulls)], Progress::default())
+            }
+            _ => (vec![Prepared::Empty(Arc::clone(&definition))], Progress::default()),
+        };
+        let mut progress = progress;
+        if progress.after.is_none() {
+            progress.clock = described.clock;
+            if let Some(newest) = &described.newest {
+                let refused = |problem| {
+                    let column = &self.config.updated_at_column;
+                    Error::Engine(format!("table {:?} of the source, column {column:?}: {problem}", self.name))
+                };
+                progress.swept = Some(progress.clock.read(newest).map_err(refused)?);
+            }
+        }
+        let step = Step {
+            updates,
+            definition,
+            plan: described.plan,
+            progress,
+            counts: Counts::default(),
+            is_complete: false,
+            is_behind: false,
+        };
+        Ok((step, described.schema))
+    }
+
+    /// The step that goes on from here, where the table is as it was.
+    fn known(&self) -> Option<(Step, TableSchema)> {
+        let (definition, plan) = self.definition.clone().zip(self.plan.clone())?;
+        let schema = definition.table_schema()?;
+        let step = Step {
+            updates: Vec::new(),
+            definition,
+            plan,
+            progress: self.progress.clone(),
+            counts: Counts::default(),
+            is_complete: false,
+            is_behind: false,
+        };
+        Some((step, schema))
+    }
+
+    /// Reads what there is for one cycle. Changes nothing.
+    ///
+    /// # Errors
+    /// The source's; a table that is not there or is not what its configuration says; a value that does not fit.
+    pub fn poll(&self, source: &mut dyn Source, replicas: &Replicas, settings: &Settings) -> Result<Step> {
+        if let Some((step, schema)) = self.known() {
+            match self.apply(step, &schema, source, replicas, settings) {
+                Ok(step) => return Ok(step),
+                Err(error) if source.is_lost() => return Err(error),
+                // Its columns may be others now.
+                Err(_) => {}
+            }
+        }
+        let (step, schema) = self.look(source, settings)?;
+        self.apply(step, &schema, source, replicas, settings)
+    }
+
+    fn apply(
+        &self,
+        mut step: Step,
+        schema: &TableSchema,
+        source: &mut dyn Source,
+        replicas: &Replicas,
+        settings: &Settings,
+    ) -> Result<Step> {
+        let Polled { rows, progress, is_complete, is_behind } =
+            poll::poll(source, &step.plan, &self.name, &step.progress, settings)?;
+        let version = version_after(&step, &self.name, replicas)?;
+        let changes = changes::changes(schema, &version, &rows)?;
+        step.counts = changes.counts;
+        // What changes nothing makes no new version; but it tells that a table is sound again.
+        let has_failed = replicas.snapshot().table(&self.name).is_some_and(|state| state.failed.is_some());
+        if has_failed || !changes.batch.changes.is_empty() {
+            step.updates.push(Prepared::Changes(changes.batch));
+        }
+        (step.progress, step.is_complete, step.is_behind) = (progress, is_complete, is_behind);
+        Ok(step)
+    }
+
+    /// Reads all rows, which take the place of what the replica has. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`Self::poll`].
+    pub fn copy(&self, source: &mut dyn Source, replicas: &Replicas, settings: &Settings) -> Result<Step> {
+        let (mut step, schema) = self.look(source, settings)?;
+        let polled = poll::read_all(source, &step.plan, &self.name, &step.progress, settings)?;
+        let changes = match settings.mode {
+            SyncMode::Destructive => {
+                step.updates = vec![Prepared::Empty(Arc::clone(&step.definition))];
+                changes::changes(&schema, &TableVersion::empty(Arc::clone(&step.definition))?, &polled.rows)?.batch
+            }
+            SyncMode::Temporal => {
+                let rows: Vec<&poll::Row> = polled.rows.iter().filter(|row| !row.is_deleted).collect();
+                // What is gone without a trace is gone since the newest time that is known.
+                let gone_at = polled.progress.newest.unwrap_or_default();
+                let version = version_after(&step, &self.name, replicas)?;
+                let mut batch = version.difference(changes::in_columns(&schema, &rows)?, gone_at)?;
+                for change in &mut batch.changes {
+                    if let KeyState::Row(row) = change.state {
+                        change.time = rows[row as usize].time;
+                    }
+                }
+                batch
+            }
+        };
+        step.updates.push(Prepared::Changes(changes));
+        (step.progress, step.is_complete) = (polled.progress, true);
+        Ok(step)
+    }
+}
+
+/// The replica as it is after a step's first updates.
+fn version_after(step: &Step, name: &str, replicas: &Replicas) -> Result<Arc<TableVersion>> {
+    let now = replicas.snapshot().table(name).map(|state| Arc::clone(&state.version));
+    match (step.updates.first(), now) {
+        (None, Some(version)) => Ok(version),
+        (Some(Prepared::Redefined(definition, nulls)), Some(version)) => {
+            version.with_definition(Arc::clone(definition), nulls).map(Arc::new)
+        }
+        _ => TableVersion::empty(Arc::clone(&step.definition)).map(Arc::new),
+    }
+}

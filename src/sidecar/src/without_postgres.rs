@@ -1,0 +1,29 @@
+//! In the place of the PostgreSQL source in a build without the feature `postgres`: every address is rejected.
+
+use vexact_core::error::{Error, Result};
+
+use super::source::Source;
+
+/// Rejects the address.
+///
+/// # Errors
+/// Always [`Error::InvalidArgument`].
+pub(super) fn check_address(_: &str) -> Result<()> {
+    Err(refusal())
+}
+
+/// Rejects the address.
+///
+/// # Errors
+/// Always [`Error::InvalidArgument`].
+pub(super) fn open(_: &str) -> Result<Box<dyn Source>> {
+    Err(refusal())
+}
+
+fn refusal() -> Error {
+    Error::InvalidArgument(
+        "sidecar_source: expected a SQLite file, got a PostgreSQL address: this build has no PostgreSQL client (feature \
+         `postgres` of the crate `vexact`)"
+            .into(),
+    )
+}

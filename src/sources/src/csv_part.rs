@@ -1,0 +1,272 @@
+//! Parts of CSV files: bytes that begin and end between records, for readers that go on where others stopped.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::csv::reader::{Format, ReaderBuilder};
+use arrow::datatypes::{Schema, SchemaRef};
+use csv::ByteRecord;
+use vexact_core::error::{Error, Result};
+
+use super::csv::{declared_vectors, delimiter_byte, infer_columns, reader, typed_and_text};
+use super::csv_place::Place;
+use super::csv_vectors::VectorColumn;
+use super::scan::check_names;
+use super::{bad_file, open_file};
+
+/// Bytes of a file that decide on its columns.
+const PREFIX_BYTES: u64 = 4 << 20;
+
+/// The length of the whole records with which these bytes begin, blank lines after them included: 0 where none has ended.
+pub fn whole_records(bytes: &[u8], delimiter: u8) -> usize {
+    let is_line_end = |byte: &u8| matches!(byte, b'\n' | b'\r');
+    if !bytes.contains(&b'"') {
+        return bytes.iter().rposition(is_line_end).map_or(0, |last| last + 1);
+    }
+    let start = last_record(bytes, delimiter).unwrap_or(0) as usize;
+    // The reader stands before what is left of a line's end.
+    start + bytes[start..].iter().take_while(|byte| is_line_end(byte)).count()
+}
+
+/// Where the record begins in which a text ends: at its end, or before what is left of the last line's end, if that has ended.
+///
+/// # Errors
+/// A text that cannot be read.
+pub fn last_record(text: impl Read, delimiter: u8) -> std::io::Result<u64> {
+    // With one more byte at the end, the last record is the one that this byte is in.
+    let mut records = reader(delimiter).has_headers(false).from_reader(text.chain(&b"x"[..]));
+    let (mut record, mut start) = (ByteRecord::new(), 0);
+    while records.read_byte_record(&mut record).map_err(std::io::Error::from)? {
+        start = record.position().map_or(0, |position| position.byte());
+    }
+    Ok(start)
+}
+
+/// Whether these bytes, which begin with a record, end within quotes.
+pub fn ends_in_quotes(bytes: &[u8], delimiter: u8) -> bool {
+    let mut ended = bytes.to_vec();
+    ended.push(b'\n');
+    whole_records(&ended, delimiter) < ended.len()
+}
+
+/// The length of the header line and of blank lines around it, and its names; `None` where it has not ended.
+fn header(bytes: &[u8], delimiter: u8) -> Option<(usize, Vec<String>)> {
+    let mut records = reader(delimiter).has_headers(false).from_reader(bytes);
+    let mut record = ByteRecord::new();
+    if !matches!(records.read_byte_record(&mut record), Ok(true)) {
+        return None;
+    }
+    let names = record.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+    let end = records.position().byte() as usize;
+    Some((end + bytes[end..].iter().take_while(|byte| matches!(byte, b'\n' | b'\r')).count(), names))
+}
+
+/// The bytes of a file from one position to another.
+///
+/// # Errors
+/// A file that cannot be read, or has fewer.
+pub fn read_bytes(path: &Path, from: u64, to: u64) -> Result<Vec<u8>> {
+    let io = |error| Error::io(path, error);
+    let mut file = open_file(path)?;
+    file.seek(SeekFrom::Start(from)).map_err(io)?;
+    let mut bytes = Vec::with_capacity((to - from) as usize);
+    file.take(to - from).read_to_end(&mut bytes).map_err(io)?;
+    if (bytes.len() as u64) < to - from {
+        let got = from + bytes.len() as u64;
+        return Err(bad_file(path, &format!("expected at least {to} bytes, as when it was looked at, got {got}")));
+    }
+    Ok(bytes)
+}
+
+/// The columns of CSV files of one kind.
+#[derive(Debug, Clone)]
+pub struct CsvColumns {
+    delimiter: u8,
+    schema: SchemaRef,
+    /// The same, with text for vectors.
+    text: SchemaRef,
+    vectors: Vec<VectorColumn>,
+}
+
+impl CsvColumns {
+    /// Columns as they are declared.
+    ///
+    /// # Errors
+    /// A type that a cell cannot hold; a bad delimiter.
+    pub fn declared(schema: &Schema, delimiter: char) -> Result<Self> {
+        Ok(Self::new(delimiter_byte(delimiter)?, schema, declared_vectors(schema)?))
+    }
+
+    /// The columns of a file by its first whole records; `None` where it has none besides the header line.
+    ///
+    /// # Errors
+    /// A file that is no CSV; a bad delimiter.
+    pub fn infer(path: &Path, delimiter: char) -> Result<Option<Self>> {
+        let byte = delimiter_byte(delimiter)?;
+        let len = std::fs::metadata(path).map_err(|error| Error::io(path, error))?.len();
+        let bytes = read_bytes(path, 0, len.min(PREFIX_BYTES))?;
+        let mut whole = whole_records(&bytes, byte);
+        if bytes.len() as u64 == len && !ends_in_quotes(&bytes[whole..], byte) {
+            // A last line without an end is one.
+            whole = bytes.len();
+        }
+        if header(&bytes[..whole], byte).is_none_or(|(end, _)| end >= whole) {
+            return Ok(None);
+        }
+        let (schema, vectors) = infer_columns(path, byte, || Ok(&bytes[..whole]))?;
+        Ok(Some(Self::new(byte, &schema, vectors)))
+    }
+
+    fn new(delimiter: u8, schema: &Schema, vectors: Vec<VectorColumn>) -> Self {
+        let (typed, text) = typed_and_text(schema, &vectors);
+        Self { delimiter, schema: typed, text, vectors }
+    }
+
+    /// The columns' names and types.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// What stands between cells.
+    pub fn delimiter(&self) -> u8 {
+        self.delimiter
+    }
+
+    /// Checks the header line and the values of the first whole records of a file, as far as it has any.
+    ///
+    /// # Errors
+    /// Other names; a value of another type, with its line and column.
+    pub fn check(&self, path: &Path) -> Result<()> {
+        let len = std::fs::metadata(path).map_err(|error| Error::io(path, error))?.len();
+        let bytes = read_bytes(path, 0, len.min(1 << 16))?;
+        let whole = whole_records(&bytes, self.delimiter);
+        match whole {
+            0 => Ok(()),
+            _ => self.parse(path, 0, &bytes[..whole]).map(|_| ()),
+        }
+    }
+
+    /// The rows of a part of a file: whole records, which begin at byte `from`. At the beginning of the file, the header line is
+    /// checked and left out.
+    ///
+    /// # Errors
+    /// What is no row of these columns, with line and column.
+    pub fn parse(&self, path: &Path, from: u64, bytes: &[u8]) -> Result<Vec<RecordBatch>> {
+        let mut rows = bytes;
+        if from == 0 {
+            let Some((end, names)) = header(bytes, self.delimiter) else { return Ok(Vec::new()) };
+            let declared: Vec<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
+            check_names(path, &declared, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
+            rows = &bytes[end..];
+        }
+        let format = Format::default().with_delimiter(self.delimiter);
+        let builder = ReaderBuilder::new(Arc::clone(&self.text)).with_format(format);
+        let reader = builder.build_buffered(rows).map_err(Error::arrow)?;
+        let (mut batches, mut count) = (Vec::new(), 0);
+        for batch in reader {
+            // Where it is wrong is looked for once it is known that something is.
+            let batch = batch.map_err(|error| {
+                let place = self.place(path);
+                place.find(self.rows_before(path, from) + count, &error)
+            })?;
+            let mut columns = batch.columns().to_vec();
+            for vector in &self.vectors {
+                columns[vector.ordinal] = vector.parse(&columns[vector.ordinal]).map_err(|bad| {
+                    let row = self.rows_before(path, from) + count + bad.row;
+                    let name = self.schema.field(vector.ordinal).name();
+                    self.place(path).error(row, &format!("column {name:?}: {}", bad.problem))
+                })?;
+            }
+            count += batch.num_rows();
+            batches.push(RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(Error::arrow)?);
+        }
+        Ok(batches)
+    }
+
+    fn place(&self, path: &Path) -> Place {
+        let columns = (0..self.text.fields().len()).collect();
+        Place { path: PathBuf::from(path), delimiter: self.delimiter, text: Arc::clone(&self.text), columns }
+    }
+
+    /// The rows of a file before a byte.
+    fn rows_before(&self, path: &Path, from: u64) -> usize {
+        let Ok(file) = File::open(path) else { return 0 };
+        reader(self.delimiter).from_reader(BufReader::new(file.take(from))).into_byte_records().count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_whole_once_their_line_ends_outside_of_quotes() {
+        for (text, whole) in [
+            ("", 0),
+            ("a,b", 0),
+            ("a,b\n", 4),
+            ("a,b\n1,", 4),
+            ("a\r\nb\r\nc", 6),
+            ("a\rb\rc", 4),
+            ("a\n\n\nb", 4),
+            ("a,\"x\ny\"", 0),
+            ("a,\"x\ny\"\n", 8),
+            ("a,\"x\n", 0),
+            ("1,\"\"\n2,\"a\nb", 5),
+            ("1,\"\"\r\n2,3\r\n4", 11),
+            ("\"a\"\n\n\n\"b", 6),
+            ("1,\"say \"\"hi\n\"\"\"\n2", 16),
+            ("1,a\"b\n2", 6),
+        ] {
+            assert_eq!(whole_records(text.as_bytes(), b','), whole, "{text:?}");
+        }
+        assert!(ends_in_quotes(b"a,\"b\n", b','));
+        assert!(!ends_in_quotes(b"a,\"b\"", b','));
+        assert!(!ends_in_quotes(b"", b','));
+    }
+
+    #[test]
+    fn every_cut_of_a_file_between_records_gives_the_same_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.csv");
+        let text =
+            "\u{feff}id,name,v\r\n1,\"x, \"\"y\"\"\r\nz\",[1 2]\r\n\r\n2,,\r\n3,\"\",\"[3,4]\"\r\n4,d\u{e9},[5 6]";
+        std::fs::write(&path, text).unwrap();
+        let columns = CsvColumns::infer(&path, ',').unwrap().unwrap();
+        let all = columns.parse(&path, 0, text.as_bytes()).unwrap();
+        let expected = arrow::compute::concat_batches(columns.schema(), &all).unwrap();
+        assert_eq!(expected.num_rows(), 4);
+        let header = header(text.as_bytes(), b',').unwrap().0;
+        for cut in header..text.len() {
+            let end = header + whole_records(&text.as_bytes()[header..cut], b',');
+            let mut batches = columns.parse(&path, 0, &text.as_bytes()[..end]).unwrap();
+            batches.extend(columns.parse(&path, end as u64, &text.as_bytes()[end..]).unwrap());
+            assert_eq!(arrow::compute::concat_batches(columns.schema(), &batches).unwrap(), expected, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line_in_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.csv");
+        let text = "id,v\n1,[1 2]\n2,[3 4]\nx,[5 6]\n4,[7]\n";
+        std::fs::write(&path, text).unwrap();
+        let columns = CsvColumns::declared(CsvColumns::infer(&path, ',').unwrap().unwrap().schema(), ',').unwrap();
+        let int = |columns: &CsvColumns| {
+            let mut fields: Vec<_> = columns.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+            fields[0].set_data_type(arrow::datatypes::DataType::Int64);
+            CsvColumns::declared(&Schema::new(fields), ',').unwrap()
+        };
+        let problem =
+            |from: usize| int(&columns).parse(&path, from as u64, &text.as_bytes()[from..]).unwrap_err().to_string();
+        assert!(problem(13).contains("line 4, column \"id\": expected Int64, got \"x\""), "{}", problem(13));
+        let at = text.find("4,[7]").unwrap();
+        assert!(problem(at).contains("line 5, column \"v\": vectors of different lengths"), "{}", problem(at));
+        let other = CsvColumns::declared(&Schema::new(vec![columns.schema().field(0).clone()]), ',').unwrap();
+        let error = other.parse(&path, 0, text.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("id") && error.contains('v'), "{error}");
+    }
+}

@@ -1,0 +1,100 @@
+//! How a file or Arrow data becomes a table, and rows become a file.
+
+pub mod arrow;
+pub mod create;
+pub mod csv;
+pub mod csv_part;
+mod csv_place;
+mod csv_vectors;
+pub mod csv_write;
+mod insert;
+pub mod ipc;
+pub mod json;
+mod json_objects;
+pub mod line;
+mod lines;
+pub mod parquet;
+mod parquet_table;
+pub mod probe;
+pub mod replace;
+pub mod row_file;
+pub mod scan;
+pub mod sql_type;
+pub mod table;
+mod vector_text;
+
+use std::io;
+use std::path::Path;
+
+use url::Url;
+use vexact_core::error::{Error, Result};
+
+/// Why a table that was read, and not created, takes no rows.
+const READ_ONLY: &str = "the table was read from a file: expected one made by CREATE TABLE";
+
+/// Opens a file, or says that it is not there.
+fn open_file(path: &Path) -> Result<std::fs::File> {
+    let file = std::fs::File::open(path).map_err(|error| Error::io(path, error))?;
+    let is_folder = file.metadata().map_err(|error| Error::io(path, error))?.is_dir();
+    if is_folder {
+        return Err(Error::InvalidArgument(format!("{}: expected a file, got a folder", path.display())));
+    }
+    Ok(file)
+}
+
+/// An Arrow type by its name in SQL, as `BIGINT` or `VECTOR(3)`.
+///
+/// # Errors
+/// Text that is no type, with those that are known.
+pub fn parse_type(name: &str) -> Result<::arrow::datatypes::DataType, String> {
+    sql_type::parse(name)
+}
+
+/// Opens a file that has to hold something.
+fn open_full(path: &Path, expected: &str) -> Result<std::fs::File> {
+    let file = open_file(path)?;
+    if file.metadata().map_err(|error| Error::io(path, error))?.len() == 0 {
+        return Err(bad_file(path, &format!("expected {expected}, got an empty file")));
+    }
+    Ok(file)
+}
+
+/// A path as a URL, for DataFusion: it would take `*`, `?` and `[` in a path as a pattern.
+pub fn file_url(path: &Path) -> Result<String> {
+    let absolute = std::path::absolute(path).map_err(|error| Error::io(path, error))?;
+    match (absolute.to_str(), Url::from_file_path(&absolute)) {
+        (Some(_), Ok(url)) => Ok(url.into()),
+        _ => Err(Error::InvalidArgument(format!("path {path:?}: expected UTF-8"))),
+    }
+}
+
+/// Refuses a path that cannot become a file: a folder, or one in a folder that is not there.
+pub fn check_target(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        let source = io::Error::new(io::ErrorKind::IsADirectory, "expected a file to write, got a folder");
+        return Err(Error::Io { path: path.into(), source });
+    }
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.exists() => {
+            Err(Error::FolderNotFound { path: folder.into() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A failure to read a file, with its path.
+fn bad_file(path: &Path, error: &dyn std::fmt::Display) -> Error {
+    Error::BadFile { path: path.into(), problem: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_names_the_file_and_is_no_pattern() {
+        let url = file_url(Path::new("/a b/x*?[1]#%20é.csv")).unwrap();
+        assert_eq!(Url::parse(&url).unwrap().to_file_path().unwrap(), Path::new("/a b/x*?[1]#%20é.csv"));
+        assert!(file_url(Path::new("relative.csv")).unwrap().starts_with("file:///"));
+    }
+}

@@ -1,0 +1,448 @@
+//! Text whose lines are rows: each is split at a delimiter, or taken apart by a regular expression.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringBuilder};
+use arrow::compute::{CastOptions, can_cast_types, cast_with_options};
+use arrow::csv::reader::Format;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
+use regex::Regex;
+use vexact_core::error::{Error, Result};
+
+use super::csv_vectors::VectorColumn;
+use super::scan::{Batches, FileTable, Records};
+use super::{READ_ONLY, bad_file, lines, open_file, open_full};
+
+/// Lines that decide the types that are not given.
+const TYPED_LINES: usize = 1000;
+const BUFFER_BYTES: usize = 1 << 18;
+
+/// How a line is taken apart.
+#[derive(Debug, Clone)]
+pub enum LineMode {
+    /// Into the fields between a delimiter.
+    Split(String),
+    /// Into the groups of a regular expression, which has to match somewhere in the line.
+    Regex(Regex),
+}
+
+impl LineMode {
+    /// By its name: `split` or `regex`.
+    ///
+    /// # Errors
+    /// Another name, an empty delimiter, a pattern that is none.
+    pub fn new(mode: &str, split_delimiter: &str, regex_pattern: &str) -> Result<Self> {
+        match mode.to_ascii_lowercase().as_str() {
+            "split" if split_delimiter.is_empty() => {
+                Err(Error::InvalidArgument("split_delimiter: expected a text, got an empty one".into()))
+            }
+            "split" => Ok(Self::Split(split_delimiter.into())),
+            "regex" if regex_pattern.is_empty() => {
+                Err(Error::InvalidArgument("regex_pattern: expected a regular expression, got an empty one".into()))
+            }
+            "regex" => Regex::new(regex_pattern)
+                .map(Self::Regex)
+                .map_err(|error| Error::InvalidArgument(format!("regex_pattern: {error}"))),
+            _ => Err(Error::InvalidArgument(format!("mode: expected split or regex, got {mode:?}"))),
+        }
+    }
+}
+
+/// Where a column's value is in a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LineField {
+    /// A field, counting from 0, or a group, where 0 is all that matches.
+    Index(usize),
+    /// A named group.
+    Group(String),
+}
+
+/// A column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LineColumn {
+    /// Its name.
+    pub name: String,
+    /// Where its value is.
+    pub field: LineField,
+    /// What its values are; `None`: by the first lines, as in a CSV file.
+    pub data_type: Option<DataType>,
+}
+
+/// Reads columns as they are written in one text: `name:field, name:field:TYPE`, where a field is a number or a group's name.
+///
+/// # Errors
+/// Text of another form, an unknown type.
+pub fn parse_mappings(text: &str) -> Result<Vec<LineColumn>> {
+    let column = |written: &str| {
+        let refuse = |problem: &str| Error::InvalidArgument(format!("mapping {:?}: {problem}", written.trim()));
+        let mut parts = written.splitn(3, ':').map(str::trim);
+        let (Some(name), Some(field)) = (parts.next().filter(|name| !name.is_empty()), parts.next()) else {
+            return Err(refuse("expected name:field or name:field:TYPE"));
+        };
+        let field = field.parse().map_or_else(|_| LineField::Group(field.into()), LineField::Index);
+        let data_type = parts.next().map(super::sql_type::parse).transpose().map_err(|problem| refuse(&problem))?;
+        Ok(LineColumn { name: name.into(), field, data_type })
+    };
+    outside_parentheses(text).map(column).collect()
+}
+
+/// The parts of a text between commas that are not in parentheses: `DECIMAL(10, 2)` is one part.
+fn outside_parentheses(text: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0_i32;
+    text.split(move |c: char| {
+        depth += i32::from(c == '(') - i32::from(c == ')');
+        c == ',' && depth <= 0
+    })
+}
+
+/// A file of lines as a table, read as queries need it. White space around values that are not text is let go; an empty value
+/// and a group that takes no part are NULL.
+///
+/// # Errors
+/// A missing or empty file, columns that the mode cannot have. A line that does not match, that has too few fields, or whose
+/// value is not of its type is an error of the query, with its line.
+pub fn open(
+    path: &Path,
+    columns: Vec<LineColumn>,
+    mode: LineMode,
+    skip_empty_lines: bool,
+) -> Result<Arc<dyn TableProvider>> {
+    let file = LineFile::open(path, columns, mode, skip_empty_lines)?;
+    Ok(FileTable::read_only(Arc::new(file), READ_ONLY))
+}
+
+/// A file of lines and its columns.
+#[derive(Debug, Clone)]
+pub(super) struct LineFile {
+    path: PathBuf,
+    mode: LineMode,
+    skip_empty_lines: bool,
+    schema: SchemaRef,
+    /// Of each column.
+    fields: Vec<usize>,
+}
+
+impl LineFile {
+    pub fn open(path: &Path, mut columns: Vec<LineColumn>, mode: LineMode, skip_empty_lines: bool) -> Result<Self> {
+        if let (LineMode::Regex(regex), true) = (&mode, columns.is_empty()) {
+            let named =
+                |name: &str| LineColumn { name: name.into(), field: LineField::Group(name.into()), data_type: None };
+            columns = regex.capture_names().flatten().map(named).collect();
+        }
+        if columns.is_empty() {
+            let expected = "expected at least one column, or a pattern with named groups";
+            return Err(Error::InvalidArgument(format!("mappings: {expected}, got none")));
+        }
+        let fields = columns.iter().map(|column| mode.field(column)).collect::<Result<Vec<_>>>()?;
+        for (place, column) in columns.iter().enumerate() {
+            let refuse = |problem: String| Err(Error::InvalidArgument(format!("column {:?}: {problem}", column.name)));
+            if columns[..place].iter().any(|other| other.name == column.name) {
+                return refuse("expected one of each name, got two".into());
+            }
+            if let Some(data_type) = column.data_type.as_ref().filter(|data_type| !is_readable(data_type)) {
+                return refuse(format!("expected VECTOR(n), a number, text or a time in a line, got {data_type}"));
+            }
+        }
+        open_full(path, "lines")?;
+        // As text first, which tells the types that are not given.
+        let text = |column: &LineColumn| Field::new(&column.name, DataType::Utf8, true);
+        let schema = Arc::new(Schema::new(columns.iter().map(text).collect::<Vec<_>>()));
+        let mut file = Self { path: path.into(), mode, skip_empty_lines, schema, fields };
+        let inferred = match columns.iter().all(|column| column.data_type.is_some()) {
+            true => None,
+            false => Some(file.infer()?),
+        };
+        let typed = columns.iter().enumerate().map(|(place, column)| {
+            let inferred = inferred.as_ref().map(|schema| schema.field(place).data_type().clone());
+            Field::new(&column.name, column.data_type.clone().or(inferred).unwrap_or(DataType::Utf8), true)
+        });
+        file.schema = Arc::new(Schema::new(typed.collect::<Vec<_>>()));
+        Ok(file)
+    }
+
+    /// Reads the first lines, as a check of declared columns.
+    pub fn check(&self) -> Result<()> {
+        let all: Vec<usize> = (0..self.fields.len()).collect();
+        self.read(&all, TYPED_LINES)?.next().transpose().map(|_| ())
+    }
+
+    /// The types of the first lines' values, as in a CSV file: text where there are none.
+    fn infer(&self) -> Result<Schema> {
+        let all: Vec<usize> = (0..self.fields.len()).collect();
+        let mut text = Vec::new();
+        if let Some(batch) = self.read(&all, TYPED_LINES)?.next().transpose()? {
+            let mut writer = csv::Writer::from_writer(&mut text);
+            let columns: Vec<_> = batch.columns().iter().map(|column| column.as_string::<i32>()).collect();
+            for row in 0..batch.num_rows() {
+                let cells =
+                    columns.iter().map(|column| if column.is_null(row) { "" } else { column.value(row).trim() });
+                writer.write_record(cells).map_err(|error| bad_file(&self.path, &error))?;
+            }
+        }
+        let format = Format::default().with_header(false);
+        let (schema, _) = format.infer_schema(text.as_slice(), None).map_err(Error::arrow)?;
+        let typed = schema.fields().iter().map(|field| match field.data_type() {
+            DataType::Null => field.as_ref().clone().with_data_type(DataType::Utf8),
+            _ => field.as_ref().clone(),
+        });
+        Ok(Schema::new(typed.collect::<Vec<_>>()))
+    }
+}
+
+fn is_readable(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::FixedSizeList(item, _) => *item.data_type() == DataType::Float32,
+        DataType::Binary => false,
+        other => !other.is_nested() && can_cast_types(&DataType::Utf8, other),
+    }
+}
+
+impl LineMode {
+    /// The number of a column's field or group.
+    fn field(&self, column: &LineColumn) -> Result<usize> {
+        let refuse = |problem: String| Err(Error::InvalidArgument(format!("column {:?}: {problem}", column.name)));
+        match (self, &column.field) {
+            (Self::Split(_), LineField::Index(index)) => Ok(*index),
+            (Self::Split(_), LineField::Group(name)) => {
+                refuse(format!("expected the number of a field, as the mode is split, got {name:?}"))
+            }
+            (Self::Regex(regex), LineField::Index(index)) if *index < regex.captures_len() => Ok(*index),
+            (Self::Regex(regex), LineField::Index(index)) => {
+                let last = regex.captures_len() - 1;
+                refuse(format!("expected a group of the pattern, 0 to {last}, got {index}"))
+            }
+            (Self::Regex(regex), LineField::Group(name)) => {
+                match regex.capture_names().position(|group| group == Some(name)) {
+                    Some(group) => Ok(group),
+                    None => {
+                        let groups: Vec<&str> = regex.capture_names().flatten().collect();
+                        refuse(format!("expected a named group of the pattern [{}], got {name:?}", groups.join(", ")))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Appends the values of some fields of a line, or says what is wrong with it.
+    fn take_apart(&self, line: &str, fields: &[usize], texts: &mut [StringBuilder]) -> Result<(), String> {
+        match self {
+            Self::Split(delimiter) => {
+                let found: Vec<&str> = line.split(delimiter.as_str()).collect();
+                for (field, text) in fields.iter().zip(texts) {
+                    let Some(value) = found.get(*field) else {
+                        return Err(format!("expected at least {} fields, got {}", field + 1, found.len()));
+                    };
+                    text.append_option(Some(value).filter(|value| !value.is_empty()));
+                }
+            }
+            Self::Regex(regex) => {
+                let Some(groups) = regex.captures(line) else { return Err("the pattern does not match".into()) };
+                for (field, text) in fields.iter().zip(texts) {
+                    text.append_option(
+                        groups.get(*field).map(|group| group.as_str()).filter(|value| !value.is_empty()),
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Records for LineFile {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn read(&self, columns: &[usize], batch_rows: usize) -> Result<Batches> {
+        let input = BufReader::with_capacity(BUFFER_BYTES, open_file(&self.path)?);
+        Ok(Box::new(LineBatches {
+            input,
+            schema: Arc::new(self.schema.project(columns).map_err(Error::arrow)?),
+            fields: columns.iter().map(|column| self.fields[*column]).collect(),
+            file: self.clone(),
+            batch_rows,
+            line: 0,
+            is_over: false,
+        }))
+    }
+}
+
+struct LineBatches {
+    input: BufReader<File>,
+    file: LineFile,
+    /// Of the columns that are read.
+    schema: SchemaRef,
+    fields: Vec<usize>,
+    batch_rows: usize,
+    /// The last line that was read, counting from 1.
+    line: u64,
+    is_over: bool,
+}
+
+impl LineBatches {
+    fn error(&self, line: u64, problem: &str) -> Error {
+        bad_file(&self.file.path, &format!("line {line}: {problem}"))
+    }
+
+    fn batch(&mut self) -> Result<Option<RecordBatch>> {
+        let mut texts: Vec<StringBuilder> = self.fields.iter().map(|_| StringBuilder::new()).collect();
+        let mut places: Vec<u64> = Vec::new();
+        let mut bytes = Vec::new();
+        while places.len() < self.batch_rows {
+            bytes.clear();
+            let read = self.input.read_until(b'\n', &mut bytes);
+            if read.map_err(|error| Error::io(&self.file.path, error))? == 0 {
+                self.is_over = true;
+                break;
+            }
+            self.line += 1;
+            let end = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+            let end = end.strip_suffix(b"\r").unwrap_or(end);
+            let end = if self.line == 1 { end.strip_prefix("\u{feff}".as_bytes()).unwrap_or(end) } else { end };
+            if self.file.skip_empty_lines && end.trim_ascii().is_empty() {
+                continue;
+            }
+            let refuse = |problem: &str| self.error(self.line, &format!("{problem}: {}", lines::shown(end)));
+            let line = str::from_utf8(end).map_err(|_| refuse("expected UTF-8"))?;
+            self.file.mode.take_apart(line, &self.fields, &mut texts).map_err(|problem| refuse(&problem))?;
+            places.push(self.line);
+        }
+        if places.is_empty() {
+            return Ok(None);
+        }
+        let typed = texts.into_iter().zip(self.schema.fields()).map(|(mut text, field)| {
+            let text: ArrayRef = Arc::new(text.finish());
+            typed(&text, field.data_type())
+                .map_err(|(row, problem)| self.error(places[row], &format!("column {:?}: {problem}", field.name())))
+        });
+        let columns = typed.collect::<Result<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(places.len()));
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options);
+        batch.map(Some).map_err(Error::arrow)
+    }
+}
+
+impl Iterator for LineBatches {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.is_over {
+            return None;
+        }
+        let batch = self.batch().transpose();
+        self.is_over |= matches!(batch, Some(Err(_)));
+        batch
+    }
+}
+
+/// Text as values of a type, or the first row whose text is none.
+fn typed(text: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, (usize, String)> {
+    if let DataType::FixedSizeList(_, dim) = data_type {
+        let vectors = VectorColumn { ordinal: 0, dim: *dim as usize };
+        return vectors.parse(text).map_err(|bad| (bad.row, bad.problem));
+    }
+    if *data_type == DataType::Utf8 {
+        return Ok(Arc::clone(text));
+    }
+    let strings = text.as_string::<i32>();
+    let trimmed = strings.iter().map(|value| value.map(str::trim).filter(|value| !value.is_empty()));
+    let trimmed: arrow::array::StringArray = trimmed.collect();
+    let options = CastOptions { safe: true, ..CastOptions::default() };
+    let values = cast_with_options(&trimmed, data_type, &options).map_err(|error| (0, error.to_string()))?;
+    match (0..values.len()).find(|row| values.is_null(*row) && trimmed.is_valid(*row)) {
+        None => Ok(values),
+        Some(row) => Err((row, format!("expected {data_type}, got {}", lines::shown(strings.value(row).as_bytes())))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(name: &str, field: usize, data_type: Option<DataType>) -> LineColumn {
+        LineColumn { name: name.into(), field: LineField::Index(field), data_type }
+    }
+
+    fn read(text: &str, columns: Vec<LineColumn>, mode: LineMode) -> Result<Vec<RecordBatch>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        std::fs::write(&path, text).unwrap();
+        let file = LineFile::open(&path, columns, mode, true)?;
+        let all: Vec<usize> = (0..file.schema.fields().len()).collect();
+        file.read(&all, 2)?.collect()
+    }
+
+    fn shown(batches: &[RecordBatch]) -> String {
+        arrow::util::pretty::pretty_format_batches(batches).unwrap().to_string()
+    }
+
+    #[test]
+    fn mappings_are_read_from_text() {
+        let columns = parse_mappings("host:0, price:2:DECIMAL(10, 2), at : time : TIMESTAMP").unwrap();
+        let fields: Vec<_> = columns.iter().map(|column| (column.name.as_str(), column.field.clone())).collect();
+        let group = LineField::Group("time".into());
+        assert_eq!(fields, [("host", LineField::Index(0)), ("price", LineField::Index(2)), ("at", group)]);
+        assert_eq!(columns[0].data_type, None);
+        assert_eq!(columns[1].data_type, Some(DataType::Decimal128(10, 2)));
+        assert_eq!(
+            parse_mappings("a").unwrap_err().to_string(),
+            "mapping \"a\": expected name:field or name:field:TYPE"
+        );
+        assert!(
+            parse_mappings("a:0:BLUB").unwrap_err().to_string().starts_with("mapping \"a:0:BLUB\": unknown type BLUB")
+        );
+    }
+
+    #[test]
+    fn fields_are_split_and_typed_by_the_first_lines() {
+        let mode = LineMode::new("split", "||", "").unwrap();
+        let columns = vec![column("n", 2, None), column("name", 0, None)];
+        let batches = read("a||x|| 1\r\n\n||y||\nc||z||3", columns, mode).unwrap();
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(*batches[0].schema().field(0).data_type(), DataType::Int64);
+        let expected =
+            "+---+------+\n| n | name |\n+---+------+\n| 1 | a    |\n|   |      |\n| 3 | c    |\n+---+------+";
+        assert_eq!(shown(&batches), expected);
+    }
+
+    #[test]
+    fn groups_are_columns_by_name_or_number() {
+        let mode = LineMode::new("regex", "", r"^(?P<level>\w+) \[(?P<ms>\d+)\]( .*)?$").unwrap();
+        let batches = read("INFO [12] hello\nWARN [7]\n", Vec::new(), mode.clone()).unwrap();
+        assert_eq!(*batches[0].schema().field(1).data_type(), DataType::Int64);
+        assert!(shown(&batches).contains("| WARN  | 7  |"));
+        let text = read("INFO [12] hello\nWARN [7]\n", vec![column("text", 3, None)], mode).unwrap();
+        assert!(text[0].column(0).is_null(1));
+    }
+
+    #[test]
+    fn a_bad_line_is_an_error_with_its_number_and_text() {
+        let split = |delimiter| LineMode::new("split", delimiter, "").unwrap();
+        let regex = LineMode::new("regex", "", r"(\d+)").unwrap();
+        let typed = |data_type| vec![column("n", 1, Some(data_type))];
+        for (text, columns, mode, expected) in [
+            ("1,2\n\n3\n", typed(DataType::Int64), split(","), "line 3: expected at least 2 fields, got 1: \"3\""),
+            ("1,2\n3,x\n", typed(DataType::Int64), split(","), "line 2: column \"n\": expected Int64, got \"x\""),
+            ("a1\nb\n", typed(DataType::Int64), regex.clone(), "line 2: the pattern does not match: \"b\""),
+            ("a1\n", vec![column("n", 2, None)], regex, "column \"n\": expected a group of the pattern, 0 to 1, got 2"),
+        ] {
+            let error = read(text, columns, mode).unwrap_err().to_string();
+            assert!(error.ends_with(expected), "{error}");
+        }
+        assert!(LineMode::new("regex", "", "(").unwrap_err().to_string().starts_with("regex_pattern: "));
+        assert!(
+            LineMode::new("cut", "", "").unwrap_err().to_string().ends_with("expected split or regex, got \"cut\"")
+        );
+    }
+
+    #[test]
+    fn lines_of_one_column_keep_their_rows() {
+        let batches =
+            read("a\n\nb\n", vec![column("all", 0, None)], LineMode::new("split", "\t", "").unwrap()).unwrap();
+        assert_eq!(batches[0].num_rows(), 2);
+    }
+}

@@ -1,0 +1,179 @@
+//! Parquet under a name: a file, or a folder of files of the same columns. INSERT adds a file to a folder, so that a reader
+//! sees all rows of a statement or none, and writers need not wait for each other.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::datasource::TableType;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
+use datafusion::datasource::sink::DataSink;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::dml::InsertOp;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
+use futures::TryStreamExt;
+use vexact_core::error::{Error, Result};
+
+use super::parquet::ParquetFile;
+use super::replace::Unfinished;
+use super::scan::{Records, check_columns, external, insert};
+use super::{bad_file, file_url};
+
+/// The table.
+#[derive(Debug, Clone)]
+pub(super) struct ParquetTable {
+    path: PathBuf,
+    is_folder: bool,
+    schema: SchemaRef,
+}
+
+impl ParquetTable {
+    /// A file with the columns that it has, which are checked where they are declared.
+    pub fn of_file(path: &Path, declared: Option<&SchemaRef>) -> Result<Self> {
+        let found = Arc::clone(ParquetFile::open(path)?.schema());
+        if let Some(declared) = declared {
+            check_columns(path, declared, &found)?;
+        }
+        Ok(Self { path: path.into(), is_folder: false, schema: found })
+    }
+
+    /// A folder, which may not be there yet where columns are declared. Each file in it has these columns.
+    pub fn of_folder(path: &Path, declared: Option<SchemaRef>) -> Result<Self> {
+        let files = if path.exists() { files(path)? } else { Vec::new() };
+        let schema = match (files.first(), declared) {
+            (None, Some(declared)) => declared,
+            (None, None) => return Err(bad_file(path, &"expected files *.parquet in the folder, or declared columns")),
+            (Some(first), declared) => {
+                let found = Arc::clone(ParquetFile::open(first)?.schema());
+                check_columns(first, &declared.unwrap_or_else(|| Arc::clone(&found)), &found)?;
+                found
+            }
+        };
+        for file in files.iter().skip(1) {
+            check_columns(file, &schema, ParquetFile::open(file)?.schema())?;
+        }
+        Ok(Self { path: path.into(), is_folder: true, schema })
+    }
+}
+
+/// The files of a folder, by name.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let io = |error| Error::io(folder, error);
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        if path.extension().is_some_and(|extension| extension == "parquet") && path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort_unstable();
+    Ok(files)
+}
+
+#[async_trait]
+impl TableProvider for ParquetTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> datafusion::common::Result<Vec<TableProviderFilterPushDown>> {
+        // They rule out row groups; the rows that are left are filtered above.
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+        let files = if self.is_folder { files(&self.path).map_err(external)? } else { vec![self.path.clone()] };
+        if files.is_empty() {
+            let schema = match projection {
+                Some(columns) => Arc::new(self.schema.project(columns)?),
+                None => Arc::clone(&self.schema),
+            };
+            return Ok(Arc::new(EmptyExec::new(schema)));
+        }
+        let url = |path: &PathBuf| ListingTableUrl::parse(file_url(path).map_err(external)?);
+        let urls = files.iter().map(url).collect::<datafusion::common::Result<Vec<_>>>()?;
+        let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension("");
+        let config = ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options);
+        ListingTable::try_new(config.with_schema(Arc::clone(&self.schema)))?
+            .scan(state, projection, filters, limit)
+            .await
+    }
+
+    async fn insert_into(
+        &self,
+        _state: &dyn Session,
+        input: Arc<dyn ExecutionPlan>,
+        operation: InsertOp,
+    ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+        let sink: Result<Arc<dyn DataSink>, String> = match self.is_folder {
+            true => Ok(Arc::new(self.clone())),
+            false => Err("a Parquet file is whole: expected the path of a folder, to which INSERT adds files".into()),
+        };
+        insert(input, operation, sink)
+    }
+}
+
+impl DisplayAs for ParquetTable {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ParquetFolder(path={})", self.path.display())
+    }
+}
+
+#[async_trait]
+impl DataSink for ParquetTable {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    async fn write_all(
+        &self,
+        mut rows: SendableRecordBatchStream,
+        _: &Arc<TaskContext>,
+    ) -> datafusion::common::Result<u64> {
+        fs::create_dir_all(&self.path).map_err(|error| external(Error::io(&self.path, error)))?;
+        let target = self.path.join(part_name());
+        let file = Unfinished::beside(&target).map_err(external)?;
+        let mut writer = ArrowWriter::try_new(file.create().map_err(external)?, Arc::clone(&self.schema), None)?;
+        let mut count = 0;
+        while let Some(batch) = rows.try_next().await? {
+            count += batch.num_rows() as u64;
+            writer.write(&batch.with_schema(Arc::clone(&self.schema))?)?;
+        }
+        writer.close()?;
+        if count > 0 && !file.place().map_err(external)? {
+            return Err(external(bad_file(&target, &"another INSERT has taken this name: expected a new one")));
+        }
+        Ok(count)
+    }
+}
+
+/// A name that no other statement uses, later ones later in order as far as clocks can tell.
+fn part_name() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("part-{:017}-{}-{count:06}.parquet", since.as_micros(), std::process::id())
+}

@@ -1,0 +1,403 @@
+//! What a file is, by its content and its name: each form that it may have, with a score.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use arrow::datatypes::SchemaRef;
+use vexact_core::error::{Error, Result};
+
+use super::json::{JsonFile, JsonFormat};
+use super::scan::Records;
+use super::{csv, ipc, lines, open_file, parquet};
+
+/// Bytes of a file that decide.
+const SAMPLE_BYTES: u64 = 1 << 16;
+/// Delimiters that are tried, in this order, where a header line has no comma.
+const DELIMITERS: [char; 4] = [',', '\t', ';', '|'];
+
+/// A form of file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Apache Parquet.
+    Parquet,
+    /// Arrow IPC, the file or the stream format.
+    Arrow {
+        /// The stream format.
+        is_stream: bool,
+    },
+    /// A sheet of Excel's; read in Python.
+    Excel,
+    /// Delimited text with a header line.
+    Csv(char),
+    /// JSON.
+    Json(JsonFormat),
+    /// Lines of text.
+    Line,
+}
+
+impl Format {
+    /// The family: parquet, arrow, excel, csv, json or line.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Parquet => "parquet",
+            Self::Arrow { .. } => "arrow",
+            Self::Excel => "excel",
+            Self::Csv(_) => "csv",
+            Self::Json(_) => "json",
+            Self::Line => "line",
+        }
+    }
+
+    /// The form within its family.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Arrow { is_stream: false } => "arrow_file",
+            Self::Arrow { is_stream: true } => "arrow_stream",
+            Self::Excel => "xlsx",
+            Self::Csv('\t') => "tsv",
+            Self::Json(JsonFormat::Lines) => "json_lines",
+            Self::Json(JsonFormat::Array) => "json_array",
+            other => other.kind(),
+        }
+    }
+}
+
+/// A form that a file may have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The form.
+    pub format: Format,
+    /// From 1 to 100.
+    pub score: u8,
+    /// What speaks for it.
+    pub reason: String,
+}
+
+/// What is known of a file.
+#[derive(Debug, Clone)]
+pub struct Probe {
+    /// As given.
+    pub path: PathBuf,
+    /// The columns, if the file can be read in the form of the first candidate.
+    pub schema: Option<SchemaRef>,
+    /// The file's name as the name of a table.
+    pub suggested_table_name: String,
+    /// What is odd.
+    pub warnings: Vec<String>,
+    /// The forms that it may have, best first; none where nothing is known to read it.
+    pub candidates: Vec<Candidate>,
+}
+
+impl Probe {
+    /// `high` from a score of 85 on, `medium` from 50 on, `low`, or `none` where there is no candidate.
+    pub fn confidence(&self) -> &'static str {
+        match self.candidates.first().map(|best| best.score) {
+            Some(85..) => "high",
+            Some(50..) => "medium",
+            Some(_) => "low",
+            None => "none",
+        }
+    }
+}
+
+/// Probes a file. What is odd in it is no error but a warning.
+///
+/// # Errors
+/// A missing or unreadable file.
+pub fn probe(path: &Path) -> Result<Probe> {
+    let (candidates, mut warnings) = candidates(path)?;
+    let schema = candidates.first().and_then(|best| match schema(path, best.format) {
+        Ok(schema) => schema,
+        Err(error) => {
+            warnings.push(error.to_string());
+            None
+        }
+    });
+    Ok(Probe { path: path.into(), schema, suggested_table_name: table_name(path), warnings, candidates })
+}
+
+/// The form to read a file in.
+///
+/// # Errors
+/// A missing or unreadable file, or one that nothing is known to read.
+pub fn detect(path: &Path) -> Result<Format> {
+    let (candidates, warnings) = candidates(path)?;
+    candidates.first().map(|best| best.format).ok_or_else(|| {
+        let expected = "expected Parquet, Arrow IPC, Excel, CSV, JSON or lines of text";
+        super::bad_file(path, &format!("{expected}, got another file ({})", warnings.join("; ")))
+    })
+}
+
+fn schema(path: &Path, format: Format) -> Result<Option<SchemaRef>> {
+    let records: Box<dyn Records> = match format {
+        Format::Parquet => Box::new(parquet::ParquetFile::open(path)?),
+        Format::Arrow { .. } => Box::new(ipc::IpcFile::open(path)?),
+        Format::Csv(delimiter) => Box::new(csv::CsvFile::infer(path, delimiter)?),
+        Format::Json(format) => Box::new(JsonFile::infer(path, format)?),
+        Format::Excel | Format::Line => return Ok(None),
+    };
+    Ok(Some(SchemaRef::clone(records.schema())))
+}
+
+/// A name that SQL takes without quotes.
+fn table_name(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
+    let name: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    match name.trim_matches('_') {
+        "" => "table_1".into(),
+        name if name.starts_with(|c: char| c.is_ascii_digit()) => format!("t_{name}"),
+        name => name.into(),
+    }
+}
+
+/// The forms that a file may have, best first, and what is odd.
+fn candidates(path: &Path) -> Result<(Vec<Candidate>, Vec<String>)> {
+    let io = |error| Error::io(path, error);
+    let file = open_file(path)?;
+    let len = file.metadata().map_err(io)?.len();
+    let mut sample = Vec::new();
+    file.take(SAMPLE_BYTES).read_to_end(&mut sample).map_err(io)?;
+    let sample = Sample {
+        is_whole: len <= SAMPLE_BYTES,
+        extension: path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_lowercase(),
+        bytes: sample,
+    };
+    let mut warnings = Vec::new();
+    let mut candidates = sample.binary();
+    if candidates.is_empty() {
+        candidates = sample.text(&mut warnings);
+    }
+    // A name alone is better than nothing: reading the file says what is wrong with it.
+    if let Some(named) =
+        sample.named().filter(|named| candidates.iter().all(|known| known.format.kind() != named.kind()))
+    {
+        let extension = &sample.extension;
+        if candidates.iter().all(|known| known.score < 90) {
+            warnings.push(format!("the name ends in .{extension}, the content is not of that form"));
+            // Text under the name of a binary form is that form, broken, unless it clearly is another.
+            let score = if matches!(named, Format::Parquet | Format::Arrow { .. } | Format::Excel) { 60 } else { 10 };
+            candidates.push(Candidate { format: named, score, reason: format!("the name ends in .{extension}") });
+        }
+    }
+    candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.score));
+    Ok((candidates, warnings))
+}
+
+/// The beginning of a file.
+struct Sample {
+    bytes: Vec<u8>,
+    is_whole: bool,
+    extension: String,
+}
+
+impl Sample {
+    fn named(&self) -> Option<Format> {
+        Some(match self.extension.as_str() {
+            "parquet" | "pq" => Format::Parquet,
+            "arrow" | "feather" | "ipc" => Format::Arrow { is_stream: false },
+            "arrows" => Format::Arrow { is_stream: true },
+            "xlsx" | "xlsm" => Format::Excel,
+            "csv" => Format::Csv(','),
+            "tsv" => Format::Csv('\t'),
+            "json" | "jsonl" | "ndjson" => Format::Json(JsonFormat::Lines),
+            "log" => Format::Line,
+            _ => return None,
+        })
+    }
+
+    /// Points for a name of the form's kind.
+    fn bonus(&self, format: Format, points: u8) -> u8 {
+        if self.named().is_some_and(|named| named.kind() == format.kind()) { points } else { 0 }
+    }
+
+    fn binary(&self) -> Vec<Candidate> {
+        let found = |format, score, reason: &str| vec![Candidate { format, score, reason: reason.into() }];
+        let bytes = self.bytes.as_slice();
+        if bytes.starts_with(b"PAR1") {
+            return found(Format::Parquet, 100, "begins as Parquet does");
+        }
+        if bytes.starts_with(ipc::MAGIC) {
+            return found(Format::Arrow { is_stream: false }, 100, "begins as an Arrow file does");
+        }
+        if bytes.starts_with(&ipc::CONTINUATION) {
+            let format = Format::Arrow { is_stream: true };
+            return found(format, 90 + self.bonus(format, 10), "begins as an Arrow stream does");
+        }
+        if bytes.starts_with(b"PK\x03\x04") {
+            let has_sheet = bytes.windows(3).any(|name| name == b"xl/");
+            let score = if has_sheet { 90 } else { 0 } + self.bonus(Format::Excel, 10);
+            if score > 0 {
+                return found(Format::Excel, score, "an archive as Excel writes it");
+            }
+        }
+        Vec::new()
+    }
+
+    fn text(&self, warnings: &mut Vec<String>) -> Vec<Candidate> {
+        let bytes = self.bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&self.bytes);
+        if bytes.trim_ascii().is_empty() {
+            warnings.push(if bytes.is_empty() { "the file is empty".into() } else { "the file is white space".into() });
+            return self.blank();
+        }
+        // A sample may end within a character.
+        let text = match str::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) if !self.is_whole && bytes.len() - error.valid_up_to() < 4 => {
+                str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default()
+            }
+            Err(error) => {
+                let at = error.valid_up_to();
+                warnings.push(format!("the content is not text in UTF-8: byte {at} is 0x{:02x}", bytes[at]));
+                return Vec::new();
+            }
+        };
+        if text.contains('\0') {
+            warnings.push("the content is not text: it has bytes of 0".into());
+            return Vec::new();
+        }
+        let text = if self.is_whole { text } else { text.rsplit_once('\n').map_or(text, |(whole, _)| whole) };
+        let json = self.json(text, warnings);
+        json.into_iter().chain([self.csv(text, warnings), self.line(text)]).collect()
+    }
+
+    /// What a file without content is read as.
+    fn blank(&self) -> Vec<Candidate> {
+        let format = self.named().unwrap_or(Format::Csv(','));
+        vec![Candidate { format, score: 10, reason: "by its name alone".into() }]
+    }
+
+    fn json(&self, text: &str, warnings: &mut Vec<String>) -> Option<Candidate> {
+        let format = match text.trim_start().as_bytes().first()? {
+            b'{' => Format::Json(JsonFormat::Lines),
+            b'[' => Format::Json(JsonFormat::Array),
+            _ => return None,
+        };
+        let points = self.bonus(format, 10);
+        if format == Format::Json(JsonFormat::Array) {
+            let inner = text.trim_start()[1..].trim_start();
+            let is_of_objects = inner.starts_with(['{', ']']);
+            // A line that begins with a vector or a date in brackets is no JSON.
+            let score = if is_of_objects { 90 } else { 30 };
+            return Some(Candidate { format, score: score + points, reason: "begins with '['".into() });
+        }
+        let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+        let is_object = |line: &str| matches!(serde_json::from_str(line), Ok(serde_json::Value::Object(_)));
+        let (mut good, mut all) = (0_usize, 0_usize);
+        let mut first_bad = None;
+        for (number, line) in lines.by_ref().take(100) {
+            all += 1;
+            match is_object(line) {
+                true => good += 1,
+                false => first_bad = first_bad.or(Some(number + 1)),
+            }
+        }
+        if let Some(line) = first_bad {
+            warnings.push(format!("line {line} is no JSON object"));
+        }
+        let score = (40 + 50 * good / all.max(1)) as u8;
+        Some(Candidate {
+            format,
+            score: score + points,
+            reason: format!("{good} of the first {all} lines are objects"),
+        })
+    }
+
+    fn csv(&self, text: &str, warnings: &mut Vec<String>) -> Candidate {
+        let cells = |delimiter: char| -> Vec<usize> {
+            let mut reader = csv::reader(delimiter as u8);
+            let reader = reader.has_headers(false).from_reader(text.as_bytes());
+            reader.into_byte_records().take(100).map_while(Result::ok).map(|row| row.len()).collect()
+        };
+        let first = if self.extension == "tsv" { '\t' } else { ',' };
+        let tried = [first].into_iter().chain(DELIMITERS.into_iter().filter(|delimiter| *delimiter != first));
+        let found = tried.map(|delimiter| (delimiter, cells(delimiter))).find(|(_, cells)| cells.first() > Some(&1));
+        let (delimiter, rows) = found.unwrap_or_else(|| (first, cells(first)));
+        let format = Format::Csv(delimiter);
+        let width = rows.first().copied().unwrap_or_default();
+        let same = rows.iter().filter(|cells| **cells == width).count();
+        let is_ragged = same < rows.len();
+        let score = match width {
+            0 | 1 => 35,
+            _ if is_ragged => 45,
+            _ if rows.len() == 1 => 60,
+            _ => 85,
+        };
+        let bonus = self.bonus(format, if width > 1 { 10 } else { 50 });
+        if is_ragged && bonus > 0 {
+            let line = rows.iter().position(|cells| *cells != width).unwrap_or_default() + 1;
+            warnings.push(format!("row {line} has {} cells, the header line has {width}", rows[line - 1]));
+        }
+        let shown = lines::shown(delimiter.to_string().as_bytes());
+        let reason = format!("{same} of the first {} rows have {width} cells between {shown}", rows.len());
+        Candidate { format, score: score + bonus, reason }
+    }
+
+    fn line(&self, text: &str) -> Candidate {
+        let score = 30 + self.bonus(Format::Line, 60) + u8::from(self.extension == "txt") * 10;
+        Candidate { format: Format::Line, score, reason: format!("{} lines of text", text.lines().count()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn probed(name: &str, content: &[u8]) -> Probe {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        let mut probe = probe(&path).unwrap();
+        probe.warnings.iter_mut().for_each(|warning| *warning = warning.replace(path.to_str().unwrap(), name));
+        probe
+    }
+
+    #[test]
+    fn the_first_candidate_is_what_the_file_is() {
+        let long = format!("id,text\n{}", "1,ü\n".repeat(30_000));
+        for (name, content, expected, confidence) in [
+            ("a.csv", "id,n\n1,2\n", "csv", "high"),
+            ("plain", "id,n\n1,2\n", "csv", "high"),
+            ("one.csv", "id\n1\n", "csv", "high"),
+            ("a.txt", "id;n\n1;2\n", "csv", "high"),
+            ("a.tsv", "id\tn,m\n1\t2\n", "tsv", "high"),
+            ("long.csv", long.as_str(), "csv", "high"),
+            ("ragged.csv", "id,n\n1,2\n3\n", "csv", "medium"),
+            ("lines", "{\"id\": 1}\n", "json_lines", "high"),
+            ("array.json", " [{\"id\": 1}]", "json_array", "high"),
+            ("a.log", "10:00 hello\n10:01 bye, all\n", "line", "high"),
+            ("words.txt", "hello\nworld\n", "line", "low"),
+            ("empty.csv", "", "csv", "low"),
+            ("empty.parquet", "", "parquet", "low"),
+            ("no.parquet", "hello this is not parquet\n", "parquet", "medium"),
+            ("table.parquet", "a,b\n1,2\n", "csv", "high"),
+        ] {
+            let probe = probed(name, content.as_bytes());
+            let got = probe.candidates.first().map(|best| best.format.name());
+            assert_eq!((got, probe.confidence()), (Some(expected), confidence), "{name}: {probe:?}");
+        }
+    }
+
+    #[test]
+    fn oddities_are_warnings() {
+        for (name, content, expected) in [
+            ("ragged.csv", &b"id,n\n1,2\n3\n"[..], "row 3 has 1 cells, the header line has 2"),
+            ("bytes.bin", b"\xff\xfe\x00", "the content is not text in UTF-8: byte 0 is 0xff"),
+            ("zero", b"a\0b", "the content is not text: it has bytes of 0"),
+            ("bad.jsonl", b"{\"a\": 1}\n{\n", "line 2 is no JSON object"),
+            ("empty.csv", b"", "the file is empty"),
+            ("text.parquet", b"a,b\n1,2\n3,4\n", "the name ends in .parquet, the content is not of that form"),
+            ("half.arrow", b"ARROW1\0\0", "half.arrow: "),
+        ] {
+            let probe = probed(name, content);
+            assert!(probe.warnings.iter().any(|warning| warning.contains(expected)), "{name}: {probe:?}");
+        }
+        assert!(probed("bytes.bin", b"\xff\xfe\x00").candidates.is_empty());
+    }
+
+    #[test]
+    fn a_table_is_named_after_its_file() {
+        for (name, expected) in [("My File (2).csv", "my_file__2"), ("2024.csv", "t_2024"), ("é.csv", "table_1")] {
+            assert_eq!(probed(name, b"a,b\n1,2\n").suggested_table_name, expected);
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Files that are read from their beginning to their end: a scan gives their rows in their order, in bounded memory.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{DataFusionError, not_impl_err};
+use datafusion::datasource::TableType;
+use datafusion::datasource::sink::{DataSink, DataSinkExec};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::dml::InsertOp;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{CastExpr, Column};
+use datafusion::physical_expr::projection::ProjectionExpr;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::stream::RecordBatchReceiverStream;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use futures::TryStreamExt;
+use vexact_core::error::{Error, Result};
+
+/// Batches that wait for the query, besides the one that is being read.
+const WAITING_BATCHES: usize = 2;
+/// Rows of a batch where no query says otherwise.
+const BATCH_ROWS: usize = 8192;
+
+/// The rows of a file, batch by batch. An error is the last item.
+pub(crate) type Batches = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
+
+/// A file whose rows can be read again and again.
+pub(crate) trait Records: fmt::Debug + Send + Sync {
+    /// The columns.
+    fn schema(&self) -> &SchemaRef;
+
+    /// These columns of all rows, in the order of the file. It blocks.
+    ///
+    /// # Errors
+    /// A file that cannot be opened. What is wrong in it is an error of the batches, with its place.
+    fn read(&self, columns: &[usize], batch_rows: usize) -> Result<Batches>;
+}
+
+/// All rows of a file, in memory.
+///
+/// # Errors
+/// A file that cannot be opened, or what is wrong in it.
+pub(crate) async fn collect(records: &Arc<dyn Records>) -> Result<Vec<RecordBatch>> {
+    let columns = (0..records.schema().fields().len()).collect();
+    let scan = FileScan { records: Arc::clone(records), columns, schema: Arc::clone(records.schema()) };
+    Ok(scan.stream(BATCH_ROWS).try_collect().await?)
+}
+
+/// A file as a table.
+#[derive(Debug)]
+pub(crate) struct FileTable {
+    records: Arc<dyn Records>,
+    /// What takes the rows of an INSERT, or why none does.
+    sink: Result<Arc<dyn DataSink>, String>,
+}
+
+impl FileTable {
+    /// A table that is read.
+    pub fn read_only(records: Arc<dyn Records>, reason: &str) -> Arc<Self> {
+        Arc::new(Self { records, sink: Err(reason.into()) })
+    }
+
+    /// A table that INSERT writes to.
+    pub fn with_sink(records: Arc<dyn Records>, sink: Arc<dyn DataSink>) -> Arc<Self> {
+        Arc::new(Self { records, sink: Ok(sink) })
+    }
+}
+
+#[async_trait]
+impl TableProvider for FileTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(self.records.schema())
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        limit: Option<usize>,
+    ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+        let columns = projection.cloned().unwrap_or_else(|| (0..self.records.schema().fields().len()).collect());
+        let schema = Arc::new(self.records.schema().project(&columns)?);
+        let scan = FileScan { records: Arc::clone(&self.records), columns, schema: Arc::clone(&schema) };
+        Ok(Arc::new(StreamingTableExec::try_new(schema, vec![Arc::new(scan)], None, [], false, limit)?))
+    }
+
+    async fn insert_into(
+        &self,
+        _state: &dyn Session,
+        input: Arc<dyn ExecutionPlan>,
+        operation: InsertOp,
+    ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+        insert(input, operation, self.sink.clone())
+    }
+}
+
+/// The plan of an INSERT into a sink, or the refusal of one.
+pub fn insert(
+    input: Arc<dyn ExecutionPlan>,
+    operation: InsertOp,
+    sink: Result<Arc<dyn DataSink>, String>,
+) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+    match sink {
+        Err(reason) => not_impl_err!("INSERT is refused: {reason}"),
+        Ok(_) if operation != InsertOp::Append => {
+            not_impl_err!("{operation} is refused: expected INSERT INTO, which adds rows")
+        }
+        Ok(sink) => Ok(Arc::new(DataSinkExec::new(cast(input, sink.schema())?, sink, None))),
+    }
+}
+
+/// The rows with the types of a table. A parameter may be of another, which is known only once it has its value.
+fn cast(input: Arc<dyn ExecutionPlan>, table: &SchemaRef) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+    let schema = input.schema();
+    let is_same = |(given, field): (&FieldRef, &FieldRef)| given.data_type() == field.data_type();
+    if schema.fields().iter().zip(table.fields()).all(is_same) {
+        return Ok(input);
+    }
+    let columns = schema.fields().iter().zip(table.fields()).enumerate().map(|(place, (given, field))| {
+        let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(given.name(), place));
+        let expr = match given.data_type() == field.data_type() {
+            true => column,
+            false => Arc::new(CastExpr::new(column, field.data_type().clone(), None)),
+        };
+        ProjectionExpr { expr, alias: field.name().clone() }
+    });
+    Ok(Arc::new(ProjectionExec::try_new(columns.collect::<Vec<_>>(), input)?))
+}
+
+/// Some columns of a file.
+#[derive(Debug)]
+struct FileScan {
+    records: Arc<dyn Records>,
+    columns: Vec<usize>,
+    schema: SchemaRef,
+}
+
+impl FileScan {
+    fn stream(&self, batch_rows: usize) -> SendableRecordBatchStream {
+        let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&self.schema), WAITING_BATCHES);
+        let (rows, records, columns) = (builder.tx(), Arc::clone(&self.records), self.columns.clone());
+        builder.spawn_blocking(move || {
+            for batch in records.read(&columns, batch_rows).map_err(external)? {
+                // Nobody waits for more rows of a query that has ended.
+                if rows.blocking_send(Ok(batch.map_err(external)?)).is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        builder.build()
+    }
+}
+
+impl PartitionStream for FileScan {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, ctx: Arc<TaskContext>) -> SendableRecordBatchStream {
+        self.stream(ctx.session_config().batch_size())
+    }
+}
+
+/// Our error on its way through DataFusion.
+pub(crate) fn external(error: Error) -> DataFusionError {
+    match error {
+        Error::Query(error) => error,
+        error => DataFusionError::External(Box::new(error)),
+    }
+}
+
+/// Refuses declared columns that are not those of the file.
+///
+/// # Errors
+/// The first difference, and both lists.
+pub(crate) fn check_names(path: &Path, declared: &[&str], found: &[&str]) -> Result<()> {
+    if declared == found {
+        return Ok(());
+    }
+    let hint =
+        match found.iter().find(|name| !declared.contains(name) && declared.contains(&name.to_lowercase().as_str())) {
+            Some(name) => format!("; a name with upper case is declared in quotes, as \"{name}\""),
+            None => String::new(),
+        };
+    Err(super::bad_file(
+        path,
+        &format!("columns: declared are [{}], the file has [{}]{hint}", declared.join(", "), found.join(", ")),
+    ))
+}
+
+/// Refuses declared columns whose names or types are not those of the file. Texts of every layout are one type, and timestamps of
+/// every unit; the table has what the file has.
+///
+/// # Errors
+/// The first difference.
+pub(crate) fn check_columns(path: &Path, declared: &SchemaRef, found: &SchemaRef) -> Result<()> {
+    let expected: Vec<&str> = declared.fields().iter().map(|field| field.name().as_str()).collect();
+    let got: Vec<&str> = found.fields().iter().map(|field| field.name().as_str()).collect();
+    check_names(path, &expected, &got)?;
+    for (declared, found) in declared.fields().iter().zip(found.fields()) {
+        if !is_same(declared.data_type(), found.data_type()) {
+            let (name, expected, got) = (declared.name(), declared.data_type(), found.data_type());
+            return Err(super::bad_file(path, &format!("column {name:?}: declared is {expected}, the file has {got}")));
+        }
+    }
+    Ok(())
+}
+
+fn is_same(declared: &DataType, found: &DataType) -> bool {
+    use DataType::{
+        Binary, BinaryView, FixedSizeList, LargeBinary, LargeList, LargeUtf8, List, Timestamp, Utf8, Utf8View,
+    };
+
+    match (declared, found) {
+        (Utf8, Utf8 | LargeUtf8 | Utf8View) | (Binary, Binary | LargeBinary | BinaryView) => true,
+        (Timestamp(_, declared), Timestamp(_, found)) => declared.is_some() == found.is_some(),
+        (FixedSizeList(declared, dim), FixedSizeList(found, got)) => {
+            dim == got && is_same(declared.data_type(), found.data_type())
+        }
+        (List(declared), List(found) | LargeList(found)) => is_same(declared.data_type(), found.data_type()),
+        (declared, found) => declared == found,
+    }
+}

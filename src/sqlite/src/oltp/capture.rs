@@ -1,0 +1,232 @@
+//! Registered tables: which are captured, since when, and whether they still are.
+
+use rusqlite::{Connection, OptionalExtension};
+use vexact_core::error::{Error, Result};
+use vexact_core::schema::TableSchema;
+use vexact_core::sql::{failed, ident};
+
+use super::column::{check, described};
+use super::log;
+use super::table::Table;
+use super::trigger::{Plan, Trigger, prefix};
+
+/// The rows that a refused registration names.
+const NAMED_ROWS: usize = 3;
+
+/// A table whose changes are captured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    /// Its number in the file; never used again.
+    pub id: i64,
+    /// The version that its triggers write: see [`log::versions`].
+    pub version: i64,
+    /// Its columns and key.
+    pub schema: TableSchema,
+}
+
+/// Registers a table and starts to capture it, within the write transaction `tx`: changes after it are in the log.
+///
+/// # Errors
+/// The table is registered already, is not there, is a view or virtual, lacks a column, has no unique key, has a unique index on
+/// an expression, or has values that the types cannot hold (the first rows are named). The transaction is then to be rolled
+/// back.
+pub fn install(tx: &Connection, schema: &TableSchema) -> Result<Registered> {
+    log::create(tx)?;
+    if let Some(known) =
+        registered(tx)?.into_iter().find(|known| known.schema.name().eq_ignore_ascii_case(schema.name()))
+    {
+        return Err(Error::Engine(format!("table {:?} is already registered, as {}", schema.name(), known.schema)));
+    }
+    let insert = || {
+        tx.execute("INSERT INTO _vexact_tables(name, version) VALUES (?1, 0)", [schema.name()])?;
+        Ok(tx.last_insert_rowid())
+    };
+    let id = insert().map_err(failed(|| format!("registering table {:?}", schema.name())))?;
+    capture(tx, id, schema)
+}
+
+/// Captures a registered table anew, as a new version: its triggers were lost, or its schema changes (`schema` is the new one).
+/// What was changed while triggers were lost is not in the log: the replica is to be recopied.
+///
+/// # Errors
+/// No such registration; else as [`install`].
+pub fn reinstall(tx: &Connection, id: i64, schema: &TableSchema) -> Result<Registered> {
+    drop_triggers(tx, id)?;
+    capture(tx, id, schema)
+}
+
+/// Stops capturing a table without forgetting it, so that SQLite can alter it; [`reinstall`] is to follow in the same
+/// transaction.
+pub fn suspend(tx: &Connection, id: i64) -> Result<()> {
+    drop_triggers(tx, id)
+}
+
+/// Ends the registration of a table. What is in the log stays there until it is pruned. Harmless to repeat.
+pub fn remove(tx: &Connection, id: i64) -> Result<()> {
+    drop_triggers(tx, id)?;
+    tx.execute("DELETE FROM _vexact_tables WHERE id = ?1", [id]).map(drop).map_err(failed(|| "removing a registration"))
+}
+
+/// The registered tables, in the order of their registration.
+pub fn registered(conn: &Connection) -> Result<Vec<Registered>> {
+    if !log::exists(conn)? {
+        return Ok(Vec::new());
+    }
+    let read = || {
+        conn.prepare_cached("SELECT id, version, name FROM _vexact_tables ORDER BY id")?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+            .collect::<rusqlite::Result<Vec<(i64, i64, String)>>>()
+    };
+    let tables = read().map_err(failed(|| "reading the registry"))?;
+    tables
+        .into_iter()
+        .map(|(id, version, name)| Ok(Registered { id, version, schema: log::schema(conn, version, &name)? }))
+        .collect()
+}
+
+/// Whether a table is captured in full: all triggers are there, as they would be made for the table as it is now, and about the
+/// user's. Not so after the table was dropped and created again, after a new unique index or trigger, after a column or the table
+/// was renamed.
+///
+/// # Errors
+/// The table is gone, or no longer fits its registration.
+pub fn is_installed(conn: &Connection, registered: &Registered) -> Result<bool> {
+    let table = Table::read(conn, registered.schema.name())?;
+    let plan = Plan::try_new(&table, &registered.schema, registered.id, registered.version)?;
+    Ok(plan.triggers() == existing(conn, registered.id)? && are_around(conn, &table.name, registered.id)?)
+}
+
+/// SQLite's count of schema changes, by any program: while it stays, so does what [`is_installed`] says.
+pub fn schema_version(conn: &Connection) -> Result<i64> {
+    let version =
+        conn.prepare_cached("PRAGMA schema_version").and_then(|mut pragma| pragma.query_row([], |row| row.get(0)));
+    version.map_err(failed(|| "reading the schema's version"))
+}
+
+fn capture(tx: &Connection, id: i64, schema: &TableSchema) -> Result<Registered> {
+    let table = Table::read(tx, schema.name())?;
+    let version = log::add_version(tx, id, schema)?;
+    let plan = Plan::try_new(&table, schema, id, version)?;
+    check_rows(tx, &table, schema)?;
+    log::widen(tx, schema.columns().len(), plan.widest_watched(), schema.key().len())?;
+    let context = || format!("capturing table {:?}", schema.name());
+    let (before, after): (Vec<_>, Vec<_>) = plan.triggers().into_iter().partition(Trigger::is_note);
+    let users = users_triggers(tx, &table.name)?;
+    for Trigger { name, .. } in &users {
+        tx.execute_batch(&format!("DROP TRIGGER {}", ident(name))).map_err(failed(context))?;
+    }
+    for Trigger { sql, .. } in before.iter().chain(&users).chain(&after) {
+        tx.execute_batch(sql).map_err(failed(context))?;
+    }
+    let updated = tx
+        .execute("UPDATE _vexact_tables SET name = ?2, version = ?3 WHERE id = ?1", (id, schema.name(), version))
+        .map_err(failed(context))?;
+    if updated != 1 {
+        return Err(Error::Engine(format!(
+            "table {:?}: expected a registration with number {id}, got none",
+            schema.name()
+        )));
+    }
+    Ok(Registered { id, version, schema: schema.clone() })
+}
+
+/// Every value that is there must fit, so that the initial copy cannot fail.
+fn check_rows(tx: &Connection, table: &Table, schema: &TableSchema) -> Result<()> {
+    let context = || format!("reading table {:?}", schema.name());
+    let columns: Vec<_> = schema.columns().iter().map(|column| format!("r.{}", ident(&column.name))).collect();
+    let sql = format!("SELECT {} FROM {} AS r", columns.join(", "), ident(&table.name));
+    let mut statement = tx.prepare(&sql).map_err(failed(context))?;
+    let mut rows = statement.query([]).map_err(failed(context))?;
+    let mut problems = Vec::new();
+    while let Some(row) = rows.next().map_err(failed(context))? {
+        for (at, column) in schema.columns().iter().enumerate() {
+            let value = row.get_ref(at).map_err(failed(context))?;
+            let problem = match value {
+                rusqlite::types::ValueRef::Null if schema.key().contains(&at) => {
+                    Err(format!("expected {} for a key, got NULL", column.column_type.expected()))
+                }
+                value => check(column.column_type, value),
+            };
+            if let Err(problem) = problem {
+                let key = schema.key().iter().map(|at| {
+                    let value = row.get_ref(*at).map_or_else(|error| error.to_string(), described);
+                    format!("{} = {value}", schema.columns()[*at].name)
+                });
+                let key = key.collect::<Vec<_>>().join(", ");
+                problems.push(format!("row ({key}), column {:?}: {problem}", column.name));
+            }
+        }
+        if problems.len() >= NAMED_ROWS {
+            break;
+        }
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Engine(format!("table {:?} has values that do not fit: {}", schema.name(), problems.join("; "))))
+}
+
+/// The triggers of a registration that the file has, in order of their names.
+fn existing(conn: &Connection, id: i64) -> Result<Vec<Trigger>> {
+    let read = || {
+        conn.prepare_cached(
+            "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND substr(name, 1, length(?1)) = ?1 ORDER BY name",
+        )?
+        .query_map([prefix(id)], |row| Ok(Trigger { name: row.get(0)?, sql: row.get(1)? }))?
+        .collect::<rusqlite::Result<_>>()
+    };
+    read().map_err(failed(|| "reading the triggers"))
+}
+
+/// The user's triggers on a table, the oldest first.
+fn users_triggers(conn: &Connection, table: &str) -> Result<Vec<Trigger>> {
+    let read = || {
+        conn.prepare_cached(
+            "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE
+                AND substr(name, 1, 8) <> '_vexact_' COLLATE NOCASE ORDER BY rowid",
+        )?
+        .query_map([table], |row| Ok(Trigger { name: row.get(0)?, sql: row.get(1)? }))?
+        .collect::<rusqlite::Result<_>>()
+    };
+    read().map_err(failed(|| "reading the triggers"))
+}
+
+/// SQLite fires the newest trigger first. So the notes are older than all triggers of the user: what these do before a row is
+/// written is known to them. The others are newer: they are done before a trigger of the user can end the statement by FAIL,
+/// which keeps what was written.
+fn are_around(conn: &Connection, table: &str, id: i64) -> Result<bool> {
+    let read = || {
+        conn.prepare_cached(
+            "SELECT NOT EXISTS (SELECT 1 FROM sqlite_master AS u, sqlite_master AS o
+                WHERE u.type = 'trigger' AND u.tbl_name = ?1 COLLATE NOCASE AND substr(u.name, 1, 8) <> '_vexact_' COLLATE NOCASE
+                AND o.type = 'trigger' AND substr(o.name, 1, length(?2)) = ?2
+                AND (o.rowid > u.rowid) = (substr(o.name, length(?2) + 1, 5) = 'note_'))",
+        )?
+        .query_row((table, prefix(id)), |row| row.get(0))
+    };
+    read().map_err(failed(|| "reading the triggers"))
+}
+
+fn drop_triggers(tx: &Connection, id: i64) -> Result<()> {
+    for Trigger { name, .. } in existing(tx, id)? {
+        tx.execute_batch(&format!("DROP TRIGGER {}", ident(&name))).map_err(failed(|| "ending a capture"))?;
+    }
+    // Their layout is the old version's.
+    let forget =
+        tx.prepare_cached("DELETE FROM _vexact_displaced WHERE tbl = ?1").and_then(|mut forget| forget.execute([id]));
+    forget.map(drop).map_err(failed(|| "ending a capture"))
+}
+
+/// The registration of a table, ASCII case aside.
+pub fn find(conn: &Connection, table: &str) -> Result<Option<Registered>> {
+    if !log::exists(conn)? {
+        return Ok(None);
+    }
+    let read = || {
+        conn.prepare_cached("SELECT id, version, name FROM _vexact_tables WHERE name = ?1 COLLATE NOCASE")?
+            .query_row([table], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?)))
+            .optional()
+    };
+    let Some((id, version, name)) = read().map_err(failed(|| "reading the registry"))? else { return Ok(None) };
+    Ok(Some(Registered { id, version, schema: log::schema(conn, version, &name)? }))
+}

@@ -1,0 +1,112 @@
+//! How a connection is opened and what SQL functions it has.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::functions::{Context, FunctionFlags};
+use rusqlite::types::{Value, ValueRef};
+use rusqlite::{Connection, OpenFlags};
+use vexact_core::error::{Error, Result};
+use vexact_core::param::vector_value;
+use vexact_core::sql::failed;
+use vexact_sql::precedence::LongWork;
+
+use super::column::described;
+use super::guard::{Guard, Side};
+
+/// SQLite asks after so many of its instructions, some ten microseconds, whether to go on.
+pub(super) const INSTRUCTIONS: i32 = 2000;
+
+/// Statements that stay prepared on a connection.
+const CACHED_STATEMENTS: usize = 64;
+
+/// A connection of the engine, with its guard.
+pub(super) struct Opened {
+    pub conn: Connection,
+    pub guard: Guard,
+}
+
+/// The file that a path names, absolute: SQLite would read `file:..` as a URI.
+///
+/// # Errors
+/// No path, and `:memory:`, which no second connection could read.
+pub(super) fn resolve(path: &Path) -> Result<PathBuf> {
+    if path.as_os_str().is_empty() || path.as_os_str() == ":memory:" {
+        return Err(Error::InvalidArgument(format!(
+            "oltp_path: expected a file, got {:?}: readers have connections of their own",
+            path.display().to_string()
+        )));
+    }
+    std::path::absolute(path).map_err(|error| Error::io(path, error))
+}
+
+/// Opens the writing connection; creates the file if it is not there. WAL, synchronous NORMAL.
+pub(super) fn open_writer(path: &Path, busy_timeout: Duration) -> Result<Opened> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    open(path, flags, Side::Writer, busy_timeout, |conn| {
+        let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+        conn.execute_batch("PRAGMA synchronous = NORMAL")?;
+        let is_to_stop = || {
+            LongWork::beside().give_way();
+            false
+        };
+        conn.progress_handler(INSTRUCTIONS, Some(is_to_stop))?;
+        Ok(if mode == "wal" { None } else { Some(format!("expected journal mode wal, got {mode}")) })
+    })
+}
+
+/// Opens a connection that cannot write. LIKE is case-sensitive, as on the OLAP side.
+pub(super) fn open_reader(path: &Path, busy_timeout: Duration) -> Result<Opened> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    open(path, flags, Side::Reader, busy_timeout, |conn| {
+        conn.execute_batch("PRAGMA query_only = ON; PRAGMA case_sensitive_like = ON")?;
+        Ok(None)
+    })
+}
+
+fn open(
+    path: &Path,
+    flags: OpenFlags,
+    side: Side,
+    busy_timeout: Duration,
+    set_up: impl FnOnce(&mut Connection) -> rusqlite::Result<Option<String>>,
+) -> Result<Opened> {
+    let open = || {
+        let mut conn = Connection::open_with_flags(path, flags)?;
+        conn.busy_timeout(busy_timeout)?;
+        conn.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+        let problem = set_up(&mut conn)?;
+        // Not in triggers, views or defaults: other programs would not have it.
+        let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_DIRECTONLY;
+        conn.create_scalar_function("vector", 1, flags, vector_function)?;
+        let guard = Guard::install(&mut conn, side)?;
+        Ok((Opened { conn, guard }, problem))
+    };
+    match open().map_err(failed(|| path.display().to_string()))? {
+        (opened, None) => Ok(opened),
+        (_, Some(problem)) => Err(Error::Engine(format!("{}: {problem}", path.display()))),
+    }
+}
+
+/// SQL's `vector('[1,2,3]')`: the BLOB of these components as little-endian float32; NULL of NULL.
+fn vector_function(context: &Context<'_>) -> rusqlite::Result<Value> {
+    let refused = |problem: String| rusqlite::Error::UserFunctionError(format!("vector(): {problem}").into());
+    match context.get_raw(0) {
+        ValueRef::Null => Ok(Value::Null),
+        ValueRef::Text(text) => {
+            let text = std::str::from_utf8(text).map_err(|error| refused(error.to_string()))?;
+            let components = vexact_sql::parse_vector(text).map_err(|error| refused(error.to_string()))?;
+            let narrow = |(at, component): (usize, &f64)| {
+                let narrow = *component as f32;
+                if narrow.is_finite() {
+                    Ok(narrow)
+                } else {
+                    Err(refused(format!("component {at}: {component} exceeds float32")))
+                }
+            };
+            let components: Vec<f32> = components.iter().enumerate().map(narrow).collect::<rusqlite::Result<_>>()?;
+            Ok(vector_value(&components))
+        }
+        other => Err(refused(format!("expected text such as '[1,2,3]', got {}", described(other)))),
+    }
+}

@@ -1,0 +1,207 @@
+//! How a statement reaches SQLite, and how a committed change becomes a typed row in the change log.
+//!
+//! One thread writes ([`Oltp::write`]), a pool of read-only connections reads ([`Oltp::read`]). [`capture`] makes the tables
+//! whose changes are logged, [`log`] is the log. Both work on plain connections: what they need is in the file.
+//!
+//! The connections have the SQL function `vector('[1,2,3]')`. Foreign keys are enforced, unless `PRAGMA foreign_keys = OFF` is
+//! executed.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use rusqlite::Connection;
+use rusqlite::types::Value;
+use vexact_core::error::{Error, Result};
+use vexact_sql::precedence::LongWork;
+
+pub mod capture;
+mod check;
+pub mod column;
+mod components;
+mod connection;
+mod expression;
+mod guard;
+pub mod log;
+mod query;
+mod readers;
+mod statement;
+mod table;
+mod trigger;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use query::{Lookup, ResultTypes};
+pub(crate) use table::row_id_name;
+
+/// More would wait for the memory.
+const MOST_COPYING_THREADS: u32 = 8;
+
+/// How a file is opened.
+#[derive(Debug, Clone)]
+pub struct OltpOptions {
+    /// Readers at one time, at least 1.
+    pub read_pool_size: u32,
+    /// How long a statement waits for other programs' locks.
+    pub busy_timeout: Duration,
+    /// Names that statements cannot give to tables and views: they mean others'.
+    pub reserved_tables: Vec<String>,
+}
+
+impl Default for OltpOptions {
+    fn default() -> Self {
+        Self { read_pool_size: 4, busy_timeout: Duration::from_secs(5), reserved_tables: Vec::new() }
+    }
+}
+
+/// A SQLite file, open for statements and queries. Its methods need a tokio runtime and never block its threads.
+pub struct Oltp {
+    path: PathBuf,
+    writer: writer::Writer,
+    readers: readers::Readers,
+    /// Connections beside the pool: that of a sync, and those that help it to copy.
+    sync_readers: readers::Readers,
+    /// Connections that wait for nothing.
+    glances: readers::Readers,
+    copying_threads: u32,
+}
+
+impl std::fmt::Debug for Oltp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Oltp({})", self.path.display())
+    }
+}
+
+impl Oltp {
+    /// Opens a file, or creates it, in WAL mode. Blocks.
+    ///
+    /// # Errors
+    /// `read_pool_size` 0, no file path; a file that is no database or cannot be written.
+    pub fn open(path: impl AsRef<Path>, options: OltpOptions) -> Result<Self> {
+        const MOST_READERS: u32 = 1024;
+        if !(1..=MOST_READERS).contains(&options.read_pool_size) {
+            let got = options.read_pool_size;
+            return Err(Error::InvalidArgument(format!("read_pool_size: expected 1 to {MOST_READERS}, got {got}")));
+        }
+        let path = connection::resolve(path.as_ref())?;
+        let opened = connection::open_writer(&path, options.busy_timeout)?;
+        opened.guard.reserve(options.reserved_tables);
+        let writer = writer::Writer::start(opened)?;
+        let readers =
+            readers::Readers::new(path.clone(), options.read_pool_size, options.busy_timeout, LongWork::of_query);
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+        let copying_threads = cores.min(MOST_COPYING_THREADS);
+        let sync_readers = readers::Readers::new(path.clone(), copying_threads, options.busy_timeout, LongWork::beside);
+        let glances = readers::Readers::new(path.clone(), cores, Duration::ZERO, LongWork::of_query);
+        Ok(Self { path, writer, readers, sync_readers, glances, copying_threads })
+    }
+
+    /// The file, as an absolute path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Runs one DML or DDL statement in a transaction of its own; the rows affected, 0 for DDL. `?` and `$1` bind.
+    ///
+    /// # Errors
+    /// Before any effect: a NUL character, not exactly one statement, one that returns rows, transaction control, ATTACH, VACUUM,
+    /// most PRAGMAs, writes to the engine's own tables, a wrong number of parameters. Else SQLite's; a value that a registered
+    /// type cannot hold names table, column, expected and what was bound. After an error nothing is changed.
+    pub async fn execute(&self, sql: impl Into<String>, params: Vec<Value>) -> Result<u64> {
+        let sql = sql.into();
+        self.writer.run(move |opened| statement::execute(opened, &sql, &params)).await
+    }
+
+    /// Runs statements in one transaction: all or nothing; the rows affected in all.
+    ///
+    /// # Errors
+    /// As [`Self::execute`], with the number and the beginning of the statement.
+    pub async fn execute_batch(&self, statements: Vec<String>) -> Result<u64> {
+        self.writer.run(move |opened| statement::execute_batch(opened, &statements)).await
+    }
+
+    /// Runs one prepared statement for each row of parameters, in one transaction; the rows affected in all.
+    ///
+    /// # Errors
+    /// As [`Self::execute`], with the number of the row.
+    pub async fn execute_many(&self, sql: impl Into<String>, rows: Vec<Vec<Value>>) -> Result<u64> {
+        let sql = sql.into();
+        self.writer.run(move |opened| statement::execute_many(opened, &sql, &rows)).await
+    }
+
+    /// Runs one reading statement; all its rows in one batch, in SQLite's order. A result column that is a table's column has
+    /// its registered type, else its declared type ([`vexact_core::schema::declared`]); other columns have the type in `types`, else
+    /// that of their values: integers and reals together are float64, nothing but NULL is Arrow's Null type.
+    ///
+    /// # Errors
+    /// Before any effect: a NUL character, a statement that writes, sets or returns nothing, several statements, a wrong number of
+    /// parameters. Else SQLite's, and a value that does not fit its column's type: column, row, expected, got.
+    pub async fn query(
+        &self,
+        sql: impl Into<String>,
+        params: Vec<Value>,
+        types: ResultTypes,
+    ) -> Result<Vec<RecordBatch>> {
+        let sql = sql.into();
+        self.readers.run(move |opened| query::query(opened, &sql, &params, &types)).await
+    }
+
+    /// Runs the engine's own work in one write transaction, which ends with a mark in the log: all or nothing, also if it
+    /// panics. A caller that goes away does not stop it.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.writer.run(move |opened| writer::transaction(&opened.conn, || work(&opened.conn))).await
+    }
+
+    /// Runs the engine's own work in one read transaction: it sees one state of the file. A caller that goes away interrupts
+    /// it.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.readers.run(move |opened| writer::snapshot(&opened.conn, || work(&opened.conn))).await
+    }
+
+    /// As [`capture::schema_version`], at once and on this thread, if that can be had: a query that waits for another thread waits
+    /// for a core too.
+    pub fn schema_version_at_once(&self) -> Option<i64> {
+        self.glances.run_at_once(|opened| capture::schema_version(&opened.conn)).ok()
+    }
+
+    /// As [`Self::write`], on a thread that may block.
+    pub fn write_here<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.writer.run_here(move |opened| writer::transaction(&opened.conn, || work(&opened.conn)))
+    }
+
+    /// As [`Self::read`], on a thread that may block and belongs to a runtime, on a connection that no query waits for and that
+    /// waits for none.
+    pub fn read_here<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        self.sync_readers.run_here(|opened| writer::snapshot(&opened.conn, || work(&opened.conn)))
+    }
+
+    /// How many threads may read for a sync at once: one by [`Self::read_here`], the others by [`Self::read_beside`].
+    pub(crate) fn copying_threads(&self) -> u32 {
+        self.copying_threads
+    }
+
+    /// Reads on another connection for a sync that is reading, on any thread that may block. What it sees may be newer.
+    pub fn read_beside<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        self.sync_readers.run_at_once(|opened| writer::snapshot(&opened.conn, || work(&opened.conn)))
+    }
+
+    /// Ends what is being read, does the writes that wait, closes all connections and threads. Harmless to repeat; later calls
+    /// of other methods are errors.
+    pub async fn shutdown(&self) {
+        self.readers.shutdown().await;
+        self.sync_readers.shutdown().await;
+        self.glances.shutdown().await;
+        self.writer.shutdown().await;
+    }
+}

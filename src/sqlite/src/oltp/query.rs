@@ -1,0 +1,199 @@
+//! Queries that SQLite answers, as typed Arrow batches.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, NullArray, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, Schema};
+use rusqlite::types::{Value, ValueRef};
+use rusqlite::{Connection, Statement};
+use vexact_core::error::{Error, Result};
+use vexact_core::schema::{ColumnType, TableSchema, declared};
+use vexact_core::sql::{excerpt, failed, keyword};
+
+use super::column::{ColumnBuilder, EXACT_INTEGER, described};
+use super::connection::Opened;
+use super::statement::{bind, prepare_one};
+
+/// What is known of a result's types beforehand.
+#[derive(Clone, Default)]
+pub struct ResultTypes {
+    /// The registered schema of a table: its columns have these types, and its key is not nullable.
+    pub registered: Option<Lookup>,
+    /// By position: the type of a result column. Missing or `None`: it is that of the table's column that it is, else its values
+    /// decide.
+    pub expressions: Vec<Option<ColumnType>>,
+}
+
+/// Finds the schema of a table by its name, as SQLite spells it.
+pub type Lookup = Arc<dyn Fn(&str) -> Option<Arc<TableSchema>> + Send + Sync>;
+
+/// Runs one reading statement.
+pub(super) fn query(opened: &Opened, sql: &str, params: &[Value], types: &ResultTypes) -> Result<Vec<RecordBatch>> {
+    opened.guard.watch(|| {
+        let mut statement = prepare(&opened.conn, sql)?;
+        bind(&mut statement, sql, params)?;
+        read(&opened.conn, &mut statement, sql, types)
+    })
+}
+
+fn prepare<'conn>(conn: &'conn Connection, sql: &str) -> Result<rusqlite::CachedStatement<'conn>> {
+    let refused =
+        || Err(Error::Engine(format!("query takes statements that only read (execute writes), got: {}", excerpt(sql))));
+    if keyword(sql).is_empty() && !sql.trim_start().starts_with('(') {
+        return refused();
+    }
+    let statement = prepare_one(conn, sql, "query takes one")?;
+    if !statement.readonly() || statement.column_count() == 0 {
+        return refused();
+    }
+    Ok(statement)
+}
+
+struct ResultColumn {
+    name: String,
+    is_nullable: bool,
+    values: Values,
+}
+
+enum Values {
+    Typed(ColumnBuilder),
+    /// So many NULLs and nothing else yet.
+    Untyped(usize),
+    /// The values chose the type.
+    Chosen(ColumnBuilder, Vec<Option<i64>>),
+}
+
+fn read(conn: &Connection, statement: &mut Statement<'_>, sql: &str, types: &ResultTypes) -> Result<Vec<RecordBatch>> {
+    let described = |statement: &Statement<'_>| result_columns(conn, statement, types).map_err(failed(|| excerpt(sql)));
+    let mut columns = None;
+    let mut rows = statement.raw_query();
+    let mut count = 0;
+    while let Some(row) = rows.next().map_err(failed(|| excerpt(sql)))? {
+        count += 1;
+        // Not before the first step: SQLite prepares anew there if another program changed the schema.
+        let columns = match &mut columns {
+            Some(columns) => columns,
+            none => none.insert(described(row.as_ref())?),
+        };
+        for (at, column) in columns.iter_mut().enumerate() {
+            let value = row.get_ref(at).map_err(failed(|| excerpt(sql)))?;
+            column.values.append(value).map_err(|problem| {
+                Error::Engine(format!("column {:?}, row {count} of the result: {problem}", column.name))
+            })?;
+        }
+    }
+    drop(rows);
+    let columns: Vec<ResultColumn> = columns.map_or_else(|| described(statement), Ok)?;
+    let mut fields = Vec::with_capacity(columns.len());
+    let mut arrays = Vec::with_capacity(columns.len());
+    for column in columns {
+        let array = column.values.finish();
+        // A set operation has NULLs from its other queries.
+        let is_nullable = column.is_nullable || array.null_count() > 0;
+        fields.push(Field::new(column.name, array.data_type().clone(), is_nullable));
+        arrays.push(array);
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(count));
+    let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options);
+    Ok(vec![batch.map_err(|error| Error::Engine(format!("{}: {error}", excerpt(sql))))?])
+}
+
+fn result_columns(
+    conn: &Connection,
+    statement: &Statement<'_>,
+    types: &ResultTypes,
+) -> rusqlite::Result<Vec<ResultColumn>> {
+    let column = |(at, column): (usize, rusqlite::ColumnMetadata<'_>)| {
+        let mut is_nullable = true;
+        let origin = column.table_name().zip(column.origin_name());
+        let column_type = match (types.expressions.get(at).copied().flatten(), origin) {
+            // Of a set operation SQLite tells the first query's columns.
+            (Some(known), _) => Some(known),
+            (None, None) => None,
+            (None, Some((table, origin))) => {
+                let schema = types.registered.as_ref().and_then(|lookup| lookup(table));
+                match schema.and_then(|schema| schema.position(origin).map(|at| (schema, at))) {
+                    Some((schema, at)) => {
+                        is_nullable = !schema.key().contains(&at);
+                        Some(schema.columns()[at].column_type)
+                    }
+                    None => {
+                        let known = conn.column_metadata(column.database_name(), table, origin)?;
+                        declared(known.0.and_then(|declaration| declaration.to_str().ok()))
+                    }
+                }
+            }
+        };
+        let values =
+            column_type.map_or(Values::Untyped(0), |column_type| Values::Typed(ColumnBuilder::new(column_type)));
+        Ok(ResultColumn { name: column.name().into(), is_nullable, values })
+    };
+    statement.columns_with_metadata().enumerate().map(column).collect()
+}
+
+impl Values {
+    fn append(&mut self, value: ValueRef<'_>) -> Result<(), String> {
+        match self {
+            Values::Typed(builder) => builder.append(value),
+            Values::Untyped(nulls) => {
+                let column_type = match value {
+                    ValueRef::Null => {
+                        *nulls += 1;
+                        return Ok(());
+                    }
+                    ValueRef::Integer(_) => ColumnType::Int64,
+                    ValueRef::Real(_) => ColumnType::Float64,
+                    ValueRef::Text(_) => ColumnType::Utf8,
+                    ValueRef::Blob(_) => ColumnType::Binary,
+                };
+                let mut builder = ColumnBuilder::new(column_type);
+                (0..*nulls).for_each(|_| builder.append_null());
+                let integers = if column_type == ColumnType::Int64 { vec![None; *nulls] } else { Vec::new() };
+                *self = Values::Chosen(builder, integers);
+                self.append(value)
+            }
+            Values::Chosen(builder, integers) if builder.column_type() == ColumnType::Int64 => match value {
+                ValueRef::Real(_) => {
+                    let widened = widened(integers)?;
+                    *self = Values::Chosen(widened, Vec::new());
+                    self.append(value)
+                }
+                value => {
+                    builder.append(value)?;
+                    integers.push(match value {
+                        ValueRef::Integer(integer) => Some(integer),
+                        _ => None,
+                    });
+                    Ok(())
+                }
+            },
+            Values::Chosen(builder, _) => builder.append(value).map_err(|_| {
+                format!("expected {} as in the rows before, got {}", builder.column_type(), described(value))
+            }),
+        }
+    }
+
+    fn finish(self) -> ArrayRef {
+        match self {
+            Values::Typed(builder) | Values::Chosen(builder, _) => builder.finish(),
+            Values::Untyped(nulls) => Arc::new(NullArray::new(nulls)),
+        }
+    }
+}
+
+/// Integers as reals, now that a real joins them.
+fn widened(integers: &[Option<i64>]) -> Result<ColumnBuilder, String> {
+    let mut builder = ColumnBuilder::new(ColumnType::Float64);
+    for integer in integers {
+        match integer {
+            None => builder.append_null(),
+            Some(integer) if integer.unsigned_abs() <= EXACT_INTEGER.unsigned_abs() => {
+                builder.append(ValueRef::Real(*integer as f64))?;
+            }
+            Some(integer) => {
+                return Err(format!("expected numbers that float64 holds, got the integer {integer} beside reals"));
+            }
+        }
+    }
+    Ok(builder)
+}

@@ -1,0 +1,137 @@
+//! Read-only connections, at most so many at once, each for one reader at a time.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use vexact_core::error::{Error, Result};
+use vexact_sql::precedence::LongWork;
+
+use super::connection::{INSTRUCTIONS, Opened, open_reader};
+use super::writer::caught;
+
+/// The pool. Connections are opened when they are first needed.
+pub(super) struct Readers(Arc<Pool>);
+
+struct Pool {
+    path: PathBuf,
+    busy_timeout: Duration,
+    size: u32,
+    permits: Arc<Semaphore>,
+    idle: Mutex<Vec<Reader>>,
+    is_closed: Arc<AtomicBool>,
+    /// What a job is, as it begins.
+    begin: fn() -> LongWork,
+}
+
+struct Reader {
+    opened: Opened,
+    /// Of the job that it runs: whether to stop, and what it gives way to.
+    job: Arc<Mutex<(Arc<AtomicBool>, LongWork)>>,
+}
+
+impl Readers {
+    /// `begin` tells what a job is.
+    pub fn new(path: PathBuf, size: u32, busy_timeout: Duration, begin: fn() -> LongWork) -> Self {
+        let permits = Arc::new(Semaphore::new(size as usize));
+        let is_closed = Arc::new(AtomicBool::new(false));
+        Self(Arc::new(Pool { path, busy_timeout, size, permits, idle: Mutex::default(), is_closed, begin }))
+    }
+
+    /// Runs a job on a connection, off the async threads. If the caller goes away, its statement is interrupted.
+    pub async fn run<T: Send + 'static>(&self, job: impl FnOnce(&Opened) -> Result<T> + Send + 'static) -> Result<T> {
+        let permit = Arc::clone(&self.0.permits).acquire_owned().await.map_err(|_| Error::shut_down())?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let _stop = StopOnDrop(Arc::clone(&stop));
+        let pool = Arc::clone(&self.0);
+        let work = move || {
+            let outcome = pool.work(stop, job);
+            drop(permit);
+            outcome
+        };
+        let ended = |error| Err(Error::Engine(format!("a reader ended: {error}")));
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(ended)
+    }
+
+    /// Runs a job on a connection, on this thread, which may block and belongs to a runtime.
+    pub fn run_here<T>(&self, job: impl FnOnce(&Opened) -> Result<T>) -> Result<T> {
+        let _permit = match Arc::clone(&self.0.permits).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                let permit = Arc::clone(&self.0.permits).acquire_owned();
+                Handle::current().block_on(permit).map_err(|_| Error::shut_down())?
+            }
+        };
+        self.0.work(Arc::default(), job)
+    }
+
+    /// As [`Self::run_here`], on any thread; there must be a connection that nobody uses.
+    pub fn run_at_once<T>(&self, job: impl FnOnce(&Opened) -> Result<T>) -> Result<T> {
+        let _permit = Arc::clone(&self.0.permits)
+            .try_acquire_owned()
+            .map_err(|_| Error::Engine(format!("{}: all {} readers are in use", self.0.path.display(), self.0.size)))?;
+        self.0.work(Arc::default(), job)
+    }
+
+    /// Interrupts what runs, and closes the connections. Harmless to repeat.
+    pub async fn shutdown(&self) {
+        self.0.is_closed.store(true, Ordering::SeqCst);
+        // All permits: nobody reads any more.
+        if let Ok(all) = self.0.permits.acquire_many(self.0.size).await {
+            self.0.permits.close();
+            all.forget();
+        }
+        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+impl Pool {
+    fn work<T>(&self, stop: Arc<AtomicBool>, job: impl FnOnce(&Opened) -> Result<T>) -> Result<T> {
+        if self.is_closed.load(Ordering::SeqCst) {
+            return Err(Error::shut_down());
+        }
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let reader = idle.map_or_else(|| self.open(), Ok)?;
+        *reader.job.lock().unwrap_or_else(PoisonError::into_inner) = (stop, (self.begin)());
+        let mut has_returned = false;
+        let outcome = caught(|| {
+            let outcome = job(&reader.opened);
+            has_returned = true;
+            outcome
+        });
+        // After a panic nobody knows what the connection is in.
+        if has_returned && reader.opened.conn.is_autocommit() {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+        }
+        outcome
+    }
+
+    fn open(&self) -> Result<Reader> {
+        let mut opened = open_reader(&self.path, self.busy_timeout)?;
+        let job = Arc::new(Mutex::new((Arc::<AtomicBool>::default(), (self.begin)())));
+        let (is_closed, current) = (Arc::clone(&self.is_closed), Arc::clone(&job));
+        let is_to_stop = move || {
+            let (is_to_stop, work) = {
+                let (stop, work) = &*current.lock().unwrap_or_else(PoisonError::into_inner);
+                (stop.load(Ordering::Relaxed), *work)
+            };
+            work.give_way();
+            is_to_stop || is_closed.load(Ordering::Relaxed)
+        };
+        let watched = opened.conn.progress_handler(INSTRUCTIONS, Some(is_to_stop));
+        watched.map_err(vexact_core::sql::failed(|| self.path.display().to_string()))?;
+        Ok(Reader { opened, job })
+    }
+}
+
+/// Stops a job that nobody waits for.
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,158 @@
+//! Statements that write: one at a time, a list in one transaction, one for many rows.
+
+use rusqlite::types::Value;
+use rusqlite::{CachedStatement, Connection, ErrorCode, Statement};
+use vexact_core::error::{Error, Result};
+use vexact_core::schema::ColumnType;
+use vexact_core::sql::{excerpt, failed, keyword, within, without_nul};
+
+use super::check::PREFIX;
+use super::column::{check, described};
+use super::connection::Opened;
+use super::writer::transaction;
+
+/// Runs one DML or DDL statement in a transaction of its own; the rows affected.
+pub(super) fn execute(opened: &Opened, sql: &str, params: &[Value]) -> Result<u64> {
+    // Inside a transaction SQLite ignores these settings without a word.
+    if keyword(sql) == "PRAGMA" {
+        return prepare_and_run(opened, sql, params);
+    }
+    transaction(&opened.conn, || prepare_and_run(opened, sql, params))
+}
+
+fn prepare_and_run(opened: &Opened, sql: &str, params: &[Value]) -> Result<u64> {
+    opened.guard.watch(|| {
+        let mut statement = prepare(&opened.conn, sql)?;
+        run(&mut statement, sql, params)
+    })
+}
+
+/// Runs statements in one transaction: all or nothing; the rows affected in all.
+pub(super) fn execute_batch(opened: &Opened, statements: &[String]) -> Result<u64> {
+    transaction(&opened.conn, || {
+        let mut affected = 0;
+        for (at, sql) in statements.iter().enumerate() {
+            let part = || format!("statement {} of {} ({})", at + 1, statements.len(), excerpt(sql));
+            if sets_foreign_keys(sql) {
+                let problem = "SQLite ignores PRAGMA foreign_keys in a transaction: use execute".into();
+                return Err(within(Error::Engine(problem), &part()));
+            }
+            affected += prepare_and_run(opened, sql, &[]).map_err(|error| within(error, &part()))?;
+        }
+        Ok(affected)
+    })
+}
+
+fn sets_foreign_keys(sql: &str) -> bool {
+    let lower = sql.to_ascii_lowercase();
+    keyword(sql) == "PRAGMA" && lower.contains("foreign_keys") && !lower.contains("defer_foreign_keys")
+}
+
+/// Runs one statement for each row of parameters, in one transaction; the rows affected in all.
+pub(super) fn execute_many(opened: &Opened, sql: &str, rows: &[Vec<Value>]) -> Result<u64> {
+    transaction(&opened.conn, || {
+        opened.guard.watch(|| {
+            let mut statement = prepare(&opened.conn, sql)?;
+            let mut affected = 0;
+            for (at, row) in rows.iter().enumerate() {
+                let part = || format!("row {} of {}", at + 1, rows.len());
+                affected += run(&mut statement, sql, row).map_err(|error| within(error, &part()))?;
+            }
+            Ok(affected)
+        })
+    })
+}
+
+/// Prepares exactly one statement that returns no rows.
+fn prepare<'conn>(conn: &'conn Connection, sql: &str) -> Result<CachedStatement<'conn>> {
+    let keyword = keyword(sql);
+    let refused = |problem: &str| Err(Error::Engine(format!("{problem}, got: {}", excerpt(sql))));
+    match keyword.as_str() {
+        "BEGIN" | "COMMIT" | "END" | "ROLLBACK" | "SAVEPOINT" | "RELEASE" => {
+            return refused(
+                "transactions are not opened by statements (execute_batch is one): expected a DML or DDL statement",
+            );
+        }
+        "VACUUM" => return refused("VACUUM does not run beside open connections: expected a DML or DDL statement"),
+        "" => return refused("expected a DML or DDL statement"),
+        _ => {}
+    }
+    let statement = prepare_one(conn, sql, "execute_batch runs several")?;
+    if statement.column_count() > 0 {
+        return refused("execute takes statements that return no rows (query returns rows)");
+    }
+    Ok(statement)
+}
+
+/// Prepares exactly one statement; `hint` says who takes more.
+pub(super) fn prepare_one<'conn>(conn: &'conn Connection, sql: &str, hint: &str) -> Result<CachedStatement<'conn>> {
+    without_nul(sql)?;
+    match conn.prepare_cached(sql) {
+        Err(rusqlite::Error::MultipleStatement) => {
+            Err(Error::Engine(format!("expected one statement, got more ({hint}): {}", excerpt(sql))))
+        }
+        // Its own message has the statement already.
+        Err(rusqlite::Error::SqlInputError { msg, .. }) => Err(Error::Engine(format!("{msg}: {}", excerpt(sql)))),
+        other => other.map_err(failed(|| excerpt(sql))),
+    }
+}
+
+fn run(statement: &mut Statement<'_>, sql: &str, params: &[Value]) -> Result<u64> {
+    bind(statement, sql, params)?;
+    let affected = statement.raw_execute().map_err(|error| explained(error, sql, params))?;
+    // SQLite's count is of the last DML, which DDL is not.
+    let is_dml = matches!(keyword(sql).as_str(), "INSERT" | "REPLACE" | "UPDATE" | "DELETE" | "WITH");
+    Ok(if is_dml { affected as u64 } else { 0 })
+}
+
+/// Binds `?`, `?N` and `$N`.
+///
+/// # Errors
+/// Another kind of name; more or fewer values than the statement has parameters.
+pub(super) fn bind(statement: &mut Statement<'_>, sql: &str, params: &[Value]) -> Result<()> {
+    // SQLite numbers parameters as they appear; `$2` is only a name to it.
+    let mut positions = Vec::with_capacity(statement.parameter_count());
+    for index in 1..=statement.parameter_count() {
+        let position = match statement.parameter_name(index) {
+            None => index,
+            Some(name) => match name.strip_prefix(['$', '?']).and_then(|number| number.parse::<usize>().ok()) {
+                Some(number) if number > 0 => number,
+                _ => return Err(Error::Engine(format!("parameter {name}: expected ? or $1, in: {}", excerpt(sql)))),
+            },
+        };
+        positions.push(position);
+    }
+    let expected = positions.iter().copied().max().unwrap_or(0);
+    if expected != params.len() {
+        return Err(Error::Engine(format!("expected {expected} parameters, got {}: {}", params.len(), excerpt(sql))));
+    }
+    statement.clear_bindings();
+    for (index, position) in positions.into_iter().enumerate() {
+        let bound = statement.raw_bind_parameter(index + 1, &params[position - 1]);
+        bound.map_err(failed(|| format!("parameter {position} of {}", excerpt(sql))))?;
+    }
+    Ok(())
+}
+
+/// A failure with what is known of it. A refusal by the triggers names table, column and type; the value must be one of those
+/// bound, if it was bound at all.
+fn explained(error: rusqlite::Error, sql: &str, params: &[Value]) -> Error {
+    if let rusqlite::Error::SqliteFailure(code, Some(message)) = &error
+        && code.code == ErrorCode::ConstraintViolation
+        && let Some(refusal) = message.strip_prefix(PREFIX)
+    {
+        let kind = refusal.split_once("expected ").and_then(|(_, expected)| expected.split(" (").next());
+        let kind = kind.and_then(|kind| ColumnType::parse(kind).ok());
+        let is_refused = |value: &Value| kind.is_some_and(|kind| check(kind, value.into()).is_err());
+        let got = params.iter().enumerate().filter(|(_, value)| is_refused(value));
+        let got = got.map(|(at, value)| format!("{} (parameter {})", described(value.into()), at + 1));
+        let got: Vec<_> = got.take(3).collect();
+        let got = if got.is_empty() || refusal.contains(", got ") {
+            String::new()
+        } else {
+            format!(", got {}", got.join(" or "))
+        };
+        return Error::Engine(format!("{refusal}{got}"));
+    }
+    failed(|| excerpt(sql))(error)
+}

@@ -1,0 +1,206 @@
+//! What SQLite knows of a table: its columns, its row id and its unique indexes.
+
+use rusqlite::{Connection, OptionalExtension};
+use vexact_core::error::{Error, Result};
+use vexact_core::sql::failed;
+
+use super::expression::Expression;
+
+/// SQLite's own names of a row id, which a column of the same name hides.
+const ROW_ID_NAMES: [&str; 3] = ["rowid", "oid", "_rowid_"];
+
+/// A table of the main database.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// As SQLite spells it.
+    pub name: String,
+    pub columns: Vec<TableColumn>,
+    pub row_id: RowId,
+    pub unique: Vec<Unique>,
+    /// A foreign key can delete its rows.
+    pub is_cascaded: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct TableColumn {
+    pub name: String,
+    pub not_null: bool,
+    pub is_generated: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum RowId {
+    /// WITHOUT ROWID, or columns hide all of its names.
+    None,
+    /// It has no column; this is a name that reaches it.
+    Hidden(&'static str),
+    /// This column is it: INTEGER PRIMARY KEY.
+    Column(String),
+}
+
+/// What at most one row has.
+#[derive(Debug)]
+pub(super) struct Unique {
+    /// The index's name, or "row id".
+    pub name: String,
+    pub columns: Vec<UniqueColumn>,
+    pub is_partial: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct UniqueColumn {
+    /// `None` for an expression.
+    pub name: Option<String>,
+    /// `None` for a column, and for an expression that cannot be written over another row.
+    pub expression: Option<Expression>,
+    pub collation: String,
+}
+
+impl UniqueColumn {
+    pub fn is_binary(&self) -> bool {
+        self.collation.eq_ignore_ascii_case("BINARY")
+    }
+
+    pub fn is(&self, column: &str) -> bool {
+        self.name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(column))
+    }
+
+    /// The columns that its value depends on.
+    pub fn sources(&self) -> impl Iterator<Item = &str> {
+        self.name.as_deref().into_iter().chain(self.expression.iter().flat_map(Expression::columns))
+    }
+}
+
+impl Table {
+    /// Reads what there is now.
+    ///
+    /// # Errors
+    /// No such table; a view or a virtual table, which SQLite cannot capture.
+    pub fn read(conn: &Connection, name: &str) -> Result<Self> {
+        let context = || format!("table {name:?}");
+        let found = conn
+            .prepare_cached("SELECT name, type, wr FROM pragma_table_list(?1) WHERE schema = 'main'")
+            .and_then(|mut statement| {
+                let row = |row: &rusqlite::Row<'_>| {
+                    Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, bool>(2)?))
+                };
+                statement.query_row([name], row).optional()
+            })
+            .map_err(failed(context))?;
+        let Some((name, kind, without_row_id)) = found else {
+            return Err(Error::Engine(format!("no such table: {name}")));
+        };
+        if kind != "table" {
+            return Err(Error::Engine(format!("table {name:?}: expected an ordinary table, got a {kind}")));
+        }
+        let columns = read_columns(conn, &name).map_err(failed(context))?;
+        let row_id =
+            if without_row_id { RowId::None } else { read_row_id(conn, &name, &columns).map_err(failed(context))? };
+        let (hidden, row_id_name) = match &row_id {
+            RowId::None => (None, None),
+            RowId::Hidden(name) => (Some(*name), Some(*name)),
+            RowId::Column(column) => (None, Some(column.as_str())),
+        };
+        let mut unique = read_unique(conn, &name, hidden, &columns).map_err(failed(context))?;
+        if let Some(column) = row_id_name {
+            let columns =
+                vec![UniqueColumn { name: Some(column.into()), expression: None, collation: "BINARY".into() }];
+            unique.push(Unique { name: "row id".into(), columns, is_partial: false });
+        }
+        let is_cascaded = conn
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM pragma_foreign_key_list(?1) WHERE on_delete = 'CASCADE')")
+            .and_then(|mut statement| statement.query_row([&name], |row| row.get(0)))
+            .map_err(failed(context))?;
+        Ok(Self { name, columns, row_id, unique, is_cascaded })
+    }
+
+    /// A column by name, ASCII case aside.
+    pub fn column(&self, name: &str) -> Option<&TableColumn> {
+        self.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name))
+    }
+
+    pub fn is_row_id(&self, column: &str) -> bool {
+        match &self.row_id {
+            RowId::None => false,
+            RowId::Hidden(name) => name.eq_ignore_ascii_case(column),
+            RowId::Column(name) => name.eq_ignore_ascii_case(column),
+        }
+    }
+
+    /// All names under which an UPDATE can set the row id.
+    pub fn row_id_names(&self) -> Vec<&str> {
+        let hidden = ROW_ID_NAMES.into_iter().filter(|name| self.column(name).is_none());
+        match &self.row_id {
+            RowId::None => Vec::new(),
+            RowId::Hidden(_) => hidden.collect(),
+            RowId::Column(column) => hidden.chain([column.as_str()]).collect(),
+        }
+    }
+}
+
+/// The name of a table's row id, if it has one that can be named.
+pub(crate) fn row_id_name(conn: &Connection, table: &str) -> Result<Option<String>> {
+    Ok(match Table::read(conn, table)?.row_id {
+        RowId::None => None,
+        RowId::Hidden(name) => Some(name.to_owned()),
+        RowId::Column(name) => Some(name),
+    })
+}
+
+fn read_columns(conn: &Connection, table: &str) -> rusqlite::Result<Vec<TableColumn>> {
+    let mut statement =
+        conn.prepare_cached("SELECT name, \"notnull\", hidden FROM pragma_table_xinfo(?1) ORDER BY cid")?;
+    let column = |row: &rusqlite::Row<'_>| {
+        let hidden: i64 = row.get(2)?;
+        Ok(TableColumn { name: row.get(0)?, not_null: row.get(1)?, is_generated: matches!(hidden, 2 | 3) })
+    };
+    statement.query_map([table], column)?.collect()
+}
+
+fn read_row_id(conn: &Connection, table: &str, columns: &[TableColumn]) -> rusqlite::Result<RowId> {
+    // A primary key that has no index of its own is the row id.
+    let mut statement = conn.prepare_cached(
+        "SELECT name FROM pragma_table_xinfo(?1) WHERE pk = 1 AND upper(type) = 'INTEGER'
+            AND NOT EXISTS (SELECT 1 FROM pragma_index_list(?1) WHERE origin = 'pk')",
+    )?;
+    if let Some(column) = statement.query_row([table], |row| row.get(0)).optional()? {
+        return Ok(RowId::Column(column));
+    }
+    let free = |name: &&str| !columns.iter().any(|column| column.name.eq_ignore_ascii_case(name));
+    Ok(ROW_ID_NAMES.into_iter().find(free).map_or(RowId::None, RowId::Hidden))
+}
+
+fn read_unique(
+    conn: &Connection,
+    table: &str,
+    hidden: Option<&str>,
+    columns: &[TableColumn],
+) -> rusqlite::Result<Vec<Unique>> {
+    let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+    let mut indexes = conn.prepare_cached(
+        "SELECT l.name, l.partial, m.sql FROM pragma_index_list(?1) AS l
+            LEFT JOIN sqlite_master AS m ON m.type = 'index' AND m.name = l.name WHERE l.\"unique\" = 1 ORDER BY l.name",
+    )?;
+    let mut parts =
+        conn.prepare_cached("SELECT name, coll, cid, seqno FROM pragma_index_xinfo(?1) WHERE key = 1 ORDER BY seqno")?;
+    let indexes: Vec<(String, bool, Option<String>)> = indexes
+        .query_map([table], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    indexes
+        .into_iter()
+        .map(|(name, is_partial, sql)| {
+            let part = |row: &rusqlite::Row<'_>| {
+                let (collation, at) = (row.get(1)?, usize::from(row.get::<_, u16>(3)?));
+                let (name, expression) = match row.get::<_, i64>(2)? {
+                    // An index can be on the row id that has no column.
+                    -1 => (hidden.map(str::to_owned), None),
+                    -2 => (None, Expression::parse(sql.as_deref().unwrap_or_default(), at, &names)),
+                    _ => (row.get(0)?, None),
+                };
+                Ok(UniqueColumn { name, expression, collation })
+            };
+            let columns = parts.query_map([&name], part)?.collect::<rusqlite::Result<_>>()?;
+            Ok(Unique { name, columns, is_partial })
+        })
+        .collect()
+}

@@ -1,0 +1,359 @@
+//! The triggers that write the change log, as SQL text.
+//!
+//! The log holds states, not operations: after each change of a key some AFTER trigger runs later than the change, reads the
+//! row of that key again and logs what it found, a row or none. So the order in which SQLite fires triggers does not matter,
+//! and a log row is true whoever caused it.
+//!
+//! REPLACE removes rows without firing a trigger. A BEFORE trigger therefore notes the keys of rows that have one of the new
+//! row's unique values, and an AFTER trigger logs those that are gone. Notes of rows that stayed (an upsert, an ignored
+//! insert) are harmless: a note only says which key to look at.
+//!
+//! The text is for old SQLites too, uses built-in functions alone, and relies on no constraint of its own tables: the conflict
+//! clause of the statement outside would replace the one inside.
+
+use vexact_core::error::{Error, Result};
+use vexact_core::schema::{ColumnType, TableSchema};
+use vexact_core::sql::ident;
+
+use super::check::{checked, refusal};
+use super::table::{RowId, Table, Unique, UniqueColumn};
+
+/// Microseconds since the Unix epoch, at the milliseconds that SQLite's clock has. It may go back: a trigger that kept it from
+/// that would have to read or write one more table for each row, so the reader of the log does it.
+pub(super) const NOW: &str = "CAST((julianday('now') - 2440587.5) * 86400000 + 0.5 AS INTEGER) * 1000";
+
+/// Operations of log rows.
+pub(super) mod op {
+    /// A transaction of the engine ends here.
+    pub const COMMIT: i64 = 0;
+    /// The row of this key is now this.
+    pub const ROW: i64 = 1;
+    /// No row has this key now.
+    pub const GONE: i64 = 2;
+}
+
+/// One trigger: its name and the statement that creates it.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Trigger {
+    pub name: String,
+    pub sql: String,
+}
+
+impl Trigger {
+    /// Whether it notes what a statement may remove, before it does.
+    pub fn is_note(&self) -> bool {
+        self.name.contains("_note_")
+    }
+}
+
+/// What the triggers of one table are made of.
+pub(super) struct Plan<'a> {
+    table: &'a Table,
+    schema: &'a TableSchema,
+    id: i64,
+    version: i64,
+    /// The unique index through which a key finds its row.
+    lookup: &'a Unique,
+    /// The unique values that can displace rows of other keys: first those of an insert, then those that only an update has.
+    watched: Vec<&'a Unique>,
+    /// How many of them an insert has.
+    watched_by_insert: usize,
+}
+
+impl<'a> Plan<'a> {
+    /// # Errors
+    /// A column that the table does not have; a key that is not unique; a unique index on an expression that cannot be written over
+    /// the new row.
+    pub fn try_new(table: &'a Table, schema: &'a TableSchema, id: i64, version: i64) -> Result<Self> {
+        let refused = |problem: String| Err(Error::Engine(format!("table {:?}: {problem}", schema.name())));
+        for column in schema.columns() {
+            if table.column(&column.name).is_none() {
+                let names: Vec<_> = table.columns.iter().map(|column| column.name.as_str()).collect();
+                return refused(format!("no column {:?}: expected one of [{}]", column.name, names.join(", ")));
+            }
+        }
+        let is_key = |column: &str| schema.key_columns().any(|key| key.name.eq_ignore_ascii_case(column));
+        let within_key = |unique: &&Unique| {
+            !unique.is_partial && unique.columns.iter().all(|column| column.name.as_deref().is_some_and(is_key))
+        };
+        let Some(lookup) = table.unique.iter().rev().find(within_key) else {
+            let key: Vec<_> = schema.key_columns().map(|column| column.name.as_str()).collect();
+            let key = key.join(", ");
+            return refused(format!("the key ({key}) is not unique in SQLite: expected a PRIMARY KEY or UNIQUE on it"));
+        };
+        // A row that is displaced through the key has the new row's key: its state is logged anyway.
+        let displaces = |unique: &&Unique| {
+            !schema
+                .key_columns()
+                .all(|key| unique.columns.iter().any(|column| column.is(&key.name) && column.is_binary()))
+        };
+        let mut watched: Vec<_> = table.unique.iter().filter(displaces).collect();
+        // Before an insert, the row id that SQLite will choose is not known.
+        let is_hidden = |column: &UniqueColumn| match &column.expression {
+            Some(expression) => expression.columns().any(|column| table.is_row_id(column)),
+            None => column.name.is_none(),
+        };
+        if let Some(unique) = watched.iter().find(|unique| unique.columns.iter().any(is_hidden)) {
+            return refused(format!(
+                "unique index {:?} is on an expression of the row id, or on one whose columns cannot be told, so rows that REPLACE \
+                 removes through it cannot be captured: expected an expression of other columns (a generated column can hold it)",
+                unique.name
+            ));
+        }
+        let watched_by_insert = watched.len();
+        // The row that is updated can go with the one that it displaces, by a foreign key: then nothing follows the update.
+        if table.is_cascaded {
+            watched.extend(table.unique.iter().filter(|unique| !displaces(unique)));
+        }
+        Ok(Self { table, schema, id, version, lookup, watched, watched_by_insert })
+    }
+
+    /// How many values the notes need at most: unique values.
+    pub fn widest_watched(&self) -> usize {
+        self.watched.iter().map(|unique| unique.columns.len()).max().unwrap_or(0)
+    }
+
+    /// The triggers, in order of their names.
+    pub fn triggers(&self) -> Vec<Trigger> {
+        let table = ident(&self.table.name);
+        let mut triggers = vec![
+            self.trigger("insert", &format!("AFTER INSERT ON {table}"), &self.row_statements()),
+            self.trigger("update", &format!("AFTER UPDATE{} ON {table}", self.of_registered()), &self.row_statements()),
+            self.trigger("rekey", &format!("AFTER UPDATE{} ON {table}", self.of_key()), &self.gone_statements()),
+            self.trigger("delete", &format!("AFTER DELETE ON {table}"), &self.gone_statements()),
+        ];
+        let of = self.of_watched();
+        for (name, event, itself, watched) in [
+            ("insert", "INSERT", "NEW", &self.watched[..self.watched_by_insert]),
+            ("update", &*format!("UPDATE{of}"), "OLD", &self.watched[..]),
+        ] {
+            if watched.is_empty() {
+                continue;
+            }
+            let any: Vec<_> =
+                watched.iter().map(|unique| format!("EXISTS (SELECT 1 {})", self.candidates(unique, itself))).collect();
+            let head = format!("BEFORE {event} ON {table} WHEN {}", any.join(" OR "));
+            triggers.push(self.trigger(&format!("note_{name}"), &head, &self.note_statements(itself, watched)));
+            let head = format!("AFTER {event} ON {table} WHEN EXISTS (SELECT 1 FROM _vexact_displaced)");
+            triggers.push(self.trigger(&format!("displaced_{name}"), &head, &self.displaced_statements(watched)));
+        }
+        if self.table.is_cascaded && !self.watched.is_empty() {
+            let noted = format!("tbl = {}", self.id);
+            let head = format!("AFTER DELETE ON {table} WHEN EXISTS (SELECT 1 FROM _vexact_displaced WHERE {noted})");
+            triggers.push(self.trigger("displaced_delete", &head, &self.gone_of_noted(&noted)));
+        }
+        triggers.sort();
+        triggers
+    }
+
+    fn trigger(&self, name: &str, head: &str, statements: &[String]) -> Trigger {
+        let name = format!("{}{name}", prefix(self.id));
+        let sql = format!("CREATE TRIGGER {name} {head} BEGIN {}; END", statements.join("; "));
+        Trigger { name, sql }
+    }
+
+    /// The new row, as it is in the table now: other triggers may have touched it.
+    fn row_statements(&self) -> Vec<String> {
+        let mut statements = Vec::new();
+        for at in self.schema.key().iter().copied().filter(|at| self.may_be_null(*at)) {
+            let column = ident(&self.schema.columns()[at].name);
+            let refusal = refusal(self.schema, at, " for a key, got NULL");
+            statements.push(format!("SELECT CASE WHEN NEW.{column} IS NULL THEN {refusal} END"));
+        }
+        let count = self.schema.columns().len();
+        let slots: Vec<_> = (0..count).map(|at| format!("c{at}")).collect();
+        let values: Vec<_> = (0..count).map(|at| self.value(at)).collect();
+        statements.push(format!(
+            "INSERT INTO _vexact_log(time, version, op, {}) SELECT {NOW}, {}, {}, {} FROM {} AS r WHERE {}",
+            slots.join(", "),
+            self.version,
+            op::ROW,
+            values.join(", "),
+            ident(&self.table.name),
+            self.has_key(|_, column| format!("NEW.{column}")),
+        ));
+        statements
+    }
+
+    fn value(&self, at: usize) -> String {
+        let column = &self.schema.columns()[at];
+        let value = format!("r.{}", ident(&column.name));
+        let is_integer = matches!(&self.table.row_id, RowId::Column(name) if name.eq_ignore_ascii_case(&column.name));
+        if is_integer && column.column_type == ColumnType::Int64 { value } else { checked(self.schema, at, &value) }
+    }
+
+    /// The old key, if no row has it now.
+    fn gone_statements(&self) -> Vec<String> {
+        let (slots, _) = self.key_slots();
+        let old: Vec<_> = self.schema.key_columns().map(|key| format!("OLD.{}", ident(&key.name))).collect();
+        vec![format!(
+            "INSERT INTO _vexact_log(time, version, op, {slots}) SELECT {NOW}, {}, {}, {} WHERE NOT {}",
+            self.version,
+            op::GONE,
+            old.join(", "),
+            self.exists(|_, column| format!("OLD.{column}")),
+        )]
+    }
+
+    /// Notes the keys of rows that have NEW's unique values.
+    fn note_statements(&self, itself: &str, watched: &[&Unique]) -> Vec<String> {
+        let (_, noted) = self.key_slots();
+        let note = |(at, unique): (usize, &&Unique)| {
+            let columns = || unique.columns.iter().map(|column| self.of_row(column, "NEW")).enumerate();
+            let slots: Vec<_> = columns().map(|(slot, _)| format!("u{slot}")).collect();
+            let values: Vec<_> = columns().map(|(_, column)| column).collect();
+            let keys: Vec<_> = self.schema.key_columns().map(|key| format!("r.{}", ident(&key.name))).collect();
+            let known = columns().map(|(slot, column)| format!("n.u{slot} = +{column}"));
+            let known: Vec<_> =
+                known.chain(keys.iter().enumerate().map(|(slot, key)| format!("n.k{slot} = +{key}"))).collect();
+            format!(
+                "INSERT INTO _vexact_displaced(tbl, idx, {}, {noted}) SELECT {}, {at}, {}, {} {} AND NOT EXISTS \
+                 (SELECT 1 FROM _vexact_displaced AS n WHERE n.tbl = {} AND n.idx = {at} AND {})",
+                slots.join(", "),
+                self.id,
+                values.join(", "),
+                keys.join(", "),
+                self.candidates(unique, itself),
+                self.id,
+                known.join(" AND "),
+            )
+        };
+        watched.iter().enumerate().map(note).collect()
+    }
+
+    /// Logs the keys noted for NEW's unique values that no row has now.
+    fn displaced_statements(&self, watched: &[&Unique]) -> Vec<String> {
+        let statements = |(at, unique): (usize, &&Unique)| {
+            let noted: Vec<_> = (unique.columns.iter().enumerate())
+                .map(|(slot, column)| format!("u{slot} = +{}", self.of_row(column, "NEW")))
+                .collect();
+            self.gone_of_noted(&format!("tbl = {} AND idx = {at} AND {}", self.id, noted.join(" AND ")))
+        };
+        watched.iter().enumerate().flat_map(statements).collect()
+    }
+
+    /// Logs noted keys that no row has now, and forgets the notes.
+    fn gone_of_noted(&self, noted: &str) -> [String; 2] {
+        let (slots, _) = self.key_slots();
+        let keys: Vec<_> = (0..self.schema.key().len()).map(|slot| format!("n.k{slot}")).collect();
+        [
+            format!(
+                "INSERT INTO _vexact_log(time, version, op, {slots}) SELECT {NOW}, {}, {}, {} FROM _vexact_displaced AS n \
+                 WHERE {noted} AND NOT {}",
+                self.version,
+                op::GONE,
+                keys.join(", "),
+                self.exists(|slot, _| format!("n.k{slot}")),
+            ),
+            format!(
+                "DELETE FROM _vexact_displaced WHERE {noted} AND NOT {}",
+                self.exists(|slot, _| format!("_vexact_displaced.k{slot}")),
+            ),
+        ]
+    }
+
+    /// `FROM` and `WHERE`: the rows of other keys that have NEW's values in a unique index. `itself` is the row whose key does
+    /// not count: NEW before an insert, OLD before an update. The predicate of a partial index is left out: more candidates
+    /// are harmless.
+    fn candidates(&self, unique: &Unique, itself: &str) -> String {
+        let same = unique.columns.iter().map(|column| {
+            format!(
+                "{} = {} COLLATE {}",
+                self.of_row(column, "r"),
+                self.of_row(column, "NEW"),
+                ident(&column.collation)
+            )
+        });
+        let other = self.schema.key_columns().map(|key| {
+            let name = ident(&key.name);
+            // A row id that SQLite will choose is -1 here, or unknown to old versions.
+            let unknown = if itself == "NEW" && self.table.is_row_id(&key.name) {
+                format!(" OR NEW.{name} = -1")
+            } else {
+                String::new()
+            };
+            format!("r.{name} IS NOT {itself}.{name} COLLATE BINARY{unknown}")
+        });
+        let same: Vec<_> = same.collect();
+        let other: Vec<_> = other.collect();
+        format!("FROM {} AS r WHERE {} AND ({})", ident(&self.table.name), same.join(" AND "), other.join(" OR "))
+    }
+
+    fn exists(&self, value: impl Fn(usize, &str) -> String) -> String {
+        format!("EXISTS (SELECT 1 FROM {} AS r WHERE {})", ident(&self.table.name), self.has_key(value))
+    }
+
+    /// A condition on the row `r`: it has the key whose parts `value` writes, bit for bit, found through the lookup's index.
+    fn has_key(&self, value: impl Fn(usize, &str) -> String) -> String {
+        let mut conditions = Vec::new();
+        for (slot, key) in self.schema.key_columns().enumerate() {
+            let column = ident(&key.name);
+            let value = value(slot, &column);
+            let collated = self.lookup.columns.iter().find(|part| part.is(&key.name) && !part.is_binary());
+            if let Some(part) = collated {
+                conditions.push(format!("r.{column} = {value} COLLATE {}", ident(&part.collation)));
+            }
+            conditions.push(format!("r.{column} = {value} COLLATE BINARY"));
+        }
+        conditions.join(" AND ")
+    }
+
+    /// The log's and the notes' columns of the key.
+    fn key_slots(&self) -> (String, String) {
+        let log: Vec<_> = self.schema.key().iter().map(|at| format!("c{at}")).collect();
+        let notes: Vec<_> = (0..log.len()).map(|slot| format!("k{slot}")).collect();
+        (log.join(", "), notes.join(", "))
+    }
+
+    /// What a unique index holds of a row. The row id's names are not quoted: in quotes they would be columns.
+    fn of_row(&self, column: &UniqueColumn, row: &str) -> String {
+        match (&column.expression, column.name.as_deref().unwrap_or_default()) {
+            (Some(expression), _) => expression.of(row),
+            (None, name) if matches!(self.table.row_id, RowId::Hidden(hidden) if hidden == name) => {
+                format!("{row}.{name}")
+            }
+            (None, name) => format!("{row}.{}", ident(name)),
+        }
+    }
+
+    fn may_be_null(&self, at: usize) -> bool {
+        let name = &self.schema.columns()[at].name;
+        !self.table.is_row_id(name) && self.table.column(name).is_none_or(|column| !column.not_null)
+    }
+
+    /// Updates of columns that are not registered change nothing.
+    fn of_registered(&self) -> String {
+        self.of(self.schema.columns().iter().map(|column| column.name.as_str()))
+    }
+
+    fn of_key(&self) -> String {
+        self.of(self.schema.key_columns().map(|column| column.name.as_str()))
+    }
+
+    fn of_watched(&self) -> String {
+        self.of(self.watched.iter().flat_map(|unique| unique.columns.iter().flat_map(UniqueColumn::sources)))
+    }
+
+    /// ` OF a, b`: the names by which an UPDATE can set these columns; nothing if a generated column is among them.
+    fn of<'b>(&'b self, columns: impl Iterator<Item = &'b str>) -> String {
+        let mut names: Vec<&str> = Vec::new();
+        for column in columns {
+            if self.table.column(column).is_some_and(|column| column.is_generated) {
+                return String::new();
+            }
+            names.push(column);
+            if self.table.is_row_id(column) {
+                names.extend(self.table.row_id_names());
+            }
+        }
+        names.sort_unstable();
+        names.dedup();
+        let names: Vec<_> = names.into_iter().map(ident).collect();
+        format!(" OF {}", names.join(", "))
+    }
+}
+
+/// What the names of a table's triggers begin with.
+pub(super) fn prefix(id: i64) -> String {
+    format!("_vexact_{id}_")
+}

@@ -1,0 +1,270 @@
+//! One cycle of replication: what changed since the last one, in one read snapshot, becomes the next state of all replicas.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::Field;
+use rusqlite::Connection;
+use vexact_core::error::{Error, Result};
+use vexact_core::schema::TableSchema;
+use vexact_replica::{ChangeBatch, Counts, Definition, Replicas, SyncMode, Update};
+
+use super::position::now_us;
+use super::state::{Followed, State};
+use super::status::{Copying, SyncResult};
+use super::{changes, copy};
+use crate::oltp::capture::{self, Registered};
+use crate::oltp::{Oltp, log};
+
+/// How a cycle ended.
+pub(super) enum Outcome {
+    /// Applied.
+    Done(SyncResult),
+    /// The triggers of these tables are not as they should be: they have to be made again first.
+    Broken(Vec<Registered>),
+}
+
+/// Applies at most `limit` changes, extended to the end of a transaction. `uncaptured`: of tables whose triggers could not be made
+/// again, why. `copying` hears of copies.
+pub(super) fn run(
+    conn: &Connection,
+    oltp: &Oltp,
+    state: &mut State,
+    replicas: &Replicas,
+    limit: u64,
+    uncaptured: &HashMap<i64, String>,
+    copying: &Copying,
+) -> Result<Outcome> {
+    let schema_version = capture::schema_version(conn)?;
+    let mut updates: Vec<(String, Prepared)> = Vec::new();
+    if state.schema_version != Some(schema_version) {
+        let broken = look_at_registrations(conn, state, uncaptured, &mut updates)?;
+        if !broken.is_empty() {
+            return Ok(Outcome::Broken(broken));
+        }
+    }
+    state.log_end = log::last_seq(conn)?.max(state.applied_seq);
+    if log::has_gap(conn, state.applied_seq)? {
+        state.tables.values_mut().for_each(|followed| followed.needs_copy = true);
+    }
+    let has_copies = state.tables.values().any(|followed| followed.needs_copy && !followed.is_uncaptured);
+    // A copy is of the whole snapshot, so everything else goes there with it.
+    let through = match has_copies {
+        false => log::boundary(conn, state.applied_seq, limit)?,
+        true => state.log_end,
+    };
+
+    let mut versions: HashMap<i64, TableSchema> = HashMap::new();
+    let mut pasts: HashMap<i64, Vec<i64>> = HashMap::new();
+    for (id, followed) in &state.tables {
+        if !followed.needs_copy {
+            versions.insert(followed.version, followed.schema.clone());
+        } else if let Some(past) = past(conn, *id, followed, replicas)? {
+            pasts.insert(*id, past.keys().copied().collect());
+            versions.extend(past);
+        }
+    }
+    let mut read = changes::read(conn, (state.applied_seq, through), state.last_time, &versions)?;
+    for followed in state.tables.values_mut().filter(|followed| !followed.needs_copy) {
+        let Some(batch) = read.batches.remove(&followed.version) else { continue };
+        updates.push((
+            followed.schema.name().to_owned(),
+            match batch {
+                Ok(batch) => Prepared::Changes(batch),
+                Err(error) => {
+                    fail(followed, &error);
+                    Prepared::Failed(error)
+                }
+            },
+        ));
+    }
+    let time = now_us().max(read.last_time);
+    for (id, followed) in state.tables.iter_mut().filter(|(_, followed)| followed.needs_copy) {
+        let name = followed.schema.name().to_owned();
+        let past = pasts.get(id);
+        // A history has what the log has, also while its table cannot be read.
+        if let Some(past) = past {
+            let steps = history(conn, past, &versions, &mut read.batches)?;
+            followed.replica_version = Some(followed.version);
+            updates.extend(steps.into_iter().map(|step| (name.clone(), step)));
+        }
+        let rows = match (followed.is_uncaptured, &followed.error) {
+            (true, Some(error)) => Err(error.clone()),
+            _ => {
+                copying.set(Some((&name, 0)));
+                let progress = |rows| copying.set(Some((&name, rows)));
+                copy::rows(conn, oltp, &followed.schema, &progress).map_err(|error| error.to_string())
+            }
+        };
+        match rows {
+            Ok(rows) => {
+                (followed.needs_copy, followed.is_loaded, followed.error) = (false, true, None);
+                followed.replica_version = Some(followed.version);
+                let copy = match past {
+                    None => Prepared::Rows(Arc::clone(&followed.definition), rows, time),
+                    Some(_) => {
+                        let rows = arrow::compute::concat_batches(&followed.definition.schema, &rows);
+                        Prepared::Continued(rows.map_err(Error::arrow)?, time)
+                    }
+                };
+                updates.push((name, copy));
+            }
+            Err(error) => {
+                // A table that never was there has to be there to be known as failed.
+                if replicas.snapshot().table(&name).is_none() {
+                    followed.publish_empty(replicas, state.applied_seq);
+                }
+                fail(followed, &error);
+                updates.push((name, Prepared::Failed(error)));
+            }
+        }
+    }
+
+    let as_updates = updates.iter().map(|(name, prepared)| (name.clone(), prepared.as_update())).collect();
+    let results = replicas.update(as_updates, through);
+    let mut counts = Counts::default();
+    for ((name, result), (_, prepared)) in results.into_iter().zip(&updates) {
+        match (result, prepared) {
+            (Ok(changed), Prepared::Changes(_)) => counts += changed,
+            (Ok(_), _) => {}
+            (Err(error), _) => {
+                if let Some(followed) = state.find(&name) {
+                    fail(followed, &error.to_string());
+                    // Its columns may be those of any version since: what it has is replaced.
+                    followed.replica_version = None;
+                }
+            }
+        }
+    }
+    (state.applied_seq, state.last_time) = (through, read.last_time);
+    if has_copies {
+        state.last_time = time;
+    }
+    // What keeps a table from being captured may end without a change of the schema.
+    let is_settled = state.tables.values().all(|followed| !followed.is_uncaptured);
+    state.schema_version = is_settled.then_some(schema_version);
+    Ok(Outcome::Done(SyncResult::new(read.events, counts)))
+}
+
+/// An update that owns what it is made of.
+enum Prepared {
+    Changes(ChangeBatch),
+    Rows(Arc<Definition>, Vec<RecordBatch>, i64),
+    Redefined(Arc<Definition>, HashMap<String, ArrayRef>),
+    Continued(RecordBatch, i64),
+    Failed(String),
+    Dropped,
+}
+
+impl Prepared {
+    fn as_update(&self) -> Update<'_> {
+        match self {
+            Prepared::Changes(batch) => Update::Apply(batch),
+            Prepared::Redefined(definition, defaults) => Update::Redefine(Arc::clone(definition), defaults.clone()),
+            Prepared::Continued(rows, time) => Update::Continue(rows.clone(), *time),
+            Prepared::Rows(definition, rows, time) => Update::Replace(Arc::clone(definition), rows.clone(), *time),
+            Prepared::Failed(error) => Update::Fail(error.clone()),
+            Prepared::Dropped => Update::Drop,
+        }
+    }
+}
+
+fn fail(followed: &mut Followed, error: &str) {
+    followed.error = Some(error.to_owned());
+    followed.needs_copy = true;
+}
+
+/// Where the history of a table that is copied goes on: all versions that it had since the one that the replica has. `None`: there
+/// is no history to go on with.
+fn past(
+    conn: &Connection,
+    id: i64,
+    followed: &Followed,
+    replicas: &Replicas,
+) -> Result<Option<BTreeMap<i64, TableSchema>>> {
+    let snapshot = replicas.snapshot();
+    let known = snapshot.table(followed.schema.name()).map(|state| state.version.definition());
+    let (Some(known), Some(first)) = (known, followed.replica_version) else { return Ok(None) };
+    if known.mode != SyncMode::Temporal {
+        return Ok(None);
+    }
+    let versions = log::versions(conn)?.into_iter();
+    let versions = versions.filter(|(version, what)| what.table == id && (first..=followed.version).contains(version));
+    let versions: BTreeMap<i64, TableSchema> = versions.map(|(version, what)| (version, what.schema)).collect();
+    let is_one_table = versions.values().all(|schema| known.has_key_of(&Followed::definition(schema, known.mode)));
+    Ok(is_one_table.then_some(versions))
+}
+
+/// How a history goes on: with the changes in the log, each with the columns that its version had.
+fn history(
+    conn: &Connection,
+    past: &[i64],
+    schemas: &HashMap<i64, TableSchema>,
+    batches: &mut BTreeMap<i64, Result<ChangeBatch, String>>,
+) -> Result<Vec<Prepared>> {
+    let mut steps = Vec::new();
+    let mut before: Option<Definition> = None;
+    for version in past {
+        let Some(schema) = schemas.get(version) else { continue };
+        let definition = Followed::definition(schema, SyncMode::Temporal);
+        if let Some(before) = before.filter(|before| *before != definition) {
+            let is_new = |field: &Arc<Field>| {
+                before.schema.field_with_name(field.name()).map_or(true, |old| old.data_type() != field.data_type())
+            };
+            let added = definition.schema.fields().iter().enumerate().filter(|(_, field)| is_new(field));
+            let defaults = added.map(|(at, field)| Ok((field.name().clone(), copy::default_value(conn, schema, at)?)));
+            let defaults = defaults.collect::<Result<_>>()?;
+            steps.push(Prepared::Redefined(Arc::new(definition.clone()), defaults));
+        }
+        // What cannot be read of the log is seen as a difference later.
+        if let Some(Ok(batch)) = batches.remove(version) {
+            steps.push(Prepared::Changes(batch));
+        }
+        before = Some(definition);
+    }
+    Ok(steps)
+}
+
+/// Compares what is registered in the file with what is followed; the registrations whose triggers are not in order and may be made
+/// again.
+fn look_at_registrations(
+    conn: &Connection,
+    state: &mut State,
+    uncaptured: &HashMap<i64, String>,
+    updates: &mut Vec<(String, Prepared)>,
+) -> Result<Vec<Registered>> {
+    let registered = capture::registered(conn)?;
+    let mut broken = Vec::new();
+    for registered in &registered {
+        let mode = state.mode;
+        let followed = state.tables.entry(registered.id).or_insert_with(|| Followed::new(registered, mode));
+        if followed.version != registered.version {
+            *followed = followed.registered_anew(registered, mode);
+        }
+        let problem = match (capture::is_installed(conn, registered), uncaptured.get(&registered.id)) {
+            (Ok(true), _) => None,
+            (Ok(false), Some(error)) => Some(error.clone()),
+            (Ok(false), None) => {
+                broken.push(registered.clone());
+                None
+            }
+            (Err(error), _) => Some(error.to_string()),
+        };
+        followed.is_uncaptured = problem.is_some();
+        if let Some(error) = problem {
+            fail(followed, &error);
+        }
+    }
+    if broken.is_empty() {
+        let is_registered = |id: &i64| registered.iter().any(|registered| registered.id == *id);
+        state.tables.retain(|id, followed| {
+            let is_kept = is_registered(id);
+            if !is_kept {
+                updates.push((followed.schema.name().to_owned(), Prepared::Dropped));
+            }
+            is_kept
+        });
+    }
+    Ok(broken)
+}

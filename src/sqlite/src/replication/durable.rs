@@ -1,0 +1,135 @@
+//! What survives the process: the replicas in files, and beside them what replication has to know to go on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use serde::{Deserialize, Serialize};
+use vexact_core::error::{Error, Result};
+use vexact_replica::{Replicas, Store, Stored, SyncMode, Update};
+
+use super::state::{Followed, State};
+use crate::oltp::capture::Registered;
+use crate::oltp::{Oltp, log};
+
+/// The store of an engine that keeps its replicas in files.
+#[derive(Debug, Clone)]
+pub(super) struct Durable {
+    pub store: Arc<Store>,
+    /// The engine's name among the positions in the database.
+    pub engine: String,
+}
+
+/// Stored beside the replicas.
+#[derive(Debug, Serialize, Deserialize)]
+struct Extra {
+    engine: String,
+    /// What tells the log that the position is in from another.
+    log_time: Option<i64>,
+    /// By the number of the registration.
+    tables: BTreeMap<i64, ExtraTable>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct ExtraTable {
+    /// Of the columns that the replica has.
+    version: Option<i64>,
+    is_loaded: bool,
+}
+
+/// What was found in a store.
+pub(super) struct Found {
+    pub durable: Durable,
+    stored: Option<(Stored, Extra)>,
+}
+
+impl Found {
+    /// Reads a store. `engine`: a name for an engine that is new. Blocks.
+    ///
+    /// # Errors
+    /// Files that are damaged; replicas of another sync mode.
+    pub fn read(store: Arc<Store>, engine: String, mode: SyncMode) -> Result<Self> {
+        let Some(stored) = store.load()? else {
+            return Ok(Self { durable: Durable { store, engine }, stored: None });
+        };
+        let name = |mode| if mode == SyncMode::Temporal { "temporal" } else { "destructive" };
+        if let Some(table) = stored.tables.iter().find(|table| table.definition.mode != mode) {
+            return Err(Error::InvalidArgument(format!(
+                "sync_mode: the storage holds {} replicas: expected {0:?}, got {:?}",
+                name(table.definition.mode),
+                name(mode)
+            )));
+        }
+        // A state without it was saved before the first cycle.
+        let extra = match stored.extra.as_str() {
+            "" => Extra { engine, log_time: None, tables: BTreeMap::new() },
+            text => serde_json::from_str(text)
+                .map_err(|error| Error::Engine(format!("the storage's state of replication: {error}")))?,
+        };
+        Ok(Self { durable: Durable { store, engine: extra.engine.clone() }, stored: Some((stored, extra)) })
+    }
+
+    /// Where the replicas are in the log.
+    pub fn mark(&self) -> Option<Mark> {
+        self.stored.as_ref().map(|(stored, extra)| Mark { seq: stored.applied_seq, time: extra.log_time })
+    }
+
+    /// Puts the replicas in place, at `state.applied_seq`. A table that is registered otherwise than it was then, or that had failed,
+    /// is copied again, and so are all if the log does not go on where they are: a history continues with what differs then. A
+    /// replica that nothing is registered for any more goes.
+    pub fn restore(
+        &self,
+        replicas: &Replicas,
+        state: &mut State,
+        registered: &[Registered],
+        goes_on: bool,
+    ) -> Result<()> {
+        let Some((stored, extra)) = &self.stored else { return Ok(()) };
+        replicas.restore(stored)?;
+        state.last_time = stored.last_time;
+        for registered in registered {
+            let Some(known) = extra.tables.get(&registered.id) else { continue };
+            let snapshot = replicas.snapshot();
+            let Some(table) = snapshot.table(registered.schema.name()) else { continue };
+            let needs_copy = !goes_on || table.failed.is_some() || known.version != Some(registered.version);
+            let followed = Followed::new(registered, state.mode);
+            let (is_loaded, replica_version) = (known.is_loaded, known.version);
+            state.tables.insert(registered.id, Followed { needs_copy, is_loaded, replica_version, ..followed });
+        }
+        let is_followed =
+            |name: &str| state.tables.values().any(|followed| followed.schema.name().eq_ignore_ascii_case(name));
+        let gone = stored.tables.iter().map(|table| &table.definition.name).filter(|name| !is_followed(name));
+        let gone = gone.map(|name| (name.clone(), Update::Drop)).collect();
+        replicas.update(gone, state.applied_seq);
+        Ok(())
+    }
+}
+
+/// A place in a log: a position, and what tells this log from another that has this position too.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    pub seq: i64,
+    time: Option<i64>,
+}
+
+impl Mark {
+    /// Whether a log is the one that the mark was made in, and reaches as far.
+    pub fn is_of(&self, conn: &Connection) -> Result<bool> {
+        Ok(self.seq <= log::last_seq(conn)? && log::time_at(conn, self.seq)? == self.time)
+    }
+}
+
+impl Durable {
+    /// Makes the replicas durable, at their position in the log. Blocks.
+    pub fn save(&self, oltp: &Oltp, replicas: &Replicas, state: &State) -> Result<()> {
+        let table = |(id, followed): (&i64, &Followed)| {
+            (*id, ExtraTable { version: followed.replica_version, is_loaded: followed.is_loaded })
+        };
+        let log_time = oltp.read_here(|conn| log::time_at(conn, state.applied_seq))?;
+        let tables = state.tables.iter().map(table).collect();
+        let extra = Extra { engine: self.engine.clone(), log_time, tables };
+        let extra = serde_json::to_string(&extra)
+            .map_err(|error| Error::Engine(format!("the state of replication as text: {error}")))?;
+        self.store.save(&replicas.snapshot(), state.last_time, &extra)
+    }
+}

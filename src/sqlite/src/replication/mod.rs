@@ -1,0 +1,210 @@
+//! How replicas catch up: the initial copy, the sync cycle, progress.
+//!
+//! A cycle reads the log and what it copies in one read snapshot, and publishes all tables together. One runs at a time; it runs
+//! to its end whoever waits for it.
+
+mod alter;
+mod background;
+mod changes;
+mod copy;
+mod cycle;
+mod durable;
+mod position;
+mod register;
+mod start;
+mod state;
+mod status;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use vexact_core::error::{Error, Result};
+use vexact_core::schema::TableSchema;
+use vexact_replica::{Replicas, Store, SyncMode};
+
+use crate::oltp::{Oltp, log};
+
+use durable::Durable;
+use position::Position;
+use state::State;
+use status::{Copying, Known};
+use worker::Worker;
+
+pub use background::Background;
+pub use status::{SyncResult, SyncStatus, TableCondition, TableStatus};
+
+/// How replication goes about it.
+#[derive(Debug, Clone)]
+pub struct ReplicationOptions {
+    /// How replicas follow.
+    pub mode: SyncMode,
+    /// Whether the log is cut to what replicas still need.
+    pub prunes: bool,
+    /// Changes of one cycle, before it is extended to the end of a transaction.
+    pub batch_size: u64,
+    /// Where replicas are kept; `None`: in memory.
+    pub store: Option<Arc<Store>>,
+}
+
+/// Follows the tables that are registered in a file.
+pub struct Replicator {
+    oltp: Arc<Oltp>,
+    replicas: Arc<Replicas>,
+    options: ReplicationOptions,
+    state: Arc<AsyncMutex<State>>,
+    /// `None` for replicas in memory, and after the end.
+    durable: Mutex<Option<Durable>>,
+    /// `None` after the end.
+    position: Mutex<Option<Arc<Position>>>,
+    known: Arc<Mutex<Known>>,
+    copying: Arc<Copying>,
+    /// A caller's sync has ended well.
+    has_synced: AtomicBool,
+    last_error: Mutex<Option<String>>,
+    background: Background,
+}
+
+impl std::fmt::Debug for Replicator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Replicator({:?})", self.oltp)
+    }
+}
+
+/// What a registration found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RegisterOutcome {
+    /// Rows that the table has and the replica lacks, until an initial sync.
+    pub unloaded_rows: u64,
+}
+
+impl Replicator {
+    /// The replicas.
+    pub fn replicas(&self) -> &Arc<Replicas> {
+        &self.replicas
+    }
+
+    /// One cycle: at most `batch_size` changes, extended to the next end of a transaction that is known.
+    ///
+    /// # Errors
+    /// SQLite's. A table that cannot follow is no error of the cycle: see [`Self::status`].
+    pub async fn sync_now(&self) -> Result<SyncResult> {
+        let state = Arc::clone(&self.state).lock_owned().await;
+        let result = self.cycle(state).await;
+        self.note(&result);
+        result
+    }
+
+    /// Cycles until the log's end at the time of the call is reached; the sums.
+    ///
+    /// # Errors
+    /// As [`Self::sync_now`].
+    pub async fn sync_all(&self) -> Result<SyncResult> {
+        let mut sum = SyncResult::default();
+        // The first cycle sees the log's end at the call, or a later one.
+        let mut end = None;
+        loop {
+            let state = Arc::clone(&self.state).lock_owned().await;
+            let result = self.cycle(state).await;
+            self.note(&result);
+            sum = sum.plus(result?);
+            let state = self.state.lock().await;
+            if state.applied_seq >= *end.get_or_insert(state.log_end) {
+                return Ok(sum);
+            }
+        }
+    }
+
+    fn note<T>(&self, result: &Result<T>) {
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) =
+            result.as_ref().err().map(|error| error.to_string());
+        if result.is_ok() {
+            self.has_synced.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Runs a cycle to its end, also if the caller goes away.
+    async fn cycle(&self, state: OwnedMutexGuard<State>) -> Result<SyncResult> {
+        self.blocking(state, Worker::run).await
+    }
+
+    /// Does work off the async threads, to its end.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        mut state: OwnedMutexGuard<State>,
+        work: impl FnOnce(Worker, &mut State) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let worker = self.worker()?;
+        let known = Arc::clone(&self.known);
+        let ended = |error| Err(Error::Engine(format!("a sync ended: {error}")));
+        let work = move || {
+            let outcome = work(worker, &mut state);
+            *known.lock().unwrap_or_else(PoisonError::into_inner) = Known::of(&state);
+            outcome
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(ended)
+    }
+
+    fn worker(&self) -> Result<Worker> {
+        Ok(Worker {
+            oltp: Arc::clone(&self.oltp),
+            replicas: Arc::clone(&self.replicas),
+            options: self.options.clone(),
+            durable: self.durable.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            position: self.position()?,
+            copying: Arc::clone(&self.copying),
+        })
+    }
+
+    fn position(&self) -> Result<Arc<Position>> {
+        let position = self.position.lock().unwrap_or_else(PoisonError::into_inner);
+        position.clone().ok_or_else(Error::shut_down)
+    }
+
+    /// Where replication stands. Changes nothing, and waits for no cycle.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub async fn status(&self) -> Result<SyncStatus> {
+        let applied_seq = self.known.lock().unwrap_or_else(PoisonError::into_inner).applied_seq;
+        let lag = self.oltp.read(move |conn| log::lag(conn, applied_seq)).await?;
+        let last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_synced = self.has_synced.load(Ordering::Relaxed);
+        Ok(known.status(&lag, &self.replicas.snapshot(), &self.copying, (has_synced, last_error)))
+    }
+
+    /// The registered schema of a table.
+    pub async fn schema(&self, table: &str) -> Option<TableSchema> {
+        self.state.lock().await.find(table).map(|followed| followed.schema.clone())
+    }
+
+    /// Syncs again and again in the background, until [`Self::stop_background`]. Its errors are in the status.
+    pub fn start_background(self: &Arc<Self>, interval: Duration) {
+        // The error is noted.
+        self.background.start(self, interval, |replicator| async move { drop(replicator.sync_all().await) });
+    }
+
+    /// Ends the background sync; a cycle that runs goes on to its end. Harmless to repeat.
+    pub fn stop_background(&self) {
+        self.background.stop();
+    }
+
+    /// Ends replication: waits for a running cycle and gives the lease back. Harmless to repeat.
+    pub async fn shutdown(&self) {
+        self.stop_background();
+        let _state = self.state.lock().await;
+        let position = self.position.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Its folder can be opened again.
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(position) = position {
+            // A position that stays is found dead by the next engine.
+            let _ = self.oltp.write(move |tx| position.leave(tx)).await;
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Registering tables, and copying them.
+
+use std::sync::Arc;
+
+use vexact_core::error::{Error, Result};
+use vexact_core::schema::TableSchema;
+use vexact_core::sql::{failed, ident};
+
+use super::state::Followed;
+use super::{RegisterOutcome, Replicator};
+use crate::oltp::capture;
+
+impl Replicator {
+    /// Captures a table and makes its replica. With `initial_sync`, the rows that it has are copied.
+    ///
+    /// # Errors
+    /// A table that is registered already, by this engine or with another schema; else as [`capture::install`].
+    pub async fn register(&self, schema: TableSchema, initial_sync: bool) -> Result<RegisterOutcome> {
+        let mut state = Arc::clone(&self.state).lock_owned().await;
+        if state.find(schema.name()).is_none() {
+            // Another engine may have registered it since the last cycle.
+            let name = schema.name().to_owned();
+            if self.oltp.read(move |conn| capture::find(conn, &name)).await?.is_some() {
+                self.cycle(state).await?;
+                state = Arc::clone(&self.state).lock_owned().await;
+            }
+        }
+        if let Some(followed) = state.find(schema.name()) {
+            if followed.is_claimed {
+                return Err(Error::Engine(format!("table {:?} is already registered", schema.name())));
+            }
+            if !followed.schema.is_same(&schema) {
+                return Err(Error::Engine(format!(
+                    "table {:?} is already registered with another schema: expected {}, got {schema}",
+                    schema.name(),
+                    followed.schema
+                )));
+            }
+            followed.is_claimed = true;
+            let needs_copy = !followed.is_loaded;
+            drop(state);
+            if needs_copy && initial_sync {
+                self.initial_sync(schema.name()).await?;
+            }
+            return Ok(RegisterOutcome { unloaded_rows: 0 });
+        }
+        let position = self.position()?;
+        let applied_seq = state.applied_seq;
+        let (registered, rows) = self
+            .oltp
+            .write(move |tx| {
+                let registered = capture::install(tx, &schema)?;
+                position.enter(tx, applied_seq)?;
+                let count = format!("SELECT count(*) FROM {}", ident(schema.name()));
+                let count = tx.query_row(&count, [], |row| row.get::<_, i64>(0));
+                let count = count.map_err(failed(|| "counting rows"))?;
+                Ok((registered, count.unsigned_abs()))
+            })
+            .await?;
+        let mut followed = Followed::new(&registered, state.mode);
+        followed.is_claimed = true;
+        followed.needs_copy = initial_sync || rows == 0;
+        let needs_copy = followed.needs_copy;
+        if !needs_copy {
+            followed.publish_empty(&self.replicas, state.applied_seq);
+        }
+        state.tables.insert(registered.id, followed);
+        if needs_copy {
+            self.cycle(state).await?;
+            self.check(registered.schema.name()).await?;
+        } else {
+            self.blocking(state, |worker, state| worker.save(state)).await?;
+        }
+        Ok(RegisterOutcome { unloaded_rows: if needs_copy { 0 } else { rows } })
+    }
+
+    /// The error of a table that failed.
+    pub(super) async fn check(&self, table: &str) -> Result<()> {
+        match self.state.lock().await.find(table).and_then(|followed| followed.error.clone()) {
+            Some(error) => Err(Error::Engine(error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Copies all rows of a table, in the place of what its replica has; in a history the differences become versions. The number
+    /// of rows. The other tables come to the same position of the log.
+    ///
+    /// # Errors
+    /// A table that is not registered, or values that its columns cannot hold.
+    pub async fn initial_sync(&self, table: &str) -> Result<u64> {
+        let mut state = Arc::clone(&self.state).lock_owned().await;
+        let Some(followed) = state.find(table) else { return Err(not_registered(table)) };
+        followed.needs_copy = true;
+        let result = self.cycle(state).await;
+        self.note(&result);
+        result?;
+        self.check(table).await?;
+        let snapshot = self.replicas.snapshot();
+        let rows = snapshot.table(table).map_or(0, |state| state.version.num_current_rows());
+        Ok(rows as u64)
+    }
+}
+
+pub(super) fn not_registered(table: &str) -> Error {
+    Error::Engine(format!("table {table:?} is not registered: register_table captures it"))
+}

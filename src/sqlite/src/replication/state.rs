@@ -1,0 +1,84 @@
+//! What replication knows of its tables between cycles.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use vexact_core::schema::TableSchema;
+use vexact_replica::{Definition, Replicas, SyncMode, Update};
+
+use crate::oltp::capture::Registered;
+
+/// A table that is followed.
+#[derive(Debug, Clone)]
+pub(super) struct Followed {
+    pub schema: TableSchema,
+    pub definition: Arc<Definition>,
+    /// The version of the registration whose changes the replica takes.
+    pub version: i64,
+    /// The version whose columns the replica has; `None` before it has any.
+    pub replica_version: Option<i64>,
+    /// All rows are to be read again.
+    pub needs_copy: bool,
+    /// Rows that were there before are in the replica.
+    pub is_loaded: bool,
+    /// It was registered through this engine, and not found in the file.
+    pub is_claimed: bool,
+    /// It cannot be captured as it is in SQLite, so that a copy would not stay true.
+    pub is_uncaptured: bool,
+    pub error: Option<String>,
+}
+
+impl Followed {
+    pub fn new(registered: &Registered, mode: SyncMode) -> Self {
+        Self {
+            schema: registered.schema.clone(),
+            definition: Arc::new(Self::definition(&registered.schema, mode)),
+            version: registered.version,
+            replica_version: None,
+            needs_copy: true,
+            is_loaded: false,
+            is_claimed: false,
+            is_uncaptured: false,
+            error: None,
+        }
+    }
+
+    /// The replica of a table of this schema.
+    pub fn definition(schema: &TableSchema, mode: SyncMode) -> Definition {
+        Definition { name: schema.name().to_owned(), schema: schema.arrow(), key: schema.key().to_vec(), mode }
+    }
+
+    /// The same table as its registration is now.
+    pub fn registered_anew(&self, registered: &Registered, mode: SyncMode) -> Self {
+        let (is_claimed, replica_version) = (self.is_claimed, self.replica_version);
+        Self { is_claimed, replica_version, ..Self::new(registered, mode) }
+    }
+
+    /// Makes the replica, without rows.
+    pub fn publish_empty(&mut self, replicas: &Replicas, applied_seq: i64) {
+        self.replica_version = Some(self.version);
+        let update = Update::Replace(Arc::clone(&self.definition), Vec::new(), 0);
+        replicas.update(vec![(self.schema.name().to_owned(), update)], applied_seq);
+    }
+}
+
+/// What replication knows between cycles.
+#[derive(Debug)]
+pub(super) struct State {
+    pub mode: SyncMode,
+    /// By the number of the registration.
+    pub tables: BTreeMap<i64, Followed>,
+    pub applied_seq: i64,
+    /// The log's end when it was last read.
+    pub log_end: i64,
+    /// The time of the last change applied, microseconds.
+    pub last_time: i64,
+    /// SQLite's count of schema changes when the registrations were last looked at.
+    pub schema_version: Option<i64>,
+}
+
+impl State {
+    pub fn find(&mut self, table: &str) -> Option<&mut Followed> {
+        self.tables.values_mut().find(|followed| followed.schema.name().eq_ignore_ascii_case(table))
+    }
+}

@@ -1,0 +1,177 @@
+//! What a sync did, and where it stands.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+use vexact_replica::{Counts, Snapshot};
+
+use super::state::{Followed, State};
+
+/// What one sync did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct SyncResult {
+    /// Changes applied.
+    pub events_processed: u64,
+    /// Keys that came.
+    pub rows_inserted: u64,
+    /// Rows of keys that were there.
+    pub rows_updated: u64,
+    /// Keys that went.
+    pub rows_deleted: u64,
+    /// Changes removed from the log; `None` where pruning is off or none was.
+    pub pruned_count: Option<u64>,
+}
+
+impl SyncResult {
+    pub(super) fn new(events_processed: u64, counts: Counts) -> Self {
+        Self {
+            events_processed,
+            rows_inserted: counts.inserted,
+            rows_updated: counts.updated,
+            rows_deleted: counts.deleted,
+            pruned_count: None,
+        }
+    }
+
+    /// The sum of two.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            events_processed: self.events_processed + other.events_processed,
+            rows_inserted: self.rows_inserted + other.rows_inserted,
+            rows_updated: self.rows_updated + other.rows_updated,
+            rows_deleted: self.rows_deleted + other.rows_deleted,
+            pruned_count: match (self.pruned_count, other.pruned_count) {
+                (Some(a), Some(b)) => Some(a + b),
+                (a, b) => a.or(b),
+            },
+        }
+    }
+}
+
+impl fmt::Display for SyncResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pruned = self.pruned_count.map_or_else(|| "None".to_owned(), |count| count.to_string());
+        write!(
+            f,
+            "SyncResult(events={}, inserted={}, updated={}, deleted={}, pruned={pruned})",
+            self.events_processed, self.rows_inserted, self.rows_updated, self.rows_deleted
+        )
+    }
+}
+
+/// Where replication stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct SyncStatus {
+    /// Changes not yet applied.
+    pub lag: u64,
+    /// The last position applied; `None` before the first sync.
+    pub last_synced_seq: Option<i64>,
+    /// The last error of a sync, in the background too; `None` once one succeeds.
+    pub last_error: Option<String>,
+    /// The tables, by name.
+    pub tables: Vec<TableStatus>,
+}
+
+/// Where one table stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TableStatus {
+    /// Its name, as registered.
+    pub name: String,
+    /// Rows of the replica.
+    pub rows: u64,
+    /// Changes not yet applied.
+    pub lag: u64,
+    /// What can be said of it.
+    pub state: TableCondition,
+    /// Why it failed.
+    pub last_error: Option<String>,
+}
+
+/// The condition of a replica; its text in JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TableCondition {
+    /// It follows. Set by a copy, or at the registration of an empty table.
+    Ready,
+    /// It follows since its registration; the rows that the table had then were not copied. Ends with a copy.
+    NotLoaded,
+    /// So many of its rows have been read by a copy that is under way.
+    Copying(u64),
+    /// It failed to follow and is not read; it is copied again at the next sync.
+    Failed,
+}
+
+impl Serialize for TableCondition {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl fmt::Display for TableCondition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TableCondition::Ready => f.write_str("ready"),
+            TableCondition::NotLoaded => f.write_str("not-loaded"),
+            TableCondition::Copying(rows) => write!(f, "copying, {rows} rows"),
+            TableCondition::Failed => f.write_str("failed"),
+        }
+    }
+}
+
+/// What [`SyncStatus`] is made of, as the last cycle left it: nobody waits for one that runs.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub applied_seq: i64,
+    tables: Vec<Followed>,
+}
+
+impl Known {
+    pub fn of(state: &State) -> Self {
+        Self { applied_seq: state.applied_seq, tables: state.tables.values().cloned().collect() }
+    }
+
+    /// `lag`: changes by the version of a registration.
+    pub fn status(
+        &self,
+        lag: &[(i64, u64)],
+        snapshot: &Snapshot,
+        copying: &Copying,
+        (has_synced, last_error): (bool, Option<String>),
+    ) -> SyncStatus {
+        let table = |followed: &Followed| TableStatus {
+            name: followed.schema.name().to_owned(),
+            rows: snapshot.table(followed.schema.name()).map_or(0, |state| state.version.num_rows() as u64),
+            lag: lag.iter().filter(|(version, _)| *version == followed.version).map(|(_, count)| count).sum(),
+            state: match (copying.rows(followed.schema.name()), &followed.error, followed.is_loaded) {
+                (Some(rows), ..) => TableCondition::Copying(rows),
+                (None, Some(_), _) => TableCondition::Failed,
+                (None, None, true) => TableCondition::Ready,
+                (None, None, false) => TableCondition::NotLoaded,
+            },
+            last_error: followed.error.clone(),
+        };
+        let mut tables: Vec<TableStatus> = self.tables.iter().map(table).collect();
+        tables.sort_by(|a, b| a.name.cmp(&b.name));
+        SyncStatus {
+            lag: lag.iter().map(|(_, count)| count).sum(),
+            last_synced_seq: has_synced.then_some(self.applied_seq),
+            last_error: last_error.or_else(|| tables.iter().find_map(|table| table.last_error.clone())),
+            tables,
+        }
+    }
+}
+
+/// The table that is being copied, and how many rows have been read.
+#[derive(Debug, Default)]
+pub(super) struct Copying(Mutex<Option<(String, u64)>>);
+
+impl Copying {
+    pub fn set(&self, copying: Option<(&str, u64)>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = copying.map(|(table, rows)| (table.to_owned(), rows));
+    }
+
+    fn rows(&self, table: &str) -> Option<u64> {
+        let copying = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        copying.as_ref().filter(|(name, _)| name == table).map(|(_, rows)| *rows)
+    }
+}

@@ -1,0 +1,116 @@
+//! What is computed of a group: DataFusion's accumulators, whose states are columns and can be merged.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_empty_array};
+use arrow::datatypes::SchemaRef;
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
+use datafusion::physical_expr::GroupsAccumulatorAdapter;
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion::physical_plan::aggregates::AggregateExec;
+use vexact_core::error::{Error, Result};
+
+/// The aggregates of a query.
+#[derive(Debug, Clone)]
+pub(super) struct Aggregates {
+    functions: Vec<Arc<AggregateFunctionExpr>>,
+    /// Columns of the keys, which come first.
+    pub keys: usize,
+    /// Of each function the columns of its state.
+    states: Vec<Range<usize>>,
+    /// Keys and states.
+    pub state_schema: SchemaRef,
+    /// Keys and results.
+    pub result_schema: SchemaRef,
+}
+
+impl Aggregates {
+    /// Those of the plan that makes states; `result_schema` is that of the plan that would make the results.
+    ///
+    /// # Errors
+    /// An aggregate whose state cannot be merged: its name and the reason.
+    pub fn try_new(partial: &AggregateExec, result_schema: SchemaRef) -> Result<Self> {
+        let keys = partial.group_expr().num_group_exprs();
+        let functions = partial.aggr_expr().to_vec();
+        let state_schema = datafusion::physical_plan::ExecutionPlan::schema(partial);
+        let mut states = Vec::with_capacity(functions.len());
+        let mut next = keys;
+        for function in &functions {
+            let refused = |error: DataFusionError| {
+                Error::InvalidArgument(format!(
+                    "aggregate {} cannot be kept over a stream: its state cannot be merged: {}",
+                    function.name(),
+                    error.strip_backtrace()
+                ))
+            };
+            let count = function.state_fields().map_err(refused)?.len();
+            let columns = next..next + count;
+            next += count;
+            // Of nothing: that it works at all.
+            let empty: Vec<ArrayRef> =
+                columns.clone().map(|column| new_empty_array(state_schema.field(column).data_type())).collect();
+            let mut accumulator = accumulator(function).map_err(refused)?;
+            accumulator.merge_batch(&empty, &[], 0).map_err(refused)?;
+            states.push(columns);
+        }
+        Ok(Self { functions, keys, states, state_schema, result_schema })
+    }
+
+    /// The functions by name, for people.
+    pub fn names(&self) -> String {
+        let names: Vec<&str> = self.functions.iter().map(|function| function.name()).collect();
+        names.join(", ")
+    }
+
+    /// Merges rows of states, of which each belongs to one of `groups` groups: the states of the groups, in their order. Earlier
+    /// parts come first where an aggregate's result depends on the order of its input.
+    ///
+    /// # Errors
+    /// What an accumulator refuses.
+    pub fn merge(&self, parts: &[(&[ArrayRef], &[usize])], groups: usize) -> Result<Vec<ArrayRef>> {
+        let mut merged = Vec::with_capacity(self.state_schema.fields().len() - self.keys);
+        for (function, columns) in self.functions.iter().zip(&self.states) {
+            merged.extend(self.merged(function, columns, parts, groups)?.state(EmitTo::All)?);
+        }
+        Ok(merged)
+    }
+
+    /// The results of groups, of which each has one row of states.
+    ///
+    /// # Errors
+    /// What an accumulator refuses.
+    pub fn results(&self, keys: &[ArrayRef], states: &[ArrayRef], groups: usize) -> Result<RecordBatch> {
+        let own: Vec<usize> = (0..groups).collect();
+        let mut arrays = keys.to_vec();
+        for (function, columns) in self.functions.iter().zip(&self.states) {
+            arrays.push(self.merged(function, columns, &[(states, &own)], groups)?.evaluate(EmitTo::All)?);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(groups));
+        RecordBatch::try_new_with_options(Arc::clone(&self.result_schema), arrays, &options).map_err(Error::arrow)
+    }
+
+    fn merged(
+        &self,
+        function: &Arc<AggregateFunctionExpr>,
+        columns: &Range<usize>,
+        parts: &[(&[ArrayRef], &[usize])],
+        groups: usize,
+    ) -> Result<Box<dyn GroupsAccumulator>> {
+        let columns = columns.start - self.keys..columns.end - self.keys;
+        let mut accumulator = accumulator(function)?;
+        for (states, group_of) in parts {
+            accumulator.merge_batch(&states[columns.clone()], group_of, groups)?;
+        }
+        Ok(accumulator)
+    }
+}
+
+fn accumulator(function: &Arc<AggregateFunctionExpr>) -> Result<Box<dyn GroupsAccumulator>, DataFusionError> {
+    if function.groups_accumulator_supported() {
+        return function.create_groups_accumulator();
+    }
+    let function = Arc::clone(function);
+    Ok(Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator())))
+}

@@ -1,0 +1,275 @@
+//! Where a streaming query goes on after a stop or a crash.
+//!
+//! ```text
+//! lock                    held by the query that uses the folder
+//! checkpoint.json         offset, position, counters, and the files of the state; replaced as one
+//! state-00000007.arrow    a segment of the state, never changed
+//! next.json               exactly-once: the boundaries of the micro-batch that is about to run
+//! *.tmp                   a file that is being written
+//! ```
+//!
+//! Each file is written under a temporary name, made durable and renamed; `checkpoint.json` last.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::ipc::reader::FileReader;
+use arrow::ipc::writer::FileWriter;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use vexact_core::disk::{Disk, DiskLock};
+use vexact_core::error::{Error, Result};
+use vexact_core::folder::{Folder, NamedFile};
+
+use super::sink::Position;
+use super::source::{Offset, OffsetRange};
+
+const CHECKPOINT: &str = "checkpoint.json";
+const NEXT: &str = "next.json";
+const STATE: &str = "state-";
+
+/// What this code writes, and all that it reads.
+const VERSION: u32 = 1;
+
+/// A point between two micro-batches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Checkpoint {
+    pub version: u32,
+    /// The query, as text: another one cannot go on from here.
+    pub query: String,
+    /// After the last micro-batch.
+    pub offset: Offset,
+    /// Of the sink, if it can be cut back.
+    pub position: Option<Position>,
+    /// The newest event time, in milliseconds since the epoch.
+    pub newest: Option<i64>,
+    pub late_rows: u64,
+    pub batches_processed: u64,
+    pub rows_processed: u64,
+    /// Whether the input has ended, and all rows are written.
+    pub is_finished: bool,
+    /// The state, in order; younger segments replace rows of older ones.
+    pub state: Vec<StateFile>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct StateFile {
+    pub serial: u64,
+    pub file: NamedFile,
+}
+
+impl Checkpoint {
+    /// The point before the first micro-batch.
+    pub fn start(query: String, offset: Offset) -> Self {
+        Self {
+            version: VERSION,
+            query,
+            offset,
+            position: None,
+            newest: None,
+            late_rows: 0,
+            batches_processed: 0,
+            rows_processed: 0,
+            is_finished: false,
+            state: Vec::new(),
+        }
+    }
+}
+
+/// What a folder held.
+pub(super) struct Found {
+    pub checkpoint: Checkpoint,
+    pub state: Vec<(u64, RecordBatch)>,
+    /// The micro-batch that was about to run after it.
+    pub next: Option<OffsetRange>,
+}
+
+/// The folder of a query's checkpoints.
+#[derive(Debug)]
+pub(super) struct Store {
+    folder: Folder,
+    saved: BTreeMap<u64, NamedFile>,
+    _lock: Box<dyn DiskLock>,
+}
+
+impl Store {
+    /// Opens a folder, and creates it where it is not there.
+    ///
+    /// # Errors
+    /// A folder that another query uses; files that are damaged or of another version.
+    pub fn open(path: &Path, disk: Arc<dyn Disk>) -> Result<(Self, Option<Found>)> {
+        let io_error = |source| Error::Io { path: path.into(), source };
+        if path.is_file() {
+            let problem = format!("checkpoint path {}: expected a folder or nothing, got a file", path.display());
+            return Err(Error::InvalidArgument(problem));
+        }
+        disk.create_folder(path).map_err(io_error)?;
+        let lock = disk.lock(&path.join("lock")).map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => {
+                let path = path.display();
+                Error::InvalidArgument(format!("checkpoint path {path}: expected one query, got another that uses it"))
+            }
+            _ => io_error(source),
+        })?;
+        let mut store = Self { folder: Folder { path: path.into(), disk }, saved: BTreeMap::new(), _lock: lock };
+        let Some(checkpoint) = store.json::<Checkpoint>(CHECKPOINT)? else {
+            return Ok((store, None));
+        };
+        if checkpoint.version != VERSION {
+            let problem = format!("expected version {VERSION}, got {}", checkpoint.version);
+            return Err(Error::BadFile { path: store.folder.path_of(CHECKPOINT), problem });
+        }
+        let mut state = Vec::new();
+        for StateFile { serial, file } in &checkpoint.state {
+            let content = store.folder.read(file)?;
+            let bad = |error: &dyn std::fmt::Display| Error::BadFile {
+                path: store.folder.path_of(&file.name),
+                problem: error.to_string(),
+            };
+            let reader = FileReader::try_new(io::Cursor::new(content.as_slice()), None).map_err(|error| bad(&error))?;
+            let schema = reader.schema();
+            let batches = reader.collect::<Result<Vec<_>, _>>().map_err(|error| bad(&error))?;
+            state.push((*serial, super::run_plan::concat(batches, &schema)?));
+            store.saved.insert(*serial, file.clone());
+        }
+        let next = store.json::<OffsetRange>(NEXT)?.filter(|next| next.from == checkpoint.offset);
+        Ok((store, Some(Found { checkpoint, state, next })))
+    }
+
+    fn json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+        let path = self.folder.path_of(name);
+        let content = match self.folder.disk.read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|source| Error::Io { path: path.clone(), source })?,
+        };
+        let parsed = serde_json::from_slice(&content);
+        parsed.map(Some).map_err(|error| Error::BadFile { path, problem: error.to_string() })
+    }
+
+    fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        self.folder.write(name, |out| Ok(serde_json::to_writer(out, value)?))?;
+        self.folder.sync()
+    }
+
+    /// Logs a micro-batch before it runs.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn log(&self, next: &OffsetRange) -> Result<()> {
+        self.write_json(NEXT, next)
+    }
+
+    /// Stores a point and its state, of which only what is new is written. It counts once this has returned.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn save(&mut self, mut checkpoint: Checkpoint, state: &[(u64, RecordBatch)]) -> Result<()> {
+        let mut kept = BTreeMap::new();
+        let mut is_new = false;
+        for (serial, rows) in state {
+            let file = match self.saved.get(serial) {
+                Some(file) => file.clone(),
+                None => {
+                    is_new = true;
+                    self.folder.write(&format!("{STATE}{serial:08}.arrow"), |out| {
+                        let written = FileWriter::try_new(out, rows.schema_ref()).and_then(|mut file| {
+                            file.write(rows)?;
+                            file.finish()
+                        });
+                        written.map_err(io::Error::other)
+                    })?
+                }
+            };
+            checkpoint.state.push(StateFile { serial: *serial, file: file.clone() });
+            kept.insert(*serial, file);
+        }
+        if is_new {
+            self.folder.sync()?;
+        }
+        self.write_json(CHECKPOINT, &checkpoint)?;
+        let gone: Vec<String> = self
+            .saved
+            .iter()
+            .filter(|(serial, _)| !kept.contains_key(serial))
+            .map(|(_, file)| file.name.clone())
+            .collect();
+        self.saved = kept;
+        for name in gone {
+            let path = self.folder.path_of(&name);
+            self.folder.disk.remove(&path).map_err(|source| Error::Io { path, source })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array};
+
+    use super::*;
+    use vexact_core::disk::FileSystem;
+
+    fn batch(value: i64) -> RecordBatch {
+        RecordBatch::try_from_iter([("x", Arc::new(Int64Array::from(vec![value])) as ArrayRef)]).unwrap()
+    }
+
+    fn names(path: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_is_saved_is_found_and_old_segments_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b");
+        let (mut store, found) = Store::open(&path, Arc::new(FileSystem)).unwrap();
+        assert!(found.is_none());
+        let start = Checkpoint::start("q".into(), Offset::from(0));
+        store.save(start.clone(), &[(0, batch(0)), (1, batch(1))]).unwrap();
+        let second = Checkpoint { offset: Offset::from(2), newest: Some(-3), ..start };
+        store.save(second.clone(), &[(1, batch(1)), (2, batch(2))]).unwrap();
+        store.log(&OffsetRange { from: Offset::from(2), to: Offset::from(3) }).unwrap();
+        assert!(Store::open(&path, Arc::new(FileSystem)).is_err(), "the folder is in use");
+        drop(store);
+        assert_eq!(
+            names(&path),
+            ["checkpoint.json", "lock", "next.json", "state-00000001.arrow", "state-00000002.arrow"]
+        );
+        let found = Store::open(&path, Arc::new(FileSystem)).unwrap().1.unwrap();
+        assert_eq!(found.state, [(1, batch(1)), (2, batch(2))]);
+        assert_eq!(Checkpoint { state: vec![], ..found.checkpoint }, second);
+        assert_eq!(found.next.unwrap().to, Offset::from(3));
+    }
+
+    #[test]
+    fn a_logged_micro_batch_that_was_saved_since_is_no_longer_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(folder.path(), Arc::new(FileSystem)).unwrap();
+        store.log(&OffsetRange { from: Offset::from(0), to: Offset::from(1) }).unwrap();
+        store.save(Checkpoint::start("q".into(), Offset::from(1)), &[]).unwrap();
+        drop(store);
+        assert!(Store::open(folder.path(), Arc::new(FileSystem)).unwrap().1.unwrap().next.is_none());
+    }
+
+    #[test]
+    fn damage_is_told_with_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(folder.path(), Arc::new(FileSystem)).unwrap();
+        store.save(Checkpoint::start("q".into(), Offset::from(1)), &[(7, batch(1))]).unwrap();
+        drop(store);
+        let file = folder.path().join("state-00000007.arrow");
+        let mut content = std::fs::read(&file).unwrap();
+        content[20] ^= 1;
+        std::fs::write(&file, content).unwrap();
+        let error = Store::open(folder.path(), Arc::new(FileSystem)).err().unwrap().to_string();
+        assert!(error.contains("state-00000007.arrow") && error.contains("damaged"), "{error}");
+        std::fs::write(folder.path().join("checkpoint.json"), "{").unwrap();
+        let error = Store::open(folder.path(), Arc::new(FileSystem)).err().unwrap().to_string();
+        assert!(error.contains("checkpoint.json"), "{error}");
+    }
+}

@@ -1,0 +1,46 @@
+//! What a streaming query and those who watch it share.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+use vexact_core::error::{Error, Result};
+
+use super::progress::{Progress, Status};
+
+/// What a query is asked to do while it runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Control {
+    pub is_stopped: bool,
+    /// Micro-batches after which it ends; 0: none.
+    pub max_batches: u64,
+}
+
+/// What a query and those who watch it share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub progress: watch::Sender<Progress>,
+    pub control: watch::Sender<Control>,
+    /// Micro-batches since the query was opened.
+    pub processed: AtomicU64,
+    pub error: Mutex<Option<Arc<Error>>>,
+}
+
+impl Shared {
+    /// Ends the query.
+    pub fn end(&self, result: Result<()>) {
+        let status = if result.is_err() { Status::Failed } else { Status::Stopped };
+        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = result.err().map(Arc::new);
+        self.progress.send_modify(|progress| {
+            progress.status = status;
+            (progress.inflight_batches, progress.inflight_partitions) = (0, 0);
+            progress.backpressure_active = false;
+        });
+    }
+}
+
+/// A name that no other query has.
+pub(super) fn query_id() -> String {
+    format!("stream-{:016x}", RandomState::new().hash_one("query"))
+}

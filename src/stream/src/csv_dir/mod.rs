@@ -1,0 +1,227 @@
+//! A folder of CSV files as a source: every file that is there or comes later is read once, whatever its name.
+//!
+//! **Which files.** Regular files of the folder itself. Names that begin with `.` or `_`, or end with `~`, `.tmp`, `.temp`, `.part`,
+//! `.partial`, `.crdownload`, `.swp`, are those of files that are being written, and are left alone: the sound way to hand over a
+//! file is to write it under such a name and to rename it.
+//!
+//! **When.** A file is read once its size and its time of modification have stayed the same for 200 ms (or that time is 2 s ago),
+//! and only as far as its records are whole, so that a record is never cut. The first micro-batch waits up to 2 s until this is so of
+//! all files, so that it has what was there when the query began. A last record without a line end is taken for whole
+//! after 1 s; one that ends within quotes never is, and is an error after 60 s. What is appended to a file later is read as well; a
+//! file that has become shorter, or goes on in the midst of a record, is an error.
+//!
+//! **Micro-batches.** The files in the order of their names, up to 8 MiB at once: many small files, or a part of a large one. An
+//! offset is `{"name": bytes}`, how far each file is read, so that the rows between two offsets are the same at any time. A file
+//! that is deleted after it was read leaves the offset; one that comes under its name is a new one.
+
+mod files;
+mod part;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use vexact_core::error::{Error, Result};
+use vexact_sources::csv_part::{CsvColumns, read_bytes};
+
+use self::files::Files;
+use super::source::{Offset, OffsetRange, Source, SourceTable};
+
+/// Text of a micro-batch, where nothing else is asked for.
+const BATCH_BYTES: u64 = 8 << 20;
+/// Between two looks into the folder; longer where a look takes long.
+const SHORTEST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// How long the first micro-batch waits for files that were written just now.
+const FIRST_WAIT: Duration = Duration::from_secs(2);
+
+/// How far each file is read, in bytes.
+type Positions = BTreeMap<String, u64>;
+
+/// The folder, by name.
+#[derive(Debug, Clone)]
+pub struct CsvDir {
+    folder: PathBuf,
+    columns: CsvColumns,
+    batch_bytes: u64,
+}
+
+impl CsvDir {
+    /// Files with these columns.
+    ///
+    /// # Errors
+    /// A folder that is not there; a type that a cell cannot hold; a bad delimiter. What is in the files is checked when the source
+    /// is opened.
+    pub fn declared(folder: &Path, delimiter: char, schema: &SchemaRef) -> Result<Self> {
+        files::check_folder(folder)?;
+        Ok(Self::new(folder, CsvColumns::declared(schema, delimiter)?))
+    }
+
+    /// The columns of the first file that has rows, as [`vexact_sources::csv::open`] finds them.
+    ///
+    /// # Errors
+    /// A folder that is not there, or has no such file.
+    pub fn infer(folder: &Path, delimiter: char) -> Result<Self> {
+        files::check_folder(folder)?;
+        for name in files::names(folder)? {
+            if let Some(columns) = CsvColumns::infer(&folder.join(name), delimiter)? {
+                return Ok(Self::new(folder, columns));
+            }
+        }
+        Err(Error::InvalidArgument(format!(
+            "{}: expected at least one CSV file with a header line and a row, to know the columns, got none (CREATE SOURCE TABLE \
+             declares them)",
+            folder.display()
+        )))
+    }
+
+    fn new(folder: &Path, columns: CsvColumns) -> Self {
+        Self { folder: folder.into(), columns, batch_bytes: BATCH_BYTES }
+    }
+
+    /// With micro-batches of about so many bytes of text, at least a record each, instead of 8 MiB.
+    ///
+    /// # Errors
+    /// A size of 0.
+    pub fn with_batch_bytes(self, batch_bytes: u64) -> Result<Self> {
+        match batch_bytes {
+            0 => Err(Error::InvalidArgument("batch_bytes: expected at least 1, got 0".into())),
+            _ => Ok(Self { batch_bytes, ..self }),
+        }
+    }
+
+    fn read(&self, from: &Positions, to: &Positions) -> Result<RecordBatch> {
+        let mut batches = Vec::new();
+        for (name, end) in to {
+            let start = from.get(name).copied().unwrap_or(0);
+            if *end > start {
+                let path = self.folder.join(name);
+                let bytes = read_bytes(&path, start, *end)?;
+                batches.extend(self.columns.parse(&path, start, &bytes)?);
+            }
+        }
+        concat_batches(self.columns.schema(), &batches).map_err(Error::arrow)
+    }
+}
+
+#[async_trait]
+impl SourceTable for CsvDir {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(self.columns.schema())
+    }
+
+    fn is_bounded(&self) -> bool {
+        false
+    }
+
+    fn can_replay(&self) -> bool {
+        true
+    }
+
+    async fn open(&self) -> Result<Box<dyn Source>> {
+        let table = self.clone();
+        let check = move || {
+            files::check_folder(&table.folder)?;
+            let names = files::names(&table.folder)?;
+            names.iter().try_for_each(|name| table.columns.check(&table.folder.join(name)))
+        };
+        blocking(check).await?;
+        let files = Arc::new(Mutex::new(Files::new(self.folder.clone())));
+        let first_until = Some(Instant::now() + FIRST_WAIT);
+        Ok(Box::new(CsvDirReader { table: self.clone(), files, positions: Positions::new(), first_until }))
+    }
+}
+
+/// Runs what waits for the disk.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::Interrupted(error.to_string()))?
+}
+
+#[derive(Debug)]
+struct CsvDirReader {
+    table: CsvDir,
+    files: Arc<Mutex<Files>>,
+    positions: Positions,
+    /// Until the first micro-batch: when it comes at the latest.
+    first_until: Option<Instant>,
+}
+
+impl CsvDirReader {
+    /// The positions after the next micro-batch; `None` while there is nothing to read.
+    async fn look(&self) -> Result<Option<Positions>> {
+        let (files, table, positions) = (Arc::clone(&self.files), self.table.clone(), self.positions.clone());
+        let may_wait = self.first_until.is_some_and(|until| Instant::now() < until);
+        blocking(move || {
+            let mut files = files.lock().unwrap_or_else(PoisonError::into_inner);
+            let seen = files.look(&positions)?;
+            if may_wait && !part::are_settled(&seen, &positions)? {
+                return Ok(None);
+            }
+            part::next(&seen, &positions, &table.columns, table.batch_bytes)
+        })
+        .await
+    }
+
+    fn positions(&self, offset: &Offset) -> Result<Positions> {
+        serde_json::from_value(offset.clone()).map_err(|_| {
+            let folder = self.table.folder.display();
+            let expected = "expected an object of file names and bytes";
+            Error::InvalidArgument(format!("source offset of folder {folder}: {expected}, got {offset}"))
+        })
+    }
+}
+
+fn offset(positions: &Positions) -> Offset {
+    positions.iter().map(|(name, bytes)| (name.clone(), Offset::from(*bytes))).collect()
+}
+
+#[async_trait]
+impl Source for CsvDirReader {
+    fn schema(&self) -> SchemaRef {
+        self.table.schema()
+    }
+
+    fn is_bounded(&self) -> bool {
+        false
+    }
+
+    fn can_replay(&self) -> bool {
+        true
+    }
+
+    fn start(&self) -> Offset {
+        offset(&Positions::new())
+    }
+
+    async fn next_range(&mut self) -> Result<Option<OffsetRange>> {
+        loop {
+            let started = Instant::now();
+            if let Some(positions) = self.look().await? {
+                let range = OffsetRange { from: offset(&self.positions), to: offset(&positions) };
+                (self.positions, self.first_until) = (positions, None);
+                return Ok(Some(range));
+            }
+            tokio::time::sleep((started.elapsed() * 10).clamp(SHORTEST_WAIT, LONGEST_WAIT)).await;
+        }
+    }
+
+    async fn read(&mut self, range: &OffsetRange) -> Result<RecordBatch> {
+        let (from, to) = (self.positions(&range.from)?, self.positions(&range.to)?);
+        let table = self.table.clone();
+        blocking(move || table.read(&from, &to)).await
+    }
+
+    async fn restore(&mut self, offset: &Offset) -> Result<()> {
+        self.positions = self.positions(offset)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! Files as sinks: csv, json (an object on each line) and parquet.
+//!
+//! A new query begins its file anew; one that goes on from a checkpoint goes on with it. One query at a time writes a file: a lock
+//! keeps others off. A csv or json file grows with each micro-batch, and can be cut back to any earlier length. A parquet file
+//! appears when the query ends or is stopped, whole; until then its rows are kept beside it, in the folder `.NAME.parts`.
+
+mod lines;
+mod parquet;
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use vexact_core::error::{Error, Result};
+use vexact_core::locked_file::LockedFile;
+
+use super::sink::{Sink, SinkTable};
+
+/// The form of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileFormat {
+    /// Delimited text under a header line; vectors and lists of numbers as `[1,2,3]`, NULL as an empty cell.
+    Csv {
+        /// One ASCII character.
+        delimiter: char,
+    },
+    /// An object on each line, with every column; NaN and the infinities are null.
+    Json,
+    /// Apache Parquet.
+    Parquet,
+}
+
+impl FileFormat {
+    /// Its name in SQL, after USING.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Csv { .. } => "csv",
+            Self::Json => "json",
+            Self::Parquet => "parquet",
+        }
+    }
+}
+
+/// A file, by name.
+#[derive(Debug, Clone)]
+pub struct FileSink {
+    path: PathBuf,
+    format: FileFormat,
+    schema: Option<SchemaRef>,
+}
+
+impl FileSink {
+    /// `schema`: the columns that it is declared with, if any. The file is not touched before a query opens the sink.
+    ///
+    /// # Errors
+    /// A folder that is not there, a path that is a folder; a bad delimiter.
+    pub fn try_new(path: &Path, format: FileFormat, schema: Option<SchemaRef>) -> Result<Self> {
+        vexact_sources::check_target(path)?;
+        if let FileFormat::Csv { delimiter } = format {
+            vexact_sources::csv::delimiter_byte(delimiter)?;
+        }
+        Ok(Self { path: path.into(), format, schema })
+    }
+}
+
+#[async_trait]
+impl SinkTable for FileSink {
+    fn schema(&self) -> Option<SchemaRef> {
+        self.schema.clone()
+    }
+
+    fn can_truncate(&self) -> bool {
+        self.format != FileFormat::Parquet
+    }
+
+    async fn open(&self, schema: SchemaRef, is_restored: bool) -> Result<Box<dyn Sink>> {
+        let sink = self.clone();
+        blocking(move || {
+            let path = &sink.path;
+            Ok(match sink.format {
+                FileFormat::Csv { delimiter } => {
+                    Box::new(lines::LinesFile::csv(path, &schema, delimiter, is_restored)?) as Box<dyn Sink>
+                }
+                FileFormat::Json => Box::new(lines::LinesFile::json(path, is_restored)?),
+                FileFormat::Parquet => Box::new(parquet::ParquetFile::open(path, schema, is_restored)?),
+            })
+        })
+        .await
+    }
+}
+
+/// Runs what waits for the disk.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::Interrupted(error.to_string()))?
+}
+
+/// Opens a file to append to, for this writer alone.
+fn open_locked(path: &Path) -> Result<LockedFile> {
+    let io = |error| Error::io(path, error);
+    let file = OpenOptions::new().create(true).append(true).read(true).open(path).map_err(io)?;
+    match LockedFile::try_new(file) {
+        Ok(locked) => Ok(locked),
+        Err(TryLockError::WouldBlock) => Err(Error::InvalidArgument(format!(
+            "{}: expected one query at a time to write the file, got another one that does",
+            path.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(io(error)),
+    }
+}
+
+/// Makes the names in the folder of a file durable.
+fn sync_folder_of(path: &Path) -> Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| Error::io(folder, error))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! How a streaming query is run.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use vexact_core::error::{Error, Result};
+
+/// What a crash may do to the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Delivery {
+    /// No input that the source can give again is lost; a sink may see a micro-batch again.
+    #[default]
+    AtLeastOnce,
+    /// Goes on where it can; may skip what was in flight.
+    BestEffort,
+    /// The output is to the byte that of a run without a crash. For sources that can replay and sinks that can be cut back.
+    ExactlyOnce,
+}
+
+impl Delivery {
+    /// As users write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AtLeastOnce => "at-least-once",
+            Self::BestEffort => "best-effort",
+            Self::ExactlyOnce => "exactly-once",
+        }
+    }
+}
+
+impl FromStr for Delivery {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        [Self::AtLeastOnce, Self::BestEffort, Self::ExactlyOnce]
+            .into_iter()
+            .find(|mode| mode.name() == text)
+            .ok_or_else(|| {
+                let expected = "expected at-least-once, best-effort or exactly-once";
+                Error::InvalidArgument(format!("checkpoint_delivery_mode: {expected}, got {text:?}"))
+            })
+    }
+}
+
+/// Where a micro-batch is worked on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ExecutionMode {
+    /// On one thread.
+    #[default]
+    SingleProcess,
+    /// Its partitions on threads, where that is faster.
+    LocalWorkers,
+}
+
+impl ExecutionMode {
+    /// As users write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SingleProcess => "single-process",
+            Self::LocalWorkers => "local-workers",
+        }
+    }
+}
+
+impl FromStr for ExecutionMode {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        [Self::SingleProcess, Self::LocalWorkers].into_iter().find(|mode| mode.name() == text).ok_or_else(|| {
+            Error::InvalidArgument(format!("execution_mode: expected single-process or local-workers, got {text:?}"))
+        })
+    }
+}
+
+/// How a streaming query is run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StreamOptions {
+    /// At a trigger all input that has come is processed, micro-batch by micro-batch. This is the least time from one trigger to
+    /// the next, unless input still waits; zero: input is processed as it comes.
+    pub trigger_interval: Duration,
+    /// The folder of its checkpoints, one after each micro-batch; `None`: none are made.
+    pub checkpoint_path: Option<PathBuf>,
+    /// What a crash may do to the output.
+    pub delivery: Delivery,
+    /// Where a micro-batch is worked on.
+    pub execution: ExecutionMode,
+    /// Partitions of a micro-batch under [`ExecutionMode::LocalWorkers`], at least 1.
+    pub local_workers: usize,
+    /// Of these at most so many at a time; 0: all.
+    pub max_inflight_partitions: usize,
+}
+
+impl Default for StreamOptions {
+    fn default() -> Self {
+        Self {
+            trigger_interval: Duration::from_millis(1000),
+            checkpoint_path: None,
+            delivery: Delivery::default(),
+            execution: ExecutionMode::default(),
+            local_workers: 1,
+            max_inflight_partitions: 0,
+        }
+    }
+}
+
+impl StreamOptions {
+    /// # Errors
+    /// A number of workers that is 0; exactly-once without a checkpoint.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.local_workers == 0 {
+            return Err(Error::InvalidArgument("local_workers: expected at least 1, got 0".into()));
+        }
+        if self.delivery == Delivery::ExactlyOnce && self.checkpoint_path.is_none() {
+            let problem = "checkpoint_delivery_mode exactly-once: expected a checkpoint_path, got none";
+            return Err(Error::InvalidArgument(problem.into()));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,110 @@
+//! A streaming query: its life, from outside.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+use vexact_core::error::{Error, Result};
+
+use super::control::{Control, Shared};
+use super::progress::Progress;
+use super::run::Run;
+
+/// A streaming query. Cheap to clone; clones are one query, which is stopped when the last one is dropped.
+#[derive(Debug, Clone)]
+pub struct StreamingQuery {
+    handle: Arc<Handle>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    /// Until it is started.
+    run: Mutex<Option<Run>>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.control.send_modify(|control| control.is_stopped = true);
+    }
+}
+
+impl StreamingQuery {
+    pub(super) fn new(run: Run, progress: Progress) -> Self {
+        let shared = Shared {
+            progress: watch::Sender::new(progress),
+            control: watch::Sender::new(Control::default()),
+            processed: AtomicU64::new(0),
+            error: Mutex::new(None),
+        };
+        Self { handle: Arc::new(Handle { shared: Arc::new(shared), run: Mutex::new(Some(run)) }) }
+    }
+
+    /// Starts it, on the tokio runtime that this is called on. Harmless to repeat, also after its end.
+    pub fn start(&self) {
+        let run = self.handle.run.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(run) = run else { return };
+        let shared = Arc::clone(&self.handle.shared);
+        if shared.control.borrow().is_stopped {
+            return shared.end(Ok(()));
+        }
+        tokio::spawn(async move {
+            let watched = Arc::clone(&shared);
+            // In a task of its own: that it ends by a panic is seen.
+            let result = match tokio::spawn(run.work_to_end(Arc::clone(&shared))).await {
+                Ok(result) => result,
+                Err(error) => Err(Error::Interrupted(format!("the streaming query ended early: {error}"))),
+            };
+            watched.end(result);
+        });
+    }
+
+    /// Starts it if it was not, and waits for its end; with `max_batches` above 0 it ends once it has processed that many
+    /// micro-batches in all. The number of micro-batches that it has processed since it was opened.
+    ///
+    /// # Errors
+    /// What the query failed with, each time that it is asked.
+    pub async fn await_termination(&self, max_batches: u64) -> Result<u64> {
+        let shared = &self.handle.shared;
+        if max_batches > 0 {
+            shared.control.send_modify(|control| control.max_batches = max_batches);
+        }
+        self.start();
+        let mut progress = shared.progress.subscribe();
+        // The sender is held here, so that waiting cannot fail.
+        let _ = progress.wait_for(|progress| progress.status.is_ended()).await;
+        match shared.error.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            Some(error) => Err(Error::Shared(error)),
+            None => Ok(shared.processed.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Ends it: the micro-batch at hand is still written, unless the sink has no room or it takes longer than a second. Returns at
+    /// once; [`Self::await_termination`] waits for the end. Harmless to repeat.
+    pub fn stop(&self) {
+        self.handle.shared.control.send_modify(|control| control.is_stopped = true);
+        // One that was never started ends here.
+        if self.handle.run.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
+            self.handle.shared.end(Ok(()));
+        }
+    }
+
+    /// How it stands.
+    pub fn progress(&self) -> Progress {
+        self.handle.shared.progress.borrow().clone()
+    }
+
+    /// [`Self::progress`] as JSON.
+    pub fn snapshot_json(&self) -> String {
+        // Texts, numbers and booleans: there is nothing that JSON cannot hold.
+        serde_json::to_string(&self.progress()).unwrap_or_default()
+    }
+}
+
+/// Threads that the runtime this is called on can divide work among.
+pub(super) fn threads() -> usize {
+    match tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(tokio::runtime::RuntimeFlavor::CurrentThread) | Err(_) => 1,
+        Ok(_) => std::thread::available_parallelism().map_or(1, usize::from),
+    }
+}

@@ -1,0 +1,135 @@
+//! A queue into a query.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use vexact_core::error::{Error, Result};
+
+use super::{BatchQueue, Watermarks};
+use crate::source::{Offset, OffsetRange, Source, SourceTable, conform};
+
+/// A queue into a query: one batch, one micro-batch. It ends when it is closed. What was taken is not kept: after a crash, a query
+/// goes on with what comes next.
+#[derive(Debug, Clone)]
+pub struct QueueSource {
+    schema: SchemaRef,
+    queue: BatchQueue,
+}
+
+impl QueueSource {
+    /// An empty queue for rows of these columns.
+    ///
+    /// # Errors
+    /// Watermarks that do not work.
+    pub fn try_new(schema: SchemaRef, watermarks: Watermarks) -> Result<Self> {
+        Ok(Self { schema, queue: BatchQueue::try_new(watermarks)? })
+    }
+
+    /// Puts rows at the end, after waiting for room.
+    ///
+    /// # Errors
+    /// Other columns than the source's; a closed queue.
+    pub async fn push(&self, batch: RecordBatch) -> Result<()> {
+        let batch = conform(batch, &self.schema, "the batch")?;
+        self.queue.push(batch).await
+    }
+
+    /// The queue.
+    pub fn queue(&self) -> &BatchQueue {
+        &self.queue
+    }
+}
+
+#[async_trait]
+impl SourceTable for QueueSource {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn is_bounded(&self) -> bool {
+        false
+    }
+
+    async fn open(&self) -> Result<Box<dyn Source>> {
+        let mut state = self.queue.state();
+        if std::mem::replace(&mut state.has_reader, true) {
+            let problem = "the realtime source is read by another query: expected one query at a time";
+            return Err(Error::InvalidArgument(problem.into()));
+        }
+        Ok(Box::new(QueueReader { source: self.clone() }))
+    }
+}
+
+#[derive(Debug)]
+struct QueueReader {
+    source: QueueSource,
+}
+
+impl Drop for QueueReader {
+    fn drop(&mut self) {
+        self.source.queue.state().has_reader = false;
+    }
+}
+
+#[async_trait]
+impl Source for QueueReader {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.source.schema)
+    }
+
+    fn is_bounded(&self) -> bool {
+        false
+    }
+
+    async fn next_range(&mut self) -> Result<Option<OffsetRange>> {
+        if !self.source.queue.wait_filled().await {
+            return Ok(None);
+        }
+        let taken = self.source.queue.state().taken;
+        Ok(Some(OffsetRange { from: taken.into(), to: (taken + 1).into() }))
+    }
+
+    async fn read(&mut self, range: &OffsetRange) -> Result<RecordBatch> {
+        self.source.queue.try_pop().ok_or_else(|| {
+            Error::InvalidArgument(format!("the realtime source keeps no input: batch {} is gone", range.to))
+        })
+    }
+
+    /// What was taken is gone: it goes on with what comes next.
+    async fn restore(&mut self, _offset: &Offset) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array};
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn batch(value: i64) -> RecordBatch {
+        RecordBatch::try_from_iter([("x", Arc::new(Int64Array::from(vec![value])) as ArrayRef)]).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_source_has_one_reader_and_takes_its_columns_only() {
+        let source = QueueSource::try_new(batch(0).schema(), Watermarks::default()).unwrap();
+        let mut reader = source.open().await.unwrap();
+        assert!(source.open().await.is_err());
+        let other = RecordBatch::try_from_iter([("y", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]).unwrap();
+        let error = source.push(other).await.unwrap_err().to_string();
+        assert!(error.contains("x Int64") && error.contains("y Int64"), "{error}");
+        source.push(batch(7)).await.unwrap();
+        // Asked again, nothing is lost.
+        assert!(reader.next_range().now_or_never().is_some());
+        let range = reader.next_range().await.unwrap().unwrap();
+        assert_eq!(reader.read(&range).await.unwrap(), batch(7));
+        source.queue().close();
+        assert_eq!(reader.next_range().await.unwrap(), None);
+        drop(reader);
+        assert!(source.open().await.is_ok());
+    }
+}

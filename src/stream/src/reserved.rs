@@ -1,0 +1,41 @@
+//! What a streaming query keeps, counted against the memory of its session.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::error::DataFusionError;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
+use vexact_core::error::{Error, Result};
+
+/// A share of a session's memory, which is given back when this is dropped.
+pub(super) struct Reserved {
+    pool: Arc<dyn MemoryPool>,
+    reservation: MemoryReservation,
+}
+
+impl fmt::Debug for Reserved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reserved({} bytes)", self.reservation.size())
+    }
+}
+
+impl Reserved {
+    /// Nothing yet.
+    pub fn new(pool: &Arc<dyn MemoryPool>) -> Self {
+        Self { pool: Arc::clone(pool), reservation: MemoryConsumer::new("stream state").register(pool) }
+    }
+
+    /// Takes or gives back, so that it is so many bytes.
+    ///
+    /// # Errors
+    /// More than the session may use; it stays as it was.
+    pub fn resize(&self, bytes: usize) -> Result<()> {
+        self.reservation.try_resize(bytes).map_err(|error| match self.pool.memory_limit() {
+            MemoryLimit::Finite(limit) => Error::Query(DataFusionError::ResourcesExhausted(format!(
+                "the state of the stream: expected it within the session's memory_limit_bytes of {limit}, shared with its \
+                 other queries, got {bytes} bytes"
+            ))),
+            _ => error.into(),
+        })
+    }
+}

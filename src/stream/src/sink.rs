@@ -1,0 +1,83 @@
+//! Where the rows of a streaming query go.
+
+use std::fmt::Debug;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use vexact_core::error::{Error, Result};
+
+/// How far a sink is written, of the sink's own making (bytes of a file): a checkpoint stores it and gives it back.
+pub type Position = serde_json::Value;
+
+/// An open sink: one writer of it, in one query.
+///
+/// The engine calls `write` for each micro-batch in the order of the input, one call at a time; `flush` and then `position`
+/// before each checkpoint; `truncate` at most once, before the first `write`; `finish` at the end of bounded input, and when the
+/// query is stopped.
+///
+/// - **Durability.** What was written before `flush` returned outlives a crash of the process and of the machine, where the sink
+///   is a file.
+/// - **Duplicates.** After a crash, rows since the last checkpoint are written again, unless the sink was cut back to its position.
+/// - **Errors** end the query.
+#[async_trait]
+pub trait Sink: Debug + Send {
+    /// Writes the rows of one micro-batch, of the schema that [`SinkTable::open`] was given. May wait for room: then
+    /// [`Self::is_blocking`] is true. Its future is dropped only when the query ends.
+    async fn write(&mut self, batch: RecordBatch) -> Result<()>;
+
+    /// Makes what was written durable.
+    async fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Where the sink stands, after [`Self::flush`]; `None` for a sink that cannot be cut back.
+    fn position(&self) -> Option<Position> {
+        None
+    }
+
+    /// Cuts off what was written after `position`, also by an earlier writer that crashed. The result is to the byte what it was
+    /// when `position` was taken.
+    ///
+    /// # Errors
+    /// A position that is not of this sink; a sink that cannot be cut back.
+    async fn truncate(&mut self, position: &Position) -> Result<()> {
+        Err(Error::InvalidArgument(format!("the sink cannot be cut back to position {position}")))
+    }
+
+    /// Ends the output: what a reader needs of an ending is written, and all is durable.
+    async fn finish(&mut self) -> Result<()> {
+        self.flush().await
+    }
+
+    /// Whether a slow reader can hold the query up.
+    fn is_blocking(&self) -> bool {
+        false
+    }
+}
+
+/// A sink by name: what a session's catalog holds, and each query opens for itself.
+#[async_trait]
+pub trait SinkTable: Debug + Send + Sync {
+    /// The columns that it was declared with; `None` where it takes any.
+    fn schema(&self) -> Option<SchemaRef>;
+
+    /// Whether [`Sink::truncate`] works. Delivery `exactly-once` needs it.
+    fn can_truncate(&self) -> bool {
+        false
+    }
+
+    /// As [`Sink::is_blocking`].
+    fn is_blocking(&self) -> bool {
+        false
+    }
+
+    /// Opens it for one query, whose rows have `schema`: the declared columns by name and type, where they are declared.
+    ///
+    /// A new query (`is_restored` false) begins the output anew. One that goes on from a checkpoint keeps what is there; it is cut
+    /// back by [`Sink::truncate`] if its delivery mode asks for that.
+    ///
+    /// # Errors
+    /// Columns that the sink cannot hold; a file that cannot be written.
+    async fn open(&self, schema: SchemaRef, is_restored: bool) -> Result<Box<dyn Sink>>;
+}

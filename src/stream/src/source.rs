@@ -1,0 +1,150 @@
+//! Where the rows of a stream come from.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use async_trait::async_trait;
+use vexact_core::error::{Error, Result};
+
+/// A position in a source, of the source's own making: a checkpoint stores it and gives it back.
+pub type Offset = serde_json::Value;
+
+/// The boundaries of one micro-batch: what comes after `from`, up to and with `to`.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct OffsetRange {
+    /// Where the micro-batch begins: the `to` of the one before, or [`Source::start`].
+    pub from: Offset,
+    /// The offset after it.
+    pub to: Offset,
+}
+
+/// An open source: one reader of it, in one query.
+///
+/// The engine asks for the boundaries of the next micro-batch, may log them, and then for its rows:
+/// `next_range` → `read` → `next_range` → `read` … A micro-batch may have no rows.
+///
+/// - **Order.** Ranges follow each other without a gap: each begins where the one before ended.
+/// - **Replay.** Where [`Self::can_replay`] is true, `read` of a range that was ever given, by this or by an earlier reader (also
+///   of another process), gives the same rows in the same order, after [`Self::restore`] to its beginning. Boundaries must
+///   therefore say all that decides on the rows. Where it is false, `read` is asked once for each range, right after it was given.
+/// - **Waiting.** `next_range` waits without polling for input. Its future may be dropped at any await and asked anew; nothing is
+///   lost by that. The future of `read` is dropped only when the query ends.
+/// - **Errors** end the query.
+#[async_trait]
+pub trait Source: Debug + Send {
+    /// What the rows of every micro-batch have. A mismatch with what arrives is an error of the opening, or of the `read` that
+    /// finds it.
+    fn schema(&self) -> SchemaRef;
+
+    /// Whether it ends by itself: `next_range` gives `None` some day.
+    fn is_bounded(&self) -> bool;
+
+    /// Whether a range can be read again, identically. Delivery `exactly-once` needs it.
+    fn can_replay(&self) -> bool {
+        false
+    }
+
+    /// The offset before the first micro-batch.
+    fn start(&self) -> Offset {
+        Offset::from(0)
+    }
+
+    /// Waits for input and gives the boundaries of the next micro-batch; `None` at the end, also when asked again.
+    async fn next_range(&mut self) -> Result<Option<OffsetRange>>;
+
+    /// The rows of a range, one [`RecordBatch`] of [`Self::schema`].
+    async fn read(&mut self, range: &OffsetRange) -> Result<RecordBatch>;
+
+    /// Goes on after `offset`, the `to` of a range that an earlier reader was given (or [`Self::start`]). Called before the first
+    /// `next_range` only.
+    ///
+    /// # Errors
+    /// An offset that is not of this source; a source that cannot go back.
+    async fn restore(&mut self, offset: &Offset) -> Result<()> {
+        Err(Error::InvalidArgument(format!("the source cannot go on after offset {offset}: it keeps no input")))
+    }
+}
+
+/// A source by name: what a session's catalog holds, and each query opens for itself.
+#[async_trait]
+pub trait SourceTable: Debug + Send + Sync {
+    /// The columns of its rows.
+    fn schema(&self) -> SchemaRef;
+
+    /// As [`Source::is_bounded`].
+    fn is_bounded(&self) -> bool;
+
+    /// As [`Source::can_replay`].
+    fn can_replay(&self) -> bool {
+        false
+    }
+
+    /// Opens it for one query.
+    ///
+    /// # Errors
+    /// What arrives does not have the columns of [`Self::schema`]: the error has the names and types, expected and got. A source
+    /// that only one query may read, and one does.
+    async fn open(&self) -> Result<Box<dyn Source>>;
+}
+
+/// Column names and types, for messages: `a Int64, b Utf8`.
+pub fn columns(schema: &Schema) -> String {
+    let column = |field: &FieldRef| format!("{} {}", field.name(), field.data_type());
+    schema.fields().iter().map(column).collect::<Vec<_>>().join(", ")
+}
+
+/// A batch as one of `schema`: the same columns by name and type, in any order. Nothing is copied. `what` is the batch's name in
+/// the message.
+///
+/// # Errors
+/// Other columns: expected and got.
+pub fn conform(batch: RecordBatch, schema: &SchemaRef, what: &str) -> Result<RecordBatch> {
+    let got = batch.schema();
+    if got.fields() == schema.fields() {
+        return Ok(batch);
+    }
+    let mismatch = |problem: &str| {
+        let (expected, got) = (columns(schema), columns(&got));
+        Error::InvalidArgument(format!("{what} does not match its stream: {problem}expected ({expected}), got ({got})"))
+    };
+    let place = |field: &FieldRef| {
+        let place = got.index_of(field.name()).ok();
+        place.filter(|place| got.field(*place).data_type() == field.data_type())
+    };
+    let places: Option<Vec<usize>> = schema.fields().iter().map(place).collect();
+    match places.filter(|_| got.fields().len() == schema.fields().len()) {
+        Some(places) => {
+            let arrays = places.iter().map(|place| Arc::clone(batch.column(*place))).collect();
+            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+            let conformed = RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options);
+            // The types agree: what is left is a NULL where none is allowed.
+            conformed.map_err(|error| mismatch(&format!("{error}; ")))
+        }
+        None => Err(mismatch("")),
+    }
+}
+
+/// A source that was given away.
+#[derive(Debug)]
+pub(super) struct Taken(pub SchemaRef);
+
+#[async_trait]
+impl Source for Taken {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.0)
+    }
+
+    fn is_bounded(&self) -> bool {
+        true
+    }
+
+    async fn next_range(&mut self) -> Result<Option<OffsetRange>> {
+        Ok(None)
+    }
+
+    async fn read(&mut self, range: &OffsetRange) -> Result<RecordBatch> {
+        Err(Error::InvalidArgument(format!("the source was given away before offset {}", range.to)))
+    }
+}

@@ -1,0 +1,63 @@
+//! Where a query's rows go, and whether they fit there.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use vexact_core::error::{Error, Result};
+
+use super::sink::SinkTable;
+use super::source::columns;
+
+/// A sink, and what the query calls its columns.
+pub(super) struct Target {
+    pub sink: Arc<dyn SinkTable>,
+    /// For messages.
+    pub name: String,
+    /// The sink's columns in the order of the query's; none: in the order of the sink's.
+    pub columns: Vec<String>,
+}
+
+impl Target {
+    /// What the sink is given for rows of these columns: by position, in the declared names and types.
+    ///
+    /// # Errors
+    /// Another number of columns; types that cannot hold what comes; a list of columns that leaves some out.
+    pub fn schema(&self, query: &SchemaRef) -> Result<SchemaRef> {
+        let Some(declared) = self.sink.schema() else { return Ok(Arc::clone(query)) };
+        let mismatch = |problem: String| {
+            let (expected, got) = (columns(&declared), columns(query));
+            let name = &self.name;
+            Error::InvalidArgument(format!("sink {name}: {problem}: expected ({expected}), got ({got})"))
+        };
+        // A list that names the columns in another order is for the query to follow.
+        let named: Vec<&str> = declared.fields().iter().map(|field| field.name().as_str()).collect();
+        if !self.columns.is_empty() && self.columns != named {
+            return Err(mismatch(format!("its columns are listed as ({})", self.columns.join(", "))));
+        }
+        if declared.fields().len() != query.fields().len() {
+            return Err(mismatch("another number of columns".into()));
+        }
+        let fields = declared.fields().iter().zip(query.fields()).map(|(declared, got)| {
+            if !holds(declared.data_type(), got.data_type()) {
+                return Err(mismatch(format!("column {:?} cannot hold {}", declared.name(), got.data_type())));
+            }
+            Ok(Field::new(declared.name(), declared.data_type().clone(), declared.is_nullable()))
+        });
+        Ok(Arc::new(Schema::new(fields.collect::<Result<Vec<_>>>()?)))
+    }
+}
+
+/// Whether a column can hold values of a type: integers in integers (one that is too large is an error when it comes), numbers in
+/// floats, texts in texts, times in times.
+fn holds(declared: &DataType, got: &DataType) -> bool {
+    let is_time =
+        |data_type: &DataType| matches!(data_type, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64);
+    declared == got
+        || *got == DataType::Null
+        || (declared.is_integer() && got.is_integer())
+        || (declared.is_floating() && got.is_numeric())
+        || (declared.is_decimal() && (got.is_decimal() || got.is_integer()))
+        || (declared.is_string() && got.is_string())
+        || (declared.is_binary() && got.is_binary())
+        || (is_time(declared) && is_time(got))
+}

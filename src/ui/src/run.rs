@@ -1,0 +1,167 @@
+//! One run: what it was asked, how it goes, what it made, and how.
+
+use maud::{Markup, html};
+use serde_json::Value;
+use vexact_core::error::Result;
+use vexact_html::explain;
+use vexact_sql::Explained;
+use vexact_workspace::{LogKind, Run, RunError, RunStatus, Workspace};
+
+use super::artifact::files;
+use super::layout::{Page, status, tags, time};
+use super::plot::{Plot, plot};
+use super::series::series;
+use super::text::{count, duration};
+
+/// Snapshots that are read, the newest.
+const SNAPSHOTS: usize = 2000;
+/// The end of a log that is shown.
+const LOG_BYTES: u64 = 32 * 1024;
+
+pub(super) fn page(workspace: &Workspace, run_id: &str) -> Result<Markup> {
+    let run = workspace.run(run_id)?;
+    let name = run.run_name.as_ref().unwrap_or(&run.run_id);
+    let artifacts = workspace.artifacts(Some(run_id), None)?;
+    let body = html! {
+        p.path { a href="/" { "Runs" } " /" }
+        div #head data-live { (head(&run, name)) }
+        div #progress data-live { (progress(&workspace.progress(run_id, Some(SNAPSHOTS))?, &run)) }
+        div #artifacts data-live {
+            @if !artifacts.is_empty() { section { h2 { "Artifacts" } (files(&artifacts, false)) } }
+        }
+        (inputs(workspace.inputs(run_id)?.as_ref()))
+        div #explain data-live { (explained(workspace.explain(run_id)?.as_ref())) }
+        div #logs data-live {
+            @for (kind, title) in [(LogKind::Stderr, "Log"), (LogKind::Stdout, "Output")] {
+                (log(title, &workspace.log_end(run_id, kind, LOG_BYTES)?))
+            }
+        }
+    };
+    let is_running = run.status == RunStatus::Running;
+    Ok(Page { title: name, place: "/", refresh_ms: is_running.then_some(1000), body }.render())
+}
+
+fn head(run: &Run, name: &str) -> Markup {
+    html! {
+        h1 { (name) " " (status(run.status)) }
+        @if let Some(description) = &run.description { p.description { (description) } }
+        (tags(&run.tags))
+        @if let Some(error) = &run.error { (failure(error)) }
+        dl.facts {
+            div { dt { "Action" } dd { (run.action) } }
+            div { dt { "Started" } dd { (time(&run.started_at)) } }
+            @if let Some(finished_at) = &run.finished_at { div { dt { "Ended" } dd { (time(finished_at)) } } }
+            div { dt { "Duration" } dd { (duration(run.duration_ms)) } }
+            @if let Some(limit) = run.timeout_ms { div { dt { "Time limit" } dd { (duration(limit)) } } }
+            @if let Some(rows) = run.row_count { div { dt { "Rows" } dd { (count(rows)) } } }
+            div { dt { "Process" } dd { (run.pid) } }
+            div { dt { "Version" } dd { (run.version) } }
+            div.wide { dt { "Run" } dd { code { (run.run_id) } } }
+            div.whole { dt { "Folder" } dd { code { (run.run_dir.display()) } } }
+        }
+    }
+}
+
+fn failure(error: &RunError) -> Markup {
+    html! {
+        div.problem role="alert" {
+            p { b { (error.error_type.replace('_', " ")) } ", in phase " (error.phase) }
+            pre { (error.error) }
+            @if !error.details.is_empty() {
+                dl.pairs { @for (name, value) in &error.details { div { dt { (name) } dd { (json(value)) } } } }
+            }
+        }
+    }
+}
+
+fn progress(snapshots: &[Value], run: &Run) -> Markup {
+    let Some(newest) = snapshots.last() else { return html! {} };
+    let series = series(snapshots, &run.started_at);
+    let plots = [
+        Plot { id: "rate", title: "Rows per second", unit: "rows/s", points: &series.rates },
+        Plot { id: "latency", title: "Micro-batch latency", unit: "ms", points: &series.latencies },
+        Plot { id: "backlog", title: "Backlog of micro-batches", unit: "", points: &series.backlogs },
+    ];
+    html! {
+        section {
+            h2 { "Progress" }
+            // A single snapshot makes no line, and what is no stream has no micro-batches.
+            @if snapshots.len() > 1 {
+                div.plots { @for of in plots.iter().filter(|of| !of.points.is_empty()) { (plot(of)) } }
+                details { summary { "Newest snapshot" } (pairs(newest)) }
+            } @else {
+                (pairs(newest))
+            }
+        }
+    }
+}
+
+fn inputs(inputs: Option<&Value>) -> Markup {
+    html! {
+        @if let Some(inputs) = inputs.filter(|inputs| !inputs.is_null()) { section { h2 { "Inputs" } (pairs(inputs)) } }
+    }
+}
+
+/// The entries of an object and of those in it, `outer.inner`; what has no value is left out.
+fn pairs(object: &Value) -> Markup {
+    let mut found = Vec::new();
+    entries("", object, &mut found);
+    html! {
+        dl.pairs {
+            @for (name, value) in &found {
+                div class=[is_long(value).then_some("wide")] { dt { (name) } dd { (shown(value)) } }
+            }
+        }
+    }
+}
+
+fn entries<'a>(name: &str, value: &'a Value, found: &mut Vec<(String, &'a Value)>) {
+    match value {
+        Value::Null => {}
+        Value::Array(items) if items.is_empty() => {}
+        // serde_json reads no deeper than 128.
+        Value::Object(inner) => {
+            let prefix = if name.is_empty() { String::new() } else { format!("{name}.") };
+            inner.iter().for_each(|(inner, value)| entries(&format!("{prefix}{inner}"), value, found));
+        }
+        value => found.push((name.to_owned(), value)),
+    }
+}
+
+fn is_long(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.len() > 30,
+        Value::Array(_) | Value::Object(_) => true,
+        _ => false,
+    }
+}
+
+fn shown(value: &Value) -> Markup {
+    html! { @if is_long(value) { code { (json(value)) } } @else { (json(value)) } }
+}
+
+/// A value as text: a long list by its first items.
+fn json(value: &Value) -> String {
+    const ITEMS: usize = 8;
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.len() > ITEMS => {
+            let first: Vec<String> = items[..ITEMS].iter().map(Value::to_string).collect();
+            format!("[{}, … {} items]", first.join(", "), items.len())
+        }
+        other => other.to_string(),
+    }
+}
+
+fn explained(stored: Option<&Value>) -> Markup {
+    let Some(stored) = stored else { return html! {} };
+    let text = |section: &str| stored[section].as_str().unwrap_or_default().to_owned();
+    let explained = Explained { logical: text("logical"), physical: text("physical"), strategy: text("strategy") };
+    html! { section { h2 { "Explain" } (explain(&explained)) } }
+}
+
+fn log(title: &str, end: &str) -> Markup {
+    html! {
+        @if !end.trim().is_empty() { section { h2 { (title) } pre.log { (end.trim_end()) } } }
+    }
+}

@@ -1,0 +1,82 @@
+//! What a run made: files, its own or where it was told to put them.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use vexact_core::json::ColumnInfo;
+
+use super::{Preview, Workspace};
+
+/// What an artifact is to its run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ArtifactKind {
+    /// The rows that were asked for.
+    Result,
+    /// The logical, physical and strategy plan.
+    Explain,
+    /// The rows that a stream wrote.
+    Sink,
+}
+
+impl ArtifactKind {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Result => "result",
+            Self::Explain => "explain",
+            Self::Sink => "sink",
+        }
+    }
+}
+
+impl fmt::Display for ArtifactKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A file that a run made. A run has one of a kind at most.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// `<run_id>.<kind>`.
+    pub artifact_id: String,
+    /// The run that made it.
+    pub run_id: String,
+    /// What it is to the run.
+    pub kind: ArtifactKind,
+    /// `parquet`, `arrow`, `csv` or `json`.
+    pub format: String,
+    /// Absolute; in `run.json`, relative to the run's folder if it is in there.
+    pub path: PathBuf,
+    /// The file's size.
+    pub size_bytes: u64,
+    /// Rows in it.
+    pub row_count: u64,
+    /// Their columns.
+    pub schema: Vec<ColumnInfo>,
+    /// UTC, ISO 8601.
+    pub created_at: String,
+}
+
+impl Artifact {
+    pub(super) fn located(mut self, workspace: &Workspace) -> Self {
+        // An absolute path stays what it is.
+        self.path = workspace.run_dir(&self.run_id).join(&self.path);
+        self
+    }
+}
+
+/// An artifact to be recorded: the file is there.
+#[derive(Debug)]
+pub struct NewArtifact {
+    /// What it is to the run.
+    pub kind: ArtifactKind,
+    /// `parquet`, `arrow`, `csv` or `json`.
+    pub format: &'static str,
+    /// The file.
+    pub path: PathBuf,
+    /// Its columns, its first rows and how many there are.
+    pub preview: Preview,
+}

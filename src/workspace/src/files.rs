@@ -1,0 +1,158 @@
+//! The files of a run's folder.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use vexact_core::error::{Error, Result};
+use vexact_core::locked_file::LockedFile;
+
+use super::{Artifact, Run};
+
+pub(super) const RUN: &str = "run.json";
+pub(super) const INPUTS: &str = "inputs.json";
+pub(super) const STDOUT: &str = "stdout.log";
+pub(super) const STDERR: &str = "stderr.log";
+pub(super) const PROGRESS: &str = "progress.jsonl";
+pub(super) const EXPLAIN: &str = "explain.json";
+pub(super) const ARTIFACTS: &str = "artifacts";
+/// Held by the process that runs it, and gone when it has ended in order.
+pub(super) const LOCK: &str = "lock";
+
+/// The content of `run.json`.
+#[derive(Serialize, Deserialize)]
+struct RunFile<R, A> {
+    #[serde(flatten)]
+    run: R,
+    artifacts: A,
+}
+
+/// A run by its own files.
+pub(super) struct StoredRun {
+    pub run: Run,
+    pub artifacts: Vec<Artifact>,
+    /// What a search for text looks at.
+    pub searched: String,
+}
+
+/// Writes `run.json` anew.
+pub(super) fn write_run(folder: &Path, run: &Run, artifacts: &[Artifact]) -> Result<()> {
+    write_json(&folder.join(RUN), &RunFile { run, artifacts })
+}
+
+/// Reads `run.json`.
+pub(super) fn stored_run(folder: &Path) -> Result<StoredRun> {
+    let path = folder.join(RUN);
+    let stored: RunFile<Run, Vec<Artifact>> = json(&path)?.ok_or(Error::FileNotFound { path })?;
+    let inputs: Value = json(&folder.join(INPUTS))?.unwrap_or_default();
+    let searched = searched(&stored.run, &inputs);
+    Ok(StoredRun { run: stored.run, artifacts: stored.artifacts, searched })
+}
+
+/// The runs of a folder. What is no run of this version is passed over.
+pub(super) fn stored_runs(runs: &Path) -> Result<Vec<StoredRun>> {
+    let entries = fs::read_dir(runs).map_err(|error| Error::io(runs, error))?;
+    Ok(entries.filter_map(|entry| stored_run(&entry.ok()?.path()).ok()).collect())
+}
+
+/// The texts of a run, a line each, in lower case.
+pub(super) fn searched(run: &Run, inputs: &Value) -> String {
+    let mut texts = vec![run.run_id.clone(), run.action.clone()];
+    texts.extend([&run.run_name, &run.description].into_iter().flatten().cloned());
+    texts.extend(run.tags.iter().cloned());
+    collect_texts(inputs, &mut texts);
+    texts.join("\n").to_lowercase()
+}
+
+fn collect_texts(value: &Value, texts: &mut Vec<String>) {
+    match value {
+        Value::String(text) => texts.push(text.clone()),
+        Value::Array(items) => items.iter().for_each(|item| collect_texts(item, texts)),
+        Value::Object(entries) => entries.values().for_each(|item| collect_texts(item, texts)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// Makes a folder and those above it.
+pub(super) fn create_folder(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.into(), source })
+}
+
+/// Replaces a file in one step: a reader sees the old one or the new one, whole.
+pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    static WRITTEN: AtomicU64 = AtomicU64::new(0);
+    let failed = |source| Error::Io { path: path.into(), source };
+    let mut text = serde_json::to_vec_pretty(value).map_err(|error| failed(error.into()))?;
+    text.push(b'\n');
+    let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
+    let unfinished = path.with_extension(format!("{}.{number}.tmp", std::process::id()));
+    let written = File::create(&unfinished).and_then(|mut file| {
+        file.write_all(&text)?;
+        file.sync_data()?;
+        fs::rename(&unfinished, path)
+    });
+    written.map_err(|source| {
+        // What went wrong is the error to report.
+        let _ = fs::remove_file(&unfinished);
+        failed(source)
+    })
+}
+
+/// A file of JSON; `None` if there is none.
+pub(super) fn json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let content = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(|error| Error::io(path, error))?,
+    };
+    let bad = |error: serde_json::Error| Error::BadFile { path: path.into(), problem: error.to_string() };
+    serde_json::from_slice(&content).map(Some).map_err(bad)
+}
+
+/// The last lines of a file of JSON lines; none if there is no file. A line that is still being written is not there yet.
+pub(super) fn json_lines(path: &Path, limit: Option<usize>) -> Result<Vec<Value>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        opened => opened.map_err(|error| Error::io(path, error))?,
+    };
+    let mut lines = std::collections::VecDeque::new();
+    for line in BufReader::new(file).lines() {
+        lines.push_back(line.map_err(|error| Error::io(path, error))?);
+        if limit.is_some_and(|limit| lines.len() > limit.saturating_add(1)) {
+            lines.pop_front();
+        }
+    }
+    let mut values: Vec<Value> = lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    if let Some(limit) = limit {
+        values.drain(..values.len().saturating_sub(limit));
+    }
+    Ok(values)
+}
+
+/// Opens a file to add to, and makes it.
+pub(super) fn appended(path: PathBuf) -> Result<File> {
+    OpenOptions::new().create(true).append(true).open(&path).map_err(|source| Error::Io { path, source })
+}
+
+/// Makes the lock of a run's folder and takes it.
+pub(super) fn hold(folder: &Path) -> Result<LockedFile> {
+    let path = folder.join(LOCK);
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|source| Error::Io { path: path.clone(), source })?;
+    LockedFile::wait_for(file).map_err(|source| Error::Io { path, source })
+}
+
+/// Whether a process runs the run of this folder. Where it cannot be known, it does.
+pub(super) fn is_held(folder: &Path) -> bool {
+    match File::open(folder.join(LOCK)) {
+        // Shared: those who ask do not look like the one that holds it to each other.
+        Ok(file) => match file.try_lock_shared() {
+            Ok(()) => false,
+            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => true,
+        },
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}

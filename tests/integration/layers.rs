@@ -1,0 +1,76 @@
+//! The build itself: what an embedder compiles, and that every selection of packages builds one and the same dependencies.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+/// The lines of `cargo tree`: a package and its features, as `{p}|{f}`.
+fn tree(arguments: &[&str]) -> BTreeSet<String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let fixed = ["tree", "--offline", "--locked", "--prefix", "none", "--format", "{p}|{f}"];
+    let output = Command::new(cargo).args(fixed).args(arguments).output().unwrap();
+    assert!(output.status.success(), "cargo tree {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().filter(|line| !line.is_empty()).map(|line| line.trim_end_matches(" (*)").to_owned()).collect()
+}
+
+fn names(tree: &BTreeSet<String>) -> BTreeSet<&str> {
+    tree.iter().filter_map(|line| line.split(' ').next()).collect()
+}
+
+/// The packages of the workspace.
+fn members() -> Vec<String> {
+    let all = tree(&["--workspace", "--edges", "normal,build,dev"]);
+    let own = all.iter().filter(|line| line.contains(concat!("(", env!("CARGO_MANIFEST_DIR"))));
+    let names: BTreeSet<String> = own.filter_map(|line| Some(line.split(' ').next()?.to_owned())).collect();
+    assert!(names.len() > 10, "{names:?}");
+    names.into_iter().collect()
+}
+
+#[test]
+fn an_embedder_compiles_no_web_server_no_command_line_and_no_postgresql_client() {
+    let facade = tree(&["--package", "vexact", "--no-default-features", "--edges", "normal"]);
+    let unwanted =
+        ["axum", "clap", "hyper", "indicatif", "maud", "rustls", "tokio-postgres", "vexact-cli", "workspace-hack"];
+    let names = names(&facade);
+    assert!(names.contains("datafusion") && names.contains("vexact-kernel"), "{names:?}");
+    let found: Vec<&str> = unwanted.into_iter().filter(|name| names.contains(name)).collect();
+    assert!(found.is_empty(), "the crate vexact without features depends on {found:?}");
+}
+
+#[test]
+fn postgresql_comes_with_its_feature() {
+    let facade = tree(&["--package", "vexact", "--features", "postgres", "--edges", "normal"]);
+    assert!(names(&facade).contains("tokio-postgres"));
+}
+
+#[test]
+fn the_kernel_and_its_sql_need_no_engine() {
+    for (package, unwanted) in [
+        ("vexact-kernel", &["datafusion", "tokio", "rusqlite"][..]),
+        ("vexact-sql", &["rusqlite", "vexact-core", "vexact"][..]),
+    ] {
+        let tree = tree(&["--package", package, "--edges", "normal"]);
+        let names = names(&tree);
+        let found: Vec<&&str> = unwanted.iter().filter(|name| names.contains(**name)).collect();
+        assert!(found.is_empty(), "{package} depends on {found:?}");
+    }
+}
+
+/// `workspace-hack/Cargo.toml` holds the features for this.
+#[test]
+fn every_selection_builds_the_dependencies_of_the_whole_workspace() {
+    let whole = tree(&["--workspace", "--edges", "normal,build,dev"]);
+    let mut differing = Vec::new();
+    let mut compare = |package: &str, edges: &str| {
+        let selected = tree(&["--package", package, "--edges", edges]);
+        let other = selected.difference(&whole).map(|line| format!("{package} ({edges}): {line}"));
+        differing.extend(other);
+    };
+    for member in members() {
+        compare(&member, "normal,build,dev");
+    }
+    for program in ["vexact-cli", "vexact-python"] {
+        compare(program, "normal,build");
+    }
+    assert!(differing.is_empty(), "other features than the workspace's:\n{}", differing.join("\n"));
+}
