@@ -97,10 +97,13 @@ dist: $(VENV)/.ready
 	strip $(DIST)/vexact
 	cd python && VIRTUAL_ENV=$(VENV) $(BIN)/maturin build --release --quiet --strip --out $(DIST)
 
+# cargo shows its progress; pip's list of what is installed already is left out.
 extension: $(VENV)/.ready
-	cd python && VIRTUAL_ENV=$(VENV) $(BIN)/maturin develop --release --quiet
+	@echo "Building the Python extension: MINUTES the first time, about a minute after a change."
+	cd python && PIP_QUIET=1 VIRTUAL_ENV=$(VENV) $(BIN)/maturin develop
 
 $(VENV)/.ready: python/pyproject.toml
+	@echo "Setting up the Python environment .venv: about a minute."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -U pip
 	$(BIN)/pip install -q --group python/pyproject.toml:dev
