@@ -382,8 +382,9 @@ fn the_newest_rows_are_found_in_the_newest_segments() {
     let (runtime, pair) = (Runtime::new().unwrap(), growing(0));
     pair.assert_same(&runtime, "SELECT id, small FROM t ORDER BY id DESC LIMIT 3");
     let (plan, metrics) = analyzed(&runtime, &pair, "SELECT id, small FROM t ORDER BY id DESC LIMIT 3");
-    // Each of the two partitions reads its best segment.
-    assert!(metrics.contains("10 total → 2 matched"), "{plan}\n{metrics}");
+    // Each of the two partitions reads at most its best segment: none, where the other one was faster.
+    let at_most_two = ["10 total → 1 matched", "10 total → 2 matched"];
+    assert!(at_most_two.iter().any(|counts| metrics.contains(counts)), "{plan}\n{metrics}");
 }
 
 #[test]
