@@ -99,7 +99,7 @@ dist: $(VENV)/.ready
 
 # cargo shows its progress; pip's list of what is installed already is left out.
 extension: $(VENV)/.ready
-	@echo "Building the Python extension: MINUTES the first time, about a minute after a change."
+	@echo "Building the Python extension: ten minutes on two cores the first time, a minute after a change."
 	cd python && PIP_QUIET=1 VIRTUAL_ENV=$(VENV) $(BIN)/maturin develop
 
 $(VENV)/.ready: python/pyproject.toml

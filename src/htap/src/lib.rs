@@ -17,7 +17,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use vexact_core::disk::FileSystem;
 use vexact_core::error::{Error, Result};
+use vexact_core::param::to_sqlite;
 use vexact_core::schema::{ColumnType, TableSchema};
 use vexact_replica::{Replicas, StorageFormat, Store};
 use vexact_router as router;
@@ -27,16 +29,14 @@ use vexact_sidecar::Sidecar;
 use vexact_sql::precedence::Arrival;
 use vexact_sqlite::oltp::ResultTypes;
 use vexact_sqlite::replication::{RegisterOutcome, SyncResult, SyncStatus};
-use vexact_core::disk::FileSystem;
-use vexact_core::param::to_sqlite;
 
-pub use config::{HtapConfig, OlapBackend, StorageMode};
-pub use vexact_core::param::Param;
 use beyond::is_beyond_datafusion;
+pub use config::{HtapConfig, OlapBackend, StorageMode};
 use followers::Followers;
 use local::{Local, opened};
 use names::{EngineNames, TableNames};
 use route::with_route;
+pub use vexact_core::param::Param;
 
 /// A SQLite database with columnar replicas of its tables, or replicas of a database that it follows, or both. Its methods need a
 /// tokio runtime and never block its threads.

@@ -9,8 +9,8 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, FieldRef};
 use half::f16;
-use vexact_core::schema::TableSchema;
 use vexact_core::disk::FileSystem;
+use vexact_core::schema::TableSchema;
 
 use crate::storage::{StorageFormat, Store};
 use crate::tests::{batch, definition, history, many, mirror, version};

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field};
-use vexact_core::schema::TableSchema;
 use vexact_core::disk::FileSystem;
+use vexact_core::schema::TableSchema;
 
 use super::power::Dice;
 use super::round_trip::FORMATS;
