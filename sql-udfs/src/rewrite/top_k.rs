@@ -19,6 +19,7 @@ use datafusion::physical_expr::projection::ProjectionExpr;
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
@@ -178,6 +179,9 @@ pub(super) fn rewrite(
             Scoring::Sql(_) => Ok(Outcome::Declined(Decline::NoLimit)),
         };
     };
+    if k == 0 {
+        return Ok(Outcome::Rewritten(Arc::new(EmptyExec::new(schema))));
+    }
     if sort.expr().len() > 1 {
         return Ok(Outcome::Declined(Decline::SecondSortKey));
     }

@@ -12,7 +12,7 @@ use datafusion::dataframe::{DataFrame as DataFusionFrame, DataFrameWriteOptions}
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::{ExecutionPlan, collect, execute_stream};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 use vexact_core::error::{Error, Result};
@@ -25,6 +25,7 @@ use vexact_sql::precedence::Arrival;
 use vexact_sql::{Explained, explain_plan};
 
 use super::prepared::BoundPlan;
+use super::row_order;
 
 /// Rows, or the query that makes them. A query does not run before rows are asked for; asked twice, it runs twice.
 #[derive(Clone)]
@@ -51,7 +52,7 @@ pub struct PlannedFrame {
 impl PlannedFrame {
     /// Runs it, batch by batch.
     pub fn stream(&self) -> Result<SendableRecordBatchStream> {
-        Ok(execute_stream(Arc::clone(&self.physical), Arc::clone(&self.context))?)
+        Ok(row_order::stream(Arc::clone(&self.physical), Arc::clone(&self.context))?)
     }
 
     /// How it was done, once it has run; before, how it will be.
@@ -224,7 +225,7 @@ impl DataFrame {
         }
         let _arrival = Arrival::now();
         let (physical, context) = self.executable().await?;
-        self.as_told(collect(physical, context).await?)
+        self.as_told(row_order::collect(physical, context, |_| ()).await?)
     }
 
     /// The optimizer may find that a column has no NULL; a frame keeps the schema that it has told.
@@ -249,13 +250,8 @@ impl DataFrame {
     /// # Errors
     /// What fails while it runs.
     pub async fn collect_counting(&self, count: impl Fn(usize)) -> Result<Vec<RecordBatch>> {
-        let mut rows = self.stream().await?;
-        let mut batches = Vec::new();
-        while let Some(batch) = rows.try_next().await? {
-            count(batch.num_rows());
-            batches.push(batch);
-        }
-        self.as_told(batches)
+        let (physical, context) = self.executable().await?;
+        self.as_told(row_order::collect(physical, context, count).await?)
     }
 
     /// Runs it, batch by batch.
@@ -264,7 +260,7 @@ impl DataFrame {
     /// What fails before the first batch.
     pub async fn stream(&self) -> Result<SendableRecordBatchStream> {
         let (physical, context) = self.executable().await?;
-        Ok(execute_stream(physical, context)?)
+        Ok(row_order::stream(physical, context)?)
     }
 
     /// Runs it; the number of rows.

@@ -2,6 +2,7 @@
 
 mod as_of;
 mod catalog;
+mod float_bounds;
 mod frame;
 mod meaning;
 mod memory;
@@ -10,6 +11,7 @@ mod prepared;
 mod query;
 #[cfg(test)]
 mod replicas_again;
+mod row_order;
 mod search;
 #[cfg(test)]
 mod search_again;
@@ -28,6 +30,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use vexact_core::error::{Error, Result};
@@ -38,9 +41,11 @@ use vexact_sources::probe::{Format, Probe};
 use vexact_sources::sql_type::VectorTypes;
 
 use catalog::Views;
+use float_bounds::{ForgetFloatPruning, ForgetFloatStatistics};
 pub use frame::DataFrame;
 use meaning::{SqliteNumbers, WideNumbers};
 use prepared::PreparedPlans;
+use row_order::KeepRowOrder;
 pub use search_request::{QueryVectors, VectorSearch};
 pub use vector_literal::as_parameter;
 
@@ -101,6 +106,8 @@ impl Session {
         // With it, `min` and `max` lose rows where one of them has seen only NULL so far (apache/datafusion#25147), or is of an
         // expression (#24816).
         config.options_mut().optimizer.enable_aggregate_dynamic_filter_pushdown = false;
+        // With it, a partition reads what another one was to read, so that rows come in another order each time.
+        config.options_mut().execution.enable_file_stream_work_stealing = false;
         // The few rows that a filter is thought to leave are not spread over threads: waking them costs more.
         config.options_mut().execution.use_row_number_estimates_to_optimize_partitioning = true;
         if views.replicas().is_some() {
@@ -119,7 +126,14 @@ impl Session {
             }
             runtime = runtime.with_memory_limit(limit, 1.0);
         }
-        let mut state = SessionStateBuilder::new().with_config(config).with_runtime_env(Arc::new(runtime.build()?));
+        let mut rules = PhysicalOptimizer::new().rules;
+        rules.insert(0, Arc::new(ForgetFloatStatistics));
+        rules.push(Arc::new(ForgetFloatPruning));
+        rules.push(Arc::new(KeepRowOrder));
+        let mut state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(Arc::new(runtime.build()?))
+            .with_physical_optimizer_rules(rules);
         if views.replicas().is_some() {
             // Before DataFusion's own: the first that knows an expression plans it.
             state = state.with_expr_planners(vec![Arc::new(sqlite::Calls)]);

@@ -1,0 +1,141 @@
+//! The bounds of floating-point columns in Parquet files are not trusted.
+//!
+//! A Parquet file's min and max leave NaN out, which SQL orders above every number. By them, DataFusion would leave out row groups
+//! that hold NaN, take NaN for the one number beside it, or give a maximum that is not the greatest
+//! (apache/datafusion#15812, #24804). So two physical optimizer rules forget them: before the others, in the statistics of scans;
+//! after them, in the predicates by which scans leave out row groups and pages. Every other column keeps its bounds.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Schema};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::stats::Precision;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Result, Statistics};
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::physical_expr::utils::collect_columns;
+use datafusion::physical_expr::{DynamicFilterTracking, PhysicalExpr, conjunction, split_conjunction};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::ExecutionPlan;
+
+/// Forgets the bounds in the statistics of scans. It runs before the rules that read them.
+#[derive(Debug)]
+pub(crate) struct ForgetFloatStatistics;
+
+/// Forgets what a scan would leave out by the bounds. It runs after the rules that push filters down.
+#[derive(Debug)]
+pub(crate) struct ForgetFloatPruning;
+
+impl PhysicalOptimizerRule for ForgetFloatStatistics {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        rewrite(plan, without_statistics)
+    }
+
+    fn name(&self) -> &str {
+        "vexact_forget_float_statistics"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+impl PhysicalOptimizerRule for ForgetFloatPruning {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        rewrite(plan, without_pruning)
+    }
+
+    fn name(&self) -> &str {
+        "vexact_forget_float_pruning"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+/// Applies a change to the scans of Parquet files that have floating-point columns.
+fn rewrite(
+    plan: Arc<dyn ExecutionPlan>,
+    change: fn(&FileScanConfig, &ParquetSource) -> Option<FileScanConfig>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let rewritten = plan.transform_up(|plan| {
+        let scan = plan.downcast_ref::<DataSourceExec>().and_then(|scan| {
+            let config = scan.data_source().downcast_ref::<FileScanConfig>()?;
+            change(config, config.file_source().downcast_ref::<ParquetSource>()?)
+        });
+        Ok(match scan {
+            Some(config) => Transformed::yes(DataSourceExec::from_data_source(config) as Arc<dyn ExecutionPlan>),
+            None => Transformed::no(plan),
+        })
+    })?;
+    Ok(rewritten.data)
+}
+
+fn without_statistics(config: &FileScanConfig, _: &ParquetSource) -> Option<FileScanConfig> {
+    let schema = config.file_source().table_schema().table_schema();
+    if !schema.fields().iter().any(|field| has_floats(field.data_type())) {
+        return None;
+    }
+    let groups = config.file_groups.iter().map(|group| {
+        let files = group.iter().cloned().map(|mut file| {
+            file.statistics = file.statistics.map(|statistics| Arc::new(bounded(&statistics, schema)));
+            file
+        });
+        let files = FileGroup::new(files.collect());
+        match group.file_statistics(None) {
+            Some(statistics) => files.with_statistics(Arc::new(bounded(statistics, schema))),
+            None => files,
+        }
+    });
+    let builder = FileScanConfigBuilder::from(config.clone()).with_file_groups(groups.collect());
+    Some(builder.with_statistics(bounded(&config.statistics(), schema)).build())
+}
+
+/// Statistics without the bounds of floating-point columns.
+fn bounded(statistics: &Statistics, schema: &Schema) -> Statistics {
+    let mut statistics = statistics.clone();
+    for (column, field) in statistics.column_statistics.iter_mut().zip(schema.fields()) {
+        if has_floats(field.data_type()) {
+            (column.min_value, column.max_value) = (Precision::Absent, Precision::Absent);
+        }
+    }
+    statistics
+}
+
+fn without_pruning(config: &FileScanConfig, source: &ParquetSource) -> Option<FileScanConfig> {
+    let predicate = config.file_source().filter()?;
+    let schema = config.file_source().table_schema().table_schema();
+    let is_of_floats = |expr: &Arc<dyn PhysicalExpr>| {
+        let is_float = |name: &str| schema.field_with_name(name).is_ok_and(|field| has_floats(field.data_type()));
+        collect_columns(expr).iter().any(|column| is_float(column.name()))
+    };
+    let (floats, others): (Vec<_>, Vec<_>) =
+        split_conjunction(&predicate).into_iter().partition(|part| is_of_floats(part));
+    if floats.is_empty() {
+        return None;
+    }
+    let is_static = |part: &&Arc<dyn PhysicalExpr>| !DynamicFilterTracking::classify(part).contains_dynamic_filter();
+    let filters: Vec<_> = match source.table_parquet_options().global.pushdown_filters {
+        // Then the scan is the only filter; a dynamic one is no more than a hint.
+        true => floats.into_iter().filter(is_static).collect(),
+        false => Vec::new(),
+    };
+    let mut options = source.table_parquet_options().clone();
+    if !filters.is_empty() {
+        (options.global.pruning, options.global.enable_page_index) = (false, false);
+    }
+    let predicate = conjunction(others.into_iter().chain(filters).map(Arc::clone));
+    let source = source.with_predicate(predicate).with_table_parquet_options(options);
+    Some(FileScanConfigBuilder::from(config.clone()).with_source(Arc::new(source)).build())
+}
+
+/// Whether values of a type are, or hold, floating-point numbers.
+fn has_floats(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Struct(fields) => fields.iter().any(|field| has_floats(field.data_type())),
+        DataType::Dictionary(_, values) => has_floats(values),
+        other => other.is_floating(),
+    }
+}

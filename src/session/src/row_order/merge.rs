@@ -1,0 +1,139 @@
+//! `OrderedMergeExec`: the partitions of its input, one after the other.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, Statistics, internal_err};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::common::spawn_buffered;
+use datafusion::physical_plan::execution_plan::{
+    CardinalityEffect, ChildrenPropertiesMode, EvaluationType, ReplaceChildrenOptions, SchedulingType,
+};
+use datafusion::physical_plan::limit::LimitStream;
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
+};
+use futures::{StreamExt, stream};
+
+/// Batches that a partition is ahead while those before it are read.
+const BUFFERED_BATCHES: usize = 4;
+
+/// Merges the partitions of its input into one in their order: all rows of the first, then those of the second, and so on. All of
+/// them run at once, the later ones [`BUFFERED_BATCHES`] ahead. DataFusion's `CoalescePartitionsExec` takes rows as they come.
+#[derive(Debug)]
+pub(super) struct OrderedMergeExec {
+    input: Arc<dyn ExecutionPlan>,
+    fetch: Option<usize>,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl OrderedMergeExec {
+    pub fn new(input: Arc<dyn ExecutionPlan>) -> Self {
+        let mut equivalences = input.equivalence_properties().clone();
+        equivalences.clear_orderings();
+        equivalences.clear_per_partition_constants();
+        let properties = PlanProperties::new(
+            equivalences,
+            Partitioning::UnknownPartitioning(1),
+            input.pipeline_behavior(),
+            input.boundedness(),
+        )
+        .with_evaluation_type(EvaluationType::Eager)
+        .with_scheduling_type(SchedulingType::Cooperative);
+        Self { input, fetch: None, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+    }
+
+    /// At most so many rows; `None`: all.
+    pub fn limited_to(self, fetch: Option<usize>) -> Self {
+        Self { fetch, ..self }
+    }
+}
+
+impl DisplayAs for OrderedMergeExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("OrderedMergeExec")?;
+        self.fetch.map_or(Ok(()), |fetch| write!(f, ": fetch={fetch}"))
+    }
+}
+
+impl ExecutionPlan for OrderedMergeExec {
+    fn name(&self) -> &str {
+        "OrderedMergeExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match <[_; 1]>::try_from(children) {
+            Ok([input]) => Ok(Arc::new(Self::new(input).limited_to(self.fetch))),
+            Err(others) => internal_err!("OrderedMergeExec has one child, got {}", others.len()),
+        }
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        if partition != 0 {
+            return internal_err!("OrderedMergeExec has one partition, got number {partition}");
+        }
+        let partitions = self.input.output_partitioning().partition_count();
+        let start =
+            |partition| Ok(spawn_buffered(self.input.execute(partition, Arc::clone(&context))?, BUFFERED_BATCHES));
+        let started = (0..partitions).map(start).collect::<Result<Vec<_>>>()?;
+        let rows = RecordBatchStreamAdapter::new(self.schema(), stream::iter(started).flatten());
+        Ok(Box::pin(LimitStream::new(Box::pin(rows), 0, self.fetch, BaselineMetrics::new(&self.metrics, 0))))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn child_stats_requests(&self, _: Option<usize>) -> Vec<ChildStats> {
+        vec![ChildStats::At(None)]
+    }
+
+    fn statistics_from_inputs(&self, inputs: &[Arc<Statistics>], _: &StatisticsArgs) -> Result<Arc<Statistics>> {
+        Ok(Arc::new(inputs[0].as_ref().clone().with_fetch(self.fetch, 0, 1)?))
+    }
+
+    fn supports_limit_pushdown(&self) -> bool {
+        true
+    }
+
+    fn cardinality_effect(&self) -> CardinalityEffect {
+        CardinalityEffect::Equal
+    }
+
+    fn fetch(&self) -> Option<usize> {
+        self.fetch
+    }
+}

@@ -1,0 +1,89 @@
+//! Rows keep the order of their files and tables wherever SQL leaves the order open: in an unsorted SELECT, under LIMIT, in what
+//! is written to a file.
+//!
+//! The partitions of a scan are consecutive ranges of it. So it is enough that the partitions of a plan are put one after the
+//! other ([`OrderedMergeExec`], [`collect`]), and that nothing between the scan and the result deals rows out in turn.
+
+mod collect;
+mod merge;
+
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::common::config::ConfigOptions;
+use datafusion::physical_expr::Partitioning;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::union::UnionExec;
+use datafusion::physical_plan::{
+    ExecutionPlan, ExecutionPlanProperties, execute_stream, replace_children_if_necessary,
+};
+use vexact_sql::exec::{VectorJoinExec, VectorTopKExec};
+
+pub(crate) use collect::collect;
+use merge::OrderedMergeExec;
+
+/// Physical optimizer rule: merges of partitions become ordered where the order of rows can be seen, and round-robin
+/// repartitioning goes. It runs last, when the partitions are settled.
+#[derive(Debug)]
+pub(crate) struct KeepRowOrder;
+
+impl PhysicalOptimizerRule for KeepRowOrder {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        keep(plan, true)
+    }
+
+    fn name(&self) -> &str {
+        "vexact_keep_row_order"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+/// Rewrites a plan; `is_visible`: the order of its rows reaches the result.
+fn keep(plan: Arc<dyn ExecutionPlan>, is_visible: bool) -> Result<Arc<dyn ExecutionPlan>> {
+    if is_visible && let Some(repartition) = plan.downcast_ref::<RepartitionExec>() {
+        if let Partitioning::RoundRobinBatch(_) = repartition.partitioning() {
+            return keep(Arc::clone(repartition.input()), true);
+        }
+    }
+    let children: Vec<Arc<dyn ExecutionPlan>> = plan.children().into_iter().map(Arc::clone).collect();
+    if children.is_empty() {
+        // A source may skip rows that a LIMIT need not have, or read its parts in another order.
+        return Ok(if is_visible { plan.with_preserve_order(true).unwrap_or(plan) } else { plan });
+    }
+    let carried = carries_order(plan.as_ref());
+    let kept = children.into_iter().zip(carried).map(|(child, carries)| keep(child, is_visible && carries));
+    let plan = replace_children_if_necessary(plan, kept.collect::<Result<_>>()?)?;
+    match plan.downcast_ref::<CoalescePartitionsExec>() {
+        Some(merge) if is_visible => {
+            Ok(Arc::new(OrderedMergeExec::new(Arc::clone(merge.input())).limited_to(merge.fetch())))
+        }
+        _ => Ok(plan),
+    }
+}
+
+/// Of each input, whether the order of its rows decides that of the output. A search breaks ties by it.
+fn carries_order(plan: &dyn ExecutionPlan) -> Vec<bool> {
+    let inputs = plan.children().len();
+    let is_ordered = plan.is::<CoalescePartitionsExec>()
+        || plan.is::<OrderedMergeExec>()
+        || plan.is::<UnionExec>()
+        || plan.is::<VectorTopKExec>()
+        || plan.is::<VectorJoinExec>();
+    if is_ordered { vec![true; inputs] } else { plan.maintains_input_order() }
+}
+
+/// Runs a plan, batch by batch, its partitions one after the other.
+pub(crate) fn stream(
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<datafusion::execution::TaskContext>,
+) -> Result<datafusion::execution::SendableRecordBatchStream> {
+    match plan.output_partitioning().partition_count() {
+        0 | 1 => execute_stream(plan, context),
+        _ => OrderedMergeExec::new(plan).execute(0, context),
+    }
+}
