@@ -18,6 +18,7 @@
 pub use vexact_core::{ColumnType, Error, Result, TableSchema, disk, error, json, schema};
 pub use vexact_htap as htap;
 pub use vexact_kernel as kernel;
+pub use vexact_locks as locks;
 pub use vexact_replica as replica;
 pub use vexact_router as router;
 pub use vexact_session as session;

@@ -121,6 +121,12 @@ impl Config {
     }
 }
 
+/// Whether Python's own SQLite may open an engine's files in this process.
+#[pyfunction]
+pub fn has_isolated_locks() -> bool {
+    vexact::locks::are_isolated()
+}
+
 /// Checks the settings.
 #[pyfunction]
 pub fn check_config(py: Python<'_>, config: Config) -> PyResult<()> {

@@ -18,7 +18,7 @@ import anyio.to_thread
 import pyarrow as pa
 
 from . import _arguments as check
-from . import _native, one_sqlite
+from . import _native, _sqlite_guard
 from ._settings import HtapConfig, Path, TableSchema, TimestampTableConfig
 from .errors import EngineError
 from .explain import Explain
@@ -89,16 +89,19 @@ class HtapEngine:
 
     Failures are `vexact.EngineError`, a `RuntimeError`.
 
-    While it is open, this process must not open its SQLite files with Python's `sqlite3`, which warns (`RuntimeWarning`): two copies of
-    SQLite in one process destroy files. Other processes may.
+    Other programs may use its SQLite files, and so may Python's `sqlite3` in this process, on Linux. On other systems two copies of SQLite
+    in one process destroy files: there a file that this process has open is refused, and `sqlite3` warns (`RuntimeWarning`).
     """
 
     def __init__(self, config: HtapConfig | None = None) -> None:
         self.config = HtapConfig() if config is None else check.instance("config", config, HtapConfig)
+        files = _sqlite_files(self.config)
+        for file in files:
+            _sqlite_guard.check_unopened(file)
         self._native = _native.HtapEngine(self.config)
         self._is_shut_down = False
         # Called at the latest when the engine is collected, and once.
-        self._closing = [weakref.finalize(self, one_sqlite.closed, one_sqlite.opened(file)) for file in _sqlite_files(self.config)]
+        self._closing = [weakref.finalize(self, _sqlite_guard.closed, _sqlite_guard.opened(file)) for file in files]
 
     @classmethod
     async def create(cls, config: HtapConfig | None = None) -> HtapEngine:

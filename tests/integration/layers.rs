@@ -1,6 +1,7 @@
 //! The build itself: what an embedder compiles, and that every selection of packages builds one and the same dependencies.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The lines of `cargo tree`: a package and its features, as `{p}|{f}`.
@@ -76,4 +77,39 @@ fn every_selection_builds_the_dependencies_of_the_whole_workspace() {
         }
     }
     assert!(differing.is_empty(), "other features than the workspace's:\n{}", differing.join("\n"));
+}
+
+/// The Rust files of a folder, without tests.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        match path.is_dir() {
+            true if !matches!(name, "tests" | "target") => sources(&path, found),
+            false if name.ends_with(".rs") && !matches!(name, "tests.rs" | "build.rs") => found.push(path),
+            _ => {}
+        }
+    }
+}
+
+/// Two SQLite libraries in one process lose data unless the locks of `vexact-locks` are installed, which its `open` sees to.
+#[test]
+fn sqlite_connections_are_opened_by_vexact_locks() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for folder in ["src", "python/src", "sql-udfs", "kernel"] {
+        sources(&root.join(folder), &mut files);
+    }
+    assert!(files.len() > 100, "{files:?}");
+    // DuckDB's connections are named alike.
+    let is_other =
+        |path: &Path| path.starts_with(root.join("src/locks")) || path.starts_with(root.join("src/htap/src/duckdb"));
+    files.retain(|path| !is_other(path));
+    let opens = |path: &PathBuf| {
+        let text = std::fs::read_to_string(path).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        code.contains("Connection::open")
+    };
+    files.retain(opens);
+    assert!(files.is_empty(), "expected connections opened by vexact_locks, got others in {files:?}");
 }

@@ -68,11 +68,11 @@ impl SqliteSource {
             conn.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))?;
             Ok(conn)
         };
-        match begin(Connection::open_with_flags(&self.path, flags)) {
+        match begin(vexact_locks::open(&self.path, flags)) {
             Ok(conn) => Ok(Opened { conn, file, is_immutable: false }),
             // In a folder that cannot be written, the shared memory of a WAL cannot be made. Without a WAL nothing is missed.
             Err(error) if is_unopenable(&error) && !self.has_wal() => {
-                let conn = Connection::open_with_flags(self.uri(), flags | OpenFlags::SQLITE_OPEN_URI);
+                let conn = vexact_locks::open(self.uri(), flags | OpenFlags::SQLITE_OPEN_URI);
                 let conn = begin(conn).map_err(failed(|| self.name.clone()))?;
                 Ok(Opened { conn, file, is_immutable: true })
             }

@@ -32,8 +32,21 @@ use vexact_core::error::{Error, Result};
 /// Why a table that was read, and not created, takes no rows.
 const READ_ONLY: &str = "the table was read from a file: expected one made by CREATE TABLE";
 
+/// Refuses a database that SQLite has open: opening and closing it as a file would drop the locks that another SQLite library in this
+/// process has on it.
+///
+/// # Errors
+/// Such a file.
+pub fn refuse_open_database(path: &Path) -> Result<()> {
+    if vexact_locks::has_open(path) {
+        return Err(bad_file(path, &"expected a file of rows, got a SQLite database that is open in this process"));
+    }
+    Ok(())
+}
+
 /// Opens a file, or says that it is not there.
 fn open_file(path: &Path) -> Result<std::fs::File> {
+    refuse_open_database(path)?;
     let file = std::fs::File::open(path).map_err(|error| Error::io(path, error))?;
     let is_folder = file.metadata().map_err(|error| Error::io(path, error))?.is_dir();
     if is_folder {

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params, params_from_iter};
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params, params_from_iter,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use vexact_core::error::{Error, Result};
@@ -49,7 +51,7 @@ impl Index {
     /// Opens the index, or makes it; whether it was made.
     pub fn open(path: &Path) -> Result<(Self, bool)> {
         let named = || format!("the workspace's index {}", path.display());
-        let mut conn = Connection::open(path).map_err(failed(named))?;
+        let mut conn = vexact_locks::open(path, OpenFlags::default()).map_err(failed(named))?;
         conn.busy_timeout(BUSY_TIMEOUT).map_err(failed(named))?;
         use_wal(&conn).map_err(failed(named))?;
         conn.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON").map_err(failed(named))?;

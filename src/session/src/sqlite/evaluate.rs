@@ -32,7 +32,7 @@ pub(super) fn query(sql: &str, parameters: &[ColumnarValue], rows: usize, return
         let connection = match connection {
             Some(connection) => connection,
             None => {
-                let opened = Connection::open_in_memory().map_err(failed)?;
+                let opened = vexact_locks::open_in_memory().map_err(failed)?;
                 opened.set_prepared_statement_cache_capacity(STATEMENTS);
                 connection.insert(opened)
             }

@@ -72,7 +72,7 @@ fn open(
     set_up: impl FnOnce(&mut Connection) -> rusqlite::Result<Option<String>>,
 ) -> Result<Opened> {
     let open = || {
-        let mut conn = Connection::open_with_flags(path, flags)?;
+        let mut conn = vexact_locks::open(path, flags)?;
         conn.busy_timeout(busy_timeout)?;
         conn.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
         let problem = set_up(&mut conn)?;

@@ -98,6 +98,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 
 /// Opens a file to append to, for this writer alone.
 fn open_locked(path: &Path) -> Result<LockedFile> {
+    vexact_sources::refuse_open_database(path)?;
     let io = |error| Error::io(path, error);
     let file = OpenOptions::new().create(true).append(true).read(true).open(path).map_err(io)?;
     match LockedFile::try_new(file) {

@@ -1,0 +1,81 @@
+//! SQLite connections that share a process with another SQLite library.
+//!
+//! POSIX locks, which SQLite takes on unix, belong to the process: two SQLite libraries in one process do not see each other's
+//! locks, and a `close` in one drops the locks of the other, which destroys the file. On Linux the bundled library locks with
+//! open-file-description locks instead; `ofd_locks.c` says how. All connections of the workspace are opened here.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, Result};
+
+/// Opens a database file.
+///
+/// # Errors
+/// SQLite's.
+pub fn open(path: impl AsRef<Path>, flags: OpenFlags) -> Result<Connection> {
+    // The call also makes the linker keep the constructor that installs the locks.
+    system::are_isolated();
+    Connection::open_with_flags(path, flags)
+}
+
+/// Opens a new database in memory.
+///
+/// # Errors
+/// SQLite's.
+pub fn open_in_memory() -> Result<Connection> {
+    open(":memory:", OpenFlags::default())
+}
+
+/// Whether another SQLite library in this process may open the same files: the locks of this one are independent of it. `false` on
+/// systems other than Linux, and on Linux before 3.15.
+pub fn are_isolated() -> bool {
+    system::are_isolated()
+}
+
+/// Whether SQLite has the file of this path open. Code that opens such a file itself, if only to read it, must not close it: this
+/// would drop the locks that another SQLite library in the process has on it. `false` where locks are not isolated.
+pub fn has_open(path: &Path) -> bool {
+    system::has_open(path)
+}
+
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+mod system {
+    use std::ffi::{CString, c_char, c_int};
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::Path;
+
+    // The C code calls SQLite, so SQLite has to be linked.
+    use libsqlite3_sys as _;
+
+    unsafe extern "C" {
+        fn vexact_ofd_is_installed() -> c_int;
+        fn vexact_ofd_has_open(path: *const c_char) -> c_int;
+    }
+
+    pub(super) fn are_isolated() -> bool {
+        // SAFETY: The function has no arguments and reads an integer that is written only while the program is loaded.
+        unsafe { vexact_ofd_is_installed() != 0 }
+    }
+
+    pub(super) fn has_open(path: &Path) -> bool {
+        let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
+        // SAFETY: `path` is a string that ends in NUL and outlives the call, which does not keep it.
+        unsafe { vexact_ofd_has_open(path.as_ptr()) != 0 }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod system {
+    use std::path::Path;
+
+    use libsqlite3_sys as _;
+
+    pub(super) fn are_isolated() -> bool {
+        false
+    }
+
+    pub(super) fn has_open(_path: &Path) -> bool {
+        false
+    }
+}
