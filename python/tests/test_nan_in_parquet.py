@@ -33,7 +33,7 @@ def texts(frame: vexact.DataFrame) -> list[list[str]]:
 def test_a_file_answers_as_its_rows_in_memory(tmp_path: Path, dtype: str, push: str) -> None:
     random = np.random.default_rng(7)
     for run in range(12):
-        values = random.choice([1.0, 2.0, 5.0, 5.0, -0.0, 0.0, -np.inf, np.inf, np.nan, np.nan], 24).astype(dtype)
+        values = random.choice([1.0, 2.0, 5.0, 5.0, 0.0, 0.0, -np.inf, np.inf, np.nan, np.nan], 24).astype(dtype)
         nulls = random.random(24) < 0.1
         table = pa.table({"id": range(24), "f": pa.array(values, mask=nulls), "v": pa.FixedSizeListArray.from_arrays(
             pa.array(random.random(48, np.float32)), 2)})
