@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     fn sorted(sql: &str) -> String {
-        let mut statement = DFParser::parse_sql(sql).unwrap().remove(0);
+        let mut statement = DFParser::parse_sql(sql).unwrap().pop_front().unwrap();
         nulls_last(&mut statement);
         statement.to_string()
     }
