@@ -219,18 +219,40 @@ impl HtapEngine {
         run_engine(py, self.0.sync_all()).map(synced)
     }
 
-    /// `(lag, last_synced_seq, last_error, [(name, rows, lag, state, last_error)])`.
+    /// `(lag, last_synced_seq, last_error, [(name, rows, lag, state, last_error)], log_rows,
+    /// [(id, applied_seq, lag, folder, is_running)])`.
     #[allow(clippy::type_complexity)]
     fn sync_status(
         &self,
         py: Python<'_>,
-    ) -> PyResult<(u64, Option<i64>, Option<String>, Vec<(String, u64, u64, String, Option<String>)>)> {
-        let SyncStatus { lag, last_synced_seq, last_error, tables } = run_engine(py, self.0.sync_status())?;
+    ) -> PyResult<(
+        u64,
+        Option<i64>,
+        Option<String>,
+        Vec<(String, u64, u64, String, Option<String>)>,
+        u64,
+        Vec<(String, i64, u64, Option<String>, bool)>,
+    )> {
+        let SyncStatus { lag, last_synced_seq, last_error, tables, log_rows, positions } =
+            run_engine(py, self.0.sync_status())?;
         let tables = tables
             .into_iter()
             .map(|table| (table.name, table.rows, table.lag, table.state.to_string(), table.last_error))
             .collect();
-        Ok((lag, last_synced_seq, last_error, tables))
+        let positions = positions
+            .into_iter()
+            .map(|position| (position.id, position.applied_seq, position.lag, position.folder, position.is_running))
+            .collect();
+        Ok((lag, last_synced_seq, last_error, tables, log_rows, positions))
+    }
+
+    /// What is to be said about the file as it was opened.
+    fn warning(&self) -> Option<String> {
+        self.0.warning().map(str::to_owned)
+    }
+
+    fn drop_position(&self, py: Python<'_>, id: &str) -> PyResult<u64> {
+        run_engine(py, self.0.drop_position(id))
     }
 
     fn initial_sync(&self, py: Python<'_>, table: &str) -> PyResult<u64> {

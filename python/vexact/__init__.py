@@ -28,6 +28,7 @@ from .custom_stream import (
 from .engine import (
     HtapConfig,
     HtapEngine,
+    LogPosition,
     SyncResult,
     SyncStatus,
     TableSchema,
@@ -66,6 +67,7 @@ __all__ = [
     "HtapConfig",
     "HtapEngine",
     "InvalidRequestError",
+    "LogPosition",
     "MissingDependencyError",
     "RealtimeStreamSink",
     "RealtimeStreamSource",

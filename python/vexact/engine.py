@@ -9,7 +9,7 @@ import os
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
@@ -27,7 +27,17 @@ from .session import Session
 Params = Sequence[Any] | None
 T = TypeVar("T")
 
-__all__ = ["HtapConfig", "HtapEngine", "SyncResult", "SyncStatus", "TableSchema", "TableStatus", "TimestampTableConfig", "open"]
+__all__ = [
+    "HtapConfig",
+    "HtapEngine",
+    "LogPosition",
+    "SyncResult",
+    "SyncStatus",
+    "TableSchema",
+    "TableStatus",
+    "TimestampTableConfig",
+    "open",
+]
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,14 +69,28 @@ class TableStatus:
 
 
 @dataclass(frozen=True)
+class LogPosition:
+    """The position of one engine in the change log: its name, the last row that it has applied, the rows after it, the folder of its
+    replicas (None: in memory), and whether it runs, in any process."""
+
+    id: str
+    applied_seq: int
+    lag: int
+    folder: str | None
+    is_running: bool
+
+
+@dataclass(frozen=True)
 class SyncStatus:
     """Where replication stands: changes not yet applied, the last position of the log that was applied (None before the first
-    sync), the last error, and each table by its name."""
+    sync), the last error, and each table by its name; the rows of the change log, and the engines that it is kept for."""
 
     lag: int
     last_synced_seq: int | None
     last_error: str | None
     tables: dict[str, TableStatus]
+    log_rows: int = field(default=0, repr=False)
+    positions: list[LogPosition] = field(default_factory=list, repr=False)
 
 
 async def _in_thread(call: Callable[[], T], *, abandons: bool = False) -> T:
@@ -100,6 +124,8 @@ class HtapEngine:
             _sqlite_guard.check_unopened(file)
         self._native = _native.HtapEngine(self.config)
         self._is_shut_down = False
+        if (warning := self._native.warning()) is not None:
+            warnings.warn(warning, UserWarning, stacklevel=2)
         # Called at the latest when the engine is collected, and once.
         self._closing = [weakref.finalize(self, _sqlite_guard.closed, _sqlite_guard.opened(file)) for file in files]
 
@@ -186,8 +212,16 @@ class HtapEngine:
 
     async def sync_status(self) -> SyncStatus:
         """Where replication stands. Changes nothing."""
-        lag, seq, error, tables = await _in_thread(self._open().sync_status)
-        return SyncStatus(lag, seq, error, {table[0]: TableStatus(*table) for table in tables})
+        lag, seq, error, tables, log_rows, positions = await _in_thread(self._open().sync_status)
+        by_name = {table[0]: TableStatus(*table) for table in tables}
+        return SyncStatus(lag, seq, error, by_name, log_rows, [LogPosition(*position) for position in positions])
+
+    async def drop_position(self, id: str) -> int:
+        """Removes the position of an engine that does not run from the change log; the changes that were pruned.
+
+        The log is no longer held for that engine, whose replicas are copied if it comes back. Positions are in `sync_status()`.
+        """
+        return await _in_thread(partial(self._open().drop_position, check.text("id", id)))
 
     async def add_column(self, table_name: str, column_name: str, data_type: str) -> None:
         """Adds a column to a registered table: in SQLite, unless it is there, and in the replica, with SQLite's values."""

@@ -58,6 +58,10 @@ pub(super) enum Answer {
         explain: Option<Explained>,
     },
     Status(SyncStatus),
+    PositionDropped {
+        position: String,
+        pruned_count: u64,
+    },
     FileQueried {
         table: String,
         query: String,

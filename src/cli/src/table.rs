@@ -46,6 +46,9 @@ impl Answer {
                 text
             }
             Self::Status(status) => status_table(status)?,
+            Self::PositionDropped { position, pruned_count } => {
+                format!("{position}: dropped, {pruned_count} changes pruned\n")
+            }
             Self::FileQueried { rows, written, .. } => result_table(rows, written.as_ref())?,
             Self::FileSearched { rows, written, explain, .. } => {
                 format!("{}{}\n", result_table(rows, written.as_ref())?, explain.strategy.trim_end())
@@ -238,5 +241,15 @@ fn status_table(status: &SyncStatus) -> Result<String, Failure> {
     ])?;
     let last = status.last_synced_seq.map_or_else(|| "none".to_owned(), |seq| seq.to_string());
     let error = status.last_error.iter().map(|error| format!("last error: {error}\n")).collect::<String>();
-    Ok(format!("{table}lag {}, last synced seq {last}\n{error}", status.lag))
+    let positions = &status.positions;
+    let positions = pretty_columns(vec![
+        ("position", texts(positions, |position| position.id.clone())),
+        ("lag", numbers(positions.iter().map(|position| position.lag))),
+        ("folder", texts(positions, |position| position.folder.clone().unwrap_or_default())),
+        ("running", texts(positions, |position| position.is_running.to_string())),
+    ])?;
+    Ok(format!(
+        "{table}lag {}, last synced seq {last}\n{error}{positions}{} rows in the change log\n",
+        status.lag, status.log_rows
+    ))
 }

@@ -174,6 +174,7 @@ impl HtapEngine {
         let route = self.route_by_names(sql).await?;
         if route.side == Side::Olap {
             self.check_followed(&route.tables)?;
+            self.check_searched(&route)?;
             match self.olap_frame(sql, params).await {
                 Ok(frame) if route.is_sqlite_able && self.difference(sql, &frame).await.is_some() => {}
                 Ok(frame) => match self.answer(sql, params, &frame).await {
@@ -225,10 +226,12 @@ impl HtapEngine {
     /// As [`Self::query`].
     pub async fn query_olap(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
         let _arrival = Arrival::now();
-        if self.followers.sidecar.is_some()
+        let has_unloaded = self.followers.log.as_ref().is_some_and(|log| log.has_unloaded());
+        if (self.followers.sidecar.is_some() || has_unloaded)
             && let Ok(route) = self.route(sql).await
         {
             self.check_followed(&route.tables)?;
+            self.check_searched(&route)?;
         }
         match self.olap_frame(sql, params).await {
             Ok(frame) => self.answer(sql, params, &frame).await,
@@ -294,6 +297,20 @@ impl HtapEngine {
     /// As [`Replicator::drop_column`].
     pub async fn drop_column(&self, table: &str, column: &str) -> Result<()> {
         self.local_of("drop_column", table)?.replicator.drop_column(table, column).await
+    }
+
+    /// What is to be said about the file as it was opened: a change log that has grown long, and whom it is held for.
+    pub fn warning(&self) -> Option<&str> {
+        self.local.as_ref()?.replicator.warning()
+    }
+
+    /// Removes the position of an engine that does not run from the change log, which is no longer held for it then; the changes that
+    /// were pruned. Positions are in [`Self::sync_status`].
+    ///
+    /// # Errors
+    /// As [`vexact_sqlite::replication::Replicator::drop_position`].
+    pub async fn drop_position(&self, id: &str) -> Result<u64> {
+        self.local("drop_position")?.replicator.drop_position(id).await
     }
 
     /// Syncs in the background every so often.

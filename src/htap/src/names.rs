@@ -11,7 +11,7 @@ use vexact_core::sql::failed;
 use vexact_replica::Snapshot;
 use vexact_router::{Names, OlapTable, Owner};
 use vexact_session::Session;
-use vexact_sqlite::oltp::{Oltp, capture};
+use vexact_sqlite::oltp::{FileId, Oltp, capture};
 
 pub(super) type TableNames = Arc<KnownTables>;
 
@@ -98,7 +98,7 @@ fn read_columns(conn: &Connection, table: &str) -> rusqlite::Result<Vec<(String,
 /// The tables and views of SQLite, in lower case, read again when the schema has changed.
 #[derive(Debug, Default)]
 pub(super) struct SqliteTables {
-    known: Arc<Mutex<Option<(i64, TableNames)>>>,
+    known: Arc<Mutex<Option<((FileId, i64), TableNames)>>>,
 }
 
 impl SqliteTables {
@@ -107,8 +107,9 @@ impl SqliteTables {
             return Ok(names);
         }
         let known = Arc::clone(&self.known);
+        let file = oltp.file()?;
         oltp.read(move |conn| {
-            let version = capture::schema_version(conn)?;
+            let version = (file, capture::schema_version(conn)?);
             let names = KnownTables::read(conn).map(Arc::new).map_err(failed(|| "reading the names of tables"))?;
             *known.lock().unwrap_or_else(PoisonError::into_inner) = Some((version, Arc::clone(&names)));
             Ok(names)
@@ -117,7 +118,7 @@ impl SqliteTables {
     }
 
     /// What was read of a version of the schema.
-    fn of(&self, version: i64) -> Option<TableNames> {
+    fn of(&self, version: (FileId, i64)) -> Option<TableNames> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.as_ref().filter(|(known, _)| *known == version).map(|(_, names)| Arc::clone(names))
     }

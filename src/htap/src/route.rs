@@ -82,6 +82,27 @@ impl HtapEngine {
     }
 }
 
+impl HtapEngine {
+    /// Refuses a search of a replica that lacks the rows which its table had when it was registered: it would find others.
+    pub(super) fn check_loaded(&self, table: &str) -> Result<()> {
+        match &self.followers.log {
+            Some(log) if log.is_unloaded(table) => Err(Error::Engine(format!(
+                "table {table:?} was registered without its rows, which a search would miss: initial_sync({table:?}) loads them \
+                 (vexact db sync --table {table})"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// As [`Self::check_loaded`], of the tables of a query, if it is a search.
+    pub(super) fn check_searched(&self, route: &Route) -> Result<()> {
+        match route.reason {
+            Reason::VectorFunction(_) => route.tables.iter().try_for_each(|table| self.check_loaded(table)),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// An explain with the side that answers, and why, as its last section.
 pub(super) fn with_route(route: &Route, mut batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
     let Some(schema) = batches.first().map(RecordBatch::schema) else { return Ok(batches) };

@@ -77,6 +77,7 @@ impl HtapEngine {
             )));
         };
         self.check_followed(std::slice::from_ref(&search.table))?;
+        self.check_loaded(&state.version.definition().name)?;
         let definition = state.version.definition();
         let names = |columns: &[usize]| -> Vec<String> {
             columns.iter().map(|column| definition.schema.field(*column).name().clone()).collect()

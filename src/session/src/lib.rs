@@ -2,6 +2,7 @@
 
 mod as_of;
 mod catalog;
+mod distance_order;
 mod float_bounds;
 mod frame;
 mod meaning;

@@ -16,7 +16,7 @@ use vexact_sql::precedence::Arrival;
 use super::prepared::{BoundPlan, Prepared, PreparedPlans, TEXT_BYTES};
 use super::statement::{bound, refuse_changes};
 use super::vector_literal::as_parameter;
-use super::{DataFrame, Session};
+use super::{DataFrame, Session, distance_order};
 
 impl Session {
     /// One SQL statement. A SELECT runs when its rows are asked for, everything else now.
@@ -115,8 +115,11 @@ impl Session {
         self.run_statement(state, bound(plan, params)?).await
     }
 
-    async fn planned(&self, statement: ParsedStatement) -> Result<(Arc<SessionState>, LogicalPlan)> {
+    async fn planned(&self, mut statement: ParsedStatement) -> Result<(Arc<SessionState>, LogicalPlan)> {
         let state = Arc::new(self.state());
+        if state.config_options().sql_parser.default_null_ordering == "nulls_min" {
+            distance_order::nulls_last(&mut statement);
+        }
         let plan = state.statement_to_plan(statement).await?;
         SQLOptions::new().verify_plan(&plan)?;
         Ok((state, plan))

@@ -235,6 +235,7 @@ impl Sidecar {
             last_synced_seq: has_synced.then_some(applied),
             last_error: last_error.or_else(|| tables.iter().find_map(|table| table.last_error.clone())),
             tables,
+            ..SyncStatus::default()
         })
     }
 

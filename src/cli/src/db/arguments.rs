@@ -180,7 +180,25 @@ pub(crate) struct Search {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Answer: {\"ok\": true, \"lag\", \"last_synced_seq\", \"last_error\", \"tables\": [{\"name\", \"rows\", \"lag\", \"state\", \"last_error\"}]}
+Answer: {\"ok\": true, \"position\", \"pruned_count\"}
+The replicas of that engine are copied anew if it comes back. db status shows the positions.
+
+Example:
+  vexact db drop-position --db app.db --position 1a2b-3c4d5e-0")]
+pub(crate) struct DropPosition {
+    #[command(flatten)]
+    pub database: Database,
+    /// The name of the engine, which must not run
+    #[arg(long, value_name = "ID")]
+    pub position: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Answer: {\"ok\": true, \"lag\", \"last_synced_seq\", \"last_error\",
+        \"tables\": [{\"name\", \"rows\", \"lag\", \"state\", \"last_error\"}],
+        \"log_rows\", \"positions\": [{\"id\", \"applied_seq\", \"lag\", \"folder\", \"is_running\"}]}
+The change log is kept for the engines in \"positions\"; this command is one of them while it runs.
 
 Example:
   vexact db status --db app.db --format table")]

@@ -18,7 +18,7 @@ use crate::failure::{During, Failure};
 use crate::progress::{Shown, showing_copies};
 use crate::script;
 use crate::values::read_text;
-use arguments::{Database, Exec, Query, Register, Search, Status, Sync};
+use arguments::{Database, DropPosition, Exec, Query, Register, Search, Status, Sync};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DbCommand {
@@ -34,6 +34,8 @@ pub(crate) enum DbCommand {
     Search(Search),
     /// Say where replication stands
     Status(Status),
+    /// Keep the change log no longer for an engine that is gone
+    DropPosition(DropPosition),
 }
 
 impl DbCommand {
@@ -46,6 +48,7 @@ impl DbCommand {
             Self::Sync(command) => ("db sync", &command.database),
             Self::Search(command) => ("db search", &command.database),
             Self::Status(command) => ("db status", &command.database),
+            Self::DropPosition(command) => ("db drop-position", &command.database),
         };
         let details = [("command", name.to_owned()), ("db", db.display().to_string())];
         details.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()
@@ -69,6 +72,7 @@ pub(crate) async fn run(command: DbCommand) -> Result<Answer, Failure> {
         DbCommand::Sync(command) => sync(command).await,
         DbCommand::Search(command) => search(command).await,
         DbCommand::Status(command) => status(command).await,
+        DbCommand::DropPosition(command) => drop_position(command).await,
     }
 }
 
@@ -174,6 +178,16 @@ async fn status(command: Status) -> Result<Answer, Failure> {
     closing(&engine, async { engine.sync_status().await.during("status").map(Answer::Status) }).await
 }
 
+async fn drop_position(command: DropPosition) -> Result<Answer, Failure> {
+    let DropPosition { database, position } = command;
+    let engine = open(&database).await?;
+    closing(&engine, async {
+        let pruned_count = engine.drop_position(&position).await.during("drop-position")?;
+        Ok(Answer::PositionDropped { position, pruned_count })
+    })
+    .await
+}
+
 /// Opens a database that is there: a query of a misspelled name must not make a file.
 async fn open(database: &Database) -> Result<HtapEngine, Failure> {
     let path = &database.db;
@@ -181,8 +195,7 @@ async fn open(database: &Database) -> Result<HtapEngine, Failure> {
     if !is_there {
         return Err(Error::FileNotFound { path: path.clone() }).during("open");
     }
-    let _shown = Shown::new(format!("opening {}", path.display()));
-    HtapEngine::open(database.config()).await.during("open")
+    opened(database).await
 }
 
 /// Opens a database, or makes it.
@@ -192,8 +205,16 @@ async fn create(database: &Database) -> Result<HtapEngine, Failure> {
     if !folder.is_dir() {
         return Err(Error::FolderNotFound { path: folder.into() }).during("open");
     }
-    let _shown = Shown::new(format!("opening {}", path.display()));
-    HtapEngine::open(database.config()).await.during("open")
+    opened(database).await
+}
+
+async fn opened(database: &Database) -> Result<HtapEngine, Failure> {
+    let _shown = Shown::new(format!("opening {}", database.db.display()));
+    let engine = HtapEngine::open(database.config()).await.during("open")?;
+    if let Some(warning) = engine.warning() {
+        eprintln!("{warning}");
+    }
+    Ok(engine)
 }
 
 /// Does work with an engine, and closes it whatever comes of it.

@@ -119,6 +119,29 @@ fn a_lock_that_another_program_keeps_is_a_timeout() {
     let folder = Folder::with_docs();
     let other = rusqlite::Connection::open(folder.path("app.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let error = folder.fails(&["exec", "DELETE FROM docs"], "timeout", "open");
+    let error = folder.fails(&["exec", "DELETE FROM docs"], "timeout", "execute");
     assert!(error.contains("locked"), "{error}");
+    // What only reads waits for nobody.
+    let count = folder.ok(&["query", "SELECT count(*) AS n FROM docs"]);
+    let status = folder.ok(&["status"]);
+    assert_eq!(status["tables"][0]["rows"], count["rows"][0]["n"]);
+    folder.ok(&SEARCH);
+    other.execute_batch("COMMIT").unwrap();
+}
+
+#[test]
+fn a_position_is_dropped_by_its_name_alone() {
+    let folder = Folder::with_docs();
+    folder.ok(&["sync", "--storage-path", "store", "--mode", "temporal"]);
+    let is_absent = |position: &&Value| position["is_running"] == false;
+    let absent =
+        |status: Value| status["positions"].as_array().unwrap().iter().filter(is_absent).cloned().collect::<Vec<_>>();
+    let positions = absent(folder.ok(&["status"]));
+    assert_eq!(positions.len(), 1);
+    assert!(positions[0]["folder"].as_str().unwrap().ends_with("store"));
+    let error = folder.fails(&["drop-position", "--position", "none"], "value_error", "drop-position");
+    assert!(error.ends_with("got \"none\""), "{error}");
+    let id = positions[0]["id"].as_str().unwrap();
+    assert_eq!(folder.ok(&["drop-position", "--position", id])["position"], id);
+    assert_eq!(absent(folder.ok(&["status"])), Vec::<Value>::new());
 }

@@ -91,6 +91,11 @@ impl Store {
         Ok(Self { folder, format, state: Mutex::new(state), _lock: lock })
     }
 
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder.path
+    }
+
     /// What the folder of a store was made with: its format, and the mode of its tables, if it has any; `None` where there is
     /// none. Nothing is locked.
     pub fn made_with(path: &Path) -> Option<(StorageFormat, Option<SyncMode>)> {

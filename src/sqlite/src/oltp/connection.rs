@@ -1,5 +1,6 @@
 //! How a connection is opened and what SQL functions it has.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use vexact_core::sql::failed;
 use vexact_sql::precedence::LongWork;
 
 use super::column::described;
+use super::file_id::FileId;
 use super::guard::{Guard, Side};
 
 /// SQLite asks after so many of its instructions, some ten microseconds, whether to go on.
@@ -24,20 +26,46 @@ const CACHED_STATEMENTS: usize = 64;
 pub(super) struct Opened {
     pub conn: Connection,
     pub guard: Guard,
+    /// The file that it has open.
+    pub file: FileId,
+    /// How long its statements wait for other programs' locks.
+    pub busy_timeout: Duration,
 }
 
-/// The file that a path names, absolute: SQLite would read `file:..` as a URI.
+/// The file that a path names, absolute and without symbolic links: each spelling of one file gives one path, so that engines find
+/// each other's files beside it. SQLite resolves links alike.
 ///
 /// # Errors
-/// No path, and `:memory:`, which no second connection could read.
+/// No path; `:memory:`, which no second connection could read; a URI, which SQLite would take for the name of a new file.
 pub(super) fn resolve(path: &Path) -> Result<PathBuf> {
+    let text = path.to_string_lossy();
+    if let Some(scheme) = ["file:", "sqlite:"].into_iter().find(|scheme| text.starts_with(scheme)) {
+        return Err(Error::InvalidArgument(format!(
+            "oltp_path: expected the path of a file, got the URI {text:?} (a file whose name begins with {scheme:?} is ./{scheme}...)"
+        )));
+    }
     if path.as_os_str().is_empty() || path.as_os_str() == ":memory:" {
         return Err(Error::InvalidArgument(format!(
             "oltp_path: expected a file, got {:?}: readers have connections of their own",
             path.display().to_string()
         )));
     }
-    std::path::absolute(path).map_err(|error| Error::io(path, error))
+    // Where there is no such folder, SQLite's error says so.
+    canonical(path).or_else(|_| std::path::absolute(path)).map_err(|error| Error::io(path, error))
+}
+
+/// As [`std::fs::canonicalize`], also for a file that is not there yet.
+fn canonical(path: &Path) -> io::Result<PathBuf> {
+    match path.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            match path.read_link() {
+                Ok(target) => canonical(&folder.join(target)),
+                Err(_) => Ok(folder.canonicalize()?.join(path.file_name().ok_or(error)?)),
+            }
+        }
+        outcome => outcome,
+    }
 }
 
 /// Opens the writing connection; creates the file if it is not there. WAL, synchronous NORMAL.
@@ -69,7 +97,7 @@ fn open(
     flags: OpenFlags,
     side: Side,
     busy_timeout: Duration,
-    set_up: impl FnOnce(&mut Connection) -> rusqlite::Result<Option<String>>,
+    set_up: impl Fn(&mut Connection) -> rusqlite::Result<Option<String>>,
 ) -> Result<Opened> {
     let open = || {
         let mut conn = vexact_locks::open(path, flags)?;
@@ -80,11 +108,19 @@ fn open(
         let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_DIRECTONLY;
         conn.create_scalar_function("vector", 1, flags, vector_function)?;
         let guard = Guard::install(&mut conn, side)?;
-        Ok((Opened { conn, guard }, problem))
+        Ok((conn, guard, problem))
     };
-    match open().map_err(failed(|| path.display().to_string()))? {
-        (opened, None) => Ok(opened),
-        (_, Some(problem)) => Err(Error::Engine(format!("{}: {problem}", path.display()))),
+    loop {
+        let before = FileId::of(path).ok();
+        let (conn, guard, problem) = open().map_err(failed(|| path.display().to_string()))?;
+        if let Some(problem) = problem {
+            return Err(Error::Engine(format!("{}: {problem}", path.display())));
+        }
+        let file = FileId::of(path)?;
+        // Else it was replaced meanwhile, and nobody knows which of the two is open.
+        if before.is_none_or(|before| before == file) {
+            return Ok(Opened { conn, guard, file, busy_timeout });
+        }
     }
 }
 

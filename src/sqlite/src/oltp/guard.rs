@@ -76,6 +76,11 @@ impl Guard {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).reserved = names;
     }
 
+    /// The names of [`Self::reserve`].
+    pub fn reserved(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).reserved.clone()
+    }
+
     /// Runs what prepares and steps a user's statement. A refusal is the error, in place of SQLite's "not authorized".
     pub fn watch<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<T> {
         self.set(true);

@@ -35,7 +35,8 @@ pub(super) fn create(tx: &Connection) -> Result<()> {
                 version INTEGER NOT NULL, position INTEGER NOT NULL, name TEXT NOT NULL, type TEXT NOT NULL,
                 key_position INTEGER, PRIMARY KEY(version, position));
              CREATE TABLE IF NOT EXISTS _vexact_engines(
-                id TEXT PRIMARY KEY, applied_seq INTEGER NOT NULL, is_lease INTEGER NOT NULL);",
+                id TEXT PRIMARY KEY, applied_seq INTEGER NOT NULL, is_lease INTEGER NOT NULL,
+                folder TEXT, is_temporal INTEGER);",
         )?;
         // The first row is a mark: there always is a newest row.
         const NONE: &str = "NOT EXISTS (SELECT 1 FROM _vexact_log)";
@@ -101,6 +102,17 @@ pub fn last_seq(conn: &Connection) -> Result<i64> {
     conn.prepare_cached("SELECT coalesce(max(seq), 0) FROM _vexact_log")
         .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
         .map_err(failed(|| "reading the change log's end"))
+}
+
+/// How many rows the log has, marks of commits included; at once, also if they are many.
+pub fn size(conn: &Connection) -> Result<u64> {
+    if !exists(conn)? {
+        return Ok(0);
+    }
+    conn.prepare_cached("SELECT (SELECT max(seq) FROM _vexact_log) - (SELECT min(seq) FROM _vexact_log) + 1")
+        .and_then(|mut statement| statement.query_row([], |row| row.get::<_, Option<i64>>(0)))
+        .map(|rows| rows.unwrap_or(0).unsigned_abs())
+        .map_err(failed(|| "reading the change log's size"))
 }
 
 /// Whether changes after a position were removed from the log: somebody took the replica that is there for dead.

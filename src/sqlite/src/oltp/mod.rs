@@ -21,6 +21,7 @@ pub mod column;
 mod components;
 mod connection;
 mod expression;
+mod file_id;
 mod guard;
 pub mod log;
 mod query;
@@ -33,6 +34,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use file_id::FileId;
 pub use query::{Lookup, ResultTypes};
 pub(crate) use table::row_id_name;
 
@@ -88,7 +90,7 @@ impl Oltp {
         let path = connection::resolve(path.as_ref())?;
         let opened = connection::open_writer(&path, options.busy_timeout)?;
         opened.guard.reserve(options.reserved_tables);
-        let writer = writer::Writer::start(opened)?;
+        let writer = writer::Writer::start(path.clone(), opened)?;
         let readers =
             readers::Readers::new(path.clone(), options.read_pool_size, options.busy_timeout, LongWork::of_query);
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
@@ -166,10 +168,19 @@ impl Oltp {
         self.readers.run(move |opened| writer::snapshot(&opened.conn, || work(&opened.conn))).await
     }
 
-    /// As [`capture::schema_version`], at once and on this thread, if that can be had: a query that waits for another thread waits
-    /// for a core too.
-    pub fn schema_version_at_once(&self) -> Option<i64> {
-        self.glances.run_at_once(|opened| capture::schema_version(&opened.conn)).ok()
+    /// As [`capture::schema_version`], and the file that has it, at once and on this thread, if that can be had: a query that waits
+    /// for another thread waits for a core too.
+    pub fn schema_version_at_once(&self) -> Option<(FileId, i64)> {
+        self.glances.run_at_once(|opened| Ok((opened.file, capture::schema_version(&opened.conn)?))).ok()
+    }
+
+    /// The file that the path names now. A restore may have replaced the one that was opened: each call works on the file that has
+    /// the path when it begins.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn file(&self) -> Result<FileId> {
+        FileId::of(&self.path)
     }
 
     /// As [`Self::write`], on a thread that may block.
@@ -178,6 +189,23 @@ impl Oltp {
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         self.writer.run_here(move |opened| writer::transaction(&opened.conn, || work(&opened.conn)))
+    }
+
+    /// As [`Self::write_here`], without waiting for another program that writes, for work that can as well be done later. `committed`
+    /// runs after the commit. Returns `None` if the work was not done, or is still to run behind other writes.
+    pub fn write_soon<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+        committed: impl FnOnce(&T) + Send + 'static,
+    ) -> Result<Option<T>> {
+        let job = move |opened: &connection::Opened| {
+            let done = writer::transaction_at_once(opened, || work(&opened.conn))?;
+            if let Some(done) = &done {
+                committed(done);
+            }
+            Ok(done)
+        };
+        self.writer.run_soon(job).map(Option::flatten)
     }
 
     /// As [`Self::read`], on a thread that may block and belongs to a runtime, on a connection that no query waits for and that

@@ -11,6 +11,7 @@ use vexact_core::error::{Error, Result};
 use vexact_sql::precedence::LongWork;
 
 use super::connection::{INSTRUCTIONS, Opened, open_reader};
+use super::file_id::FileId;
 use super::writer::caught;
 
 /// The pool. Connections are opened when they are first needed.
@@ -93,8 +94,7 @@ impl Pool {
         if self.is_closed.load(Ordering::SeqCst) {
             return Err(Error::shut_down());
         }
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let reader = idle.map_or_else(|| self.open(), Ok)?;
+        let reader = self.idle(FileId::of(&self.path)?).map_or_else(|| self.open(), Ok)?;
         *reader.job.lock().unwrap_or_else(PoisonError::into_inner) = (stop, (self.begin)());
         let mut has_returned = false;
         let outcome = caught(|| {
@@ -107,6 +107,13 @@ impl Pool {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
         }
         outcome
+    }
+
+    /// A connection that nobody uses. Those to a file that was replaced are closed.
+    fn idle(&self, file: FileId) -> Option<Reader> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|reader| reader.opened.file == file);
+        idle.pop()
     }
 
     fn open(&self) -> Result<Reader> {

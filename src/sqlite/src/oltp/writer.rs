@@ -3,37 +3,60 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 use vexact_core::error::{Error, Result};
 use vexact_core::sql::failed;
 
-use super::connection::Opened;
+use super::connection::{Opened, open_writer};
+use super::file_id::FileId;
 use super::log;
 
-type Job = Box<dyn FnOnce(&Opened) + Send>;
+type Job = Box<dyn FnOnce(Result<&Opened>) + Send>;
+
+/// How long [`Writer::run_soon`] waits for the jobs before its own.
+const SOON: Duration = Duration::from_millis(50);
 
 /// The handle of the writing thread, and of its connection.
 pub(super) struct Writer {
-    /// `None` after the end.
-    opened: Arc<Mutex<Option<Opened>>>,
+    opened: Arc<Mutex<Connected>>,
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     thread: tokio::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
+/// The connection, to the file that its path names.
+struct Connected {
+    path: PathBuf,
+    /// `None` after the end.
+    opened: Option<Opened>,
+}
+
+impl Connected {
+    /// The connection, which is opened again if another file has the path now: what is written to the old one would be lost.
+    fn current(&mut self) -> Result<&Opened> {
+        let opened = self.opened.as_mut().ok_or_else(Error::shut_down)?;
+        if FileId::of(&self.path)? != opened.file {
+            let fresh = open_writer(&self.path, opened.busy_timeout)?;
+            fresh.guard.reserve(opened.guard.reserved());
+            *opened = fresh;
+        }
+        Ok(opened)
+    }
+}
+
 impl Writer {
-    pub fn start(opened: Opened) -> Result<Self> {
+    pub fn start(path: PathBuf, opened: Opened) -> Result<Self> {
         let (jobs, queue) = mpsc::channel::<Job>();
-        let opened = Arc::new(Mutex::new(Some(opened)));
+        let opened = Arc::new(Mutex::new(Connected { path, opened: Some(opened) }));
         let connection = Arc::clone(&opened);
         let run = move || {
             for job in queue {
-                if let Some(opened) = &*connection.lock().unwrap_or_else(PoisonError::into_inner) {
-                    job(opened);
-                }
+                job(connection.lock().unwrap_or_else(PoisonError::into_inner).current());
             }
         };
         let thread = std::thread::Builder::new().name("vexact-writer".into()).spawn(run);
@@ -48,10 +71,28 @@ impl Writer {
 
     /// As [`Self::run`]; blocks this thread. If nobody writes, the job runs on it: a change of threads costs more than a short job.
     pub fn run_here<T: Send + 'static>(&self, job: impl FnOnce(&Opened) -> Result<T> + Send + 'static) -> Result<T> {
-        if let Ok(opened) = self.opened.try_lock() {
-            return opened.as_ref().map_or_else(|| Err(Error::shut_down()), |opened| work(opened, job));
+        if let Ok(mut opened) = self.opened.try_lock() {
+            return opened.current().and_then(|opened| work(opened, job));
         }
         self.start_job(job)?.blocking_recv().unwrap_or_else(|_| Err(lost()))
+    }
+
+    /// As [`Self::run_here`], without waiting long for other jobs, which may wait for other programs. Returns `None` if the job is
+    /// still to run.
+    pub fn run_soon<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Opened) -> Result<T> + Send + 'static,
+    ) -> Result<Option<T>> {
+        if let Ok(mut opened) = self.opened.try_lock() {
+            return opened.current().and_then(|opened| work(opened, job)).map(Some);
+        }
+        let (answer, answered) = mpsc::channel();
+        self.send(Box::new(move |opened| drop(answer.send(opened.and_then(|opened| work(opened, job))))))?;
+        match answered.recv_timeout(SOON) {
+            Ok(outcome) => outcome.map(Some),
+            Err(mpsc::RecvTimeoutError::Timeout) => Ok(None),
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(lost()),
+        }
     }
 
     fn start_job<T: Send + 'static>(
@@ -60,12 +101,16 @@ impl Writer {
     ) -> Result<oneshot::Receiver<Result<T>>> {
         let (answer, answered) = oneshot::channel();
         // A caller that is gone does not undo what was done.
-        let job: Job = Box::new(move |opened| drop(answer.send(work(opened, job))));
+        self.send(Box::new(move |opened| drop(answer.send(opened.and_then(|opened| work(opened, job))))))?;
+        Ok(answered)
+    }
+
+    fn send(&self, job: Job) -> Result<()> {
         let sent = match &*self.jobs.lock().unwrap_or_else(PoisonError::into_inner) {
             None => false,
             Some(jobs) => jobs.send(job).is_ok(),
         };
-        if sent { Ok(answered) } else { Err(Error::shut_down()) }
+        if sent { Ok(()) } else { Err(Error::shut_down()) }
     }
 
     /// Ends the thread after the jobs that wait, and closes the connection. Harmless to repeat.
@@ -75,7 +120,7 @@ impl Writer {
             let opened = Arc::clone(&self.opened);
             let end = move || {
                 let _ = thread.join();
-                opened.lock().unwrap_or_else(PoisonError::into_inner).take();
+                opened.lock().unwrap_or_else(PoisonError::into_inner).opened.take();
             };
             let _ = tokio::task::spawn_blocking(end).await;
         }
@@ -113,6 +158,25 @@ fn text(panic: &(dyn Any + Send)) -> String {
 /// One write transaction, marked in the log: all of `run`, or nothing.
 pub(super) fn transaction<T>(conn: &Connection, run: impl FnOnce() -> Result<T>) -> Result<T> {
     step(conn, "BEGIN IMMEDIATE")?;
+    begun(conn, run)
+}
+
+/// As [`transaction`], without waiting for another program that writes. Returns `None` if there is one.
+pub(super) fn transaction_at_once<T>(opened: &Opened, run: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+    let conn = &opened.conn;
+    let wait = |time| conn.busy_timeout(time).map_err(failed(|| "the busy timeout"));
+    wait(Duration::ZERO)?;
+    let begin = conn.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([]));
+    wait(opened.busy_timeout)?;
+    match begin {
+        Ok(_) => begun(conn, run).map(Some),
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Ok(None),
+        Err(error) => Err(failed(|| "BEGIN IMMEDIATE")(error)),
+    }
+}
+
+/// The transaction that is open.
+fn begun<T>(conn: &Connection, run: impl FnOnce() -> Result<T>) -> Result<T> {
     let outcome = caught(run).and_then(|outcome| {
         log::mark_commit(conn)?;
         step(conn, "COMMIT")?;

@@ -12,10 +12,11 @@ use vexact_replica::{ChangeBatch, Counts, Definition, Replicas, SyncMode, Update
 
 use super::position::now_us;
 use super::state::{Followed, State};
-use super::status::{Copying, SyncResult};
+use super::status::SyncResult;
+use super::worker::Worker;
 use super::{changes, copy};
 use crate::oltp::capture::{self, Registered};
-use crate::oltp::{Oltp, log};
+use crate::oltp::log;
 
 /// How a cycle ended.
 pub(super) enum Outcome {
@@ -25,17 +26,22 @@ pub(super) enum Outcome {
     Broken(Vec<Registered>),
 }
 
-/// Applies at most `limit` changes, extended to the end of a transaction. `uncaptured`: of tables whose triggers could not be made
-/// again, why. `copying` hears of copies.
+/// Applies at most a batch of changes, extended to the end of a transaction. A file that went back to a backup is read anew.
+/// `uncaptured`: of tables whose triggers could not be made again, why. `written`: what the position had written before the snapshot
+/// began.
 pub(super) fn run(
     conn: &Connection,
-    oltp: &Oltp,
+    worker: &Worker,
     state: &mut State,
-    replicas: &Replicas,
-    limit: u64,
     uncaptured: &HashMap<i64, String>,
-    copying: &Copying,
+    written: Option<i64>,
 ) -> Result<Outcome> {
+    let Worker { oltp, replicas, copying, position, .. } = worker;
+    if !position.is_as_written(conn, written)? || log::time_at(conn, state.applied_seq)? != state.applied_time {
+        start_over(conn, state, replicas)?;
+        // Until the next time it is written.
+        position.forget_written();
+    }
     let schema_version = capture::schema_version(conn)?;
     let mut updates: Vec<(String, Prepared)> = Vec::new();
     if state.schema_version != Some(schema_version) {
@@ -51,7 +57,7 @@ pub(super) fn run(
     let has_copies = state.tables.values().any(|followed| followed.needs_copy && !followed.is_uncaptured);
     // A copy is of the whole snapshot, so everything else goes there with it.
     let through = match has_copies {
-        false => log::boundary(conn, state.applied_seq, limit)?,
+        false => log::boundary(conn, state.applied_seq, worker.options.batch_size)?,
         true => state.log_end,
     };
 
@@ -85,7 +91,8 @@ pub(super) fn run(
         let past = pasts.get(id);
         // A history has what the log has, also while its table cannot be read.
         if let Some(past) = past {
-            let steps = history(conn, past, &versions, &mut read.batches)?;
+            let known = replicas.snapshot().table(&name).map(|state| Definition::clone(state.version.definition()));
+            let steps = history(conn, known, past, &versions, &mut read.batches)?;
             followed.replica_version = Some(followed.version);
             updates.extend(steps.into_iter().map(|step| (name.clone(), step)));
         }
@@ -138,6 +145,7 @@ pub(super) fn run(
         }
     }
     (state.applied_seq, state.last_time) = (through, read.last_time);
+    state.applied_time = log::time_at(conn, through)?;
     if has_copies {
         state.last_time = time;
     }
@@ -145,6 +153,15 @@ pub(super) fn run(
     let is_settled = state.tables.values().all(|followed| !followed.is_uncaptured);
     state.schema_version = is_settled.then_some(schema_version);
     Ok(Outcome::Done(SyncResult::new(read.events, counts)))
+}
+
+/// Takes up the history that the file has now. A temporal replica goes on with what differs.
+fn start_over(conn: &Connection, state: &mut State, replicas: &Replicas) -> Result<()> {
+    let end = log::last_seq(conn)?;
+    let gone = state.start_over(&capture::registered(conn)?, (end, log::time_at(conn, end)?));
+    let drops = gone.into_iter().map(|name| (name, Update::Drop)).collect();
+    replicas.update(drops, state.applied_seq);
+    Ok(())
 }
 
 /// An update that owns what it is made of.
@@ -196,15 +213,15 @@ fn past(
     Ok(is_one_table.then_some(versions))
 }
 
-/// How a history goes on: with the changes in the log, each with the columns that its version had.
+/// How a history goes on: with the changes in the log, each with the columns that its version had. `before`: what the replica has.
 fn history(
     conn: &Connection,
+    mut before: Option<Definition>,
     past: &[i64],
     schemas: &HashMap<i64, TableSchema>,
     batches: &mut BTreeMap<i64, Result<ChangeBatch, String>>,
 ) -> Result<Vec<Prepared>> {
     let mut steps = Vec::new();
-    let mut before: Option<Definition> = None;
     for version in past {
         let Some(schema) = schemas.get(version) else { continue };
         let definition = Followed::definition(schema, SyncMode::Temporal);

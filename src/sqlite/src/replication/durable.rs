@@ -10,7 +10,7 @@ use vexact_replica::{Replicas, Store, Stored, SyncMode, Update};
 
 use super::state::{Followed, State};
 use crate::oltp::capture::Registered;
-use crate::oltp::{Oltp, log};
+use crate::oltp::log;
 
 /// The store of an engine that keeps its replicas in files.
 #[derive(Debug, Clone)]
@@ -121,13 +121,12 @@ impl Mark {
 
 impl Durable {
     /// Makes the replicas durable, at their position in the log. Blocks.
-    pub fn save(&self, oltp: &Oltp, replicas: &Replicas, state: &State) -> Result<()> {
+    pub fn save(&self, replicas: &Replicas, state: &State) -> Result<()> {
         let table = |(id, followed): (&i64, &Followed)| {
             (*id, ExtraTable { version: followed.replica_version, is_loaded: followed.is_loaded })
         };
-        let log_time = oltp.read_here(|conn| log::time_at(conn, state.applied_seq))?;
         let tables = state.tables.iter().map(table).collect();
-        let extra = Extra { engine: self.engine.clone(), log_time, tables };
+        let extra = Extra { engine: self.engine.clone(), log_time: state.applied_time, tables };
         let extra = serde_json::to_string(&extra)
             .map_err(|error| Error::Engine(format!("the state of replication as text: {error}")))?;
         self.store.save(&replicas.snapshot(), state.last_time, &extra)

@@ -3,6 +3,7 @@
 //! A cycle reads the log and what it copies in one read snapshot, and publishes all tables together. One runs at a time; it runs
 //! to its end whoever waits for it.
 
+mod absent;
 mod alter;
 mod background;
 mod changes;
@@ -36,6 +37,7 @@ use state::State;
 use status::{Copying, Known};
 use worker::Worker;
 
+pub use absent::LogPosition;
 pub use background::Background;
 pub use status::{SyncResult, SyncStatus, TableCondition, TableStatus};
 
@@ -67,6 +69,7 @@ pub struct Replicator {
     /// A caller's sync has ended well.
     has_synced: AtomicBool,
     last_error: Mutex<Option<String>>,
+    warning: Option<String>,
     background: Background,
 }
 
@@ -114,7 +117,8 @@ impl Replicator {
             self.note(&result);
             sum = sum.plus(result?);
             let state = self.state.lock().await;
-            if state.applied_seq >= *end.get_or_insert(state.log_end) {
+            // A file that went back to a backup may have less.
+            if state.applied_seq >= (*end.get_or_insert(state.log_end)).min(state.log_end) {
                 return Ok(sum);
             }
         }
@@ -172,11 +176,43 @@ impl Replicator {
     /// SQLite's.
     pub async fn status(&self) -> Result<SyncStatus> {
         let applied_seq = self.known.lock().unwrap_or_else(PoisonError::into_inner).applied_seq;
-        let lag = self.oltp.read(move |conn| log::lag(conn, applied_seq)).await?;
+        let database = self.oltp.path().to_owned();
+        let read = move |conn: &_| Ok((log::lag(conn, applied_seq)?, log::size(conn)?, absent::list(conn, &database)?));
+        let (lag, log_rows, positions) = self.oltp.read(read).await?;
         let last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let has_synced = self.has_synced.load(Ordering::Relaxed);
-        Ok(known.status(&lag, &self.replicas.snapshot(), &self.copying, (has_synced, last_error)))
+        let status = known.status(&lag, &self.replicas.snapshot(), &self.copying, (has_synced, last_error));
+        Ok(SyncStatus { log_rows, positions, ..status })
+    }
+
+    /// What is to be said about the file as it was opened: a change log that has grown long, and whom it is held for.
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
+    }
+
+    /// Removes the position of an engine that does not run, so that the log is no longer held for it; the changes that were pruned.
+    /// The engine's replicas are copied if it comes back.
+    ///
+    /// # Errors
+    /// No such position; an engine that runs; SQLite's.
+    pub async fn drop_position(&self, id: &str) -> Result<u64> {
+        let state = Arc::clone(&self.state).lock_owned().await;
+        let (id, database) = (id.to_owned(), self.oltp.path().to_owned());
+        self.oltp.write(move |tx| absent::drop_position(tx, &database, &id)).await?;
+        // The next time that the position is written, the log is pruned.
+        self.position()?.forget_written();
+        Ok(self.cycle(state).await?.pruned_count.unwrap_or(0))
+    }
+
+    /// Whether a table was registered and its rows never copied, so that its replica lacks those that it had then.
+    pub fn is_unloaded(&self, table: &str) -> bool {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).is_unloaded(table)
+    }
+
+    /// Whether there is a table of [`Self::is_unloaded`].
+    pub fn has_unloaded(&self) -> bool {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).has_unloaded()
     }
 
     /// The registered schema of a table.
@@ -203,8 +239,10 @@ impl Replicator {
         // Its folder can be opened again.
         self.durable.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(position) = position {
-            // A position that stays is found dead by the next engine.
-            let _ = self.oltp.write(move |tx| position.leave(tx)).await;
+            let oltp = Arc::clone(&self.oltp);
+            // A position that stays, as another program is writing, is found dead by the next engine.
+            let leave = move || drop(oltp.write_soon(move |tx| position.leave(tx), |()| ()));
+            let _ = tokio::task::spawn_blocking(leave).await;
         }
     }
 }

@@ -1,35 +1,41 @@
-//! How far an engine has read the log, kept in the file, so that no other engine prunes what it still needs.
+//! The position of an engine in the log, kept in the file, so that no other engine prunes what it still needs.
 //!
-//! The position of an engine that keeps its replicas in memory is a lease: a lock that the operating system holds on a file
-//! beside the database, and lets go when the process ends, however it ends.
+//! A running engine holds a lock that the operating system has on a file beside the database, and releases when the process ends,
+//! however it ends. The position of an engine that keeps its replicas in memory is a lease: it ends with the lock. That of an
+//! engine with a store lasts: see [`super::absent`].
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension};
 use vexact_core::error::{Error, Result};
 use vexact_core::sql::failed;
 
-use crate::oltp::log;
+use super::absent;
+use crate::oltp::{FileId, log};
 
 /// The position of one engine.
 #[derive(Debug)]
 pub(super) struct Position {
     id: String,
     database: PathBuf,
-    is_lease: bool,
+    storage: Option<Storage>,
     lock: Option<File>,
+    /// What the file has, as this engine wrote it last. `None` while that is not known.
+    written: Mutex<Option<i64>>,
 }
 
-fn context() -> &'static str {
+/// Where a lasting position has its replicas.
+#[derive(Debug, Clone)]
+pub(super) struct Storage {
+    pub folder: PathBuf,
+    pub is_temporal: bool,
+}
+
+pub(super) fn context() -> &'static str {
     "the engines' positions in the log"
-}
-
-fn lock_path(database: &Path, id: &str) -> PathBuf {
-    let mut path = database.as_os_str().to_owned();
-    path.push(format!("-vexact-{id}"));
-    path.into()
 }
 
 /// Microseconds since the Unix epoch.
@@ -45,77 +51,129 @@ pub(super) fn new_id() -> String {
     format!("{:x}-{:x}-{next}", std::process::id(), now_us())
 }
 
+/// Whether a name is one of [`new_id`].
+fn is_id(text: &str) -> bool {
+    let is_hex = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    text.split('-').count() == 3 && text.split('-').all(is_hex)
+}
+
 impl Position {
     /// A lease of this process.
     ///
     /// # Errors
     /// A file beside the database that cannot be made or locked.
     pub fn lease(database: &Path) -> Result<Self> {
-        let id = new_id();
-        let path = lock_path(database, &id);
-        let lock = File::create_new(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
-        lock.lock().map_err(|source| Error::Io { path, source })?;
-        Ok(Self { id, database: database.into(), is_lease: true, lock: Some(lock) })
+        Self::open(database, new_id(), None)
     }
 
-    /// The position of an engine whose replicas are durable, by its name: it holds the log until it is moved on.
-    pub fn lasting(database: &Path, engine: String) -> Self {
-        Self { id: engine, database: database.into(), is_lease: false, lock: None }
+    /// The position of an engine whose replicas are durable, by its name: it holds the log until it is moved on. If an engine of this
+    /// name runs already, from a copy of the storage folder, this one gets a name of its own.
+    ///
+    /// # Errors
+    /// As [`Self::lease`].
+    pub fn lasting(database: &Path, engine: String, storage: Storage) -> Result<Self> {
+        Self::open(database, engine, Some(storage))
     }
 
-    /// Where the file says that this engine is; `None`: it is not known there.
+    fn open(database: &Path, mut id: String, storage: Option<Storage>) -> Result<Self> {
+        let lock = loop {
+            let path = lock_path(database, &id);
+            match lock(&path).map_err(|source| Error::Io { path, source })? {
+                Some(lock) => break lock,
+                None => id = new_id(),
+            }
+        };
+        Ok(Self { id, database: database.into(), storage, lock: Some(lock), written: Mutex::default() })
+    }
+
+    /// The engine's name.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The database that it is a position in.
+    pub fn database(&self) -> &Path {
+        &self.database
+    }
+
+    /// Where the file says that this engine is. Returns `None` if it is not known there.
     pub fn entered(&self, conn: &Connection) -> Result<Option<i64>> {
         if !log::exists(conn)? {
             return Ok(None);
         }
-        conn.query_row("SELECT applied_seq FROM _vexact_engines WHERE id = ?1", [&self.id], |row| row.get(0))
-            .optional()
+        conn.prepare_cached("SELECT applied_seq FROM _vexact_engines WHERE id = ?1")
+            .and_then(|mut statement| statement.query_row([&self.id], |row| row.get(0)).optional())
             .map_err(failed(context))
     }
 
-    /// Puts the position into the file, where the file has a log. Harmless to repeat.
+    /// Puts the position into the file, which has a log. Harmless to repeat. After the commit [`Self::has_written`] is to follow.
     pub fn enter(&self, tx: &Connection, applied_seq: i64) -> Result<()> {
-        let write = |sql| tx.prepare_cached(sql)?.execute((&self.id, applied_seq, self.is_lease));
-        // It is there but for the first time, and a row that is replaced is written into its index too.
-        write("UPDATE _vexact_engines SET applied_seq = ?2, is_lease = ?3 WHERE id = ?1")
-            .and_then(|count| match count {
-                0 => write("INSERT INTO _vexact_engines(id, applied_seq, is_lease) VALUES (?1, ?2, ?3)"),
-                count => Ok(count),
-            })
-            .map(drop)
-            .map_err(failed(context))
+        self.forget_written();
+        absent::upgrade(tx)?;
+        let storage = self.storage.as_ref();
+        let values = (
+            &self.id,
+            applied_seq,
+            storage.is_none(),
+            storage.map(|storage| storage.folder.to_string_lossy()),
+            storage.map(|storage| storage.is_temporal),
+        );
+        tx.prepare_cached(
+            "REPLACE INTO _vexact_engines(id, applied_seq, is_lease, folder, is_temporal) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )
+        .and_then(|mut replace| replace.execute(values))
+        .map(drop)
+        .map_err(failed(context))
     }
 
-    /// Moves the position on, lets go of those of dead processes, and prunes what no engine needs; the changes pruned.
-    pub fn advance(&self, tx: &Connection, applied_seq: i64, prunes: bool) -> Result<u64> {
+    /// As [`Self::enter`], for less where the file has the position already.
+    fn move_on(&self, tx: &Connection, applied_seq: i64) -> Result<()> {
+        self.forget_written();
+        let moved = tx
+            .prepare_cached("UPDATE _vexact_engines SET applied_seq = ?2 WHERE id = ?1")
+            .and_then(|mut update| update.execute((&self.id, applied_seq)))
+            .map_err(failed(context))?;
+        if moved > 0 { Ok(()) } else { self.enter(tx, applied_seq) }
+    }
+
+    /// Notes that a transaction with [`Self::enter`] was committed.
+    pub fn has_written(&self, applied_seq: i64) {
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(applied_seq);
+    }
+
+    /// Notes that it is not known what the file has.
+    pub fn forget_written(&self) {
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// What was written last. Returns `None` if that is not known.
+    pub fn written(&self) -> Option<i64> {
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the file has this engine's position as it was written: nobody else writes it, so a file that has another one, or
+    /// none, went back to a backup. `before`: [`Self::written`] before the snapshot of `conn` began.
+    pub fn is_as_written(&self, conn: &Connection, before: Option<i64>) -> Result<bool> {
+        let Some(before) = before else { return Ok(true) };
+        let entered = self.entered(conn)?;
+        // It may have been moved on while the snapshot began.
+        Ok(entered == Some(before) || self.written() != Some(before))
+    }
+
+    /// Moves the position on, removes those that hold nothing any more, and prunes what no engine needs; the changes pruned.
+    /// `rows`: those of all registered tables, which is what a copy costs.
+    pub fn advance(&self, tx: &Connection, applied_seq: i64, prunes: bool, rows: u64) -> Result<u64> {
         if !log::exists(tx)? {
             return Ok(0);
         }
-        self.enter(tx, applied_seq)?;
-        if !prunes {
-            return Ok(0);
-        }
-        let others: Vec<(String, i64, bool)> = tx
-            .prepare_cached("SELECT id, applied_seq, is_lease FROM _vexact_engines WHERE id <> ?1")
-            .and_then(|mut statement| {
-                let rows = statement.query_map([&self.id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-                rows.collect()
-            })
-            .map_err(failed(context))?;
-        let mut all_have = applied_seq;
-        for (id, applied_seq, is_lease) in others {
-            if is_lease && is_dead(&self.database, &id) {
-                tx.execute("DELETE FROM _vexact_engines WHERE id = ?1", [&id]).map_err(failed(context))?;
-                continue;
-            }
-            all_have = all_have.min(applied_seq);
-        }
-        log::prune(tx, all_have)
+        self.move_on(tx, applied_seq)?;
+        let needed = absent::oldest_needed(tx, &self.database, (&self.id, applied_seq), rows)?;
+        if prunes { log::prune(tx, needed) } else { Ok(0) }
     }
 
     /// Takes a lease out of the file: this engine needs the log no more.
     pub fn leave(&self, tx: &Connection) -> Result<()> {
-        if self.is_lease && log::exists(tx)? {
+        if self.storage.is_none() && log::exists(tx)? {
             tx.execute("DELETE FROM _vexact_engines WHERE id = ?1", [&self.id]).map_err(failed(context))?;
         }
         Ok(())
@@ -124,22 +182,71 @@ impl Position {
 
 impl Drop for Position {
     fn drop(&mut self) {
-        if self.lock.take().is_some() {
-            // A file that stays is found unlocked by the next engine, which takes it for what it is.
+        if self.lock.is_some() {
+            // A file that stays is found unlocked by the next engine, which takes it for what it is. Removed before it is unlocked.
             let _ = std::fs::remove_file(lock_path(&self.database, &self.id));
         }
     }
 }
 
-/// Whether nobody holds a lease any more.
-fn is_dead(database: &Path, id: &str) -> bool {
+/// The file whose lock an engine holds while it runs.
+fn lock_path(database: &Path, id: &str) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push(format!("-vexact-{id}"));
+    path.into()
+}
+
+/// Locks a file, which is made if it is not there. Returns `None` if an engine holds the lock.
+///
+/// An engine holds it exclusively, who asks whether it runs shares it for an instant: so the two are told apart.
+fn lock(path: &Path) -> std::io::Result<Option<File>> {
+    loop {
+        let file = File::options().create(true).truncate(false).read(true).write(true).open(path)?;
+        match file.try_lock() {
+            // Who found it unlocked before may have removed it.
+            Ok(()) if is_at(&file, path) => return Ok(Some(file)),
+            Ok(()) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) => match file.try_lock_shared() {
+                Ok(()) => std::thread::yield_now(),
+                Err(TryLockError::Error(error)) => return Err(error),
+                Err(TryLockError::WouldBlock) => return Ok(None),
+            },
+        }
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(opened), Ok(found)) => FileId::from(&opened) == FileId::from(&found),
+        _ => false,
+    }
+}
+
+/// Whether the engine of a position runs, in any process. The lock file of one that ended without removing it is removed.
+pub(super) fn is_running(database: &Path, id: &str) -> bool {
     let path = lock_path(database, id);
-    let Ok(file) = File::open(&path) else { return !path.exists() };
-    match file.try_lock() {
+    let Ok(file) = File::open(&path) else { return path.exists() };
+    match file.try_lock_shared() {
         Ok(()) => {
             let _ = std::fs::remove_file(path);
-            true
+            false
         }
-        Err(TryLockError::WouldBlock | TryLockError::Error(_)) => false,
+        Err(TryLockError::WouldBlock | TryLockError::Error(_)) => true,
+    }
+}
+
+/// Removes the lock files of processes that were killed.
+pub(super) fn remove_stale_locks(database: &Path) {
+    let (Some(folder), Some(name)) = (database.parent(), database.file_name().and_then(|name| name.to_str())) else {
+        return;
+    };
+    let prefix = format!("{name}-vexact-");
+    // A folder that cannot be read keeps them, which harms nothing.
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let file = entry.file_name();
+        if let Some(id) = file.to_str().and_then(|file| file.strip_prefix(&prefix)).filter(|id| is_id(id)) {
+            is_running(database, id);
+        }
     }
 }

@@ -44,19 +44,21 @@ impl Replicator {
             }
             return Ok(RegisterOutcome { unloaded_rows: 0 });
         }
-        let position = self.position()?;
+        let (position, entered) = (self.position()?, self.position()?);
         let applied_seq = state.applied_seq;
         let (registered, rows) = self
             .oltp
             .write(move |tx| {
                 let registered = capture::install(tx, &schema)?;
-                position.enter(tx, applied_seq)?;
-                let count = format!("SELECT count(*) FROM {}", ident(schema.name()));
+                entered.enter(tx, applied_seq)?;
+                // An index may have a collation that only the app has.
+                let count = format!("SELECT count(*) FROM {} NOT INDEXED", ident(schema.name()));
                 let count = tx.query_row(&count, [], |row| row.get::<_, i64>(0));
                 let count = count.map_err(failed(|| "counting rows"))?;
                 Ok((registered, count.unsigned_abs()))
             })
             .await?;
+        position.has_written(applied_seq);
         let mut followed = Followed::new(&registered, state.mode);
         followed.is_claimed = true;
         followed.needs_copy = initial_sync || rows == 0;

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
+use rusqlite::Connection;
 use tokio::sync::Mutex as AsyncMutex;
 use vexact_core::error::{Error, Result};
-use vexact_replica::Replicas;
+use vexact_replica::{Replicas, SyncMode};
 
 use super::background::Background;
-use super::durable::Found;
-use super::position::{self, Position};
+use super::durable::{Found, Mark};
+use super::position::{self, Position, Storage};
 use super::state::State;
-use super::{ReplicationOptions, Replicator};
+use super::{ReplicationOptions, Replicator, absent};
+use crate::oltp::capture::Registered;
 use crate::oltp::{Oltp, capture, log};
 
 impl Replicator {
@@ -22,43 +24,37 @@ impl Replicator {
     /// # Errors
     /// A file that cannot be read, or a lease beside it that cannot be taken; a store that is damaged, or of another sync mode.
     pub async fn start(oltp: Arc<Oltp>, replicas: Arc<Replicas>, mut options: ReplicationOptions) -> Result<Self> {
-        let found = match options.store.take() {
+        let mode = options.mode;
+        let mut folder = None;
+        let mut found = match options.store.take() {
             Some(store) => {
-                let mode = options.mode;
+                // Whoever looks for it may be in another folder.
+                folder = Some(store.folder().canonicalize().map_err(|error| Error::io(store.folder(), error))?);
                 let read = tokio::task::spawn_blocking(move || Found::read(store, position::new_id(), mode)).await;
                 Some(read.map_err(|error| Error::Engine(format!("reading the storage ended: {error}")))??)
             }
             None => None,
         };
-        let position = Arc::new(match &found {
-            Some(found) => Position::lasting(oltp.path(), found.durable.engine.clone()),
+        position::remove_stale_locks(oltp.path());
+        let position = Arc::new(match found.as_mut().zip(folder) {
+            Some((found, folder)) => {
+                let storage = Storage { folder, is_temporal: mode == SyncMode::Temporal };
+                let position = Position::lasting(oltp.path(), found.durable.engine.clone(), storage)?;
+                found.durable.engine = position.id().to_owned();
+                position
+            }
             None => Position::lease(oltp.path())?,
         });
-        let entered = Arc::clone(&position);
         let stored = found.as_ref().and_then(Found::mark);
-        // Before anything is read, so that nobody prunes what comes after it.
-        let (goes_on, log_end, registered) = oltp
-            .write(move |tx| {
-                let last = log::last_seq(tx)?;
-                let known = entered.entered(tx)?;
-                // What is stored goes on only if this is its log, which still has everything since.
-                let goes_on = match stored {
-                    Some(mark) if known.map_or(last == 0, |known| known <= mark.seq) && mark.is_of(tx)? => {
-                        Some(mark.seq)
-                    }
-                    _ => None,
-                };
-                if log::exists(tx)? {
-                    entered.enter(tx, goes_on.unwrap_or(last))?;
-                }
-                Ok((goes_on, last, capture::registered(tx)?))
-            })
-            .await?;
+        let Beginning { goes_on, log_end, registered, time, warning } =
+            Beginning::enter(Arc::clone(&oltp), Arc::clone(&position), stored).await?;
         let mut state = State {
-            mode: options.mode,
+            mode,
             tables: BTreeMap::new(),
             applied_seq: goes_on.unwrap_or(log_end),
             log_end,
+            applied_time: time,
+            file: None,
             last_time: 0,
             schema_version: None,
         };
@@ -76,10 +72,64 @@ impl Replicator {
             has_synced: AtomicBool::new(false),
             copying: Arc::default(),
             last_error: Mutex::default(),
+            warning,
             background: Background::default(),
         };
         let state = Arc::clone(&replicator.state).lock_owned().await;
         replicator.cycle(state).await?;
         Ok(replicator)
+    }
+}
+
+/// What an engine finds in the file when it begins.
+struct Beginning {
+    /// Where what is stored goes on, if it does.
+    goes_on: Option<i64>,
+    log_end: i64,
+    /// In the log row where the engine begins.
+    time: Option<i64>,
+    registered: Vec<Registered>,
+    warning: Option<String>,
+}
+
+impl Beginning {
+    /// Puts the position into the file before anything is read, so that nobody prunes what comes after it. Where another program is
+    /// writing, that waits for a later cycle: if something is pruned until then, the cycle notices and copies.
+    async fn enter(oltp: Arc<Oltp>, position: Arc<Position>, stored: Option<Mark>) -> Result<Self> {
+        let enter = move || {
+            let entering = Arc::clone(&position);
+            let enter = move |tx: &Connection| {
+                let found = Self::read(tx, &entering, stored)?;
+                if log::exists(tx)? {
+                    entering.enter(tx, found.begin())?;
+                }
+                Ok(found)
+            };
+            // The first cycle writes it once more, and prunes what is there.
+            match oltp.write_soon(enter, |_| ())? {
+                Some(found) => Ok(found),
+                None => oltp.read_here(|conn| Self::read(conn, &position, stored)),
+            }
+        };
+        let ended = |error| Err(Error::Engine(format!("reading the change log ended: {error}")));
+        tokio::task::spawn_blocking(enter).await.unwrap_or_else(ended)
+    }
+
+    fn begin(&self) -> i64 {
+        self.goes_on.unwrap_or(self.log_end)
+    }
+
+    fn read(conn: &Connection, position: &Position, stored: Option<Mark>) -> Result<Self> {
+        let log_end = log::last_seq(conn)?;
+        let known = position.entered(conn)?;
+        // What is stored goes on only if this is its log, which still has everything since.
+        let goes_on = match stored {
+            Some(mark) if known.map_or(log_end == 0, |known| known <= mark.seq) && mark.is_of(conn)? => Some(mark.seq),
+            _ => None,
+        };
+        let registered = capture::registered(conn)?;
+        let warning = absent::warning(conn, position.database())?;
+        let found = Self { goes_on, log_end, time: None, registered, warning };
+        Ok(Self { time: log::time_at(conn, found.begin())?, ..found })
     }
 }

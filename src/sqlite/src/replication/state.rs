@@ -6,6 +6,7 @@ use std::sync::Arc;
 use vexact_core::schema::TableSchema;
 use vexact_replica::{Definition, Replicas, SyncMode, Update};
 
+use crate::oltp::FileId;
 use crate::oltp::capture::Registered;
 
 /// A table that is followed.
@@ -71,6 +72,10 @@ pub(super) struct State {
     pub applied_seq: i64,
     /// The log's end when it was last read.
     pub log_end: i64,
+    /// The time in the log row at `applied_seq`, which tells this log from another that has this position too.
+    pub applied_time: Option<i64>,
+    /// The file that was read last.
+    pub file: Option<FileId>,
     /// The time of the last change applied, microseconds.
     pub last_time: i64,
     /// SQLite's count of schema changes when the registrations were last looked at.
@@ -78,6 +83,26 @@ pub(super) struct State {
 }
 
 impl State {
+    /// Takes up another history of the file, which has these registrations and ends at a place in its log: all rows are to be read
+    /// again. The names of tables that are no longer registered.
+    pub fn start_over(&mut self, registered: &[Registered], (log_end, time): (i64, Option<i64>)) -> Vec<String> {
+        // Numbers of registrations and versions may mean others now.
+        let mut before: Vec<Followed> = std::mem::take(&mut self.tables).into_values().collect();
+        for registered in registered {
+            let is_same = |followed: &Followed| followed.schema.name().eq_ignore_ascii_case(registered.schema.name());
+            let mut followed = Followed::new(registered, self.mode);
+            if let Some(at) = before.iter().position(is_same) {
+                let known = before.swap_remove(at);
+                followed.is_claimed = known.is_claimed;
+                followed.replica_version = known.replica_version.map(|_| registered.version);
+            }
+            self.tables.insert(registered.id, followed);
+        }
+        (self.applied_seq, self.log_end, self.applied_time) = (log_end, log_end, time);
+        self.schema_version = None;
+        before.iter().map(|followed| followed.schema.name().to_owned()).collect()
+    }
+
     pub fn find(&mut self, table: &str) -> Option<&mut Followed> {
         self.tables.values_mut().find(|followed| followed.schema.name().eq_ignore_ascii_case(table))
     }

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 use vexact_replica::{Counts, Snapshot};
 
+use super::absent::LogPosition;
 use super::state::{Followed, State};
 
 /// What one sync did.
@@ -71,6 +72,10 @@ pub struct SyncStatus {
     pub last_error: Option<String>,
     /// The tables, by name.
     pub tables: Vec<TableStatus>,
+    /// Rows of the change log, marks of commits included.
+    pub log_rows: u64,
+    /// The engines that the log is kept for, by name.
+    pub positions: Vec<LogPosition>,
 }
 
 /// Where one table stands.
@@ -130,6 +135,18 @@ impl Known {
         Self { applied_seq: state.applied_seq, tables: state.tables.values().cloned().collect() }
     }
 
+    pub fn is_unloaded(&self, table: &str) -> bool {
+        self.unloaded().any(|followed| followed.schema.name().eq_ignore_ascii_case(table))
+    }
+
+    pub fn has_unloaded(&self) -> bool {
+        self.unloaded().next().is_some()
+    }
+
+    fn unloaded(&self) -> impl Iterator<Item = &Followed> {
+        self.tables.iter().filter(|followed| followed.error.is_none() && !followed.is_loaded)
+    }
+
     /// `lag`: changes by the version of a registration.
     pub fn status(
         &self,
@@ -157,6 +174,7 @@ impl Known {
             last_synced_seq: has_synced.then_some(self.applied_seq),
             last_error: last_error.or_else(|| tables.iter().find_map(|table| table.last_error.clone())),
             tables,
+            ..SyncStatus::default()
         }
     }
 }

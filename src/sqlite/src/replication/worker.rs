@@ -27,18 +27,20 @@ pub(super) struct Worker {
 impl Worker {
     /// Makes the replicas durable, where they are to be. Blocks.
     pub fn save(&self, state: &State) -> Result<()> {
-        self.durable.as_ref().map_or(Ok(()), |durable| durable.save(&self.oltp, &self.replicas, state))
+        self.durable.as_ref().map_or(Ok(()), |durable| durable.save(&self.replicas, state))
     }
 
     /// Runs a cycle. Blocks: all of it happens on one thread, as a change of threads costs more than a short cycle.
     pub fn run(self, state: &mut State) -> Result<SyncResult> {
-        let before = state.applied_seq;
+        let file = self.oltp.file()?;
+        if state.file != Some(file) {
+            // The count of its schema's changes is another's.
+            (state.file, state.schema_version) = (Some(file), None);
+        }
         let mut uncaptured: HashMap<i64, String> = HashMap::new();
         let mut result = loop {
-            let limit = self.options.batch_size;
-            let read =
-                |conn: &_| cycle::run(conn, &self.oltp, state, &self.replicas, limit, &uncaptured, &self.copying);
-            let outcome = self.oltp.read_here(read);
+            let written = self.position.written();
+            let outcome = self.oltp.read_here(|conn| cycle::run(conn, &self, state, &uncaptured, written));
             self.copying.set(None);
             match outcome? {
                 Outcome::Done(result) => break result,
@@ -57,12 +59,25 @@ impl Worker {
         };
         self.save(state)?;
         // Only what is durable may be forgotten by the log.
-        if state.applied_seq != before {
-            let (position, applied_seq, prunes) = (Arc::clone(&self.position), state.applied_seq, self.options.prunes);
-            let pruned = self.oltp.write_here(move |tx| position.advance(tx, applied_seq, prunes))?;
-            result.pruned_count = (pruned > 0).then_some(pruned);
-        }
+        result.pruned_count = self.advance(state)?;
         self.replicas.compact_beside();
         Ok(result)
+    }
+
+    /// Moves the position on and prunes; the changes pruned, if any. Where another program is writing, a later cycle does it: a sync
+    /// only reads what it is for.
+    fn advance(&self, state: &State) -> Result<Option<u64>> {
+        let applied_seq = state.applied_seq;
+        // Without a log there is nothing to hold.
+        if state.log_end == 0 || self.position.written() == Some(applied_seq) {
+            return Ok(None);
+        }
+        let snapshot = self.replicas.snapshot();
+        let rows = snapshot.tables().map(|table| table.version.num_current_rows() as u64).sum();
+        let (position, prunes) = (Arc::clone(&self.position), self.options.prunes);
+        let written = Arc::clone(&self.position);
+        let advance = move |tx: &_| position.advance(tx, applied_seq, prunes, rows);
+        let pruned = self.oltp.write_soon(advance, move |_| written.has_written(applied_seq))?;
+        Ok(pruned.filter(|pruned| *pruned > 0))
     }
 }

@@ -3,6 +3,8 @@
 mod engines;
 mod history;
 mod migrations;
+mod positions;
+mod restore;
 mod stored;
 
 use std::path::PathBuf;
