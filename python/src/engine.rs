@@ -59,12 +59,23 @@ pub struct TableConfig {
     created_at_column: String,
     updated_at_column: String,
     columns: Vec<String>,
+    column_types: Vec<(String, String)>,
 }
 
-impl From<TableConfig> for TimestampTableConfig {
-    fn from(table: TableConfig) -> Self {
-        let TableConfig { table_name, primary_key, created_at_column, updated_at_column, columns } = table;
-        Self { table_name, primary_key, created_at_column, updated_at_column, columns }
+impl TryFrom<TableConfig> for TimestampTableConfig {
+    type Error = vexact::Error;
+
+    fn try_from(table: TableConfig) -> vexact::Result<Self> {
+        let TableConfig { table_name, primary_key, created_at_column, updated_at_column, columns, column_types } =
+            table;
+        let typed = column_types.into_iter().map(|(name, data_type)| match ColumnType::parse(&data_type) {
+            Ok(column_type) => Ok((name, column_type)),
+            Err(error) => Err(vexact::Error::InvalidArgument(format!(
+                "sidecar_tables: table {table_name:?}: column_types: column {name:?}: {error}"
+            ))),
+        });
+        let column_types = typed.collect::<vexact::Result<_>>()?;
+        Ok(Self { table_name, primary_key, created_at_column, updated_at_column, columns, column_types })
     }
 }
 
@@ -77,7 +88,8 @@ fn sidecar(
     enable_oltp: bool,
 ) -> vexact::Result<Option<SidecarConfig>> {
     let delete_detection = DeleteDetection::parse(delete_detection)?;
-    let tables: Vec<TimestampTableConfig> = tables.unwrap_or_default().into_iter().map(Into::into).collect();
+    let tables: Vec<TimestampTableConfig> =
+        tables.unwrap_or_default().into_iter().map(TryInto::try_into).collect::<vexact::Result<_>>()?;
     let refused = |problem: &str| Err(vexact::Error::InvalidArgument(problem.to_owned()));
     match source {
         Some(source) => Ok(Some(SidecarConfig {
