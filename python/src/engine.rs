@@ -14,12 +14,13 @@ use vexact::{ColumnType, QueryVectors, TableSchema, VectorSearch};
 
 use crate::convert;
 use crate::errors::engine_exception;
+use crate::process::OfProcess;
 use crate::runtime::{enter, run_engine};
 use crate::search::{SearchArguments, Sections, sections};
 use crate::session::Session;
 
 #[pyclass(frozen, module = "vexact._native")]
-pub struct HtapEngine(Arc<Engine>);
+pub struct HtapEngine(OfProcess<Arc<Engine>>);
 
 /// `(events, inserted, updated, deleted, pruned)`.
 type Synced = (u64, u64, u64, u64, Option<u64>);
@@ -156,7 +157,7 @@ impl HtapEngine {
     #[new]
     fn new(py: Python<'_>, config: Config) -> PyResult<Self> {
         let config = config.checked(py)?;
-        Ok(Self(Arc::new(run_engine(py, Engine::open(config))?)))
+        Ok(Self(Arc::new(run_engine(py, Engine::open(config))?).into()))
     }
 
     fn execute(&self, py: Python<'_>, sql: &str, params: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
@@ -278,7 +279,7 @@ impl HtapEngine {
     }
 
     fn session(&self) -> Session {
-        Session(self.0.session().clone())
+        Session(self.0.session().clone().into())
     }
 
     fn shutdown(&self, py: Python<'_>) -> PyResult<()> {

@@ -8,6 +8,7 @@ mod custom_stream;
 mod engine;
 mod errors;
 mod frame;
+mod process;
 mod query;
 mod runtime;
 mod search;

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import anyio.to_thread
 import pyarrow as pa
 
 from . import _arguments as check
 from . import _native, one_sqlite
+from ._process import OfProcess
 from ._settings import HtapConfig, Path, TableSchema, TimestampTableConfig
 from .errors import EngineError
 from .explain import Explain
@@ -26,6 +27,8 @@ from .session import Session
 
 Params = Sequence[Any] | None
 T = TypeVar("T")
+# The class has an attribute `_native`, so its annotations cannot name the module.
+_NativeEngine: TypeAlias = _native.HtapEngine
 
 __all__ = ["HtapConfig", "HtapEngine", "SyncResult", "SyncStatus", "TableSchema", "TableStatus", "TimestampTableConfig", "open"]
 
@@ -93,6 +96,8 @@ class HtapEngine:
     SQLite in one process destroy files. Other processes may.
     """
 
+    _native = OfProcess[_native.HtapEngine]()
+
     def __init__(self, config: HtapConfig | None = None) -> None:
         self.config = HtapConfig() if config is None else check.instance("config", config, HtapConfig)
         self._native = _native.HtapEngine(self.config)
@@ -105,11 +110,12 @@ class HtapEngine:
         """Opens an engine without blocking the event loop."""
         return await _in_thread(partial(cls, config))
 
-    def _open(self) -> _native.HtapEngine:
+    def _open(self) -> _NativeEngine:
         """The native engine, until `shutdown`."""
+        native = self._native
         if self._is_shut_down:
             raise EngineError("the engine was shut down")
-        return self._native
+        return native
 
     async def __aenter__(self) -> HtapEngine:
         self._open()
@@ -251,7 +257,10 @@ class HtapEngine:
         return Session._over(self._open().session())
 
     def shutdown(self) -> None:
-        """Releases threads, connections and files. Harmless to repeat; later calls of other methods raise `RuntimeError`."""
+        """Releases threads, connections and files. Harmless to repeat; later calls of other methods raise `RuntimeError`. In a child of
+        `fork` it does nothing: they are the parent's."""
+        if not type(self)._native.is_here(self):
+            return
         self._is_shut_down = True
         self._native.shutdown()
         for closing in self._closing:

@@ -11,6 +11,7 @@ from typing import Any
 from . import _arguments as check
 from . import _native
 from ._inputs import LineMappings, as_arrow, line_columns
+from ._process import OfProcess
 from .custom_stream import CustomArrowStreamSink
 from .explain import Explain
 from .frame import DataFrame
@@ -18,6 +19,8 @@ from .stream import Columns, RealtimeStreamSink, RealtimeStreamSource, Streaming
 
 Path = str | os.PathLike[str]
 Params = Sequence[Any] | Mapping[str, Any]
+# The class has an attribute `_native`, so its annotations cannot name the module.
+_NativeSession: TypeAlias = _native.Session
 
 
 class Session:
@@ -28,6 +31,8 @@ class Session:
     core). Both are at least 1 (else `InvalidRequestError`).
     """
 
+    _native = OfProcess[_native.Session]()
+
     def __init__(self, *, memory_limit_bytes: int | None = None, target_partitions: int | None = None) -> None:
         options = {"memory_limit_bytes": memory_limit_bytes, "target_partitions": target_partitions}
         self._native = _native.Session(
@@ -35,7 +40,7 @@ class Session:
         )
 
     @classmethod
-    def _over(cls, native: _native.Session) -> Session:
+    def _over(cls, native: _NativeSession) -> Session:
         session = cls.__new__(cls)
         session._native = native
         return session
