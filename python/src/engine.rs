@@ -7,12 +7,13 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow_pyarrow::ToPyArrow;
 use pyo3::prelude::*;
-use vexact::htap::{HtapConfig, HtapEngine as Engine};
+use vexact::htap::{FunctionDefinition, HtapConfig, HtapEngine as Engine, bind_filter};
 use vexact::replication::{SyncResult, SyncStatus};
 use vexact::sidecar::{DeleteDetection, SidecarConfig, TimestampTableConfig};
 use vexact::{ColumnType, QueryVectors, TableSchema, VectorSearch};
 
-use crate::convert;
+use crate::arguments;
+use crate::callbacks;
 use crate::errors::engine_exception;
 use crate::process::OfProcess;
 use crate::runtime::{enter, run_engine};
@@ -161,17 +162,48 @@ impl HtapEngine {
     }
 
     fn execute(&self, py: Python<'_>, sql: &str, params: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
-        let params = convert::engine_parameters(params)?;
-        run_engine(py, self.0.execute(sql, &params))
+        let params = arguments::arguments(sql, params)?;
+        run_engine(py, self.0.execute(sql, params))
     }
 
-    fn execute_batch(&self, py: Python<'_>, statements: Vec<String>) -> PyResult<()> {
+    fn execute_batch(&self, py: Python<'_>, statements: Vec<(String, Option<Bound<'_, PyAny>>)>) -> PyResult<()> {
+        let statements = arguments::statements(statements)?;
         run_engine(py, self.0.execute_batch(statements)).map(drop)
     }
 
+    fn execute_returning<'py>(
+        &self,
+        py: Python<'py>,
+        sql: &str,
+        params: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let params = arguments::arguments(sql, params)?;
+        batches(py, &run_engine(py, self.0.execute_returning(sql, params))?)
+    }
+
+    fn create_function(
+        &self,
+        py: Python<'_>,
+        name: String,
+        arguments: Option<u8>,
+        call: Py<PyAny>,
+        is_deterministic: bool,
+    ) -> PyResult<()> {
+        let function = FunctionDefinition { name, arguments, is_deterministic, call: callbacks::function(call) };
+        run_engine(py, self.0.create_function(function))
+    }
+
+    fn create_collation(&self, py: Python<'_>, name: String, compare: Py<PyAny>) -> PyResult<()> {
+        self.0.create_collation(name, callbacks::collation(compare)).map_err(|error| engine_exception(py, &error))
+    }
+
+    fn last_insert_rowid(&self, py: Python<'_>) -> PyResult<i64> {
+        self.0.last_insert_rowid().map_err(|error| engine_exception(py, &error))
+    }
+
     fn execute_many(&self, py: Python<'_>, sql: &str, rows: &Bound<'_, PyAny>) -> PyResult<u64> {
-        let rows = convert::engine_rows(rows)?;
-        run_engine(py, self.0.execute_many(sql, &rows))
+        let rows = arguments::rows(sql, rows)?;
+        run_engine(py, self.0.execute_many(sql, rows))
     }
 
     fn query<'py>(
@@ -180,8 +212,8 @@ impl HtapEngine {
         sql: &str,
         params: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Vec<Bound<'py, PyAny>>> {
-        let params = convert::engine_parameters(params)?;
-        batches(py, &run_engine(py, self.0.query(sql, &params))?)
+        let params = arguments::arguments(sql, params)?;
+        batches(py, &run_engine(py, self.0.query(sql, params))?)
     }
 
     fn query_olap<'py>(
@@ -190,8 +222,8 @@ impl HtapEngine {
         sql: &str,
         params: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Vec<Bound<'py, PyAny>>> {
-        let params = convert::engine_parameters(params)?;
-        batches(py, &run_engine(py, self.0.query_olap(sql, &params))?)
+        let params = arguments::arguments(sql, params)?;
+        batches(py, &run_engine(py, self.0.query_olap(sql, params))?)
     }
 
     /// `(side, reason)`.
@@ -295,10 +327,13 @@ fn unusable(py: Python<'_>, problem: String) -> PyErr {
 }
 
 /// A search for one query.
-fn one(py: Python<'_>, arguments: SearchArguments<'_>) -> PyResult<VectorSearch> {
-    let search = arguments.search(py, "query", unusable)?;
-    match search.query {
-        QueryVectors::One(_) => Ok(search),
-        QueryVectors::Many(_) => Err(unusable(py, "query: expected one query vector, got a query batch".to_owned())),
+fn one(py: Python<'_>, mut given: SearchArguments<'_>) -> PyResult<VectorSearch> {
+    let params = given.take_params();
+    let search = given.search(py, "query", unusable)?;
+    if let QueryVectors::Many(_) = search.query {
+        return Err(unusable(py, "query: expected one query vector, got a query batch".to_owned()));
     }
+    let Some(params) = params else { return Ok(search) };
+    let params = arguments::arguments(search.filter.as_deref().unwrap_or_default(), Some(&params))?;
+    bind_filter(search, params).map_err(|error| engine_exception(py, &error))
 }

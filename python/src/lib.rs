@@ -2,6 +2,8 @@
 //! it works.
 #![allow(missing_docs)]
 
+mod arguments;
+mod callbacks;
 mod command;
 mod convert;
 mod custom_stream;

@@ -1,18 +1,22 @@
 //! How a connection is opened and what SQL functions it has.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OpenFlags};
+use vexact_core::database_path::refuse_uri;
 use vexact_core::error::{Error, Result};
 use vexact_core::param::vector_value;
 use vexact_core::sql::failed;
 use vexact_sql::precedence::LongWork;
 
 use super::column::described;
+use super::extensions::{Extensions, Installed};
 use super::guard::{Guard, Side};
+use super::last_write::LastWrite;
 
 /// SQLite asks after so many of its instructions, some ten microseconds, whether to go on.
 pub(super) const INSTRUCTIONS: i32 = 2000;
@@ -24,13 +28,33 @@ const CACHED_STATEMENTS: usize = 64;
 pub(super) struct Opened {
     pub conn: Connection,
     pub guard: Guard,
+    pub shared: Arc<Shared>,
+    installed: Installed,
 }
 
-/// The file that a path names, absolute: SQLite would read `file:..` as a URI.
+/// What all connections of an engine share.
+#[derive(Default)]
+pub(super) struct Shared {
+    pub last_write: Arc<LastWrite>,
+    pub extensions: Extensions,
+}
+
+impl Opened {
+    /// Installs the app's functions and collations that the connection lacks.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn extend(&self) -> Result<()> {
+        self.shared.extensions.install(&self.conn, &self.installed)
+    }
+}
+
+/// The file that a path names, absolute.
 ///
 /// # Errors
-/// No path, and `:memory:`, which no second connection could read.
+/// No path, a URI, and `:memory:`, which no second connection could read.
 pub(super) fn resolve(path: &Path) -> Result<PathBuf> {
+    refuse_uri("oltp_path", path)?;
     if path.as_os_str().is_empty() || path.as_os_str() == ":memory:" {
         return Err(Error::InvalidArgument(format!(
             "oltp_path: expected a file, got {:?}: readers have connections of their own",
@@ -41,9 +65,9 @@ pub(super) fn resolve(path: &Path) -> Result<PathBuf> {
 }
 
 /// Opens the writing connection; creates the file if it is not there. WAL, synchronous NORMAL.
-pub(super) fn open_writer(path: &Path, busy_timeout: Duration) -> Result<Opened> {
+pub(super) fn open_writer(path: &Path, busy_timeout: Duration, shared: &Arc<Shared>) -> Result<Opened> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    open(path, flags, Side::Writer, busy_timeout, |conn| {
+    open(path, flags, Side::Writer, busy_timeout, shared, |conn| {
         let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
         conn.execute_batch("PRAGMA synchronous = NORMAL")?;
         let is_to_stop = || {
@@ -56,9 +80,10 @@ pub(super) fn open_writer(path: &Path, busy_timeout: Duration) -> Result<Opened>
 }
 
 /// Opens a connection that cannot write. LIKE is case-sensitive, as on the OLAP side.
-pub(super) fn open_reader(path: &Path, busy_timeout: Duration) -> Result<Opened> {
+pub(super) fn open_reader(path: &Path, busy_timeout: Duration, shared: &Arc<Shared>) -> Result<Opened> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    open(path, flags, Side::Reader, busy_timeout, |conn| {
+    open(path, flags, Side::Reader, busy_timeout, shared, |conn| {
+        shared.last_write.install(conn)?;
         conn.execute_batch("PRAGMA query_only = ON; PRAGMA case_sensitive_like = ON")?;
         Ok(None)
     })
@@ -69,6 +94,7 @@ fn open(
     flags: OpenFlags,
     side: Side,
     busy_timeout: Duration,
+    shared: &Arc<Shared>,
     set_up: impl FnOnce(&mut Connection) -> rusqlite::Result<Option<String>>,
 ) -> Result<Opened> {
     let open = || {
@@ -80,7 +106,7 @@ fn open(
         let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_DIRECTONLY;
         conn.create_scalar_function("vector", 1, flags, vector_function)?;
         let guard = Guard::install(&mut conn, side)?;
-        Ok((Opened { conn, guard }, problem))
+        Ok((Opened { conn, guard, shared: Arc::clone(shared), installed: Installed::default() }, problem))
     };
     match open().map_err(failed(|| path.display().to_string()))? {
         (opened, None) => Ok(opened),

@@ -84,7 +84,7 @@ impl Writer {
 
 /// One job, after which no transaction is open.
 fn work<T>(opened: &Opened, job: impl FnOnce(&Opened) -> Result<T>) -> Result<T> {
-    let outcome = caught(|| job(opened));
+    let outcome = caught(|| opened.extend().and_then(|()| job(opened)));
     match roll_back(&opened.conn) {
         Ok(()) => outcome,
         // What the job says is nearer to the cause.
