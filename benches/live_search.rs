@@ -42,6 +42,7 @@ fn search() -> VectorSearch {
         top_k: 10,
         metric: Metric::Cosine,
         filter: None,
+        params: None,
         columns: vec![],
     }
 }

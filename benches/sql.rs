@@ -77,6 +77,7 @@ fn sql(c: &mut Criterion) {
             top_k: 10,
             metric: Metric::Cosine,
             filter: None,
+            params: None,
             columns: vec!["id".into()],
         };
         let call =

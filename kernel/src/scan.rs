@@ -19,6 +19,7 @@ use crate::arch::Kernels;
 use crate::candidates::{Candidate, SharedThreshold, narrow, resolve};
 use crate::column::{ChunkedColumn, Components};
 use crate::metric::Metric;
+use crate::pool;
 use crate::query::Query;
 use crate::tier::{F32, Form};
 
@@ -130,7 +131,7 @@ impl Job<'_> {
     pub fn run(&self) -> Outcome {
         let started = Instant::now();
         let scan = rows::Scan::new(self.column, self.selection);
-        let wanted = if self.threads == 0 { rayon::current_num_threads() } else { self.threads };
+        let wanted = if self.threads == 0 { pool::threads() } else { self.threads };
         let work = scan.bytes.saturating_mul(self.queries.len());
         let threads = wanted.min(work.div_ceil(BYTES_PER_THREAD)).clamp(1, scan.morsels.len().max(1));
 
@@ -165,7 +166,7 @@ impl Job<'_> {
         outcome.undefined.sort_unstable();
         let refine = |(query, items)| self.refine(query, items);
         let refined: Vec<(Vec<Candidate>, u64)> = if threads > 1 && all.len() > 1 {
-            all.into_par_iter().enumerate().map(refine).collect()
+            pool::in_pool(|| all.into_par_iter().enumerate().map(refine).collect())
         } else {
             all.into_iter().enumerate().map(refine).collect()
         };
@@ -222,7 +223,7 @@ fn in_parallel<T: Send>(threads: usize, work: &(impl Fn(&dyn Fn()) -> T + Sync))
             add(work(&|| ()));
         }
     };
-    rayon::in_place_scope(|scope| {
+    pool::in_place_scope(|scope| {
         let call = || (begun.load(Ordering::Relaxed)..threads).for_each(|_| scope.spawn(|_| join()));
         let parts = Cell::new(0);
         add(work(&|| {

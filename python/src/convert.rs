@@ -1,7 +1,7 @@
-//! Python values as the engine takes them: SQL parameters, options, Arrow data.
+//! Python values as sessions take them: SQL parameters, options, Arrow data.
 
 use std::borrow::Cow;
-use std::fmt::{self, Display, Formatter};
+use std::fmt::Display;
 use std::sync::Arc;
 
 use arrow::array::{ArrayData, FixedSizeListArray, Float64Array, RecordBatch, RecordBatchReader, make_array};
@@ -12,9 +12,8 @@ use datafusion::common::metadata::ScalarAndMetadata;
 use datafusion::common::{ParamValues, ScalarValue};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyByteArray, PyBytes, PyFloat, PyInt, PyList, PyMapping, PySequence, PyString, PyTuple};
+use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyMapping, PySequence, PyString, PyTuple};
 use vexact::QueryVectors;
-use vexact::htap::Param;
 
 use crate::errors::invalid;
 use crate::query::{got, is_text, query};
@@ -72,7 +71,7 @@ fn parameter(name: &dyn Display, value: &Bound<'_, PyAny>) -> PyResult<ScalarVal
 }
 
 /// A text, which UTF-8 has.
-fn text(name: &dyn Display, value: &Bound<'_, PyString>) -> PyResult<String> {
+pub fn text(name: &dyn Display, value: &Bound<'_, PyString>) -> PyResult<String> {
     value.to_cow().map(Cow::into_owned).map_err(|_| {
         let got = value.repr().map_or_else(|_| "others".into(), |text| text.to_string_lossy().into_owned());
         let got: String = got.chars().take(100).collect();
@@ -81,12 +80,12 @@ fn text(name: &dyn Display, value: &Bound<'_, PyString>) -> PyResult<String> {
 }
 
 /// Whether it is a scalar of numpy's, whose `item` is the Python value that it holds.
-fn is_scalar(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+pub fn is_scalar(value: &Bound<'_, PyAny>) -> PyResult<bool> {
     let ndim = || value.getattr("ndim").and_then(|ndim| ndim.extract::<usize>());
     Ok(value.hasattr("item")? && ndim().is_ok_and(|ndim| ndim == 0))
 }
 
-fn is_vector(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+pub fn is_vector(value: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() || value.hasattr("__array__")?)
 }
 
@@ -123,109 +122,8 @@ pub fn parameters(params: Option<&Bound<'_, PyAny>>) -> PyResult<Option<ParamVal
 }
 
 /// A sequence, but for a text: one of characters, which nobody means.
-fn sequence<'v, 'py>(value: &'v Bound<'py, PyAny>) -> Option<&'v Bound<'py, PySequence>> {
+pub fn sequence<'v, 'py>(value: &'v Bound<'py, PyAny>) -> Option<&'v Bound<'py, PySequence>> {
     value.cast::<PySequence>().ok().filter(|_| !is_text(value))
-}
-
-/// Where a parameter of the replication engine's stands; both count from 1.
-struct Place {
-    row: Option<usize>,
-    position: usize,
-}
-
-impl Display for Place {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self.row {
-            Some(row) => write!(f, "rows_of_params: row {row}: parameter {}", self.position),
-            None => write!(f, "parameter {}", self.position),
-        }
-    }
-}
-
-/// Parameters of the replication engine's statements, by position.
-pub fn engine_parameters(params: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<Param>> {
-    let Some(params) = params else { return Ok(Vec::new()) };
-    match sequence(params) {
-        Some(values) => row(None, values),
-        None => Err(PyTypeError::new_err(format!("params: expected a sequence, got {}", got(params)))),
-    }
-}
-
-/// Rows of such parameters.
-pub fn engine_rows(rows: &Bound<'_, PyAny>) -> PyResult<Vec<Vec<Param>>> {
-    let values = |(at, values): (usize, PyResult<Bound<'_, PyAny>>)| {
-        let values = values?;
-        match sequence(&values) {
-            Some(values) => row(Some(at + 1), values),
-            None => Err(PyTypeError::new_err(format!(
-                "rows_of_params: row {}: expected a sequence of parameters, got {}",
-                at + 1,
-                got(&values)
-            ))),
-        }
-    };
-    rows.try_iter()?.enumerate().map(values).collect()
-}
-
-fn row(row: Option<usize>, values: &Bound<'_, PySequence>) -> PyResult<Vec<Param>> {
-    let value =
-        |(at, value): (usize, PyResult<Bound<'_, PyAny>>)| engine_parameter(&Place { row, position: at + 1 }, &value?);
-    values.try_iter()?.enumerate().map(value).collect()
-}
-
-fn engine_parameter(place: &Place, value: &Bound<'_, PyAny>) -> PyResult<Param> {
-    if value.is_none() {
-        return Ok(Param::Null);
-    }
-    if value.is_instance_of::<PyBool>() {
-        return Ok(Param::Boolean(value.extract()?));
-    }
-    let refused = |problem: &str| Err(invalid(value.py(), format!("{place}: {problem}")));
-    if value.is_instance_of::<PyInt>() {
-        // SQLite has no larger integers; a NUMERIC column keeps such a text.
-        return match value.extract::<i64>() {
-            Ok(number) => Ok(Param::Integer(number)),
-            Err(_) => match value.str() {
-                Ok(digits) => Ok(Param::Text(digits.to_string())),
-                Err(_) => refused("expected an int that Python writes in digits, got a longer one"),
-            },
-        };
-    }
-    if value.is_instance_of::<PyFloat>() {
-        return Ok(Param::Real(value.extract()?));
-    }
-    if let Ok(value) = value.cast::<PyString>() {
-        return text(place, value).map(Param::Text);
-    }
-    if let Ok(bytes) = value.cast::<PyBytes>() {
-        return Ok(Param::Bytes(bytes.as_bytes().to_vec()));
-    }
-    if let Ok(bytes) = value.cast::<PyByteArray>() {
-        return Ok(Param::Bytes(bytes.to_vec()));
-    }
-    if is_scalar(value)? {
-        return engine_parameter(place, &value.call_method0("item")?);
-    }
-    if is_vector(value)? {
-        return match query(place, value, invalid)? {
-            QueryVectors::One(vector) if !vector.is_empty() => {
-                let narrowed = vector.iter().map(|x| *x as f32).collect::<Vec<_>>();
-                let mut both = vector.iter().zip(&narrowed);
-                match both.position(|(x, narrow)| x.is_finite() && !narrow.is_finite()) {
-                    Some(at) => {
-                        refused(&format!("component {at}: expected a number within float32, got {:e}", vector[at]))
-                    }
-                    None => Ok(Param::Vector(narrowed)),
-                }
-            }
-            QueryVectors::One(_) => refused("expected a vector, got no components"),
-            QueryVectors::Many(_) => refused("expected a vector, got a two-dimensional array"),
-        };
-    }
-    Err(PyTypeError::new_err(format!(
-        "{place}: expected None, bool, int, float, str, bytes or a vector, got {}",
-        got(value)
-    )))
 }
 
 /// An option that is a whole number, if it is given.

@@ -324,7 +324,7 @@ fn stream_from_python(
 ) -> PyResult<StreamFrame> {
     let schema = Arc::new(Schema::from_pyarrow_bound(schema)?);
     let source = PySource { schema, is_bounded, batches: Mutex::new(Some(batches)) };
-    Ok(StreamFrame(session.0.stream(Arc::new(source))))
+    Ok(session.0.stream(Arc::new(source)).into())
 }
 
 /// Names a `vexact.CustomArrowStreamSink`, for INSERT.

@@ -7,19 +7,21 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow_pyarrow::ToPyArrow;
 use pyo3::prelude::*;
-use vexact::htap::{HtapConfig, HtapEngine as Engine};
+use vexact::htap::{FunctionDefinition, HtapConfig, HtapEngine as Engine, bind_filter};
 use vexact::replication::{SyncResult, SyncStatus};
 use vexact::sidecar::{DeleteDetection, SidecarConfig, TimestampTableConfig};
 use vexact::{ColumnType, QueryVectors, TableSchema, VectorSearch};
 
-use crate::convert;
+use crate::arguments;
+use crate::callbacks;
 use crate::errors::engine_exception;
+use crate::process::OfProcess;
 use crate::runtime::{enter, run_engine};
 use crate::search::{SearchArguments, Sections, sections};
 use crate::session::Session;
 
 #[pyclass(frozen, module = "vexact._native")]
-pub struct HtapEngine(Arc<Engine>);
+pub struct HtapEngine(OfProcess<Arc<Engine>>);
 
 /// `(events, inserted, updated, deleted, pruned)`.
 type Synced = (u64, u64, u64, u64, Option<u64>);
@@ -59,12 +61,23 @@ pub struct TableConfig {
     created_at_column: String,
     updated_at_column: String,
     columns: Vec<String>,
+    column_types: Vec<(String, String)>,
 }
 
-impl From<TableConfig> for TimestampTableConfig {
-    fn from(table: TableConfig) -> Self {
-        let TableConfig { table_name, primary_key, created_at_column, updated_at_column, columns } = table;
-        Self { table_name, primary_key, created_at_column, updated_at_column, columns }
+impl TryFrom<TableConfig> for TimestampTableConfig {
+    type Error = vexact::Error;
+
+    fn try_from(table: TableConfig) -> vexact::Result<Self> {
+        let TableConfig { table_name, primary_key, created_at_column, updated_at_column, columns, column_types } =
+            table;
+        let typed = column_types.into_iter().map(|(name, data_type)| match ColumnType::parse(&data_type) {
+            Ok(column_type) => Ok((name, column_type)),
+            Err(error) => Err(vexact::Error::InvalidArgument(format!(
+                "sidecar_tables: table {table_name:?}: column_types: column {name:?}: {error}"
+            ))),
+        });
+        let column_types = typed.collect::<vexact::Result<_>>()?;
+        Ok(Self { table_name, primary_key, created_at_column, updated_at_column, columns, column_types })
     }
 }
 
@@ -77,7 +90,8 @@ fn sidecar(
     enable_oltp: bool,
 ) -> vexact::Result<Option<SidecarConfig>> {
     let delete_detection = DeleteDetection::parse(delete_detection)?;
-    let tables: Vec<TimestampTableConfig> = tables.unwrap_or_default().into_iter().map(Into::into).collect();
+    let tables: Vec<TimestampTableConfig> =
+        tables.unwrap_or_default().into_iter().map(TryInto::try_into).collect::<vexact::Result<_>>()?;
     let refused = |problem: &str| Err(vexact::Error::InvalidArgument(problem.to_owned()));
     match source {
         Some(source) => Ok(Some(SidecarConfig {
@@ -150,21 +164,52 @@ impl HtapEngine {
     #[new]
     fn new(py: Python<'_>, config: Config) -> PyResult<Self> {
         let config = config.checked(py)?;
-        Ok(Self(Arc::new(run_engine(py, Engine::open(config))?)))
+        Ok(Self(Arc::new(run_engine(py, Engine::open(config))?).into()))
     }
 
     fn execute(&self, py: Python<'_>, sql: &str, params: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
-        let params = convert::engine_parameters(params)?;
-        run_engine(py, self.0.execute(sql, &params))
+        let params = arguments::arguments(sql, params)?;
+        run_engine(py, self.0.execute(sql, params))
     }
 
-    fn execute_batch(&self, py: Python<'_>, statements: Vec<String>) -> PyResult<()> {
+    fn execute_batch(&self, py: Python<'_>, statements: Vec<(String, Option<Bound<'_, PyAny>>)>) -> PyResult<()> {
+        let statements = arguments::statements(statements)?;
         run_engine(py, self.0.execute_batch(statements)).map(drop)
     }
 
+    fn execute_returning<'py>(
+        &self,
+        py: Python<'py>,
+        sql: &str,
+        params: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let params = arguments::arguments(sql, params)?;
+        batches(py, &run_engine(py, self.0.execute_returning(sql, params))?)
+    }
+
+    fn create_function(
+        &self,
+        py: Python<'_>,
+        name: String,
+        arguments: Option<u8>,
+        call: Py<PyAny>,
+        is_deterministic: bool,
+    ) -> PyResult<()> {
+        let function = FunctionDefinition { name, arguments, is_deterministic, call: callbacks::function(call) };
+        run_engine(py, self.0.create_function(function))
+    }
+
+    fn create_collation(&self, py: Python<'_>, name: String, compare: Py<PyAny>) -> PyResult<()> {
+        self.0.create_collation(name, callbacks::collation(compare)).map_err(|error| engine_exception(py, &error))
+    }
+
+    fn last_insert_rowid(&self, py: Python<'_>) -> PyResult<i64> {
+        self.0.last_insert_rowid().map_err(|error| engine_exception(py, &error))
+    }
+
     fn execute_many(&self, py: Python<'_>, sql: &str, rows: &Bound<'_, PyAny>) -> PyResult<u64> {
-        let rows = convert::engine_rows(rows)?;
-        run_engine(py, self.0.execute_many(sql, &rows))
+        let rows = arguments::rows(sql, rows)?;
+        run_engine(py, self.0.execute_many(sql, rows))
     }
 
     fn query<'py>(
@@ -173,8 +218,8 @@ impl HtapEngine {
         sql: &str,
         params: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Vec<Bound<'py, PyAny>>> {
-        let params = convert::engine_parameters(params)?;
-        batches(py, &run_engine(py, self.0.query(sql, &params))?)
+        let params = arguments::arguments(sql, params)?;
+        batches(py, &run_engine(py, self.0.query(sql, params))?)
     }
 
     fn query_olap<'py>(
@@ -183,8 +228,8 @@ impl HtapEngine {
         sql: &str,
         params: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Vec<Bound<'py, PyAny>>> {
-        let params = convert::engine_parameters(params)?;
-        batches(py, &run_engine(py, self.0.query_olap(sql, &params))?)
+        let params = arguments::arguments(sql, params)?;
+        batches(py, &run_engine(py, self.0.query_olap(sql, params))?)
     }
 
     /// `(side, reason)`.
@@ -294,7 +339,7 @@ impl HtapEngine {
     }
 
     fn session(&self) -> Session {
-        Session(self.0.session().clone())
+        Session(self.0.session().clone().into())
     }
 
     fn shutdown(&self, py: Python<'_>) -> PyResult<()> {
@@ -310,10 +355,13 @@ fn unusable(py: Python<'_>, problem: String) -> PyErr {
 }
 
 /// A search for one query.
-fn one(py: Python<'_>, arguments: SearchArguments<'_>) -> PyResult<VectorSearch> {
-    let search = arguments.search(py, "query", unusable)?;
-    match search.query {
-        QueryVectors::One(_) => Ok(search),
-        QueryVectors::Many(_) => Err(unusable(py, "query: expected one query vector, got a query batch".to_owned())),
+fn one(py: Python<'_>, mut given: SearchArguments<'_>) -> PyResult<VectorSearch> {
+    let params = given.take_params();
+    let search = given.search(py, "query", unusable)?;
+    if let QueryVectors::Many(_) = search.query {
+        return Err(unusable(py, "query: expected one query vector, got a query batch".to_owned()));
     }
+    let Some(params) = params else { return Ok(search) };
+    let params = arguments::arguments(search.filter.as_deref().unwrap_or_default(), Some(&params))?;
+    bind_filter(search, params).map_err(|error| engine_exception(py, &error))
 }

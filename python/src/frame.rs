@@ -7,6 +7,7 @@ use arrow_pyarrow::ToPyArrow;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
+use crate::process::OfProcess;
 use crate::runtime::{run, run_long, run_telling};
 
 /// What is called with the rows so far, while a query runs.
@@ -26,7 +27,13 @@ pub fn explain_html(logical: String, physical: String, strategy: String) -> Stri
 }
 
 #[pyclass(frozen, module = "vexact._native")]
-pub struct DataFrame(pub vexact::DataFrame);
+pub struct DataFrame(pub OfProcess<vexact::DataFrame>);
+
+impl From<vexact::DataFrame> for DataFrame {
+    fn from(frame: vexact::DataFrame) -> Self {
+        Self(frame.into())
+    }
+}
 
 #[pymethods]
 impl DataFrame {

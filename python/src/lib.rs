@@ -2,12 +2,15 @@
 //! it works.
 #![allow(missing_docs)]
 
+mod arguments;
+mod callbacks;
 mod command;
 mod convert;
 mod custom_stream;
 mod engine;
 mod errors;
 mod frame;
+mod process;
 mod query;
 mod runtime;
 mod search;

@@ -1,7 +1,6 @@
 //! Runs the engine's futures from Python: without the GIL, and so that Ctrl-C ends them.
 
 use std::future::Future;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use pyo3::exceptions::PyRuntimeError;
@@ -10,17 +9,17 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
 use crate::errors::{engine_exception, exception};
+use crate::process::PerProcess;
 
 /// How often a running query looks for Ctrl-C.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
 fn runtime() -> PyResult<&'static Runtime> {
-    static RUNTIME: OnceLock<Result<Runtime, std::io::Error>> = OnceLock::new();
+    static RUNTIME: PerProcess<Runtime> = PerProcess::new();
     // More threads than cores: so that the system shares the cores between a long query and short ones.
     let threads = 2 * std::thread::available_parallelism().map_or(2, usize::from);
     let new = || tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
-    let runtime = RUNTIME.get_or_init(new);
-    runtime.as_ref().map_err(|error| PyRuntimeError::new_err(format!("no threads for queries: {error}")))
+    RUNTIME.get_or_try_init(new).map_err(|error| PyRuntimeError::new_err(format!("no threads for queries: {error}")))
 }
 
 /// Runs a query of any length on the runtime's threads, while this one waits for its end or for Ctrl-C: then the query is aborted.

@@ -5,9 +5,10 @@ use pyo3::prelude::*;
 use vexact::VectorSearch;
 use vexact::sql::Explained;
 
+use crate::convert;
 use crate::query::{Refusal, query as query_vectors};
 
-/// `(table, column, query, top_k, metric, filter, columns)`.
+/// `(table, column, query, top_k, metric, filter, columns, params)`.
 #[derive(FromPyObject)]
 pub struct SearchArguments<'py>(
     String,
@@ -17,12 +18,18 @@ pub struct SearchArguments<'py>(
     String,
     Option<String>,
     Vec<String>,
+    Option<Bound<'py, PyAny>>,
 );
 
-impl SearchArguments<'_> {
+impl<'py> SearchArguments<'py> {
+    /// The values of the filter's placeholders, which are then nobody else's.
+    pub fn take_params(&mut self) -> Option<Bound<'py, PyAny>> {
+        self.7.take()
+    }
+
     /// The search. `invalid` makes the exception for a value that cannot be used, `query_name` is what the query is called.
     pub fn search(self, py: Python<'_>, query_name: &str, invalid: Refusal) -> PyResult<VectorSearch> {
-        let Self(table, column, query, top_k, metric, filter, columns) = self;
+        let Self(table, column, query, top_k, metric, filter, columns, params) = self;
         let metric = metric.parse().map_err(|error: vexact::kernel::KernelError| invalid(py, error.to_string()))?;
         // A whole number of any size: what is beyond all tables asks for all rows.
         if !top_k.hasattr("__index__")? {
@@ -35,7 +42,11 @@ impl SearchArguments<'_> {
         }
         let top_k = top_k.extract::<usize>().unwrap_or(usize::MAX);
         let query = query_vectors(&query_name, &query, invalid)?;
-        Ok(VectorSearch { table, column, query, top_k, metric, filter, columns })
+        if params.is_some() && filter.is_none() {
+            return Err(invalid(py, "params: expected none without a filter, got some".into()));
+        }
+        let params = convert::parameters(params.as_ref())?;
+        Ok(VectorSearch { table, column, query, top_k, metric, filter, params, columns })
     }
 }
 

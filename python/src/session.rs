@@ -11,11 +11,12 @@ use vexact::sources::probe::Format;
 use crate::convert;
 use crate::errors::{exception, invalid};
 use crate::frame::DataFrame;
+use crate::process::OfProcess;
 use crate::runtime::{run, run_long};
 use crate::search::{SearchArguments, Sections, sections};
 
 #[pyclass(frozen, module = "vexact._native")]
-pub struct Session(pub vexact::Session);
+pub struct Session(pub OfProcess<vexact::Session>);
 
 /// Schema, delimiter, confidence, table name, warnings, and the candidates: kind, format, score and reason.
 type Probed<'py> = (
@@ -63,12 +64,12 @@ impl Session {
             target_partitions: convert::whole_number("target_partitions", target_partitions)?,
         };
         let session = vexact::Session::with_options(&options);
-        session.map(Self).map_err(|error| exception(py, &error))
+        session.map(|session| Self(session.into())).map_err(|error| exception(py, &error))
     }
 
     fn read_csv(&self, py: Python<'_>, path: PathBuf, delimiter: char) -> PyResult<DataFrame> {
         let session = self.0.clone();
-        run_long(py, async move { session.read_csv(path, delimiter).await }).map(DataFrame)
+        run_long(py, async move { session.read_csv(path, delimiter).await }).map(DataFrame::from)
     }
 
     fn read_json(
@@ -80,15 +81,15 @@ impl Session {
     ) -> PyResult<DataFrame> {
         let format = format.parse().map_err(|error| exception(py, &error))?;
         let session = self.0.clone();
-        run_long(py, async move { session.read_json(path, columns.as_deref(), format).await }).map(DataFrame)
+        run_long(py, async move { session.read_json(path, columns.as_deref(), format).await }).map(DataFrame::from)
     }
 
     fn read_parquet(&self, py: Python<'_>, path: PathBuf) -> PyResult<DataFrame> {
-        run(py, self.0.read_parquet(path)).map(DataFrame)
+        run(py, self.0.read_parquet(path)).map(DataFrame::from)
     }
 
     fn read_arrow_file(&self, py: Python<'_>, path: PathBuf) -> PyResult<DataFrame> {
-        run(py, self.0.read_arrow_file(path)).map(DataFrame)
+        run(py, self.0.read_arrow_file(path)).map(DataFrame::from)
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -105,7 +106,8 @@ impl Session {
         let columns = mappings.into_iter().map(|mapping| mapping.column(py)).collect::<PyResult<_>>()?;
         let mode = LineMode::new(mode, split_delimiter, regex_pattern).map_err(|error| exception(py, &error))?;
         let session = self.0.clone();
-        run_long(py, async move { session.read_line_file(path, columns, mode, skip_empty_lines).await }).map(DataFrame)
+        run_long(py, async move { session.read_line_file(path, columns, mode, skip_empty_lines).await })
+            .map(DataFrame::from)
     }
 
     fn probe<'py>(&self, py: Python<'py>, path: PathBuf) -> PyResult<Probed<'py>> {
@@ -126,13 +128,13 @@ impl Session {
 
     fn read(&self, py: Python<'_>, path: PathBuf) -> PyResult<DataFrame> {
         let session = self.0.clone();
-        run_long(py, async move { session.read(path).await }).map(DataFrame)
+        run_long(py, async move { session.read(path).await }).map(DataFrame::from)
     }
 
     fn read_arrow(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<DataFrame> {
         let (schema, batches) = convert::batches(data)?;
         let frame = self.0.create_dataframe_from_arrow(schema, batches);
-        frame.map(DataFrame).map_err(|error| exception(py, &error))
+        frame.map(DataFrame::from).map_err(|error| exception(py, &error))
     }
 
     fn create_temp_view(&self, py: Python<'_>, name: &str, frame: &DataFrame) -> PyResult<()> {
@@ -142,7 +144,7 @@ impl Session {
     fn sql(&self, py: Python<'_>, query: &str, params: Option<&Bound<'_, PyAny>>) -> PyResult<DataFrame> {
         let params = convert::parameters(params)?;
         let (session, query) = (self.0.clone(), query.to_owned());
-        run_long(py, async move { session.sql(&query, params).await }).map(DataFrame)
+        run_long(py, async move { session.sql(&query, params).await }).map(DataFrame::from)
     }
 
     fn explain_sql(&self, py: Python<'_>, query: &str, params: Option<&Bound<'_, PyAny>>) -> PyResult<Sections> {
@@ -152,7 +154,7 @@ impl Session {
 
     fn vector_search(&self, py: Python<'_>, arguments: SearchArguments<'_>) -> PyResult<DataFrame> {
         let search = arguments.search(py, "query_vector", invalid)?;
-        run(py, self.0.vector_search(&search)).map(DataFrame)
+        run(py, self.0.vector_search(&search)).map(DataFrame::from)
     }
 
     fn explain_vector_search(&self, py: Python<'_>, arguments: SearchArguments<'_>) -> PyResult<Sections> {
@@ -167,7 +169,7 @@ impl Session {
         score_threshold: Option<f64>,
     ) -> PyResult<DataFrame> {
         let search = arguments.search(py, "query_vector", invalid)?;
-        run(py, self.0.hybrid_search(&search, score_threshold)).map(DataFrame)
+        run(py, self.0.hybrid_search(&search, score_threshold)).map(DataFrame::from)
     }
 
     fn explain_hybrid_search(

@@ -12,6 +12,7 @@ use vexact::stream::{SourceTable, StreamOptions};
 
 use crate::convert;
 use crate::errors::{exception, invalid};
+use crate::process::OfProcess;
 use crate::runtime::{enter, run, run_long};
 use crate::search::{Sections, sections};
 use crate::session::Session;
@@ -41,7 +42,13 @@ fn watermarks(high: usize, low: Option<usize>) -> Watermarks {
 }
 
 #[pyclass(frozen, module = "vexact._native")]
-pub struct StreamFrame(pub vexact::StreamFrame);
+pub struct StreamFrame(pub OfProcess<vexact::StreamFrame>);
+
+impl From<vexact::StreamFrame> for StreamFrame {
+    fn from(frame: vexact::StreamFrame) -> Self {
+        Self(frame.into())
+    }
+}
 
 #[pymethods]
 impl StreamFrame {
@@ -60,12 +67,18 @@ impl StreamFrame {
 
     fn write(&self, py: Python<'_>, sink: &RealtimeSink, options: Options<'_>) -> PyResult<StreamingQuery> {
         let (frame, sink, options) = (self.0.clone(), Arc::new(sink.0.clone()), self::options(py, options)?);
-        run_long(py, async move { frame.write(sink, options).await }).map(StreamingQuery)
+        run_long(py, async move { frame.write(sink, options).await }).map(StreamingQuery::from)
     }
 }
 
 #[pyclass(frozen, module = "vexact._native")]
-pub struct StreamingQuery(vexact::StreamingQuery);
+pub struct StreamingQuery(OfProcess<vexact::StreamingQuery>);
+
+impl From<vexact::StreamingQuery> for StreamingQuery {
+    fn from(query: vexact::StreamingQuery) -> Self {
+        Self(query.into())
+    }
+}
 
 #[pymethods]
 impl StreamingQuery {
@@ -89,14 +102,16 @@ impl StreamingQuery {
 }
 
 #[pyclass(frozen, module = "vexact._native")]
-pub struct RealtimeSource(QueueSource);
+pub struct RealtimeSource(OfProcess<QueueSource>);
 
 #[pymethods]
 impl RealtimeSource {
     #[new]
     fn new(py: Python<'_>, schema: &Bound<'_, PyAny>, high: usize, low: Option<usize>) -> PyResult<Self> {
         let schema = Arc::new(Schema::from_pyarrow_bound(schema)?);
-        QueueSource::try_new(schema, watermarks(high, low)).map(Self).map_err(|error| exception(py, &error))
+        QueueSource::try_new(schema, watermarks(high, low))
+            .map(|queue| Self(queue.into()))
+            .map_err(|error| exception(py, &error))
     }
 
     fn schema<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -128,13 +143,13 @@ impl RealtimeSource {
 }
 
 #[pyclass(frozen, module = "vexact._native")]
-pub struct RealtimeSink(QueueSink);
+pub struct RealtimeSink(OfProcess<QueueSink>);
 
 #[pymethods]
 impl RealtimeSink {
     #[new]
     fn new(py: Python<'_>, high: usize, low: Option<usize>) -> PyResult<Self> {
-        QueueSink::try_new(watermarks(high, low)).map(Self).map_err(|error| exception(py, &error))
+        QueueSink::try_new(watermarks(high, low)).map(|queue| Self(queue.into())).map_err(|error| exception(py, &error))
     }
 
     /// The next batch; `None` after so many seconds without one (`None`: for ever), and once the queue is closed and empty.
@@ -167,18 +182,20 @@ impl RealtimeSink {
 fn stream_from_arrow(py: Python<'_>, session: &Session, data: &Bound<'_, PyAny>) -> PyResult<StreamFrame> {
     let (schema, batches) = convert::batches(data)?;
     let frame = session.0.create_stream_from_arrow(schema, batches);
-    frame.map(StreamFrame).map_err(|error| exception(py, &error))
+    frame.map(StreamFrame::from).map_err(|error| exception(py, &error))
 }
 
 /// A folder of CSV files as a stream.
 #[pyfunction]
 fn read_stream_csv_dir(py: Python<'_>, session: &Session, path: PathBuf, delimiter: char) -> PyResult<StreamFrame> {
-    py.detach(|| session.0.read_stream_csv_dir(path, delimiter)).map(StreamFrame).map_err(|error| exception(py, &error))
+    py.detach(|| session.0.read_stream_csv_dir(path, delimiter))
+        .map(StreamFrame::from)
+        .map_err(|error| exception(py, &error))
 }
 
 #[pyfunction]
 fn stream_of_source(session: &Session, source: &RealtimeSource) -> StreamFrame {
-    StreamFrame(session.0.stream(Arc::new(source.0.clone())))
+    session.0.stream(Arc::new(source.0.clone())).into()
 }
 
 #[pyfunction]
@@ -193,13 +210,13 @@ fn name_sink(py: Python<'_>, session: &Session, name: &str, sink: &RealtimeSink)
 
 #[pyfunction]
 fn stream_sql(py: Python<'_>, session: &Session, query: &str) -> PyResult<StreamFrame> {
-    run(py, session.0.stream_sql(query)).map(StreamFrame)
+    run(py, session.0.stream_sql(query)).map(StreamFrame::from)
 }
 
 #[pyfunction]
 fn start_stream_sql(py: Python<'_>, session: &Session, sql: String, options: Options<'_>) -> PyResult<StreamingQuery> {
     let (session, options) = (session.0.clone(), self::options(py, options)?);
-    run_long(py, async move { session.start_stream_sql(&sql, options).await }).map(StreamingQuery)
+    run_long(py, async move { session.start_stream_sql(&sql, options).await }).map(StreamingQuery::from)
 }
 
 #[pyfunction]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ import numpy as np
 from .errors import InvalidRequestError
 
 T = TypeVar("T")
-SearchArguments = tuple[str, str, Any, int, str, str | None, list[str]]
+SearchArguments = tuple[str, str, Any, int, str, str | None, list[str], Any]
 
 
 def wrong(name: str, expected: str, value: object) -> TypeError:
@@ -110,10 +110,34 @@ def texts(name: str, value: object) -> list[str]:
     return [text(name, item, expected) for item in items(name, value, expected)]
 
 
+def function(name: str, value: Callable[..., Any]) -> Callable[..., Any]:
+    if not callable(value):
+        raise wrong(name, "a function", value)
+    return value
+
+
+def statement(name: str, value: object) -> tuple[str, Any]:
+    """A statement and its parameters, None if it is a text alone."""
+    expected = "a SQL text or a pair of it and its parameters"
+    if not isinstance(value, (tuple, list)):
+        return text(name, value, expected), None
+    if len(value) != 2:
+        raise InvalidRequestError(f"{name}: expected {expected}, got {len(value)} items")
+    return text(name, value[0], expected), value[1]
+
+
 def search(
-    table: object, column_name: str, column: object, query: Any, top_k: object, metric: object, filter: object, columns: object
+    table: object,
+    column_name: str,
+    column: object,
+    query: Any,
+    top_k: object,
+    metric: object,
+    filter: object,
+    params: Any,
+    columns: object,
 ) -> SearchArguments:
-    """The arguments of a vector search, as the native module takes them; it checks the query."""
+    """The arguments of a vector search, as the native module takes them; it checks the query and the parameters."""
     return (
         text("table", table),
         text(column_name, column),
@@ -122,4 +146,5 @@ def search(
         text("metric", metric),
         None if filter is None else text("filter", filter, "a str or None"),
         [] if columns is None else texts("columns", columns),
+        params,
     )

@@ -45,16 +45,16 @@ class TableSchema:
 _PAIRS = "(name, type) pairs or a mapping of names to types"
 
 
-def _pair(pair: Any) -> tuple[str, str]:
+def _pair(pair: Any, of: str = "columns") -> tuple[str, str]:
     """A column's name and type."""
     if not isinstance(pair, (tuple, list)):
-        raise check.wrong("columns", _PAIRS, pair)
+        raise check.wrong(of, _PAIRS, pair)
     if len(pair) != 2:
-        raise InvalidRequestError(f"columns: expected {_PAIRS}, got {pair!r:.100}")
+        raise InvalidRequestError(f"{of}: expected {_PAIRS}, got {pair!r:.100}")
     name, data_type = pair
-    column = check.text("columns: a name", name)
+    column = check.text(f"{of}: a name", name)
     # Some of pyarrow's types are called as ours are.
-    return column, str(data_type) if isinstance(data_type, pa.DataType) else check.text(f"columns: type of {column!r}", data_type)
+    return column, str(data_type) if isinstance(data_type, pa.DataType) else check.text(f"{of}: type of {column!r}", data_type)
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ class TimestampTableConfig:
     has not. `primary_key`: the columns that name a row. `updated_at_column`: when a row was last changed: integers or reals (seconds,
     milliseconds, microseconds or nanoseconds since the Unix epoch, by their size, and Julian days), ISO-8601 text, a timestamp; rows
     where it is NULL are not seen. `created_at_column` decides only what is counted as an insert. `columns`: those to replicate
-    besides the key's, all if empty.
+    besides the key's, all if empty. `column_types`: types given by hand, as in `TableSchema`, by the names of columns: a BLOB of vectors
+    is `vector(N)`; the types of other columns are found in the source.
 
     `ValueError`: no key, a column named twice, an empty name. `TypeError`: what is no name.
     """
@@ -75,6 +76,7 @@ class TimestampTableConfig:
     created_at_column: str = "created_at"
     updated_at_column: str = "updated_at"
     columns: list[str] = field(default_factory=list)
+    column_types: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name in ("table_name", "created_at_column", "updated_at_column"):
@@ -91,6 +93,9 @@ class TimestampTableConfig:
                 if column.lower() in map(str.lower, columns[:place]):
                     raise InvalidRequestError(f"{of}: expected each column once, got {column!r} twice")
             object.__setattr__(self, name, columns)
+        types = self.column_types
+        pairs = types.items() if isinstance(types, Mapping) else check.items("column_types", types, _PAIRS)
+        object.__setattr__(self, "column_types", [_pair(pair, "column_types") for pair in pairs])
 
 
 @dataclass(frozen=True)

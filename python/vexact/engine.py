@@ -8,24 +8,27 @@ from __future__ import annotations
 import os
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import anyio.to_thread
 import pyarrow as pa
 
 from . import _arguments as check
 from . import _native, _sqlite_guard
+from ._process import OfProcess
 from ._settings import HtapConfig, Path, TableSchema, TimestampTableConfig
 from .errors import EngineError
 from .explain import Explain
 from .session import Session
 
-Params = Sequence[Any] | None
+Params = Sequence[Any] | Mapping[str, Any] | None
 T = TypeVar("T")
+# The class has an attribute `_native`, so its annotations cannot name the module.
+_NativeEngine: TypeAlias = _native.HtapEngine
 
 __all__ = [
     "HtapConfig",
@@ -117,6 +120,8 @@ class HtapEngine:
     in one process destroy files: there a file that this process has open is refused, and `sqlite3` warns (`RuntimeWarning`).
     """
 
+    _native = OfProcess[_native.HtapEngine]()
+
     def __init__(self, config: HtapConfig | None = None) -> None:
         self.config = HtapConfig() if config is None else check.instance("config", config, HtapConfig)
         files = _sqlite_files(self.config)
@@ -134,11 +139,12 @@ class HtapEngine:
         """Opens an engine without blocking the event loop."""
         return await _in_thread(partial(cls, config))
 
-    def _open(self) -> _native.HtapEngine:
+    def _open(self) -> _NativeEngine:
         """The native engine, until `shutdown`."""
+        native = self._native
         if self._is_shut_down:
             raise EngineError("the engine was shut down")
-        return self._native
+        return native
 
     async def __aenter__(self) -> HtapEngine:
         self._open()
@@ -153,18 +159,52 @@ class HtapEngine:
     async def execute(self, sql: str, params: Params = None) -> int:
         """Runs one DML or DDL statement in SQLite; the rows affected, 0 for DDL.
 
-        `params`: None, bool, int, float, str, bytes, and vectors (a sequence of numbers or a one-dimensional array, stored as a
-        float32 BLOB). Transactions are `execute_batch`. A statement that returns rows is refused before it has any effect.
+        `params`: a sequence for `?`, `?1` and `$1`, or a mapping for `:name`, `@name` and `$name`. Values are None, bool, int, float,
+        str, bytes, vectors (a sequence of numbers or a one-dimensional array, stored as a float32 BLOB), and datetime, date, Decimal
+        and UUID, which are stored as text: dates and times as the adapters of `sqlite3` write them (`2024-01-31 12:00:00`), the others
+        as `str` does. Alone in `IN (?)` a list, a set or an array is so many values.
+
+        Transactions are `execute_batch`. A statement that returns rows is refused before it has any effect: `execute_returning`
+        runs those with RETURNING.
         """
         return await _in_thread(partial(self._open().execute, check.text("sql", sql), params))
 
-    async def execute_batch(self, statements: Sequence[str]) -> None:
-        """Runs statements in one transaction: all or nothing."""
-        listed = check.items("statements", statements, "a list of SQL texts")
-        batch = [check.text(f"statements: statement {place}", statement) for place, statement in enumerate(listed, start=1)]
+    async def execute_returning(self, sql: str, params: Params = None) -> list[pa.RecordBatch]:
+        """Runs one INSERT, UPDATE or DELETE with RETURNING in SQLite; the rows that it returns, such as the key of a new row."""
+        return await _in_thread(partial(self._open().execute_returning, check.text("sql", sql), params))
+
+    def last_insert_rowid(self) -> int:
+        """The row id of the last row that a call of this engine inserted; 0 before the first. Where several tasks write, RETURNING
+        says which row is whose."""
+        return self._open().last_insert_rowid()
+
+    async def create_function(
+        self, name: str, num_args: int, function: Callable[..., Any], *, deterministic: bool = False
+    ) -> None:
+        """Adds a scalar SQL function to SQLite on every connection of the engine: for statements, indexes and queries that SQLite
+        answers. `num_args`: -1 takes any number. `deterministic`: the same arguments give the same value, as an index or a generated
+        column needs.
+
+        It is called with None, int, float, str and bytes, and returns what a parameter can be. What it raises is the error of the
+        statement. A name that SQLite or the queries on replicas have is refused.
+        """
+        count = check.whole("num_args", num_args, -1, 127)
+        call = check.function("function", function)
+        add = partial(self._open().create_function, check.text("name", name), None if count < 0 else count, call)
+        await _in_thread(partial(add, check.flag("deterministic", deterministic)))
+
+    def create_collation(self, name: str, compare: Callable[[str, str], int]) -> None:
+        """Adds a collation to SQLite on every connection of the engine. `compare` of two texts returns a number below 0, 0 or above 0.
+        What it raises goes to `sys.unraisablehook`, and the texts are compared byte by byte."""
+        self._open().create_collation(check.text("name", name), check.function("compare", compare))
+
+    async def execute_batch(self, statements: Sequence[str | tuple[str, Params]]) -> None:
+        """Runs statements in one transaction: all or nothing. Each is a text, or a pair of a text and its parameters."""
+        listed = check.items("statements", statements, "a list of SQL texts or of (sql, params)")
+        batch = [check.statement(f"statements: statement {place}", statement) for place, statement in enumerate(listed, start=1)]
         await _in_thread(partial(self._open().execute_batch, batch))
 
-    async def execute_many(self, sql: str, rows_of_params: Iterable[Sequence[Any]]) -> int:
+    async def execute_many(self, sql: str, rows_of_params: Iterable[Sequence[Any] | Mapping[str, Any]]) -> int:
         """Runs one prepared statement for each row of parameters, in one transaction; the rows affected in all."""
         rows = list(check.items("rows_of_params", rows_of_params, "an iterable of sequences of parameters"))
         return await _in_thread(partial(self._open().execute_many, check.text("sql", sql), rows))
@@ -242,15 +282,16 @@ class HtapEngine:
         metric: str = "cosine",
         *,
         filter: str | None = None,
+        params: Params = None,
         columns: str | Sequence[str] | None = None,
         fresh: bool = False,
     ) -> list[pa.RecordBatch]:
         """The rows of a replica closest to `query`, best first: the key's columns, `score` (float64), then `columns` (`"*"`: all).
 
-        `filter`: a SQL predicate on the table, applied before the search. `fresh`: syncs first, so that all writes before the call
+        `filter`: a SQL predicate on the table, applied before the search; `params`: the values of its placeholders, as in `query`. `fresh`: syncs first, so that all writes before the call
         are seen.
         """
-        arguments = check.search(table, "column", column, query, top_k, metric, filter, columns)
+        arguments = check.search(table, "column", column, query, top_k, metric, filter, params, columns)
         is_fresh = check.flag("fresh", fresh)
         return await _in_thread(partial(self._open().vector_search, arguments, is_fresh), abandons=True)
 
@@ -263,11 +304,12 @@ class HtapEngine:
         metric: str = "cosine",
         *,
         filter: str | None = None,
+        params: Params = None,
         columns: str | Sequence[str] | None = None,
         fresh: bool = False,
     ) -> str:
         """How such a search is done, after running it: an `Explain`, a str with `.logical`, `.physical` and `.strategy`."""
-        arguments = check.search(table, "column", column, query, top_k, metric, filter, columns)
+        arguments = check.search(table, "column", column, query, top_k, metric, filter, params, columns)
         is_fresh = check.flag("fresh", fresh)
         explain = partial(self._open().explain_vector_search, arguments, is_fresh)
         return Explain(*await _in_thread(explain, abandons=True))
@@ -288,7 +330,10 @@ class HtapEngine:
         return Session._over(self._open().session())
 
     def shutdown(self) -> None:
-        """Releases threads, connections and files. Harmless to repeat; later calls of other methods raise `RuntimeError`."""
+        """Releases threads, connections and files. Harmless to repeat; later calls of other methods raise `RuntimeError`. In a child of
+        `fork` it does nothing: they are the parent's."""
+        if not type(self)._native.is_here(self):
+            return
         self._is_shut_down = True
         self._native.shutdown()
         for closing in self._closing:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 
 from . import _arguments as check
 from . import _native
+from ._process import OfProcess
 from .explain import Explain
 from .progress import Progress
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     import polars
 
 _HTML_ROWS = 20
+# The class has an attribute `_native`, so its annotations cannot name the module.
+_NativeFrame: TypeAlias = _native.DataFrame
 
 
 class DataFrame:
@@ -25,9 +28,10 @@ class DataFrame:
     Long runs show their progress at a terminal where tqdm is installed; Ctrl-C ends them with `KeyboardInterrupt`.
     """
 
-    __slots__ = ("_native",)
+    __slots__ = ("_of_process_native",)
+    _native = OfProcess[_native.DataFrame]()
 
-    def __init__(self, native: _native.DataFrame) -> None:
+    def __init__(self, native: _NativeFrame) -> None:
         if not isinstance(native, _native.DataFrame):
             raise check.wrong("DataFrame", "what a method of vexact.Session makes", native)
         self._native = native

@@ -6,11 +6,12 @@ import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 from . import _arguments as check
 from . import _native
 from ._inputs import LineMappings, as_arrow, line_columns
+from ._process import OfProcess
 from .custom_stream import CustomArrowStreamSink
 from .explain import Explain
 from .frame import DataFrame
@@ -18,6 +19,8 @@ from .stream import Columns, RealtimeStreamSink, RealtimeStreamSource, Streaming
 
 Path = str | os.PathLike[str]
 Params = Sequence[Any] | Mapping[str, Any]
+# The class has an attribute `_native`, so its annotations cannot name the module.
+_NativeSession: TypeAlias = _native.Session
 
 
 class Session:
@@ -28,6 +31,8 @@ class Session:
     core). Both are at least 1 (else `InvalidRequestError`).
     """
 
+    _native = OfProcess[_native.Session]()
+
     def __init__(self, *, memory_limit_bytes: int | None = None, target_partitions: int | None = None) -> None:
         options = {"memory_limit_bytes": memory_limit_bytes, "target_partitions": target_partitions}
         self._native = _native.Session(
@@ -35,7 +40,7 @@ class Session:
         )
 
     @classmethod
-    def _over(cls, native: _native.Session) -> Session:
+    def _over(cls, native: _NativeSession) -> Session:
         session = cls.__new__(cls)
         session._native = native
         return session
@@ -323,6 +328,7 @@ class Session:
         metric: str = "cosine",
         *,
         filter: str | None = None,
+        params: Params | None = None,
         columns: str | Sequence[str] | None = None,
     ) -> DataFrame:
         """The rows closest to a query, best first, exactly.
@@ -333,13 +339,13 @@ class Session:
         `vector_column`: vectors, or lists of numbers of one length. `query_vector`: a list, a numpy or pyarrow array of the
         column's length; a two-dimensional array searches a query batch, and the result has `query_id` (int64) in front.
         `metric`: `cosine` (`cosin`), `dot` (`inner_product`, `ip`) or `l2` (`euclidean`). `filter`: a SQL predicate, applied
-        before the search, so that `top_k` matching rows come back where there are as many. Rows whose vector is NULL, not finite, or under cosine zero are skipped.
+        before the search, so that `top_k` matching rows come back where there are as many; `params`: the values of its `$1` or `$name`, as in `sql`. Rows whose vector is NULL, not finite, or under cosine zero are skipped.
 
         Raises `InvalidRequestError` (a `ValueError`) for an unknown table, column or metric, a query of another length, not
         finite or under cosine zero, ragged or of three dimensions, `top_k` below 1, and a bad filter; `TypeError` for a query
         that is no array.
         """
-        arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, columns)
+        arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, params, columns)
         return DataFrame(self._native.vector_search(arguments))
 
     def explain_vector_search(
@@ -351,10 +357,11 @@ class Session:
         metric: str = "cosine",
         *,
         filter: str | None = None,
+        params: Params | None = None,
         columns: str | Sequence[str] | None = None,
     ) -> Explain:
         """What `vector_search` with these arguments does: it runs, and the strategy is what happened."""
-        arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, columns)
+        arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, params, columns)
         return Explain(*self._native.explain_vector_search(arguments))
 
     def hybrid_search(
@@ -367,10 +374,11 @@ class Session:
         score_threshold: float | None = None,
         *,
         filter: str | None = None,
+        params: Params | None = None,
     ) -> DataFrame:
         """All columns of the table and `vector_score` (float64) for the rows closest to a query, best first, whose score is
         at most `score_threshold` (under `dot`: at least). Arguments and errors are those of `vector_search`."""
-        arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, None)
+        arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, params, None)
         threshold = None if score_threshold is None else check.number("score_threshold", score_threshold)
         return DataFrame(self._native.hybrid_search(arguments, threshold))
 
@@ -384,8 +392,9 @@ class Session:
         score_threshold: float | None = None,
         *,
         filter: str | None = None,
+        params: Params | None = None,
     ) -> Explain:
         """What `hybrid_search` with these arguments does: it runs, and the strategy is what happened."""
-        arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, None)
+        arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, params, None)
         threshold = None if score_threshold is None else check.number("score_threshold", score_threshold)
         return Explain(*self._native.explain_hybrid_search(arguments, threshold))

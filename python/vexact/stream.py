@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from . import _arguments as check
 from . import _native
+from ._process import OfProcess
 from ._rows import column_array
 from .errors import InvalidRequestError
 from .explain import Explain
@@ -37,6 +38,10 @@ def _options(
         check.whole("max_inflight_partitions", max_inflight_partitions, 0),
     )
 
+# A class that has an attribute `_native` cannot name the module in its annotations.
+_StreamFrame: TypeAlias = _native.StreamFrame
+_StreamingQuery: TypeAlias = _native.StreamingQuery
+
 
 class StreamingDataFrame:
     """A stream of rows: of a source, or of a SELECT over one (`Session.stream_sql`).
@@ -44,7 +49,9 @@ class StreamingDataFrame:
     It runs when it is written to a sink: by `write_stream`, or by SQL, where `Session.create_temp_view` gives it a name.
     """
 
-    def __init__(self, native: _native.StreamFrame) -> None:
+    _native = OfProcess[_native.StreamFrame]()
+
+    def __init__(self, native: _StreamFrame) -> None:
         if not isinstance(native, _native.StreamFrame):
             raise check.wrong("StreamingDataFrame", "what a method of vexact.Session makes", native)
         self._native = native
@@ -90,7 +97,9 @@ class StreamingQuery:
     Dropping the last reference to it stops it.
     """
 
-    def __init__(self, native: _native.StreamingQuery) -> None:
+    _native = OfProcess[_native.StreamingQuery]()
+
+    def __init__(self, native: _StreamingQuery) -> None:
         if not isinstance(native, _native.StreamingQuery):
             raise check.wrong("StreamingQuery", "what start_stream_sql or write_stream makes", native)
         self._native = native
@@ -132,6 +141,8 @@ class RealtimeStreamSource:
     A push waits while `high_watermark` batches wait, until the query has brought them down to `low_watermark`. One query reads it
     at a time. What a query has taken is gone: after a restart it goes on with what comes next.
     """
+
+    _native = OfProcess[_native.RealtimeSource]()
 
     def __init__(self, columns: Columns, *, high_watermark: int = 1024, low_watermark: int | None = None) -> None:
         self._native = _native.RealtimeSource(_schema(columns), *_watermarks(high_watermark, low_watermark))
@@ -187,6 +198,8 @@ class RealtimeStreamSink:
 
     The query waits (`backpressure`) while `high_watermark` batches wait, until they are down to `low_watermark`.
     """
+
+    _native = OfProcess[_native.RealtimeSink]()
 
     def __init__(self, *, high_watermark: int = 1024, low_watermark: int | None = None) -> None:
         self._native = _native.RealtimeSink(*_watermarks(high_watermark, low_watermark))

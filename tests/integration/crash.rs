@@ -167,7 +167,7 @@ async fn work(folder: &Path, kind: Kind, seed: u64, operations: i64) {
     let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     for round in 0.. {
         let count = 1 + random.below(8);
-        engine.oltp.execute_batch((0..count).map(|_| statement(&mut random)).collect()).await.unwrap();
+        engine.oltp.execute_batch((0..count).map(|_| (statement(&mut random), vec![])).collect()).await.unwrap();
         match random.below(4) {
             0 => {}
             1 => drop(engine.replicator.sync_now().await.unwrap()),

@@ -52,6 +52,7 @@ fn searches_by_sql_find_what_searches_by_call_find_after_each_sync() {
                 top_k: 5,
                 metric: Metric::L2,
                 filter: Some("note <> 'n4'".into()),
+                params: None,
                 columns: vec![],
             };
             let expected = ids(&engine.vector_search(&search, false).await.unwrap());

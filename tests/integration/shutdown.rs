@@ -25,6 +25,7 @@ fn calls_after_a_shutdown_are_errors() {
             top_k: 1,
             metric: Metric::L2,
             filter: None,
+            params: None,
             columns: vec![],
         };
         assert_eq!(engine.vector_search(&search, false).await.unwrap()[0].num_rows(), 1);

@@ -134,7 +134,7 @@ pub(super) fn select(predicate: &Arc<dyn PhysicalExpr>, schema: &SchemaRef, scan
         live.set_indices().zip(kept.iter()).for_each(|(row, is_kept)| all.set_bit(row, is_kept));
         Ok(all.finish())
     };
-    let kept: Vec<BooleanBuffer> = pieces.par_iter().map(evaluate).collect::<Result<_>>()?;
+    let kept: Vec<BooleanBuffer> = vexact_kernel::in_pool(|| pieces.par_iter().map(evaluate).collect::<Result<_>>())?;
     let mut rows = BooleanBufferBuilder::new(kept.iter().map(BooleanBuffer::len).sum());
     for bits in &kept {
         rows.append_buffer(bits);

@@ -105,6 +105,7 @@ impl FileSearch {
             top_k: self.top_k,
             metric: self.metric,
             filter: self.filter,
+            params: None,
             columns: self.columns,
         };
         let found = session.vector_search_explained(&search, condition, self.score_threshold).await;

@@ -7,20 +7,24 @@ use std::ops::Deref;
 /// A file with an exclusive lock, which is given back when this is dropped: at once, and not when the last copy of its descriptor is
 /// closed. A program that this process is just starting has copies for a moment.
 #[derive(Debug)]
-pub struct LockedFile(File);
+pub struct LockedFile {
+    file: File,
+    /// A child of `fork` has copies of both: the lock is its parent's.
+    process: u32,
+}
 
 impl LockedFile {
     /// # Errors
     /// Somebody else has the lock.
     pub fn try_new(file: File) -> Result<Self, TryLockError> {
         file.try_lock()?;
-        Ok(Self(file))
+        Ok(Self { file, process: std::process::id() })
     }
 
     /// Waits for the lock.
     pub fn wait_for(file: File) -> io::Result<Self> {
         file.lock()?;
-        Ok(Self(file))
+        Ok(Self { file, process: std::process::id() })
     }
 }
 
@@ -28,14 +32,16 @@ impl Deref for LockedFile {
     type Target = File;
 
     fn deref(&self) -> &File {
-        &self.0
+        &self.file
     }
 }
 
 impl Drop for LockedFile {
     fn drop(&mut self) {
-        // Closing it does the same, a little later perhaps.
-        let _ = self.0.unlock();
+        if self.process == std::process::id() {
+            // Closing it does the same, a little later perhaps.
+            let _ = self.file.unlock();
+        }
     }
 }
 

@@ -26,6 +26,86 @@ pub enum Param {
     Vector(Vec<f32>),
 }
 
+/// What a caller gives for one placeholder.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Argument {
+    /// One value.
+    Value(Param),
+    /// The values of `IN (?)`, any number of them. No other placeholder takes a list.
+    List(Vec<Param>),
+}
+
+impl From<Param> for Argument {
+    fn from(param: Param) -> Self {
+        Self::Value(param)
+    }
+}
+
+/// The arguments of one statement.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Params {
+    /// In the order of `?`, or by the number of `?1` and `$1`.
+    Positional(Vec<Argument>),
+    /// By the name of `:name`, `@name` and `$name`. A name that the statement lacks is ignored, as in Python's `sqlite3`.
+    Named(Vec<(String, Argument)>),
+}
+
+impl Params {
+    /// The parameters of a statement without any.
+    pub const NONE: Self = Self::Positional(Vec::new());
+}
+
+impl<A: Into<Argument>> From<Vec<A>> for Params {
+    fn from(arguments: Vec<A>) -> Self {
+        Self::Positional(arguments.into_iter().map(Into::into).collect())
+    }
+}
+
+impl From<&Vec<Param>> for Params {
+    fn from(params: &Vec<Param>) -> Self {
+        params.clone().into()
+    }
+}
+
+impl From<&[Param]> for Params {
+    fn from(params: &[Param]) -> Self {
+        params.to_vec().into()
+    }
+}
+
+impl<const N: usize> From<&[Param; N]> for Params {
+    fn from(params: &[Param; N]) -> Self {
+        params.to_vec().into()
+    }
+}
+
+/// One statement and its parameters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Statement {
+    /// Its text.
+    pub sql: String,
+    /// Its parameters.
+    pub params: Params,
+}
+
+impl From<String> for Statement {
+    fn from(sql: String) -> Self {
+        Self { sql, params: Params::NONE }
+    }
+}
+
+impl From<&str> for Statement {
+    fn from(sql: &str) -> Self {
+        sql.to_owned().into()
+    }
+}
+
+impl<S: Into<String>, P: Into<Params>> From<(S, P)> for Statement {
+    fn from((sql, params): (S, P)) -> Self {
+        Self { sql: sql.into(), params: params.into() }
+    }
+}
+
 impl Param {
     /// As SQLite stores it.
     pub fn to_sqlite(&self) -> Value {

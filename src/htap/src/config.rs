@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use vexact_core::database_path::refuse_uri;
 use vexact_core::error::{Error, Result};
 use vexact_replica::SyncMode;
 use vexact_sidecar::SidecarConfig;
@@ -123,7 +124,7 @@ impl HtapConfig {
     /// Refuses settings that cannot be used together.
     ///
     /// # Errors
-    /// A size of 0; files without a folder, or a folder without files; what [`SidecarConfig::check`] refuses.
+    /// A size of 0; a URI in the place of a path; files without a folder, or a folder without files; what [`SidecarConfig::check`] refuses.
     pub fn check(&self) -> Result<()> {
         let refused = |problem: String| Err(Error::InvalidArgument(problem));
         if self.sync_batch_size == 0 {
@@ -131,6 +132,10 @@ impl HtapConfig {
         }
         if self.read_pool_size == 0 {
             return refused("read_pool_size: expected at least 1, got 0".into());
+        }
+        refuse_uri("oltp_path", &self.oltp_path)?;
+        if let Some(storage) = &self.storage_path {
+            refuse_uri("storage_path", storage)?;
         }
         if let Some(sidecar) = &self.sidecar {
             sidecar.check()?;

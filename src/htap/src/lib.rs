@@ -10,6 +10,7 @@ mod names;
 mod olap;
 mod route;
 mod search;
+mod statements;
 mod typing;
 
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use vexact_router::Side;
 use vexact_session::{Session, SessionOptions};
 use vexact_sidecar::Sidecar;
 use vexact_sql::precedence::Arrival;
-use vexact_sqlite::oltp::ResultTypes;
+use vexact_sqlite::oltp::{Lookup, ResultTypes};
 use vexact_sqlite::replication::{RegisterOutcome, SyncResult, SyncStatus};
 
 use beyond::is_beyond_datafusion;
@@ -36,7 +37,9 @@ use followers::Followers;
 use local::{Local, opened};
 use names::{EngineNames, TableNames};
 use route::with_route;
-pub use vexact_core::param::Param;
+pub use search::bind_filter;
+pub use vexact_core::param::{Argument, Param, Params, Statement};
+pub use vexact_sqlite::oltp::{Collation, FunctionDefinition, ScalarFunction};
 
 /// A SQLite database with columnar replicas of its tables, or replicas of a database that it follows, or both. Its methods need a
 /// tokio runtime and never block its threads.
@@ -125,31 +128,6 @@ impl HtapEngine {
         }
     }
 
-    /// One DML or DDL statement, always on SQLite; the rows affected, 0 for DDL.
-    ///
-    /// # Errors
-    /// As [`Oltp::execute`].
-    pub async fn execute(&self, sql: &str, params: &[Param]) -> Result<u64> {
-        self.local("execute")?.oltp.execute(sql, to_sqlite(params)).await
-    }
-
-    /// Statements in one transaction: all or nothing; the rows affected in all.
-    ///
-    /// # Errors
-    /// As [`Oltp::execute_batch`].
-    pub async fn execute_batch(&self, statements: Vec<String>) -> Result<u64> {
-        self.local("execute_batch")?.oltp.execute_batch(statements).await
-    }
-
-    /// One prepared statement for each row of parameters, in one transaction; the rows affected in all.
-    ///
-    /// # Errors
-    /// As [`Oltp::execute_many`].
-    pub async fn execute_many(&self, sql: &str, rows: &[Vec<Param>]) -> Result<u64> {
-        let local = self.local("execute_many")?;
-        local.oltp.execute_many(sql, rows.iter().map(|row| to_sqlite(row)).collect()).await
-    }
-
     async fn names(&self) -> Result<EngineNames<'_>> {
         Ok(EngineNames {
             session: &self.session,
@@ -165,11 +143,8 @@ impl HtapEngine {
         })
     }
 
-    /// A query that only reads, answered by the side that [`Self::route`] names. An empty result keeps its schema.
-    ///
-    /// # Errors
-    /// Anything but one query, before any effect; what fails while it runs.
-    pub async fn query(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
+    /// [`Self::query`] with placeholders by number.
+    async fn query_by_number(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
         let _arrival = Arrival::now();
         let route = self.route_by_names(sql).await?;
         if route.side == Side::Olap {
@@ -197,16 +172,20 @@ impl HtapEngine {
         match &self.local {
             Some(local) => self.query_sqlite(local, sql, params).await,
             // It is no query: this says so.
-            None => self.query_olap(sql, params).await,
+            None => self.query_olap_by_number(sql, params).await,
         }
     }
 
-    async fn query_sqlite(&self, local: &Local, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
+    /// Finds the schema of a registered table.
+    fn registered(&self) -> Lookup {
         let snapshot = self.replicas.snapshot();
-        let registered = move |table: &str| {
+        Arc::new(move |table: &str| {
             let schema = snapshot.table(table)?.version.definition().table_schema()?;
             Some(Arc::new(schema))
-        };
+        })
+    }
+
+    async fn query_sqlite(&self, local: &Local, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
         let names = self.names().await?;
         let expressions = match router::is_of_columns(sql, &|table| names.sqlite.is_table(table)) {
             // SQLite tells the tables that they come from.
@@ -216,15 +195,12 @@ impl HtapEngine {
                 Err(_) => typing::expression_types(&names, sql).await,
             },
         };
-        let types = ResultTypes { registered: Some(Arc::new(registered)), expressions };
+        let types = ResultTypes { registered: Some(self.registered()), expressions };
         local.oltp.query(sql, to_sqlite(params), types).await
     }
 
-    /// A query that only reads, straight on the replicas and the session's tables.
-    ///
-    /// # Errors
-    /// As [`Self::query`].
-    pub async fn query_olap(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
+    /// [`Self::query_olap`] with placeholders by number.
+    async fn query_olap_by_number(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
         let _arrival = Arrival::now();
         let has_unloaded = self.followers.log.as_ref().is_some_and(|log| log.has_unloaded());
         if (self.followers.sidecar.is_some() || has_unloaded)

@@ -18,6 +18,7 @@ impl HtapEngine {
     /// # Errors
     /// As [`router::route`].
     pub async fn route(&self, sql: &str) -> Result<Route> {
+        let sql = &*router::numbered(sql);
         let route = self.route_by_names(sql).await?;
         if !route.is_sqlite_able || route.side == Side::Sqlite {
             return Ok(route);

@@ -4,10 +4,25 @@ use std::sync::atomic::Ordering;
 
 use arrow::array::RecordBatch;
 use vexact_core::error::{Error, Result};
+use vexact_core::param::{Params, to_olap};
+use vexact_core::sql::within;
+use vexact_router as router;
 use vexact_session::{DataFrame, VectorSearch};
 use vexact_sql::precedence::Arrival;
 
 use super::HtapEngine;
+
+/// The search with the placeholders of its filter bound.
+///
+/// # Errors
+/// A placeholder without a value; a list that does not stand alone in `IN (?)`; values without a filter.
+pub fn bind_filter(search: VectorSearch, params: impl Into<Params>) -> Result<VectorSearch> {
+    let Some(filter) = &search.filter else {
+        return Err(Error::InvalidArgument("params: expected none without a filter, got some".into()));
+    };
+    let (filter, params) = router::all_by_number(filter, params.into()).map_err(|error| within(error, "filter"))?;
+    Ok(VectorSearch { filter: Some(filter), params: to_olap(&params), ..search })
+}
 
 impl HtapEngine {
     /// The rows of a replica that are closest to a query, best first: the key's columns, `score` (Float64), then the search's

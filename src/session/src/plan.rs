@@ -6,7 +6,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, FixedSizeListArray, Float64Array, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::catalog::TableProvider;
-use datafusion::common::{Column as NamedColumn, DFSchema, ScalarValue, TableReference};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column as NamedColumn, DFSchema, ParamValues, ScalarValue, TableReference, plan_err};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
@@ -83,7 +84,7 @@ impl Session {
         let is_filtered = search.filter.is_some() || condition.is_some();
         let mut state = (is_filtered || !is_at_hand).then(|| self.state());
         let filter = match (&search.filter, &state) {
-            (Some(text), Some(state)) => Some(filter_expr(state, &table, &schema, text)?),
+            (Some(text), Some(state)) => Some(filter_expr(state, &table, &schema, text, search.params.as_ref())?),
             _ => None,
         };
         let filter = match (filter, condition) {
@@ -211,15 +212,47 @@ impl Planned {
     }
 }
 
-/// The filter's text as a predicate over the table.
-fn filter_expr(state: &SessionState, table: &TableReference, schema: &Schema, text: &str) -> Result<Expr> {
+/// The filter's text as a predicate over the table, its placeholders replaced by their values.
+fn filter_expr(
+    state: &SessionState,
+    table: &TableReference,
+    schema: &Schema,
+    text: &str,
+    params: Option<&ParamValues>,
+) -> Result<Expr> {
     let df_schema = DFSchema::try_from_qualified_schema(table.clone(), schema)?;
     let refused = |problem: String| Error::InvalidArgument(format!("filter {text:?}: {problem}"));
-    let filter = state.create_logical_expr(text, &df_schema).map_err(|error| refused(error.strip_backtrace()))?;
+    let filter = state
+        .create_logical_expr(text, &df_schema)
+        .and_then(|filter| bound(filter, params))
+        .map_err(|error| refused(error.strip_backtrace()))?;
     match filter.get_type(&df_schema).map_err(|error| refused(error.strip_backtrace()))? {
         DataType::Boolean => Ok(filter),
         DataType::Null => Ok(lit(false)),
         other => Err(refused(format!("expected a predicate, got {other}"))),
+    }
+}
+
+/// An expression whose placeholders are replaced by their values.
+fn bound(expr: Expr, params: Option<&ParamValues>) -> datafusion::error::Result<Expr> {
+    let mut last = 0;
+    let value = |expr: Expr| match &expr {
+        Expr::Placeholder(placeholder) => {
+            last = last.max(placeholder.id[1..].parse().unwrap_or(0));
+            let Some(params) = params else {
+                return plan_err!("parameter {}: expected a value, got none", placeholder.id);
+            };
+            let found = params.get_placeholders_with_values(&placeholder.id)?;
+            Ok(Transformed::yes(Expr::Literal(found.value, found.metadata)))
+        }
+        _ => Ok(Transformed::no(expr)),
+    };
+    let bound = expr.transform_up(value)?.data;
+    match params {
+        Some(ParamValues::List(values)) if values.len() > last => {
+            plan_err!("expected {last} parameters, got {}", values.len())
+        }
+        _ => Ok(bound),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a search by call asks for.
 
+use datafusion::common::ParamValues;
 use vexact_kernel::{Element, Metric};
 
 /// One query, or a query batch.
@@ -33,6 +34,8 @@ pub struct VectorSearch {
     pub metric: Metric,
     /// A SQL predicate on the table, applied before the search.
     pub filter: Option<String>,
+    /// The values of the filter's placeholders, `$1` or `$name`.
+    pub params: Option<ParamValues>,
     /// Columns of the table that the result has, besides `row_id` and `score`; `*` for all.
     pub columns: Vec<String>,
 }

@@ -19,11 +19,12 @@ pub(super) struct Changes {
     pub counts: Counts,
 }
 
-/// Rows in columns, of the replica's schema.
+/// Rows in columns, of the replica's schema. In the columns at `clocks` a value that does not fit is NULL: one bad time must not stop
+/// its table.
 ///
 /// # Errors
 /// A value that its column cannot hold, a NULL key: table, column, row, expected, got.
-pub(super) fn in_columns(schema: &TableSchema, rows: &[&Row]) -> Result<RecordBatch> {
+pub(super) fn in_columns(schema: &TableSchema, clocks: &[usize], rows: &[&Row]) -> Result<RecordBatch> {
     let mut columns = Vec::with_capacity(schema.columns().len());
     for (at, column) in schema.columns().iter().enumerate() {
         let mut builder = ColumnBuilder::new(column.column_type);
@@ -31,7 +32,10 @@ pub(super) fn in_columns(schema: &TableSchema, rows: &[&Row]) -> Result<RecordBa
             let value = ValueRef::from(&row.values[at]);
             let appended = match value {
                 ValueRef::Null if schema.key().contains(&at) => Err("expected a key, got NULL".to_owned()),
-                value => builder.append(value),
+                value => builder.append(value).or_else(|problem| {
+                    let is_clock = clocks.contains(&at) && !schema.key().contains(&at);
+                    if is_clock { Ok(builder.append_null()) } else { Err(problem) }
+                }),
             };
             appended.map_err(|problem| {
                 Error::Engine(format!(
@@ -86,7 +90,7 @@ fn key_of(schema: &TableSchema, row: &Row) -> String {
 ///
 /// # Errors
 /// As [`in_columns`]; two rows of one key.
-pub(super) fn changes(schema: &TableSchema, version: &TableVersion, rows: &[Row]) -> Result<Changes> {
+pub(super) fn changes(schema: &TableSchema, clocks: &[usize], version: &TableVersion, rows: &[Row]) -> Result<Changes> {
     check_keys(schema, rows)?;
     // Of a row that is deleted only the key counts: the rest may no longer be what its column holds.
     let blank = |row: &Row| -> Row {
@@ -100,7 +104,7 @@ pub(super) fn changes(schema: &TableSchema, version: &TableVersion, rows: &[Row]
     let mut next_blank = blanks.iter();
     let read: Vec<&Row> =
         rows.iter().map(|row| if row.is_deleted { next_blank.next().unwrap_or(row) } else { row }).collect();
-    let batch = in_columns(schema, &read)?;
+    let batch = in_columns(schema, clocks, &read)?;
     let standings = version.compare(&batch)?;
     let (mut kept, mut gone): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
     let mut counts = Counts::default();

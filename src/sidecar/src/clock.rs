@@ -155,6 +155,42 @@ impl Clock {
         }
     }
 
+    /// Learns the kind that most of some values have, if it is not known.
+    ///
+    /// # Errors
+    /// None of them is a time: as [`Self::read`] of the first.
+    pub fn learn(&mut self, values: &[Value]) -> Result<(), String> {
+        if self.kind.is_none() {
+            let kinds: Vec<Clock> = values
+                .iter()
+                .filter_map(|value| {
+                    let mut clock = Clock::default();
+                    clock.read(value).is_ok().then_some(clock)
+                })
+                .collect();
+            let votes = |kind: Option<Kind>| kinds.iter().filter(|known| is_alike(known.kind, kind)).count();
+            // Of kinds with as many values that of the first, which is the greatest.
+            match kinds.iter().rev().max_by_key(|clock| votes(clock.kind)) {
+                Some(clock) => *self = *clock,
+                None => return values.first().map_or(Ok(()), |first| self.read(first).map(drop)),
+            }
+        }
+        for value in values {
+            // Each form of text adds to the kind; what is of another kind is no time.
+            let _ = self.read(value);
+        }
+        Ok(())
+    }
+
+    /// A value that no time until then has, and what sorts behind all times; `None` where nothing is known.
+    pub fn beyond(&self, time: i64) -> Option<Value> {
+        match self.kind? {
+            Kind::Number(unit) => Some(unit.bound(time.checked_add(DAY)?)),
+            // Local times are less than a day off.
+            Kind::Text { .. } => Some(Value::Text(Civil::of(time.checked_add(2 * DAY)?)?.date())),
+        }
+    }
+
     /// What rows from a time on meet; `None` where nothing is known.
     pub fn bound(&self, time: i64) -> Option<Bound> {
         let text = |time: i64, form: fn(&Civil) -> String| Civil::of(time).map(|civil| Value::Text(form(&civil)));
@@ -177,6 +213,14 @@ impl Clock {
                 )),
             }),
         }
+    }
+}
+
+/// Whether both are texts, or numbers of one unit.
+fn is_alike(a: Option<Kind>, b: Option<Kind>) -> bool {
+    match (a, b) {
+        (Some(Kind::Text { .. }), Some(Kind::Text { .. })) => true,
+        (a, b) => a == b,
     }
 }
 

@@ -16,6 +16,11 @@ pub(super) fn find(table: &TimestampTableConfig, names: &[&str], name: &str) -> 
     })
 }
 
+/// Refuses a type by hand for a column that is not there.
+pub(super) fn check_types(table: &TimestampTableConfig, names: &[&str]) -> Result<()> {
+    table.column_types.iter().try_for_each(|(name, _)| find(table, names, name).map(drop))
+}
+
 /// The columns of the replica, by their places in the table: all, or the key's and those that are named.
 pub(super) fn wanted(table: &TimestampTableConfig, names: &[&str]) -> Result<Vec<usize>> {
     let key = table.primary_key.iter().map(|name| find(table, names, name)).collect::<Result<Vec<_>>>()?;

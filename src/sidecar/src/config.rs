@@ -1,8 +1,11 @@
 //! What a sidecar follows, and how.
 
+use std::path::Path;
 use std::time::Duration;
 
+use vexact_core::database_path::refuse_uri;
 use vexact_core::error::{Error, Result};
+use vexact_core::schema::ColumnType;
 
 /// How far back each sweep looks from the newest time seen: rows that are committed so much later than their `updated_at` says are
 /// found, and rows that change again within one tick of the clock.
@@ -21,9 +24,18 @@ pub struct TimestampTableConfig {
     pub updated_at_column: String,
     /// The columns of the replica, besides the key's; empty: all.
     pub columns: Vec<String>,
+    /// Types given by hand, by the names of columns: those of other columns are found in the source.
+    pub column_types: Vec<(String, ColumnType)>,
 }
 
 impl TimestampTableConfig {
+    /// The type that a column is given by hand.
+    pub(super) fn column_type(&self, column: &str) -> Option<ColumnType> {
+        let exact = self.column_types.iter().find(|(name, _)| name == column);
+        let found = exact.or_else(|| self.column_types.iter().find(|(name, _)| name.eq_ignore_ascii_case(column)));
+        found.map(|(_, column_type)| *column_type)
+    }
+
     /// The name of its replica.
     pub fn replica_name(&self, source: &SourceKind) -> String {
         match (source, self.table_name.rsplit_once('.')) {
@@ -39,7 +51,8 @@ pub enum DeleteDetection {
     /// They do not: a replica keeps them until it is copied again.
     #[default]
     Disabled,
-    /// A row counts as gone while this column is set: not NULL, false, 0, '' or '0' or 'false'.
+    /// A row counts as gone while this column is set: not NULL, false or 0, nor a text or BLOB that says so: blanks, a number that
+    /// is 0, `false`, `f`, `no`, `n` or `off` in any case, nothing but zero bytes.
     SoftDelete(String),
 }
 
@@ -127,7 +140,7 @@ impl SidecarConfig {
             (SourceKind::Sqlite, None) if self.source == ":memory:" => {
                 return refused("sidecar_source: expected a SQLite file, got \":memory:\"".into());
             }
-            (SourceKind::Sqlite, None) => {}
+            (SourceKind::Sqlite, None) => refuse_uri("sidecar_source", Path::new(&self.source))?,
         }
         if self.tables.is_empty() {
             return refused("sidecar_tables: expected at least one table to follow, got none".into());
@@ -158,7 +171,8 @@ fn check_table(table: &TimestampTableConfig) -> Result<()> {
     }
     let of = |what: &str| format!("sidecar_tables: table {:?}: {what}", table.table_name);
     let names = [&table.table_name, &table.created_at_column, &table.updated_at_column];
-    let names = names.into_iter().chain(&table.primary_key).chain(&table.columns);
+    let typed = table.column_types.iter().map(|(name, _)| name);
+    let names = names.into_iter().chain(&table.primary_key).chain(&table.columns).chain(typed.clone());
     if let Some(name) = names.into_iter().find(|name| name.contains('\0')) {
         return refused(of(&format!("expected names without NUL characters, got {name:?}")));
     }
@@ -168,7 +182,9 @@ fn check_table(table: &TimestampTableConfig) -> Result<()> {
     if table.created_at_column.is_empty() || table.updated_at_column.is_empty() {
         return refused(of("created_at_column and updated_at_column: expected names, got an empty text"));
     }
-    for (what, names) in [("primary_key", &table.primary_key), ("columns", &table.columns)] {
+    let typed: Vec<String> = typed.cloned().collect();
+    let lists = [("primary_key", &table.primary_key), ("columns", &table.columns), ("column_types", &typed)];
+    for (what, names) in lists {
         for (at, name) in names.iter().enumerate() {
             if name.is_empty() {
                 return refused(of(&format!("{what}: expected names, got an empty text")));
@@ -192,6 +208,7 @@ mod tests {
             created_at_column: "created_at".into(),
             updated_at_column: "updated_at".into(),
             columns: Vec::new(),
+            column_types: Vec::new(),
         }
     }
 

@@ -168,6 +168,7 @@ impl State {
                 }
                 (Some(step), None) => {
                     (table.definition, table.plan) = (Some(step.definition), Some(step.plan));
+                    table.mark = step.mark;
                     (table.progress, table.is_behind, table.error) = (step.progress, step.is_behind, None);
                 }
                 (None, _) => {}
@@ -196,7 +197,8 @@ impl State {
         }
         for table in &mut self.tables {
             let Some(plan) = &table.plan else { continue };
-            let range = Range { after: table.progress.after.as_ref(), ..Range::default() };
+            let below = table.progress.clock.beyond(super::poll::horizon());
+            let range = Range { after: table.progress.after.as_ref(), below, ..Range::default() };
             let count = self.source.select(&plan.count(&range));
             if self.source.is_lost() {
                 return;

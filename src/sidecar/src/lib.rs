@@ -164,7 +164,9 @@ impl Sidecar {
     /// As [`Self::sync_now`].
     pub async fn sync_all(&self) -> Result<SyncResult> {
         self.run(|state| {
-            state.tables.iter_mut().for_each(|table| table.progress.sweep = None);
+            for table in &mut state.tables {
+                (table.progress.sweep, table.progress.ahead) = (None, None);
+            }
             Ok(())
         })
         .await?;

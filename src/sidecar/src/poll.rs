@@ -8,11 +8,14 @@
 //! most `overlap` later than its clock says is read: the first sweep that no longer covers its time begins after a row was seen that
 //! is more than `overlap` newer, so after it was committed, and the one before that covered it.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use rusqlite::types::Value;
 use serde::{Deserialize, Serialize};
 use vexact_core::error::{Error, Result};
 
 use super::Settings;
+use super::calendar::DAY;
 use super::clock::Clock;
 use super::config::DeleteDetection;
 use super::source::{Cursor, Plan, Range, Source};
@@ -33,6 +36,9 @@ pub(super) struct Progress {
     /// The sweep that is under way: in another process it begins anew.
     #[serde(skip)]
     pub sweep: Option<Sweep>,
+    /// The last row that was read of those beyond the horizon; `None`: they are read from their beginning.
+    #[serde(skip)]
+    pub ahead: Option<Cursor>,
 }
 
 /// A sweep that is under way.
@@ -75,15 +81,28 @@ pub(super) fn poll(
     settings: &Settings,
 ) -> Result<Polled> {
     let mut next = progress.clone();
-    let mut reader = Reader { source, plan, table, deletes: &settings.deletes };
+    let mut reader = Reader { source, plan, table, deletes: &settings.deletes, horizon: horizon() };
     let limit = settings.batch_size;
-    let range = Range { after: progress.after.as_ref(), ..Range::default() };
-    let (mut rows, last) = reader.read(&range, limit, &mut next.clock)?;
-    next.newest = rows.iter().map(|row| row.time).chain(next.newest).max();
-    next.after = last.or(next.after);
-    let left = limit - rows.len() as u32;
+    let below = next.clock.beyond(reader.horizon);
+    let range = Range { after: progress.after.as_ref(), below: below.clone(), ..Range::default() };
+    let Read { mut rows, last, last_timely, count, newest } = reader.read(&range, limit, &mut next)?;
+    next.newest = newest.max(next.newest);
+    // Without a clock there was no horizon to end at.
+    next.after = if below.is_some() { last } else { last_timely }.or(next.after);
+    let mut left = limit - count;
     if left == 0 {
         return Ok(Polled { rows, progress: next, is_complete: false, is_behind: true });
+    }
+    if below.is_some() {
+        let ahead = next.ahead.take();
+        let range = Range { after: ahead.as_ref(), at_least: below, ..Range::default() };
+        let Read { rows: found, last, count, .. } = reader.read(&range, left, &mut next)?;
+        rows.extend(found);
+        if count == left {
+            next.ahead = last.or(ahead);
+            return Ok(Polled { rows, progress: next, is_complete: false, is_behind: false });
+        }
+        left -= count;
     }
     // What was behind the main read before this cycle; the rows of this one are read as they are.
     let begun = || Some(Sweep { after: None, through: progress.after.clone()?, newest: progress.newest });
@@ -94,10 +113,10 @@ pub(super) fn poll(
         let overlap = i64::try_from(settings.overlap.as_micros()).unwrap_or(i64::MAX);
         next.clock.bound(swept.checked_sub(overlap)?.checked_sub(OVERLAP_SLACK)?)
     });
-    let range = Range { after: sweep.after.as_ref(), through: Some(&sweep.through), from };
-    let (swept, last) = reader.read(&range, left, &mut next.clock)?;
-    next.newest = swept.iter().map(|row| row.time).chain(next.newest).max();
-    let is_complete = (swept.len() as u32) < left;
+    let range = Range { after: sweep.after.as_ref(), through: Some(&sweep.through), from, ..Range::default() };
+    let Read { rows: swept, last, count, newest, .. } = reader.read(&range, left, &mut next)?;
+    next.newest = newest.max(next.newest);
+    let is_complete = count < left;
     match is_complete {
         true => next.swept = sweep.newest.or(next.swept),
         false => next.sweep = Some(Sweep { after: last.or(sweep.after.clone()), ..sweep }),
@@ -114,24 +133,44 @@ pub(super) fn read_all(
     progress: &Progress,
     settings: &Settings,
 ) -> Result<Polled> {
-    let mut next = Progress { after: None, sweep: None, swept: progress.newest, ..progress.clone() };
-    let mut reader = Reader { source, plan, table, deletes: &settings.deletes };
+    let mut next = Progress { after: None, ahead: None, sweep: None, swept: progress.newest, ..progress.clone() };
+    let mut reader = Reader { source, plan, table, deletes: &settings.deletes, horizon: horizon() };
+    let below = next.clock.beyond(reader.horizon);
     let mut rows = Vec::new();
     loop {
-        let range = Range { after: next.after.as_ref(), ..Range::default() };
-        let (read, last) = reader.read(&range, COPY_ROWS, &mut next.clock)?;
-        let is_end = read.len() < COPY_ROWS as usize;
+        let range = Range { after: next.after.as_ref(), below: below.clone(), ..Range::default() };
+        let mut learned = next.clone();
+        let Read { rows: read, last, last_timely, count, newest } = reader.read(&range, COPY_ROWS, &mut learned)?;
         rows.extend(read);
-        next.after = last.or(next.after);
+        next.clock = learned.clock;
+        next.newest = newest.max(next.newest);
+        let is_end = count < COPY_ROWS;
+        next.after = if below.is_none() && is_end { last_timely } else { last }.or(next.after);
         if is_end {
-            next.newest = rows.iter().map(|row| row.time).chain(next.newest).max();
-            return Ok(Polled { rows, progress: next, is_complete: true, is_behind: false });
+            break;
         }
     }
+    let mut ahead = None;
+    while below.is_some() {
+        let range = Range { after: ahead.as_ref(), at_least: below.clone(), ..Range::default() };
+        let Read { rows: read, last, count, .. } = reader.read(&range, COPY_ROWS, &mut next)?;
+        rows.extend(read);
+        ahead = last.or(ahead);
+        if count < COPY_ROWS {
+            break;
+        }
+    }
+    Ok(Polled { rows, progress: next, is_complete: true, is_behind: false })
 }
 
 /// Rows that one SELECT of a copy reads.
 const COPY_ROWS: u32 = 1 << 16;
+
+/// A time that no clock which is right has reached, microseconds since the Unix epoch.
+pub(super) fn horizon() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_micros()).unwrap_or(i64::MAX).saturating_add(DAY)
+}
 
 /// Reads ranges of one table.
 struct Reader<'r> {
@@ -139,33 +178,54 @@ struct Reader<'r> {
     plan: &'r Plan,
     table: &'r str,
     deletes: &'r DeleteDetection,
+    horizon: i64,
+}
+
+/// What was read of a range.
+struct Read {
+    rows: Vec<Row>,
+    /// Where the last row stands.
+    last: Option<Cursor>,
+    /// Where the last row stands whose time can be right.
+    last_timely: Option<Cursor>,
+    count: u32,
+    /// The newest time that can be right.
+    newest: Option<i64>,
 }
 
 impl Reader<'_> {
-    /// The rows of a range, and where the last one stands.
-    fn read(&mut self, range: &Range<'_>, limit: u32, clock: &mut Clock) -> Result<(Vec<Row>, Option<Cursor>)> {
+    /// The rows of a range. A row whose clock is no time has the newest time that is known: it must not stop its table.
+    fn read(&mut self, range: &Range<'_>, limit: u32, progress: &mut Progress) -> Result<Read> {
         let read = self.source.select(&self.plan.rows(range, limit))?;
+        let count = read.len() as u32;
         let has_deletes = *self.deletes != DeleteDetection::Disabled;
-        // The last row has the greatest value, which tells best what the clock counts.
-        if clock.kind.is_none()
-            && let Some(last) = read.last()
-        {
-            let clock_at = last.len() - self.plan.cursor.len() - usize::from(has_deletes) - 1;
-            clock.read(&last[clock_at]).map_err(|problem| self.refused(problem))?;
+        let clock = &mut progress.clock;
+        if clock.kind.is_none() {
+            let clock_at = |row: &[Value]| row.len() - self.plan.cursor.len() - usize::from(has_deletes) - 1;
+            // The last row has the greatest value, which tells best what the clock counts.
+            let values: Vec<Value> = read.iter().rev().map(|row| row[clock_at(row)].clone()).collect();
+            clock.learn(&values).map_err(|problem| self.refused(problem))?;
         }
         let mut rows = Vec::with_capacity(read.len());
-        let mut cursor = None;
+        let (mut last, mut last_timely) = (None, None);
+        let mut newest: Option<i64> = None;
         for mut values in read {
             let order = values.split_off(values.len() - self.plan.cursor.len());
             let is_deleted = has_deletes && values.pop().as_ref().is_some_and(is_set);
             let (updated, created) = (values.pop().unwrap_or(Value::Null), values.pop().unwrap_or(Value::Null));
-            let time = clock.read(&updated).map_err(|problem| self.refused(problem))?;
+            let told = clock.read(&updated).ok();
+            let timely = told.filter(|time| *time <= self.horizon);
+            newest = timely.max(newest);
+            let time = told.or(newest).or(progress.newest).unwrap_or_default();
             // Its kind is no matter of the clock's, and neither is a time that cannot be read.
             let is_new = created == updated || Clock::default().read(&created).is_ok_and(|created| created == time);
             rows.push(Row { values, time, is_new, is_deleted });
-            cursor = Some(Cursor { values: order });
+            last = Some(Cursor { values: order });
+            if timely.is_some() {
+                last_timely = last.clone();
+            }
         }
-        Ok((rows, cursor))
+        Ok(Read { rows, last, last_timely, count, newest })
     }
 
     fn refused(&self, problem: String) -> Error {
@@ -179,7 +239,11 @@ fn is_set(value: &Value) -> bool {
         Value::Null => false,
         Value::Integer(integer) => *integer != 0,
         Value::Real(real) => *real != 0.0,
-        Value::Text(text) => !matches!(text.trim(), "" | "0") && !text.trim().eq_ignore_ascii_case("false"),
-        Value::Blob(bytes) => !bytes.is_empty(),
+        Value::Text(text) => {
+            let text = text.trim();
+            let is_no = ["", "false", "f", "no", "n", "off"].iter().any(|no| text.eq_ignore_ascii_case(no));
+            !is_no && text.parse::<f64>() != Ok(0.0)
+        }
+        Value::Blob(bytes) => bytes.iter().any(|byte| *byte != 0),
     }
 }

@@ -26,6 +26,9 @@ pub(super) trait Source: Send {
     /// What a table is now.
     fn describe(&mut self, table: &TimestampTableConfig, name: &str, deletes: &DeleteDetection) -> Result<Described>;
 
+    /// What changes where [`Self::describe`] may say something else: cheap to read.
+    fn mark(&mut self, table: &TimestampTableConfig) -> Result<Vec<Vec<Value>>>;
+
     /// Rows, in the order of the query's columns.
     fn select(&mut self, query: &Query) -> Result<Vec<Vec<Value>>>;
 }
@@ -37,8 +40,8 @@ pub(super) struct Described {
     pub schema: TableSchema,
     /// The clock, as far as its declaration tells.
     pub clock: Clock,
-    /// The greatest value of the clock; `None`: there is none.
-    pub newest: Option<Value>,
+    /// Some values of the clock, the greatest ones first: they tell what it counts.
+    pub sample: Vec<Value>,
     pub plan: Plan,
 }
 
@@ -66,6 +69,15 @@ pub(super) enum Placeholder {
     Postgres(Vec<String>),
 }
 
+/// Values of each of the two parts of a sample: the greatest ones, and any.
+const SAMPLE: usize = 100;
+
+/// The SELECT of a sample of a clock, which is read as `read` and compared as `clock`.
+pub(super) fn sample(from: &str, read: &str, clock: &str) -> [String; 2] {
+    let values = format!("SELECT {read} FROM {from} AS r WHERE {clock} IS NOT NULL");
+    [format!("{values} ORDER BY {clock} DESC LIMIT {SAMPLE}"), format!("{values} LIMIT {SAMPLE}")]
+}
+
 /// One SELECT.
 #[derive(Debug)]
 pub(super) struct Query {
@@ -86,6 +98,10 @@ pub(super) struct Range<'r> {
     pub after: Option<&'r Cursor>,
     pub through: Option<&'r Cursor>,
     pub from: Option<Bound>,
+    /// The clock's value is below this one.
+    pub below: Option<Value>,
+    /// The clock's value is at least this one.
+    pub at_least: Option<Value>,
 }
 
 impl Plan {
@@ -125,6 +141,11 @@ impl Plan {
             let Some(cursor) = cursor else { continue };
             let marks: Vec<String> = cursor.values.iter().enumerate().map(|(at, value)| mark(at, value)).collect();
             conditions.push(format!("({}) {comparison} ({})", self.order.join(", "), marks.join(", ")));
+        }
+        for (value, comparison) in [(&range.below, "<"), (&range.at_least, ">=")] {
+            if let Some(value) = value {
+                conditions.push(format!("{clock} {comparison} {}", mark(0, value)));
+            }
         }
         if let Some(bound) = &range.from {
             let mut any = vec![format!("{clock} >= {}", mark(0, &bound.at_least))];

@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::types::{Value, ValueRef};
-use rusqlite::{Connection, ErrorCode, OpenFlags, params_from_iter};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params_from_iter};
 use vexact_core::error::{Error, Result};
 use vexact_core::schema::{Column, ColumnType, TableSchema, declared};
 use vexact_core::sql::{failed, ident};
 
 use super::clock::Clock;
-use super::columns::{find, wanted};
+use super::columns::{check_types, find, wanted};
 use super::config::{DeleteDetection, TimestampTableConfig};
-use super::source::{Described, Placeholder, Plan, Query, Source};
+use super::source::{Described, Placeholder, Plan, Query, Source, sample};
 
 /// How long a read waits for the locks of the file's writers.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -160,6 +160,11 @@ impl Source for SqliteSource {
         self.noted(described)
     }
 
+    fn mark(&mut self, _: &TimestampTableConfig) -> Result<Vec<Vec<Value>>> {
+        let query = Query { sql: "PRAGMA schema_version".into(), params: Vec::new() };
+        self.select(&query)
+    }
+
     fn select(&mut self, query: &Query) -> Result<Vec<Vec<Value>>> {
         let rows = self.conn().and_then(|conn| select(conn, query));
         self.noted(rows)
@@ -214,11 +219,18 @@ fn describe(
     }
     let names: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();
     let chosen = wanted(table, &names)?;
+    check_types(table, &names)?;
     let from = ident(&table.table_name);
+    let clocks = [find(table, &names, &table.created_at_column)?, find(table, &names, &table.updated_at_column)?];
     let mut columns = Vec::with_capacity(chosen.len());
     for at in &chosen {
         let (name, declaration) = &known[*at];
-        let column_type = match declared(declaration.as_deref()) {
+        let known = table.column_type(name).or_else(|| declared(declaration.as_deref()));
+        let known = match known {
+            None if clocks.contains(at) => by_most_values(conn, &from, name).map_err(failed(context))?,
+            known => known,
+        };
+        let column_type = match known {
             Some(column_type) => column_type,
             None => by_values(conn, &from, name, declaration.as_deref()).map_err(failed(context))?,
         };
@@ -236,16 +248,33 @@ fn describe(
     let schema = TableSchema::of_columns(name, columns, &key)?;
     let keys = schema.key_columns().map(|column| of(&column.name));
     let order: Vec<String> = std::iter::once(clock.clone()).chain(keys).collect();
-    let newest = conn
-        .query_row(&format!("SELECT max({clock}) FROM {from} AS r"), [], |row| Ok(row.get_ref(0).map(owned)))
-        .and_then(|value| value)
-        .map_err(failed(context))??;
+    let mut values = Vec::new();
+    for sql in sample(&from, &clock, &clock) {
+        values.extend(self::select(conn, &Query { sql, params: Vec::new() })?.concat());
+    }
     Ok(Described {
         schema,
         clock: Clock::default(),
-        newest: Some(newest).filter(|newest| *newest != Value::Null),
+        sample: values,
         plan: Plan { from, select, cursor: order.clone(), order, placeholder: Placeholder::Sqlite },
     })
+}
+
+/// The type of a clock whose declaration does not tell: that of most of its values, so that a bad one does not decide. Returns `None`
+/// if there are none.
+fn by_most_values(conn: &Connection, from: &str, column: &str) -> rusqlite::Result<Option<ColumnType>> {
+    let column = format!("r.{}", ident(column));
+    let sql = format!(
+        "SELECT typeof({column}) FROM {from} AS r WHERE {column} IS NOT NULL
+            GROUP BY 1 ORDER BY count(*) DESC, 1 = 'real' DESC LIMIT 1"
+    );
+    let class: Option<String> = conn.query_row(&sql, [], |row| row.get(0)).optional()?;
+    Ok(class.map(|class| match class.as_str() {
+        "integer" => ColumnType::Int64,
+        "real" => ColumnType::Float64,
+        "blob" => ColumnType::Binary,
+        _ => ColumnType::Utf8,
+    }))
 }
 
 /// The type of a column whose declaration does not tell: that of its values; where there are none, text for dates and times, else

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
+use rusqlite::types::Value;
 use vexact_core::error::{Error, Result};
 use vexact_core::schema::{Column, ColumnType, TableSchema};
 use vexact_replica::{ChangeBatch, Counts, Definition, KeyState, Replicas, SyncMode, TableVersion, Update};
@@ -24,6 +25,8 @@ pub(super) struct Table {
     pub definition: Option<Arc<Definition>>,
     /// How it is read; `None`: it is to be looked at again first.
     pub plan: Option<Plan>,
+    /// The mark of the source that the plan was made at.
+    pub mark: Vec<Vec<Value>>,
     pub progress: Progress,
     /// Why it does not follow.
     pub error: Option<String>,
@@ -38,6 +41,7 @@ pub(super) struct Step {
     pub updates: Vec<Prepared>,
     pub definition: Arc<Definition>,
     pub plan: Plan,
+    pub mark: Vec<Vec<Value>>,
     pub progress: Progress,
     pub counts: Counts,
     pub is_complete: bool,
@@ -70,11 +74,18 @@ impl Table {
             name,
             definition: None,
             plan: None,
+            mark: Vec::new(),
             progress: Progress::default(),
             error: None,
             lag: 0,
             is_behind: false,
         }
+    }
+
+    /// The columns of the replica that are the table's times.
+    fn clocks(&self, schema: &TableSchema) -> Vec<usize> {
+        let names = [&self.config.created_at_column, &self.config.updated_at_column];
+        names.into_iter().filter_map(|name| schema.position(name)).collect()
     }
 
     /// The replica of a table of this schema.
@@ -93,13 +104,17 @@ impl Table {
     /// Looks at the table; where its columns are not those of the replica, the replica becomes one of these columns, and the table
     /// is read from its beginning.
     pub fn look(&self, source: &mut dyn Source, settings: &Settings) -> Result<(Step, TableSchema)> {
+        let mark = source.mark(&self.config)?;
         let described = source.describe(&self.config, &self.name, &settings.deletes)?;
         let definition = Arc::new(Self::definition_of(&described.schema, settings.mode));
         let known = self.definition.as_ref();
         let (updates, progress) = match known {
             Some(known) if **known == *definition => (Vec::new(), self.progress.clone()),
-            Some(known) if known.mode == SyncMode::Temporal && known.has_key_of(&definition) => {
-                // What the rows have in columns that are new is read again; the history before has NULL.
+            Some(known)
+                if known.has_key_of(&definition)
+                    && (known.mode == SyncMode::Temporal || has_types_of(known, &definition)) =>
+            {
+                // What the rows have in columns that are new is read again; until then, and in the history before, it is NULL.
                 let mut nulls = changes::nulls(&described.schema);
                 nulls.retain(|name, null| {
                     known.schema.field_with_name(name).map_or(true, |old| old.data_type() != null.data_type())
@@ -111,18 +126,20 @@ impl Table {
         let mut progress = progress;
         if progress.after.is_none() {
             progress.clock = described.clock;
-            if let Some(newest) = &described.newest {
-                let refused = |problem| {
-                    let column = &self.config.updated_at_column;
-                    Error::Engine(format!("table {:?} of the source, column {column:?}: {problem}", self.name))
-                };
-                progress.swept = Some(progress.clock.read(newest).map_err(refused)?);
-            }
+            let refused = |problem| {
+                let column = &self.config.updated_at_column;
+                Error::Engine(format!("table {:?} of the source, column {column:?}: {problem}", self.name))
+            };
+            progress.clock.learn(&described.sample).map_err(refused)?;
+            let horizon = poll::horizon();
+            let times = described.sample.iter().filter_map(|value| progress.clock.read(value).ok());
+            progress.swept = times.filter(|time| *time <= horizon).max();
         }
         let step = Step {
             updates,
             definition,
             plan: described.plan,
+            mark,
             progress,
             counts: Counts::default(),
             is_complete: false,
@@ -132,13 +149,17 @@ impl Table {
     }
 
     /// The step that goes on from here, where the table is as it was.
-    fn known(&self) -> Option<(Step, TableSchema)> {
+    fn known(&self, mark: &[Vec<Value>]) -> Option<(Step, TableSchema)> {
+        if self.mark != mark {
+            return None;
+        }
         let (definition, plan) = self.definition.clone().zip(self.plan.clone())?;
         let schema = definition.table_schema()?;
         let step = Step {
             updates: Vec::new(),
             definition,
             plan,
+            mark: self.mark.clone(),
             progress: self.progress.clone(),
             counts: Counts::default(),
             is_complete: false,
@@ -152,7 +173,8 @@ impl Table {
     /// # Errors
     /// The source's; a table that is not there or is not what its configuration says; a value that does not fit.
     pub fn poll(&self, source: &mut dyn Source, replicas: &Replicas, settings: &Settings) -> Result<Step> {
-        if let Some((step, schema)) = self.known() {
+        let mark = source.mark(&self.config)?;
+        if let Some((step, schema)) = self.known(&mark) {
             match self.apply(step, &schema, source, replicas, settings) {
                 Ok(step) => return Ok(step),
                 Err(error) if source.is_lost() => return Err(error),
@@ -175,7 +197,7 @@ impl Table {
         let Polled { rows, progress, is_complete, is_behind } =
             poll::poll(source, &step.plan, &self.name, &step.progress, settings)?;
         let version = version_after(&step, &self.name, replicas)?;
-        let changes = changes::changes(schema, &version, &rows)?;
+        let changes = changes::changes(schema, &self.clocks(schema), &version, &rows)?;
         step.counts = changes.counts;
         // What changes nothing makes no new version; but it tells that a table is sound again.
         let has_failed = replicas.snapshot().table(&self.name).is_some_and(|state| state.failed.is_some());
@@ -196,14 +218,16 @@ impl Table {
         let changes = match settings.mode {
             SyncMode::Destructive => {
                 step.updates = vec![Prepared::Empty(Arc::clone(&step.definition))];
-                changes::changes(&schema, &TableVersion::empty(Arc::clone(&step.definition))?, &polled.rows)?.batch
+                let empty = TableVersion::empty(Arc::clone(&step.definition))?;
+                changes::changes(&schema, &self.clocks(&schema), &empty, &polled.rows)?.batch
             }
             SyncMode::Temporal => {
                 let rows: Vec<&poll::Row> = polled.rows.iter().filter(|row| !row.is_deleted).collect();
                 // What is gone without a trace is gone since the newest time that is known.
                 let gone_at = polled.progress.newest.unwrap_or_default();
                 let version = version_after(&step, &self.name, replicas)?;
-                let mut batch = version.difference(changes::in_columns(&schema, &rows)?, gone_at)?;
+                let mut batch =
+                    version.difference(changes::in_columns(&schema, &self.clocks(&schema), &rows)?, gone_at)?;
                 for change in &mut batch.changes {
                     if let KeyState::Row(row) = change.state {
                         change.time = rows[row as usize].time;
@@ -216,6 +240,15 @@ impl Table {
         (step.progress, step.is_complete) = (polled.progress, true);
         Ok(step)
     }
+}
+
+/// Whether columns that both have are of one type.
+fn has_types_of(known: &Definition, definition: &Definition) -> bool {
+    known
+        .schema
+        .fields()
+        .iter()
+        .all(|old| definition.schema.field_with_name(old.name()).map_or(true, |new| new.data_type() == old.data_type()))
 }
 
 /// The replica as it is after a step's first updates.

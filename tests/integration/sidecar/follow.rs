@@ -1,5 +1,7 @@
 //! Which rows of a SQLite file are found, and what they are counted as.
 
+use vexact::ColumnType;
+use vexact::replica::SyncMode;
 use vexact::sidecar::DeleteDetection;
 
 use super::*;
@@ -107,6 +109,110 @@ async fn soft_deletes_remove_once_and_are_undone() {
     // Of a deleted row only the key is read.
     world.run("UPDATE docs SET gone = 1, body = x'ff', updated_at = 202 WHERE id = 2");
     assert_eq!(sync(&engine).await, (0, 0, 1));
+}
+
+#[tokio::test]
+async fn soft_deletes_are_told_by_numbers_texts_and_bytes() {
+    let set = ["1", "-1", "0.5", "'2024-05-05'", "'t'", "'yes'", "'1'", "'on'", "'TRUE'", "x'01'", "'nay'", "'0x'"];
+    let unset = [
+        "NULL",
+        "0",
+        "0.0",
+        "''",
+        "' '",
+        "'0'",
+        "'0.0'",
+        "'00'",
+        "'f'",
+        "'F'",
+        "'false'",
+        "' False '",
+        "'no'",
+        "'N'",
+        "'off'",
+        "x''",
+        "x'00'",
+        "'-0'",
+    ];
+    for declaration in ["", "TEXT", "INTEGER", "BOOLEAN"] {
+        let world = World::with(&format!(
+            "CREATE TABLE docs (id INTEGER PRIMARY KEY, body TEXT, created_at INTEGER, updated_at INTEGER, gone {declaration})"
+        ));
+        for (id, value) in set.iter().chain(&unset).enumerate() {
+            world.run(&format!("INSERT INTO docs VALUES ({id}, '', 100, 100, {value})"));
+        }
+        let detection = DeleteDetection::SoftDelete("gone".into());
+        let config = TimestampTableConfig { columns: vec!["body".into()], ..table("docs") };
+        let sidecar = SidecarConfig { delete_detection: detection, ..SidecarConfig::new(world.source(), vec![config]) };
+        let engine = world.open_with(sidecar).await;
+        sync_all(&engine).await;
+        let expected: Vec<String> = (set.len()..set.len() + unset.len()).map(|id| id.to_string()).collect();
+        assert_eq!(ask(&engine, "SELECT id FROM docs ORDER BY id").await, expected, "{declaration}");
+    }
+}
+
+#[tokio::test]
+async fn types_are_given_by_hand() {
+    let world = World::with(
+        "CREATE TABLE docs (id INTEGER PRIMARY KEY, body TEXT, v BLOB, n INTEGER, created_at INTEGER, updated_at INTEGER);
+         INSERT INTO docs VALUES (1, 'a', x'0000803f00000040', 3, 100, 100), (2, 'b', NULL, NULL, 100, 101)",
+    );
+    let by_hand = |types: &[(&str, &str)]| {
+        let typed = |(name, data_type): &(&str, &str)| ((*name).to_owned(), ColumnType::parse(data_type).unwrap());
+        let config = TimestampTableConfig { column_types: types.iter().map(typed).collect(), ..table("docs") };
+        SidecarConfig::new(world.source(), vec![config])
+    };
+    let engine = world.open_with(by_hand(&[("V", "vector(2)"), ("n", "int8")])).await;
+    assert_eq!(sync_all(&engine).await, (1, 1, 0));
+    let nearest = "SELECT id FROM docs WHERE v IS NOT NULL ORDER BY l2_distance(v, '[1, 2]') LIMIT 1";
+    assert_eq!(ask(&engine, nearest).await, ["1"]);
+    assert_eq!(ask(&engine, "SELECT v, arrow_typeof(n) FROM docs WHERE id = 1").await, ["[1.0, 2.0]|Int8"]);
+    // What does not fit is named, and the table goes on when it does.
+    world.run("UPDATE docs SET v = x'00', updated_at = 200 WHERE id = 2");
+    sync_all(&engine).await;
+    let error = engine.query("SELECT id FROM docs", &[]).await.unwrap_err().to_string();
+    assert!(error.contains("column \"v\"") && error.contains("got a BLOB of 1 bytes"), "{error}");
+    world.run("UPDATE docs SET v = x'0000000000000000' WHERE id = 2");
+    assert_eq!(sync_all(&engine).await, (0, 1, 0));
+    let engine = world.open_with(by_hand(&[("w", "vector(2)")])).await;
+    let error = engine.sync_status().await.unwrap().last_error.unwrap();
+    assert!(error.contains("has no column \"w\""), "{error}");
+    let twice = by_hand(&[("v", "vector(2)"), ("V", "vector(2)")]).check().unwrap_err().to_string();
+    assert!(twice.contains("column_types: duplicate column \"V\""), "{twice}");
+}
+
+#[tokio::test]
+async fn a_column_that_the_source_adds_is_followed() {
+    for mode in [SyncMode::Destructive, SyncMode::Temporal] {
+        let world = World::new();
+        for id in 1..6 {
+            world.doc(id, "a", 100, 100 + id);
+        }
+        let sidecar = SidecarConfig { poll_batch_size: 2, ..world.sidecar() };
+        let config = HtapConfig { sidecar: Some(sidecar), sync_mode: mode, ..HtapConfig::default() };
+        let engine = HtapEngine::open(config).await.unwrap();
+        sync_all(&engine).await;
+        world.run("ALTER TABLE docs ADD COLUMN stars INTEGER DEFAULT 3");
+        world.run("UPDATE docs SET stars = 5, updated_at = 200 WHERE id = 2");
+        // The rows that are there stay, whatever a cycle has read of the new column.
+        engine.sync_now().await.unwrap();
+        let current = match mode {
+            SyncMode::Destructive => "",
+            SyncMode::Temporal => " WHERE _valid_to IS NULL",
+        };
+        assert_eq!(ask(&engine, &format!("SELECT count(*) FROM docs{current}")).await, ["5"]);
+        sync_all(&engine).await;
+        let rows = ask(&engine, &format!("SELECT id, stars FROM docs{current} ORDER BY id")).await;
+        assert_eq!(rows, ["1|3", "2|5", "3|3", "4|3", "5|3"]);
+        assert_eq!(sync_all(&engine).await, (0, 0, 0));
+        world.run("ALTER TABLE docs DROP COLUMN stars");
+        sync_all(&engine).await;
+        assert_eq!(ask(&engine, &format!("SELECT * FROM docs{current} ORDER BY id LIMIT 1")).await.len(), 1);
+        assert!(engine.query("SELECT stars FROM docs", &[]).await.is_err());
+        // Another index changes nothing.
+        world.run("CREATE INDEX by_body ON docs(body)");
+        assert_eq!(sync_all(&engine).await, (0, 0, 0));
+    }
 }
 
 #[tokio::test]

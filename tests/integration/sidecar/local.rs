@@ -15,7 +15,7 @@ async fn without_a_file_of_its_own_every_write_is_refused() {
     let schema = || TableSchema::try_new("t", &[("id".into(), "int64".into())], &["id".into()]).unwrap();
     let refusals = [
         engine.execute("INSERT INTO docs VALUES (2, 'b', 1, 1)", &[]).await.map(drop),
-        engine.execute_batch(vec!["DELETE FROM docs".into()]).await.map(drop),
+        engine.execute_batch(["DELETE FROM docs"]).await.map(drop),
         engine.execute_many("DELETE FROM docs WHERE id = ?", &[vec![Param::Integer(1)]]).await.map(drop),
         engine.register_table(schema(), false).await.map(drop),
         engine.initial_sync("t").await.map(drop),
@@ -101,6 +101,7 @@ async fn followed_vectors_are_searched() {
         top_k: 1,
         metric: vexact_kernel::Metric::Cosine,
         filter: None,
+        params: None,
         columns: Vec::new(),
     };
     // Fresh: it is polled first.

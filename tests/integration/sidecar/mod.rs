@@ -25,6 +25,7 @@ fn table(name: &str) -> TimestampTableConfig {
         created_at_column: "created_at".into(),
         updated_at_column: "updated_at".into(),
         columns: Vec::new(),
+        column_types: Vec::new(),
     }
 }
 

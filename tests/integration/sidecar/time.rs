@@ -1,5 +1,7 @@
 //! Clocks of every kind, followed.
 
+use vexact::replica::SyncMode;
+
 use super::*;
 
 /// Clock columns: their declaration, and values in the order of time, as SQL.
@@ -86,10 +88,87 @@ async fn a_clock_that_is_none_names_table_column_and_value() {
         assert!(error.contains("\"docs\"") && error.contains("updated_at") && error.contains(expected), "{error}");
         world.run("UPDATE docs SET updated_at = 100");
         assert_eq!(sync_all(&engine).await, (0, 1, 0));
-        world.run("INSERT INTO docs VALUES (2, 'b', 1, '2024-05-05')");
-        sync_all(&engine).await;
-        let error = engine.query("SELECT id FROM docs", &[]).await.unwrap_err().to_string();
-        assert!(error.contains("as in the rows before, got"), "{error}");
+        // One among others is read as it is.
+        world.run(&format!("INSERT INTO docs VALUES (2, 'b', 1, '2024-05-05'), (3, 'c', 1, {value})"));
+        assert_eq!(sync_all(&engine).await.1, 2);
+        assert_eq!(docs(&engine).await, ["1|a", "2|b", "3|c"]);
+        assert_eq!(engine.sync_status().await.unwrap().last_error, None);
+    }
+}
+
+/// The law: whatever the times of a few rows say, what the others get after them is seen, in batches of any size.
+#[tokio::test]
+async fn a_bad_or_far_time_does_not_stop_its_table() {
+    let numbers = ["9000000000", "9223372036854775807", "-5", "1e300", "'soon'", "x'ff'", "''"];
+    let texts = [
+        "'9999-12-31 00:00:00'",
+        "'soon'",
+        "'2024-13-45'",
+        "''",
+        "'~'",
+        "5",
+        "9e99",
+        "x'ff'",
+        "'2300-01-01T00:00:00Z'",
+    ];
+    for mode in [SyncMode::Destructive, SyncMode::Temporal] {
+        for (is_text, bad) in numbers.iter().map(|bad| (false, bad)).chain(texts.iter().map(|bad| (true, bad))) {
+            for poll_batch_size in [1, 2, 3, 50] {
+                for is_first in [true, false] {
+                    let time = |second: u32| match is_text {
+                        true => format!("'2024-05-05 10:00:{second:02}'"),
+                        false => (1_700_000_000 + second).to_string(),
+                    };
+                    let world =
+                        World::with("CREATE TABLE docs (id INTEGER PRIMARY KEY, body TEXT, created_at, updated_at)");
+                    let row =
+                        |id: u32, time: &str| world.run(&format!("INSERT INTO docs VALUES ({id}, 'a', 1, {time})"));
+                    (1..4).for_each(|id| row(id, &time(id)));
+                    let config = SidecarConfig { poll_batch_size, ..world.sidecar() };
+                    let open = || {
+                        HtapEngine::open(HtapConfig {
+                            sidecar: Some(config.clone()),
+                            sync_mode: mode,
+                            ..HtapConfig::default()
+                        })
+                    };
+                    let bad_rows = || (90..92).for_each(|id| row(id, bad));
+                    if is_first {
+                        bad_rows();
+                    }
+                    let engine = open().await.unwrap();
+                    sync_all(&engine).await;
+                    if !is_first {
+                        bad_rows();
+                    }
+                    (4..8).for_each(|id| row(id, &time(10 + id)));
+                    let context = format!("{mode:?} {bad} {poll_batch_size} {is_first}");
+                    sync_all(&engine).await;
+                    world.run(&format!("UPDATE docs SET body = 'b', updated_at = {} WHERE id = 2", time(30)));
+                    sync_all(&engine).await;
+                    let current = match mode {
+                        SyncMode::Destructive => "SELECT id, body FROM docs WHERE id < 90 ORDER BY id",
+                        SyncMode::Temporal => {
+                            "SELECT id, body FROM docs WHERE id < 90 AND _valid_to IS NULL ORDER BY id"
+                        }
+                    };
+                    assert_eq!(
+                        ask(&engine, current).await,
+                        ["1|a", "2|b", "3|a", "4|a", "5|a", "6|a", "7|a"],
+                        "{context}"
+                    );
+                    let status = engine.sync_status().await.unwrap();
+                    assert_eq!((status.last_error, status.lag), (None, 0), "{context}");
+                    assert_eq!(sync_all(&engine).await, (0, 0, 0), "{context}");
+                    // A row beyond the horizon that changes is seen too.
+                    let far = [numbers[0], texts[0]].contains(bad);
+                    if far {
+                        world.run("UPDATE docs SET body = 'c' WHERE id = 90");
+                        assert_eq!(sync_all(&engine).await, (0, 1, 0), "{context}");
+                    }
+                }
+            }
+        }
     }
 }
 

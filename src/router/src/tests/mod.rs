@@ -1,6 +1,7 @@
 //! The router over a small world of tables of each kind.
 
 mod olap;
+mod placeholders;
 mod properties;
 mod read_only;
 mod routes;

@@ -17,9 +17,9 @@ use vexact_core::sql::ident;
 
 use super::PostgresSource;
 use crate::clock::{Clock, Unit};
-use crate::columns::{find, wanted};
+use crate::columns::{check_types, find, wanted};
 use crate::config::{DeleteDetection, TimestampTableConfig};
-use crate::source::{Described, Placeholder, Plan};
+use crate::source::{Described, Placeholder, Plan, sample};
 
 /// A column as the server describes it.
 struct Known {
@@ -108,6 +108,11 @@ fn quoted(table: &str) -> String {
     table.split('.').map(ident).collect::<Vec<_>>().join(".")
 }
 
+/// The columns that a table has, as the server describes them.
+pub(super) fn known(source: &mut PostgresSource, table: &TimestampTableConfig) -> Result<Vec<Vec<Value>>> {
+    source.query(COLUMNS, &[Value::Text(quoted(&table.table_name))])
+}
+
 pub(super) fn describe(
     source: &mut PostgresSource,
     table: &TimestampTableConfig,
@@ -115,7 +120,7 @@ pub(super) fn describe(
     deletes: &DeleteDetection,
 ) -> Result<Described> {
     let from = quoted(&table.table_name);
-    let rows = source.query(COLUMNS, &[Value::Text(from.clone())])?;
+    let rows = known(source, table)?;
     if rows.is_empty() {
         return Err(Error::Engine(format!("no such table in the source: {}", table.table_name)));
     }
@@ -129,17 +134,23 @@ pub(super) fn describe(
     };
     let known: Vec<Known> = rows.into_iter().map(known).collect();
     let names: Vec<&str> = known.iter().map(|column| column.name.as_str()).collect();
+    check_types(table, &names)?;
     let key: Vec<usize> = table.primary_key.iter().map(|key| find(table, &names, key)).collect::<Result<_>>()?;
     let (mut columns, mut select) = (Vec::new(), Vec::new());
     for at in wanted(table, &names)? {
         let column = &known[at];
         let is_key = key.contains(&at);
-        let column_type = match column.column_type(is_key) {
+        let by_hand = table.column_type(&column.name);
+        let column_type = match by_hand.or_else(|| column.column_type(is_key)) {
             Some(column_type) => column_type,
             None => by_lengths(source, table, &from, column)?,
         };
         columns.push(Column { name: column.name.clone(), column_type });
-        select.push(column.read(&column.of(), is_key));
+        select.push(match by_hand {
+            // The server writes everything as text.
+            Some(ColumnType::Utf8) if column.type_name != "bytea" => format!("({})::text", column.of()),
+            _ => column.read(&column.of(), is_key),
+        });
     }
     let created = &known[find(table, &names, &table.created_at_column)?];
     select.push(created.read(&created.of(), false));
@@ -165,13 +176,14 @@ pub(super) fn describe(
     let schema = TableSchema::of_columns(name, columns, &names)?;
     let keys = || key.iter().map(|at| &known[*at]);
     let exact = |column: &Known| if column.is_plain() { column.of() } else { format!("{}::text", column.of()) };
-    let newest =
-        source.query(&format!("SELECT {} FROM {from} AS r", clock.read(&format!("max({ordered})"), false)), &[])?;
-    let newest = newest.into_iter().flatten().next();
+    let mut values = Vec::new();
+    for sql in sample(&from, &clock.read(&clock.of(), false), &ordered) {
+        values.extend(source.query(&sql, &[])?.concat());
+    }
     Ok(Described {
         schema,
         clock: kind,
-        newest: newest.filter(|newest| *newest != Value::Null),
+        sample: values,
         plan: Plan {
             from,
             select,

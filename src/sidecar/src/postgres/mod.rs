@@ -106,6 +106,10 @@ impl Source for PostgresSource {
         columns::describe(self, table, name, deletes)
     }
 
+    fn mark(&mut self, table: &TimestampTableConfig) -> Result<Vec<Vec<Value>>> {
+        columns::known(self, table)
+    }
+
     fn select(&mut self, query: &Query) -> Result<Vec<Vec<Value>>> {
         self.query(&query.sql, &query.params)
     }

@@ -2,19 +2,23 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OpenFlags};
+use vexact_core::database_path::refuse_uri;
 use vexact_core::error::{Error, Result};
 use vexact_core::param::vector_value;
 use vexact_core::sql::failed;
 use vexact_sql::precedence::LongWork;
 
 use super::column::described;
+use super::extensions::{Extensions, Installed};
 use super::file_id::FileId;
 use super::guard::{Guard, Side};
+use super::last_write::LastWrite;
 
 /// SQLite asks after so many of its instructions, some ten microseconds, whether to go on.
 pub(super) const INSTRUCTIONS: i32 = 2000;
@@ -26,10 +30,29 @@ const CACHED_STATEMENTS: usize = 64;
 pub(super) struct Opened {
     pub conn: Connection,
     pub guard: Guard,
+    pub shared: Arc<Shared>,
+    installed: Installed,
     /// The file that it has open.
     pub file: FileId,
     /// How long its statements wait for other programs' locks.
     pub busy_timeout: Duration,
+}
+
+/// What all connections of an engine share.
+#[derive(Default)]
+pub(super) struct Shared {
+    pub last_write: Arc<LastWrite>,
+    pub extensions: Extensions,
+}
+
+impl Opened {
+    /// Installs the app's functions and collations that the connection lacks.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn extend(&self) -> Result<()> {
+        self.shared.extensions.install(&self.conn, &self.installed)
+    }
 }
 
 /// The file that a path names, absolute and without symbolic links: each spelling of one file gives one path, so that engines find
@@ -38,12 +61,7 @@ pub(super) struct Opened {
 /// # Errors
 /// No path; `:memory:`, which no second connection could read; a URI, which SQLite would take for the name of a new file.
 pub(super) fn resolve(path: &Path) -> Result<PathBuf> {
-    let text = path.to_string_lossy();
-    if let Some(scheme) = ["file:", "sqlite:"].into_iter().find(|scheme| text.starts_with(scheme)) {
-        return Err(Error::InvalidArgument(format!(
-            "oltp_path: expected the path of a file, got the URI {text:?} (a file whose name begins with {scheme:?} is ./{scheme}...)"
-        )));
-    }
+    refuse_uri("oltp_path", path)?;
     if path.as_os_str().is_empty() || path.as_os_str() == ":memory:" {
         return Err(Error::InvalidArgument(format!(
             "oltp_path: expected a file, got {:?}: readers have connections of their own",
@@ -69,9 +87,9 @@ fn canonical(path: &Path) -> io::Result<PathBuf> {
 }
 
 /// Opens the writing connection; creates the file if it is not there. WAL, synchronous NORMAL.
-pub(super) fn open_writer(path: &Path, busy_timeout: Duration) -> Result<Opened> {
+pub(super) fn open_writer(path: &Path, busy_timeout: Duration, shared: &Arc<Shared>) -> Result<Opened> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    open(path, flags, Side::Writer, busy_timeout, |conn| {
+    open(path, flags, Side::Writer, busy_timeout, shared, |conn| {
         let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
         conn.execute_batch("PRAGMA synchronous = NORMAL")?;
         let is_to_stop = || {
@@ -84,9 +102,10 @@ pub(super) fn open_writer(path: &Path, busy_timeout: Duration) -> Result<Opened>
 }
 
 /// Opens a connection that cannot write. LIKE is case-sensitive, as on the OLAP side.
-pub(super) fn open_reader(path: &Path, busy_timeout: Duration) -> Result<Opened> {
+pub(super) fn open_reader(path: &Path, busy_timeout: Duration, shared: &Arc<Shared>) -> Result<Opened> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    open(path, flags, Side::Reader, busy_timeout, |conn| {
+    open(path, flags, Side::Reader, busy_timeout, shared, |conn| {
+        shared.last_write.install(conn)?;
         conn.execute_batch("PRAGMA query_only = ON; PRAGMA case_sensitive_like = ON")?;
         Ok(None)
     })
@@ -97,6 +116,7 @@ fn open(
     flags: OpenFlags,
     side: Side,
     busy_timeout: Duration,
+    shared: &Arc<Shared>,
     set_up: impl Fn(&mut Connection) -> rusqlite::Result<Option<String>>,
 ) -> Result<Opened> {
     let open = || {
@@ -119,7 +139,7 @@ fn open(
         let file = FileId::of(path)?;
         // Else it was replaced meanwhile, and nobody knows which of the two is open.
         if before.is_none_or(|before| before == file) {
-            return Ok(Opened { conn, guard, file, busy_timeout });
+            return Ok(Opened { conn, guard, shared: Arc::clone(shared), installed: Installed::default(), file, busy_timeout });
         }
     }
 }

@@ -7,6 +7,7 @@
 //! executed.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -21,8 +22,10 @@ pub mod column;
 mod components;
 mod connection;
 mod expression;
+mod extensions;
 mod file_id;
 mod guard;
+mod last_write;
 pub mod log;
 mod query;
 mod readers;
@@ -34,6 +37,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use extensions::{Collation, FunctionDefinition, ScalarFunction};
 pub use file_id::FileId;
 pub use query::{Lookup, ResultTypes};
 pub(crate) use table::row_id_name;
@@ -68,6 +72,7 @@ pub struct Oltp {
     /// Connections that wait for nothing.
     glances: readers::Readers,
     copying_threads: u32,
+    shared: Arc<connection::Shared>,
 }
 
 impl std::fmt::Debug for Oltp {
@@ -88,16 +93,23 @@ impl Oltp {
             return Err(Error::InvalidArgument(format!("read_pool_size: expected 1 to {MOST_READERS}, got {got}")));
         }
         let path = connection::resolve(path.as_ref())?;
-        let opened = connection::open_writer(&path, options.busy_timeout)?;
+        let shared = Arc::new(connection::Shared::default());
+        let opened = connection::open_writer(&path, options.busy_timeout, &shared)?;
         opened.guard.reserve(options.reserved_tables);
         let writer = writer::Writer::start(path.clone(), opened)?;
-        let readers =
-            readers::Readers::new(path.clone(), options.read_pool_size, options.busy_timeout, LongWork::of_query);
+        let readers = readers::Readers::new(
+            path.clone(),
+            options.read_pool_size,
+            options.busy_timeout,
+            LongWork::of_query,
+            &shared,
+        );
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
         let copying_threads = cores.min(MOST_COPYING_THREADS);
-        let sync_readers = readers::Readers::new(path.clone(), copying_threads, options.busy_timeout, LongWork::beside);
-        let glances = readers::Readers::new(path.clone(), cores, Duration::ZERO, LongWork::of_query);
-        Ok(Self { path, writer, readers, sync_readers, glances, copying_threads })
+        let sync_readers =
+            readers::Readers::new(path.clone(), copying_threads, options.busy_timeout, LongWork::beside, &shared);
+        let glances = readers::Readers::new(path.clone(), cores, Duration::ZERO, LongWork::of_query, &shared);
+        Ok(Self { path, writer, readers, sync_readers, glances, copying_threads, shared })
     }
 
     /// The file, as an absolute path.
@@ -120,8 +132,29 @@ impl Oltp {
     ///
     /// # Errors
     /// As [`Self::execute`], with the number and the beginning of the statement.
-    pub async fn execute_batch(&self, statements: Vec<String>) -> Result<u64> {
+    pub async fn execute_batch(&self, statements: Vec<(String, Vec<Value>)>) -> Result<u64> {
         self.writer.run(move |opened| statement::execute_batch(opened, &statements)).await
+    }
+
+    /// Runs one INSERT, UPDATE or DELETE with RETURNING in a transaction of its own; the rows that it returns, typed as those of
+    /// [`Self::query`].
+    ///
+    /// # Errors
+    /// As [`Self::execute`]; a statement without RETURNING, before any effect; a value that does not fit its column's type. After
+    /// an error nothing is changed.
+    pub async fn execute_returning(
+        &self,
+        sql: impl Into<String>,
+        params: Vec<Value>,
+        types: ResultTypes,
+    ) -> Result<Vec<RecordBatch>> {
+        let sql = sql.into();
+        self.writer.run(move |opened| statement::execute_returning(opened, &sql, &params, &types)).await
+    }
+
+    /// The row id of the last row that a user's statement inserted; 0 before the first. SQL's `last_insert_rowid()` is the same.
+    pub fn last_insert_rowid(&self) -> i64 {
+        self.shared.last_write.row_id()
     }
 
     /// Runs one prepared statement for each row of parameters, in one transaction; the rows affected in all.
@@ -131,6 +164,23 @@ impl Oltp {
     pub async fn execute_many(&self, sql: impl Into<String>, rows: Vec<Vec<Value>>) -> Result<u64> {
         let sql = sql.into();
         self.writer.run(move |opened| statement::execute_many(opened, &sql, &rows)).await
+    }
+
+    /// Adds a scalar SQL function to every connection, in the place of an earlier one of the app of the same name.
+    ///
+    /// # Errors
+    /// A name that SQLite or the engine has; more than 127 arguments.
+    pub async fn create_function(&self, function: FunctionDefinition) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        self.readers.run(move |opened| shared.extensions.add_function(&opened.conn, function)).await
+    }
+
+    /// Adds a collation to every connection, in the place of an earlier one of the app of the same name.
+    ///
+    /// # Errors
+    /// A name that SQLite has.
+    pub fn create_collation(&self, name: impl Into<String>, compare: Collation) -> Result<()> {
+        self.shared.extensions.add_collation(name.into(), compare)
     }
 
     /// Runs one reading statement; all its rows in one batch, in SQLite's order. A result column that is a table's column has

@@ -32,13 +32,13 @@ pub(super) fn query(opened: &Opened, sql: &str, params: &[Value], types: &Result
     opened.guard.watch(|| {
         let mut statement = prepare(&opened.conn, sql)?;
         bind(&mut statement, sql, params)?;
-        read(&opened.conn, &mut statement, sql, types)
+        read(&opened.conn, &mut statement, sql, types, &|error| failed(|| excerpt(sql))(error))
     })
 }
 
 fn prepare<'conn>(conn: &'conn Connection, sql: &str) -> Result<rusqlite::CachedStatement<'conn>> {
     let refused =
-        || Err(Error::Engine(format!("query takes statements that only read (execute writes), got: {}", excerpt(sql))));
+        || Err(Error::Engine(format!("query takes statements that only read (execute writes, execute_returning gives the rows of RETURNING), got: {}", excerpt(sql))));
     if keyword(sql).is_empty() && !sql.trim_start().starts_with('(') {
         return refused();
     }
@@ -63,12 +63,19 @@ enum Values {
     Chosen(ColumnBuilder, Vec<Option<i64>>),
 }
 
-fn read(conn: &Connection, statement: &mut Statement<'_>, sql: &str, types: &ResultTypes) -> Result<Vec<RecordBatch>> {
+/// The rows of a statement whose parameters are bound; `refused` makes the error of a step.
+pub(super) fn read(
+    conn: &Connection,
+    statement: &mut Statement<'_>,
+    sql: &str,
+    types: &ResultTypes,
+    refused: &dyn Fn(rusqlite::Error) -> Error,
+) -> Result<Vec<RecordBatch>> {
     let described = |statement: &Statement<'_>| result_columns(conn, statement, types).map_err(failed(|| excerpt(sql)));
     let mut columns = None;
     let mut rows = statement.raw_query();
     let mut count = 0;
-    while let Some(row) = rows.next().map_err(failed(|| excerpt(sql)))? {
+    while let Some(row) = rows.next().map_err(refused)? {
         count += 1;
         // Not before the first step: SQLite prepares anew there if another program changed the schema.
         let columns = match &mut columns {

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use vexact_core::error::{Error, Result};
 use vexact_sql::precedence::LongWork;
 
-use super::connection::{INSTRUCTIONS, Opened, open_reader};
+use super::connection::{INSTRUCTIONS, Opened, Shared, open_reader};
 use super::file_id::FileId;
 use super::writer::caught;
 
@@ -26,6 +26,7 @@ struct Pool {
     is_closed: Arc<AtomicBool>,
     /// What a job is, as it begins.
     begin: fn() -> LongWork,
+    shared: Arc<Shared>,
 }
 
 struct Reader {
@@ -36,10 +37,17 @@ struct Reader {
 
 impl Readers {
     /// `begin` tells what a job is.
-    pub fn new(path: PathBuf, size: u32, busy_timeout: Duration, begin: fn() -> LongWork) -> Self {
+    pub fn new(
+        path: PathBuf,
+        size: u32,
+        busy_timeout: Duration,
+        begin: fn() -> LongWork,
+        shared: &Arc<Shared>,
+    ) -> Self {
+        let shared = Arc::clone(shared);
         let permits = Arc::new(Semaphore::new(size as usize));
         let is_closed = Arc::new(AtomicBool::new(false));
-        Self(Arc::new(Pool { path, busy_timeout, size, permits, idle: Mutex::default(), is_closed, begin }))
+        Self(Arc::new(Pool { path, busy_timeout, size, permits, idle: Mutex::default(), is_closed, begin, shared }))
     }
 
     /// Runs a job on a connection, off the async threads. If the caller goes away, its statement is interrupted.
@@ -98,7 +106,7 @@ impl Pool {
         *reader.job.lock().unwrap_or_else(PoisonError::into_inner) = (stop, (self.begin)());
         let mut has_returned = false;
         let outcome = caught(|| {
-            let outcome = job(&reader.opened);
+            let outcome = reader.opened.extend().and_then(|()| job(&reader.opened));
             has_returned = true;
             outcome
         });
@@ -117,7 +125,7 @@ impl Pool {
     }
 
     fn open(&self) -> Result<Reader> {
-        let mut opened = open_reader(&self.path, self.busy_timeout)?;
+        let mut opened = open_reader(&self.path, self.busy_timeout, &self.shared)?;
         let job = Arc::new(Mutex::new((Arc::<AtomicBool>::default(), (self.begin)())));
         let (is_closed, current) = (Arc::clone(&self.is_closed), Arc::clone(&job));
         let is_to_stop = move || {

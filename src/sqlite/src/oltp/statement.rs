@@ -1,5 +1,6 @@
 //! Statements that write: one at a time, a list in one transaction, one for many rows.
 
+use arrow::array::RecordBatch;
 use rusqlite::types::Value;
 use rusqlite::{CachedStatement, Connection, ErrorCode, Statement};
 use vexact_core::error::{Error, Result};
@@ -9,6 +10,7 @@ use vexact_core::sql::{excerpt, failed, keyword, within, without_nul};
 use super::check::PREFIX;
 use super::column::{check, described};
 use super::connection::Opened;
+use super::query::{ResultTypes, read};
 use super::writer::transaction;
 
 /// Runs one DML or DDL statement in a transaction of its own; the rows affected.
@@ -21,23 +23,50 @@ pub(super) fn execute(opened: &Opened, sql: &str, params: &[Value]) -> Result<u6
 }
 
 fn prepare_and_run(opened: &Opened, sql: &str, params: &[Value]) -> Result<u64> {
-    opened.guard.watch(|| {
+    watched(opened, || {
         let mut statement = prepare(&opened.conn, sql)?;
-        run(&mut statement, sql, params)
+        run(opened, &mut statement, sql, params)
+    })
+}
+
+/// Runs what prepares and steps a user's statement.
+fn watched<T>(opened: &Opened, run: impl FnOnce() -> Result<T>) -> Result<T> {
+    opened.shared.last_write.watch(&opened.conn, || opened.guard.watch(run))
+}
+
+/// Runs one statement with RETURNING in a transaction of its own; its rows.
+pub(super) fn execute_returning(
+    opened: &Opened,
+    sql: &str,
+    params: &[Value],
+    types: &ResultTypes,
+) -> Result<Vec<RecordBatch>> {
+    transaction(&opened.conn, || {
+        watched(opened, || {
+            let mut statement = prepare_one(&opened.conn, sql, "execute_returning runs one")?;
+            if !is_dml(sql) || statement.readonly() || statement.column_count() == 0 {
+                let problem = "execute_returning takes INSERT, UPDATE or DELETE with RETURNING";
+                return Err(Error::Engine(format!("{problem} (execute and query take others), got: {}", excerpt(sql))));
+            }
+            bind(&mut statement, sql, params)?;
+            let rows = read(&opened.conn, &mut statement, sql, types, &|error| explained(error, sql, params))?;
+            opened.shared.last_write.changed(opened.conn.changes());
+            Ok(rows)
+        })
     })
 }
 
 /// Runs statements in one transaction: all or nothing; the rows affected in all.
-pub(super) fn execute_batch(opened: &Opened, statements: &[String]) -> Result<u64> {
+pub(super) fn execute_batch(opened: &Opened, statements: &[(String, Vec<Value>)]) -> Result<u64> {
     transaction(&opened.conn, || {
         let mut affected = 0;
-        for (at, sql) in statements.iter().enumerate() {
+        for (at, (sql, params)) in statements.iter().enumerate() {
             let part = || format!("statement {} of {} ({})", at + 1, statements.len(), excerpt(sql));
             if sets_foreign_keys(sql) {
                 let problem = "SQLite ignores PRAGMA foreign_keys in a transaction: use execute".into();
                 return Err(within(Error::Engine(problem), &part()));
             }
-            affected += prepare_and_run(opened, sql, &[]).map_err(|error| within(error, &part()))?;
+            affected += prepare_and_run(opened, sql, params).map_err(|error| within(error, &part()))?;
         }
         Ok(affected)
     })
@@ -51,12 +80,12 @@ fn sets_foreign_keys(sql: &str) -> bool {
 /// Runs one statement for each row of parameters, in one transaction; the rows affected in all.
 pub(super) fn execute_many(opened: &Opened, sql: &str, rows: &[Vec<Value>]) -> Result<u64> {
     transaction(&opened.conn, || {
-        opened.guard.watch(|| {
+        watched(opened, || {
             let mut statement = prepare(&opened.conn, sql)?;
             let mut affected = 0;
             for (at, row) in rows.iter().enumerate() {
                 let part = || format!("row {} of {}", at + 1, rows.len());
-                affected += run(&mut statement, sql, row).map_err(|error| within(error, &part()))?;
+                affected += run(opened, &mut statement, sql, row).map_err(|error| within(error, &part()))?;
             }
             Ok(affected)
         })
@@ -79,7 +108,9 @@ fn prepare<'conn>(conn: &'conn Connection, sql: &str) -> Result<CachedStatement<
     }
     let statement = prepare_one(conn, sql, "execute_batch runs several")?;
     if statement.column_count() > 0 {
-        return refused("execute takes statements that return no rows (query returns rows)");
+        return refused(
+            "execute takes statements that return no rows (query returns rows, execute_returning those of RETURNING)",
+        );
     }
     Ok(statement)
 }
@@ -97,12 +128,19 @@ pub(super) fn prepare_one<'conn>(conn: &'conn Connection, sql: &str, hint: &str)
     }
 }
 
-fn run(statement: &mut Statement<'_>, sql: &str, params: &[Value]) -> Result<u64> {
+fn run(opened: &Opened, statement: &mut Statement<'_>, sql: &str, params: &[Value]) -> Result<u64> {
     bind(statement, sql, params)?;
     let affected = statement.raw_execute().map_err(|error| explained(error, sql, params))?;
     // SQLite's count is of the last DML, which DDL is not.
-    let is_dml = matches!(keyword(sql).as_str(), "INSERT" | "REPLACE" | "UPDATE" | "DELETE" | "WITH");
-    Ok(if is_dml { affected as u64 } else { 0 })
+    if !is_dml(sql) {
+        return Ok(0);
+    }
+    opened.shared.last_write.changed(affected as u64);
+    Ok(affected as u64)
+}
+
+fn is_dml(sql: &str) -> bool {
+    matches!(keyword(sql).as_str(), "INSERT" | "REPLACE" | "UPDATE" | "DELETE" | "WITH")
 }
 
 /// Binds `?`, `?N` and `$N`.

@@ -41,7 +41,7 @@ impl Connected {
     fn current(&mut self) -> Result<&Opened> {
         let opened = self.opened.as_mut().ok_or_else(Error::shut_down)?;
         if FileId::of(&self.path)? != opened.file {
-            let fresh = open_writer(&self.path, opened.busy_timeout)?;
+            let fresh = open_writer(&self.path, opened.busy_timeout, &opened.shared)?;
             fresh.guard.reserve(opened.guard.reserved());
             *opened = fresh;
         }
@@ -129,7 +129,7 @@ impl Writer {
 
 /// One job, after which no transaction is open.
 fn work<T>(opened: &Opened, job: impl FnOnce(&Opened) -> Result<T>) -> Result<T> {
-    let outcome = caught(|| job(opened));
+    let outcome = caught(|| opened.extend().and_then(|()| job(opened)));
     match roll_back(&opened.conn) {
         Ok(()) => outcome,
         // What the job says is nearer to the cause.

@@ -32,7 +32,7 @@ impl File {
     }
 
     fn batch(&self, statements: &[&str]) -> Result<()> {
-        let statements = statements.iter().map(|sql| sql.to_string()).collect();
+        let statements = statements.iter().map(|sql| (sql.to_string(), vec![])).collect();
         self.runtime.block_on(self.oltp.execute_batch(statements)).map(drop)
     }
 

@@ -1,0 +1,61 @@
+//! What belongs to one process. A child of `fork` has one thread, so whatever waits for another thread waits for ever; and the locks
+//! of files that it inherits are its parent's.
+
+use std::ops::Deref;
+use std::process;
+use std::sync::{Mutex, PoisonError};
+
+/// A value that is dropped by the process that made it alone: to drop it in a child would release what its parent still has. The
+/// Python classes refuse to use it there.
+pub struct OfProcess<T> {
+    process: u32,
+    /// `None` only while it is dropped.
+    value: Option<T>,
+}
+
+impl<T> From<T> for OfProcess<T> {
+    fn from(value: T) -> Self {
+        Self { process: process::id(), value: Some(value) }
+    }
+}
+
+impl<T> Deref for OfProcess<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.value.as_ref().unwrap_or_else(|| unreachable!("it is there until it is dropped"))
+    }
+}
+
+impl<T> Drop for OfProcess<T> {
+    fn drop(&mut self) {
+        if self.process != process::id() {
+            std::mem::forget(self.value.take());
+        }
+    }
+}
+
+/// A value that each process makes for itself when it needs it first, and keeps to its end.
+pub struct PerProcess<T: 'static>(Mutex<Option<(u32, &'static T)>>);
+
+impl<T> PerProcess<T> {
+    pub const fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    /// The value of this process. To be called with the GIL, which `fork` has too: so nobody holds the lock in a child.
+    ///
+    /// # Errors
+    /// Of `make`.
+    pub fn get_or_try_init<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<&'static T, E> {
+        let mut value = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match *value {
+            Some((process, made)) if process == process::id() => Ok(made),
+            _ => {
+                let made: &'static T = Box::leak(Box::new(make()?));
+                *value = Some((process::id(), made));
+                Ok(made)
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+"""A child of `fork` is told to open its own, the parent goes on, and what a child opens works."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import sqlite3
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import vexact
+from vexact import TableSchema
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork"),
+    # Python warns since 3.12: this is what is tested.
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+]
+DOCS = TableSchema("docs", {"id": "int64", "v": "vector(2)"}, "id")
+SAYS = "opened before fork: open it in the worker"
+
+
+def in_child(work: Callable[[], None]) -> None:
+    """Runs it in a child of `fork`, which ends without what an exit would do."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def refused(call: Callable[[], Any]) -> None:
+    with pytest.raises(vexact.EngineError, match=SAYS):
+        call()
+
+
+def count(engine: vexact.HtapEngine) -> int:
+    return asyncio.run(engine.query("SELECT count(*) FROM docs"))[0].column(0)[0].as_py()
+
+
+def opened(path: Path) -> vexact.HtapEngine:
+    engine = vexact.HtapEngine(vexact.HtapConfig(oltp_path=path))
+
+    async def fill() -> None:
+        await engine.execute("CREATE TABLE IF NOT EXISTS docs (id INTEGER PRIMARY KEY, v BLOB)")
+        await engine.register_table(DOCS, initial_sync=True)
+        await engine.execute("INSERT INTO docs(v) VALUES (?)", [[1, 2]])
+        await engine.sync_all()
+
+    asyncio.run(fill())
+    return engine
+
+
+def large(session: vexact.Session) -> int:
+    """The nearest row of a table that several threads search, by a call and by a filter."""
+    vectors = pa.FixedSizeListArray.from_arrays(np.arange(800_000, dtype=np.float32), 8)
+    session.create_temp_view("large", session.create_dataframe_from_arrow(pa.table({"id": range(100_000), "v": vectors})))
+    found = session.vector_search("large", "v", np.arange(8000, 8008), 1, "l2", filter="id % 2 = 0")
+    return found.to_arrow()["row_id"][0].as_py()
+
+
+def test_calls_in_a_child_raise_at_once_and_the_parent_goes_on(tmp_path: Path) -> None:
+    engine = opened(tmp_path / "app.db")
+    engine.start_sync(0.001)
+    session = vexact.Session()
+    frame, view = session.sql("SELECT 1 AS a"), engine.session()
+    stream = session.create_stream_from_arrow(pa.table({"a": [1]}))
+    source, sink = vexact.RealtimeStreamSource({"a": "int64"}), vexact.RealtimeStreamSink()
+    query = stream.write_stream(sink)
+
+    def child() -> None:
+        nonlocal engine, session, frame
+        for call in (
+            lambda: engine.execute("DELETE FROM docs"),
+            lambda: engine.execute_batch([]),
+            lambda: engine.execute_many("DELETE FROM docs", []),
+            lambda: engine.execute_returning("DELETE FROM docs RETURNING id"),
+            lambda: engine.query("SELECT 1"),
+            lambda: engine.query_olap("SELECT 1"),
+            lambda: engine.register_table(DOCS),
+            lambda: engine.initial_sync("docs"),
+            engine.sync_now,
+            engine.sync_all,
+            engine.sync_status,
+            lambda: engine.vector_search("docs", "v", [1, 2], fresh=True),
+            lambda: engine.explain_vector_search("docs", "v", [1, 2]),
+        ):
+            refused(lambda: asyncio.run(call()))
+        for call in (
+            lambda: engine.explain_route("SELECT 1"),
+            engine.last_insert_rowid,
+            engine.session,
+            lambda: engine.start_sync(1),
+            engine.stop_sync,
+            lambda: session.sql("SELECT 1"),
+            lambda: view.sql("SELECT count(*) FROM docs"),
+            lambda: session.create_dataframe_from_arrow(pa.table({"a": [1]})),
+            lambda: frame.schema,
+            frame.to_arrow,
+            stream.explain,
+            query.start,
+            query.stop,
+            lambda: query.await_termination(1),
+            lambda: source.push_arrow(pa.table({"a": [1]})),
+            source.close,
+            lambda: sink.poll_arrow(0),
+        ):
+            refused(call)
+        # Of the parent's locks and files nothing is released.
+        engine.shutdown()
+        del engine, session, frame
+
+    large(session)
+    for _ in range(10):
+        in_child(child)
+    assert count(engine) == 1 and frame.to_arrow().num_rows == 1
+    asyncio.run(engine.execute("INSERT INTO docs(v) VALUES (?)", [[3, 4]]))
+    assert count(engine) == 2
+    assert large(session) == 1000
+    query.await_termination(1)
+    assert sink.poll_arrow(1) is not None
+    engine.shutdown()
+
+
+def test_a_child_opens_its_own(tmp_path: Path) -> None:
+    engine = opened(tmp_path / "app.db")
+    assert large(vexact.Session()) == 1000
+
+    def child() -> None:
+        session = vexact.Session()
+        assert large(session) == 1000
+        assert session.sql("SELECT sum(id) AS s FROM large").to_arrow()["s"][0].as_py() == 4999950000
+        own = opened(tmp_path / "app.db")
+        assert asyncio.run(own.vector_search("docs", "v", [1, 2], metric="l2"))[0].num_rows >= 2
+        own.shutdown()
+
+    for _ in range(5):
+        in_child(child)
+    assert count(engine) == 1
+    asyncio.run(engine.sync_all())
+    assert count(engine) == 6
+    engine.shutdown()
+
+    def check() -> None:
+        conn = sqlite3.connect(tmp_path / "app.db")
+        assert conn.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert conn.execute("SELECT count(*) FROM docs").fetchone() == (6,)
+
+    in_child(check)
+
+
+def _write(path: Path, number: int) -> int:
+    engine = vexact.HtapEngine(vexact.HtapConfig(oltp_path=path))
+
+    async def write() -> int:
+        for _ in range(number):
+            await engine.execute("INSERT INTO docs(v) VALUES (?)", [[1, 2]])
+        return number
+
+    written = asyncio.run(write())
+    engine.shutdown()
+    return written
+
+
+def test_workers_of_multiprocessing_open_their_own(tmp_path: Path) -> None:
+    engine = opened(tmp_path / "app.db")
+    engine.start_sync(0.001)
+    with multiprocessing.get_context("fork").Pool(3) as pool:
+        assert sum(pool.starmap(_write, [(tmp_path / "app.db", 20)] * 6)) == 120
+    asyncio.run(engine.sync_all())
+    assert count(engine) == 121
+    engine.shutdown()
