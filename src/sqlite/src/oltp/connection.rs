@@ -1,6 +1,7 @@
 //! How a connection is opened and what SQL functions it has.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::functions::{Context, FunctionFlags};
@@ -13,6 +14,7 @@ use vexact_sql::precedence::LongWork;
 
 use super::column::described;
 use super::guard::{Guard, Side};
+use super::last_write::LastWrite;
 
 /// SQLite asks after so many of its instructions, some ten microseconds, whether to go on.
 pub(super) const INSTRUCTIONS: i32 = 2000;
@@ -24,6 +26,8 @@ const CACHED_STATEMENTS: usize = 64;
 pub(super) struct Opened {
     pub conn: Connection,
     pub guard: Guard,
+    /// What the engine's statements did last.
+    pub last_write: Arc<LastWrite>,
 }
 
 /// The file that a path names, absolute: SQLite would read `file:..` as a URI.
@@ -43,7 +47,7 @@ pub(super) fn resolve(path: &Path) -> Result<PathBuf> {
 /// Opens the writing connection; creates the file if it is not there. WAL, synchronous NORMAL.
 pub(super) fn open_writer(path: &Path, busy_timeout: Duration) -> Result<Opened> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    open(path, flags, Side::Writer, busy_timeout, |conn| {
+    open(path, flags, Side::Writer, busy_timeout, Arc::default(), |conn| {
         let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
         conn.execute_batch("PRAGMA synchronous = NORMAL")?;
         let is_to_stop = || {
@@ -55,11 +59,13 @@ pub(super) fn open_writer(path: &Path, busy_timeout: Duration) -> Result<Opened>
     })
 }
 
-/// Opens a connection that cannot write. LIKE is case-sensitive, as on the OLAP side.
-pub(super) fn open_reader(path: &Path, busy_timeout: Duration) -> Result<Opened> {
+/// Opens a connection that cannot write. LIKE is case-sensitive, as on the OLAP side. What the writer did last is what SQLite's
+/// functions of the connection tell.
+pub(super) fn open_reader(path: &Path, busy_timeout: Duration, last_write: Arc<LastWrite>) -> Result<Opened> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    open(path, flags, Side::Reader, busy_timeout, |conn| {
+    open(path, flags, Side::Reader, busy_timeout, Arc::clone(&last_write), |conn| {
         conn.execute_batch("PRAGMA query_only = ON; PRAGMA case_sensitive_like = ON")?;
+        last_write.install(conn)?;
         Ok(None)
     })
 }
@@ -69,6 +75,7 @@ fn open(
     flags: OpenFlags,
     side: Side,
     busy_timeout: Duration,
+    last_write: Arc<LastWrite>,
     set_up: impl FnOnce(&mut Connection) -> rusqlite::Result<Option<String>>,
 ) -> Result<Opened> {
     let open = || {
@@ -80,7 +87,7 @@ fn open(
         let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_DIRECTONLY;
         conn.create_scalar_function("vector", 1, flags, vector_function)?;
         let guard = Guard::install(&mut conn, side)?;
-        Ok((Opened { conn, guard }, problem))
+        Ok((Opened { conn, guard, last_write: Arc::clone(&last_write) }, problem))
     };
     match open().map_err(failed(|| path.display().to_string()))? {
         (opened, None) => Ok(opened),

@@ -7,6 +7,7 @@
 //! executed.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -20,8 +21,10 @@ mod check;
 pub mod column;
 mod components;
 mod connection;
+mod dynamic;
 mod expression;
 mod guard;
+mod last_write;
 pub mod log;
 mod query;
 mod readers;
@@ -88,13 +91,16 @@ impl Oltp {
         let path = connection::resolve(path.as_ref())?;
         let opened = connection::open_writer(&path, options.busy_timeout)?;
         opened.guard.reserve(options.reserved_tables);
+        let last_write = Arc::clone(&opened.last_write);
         let writer = writer::Writer::start(opened)?;
-        let readers =
-            readers::Readers::new(path.clone(), options.read_pool_size, options.busy_timeout, LongWork::of_query);
+        let pool = |size, busy_timeout, begin| {
+            readers::Readers::new(path.clone(), size, busy_timeout, Arc::clone(&last_write), begin)
+        };
+        let readers = pool(options.read_pool_size, options.busy_timeout, LongWork::of_query);
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
         let copying_threads = cores.min(MOST_COPYING_THREADS);
-        let sync_readers = readers::Readers::new(path.clone(), copying_threads, options.busy_timeout, LongWork::beside);
-        let glances = readers::Readers::new(path.clone(), cores, Duration::ZERO, LongWork::of_query);
+        let sync_readers = pool(copying_threads, options.busy_timeout, LongWork::beside);
+        let glances = pool(cores, Duration::ZERO, LongWork::of_query);
         Ok(Self { path, writer, readers, sync_readers, glances, copying_threads })
     }
 
@@ -132,12 +138,15 @@ impl Oltp {
     }
 
     /// Runs one reading statement; all its rows in one batch, in SQLite's order. A result column that is a table's column has
-    /// its registered type, else its declared type ([`vexact_core::schema::declared`]); other columns have the type in `types`, else
-    /// that of their values: integers and reals together are float64, nothing but NULL is Arrow's Null type.
+    /// its registered type, else its declared type ([`vexact_core::schema::declared`]); other columns have the type in `types`. Where
+    /// there is none, or a value does not fit it, the values decide: integers and reals together are float64, nothing but NULL is
+    /// Arrow's Null type, and values without a common type are a dense union of SQLite's four.
+    ///
+    /// `last_insert_rowid()`, `changes()` and `total_changes()` are those of the statements that this engine executed.
     ///
     /// # Errors
     /// Before any effect: a NUL character, a statement that writes, sets or returns nothing, several statements, a wrong number of
-    /// parameters. Else SQLite's, and a value that does not fit its column's type: column, row, expected, got.
+    /// parameters. Else SQLite's, and text that is not UTF-8: column, row, expected, got.
     pub async fn query(
         &self,
         sql: impl Into<String>,
@@ -154,7 +163,7 @@ impl Oltp {
         &self,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.writer.run(move |opened| writer::transaction(&opened.conn, || work(&opened.conn))).await
+        self.writer.run(move |opened| writer::own_transaction(&opened.conn, || work(&opened.conn))).await
     }
 
     /// Runs the engine's own work in one read transaction: it sees one state of the file. A caller that goes away interrupts
@@ -177,7 +186,7 @@ impl Oltp {
         &self,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.writer.run_here(move |opened| writer::transaction(&opened.conn, || work(&opened.conn)))
+        self.writer.run_here(move |opened| writer::own_transaction(&opened.conn, || work(&opened.conn)))
     }
 
     /// As [`Self::read`], on a thread that may block and belongs to a runtime, on a connection that no query waits for and that

@@ -11,6 +11,7 @@ use vexact_core::error::{Error, Result};
 use vexact_sql::precedence::LongWork;
 
 use super::connection::{INSTRUCTIONS, Opened, open_reader};
+use super::last_write::LastWrite;
 use super::writer::caught;
 
 /// The pool. Connections are opened when they are first needed.
@@ -19,6 +20,7 @@ pub(super) struct Readers(Arc<Pool>);
 struct Pool {
     path: PathBuf,
     busy_timeout: Duration,
+    last_write: Arc<LastWrite>,
     size: u32,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<Reader>>,
@@ -35,10 +37,17 @@ struct Reader {
 
 impl Readers {
     /// `begin` tells what a job is.
-    pub fn new(path: PathBuf, size: u32, busy_timeout: Duration, begin: fn() -> LongWork) -> Self {
+    pub fn new(
+        path: PathBuf,
+        size: u32,
+        busy_timeout: Duration,
+        last_write: Arc<LastWrite>,
+        begin: fn() -> LongWork,
+    ) -> Self {
         let permits = Arc::new(Semaphore::new(size as usize));
         let is_closed = Arc::new(AtomicBool::new(false));
-        Self(Arc::new(Pool { path, busy_timeout, size, permits, idle: Mutex::default(), is_closed, begin }))
+        let idle = Mutex::default();
+        Self(Arc::new(Pool { path, busy_timeout, last_write, size, permits, idle, is_closed, begin }))
     }
 
     /// Runs a job on a connection, off the async threads. If the caller goes away, its statement is interrupted.
@@ -110,7 +119,7 @@ impl Pool {
     }
 
     fn open(&self) -> Result<Reader> {
-        let mut opened = open_reader(&self.path, self.busy_timeout)?;
+        let mut opened = open_reader(&self.path, self.busy_timeout, Arc::clone(&self.last_write))?;
         let job = Arc::new(Mutex::new((Arc::<AtomicBool>::default(), (self.begin)())));
         let (is_closed, current) = (Arc::clone(&self.is_closed), Arc::clone(&job));
         let is_to_stop = move || {

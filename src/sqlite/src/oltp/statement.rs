@@ -23,7 +23,7 @@ pub(super) fn execute(opened: &Opened, sql: &str, params: &[Value]) -> Result<u6
 fn prepare_and_run(opened: &Opened, sql: &str, params: &[Value]) -> Result<u64> {
     opened.guard.watch(|| {
         let mut statement = prepare(&opened.conn, sql)?;
-        run(&mut statement, sql, params)
+        run(opened, &mut statement, sql, params)
     })
 }
 
@@ -56,7 +56,7 @@ pub(super) fn execute_many(opened: &Opened, sql: &str, rows: &[Vec<Value>]) -> R
             let mut affected = 0;
             for (at, row) in rows.iter().enumerate() {
                 let part = || format!("row {} of {}", at + 1, rows.len());
-                affected += run(&mut statement, sql, row).map_err(|error| within(error, &part()))?;
+                affected += run(opened, &mut statement, sql, row).map_err(|error| within(error, &part()))?;
             }
             Ok(affected)
         })
@@ -97,12 +97,16 @@ pub(super) fn prepare_one<'conn>(conn: &'conn Connection, sql: &str, hint: &str)
     }
 }
 
-fn run(statement: &mut Statement<'_>, sql: &str, params: &[Value]) -> Result<u64> {
+fn run(opened: &Opened, statement: &mut Statement<'_>, sql: &str, params: &[Value]) -> Result<u64> {
     bind(statement, sql, params)?;
     let affected = statement.raw_execute().map_err(|error| explained(error, sql, params))?;
     // SQLite's count is of the last DML, which DDL is not.
     let is_dml = matches!(keyword(sql).as_str(), "INSERT" | "REPLACE" | "UPDATE" | "DELETE" | "WITH");
-    Ok(if is_dml { affected as u64 } else { 0 })
+    if !is_dml {
+        return Ok(0);
+    }
+    opened.last_write.record(opened.conn.last_insert_rowid(), affected);
+    Ok(affected as u64)
 }
 
 /// Binds `?`, `?N` and `$N`.

@@ -114,7 +114,10 @@ fn text(panic: &(dyn Any + Send)) -> String {
 pub(super) fn transaction<T>(conn: &Connection, run: impl FnOnce() -> Result<T>) -> Result<T> {
     step(conn, "BEGIN IMMEDIATE")?;
     let outcome = caught(run).and_then(|outcome| {
+        // The mark is no insert of the user's.
+        let row_id = conn.last_insert_rowid();
         log::mark_commit(conn)?;
+        set_last_insert_rowid(conn, row_id);
         step(conn, "COMMIT")?;
         Ok(outcome)
     });
@@ -125,6 +128,20 @@ pub(super) fn transaction<T>(conn: &Connection, run: impl FnOnce() -> Result<T>)
             Err(error)
         }
     }
+}
+
+/// As [`transaction`], for the engine's own work: `last_insert_rowid()` stays that of the user's last insert.
+pub(super) fn own_transaction<T>(conn: &Connection, run: impl FnOnce() -> Result<T>) -> Result<T> {
+    let row_id = conn.last_insert_rowid();
+    let outcome = transaction(conn, run);
+    set_last_insert_rowid(conn, row_id);
+    outcome
+}
+
+#[expect(unsafe_code, reason = "rusqlite has no call for it")]
+fn set_last_insert_rowid(conn: &Connection, row_id: i64) {
+    // SAFETY: the handle is of a connection that is open and that no other thread uses meanwhile, as it is not `Sync`.
+    unsafe { rusqlite::ffi::sqlite3_set_last_insert_rowid(conn.handle(), row_id) }
 }
 
 /// One read transaction: all of `run` sees one state of the file.
