@@ -8,6 +8,7 @@ mod followers;
 mod local;
 mod names;
 mod olap;
+mod read_columns;
 mod route;
 mod search;
 mod typing;
@@ -17,7 +18,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use vexact_core::disk::FileSystem;
 use vexact_core::error::{Error, Result};
+use vexact_core::param::to_sqlite;
 use vexact_core::schema::{ColumnType, TableSchema};
 use vexact_replica::{Replicas, StorageFormat, Store};
 use vexact_router as router;
@@ -27,16 +30,14 @@ use vexact_sidecar::Sidecar;
 use vexact_sql::precedence::Arrival;
 use vexact_sqlite::oltp::ResultTypes;
 use vexact_sqlite::replication::{RegisterOutcome, SyncResult, SyncStatus};
-use vexact_core::disk::FileSystem;
-use vexact_core::param::to_sqlite;
 
-pub use config::{HtapConfig, OlapBackend, StorageMode};
-pub use vexact_core::param::Param;
 use beyond::is_beyond_datafusion;
+pub use config::{HtapConfig, OlapBackend, StorageMode};
 use followers::Followers;
 use local::{Local, opened};
 use names::{EngineNames, TableNames};
 use route::with_route;
+pub use vexact_core::param::Param;
 
 /// A SQLite database with columnar replicas of its tables, or replicas of a database that it follows, or both. Its methods need a
 /// tokio runtime and never block its threads.
@@ -175,7 +176,7 @@ impl HtapEngine {
         if route.side == Side::Olap {
             self.check_followed(&route.tables)?;
             match self.olap_frame(sql, params).await {
-                Ok(frame) if route.is_sqlite_able && self.difference(sql, &frame).await.is_some() => {}
+                Ok(frame) if route.is_sqlite_able && self.semantic_gap(sql, &frame, &route.tables).await.is_some() => {}
                 Ok(frame) => match self.answer(sql, params, &frame).await {
                     Ok(batches) if route.is_explain => return with_route(&route, batches),
                     Err(error) if route.is_sqlite_able && is_beyond_datafusion(&error) => {

@@ -5,6 +5,7 @@ mod catalog;
 mod frame;
 mod meaning;
 mod memory;
+mod named_windows;
 mod plan;
 mod prepared;
 mod query;

@@ -13,6 +13,7 @@ use vexact_sources as sources;
 use vexact_sql::Explained;
 use vexact_sql::precedence::Arrival;
 
+use super::named_windows::resolve_named_windows;
 use super::prepared::{BoundPlan, Prepared, PreparedPlans, TEXT_BYTES};
 use super::statement::{bound, refuse_changes};
 use super::vector_literal::as_parameter;
@@ -115,7 +116,8 @@ impl Session {
         self.run_statement(state, bound(plan, params)?).await
     }
 
-    async fn planned(&self, statement: ParsedStatement) -> Result<(Arc<SessionState>, LogicalPlan)> {
+    async fn planned(&self, mut statement: ParsedStatement) -> Result<(Arc<SessionState>, LogicalPlan)> {
+        resolve_named_windows(&mut statement);
         let state = Arc::new(self.state());
         let plan = state.statement_to_plan(statement).await?;
         SQLOptions::new().verify_plan(&plan)?;
