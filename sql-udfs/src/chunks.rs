@@ -97,6 +97,17 @@ impl Chunks {
         &self.tie_order
     }
 
+    /// The greatest absolute value of a column of floats; 0 for another column.
+    pub fn greatest_magnitude(&self, column: usize) -> f64 {
+        let batches = self.batches.iter().zip(&self.bounds);
+        batches.map(|(batch, bounds)| bounds.greatest_magnitude(batch, column)).fold(0.0, f64::max)
+    }
+
+    /// Whether a text of a column may have a NUL in it.
+    pub fn may_have_nul(&self, column: usize) -> bool {
+        self.batches.iter().zip(&self.bounds).any(|(batch, bounds)| bounds.may_have_nul(batch, column))
+    }
+
     fn bounds(&self, batch: usize, column: usize) -> &ColumnBounds {
         self.bounds[batch].column(&self.batches[batch], column)
     }

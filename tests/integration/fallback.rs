@@ -85,3 +85,39 @@ async fn a_result_has_the_types_that_its_parts_settle() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_plain_session_counts_per_row() {
+    let session = vexact::Session::new().unwrap();
+    for create in [
+        "CREATE TABLE t AS SELECT * FROM (VALUES (1, 1), (2, 2)) AS v(id, k)",
+        "CREATE TABLE u AS SELECT * FROM (VALUES (2, 5), (2, 6)) AS v(k, v)",
+    ] {
+        session.sql(create, None).await.unwrap();
+    }
+    for (query, expected) in [
+        ("SELECT id, (SELECT count(*) FROM u WHERE u.k = t.k) AS n FROM t ORDER BY id", ["1 | 0", "2 | 2"]),
+        ("SELECT id, (SELECT count(*) FROM u WHERE u.k = t.k) > 0 AS n FROM t ORDER BY id", ["1 | false", "2 | true"]),
+        ("SELECT id, (SELECT max(v) FROM u WHERE u.k = t.k) AS n FROM t ORDER BY id", ["1 | NULL", "2 | 6"]),
+        ("SELECT id, (SELECT count(*) + 1 FROM u WHERE u.k = t.k) AS n FROM t ORDER BY id", ["1 | 1", "2 | 3"]),
+    ] {
+        let frame = session.sql(query, None).await.unwrap();
+        assert_eq!(rows(&frame.collect().await.unwrap()), expected, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_plain_session_refines_named_windows() {
+    let session = vexact::Session::new().unwrap();
+    let rows_of = "FROM (VALUES (1, 1), (1, 2), (2, 3)) AS v(k, x)";
+    for query in [
+        format!("SELECT x, sum(x) OVER (w ORDER BY x) AS e {rows_of} WINDOW w AS (PARTITION BY k) ORDER BY x"),
+        format!("SELECT x, sum(x) OVER v AS e {rows_of} WINDOW w AS (PARTITION BY k), v AS (w ORDER BY x) ORDER BY x"),
+        format!(
+            "SELECT x, e FROM (SELECT x, sum(x) OVER (W ORDER BY x) AS e {rows_of} WINDOW w AS (PARTITION BY k)) AS q ORDER BY x"
+        ),
+    ] {
+        let frame = session.sql(&query, None).await.unwrap();
+        assert_eq!(rows(&frame.collect().await.unwrap()), ["1 | 1", "2 | 3", "3 | 3"], "{query}");
+    }
+}

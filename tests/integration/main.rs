@@ -1,5 +1,7 @@
 //! What the crate promises, from outside. One program, as each would link all of DataFusion.
 
+mod construct_writer;
+mod constructs;
 mod crash;
 mod docs;
 mod fallback;
@@ -8,6 +10,7 @@ mod laws;
 mod layers;
 mod plans_again;
 mod pruning;
+mod query_writer;
 mod replication;
 mod routes;
 mod shutdown;

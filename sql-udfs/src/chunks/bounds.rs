@@ -16,16 +16,55 @@ const BOUND_BYTES: usize = 64;
 #[derive(Debug)]
 pub struct Bounds {
     columns: Box<[OnceLock<ColumnBounds>]>,
+    /// Whether a text has a NUL.
+    nuls: Box<[OnceLock<bool>]>,
 }
 
 impl Bounds {
     /// For a batch of so many columns. Costs nothing yet.
     pub fn new(columns: usize) -> Self {
-        Self { columns: std::iter::repeat_with(OnceLock::new).take(columns).collect() }
+        Self {
+            columns: std::iter::repeat_with(OnceLock::new).take(columns).collect(),
+            nuls: std::iter::repeat_with(OnceLock::new).take(columns).collect(),
+        }
     }
 
     pub(super) fn column(&self, batch: &RecordBatch, column: usize) -> &ColumnBounds {
         self.columns[column].get_or_init(|| ColumnBounds::of(batch.column(column)))
+    }
+}
+
+impl Bounds {
+    /// The greatest absolute value of a column of floats; 0 for another column.
+    pub(super) fn greatest_magnitude(&self, batch: &RecordBatch, column: usize) -> f64 {
+        if !batch.column(column).data_type().is_floating() {
+            return 0.0;
+        }
+        let ColumnBounds { min, max, .. } = self.column(batch, column);
+        let magnitude = |bound: &Bound| match bound {
+            Bound::Nothing => 0.0,
+            Bound::Exact(ScalarValue::Float64(Some(value))) => value.abs(),
+            Bound::Exact(ScalarValue::Float32(Some(value))) => f64::from(value.abs()),
+            Bound::Exact(ScalarValue::Float16(Some(value))) => f64::from(value.to_f64().abs()),
+            Bound::Exact(_) | Bound::Beyond(_) | Bound::Unknown => f64::INFINITY,
+        };
+        magnitude(min).max(magnitude(max))
+    }
+
+    /// Whether a column of text may have a NUL in it, dead rows included.
+    pub(super) fn may_have_nul(&self, batch: &RecordBatch, column: usize) -> bool {
+        *self.nuls[column].get_or_init(|| {
+            let column = batch.column(column);
+            match column.data_type() {
+                DataType::Utf8 => {
+                    let text = column.as_string::<i32>();
+                    let offsets = text.value_offsets();
+                    let (first, last) = (offsets[0] as usize, offsets[text.len()] as usize);
+                    text.value_data()[first..last].contains(&0)
+                }
+                other => other.is_string(),
+            }
+        })
     }
 }
 
@@ -207,6 +246,26 @@ mod tests {
             let bounds = of(Float64Array::from(vec![1.0, nan, f64::INFINITY]));
             assert_eq!((bounds.min, bounds.max), (Bound::Unknown, Bound::Unknown));
         }
+    }
+
+    #[test]
+    fn magnitudes_and_nuls_are_those_of_the_values() {
+        let batch = |column: ArrayRef| RecordBatch::try_from_iter([("c", column)]).unwrap();
+        for (values, expected) in [
+            (vec![Some(1.0), None, Some(-7.5)], 7.5),
+            (vec![None], 0.0),
+            (vec![Some(f64::NEG_INFINITY), Some(1.0)], f64::INFINITY),
+            (vec![Some(f64::NAN)], f64::INFINITY),
+        ] {
+            let batch = batch(Arc::new(Float64Array::from(values.clone())));
+            assert_eq!(Bounds::new(1).greatest_magnitude(&batch, 0), expected, "{values:?}");
+        }
+        let text = batch(Arc::new(StringArray::from(vec!["a", "b\0c", "d"])));
+        let bounds = |text: &RecordBatch| Bounds::new(1).may_have_nul(text, 0);
+        assert!(bounds(&text));
+        assert!(!bounds(&text.slice(2, 1)));
+        assert_eq!(Bounds::new(1).greatest_magnitude(&text, 0), 0.0);
+        assert!(!bounds(&batch(Arc::new(Int64Array::from(vec![0])))));
     }
 
     #[test]

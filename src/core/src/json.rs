@@ -1,7 +1,8 @@
 //! Arrow rows as JSON objects.
 //!
 //! Integers are JSON integers, also beyond 2^53; floats read back as the same float. What JSON lacks: NaN and the infinities are
-//! `"NaN"`, `"Infinity"`, `"-Infinity"` (NULL alone is null), binary is text in hexadecimal, decimals and times are text (ISO 8601).
+//! `"NaN"`, `"Infinity"`, `"-Infinity"` (NULL alone is null), binary is text in hexadecimal, decimals and times are text (ISO 8601). A
+//! value of a union is written as its own type is.
 
 use std::fmt::Write;
 
@@ -44,6 +45,7 @@ fn kind(data_type: &DataType) -> String {
         DataType::Utf8View | DataType::LargeUtf8 => "utf8".into(),
         DataType::BinaryView | DataType::LargeBinary | DataType::FixedSizeBinary(_) => "binary".into(),
         DataType::Dictionary(_, values) => kind(values),
+        DataType::Union(..) => "any".into(),
         DataType::List(item) | DataType::LargeList(item) => format!("list({})", kind(item.data_type())),
         other => match (ColumnType::of_arrow(other), other) {
             (Some(known), _) => known.to_string(),
@@ -137,6 +139,10 @@ impl Serialize for Cell<'_> {
                 let dictionary = array.slice(row, 1);
                 let dictionary = dictionary.as_any_dictionary();
                 Cell { array: dictionary.values(), row: dictionary.normalized_keys()[0] }.serialize(serializer)
+            }
+            DataType::Union(..) => {
+                let union = array.as_union();
+                Cell { array: union.child(union.type_id(row)), row: union.value_offset(row) }.serialize(serializer)
             }
             DataType::Struct(fields) => {
                 let mut object = serializer.serialize_map(Some(fields.len()))?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray, new_empty_array};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, new_empty_array};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -50,6 +50,9 @@ pub fn concat(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch
 
 /// A cell as text.
 fn text(column: &ArrayRef, row: usize) -> Result<String> {
+    if let Some(union) = column.as_union_opt() {
+        return text(union.child(union.type_id(row)), union.value_offset(row));
+    }
     let options = FormatOptions::default().with_null("NULL");
     let formatter = ArrayFormatter::try_new(column, &options).map_err(Error::arrow)?;
     Ok(formatter.value(row).to_string())

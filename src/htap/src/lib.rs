@@ -8,6 +8,7 @@ mod followers;
 mod local;
 mod names;
 mod olap;
+mod read_columns;
 mod route;
 mod search;
 mod statements;
@@ -151,7 +152,7 @@ impl HtapEngine {
             self.check_followed(&route.tables)?;
             self.check_searched(&route)?;
             match self.olap_frame(sql, params).await {
-                Ok(frame) if route.is_sqlite_able && self.difference(sql, &frame).await.is_some() => {}
+                Ok(frame) if route.is_sqlite_able && self.semantic_gap(sql, &frame, &route.tables).await.is_some() => {}
                 Ok(frame) => match self.answer(sql, params, &frame).await {
                     Ok(batches) if route.is_explain => return with_route(&route, batches),
                     Err(error) if route.is_sqlite_able && is_beyond_datafusion(&error) => {

@@ -24,7 +24,7 @@ pub(super) struct KnownTables {
     /// Columns of any table whose text is not compared byte by byte, in lower case.
     collated: HashSet<String>,
     /// Columns of any table that SQLite does not make reals, in lower case.
-    loose: HashSet<String>,
+    undeclared: HashSet<String>,
 }
 
 impl KnownTables {
@@ -54,8 +54,8 @@ impl KnownTables {
     }
 
     /// Whether a table has a column of this name that keeps integers as they are, whatever its replica has.
-    pub fn is_loose(&self, column: &str) -> bool {
-        self.loose.contains(&column.to_ascii_lowercase())
+    pub fn has_no_declared_type(&self, column: &str) -> bool {
+        self.undeclared.contains(&column.to_ascii_lowercase())
     }
 
     fn read(conn: &Connection) -> rusqlite::Result<Self> {
@@ -73,10 +73,10 @@ impl KnownTables {
             }
             // A view of tables that are gone has no columns.
             let columns = read_columns(conn, &table).unwrap_or_default();
-            let loose = columns
+            let undeclared = columns
                 .iter()
                 .filter(|(_, declaration)| !is_view && declared(Some(declaration)) != Some(ColumnType::Float64));
-            known.loose.extend(loose.map(|(column, _)| column.to_ascii_lowercase()));
+            known.undeclared.extend(undeclared.map(|(column, _)| column.to_ascii_lowercase()));
             for (column, _) in columns.iter().filter(|_| has_collations) {
                 let (_, collation, ..) = conn.column_metadata(Some("main"), table.as_str(), column.as_str())?;
                 if collation.is_some_and(|collation| !collation.to_bytes().eq_ignore_ascii_case(b"BINARY")) {

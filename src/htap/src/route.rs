@@ -11,6 +11,7 @@ use vexact_session::DataFrame;
 
 use super::HtapEngine;
 use super::beyond::is_beyond_datafusion;
+use super::read_columns::ReadColumns;
 
 impl HtapEngine {
     /// Which side answers a query, and why.
@@ -24,7 +25,7 @@ impl HtapEngine {
             return Ok(route);
         }
         let reason = match self.olap_frame(sql, &[]).await {
-            Ok(frame) => self.difference(sql, &frame).await,
+            Ok(frame) => self.semantic_gap(sql, &frame, &route.tables).await,
             Err(error) => self.unplannable(&error),
         };
         Ok(match reason {
@@ -42,19 +43,18 @@ impl HtapEngine {
         is_beyond_datafusion(error).then(|| Reason::NotPlanned(error.to_string()))
     }
 
-    /// Why SQLite answers a query that is planned: DataFusion would answer otherwise.
-    pub(super) async fn difference(&self, sql: &str, frame: &DataFrame) -> Option<Reason> {
+    /// Why SQLite answers a query that is planned over these tables: DataFusion would answer otherwise.
+    pub(super) async fn semantic_gap(&self, sql: &str, frame: &DataFrame, tables: &[String]) -> Option<Reason> {
         let (local, plan) = (self.local.as_ref()?, frame.plan()?);
         let names = local.tables.current(&local.oltp).await.ok()?;
-        let differs = {
-            let is_collated = |column: &str| names.is_collated(column);
-            let is_loose = |column: &str| names.is_loose(column);
-            router::difference(&plan, &router::Columns { is_collated: &is_collated, is_loose: &is_loose })?
+        let gap = {
+            let snapshot = frame.snapshot().unwrap_or_else(|| self.replicas.snapshot());
+            router::semantic_gap(&plan, &ReadColumns::new(names, &snapshot, tables))?
         };
         // What SQLite does not know has one meaning.
         let sql = sql.to_owned();
         let is_known = local.oltp.read(move |conn| Ok(conn.prepare(&sql).is_ok())).await.ok()?;
-        is_known.then_some(Reason::Differs(differs))
+        is_known.then_some(Reason::Differs(gap))
     }
 
     pub(super) async fn route_by_names(&self, sql: &str) -> Result<Route> {

@@ -279,6 +279,16 @@ impl TableVersion {
         rows.find(|location| is_it(*location))
     }
 
+    /// The greatest absolute value among the reals of a column; 0 for a column of another type. Each segment is read once for it.
+    pub fn greatest_magnitude(&self, column: usize) -> f64 {
+        self.chunks().map_or(f64::INFINITY, |chunks| chunks.greatest_magnitude(column))
+    }
+
+    /// Whether a text of a column may have a NUL in it. Each segment is read once for it.
+    pub fn may_have_nul(&self, column: usize) -> bool {
+        self.chunks().map_or(true, |chunks| chunks.may_have_nul(column))
+    }
+
     /// Bytes of the rows, dead ones included, and of the index.
     pub fn size_bytes(&self) -> usize {
         self.parts.iter().flatten().map(|part| part.segment.size_bytes()).sum::<usize>() + self.index.size_bytes()

@@ -9,22 +9,27 @@
 //! 6. An aggregate, join, set operation, subquery, CTE, window, DISTINCT or GROUP BY anywhere: the replicas.
 //! 7. All else: SQLite. So does SQL that DataFusion's parser does not know.
 //!
-//! What rule 6 sends to the replicas goes back to SQLite where its plan has a [`difference`].
+//! What rule 6 sends to the replicas goes back to SQLite where its plan has a [`semantic_gap`].
 
-mod agreement;
-mod difference;
+mod affinity;
+mod column_facts;
+mod function_compat;
 mod functions;
 mod grammar;
-mod kind;
 mod lexer;
+mod magnitude;
 mod names;
 mod olap;
+mod order;
 mod parse;
 mod placeholders;
 mod read_only;
 mod reason;
 mod replicas;
 mod scope;
+mod semantic_gap;
+mod set_operations;
+mod shared_columns;
 mod spelling;
 mod survey;
 #[cfg(test)]
@@ -35,13 +40,14 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use vexact_core::error::{Error, Result};
 
-pub use difference::{Columns, difference};
+pub use column_facts::ColumnFacts;
 pub use names::{Names, OlapTable, Owner};
 pub use olap::for_olap;
 pub use placeholders::{InLists, all_by_number, by_number, numbered, rows_by_number};
 pub use read_only::read_only;
 pub use reason::{Reason, Shape};
 pub use replicas::replicas_alone;
+pub use semantic_gap::semantic_gap;
 pub use survey::is_of_columns;
 
 use names::{Place, place};

@@ -12,7 +12,9 @@ use datafusion::sql::sqlparser::ast::{
 use vexact_core::error::{Error, Result};
 
 use super::names::{Names, OLAP_CATALOG, OLAP_SCHEMA, OlapTable};
+use super::order::qualify_hidden_columns;
 use super::scope::Ctes;
+use super::shared_columns::expand_wildcard;
 use super::spelling::{Spelling, olap_table};
 use super::survey::{bare, function_name, table_function};
 use super::tree::{constraint_of, first_select, joined, set_text, spell};
@@ -309,7 +311,9 @@ impl VisitorMut for Rewriter<'_> {
     }
 
     fn post_visit_query(&mut self, query: &mut Query) -> Flow {
-        self.scopes.pop();
+        if let Some(scope) = self.scopes.pop().flatten() {
+            qualify_hidden_columns(query, &scope);
+        }
         self.ctes.leave(query);
         // ORDER BY prefers the result's names to the tables'.
         if self.ctes.depth() == 0
@@ -329,6 +333,7 @@ impl VisitorMut for Rewriter<'_> {
     fn pre_visit_select(&mut self, select: &mut Select) -> Flow {
         let mut tables = Vec::new();
         self.tables(&select.from, &mut tables);
+        expand_wildcard(select, &tables);
         self.scopes.push(Some(tables));
         let is_output = self.output.is_some_and(|output| std::ptr::eq(output, select));
         self.projection(select, is_output)?;

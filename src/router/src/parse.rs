@@ -12,6 +12,7 @@ use vexact_core::error::{Error, Result};
 use super::functions::is_vector;
 use super::grammar::Grammar;
 use super::lexer::Lexer;
+use super::set_operations::group_left_to_right;
 
 /// Tokens of one expression and of those around it. A tree is at most half as deep, and dropping it recurses.
 const MAX_CHAIN: usize = 6_000;
@@ -55,8 +56,13 @@ pub(super) fn parse(sql: &str) -> Result<Parsed> {
         return unknown(sql_error(ParserError::ParserError(problem)));
     }
     number_parameters(&mut tokens)?;
+    let tokens = with_hexadecimal_integers(tokens);
     match DFParserBuilder::new(tokens).with_dialect(&Grammar).build().and_then(|mut parser| parser.parse_statements()) {
-        Ok(statements) => Ok(Parsed::Statements(statements.into())),
+        Ok(statements) => {
+            let mut statements = Vec::from(statements);
+            statements.iter_mut().for_each(group_left_to_right);
+            Ok(Parsed::Statements(statements))
+        }
         Err(error) => unknown(error),
     }
 }
@@ -123,6 +129,35 @@ fn longest_chain(tokens: &[TokenWithSpan]) -> usize {
         longest = longest.max(around + level.chain + level.set_operations);
     }
     longest
+}
+
+/// `0x1F` is an integer of 64 bits, as in SQLite; `x'1F'` stays a BLOB. The parser has one token for both, of different lengths.
+fn with_hexadecimal_integers(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut replaced = Vec::with_capacity(tokens.len());
+    for token in tokens {
+        let integer = match &token.token {
+            Token::HexStringLiteral(digits) if width(&token) == digits.len() as u64 + 2 => {
+                u64::from_str_radix(digits, 16).ok().map(u64::cast_signed)
+            }
+            _ => None,
+        };
+        let Some(integer) = integer else {
+            replaced.push(token);
+            continue;
+        };
+        let number = Token::Number(integer.unsigned_abs().to_string(), false);
+        let new = match integer < 0 {
+            true => vec![Token::LParen, Token::Minus, number, Token::RParen],
+            false => vec![number],
+        };
+        replaced.extend(new.into_iter().map(|new| TokenWithSpan { token: new, span: token.span }));
+    }
+    replaced
+}
+
+/// The characters of a token that is on one line.
+fn width(token: &TokenWithSpan) -> u64 {
+    token.span.end.column.saturating_sub(token.span.start.column)
 }
 
 /// `?`, `?N` and `$N` become `$N` with the number that SQLite's own side binds: `?` is one more than the largest before it, and

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::catalog::TableProvider;
 use datafusion::dataframe::{DataFrame as DataFusionFrame, DataFrameWriteOptions};
@@ -17,6 +17,7 @@ use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 use vexact_core::error::{Error, Result};
 use vexact_core::rows::{concat, shortened};
+use vexact_replica::Snapshot;
 use vexact_sources as sources;
 use vexact_sources::replace::Unfinished;
 use vexact_sources::row_file::{RowFile, RowFormat};
@@ -166,6 +167,16 @@ impl DataFrame {
         }
     }
 
+    /// The replicas' state that its query reads; `None` for a table as it stands.
+    pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        let state = match &self.source {
+            Source::Query(state, _) => state,
+            Source::Kept(kept, _) => kept.state(),
+            Source::Table(..) => return None,
+        };
+        state.config().get_extension::<Snapshot>()
+    }
+
     /// The columns that the rows have: types that a plan does not settle are settled as for running it.
     ///
     /// # Errors
@@ -228,7 +239,7 @@ impl DataFrame {
         self.as_told(row_order::collect(physical, context, |_| ()).await?)
     }
 
-    /// The optimizer may find that a column has no NULL; a frame keeps the schema that it has told.
+    /// The optimizer may find that a column has no NULL, or no longer know it; a frame keeps the schema that it has told.
     fn as_told(&self, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
         let Some(first) = batches.first() else { return Ok(batches) };
         let told = match &self.source {
@@ -238,9 +249,18 @@ impl DataFrame {
             }
             _ => self.schema(),
         };
-        let as_told = |batch: RecordBatch| match batch.schema_ref() == &told {
-            true => Ok(batch),
-            false => Ok(batch.with_schema(Arc::clone(&told)).map_err(DataFusionError::from)?),
+        let told = with_nulls_of(&told, &batches);
+        let as_told = |batch: RecordBatch| match batch.schema_ref() {
+            schema if schema == &told => Ok(batch),
+            schema if told.contains(schema) => {
+                Ok(batch.with_schema(Arc::clone(&told)).map_err(DataFusionError::from)?)
+            }
+            _ => {
+                let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+                let columns = batch.columns().to_vec();
+                Ok(RecordBatch::try_new_with_options(Arc::clone(&told), columns, &rows)
+                    .map_err(DataFusionError::from)?)
+            }
         };
         batches.into_iter().map(as_told).collect()
     }
@@ -341,6 +361,22 @@ impl DataFrame {
         }
         file.finish()
     }
+}
+
+/// A schema that lets a column have the NULLs that it has: DataFusion takes a scalar subquery without rows for not NULL where its
+/// column is (apache/datafusion#24513).
+fn with_nulls_of(schema: &SchemaRef, batches: &[RecordBatch]) -> SchemaRef {
+    let has_nulls = |at: usize| batches.iter().any(|batch| batch.columns().get(at).is_some_and(|c| c.null_count() > 0));
+    let is_wrong = |(at, field): (usize, &Arc<Field>)| !field.is_nullable() && has_nulls(at);
+    if !schema.fields().iter().enumerate().any(is_wrong) {
+        return Arc::clone(schema);
+    }
+    let field = |(at, field): (usize, &Arc<Field>)| match is_wrong((at, field)) {
+        true => field.as_ref().clone().with_nullable(true),
+        false => field.as_ref().clone(),
+    };
+    let fields = schema.fields().iter().enumerate().map(field).collect::<Vec<_>>();
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
 /// What the operators of a plan need of its session.

@@ -7,6 +7,7 @@ mod float_bounds;
 mod frame;
 mod meaning;
 mod memory;
+mod named_windows;
 mod plan;
 mod prepared;
 mod query;

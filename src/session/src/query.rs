@@ -13,6 +13,7 @@ use vexact_sources as sources;
 use vexact_sql::Explained;
 use vexact_sql::precedence::Arrival;
 
+use super::named_windows::resolve_named_windows;
 use super::prepared::{BoundPlan, Prepared, PreparedPlans, TEXT_BYTES};
 use super::statement::{bound, refuse_changes};
 use super::vector_literal::as_parameter;
@@ -116,6 +117,7 @@ impl Session {
     }
 
     async fn planned(&self, mut statement: ParsedStatement) -> Result<(Arc<SessionState>, LogicalPlan)> {
+        resolve_named_windows(&mut statement);
         let state = Arc::new(self.state());
         if state.config_options().sql_parser.default_null_ordering == "nulls_min" {
             distance_order::nulls_last(&mut statement);

@@ -19,6 +19,7 @@ use vexact_core::error::Result;
 use super::Session;
 use super::catalog::Views;
 use super::frame::settled;
+use super::named_windows::resolve_named_windows;
 
 /// Functions that SQLite has and DataFusion lacks, by what they return: of any values, those that no replica has among them.
 const SQLITE_SCALARS: [(&str, DataType); 22] = [
@@ -57,7 +58,8 @@ impl Session {
     ///
     /// # Errors
     /// What cannot be planned.
-    pub async fn columns_of(&self, statement: Statement, tables: HashMap<String, SchemaRef>) -> Result<SchemaRef> {
+    pub async fn columns_of(&self, mut statement: Statement, tables: HashMap<String, SchemaRef>) -> Result<SchemaRef> {
+        resolve_named_windows(&mut statement);
         let state = self.ctx.state();
         let names = &state.config_options().catalog;
         let (catalog, schema) = (names.default_catalog.clone(), names.default_schema.clone());

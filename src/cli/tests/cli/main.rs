@@ -230,6 +230,17 @@ fn values_keep_what_json_can_keep() {
 }
 
 #[test]
+fn values_of_a_mixed_column_keep_their_types() {
+    let folder = Folder::with_docs();
+    let mixed = "SELECT CASE id WHEN 1 THEN 7 WHEN 2 THEN 'x' WHEN 3 THEN 0.5 END AS v FROM docs ORDER BY id";
+    let answer = folder.ok(&["query", mixed]);
+    assert_eq!(answer["schema"], json!([{"name": "v", "type": "any"}]));
+    assert_eq!(answer["rows"], json!([{"v": 7}, {"v": "x"}, {"v": 0.5}, {"v": null}]));
+    let table = folder.text(&["query", "--format", "table", mixed]);
+    assert!(table.starts_with("+------+\n| v    |\n+------+\n| 7    |\n| x    |\n| 0.5  |\n| NULL |\n+------+\n"), "{table}");
+}
+
+#[test]
 fn a_registration_stays_in_the_file() {
     let folder = Folder::new();
     folder.ok(&["exec", "CREATE TABLE docs(id INTEGER PRIMARY KEY, title TEXT, lang TEXT, embedding BLOB); INSERT INTO docs(id) VALUES (1)"]);

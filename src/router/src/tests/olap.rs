@@ -59,6 +59,27 @@ fn names_take_the_spelling_of_the_replica() {
         ("SELECT * EXCLUDE (ID) FROM docs", r#"SELECT * EXCLUDE ("Id") FROM "Docs""#),
         ("SELECT unknown, \"Unknown\" FROM docs", r#"SELECT unknown, "Unknown" FROM "Docs""#),
         ("SELECT y FROM public.frame WHERE Y = ?", r#"SELECT "Y" FROM "Frame" WHERE "Y" = $1"#),
+        (
+            "SELECT id + 1 AS ID, price FROM docs d ORDER BY id, -Id, PRICE + 1",
+            r#"SELECT "Id" + 1 AS "ID", "price" FROM "Docs" "d" ORDER BY "ID", 0 - ("d"."Id"), "price" + 1"#,
+        ),
+        (
+            "SELECT *, 1 FROM orders o LEFT JOIN orders p USING (ID)",
+            r#"SELECT "o"."id", "o"."doc_id", "o"."Amount", "p"."doc_id", "p"."Amount", 1 FROM "orders" "o" LEFT JOIN "orders" "p" USING("id")"#,
+        ),
+        (
+            "SELECT * FROM feed NATURAL JOIN orders",
+            r#"SELECT "feed"."id", "feed"."updated_at", "orders"."doc_id", "orders"."Amount" FROM "feed" NATURAL JOIN "orders""#,
+        ),
+        ("SELECT 0x1F, -0x1f, x'1F' FROM docs", r#"SELECT 31, -31, X'1F' FROM "Docs""#),
+        ("SELECT 0xFFFFFFFFFFFFFFFF, '0x1F' FROM docs", r#"SELECT (-1), '0x1F' FROM "Docs""#),
+        ("SELECT 1 UNION SELECT 2 INTERSECT SELECT 3", "(SELECT 1 UNION SELECT 2) INTERSECT SELECT 3"),
+        (
+            "SELECT 1 UNION ALL SELECT 2 INTERSECT SELECT 3 EXCEPT SELECT 4 INTERSECT SELECT 5 ORDER BY 1",
+            "((SELECT 1 UNION ALL SELECT 2) INTERSECT SELECT 3 EXCEPT SELECT 4) INTERSECT SELECT 5 ORDER BY 1",
+        ),
+        ("SELECT 1 EXCEPT SELECT 2 UNION SELECT 3", "SELECT 1 EXCEPT SELECT 2 UNION SELECT 3"),
+        ("SELECT 1 UNION (SELECT 2 INTERSECT SELECT 3)", "SELECT 1 UNION (SELECT 2 INTERSECT SELECT 3)"),
         ("DESCRIBE docs", r#"DESCRIBE "Docs""#),
         ("EXPLAIN SELECT id FROM docs", r#"EXPLAIN SELECT "Id" FROM "Docs""#),
         ("SELECT 'id' FROM docs WHERE title = 'DOCS ?'", r#"SELECT 'id' FROM "Docs" WHERE "Title" = 'DOCS ?'"#),

@@ -236,7 +236,7 @@ fn append_text(builder: &mut StringBuilder, value: ValueRef<'_>, column_type: Co
 }
 
 /// Arrow's builders panic where a column outgrows its 32-bit offsets.
-fn within_offsets(before: usize, added: usize) -> Result<(), String> {
+pub(super) fn within_offsets(before: usize, added: usize) -> Result<(), String> {
     if before + added > i32::MAX as usize {
         return Err(format!("expected at most {} bytes in one column of one batch, got {}", i32::MAX, before + added));
     }

@@ -21,6 +21,7 @@ mod check;
 pub mod column;
 mod components;
 mod connection;
+mod dynamic;
 mod expression;
 mod extensions;
 mod file_id;
@@ -184,12 +185,15 @@ impl Oltp {
     }
 
     /// Runs one reading statement; all its rows in one batch, in SQLite's order. A result column that is a table's column has
-    /// its registered type, else its declared type ([`vexact_core::schema::declared`]); other columns have the type in `types`, else
-    /// that of their values: integers and reals together are float64, nothing but NULL is Arrow's Null type.
+    /// its registered type, else its declared type ([`vexact_core::schema::declared`]); other columns have the type in `types`. Where
+    /// there is none, or a value does not fit it, the values decide: integers and reals together are float64, nothing but NULL is
+    /// Arrow's Null type, and values without a common type are a dense union of SQLite's four.
+    ///
+    /// `last_insert_rowid()`, `changes()` and `total_changes()` are those of the statements that this engine executed.
     ///
     /// # Errors
     /// Before any effect: a NUL character, a statement that writes, sets or returns nothing, several statements, a wrong number of
-    /// parameters. Else SQLite's, and a value that does not fit its column's type: column, row, expected, got.
+    /// parameters. Else SQLite's, and text that is not UTF-8: column, row, expected, got.
     pub async fn query(
         &self,
         sql: impl Into<String>,

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, NullArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema};
-use rusqlite::types::{Value, ValueRef};
+use rusqlite::types::Value;
 use rusqlite::{Connection, Statement};
 use vexact_core::error::{Error, Result};
 use vexact_core::schema::{ColumnType, TableSchema, declared};
 use vexact_core::sql::{excerpt, failed, keyword};
 
-use super::column::{ColumnBuilder, EXACT_INTEGER, described};
 use super::connection::Opened;
+use super::dynamic::Values;
 use super::statement::{bind, prepare_one};
 
 /// What is known of a result's types beforehand.
@@ -19,8 +19,8 @@ use super::statement::{bind, prepare_one};
 pub struct ResultTypes {
     /// The registered schema of a table: its columns have these types, and its key is not nullable.
     pub registered: Option<Lookup>,
-    /// By position: the type of a result column. Missing or `None`: it is that of the table's column that it is, else its values
-    /// decide.
+    /// By position: the expected type of a result column. Missing or `None`: it is that of the table's column that it is, else
+    /// its values decide.
     pub expressions: Vec<Option<ColumnType>>,
 }
 
@@ -53,14 +53,6 @@ struct ResultColumn {
     name: String,
     is_nullable: bool,
     values: Values,
-}
-
-enum Values {
-    Typed(ColumnBuilder),
-    /// So many NULLs and nothing else yet.
-    Untyped(usize),
-    /// The values chose the type.
-    Chosen(ColumnBuilder, Vec<Option<i64>>),
 }
 
 /// The rows of a statement whose parameters are bound; `refused` makes the error of a step.
@@ -124,83 +116,15 @@ fn result_columns(
                         is_nullable = !schema.key().contains(&at);
                         Some(schema.columns()[at].column_type)
                     }
-                    None => {
-                        let known = conn.column_metadata(column.database_name(), table, origin)?;
-                        declared(known.0.and_then(|declaration| declaration.to_str().ok()))
-                    }
+                    // SQLite has no metadata of its table-valued functions.
+                    None => conn
+                        .column_metadata(column.database_name(), table, origin)
+                        .ok()
+                        .and_then(|known| declared(known.0.and_then(|declaration| declaration.to_str().ok()))),
                 }
             }
         };
-        let values =
-            column_type.map_or(Values::Untyped(0), |column_type| Values::Typed(ColumnBuilder::new(column_type)));
-        Ok(ResultColumn { name: column.name().into(), is_nullable, values })
+        Ok(ResultColumn { name: column.name().into(), is_nullable, values: Values::new(column_type) })
     };
     statement.columns_with_metadata().enumerate().map(column).collect()
-}
-
-impl Values {
-    fn append(&mut self, value: ValueRef<'_>) -> Result<(), String> {
-        match self {
-            Values::Typed(builder) => builder.append(value),
-            Values::Untyped(nulls) => {
-                let column_type = match value {
-                    ValueRef::Null => {
-                        *nulls += 1;
-                        return Ok(());
-                    }
-                    ValueRef::Integer(_) => ColumnType::Int64,
-                    ValueRef::Real(_) => ColumnType::Float64,
-                    ValueRef::Text(_) => ColumnType::Utf8,
-                    ValueRef::Blob(_) => ColumnType::Binary,
-                };
-                let mut builder = ColumnBuilder::new(column_type);
-                (0..*nulls).for_each(|_| builder.append_null());
-                let integers = if column_type == ColumnType::Int64 { vec![None; *nulls] } else { Vec::new() };
-                *self = Values::Chosen(builder, integers);
-                self.append(value)
-            }
-            Values::Chosen(builder, integers) if builder.column_type() == ColumnType::Int64 => match value {
-                ValueRef::Real(_) => {
-                    let widened = widened(integers)?;
-                    *self = Values::Chosen(widened, Vec::new());
-                    self.append(value)
-                }
-                value => {
-                    builder.append(value)?;
-                    integers.push(match value {
-                        ValueRef::Integer(integer) => Some(integer),
-                        _ => None,
-                    });
-                    Ok(())
-                }
-            },
-            Values::Chosen(builder, _) => builder.append(value).map_err(|_| {
-                format!("expected {} as in the rows before, got {}", builder.column_type(), described(value))
-            }),
-        }
-    }
-
-    fn finish(self) -> ArrayRef {
-        match self {
-            Values::Typed(builder) | Values::Chosen(builder, _) => builder.finish(),
-            Values::Untyped(nulls) => Arc::new(NullArray::new(nulls)),
-        }
-    }
-}
-
-/// Integers as reals, now that a real joins them.
-fn widened(integers: &[Option<i64>]) -> Result<ColumnBuilder, String> {
-    let mut builder = ColumnBuilder::new(ColumnType::Float64);
-    for integer in integers {
-        match integer {
-            None => builder.append_null(),
-            Some(integer) if integer.unsigned_abs() <= EXACT_INTEGER.unsigned_abs() => {
-                builder.append(ValueRef::Real(*integer as f64))?;
-            }
-            Some(integer) => {
-                return Err(format!("expected numbers that float64 holds, got the integer {integer} beside reals"));
-            }
-        }
-    }
-    Ok(builder)
 }

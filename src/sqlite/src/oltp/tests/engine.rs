@@ -237,23 +237,53 @@ fn result_columns_have_declared_or_registered_types() {
 }
 
 #[test]
-fn a_value_that_does_not_fit_its_column_is_named() {
-    let file = File::new(&["CREATE TABLE t(i INTEGER)", "INSERT INTO t VALUES (1), ('abc')"]);
-    let error = file.query("SELECT i FROM t", vec![]).unwrap_err().to_string();
-    assert_eq!(error, "column \"i\", row 2 of the result: expected int64 (an integer), got text \"abc\"");
-    let error = file.query("SELECT 1 AS a UNION ALL SELECT 'x'", vec![]).unwrap_err().to_string();
-    assert_eq!(error, "column \"a\", row 2 of the result: expected int64 (an integer), got text \"x\"");
-    let mixed =
+fn values_that_share_no_type_are_a_union() {
+    let file = File::new(&["CREATE TABLE t(i INTEGER)", "INSERT INTO t VALUES (1), ('abc'), (NULL), (x'01'), (2.5)"]);
+    let types = |batch: &arrow::array::RecordBatch| {
+        let union = batch.column(0).as_union();
+        (0..union.len()).map(|row| union.type_id(row)).collect::<Vec<_>>()
+    };
+    let mixed = file.query("SELECT i FROM t", vec![]).unwrap();
+    assert_eq!(types(&mixed), [0, 2, 0, 3, 1]);
+    let values = mixed.column(0).as_union();
+    assert_eq!(values.value(0).as_primitive::<Int64Type>().value(0), 1);
+    assert_eq!(values.value(1).as_string::<i32>().value(0), "abc");
+    assert!(values.value(2).is_null(0));
+    assert_eq!(values.value(3).as_binary::<i32>().value(0), [1]);
+    assert_eq!(values.value(4).as_primitive::<Float64Type>().value(0), 2.5);
+    assert_eq!(types(&file.query("SELECT 1 AS a UNION ALL SELECT 'x'", vec![]).unwrap()), [0, 2]);
+    // Beyond 2^53 an integer is no real.
+    assert_eq!(types(&file.query("SELECT 9007199254740993 AS a UNION ALL SELECT 2.5", vec![]).unwrap()), [0, 1]);
+    let numbers =
         file.query("SELECT NULL AS a UNION ALL SELECT 1 UNION ALL SELECT 2.5 UNION ALL SELECT 7", vec![]).unwrap();
     assert_eq!(
-        mixed.column(0).as_primitive::<Float64Type>().iter().collect::<Vec<_>>(),
+        numbers.column(0).as_primitive::<Float64Type>().iter().collect::<Vec<_>>(),
         [None, Some(1.0), Some(2.5), Some(7.0)]
     );
-    assert!(
-        file.query("SELECT 9007199254740993 AS a UNION ALL SELECT 2.5", vec![])
-            .unwrap_err()
-            .to_string()
-            .contains("9007199254740993")
+}
+
+#[test]
+fn values_decide_where_one_does_not_have_the_expected_type() {
+    let file = File::new(&[]);
+    let query = |sql: &str, expected| {
+        let types = ResultTypes { registered: None, expressions: vec![Some(expected)] };
+        file.runtime.block_on(file.oltp.query(sql, vec![], types)).map(|batches| batches[0].column(0).clone())
+    };
+    let column = query("SELECT 1 AS a UNION ALL SELECT NULL UNION ALL SELECT 300", ColumnType::Int8).unwrap();
+    assert_eq!(column.as_primitive::<Int64Type>().iter().collect::<Vec<_>>(), [Some(1), None, Some(300)]);
+    let column = query("SELECT 1 AS a UNION ALL SELECT 2", ColumnType::Utf8).unwrap();
+    assert_eq!(column.as_primitive::<Int64Type>().values(), &[1, 2]);
+    let column = query("SELECT 1 AS a UNION ALL SELECT 9.3e18", ColumnType::Int64).unwrap();
+    assert_eq!(column.as_primitive::<Float64Type>().values(), &[1.0, 9.3e18]);
+    let column = query("SELECT 1 AS a UNION ALL SELECT 2", ColumnType::Boolean).unwrap();
+    assert_eq!(column.as_primitive::<Int64Type>().values(), &[1, 2]);
+    let vector = ColumnType::parse("vector(1)").unwrap();
+    let column = query("SELECT x'0000803f' AS a UNION ALL SELECT x'01'", vector).unwrap();
+    assert_eq!(column.as_binary::<i32>().iter().collect::<Vec<_>>(), [Some(&[0, 0, 0x80, 0x3f][..]), Some(&[1])]);
+    let error = query("SELECT CAST(x'ff' AS TEXT) AS a", ColumnType::Utf8).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "column \"a\", row 1 of the result: expected text in UTF-8, got text that is not UTF-8 (1 bytes)"
     );
 }
 

@@ -1,4 +1,4 @@
-//! What a value is to SQLite: the kinds that it treats alike, and which of DataFusion's reals SQLite may have as integers.
+//! Affinities: the types of values that SQLite treats alike, and which of DataFusion's reals SQLite may have as integers.
 //!
 //! `coalesce(1, 2.5)` is an integer there and a real here, and so is a real of a column that is declared as NUMERIC. Sums and
 //! comparisons are the same for both; a division, and what is made text, is not.
@@ -13,9 +13,11 @@ use datafusion::logical_expr::expr::{AggregateFunction, Cast, ScalarFunction};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, Case, Expr, ExprSchemable, LogicalPlan, Operator};
 
+use super::column_facts::ColumnFacts;
+
 /// Values that SQLite treats alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum Affinity {
     Null,
     Bool,
     Integer,
@@ -29,7 +31,7 @@ pub(super) enum Kind {
     Other,
 }
 
-impl Kind {
+impl Affinity {
     pub fn of(data_type: &DataType) -> Self {
         match data_type {
             DataType::Null => Self::Null,
@@ -60,12 +62,12 @@ impl Kind {
     }
 
     /// Whether values of both are compared, and become one, alike on both sides.
-    pub fn is_like(self, other: Kind) -> bool {
+    pub fn is_like(self, other: Affinity) -> bool {
         self == other || self == Self::Null || other == Self::Null || (self.is_number() && other.is_number())
     }
 
     /// Of the two the one that says less of a real.
-    fn or(self, other: Kind) -> Kind {
+    fn or(self, other: Affinity) -> Affinity {
         match (self, other) {
             (Self::Number, _) | (_, Self::Number) => Self::Number,
             (Self::RealOrZero, _) | (_, Self::RealOrZero) => Self::RealOrZero,
@@ -74,7 +76,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for Affinity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Null => "NULL",
@@ -90,43 +92,42 @@ impl fmt::Display for Kind {
 }
 
 /// The first pair of neighbours that are not alike.
-pub(super) fn unlike(what: &str, kinds: impl IntoIterator<Item = Kind>) -> Option<String> {
-    let mut first = Kind::Null;
-    for kind in kinds {
-        if !first.is_like(kind) {
-            return Some(format!("{what} of {first} and {kind}"));
+pub(super) fn unlike(what: &str, affinities: impl IntoIterator<Item = Affinity>) -> Option<String> {
+    let mut first = Affinity::Null;
+    for affinity in affinities {
+        if !first.is_like(affinity) {
+            return Some(format!("{what} of {first} and {affinity}"));
         }
-        if first == Kind::Null {
-            first = kind;
+        if first == Affinity::Null {
+            first = affinity;
         }
     }
     None
 }
 
-/// The kinds of a plan's expressions.
-pub(super) struct Kinds<'a> {
-    /// Whether a column of this name may have integers that its replica has as reals.
-    is_loose: &'a dyn Fn(&str) -> bool,
+/// The affinities of a plan's expressions.
+pub(super) struct Affinities<'a> {
+    facts: &'a dyn ColumnFacts,
     /// Of the columns with reals, which may be those of a query within the query.
-    columns: Kind,
+    columns: Affinity,
     /// Whether a column may have reals that its type, not settled before the plan is analyzed, does not tell.
     has_hidden: bool,
 }
 
-impl<'a> Kinds<'a> {
-    pub fn of(plan: &LogicalPlan, is_loose: &'a dyn Fn(&str) -> bool) -> Result<Self> {
-        let mut kinds = Self { is_loose, columns: Kind::Real, has_hidden: false };
+impl<'a> Affinities<'a> {
+    pub fn of(plan: &LogicalPlan, facts: &'a dyn ColumnFacts) -> Result<Self> {
+        let mut affinities = Self { facts, columns: Affinity::Real, has_hidden: false };
         loop {
-            let (columns, has_hidden) = kinds.of_columns(plan)?;
-            if (columns, has_hidden) == (kinds.columns, kinds.has_hidden) {
-                return Ok(kinds);
+            let (columns, has_hidden) = affinities.of_columns(plan)?;
+            if (columns, has_hidden) == (affinities.columns, affinities.has_hidden) {
+                return Ok(affinities);
             }
-            (kinds.columns, kinds.has_hidden) = (columns, has_hidden);
+            (affinities.columns, affinities.has_hidden) = (columns, has_hidden);
         }
     }
 
     /// What is known of reals in columns, if it is as much as is thought now.
-    fn of_columns(&self, plan: &LogicalPlan) -> Result<(Kind, bool)> {
+    fn of_columns(&self, plan: &LogicalPlan) -> Result<(Affinity, bool)> {
         let (mut columns, mut has_hidden) = (self.columns, self.has_hidden);
         plan.apply_with_subqueries(|node| {
             let schema = merge_schema(&node.inputs());
@@ -135,9 +136,9 @@ impl<'a> Kinds<'a> {
             match node {
                 LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) if is_read => {
                     for expr in node.expressions() {
-                        let kind = self.within(&expr, &schema).kind(&expr);
-                        if kind.is_real() {
-                            columns = columns.or(kind);
+                        let affinity = self.within(&expr, &schema).affinity(&expr);
+                        if affinity.is_real() {
+                            columns = columns.or(affinity);
                             has_hidden |= expr.get_type(&schema).is_ok_and(|told| !told.is_floating());
                         }
                     }
@@ -145,18 +146,19 @@ impl<'a> Kinds<'a> {
                 LogicalPlan::Union(union) => {
                     for (column, told) in union.schema.fields().iter().enumerate() {
                         let of_inputs = union.inputs.iter().filter_map(|input| input.schema().fields().get(column));
-                        let kinds: Vec<Kind> = of_inputs.map(|field| Kind::of(field.data_type())).collect();
-                        if kinds.contains(&Kind::Real) && kinds.contains(&Kind::Integer) {
-                            columns = Kind::Number;
+                        let affinities: Vec<Affinity> =
+                            of_inputs.map(|field| Affinity::of(field.data_type())).collect();
+                        if affinities.contains(&Affinity::Real) && affinities.contains(&Affinity::Integer) {
+                            columns = Affinity::Number;
                             has_hidden |= !told.data_type().is_floating();
                         }
                     }
                 }
                 // Their rows are cast to one type.
                 LogicalPlan::Values(_) | LogicalPlan::RecursiveQuery(_)
-                    if node.schema().fields().iter().any(|field| Kind::of(field.data_type()).is_real()) =>
+                    if node.schema().fields().iter().any(|field| Affinity::of(field.data_type()).is_real()) =>
                 {
-                    columns = Kind::Number;
+                    columns = Affinity::Number;
                 }
                 _ => {}
             }
@@ -165,47 +167,47 @@ impl<'a> Kinds<'a> {
         Ok((columns, has_hidden))
     }
 
-    /// The kinds of an expression and of all within it.
-    pub fn within<'e>(&'e self, expr: &'e Expr, schema: &'e DFSchema) -> Within<'e> {
+    /// The affinities of an expression and of all within it.
+    pub fn within<'e>(&'e self, expr: &'e Expr, schema: &'e DFSchema) -> AffinityContext<'e> {
         let mut exprs = Vec::new();
         // It never fails, as the closure does not.
         let _ = expr.apply(|expr| {
             exprs.push(expr);
             Ok(TreeNodeRecursion::Continue)
         });
-        let mut within = Within { kinds: self, schema, known: HashMap::with_capacity(exprs.len()) };
+        let mut within = AffinityContext { affinities: self, schema, known: HashMap::with_capacity(exprs.len()) };
         // What an expression is made of comes after it.
         for expr in exprs.into_iter().rev() {
-            let told = expr.get_type(schema).map_or(Kind::Null, |data_type| Kind::of(&data_type));
-            let kind = match told {
-                Kind::Real => within.of_real(expr),
-                Kind::Integer | Kind::Null if within.is_hidden(expr) => within.of_real(expr),
+            let told = expr.get_type(schema).map_or(Affinity::Null, |data_type| Affinity::of(&data_type));
+            let affinity = match told {
+                Affinity::Real => within.of_real(expr),
+                Affinity::Integer | Affinity::Null if within.is_hidden(expr) => within.of_real(expr),
                 other => other,
             };
-            within.known.insert(expr, kind);
+            within.known.insert(expr, affinity);
         }
         within
     }
 }
 
-/// The kinds of the expressions within one.
-pub(super) struct Within<'a> {
-    kinds: &'a Kinds<'a>,
+/// The affinities of the expressions within one.
+pub(super) struct AffinityContext<'a> {
+    affinities: &'a Affinities<'a>,
     pub schema: &'a DFSchema,
     /// By the address, which is only compared: the tree stands still.
-    known: HashMap<*const Expr, Kind>,
+    known: HashMap<*const Expr, Affinity>,
 }
 
-impl Within<'_> {
-    pub fn kind(&self, expr: &Expr) -> Kind {
-        self.known.get(&(expr as *const Expr)).copied().unwrap_or(Kind::Other)
+impl AffinityContext<'_> {
+    pub fn affinity(&self, expr: &Expr) -> Affinity {
+        self.known.get(&(expr as *const Expr)).copied().unwrap_or(Affinity::Other)
     }
 
     /// Whether it is a real although its type, which is not settled, is of an integer.
     fn is_hidden(&self, expr: &Expr) -> bool {
-        let is_real = |expr: &Expr| self.kind(expr).is_real();
+        let is_real = |expr: &Expr| self.affinity(expr).is_real();
         match expr {
-            Expr::Column(_) | Expr::OuterReferenceColumn(..) | Expr::ScalarSubquery(_) => self.kinds.has_hidden,
+            Expr::Column(_) | Expr::OuterReferenceColumn(..) | Expr::ScalarSubquery(_) => self.affinities.has_hidden,
             Expr::Alias(alias) => is_real(&alias.expr),
             Expr::Negative(inner) => is_real(inner),
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
@@ -225,20 +227,22 @@ impl Within<'_> {
         }
     }
 
-    fn of_real(&self, expr: &Expr) -> Kind {
+    fn of_real(&self, expr: &Expr) -> Affinity {
         match expr {
-            _ if self.is_integer_column(expr) => Kind::Number,
-            Expr::Literal(..) => Kind::Real,
-            Expr::Column(column) | Expr::OuterReferenceColumn(_, column) => match (self.kinds.is_loose)(&column.name) {
-                true => Kind::Number,
-                false => self.kinds.columns,
-            },
-            Expr::Alias(alias) => self.kind(&alias.expr),
-            Expr::Negative(inner) => self.kind(inner),
+            _ if self.is_integer_column(expr) => Affinity::Number,
+            Expr::Literal(..) => Affinity::Real,
+            Expr::Column(column) | Expr::OuterReferenceColumn(_, column) => {
+                match self.affinities.facts.has_no_declared_type(&column.name) {
+                    true => Affinity::Number,
+                    false => self.affinities.columns,
+                }
+            }
+            Expr::Alias(alias) => self.affinity(&alias.expr),
+            Expr::Negative(inner) => self.affinity(inner),
             Expr::Cast(Cast { expr, .. }) => match expr.get_type(self.schema) {
                 // To compute with it in 64 bits.
-                Ok(DataType::Float16 | DataType::Float32) => self.kind(expr),
-                _ => Kind::Real,
+                Ok(DataType::Float16 | DataType::Float32) => self.affinity(expr),
+                _ => Affinity::Real,
             },
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => self.of_arithmetic(left, *op, right),
             Expr::Case(Case { when_then_expr, else_expr, .. }) => {
@@ -246,13 +250,13 @@ impl Within<'_> {
             }
             Expr::ScalarFunction(ScalarFunction { func, args }) => match func.name() {
                 "abs" | "coalesce" | "nullif" | "nvl" => self.of_values(args),
-                "round" | "julianday" => Kind::Real,
-                _ => Kind::Number,
+                "round" | "julianday" => Affinity::Real,
+                _ => Affinity::Number,
             },
             Expr::AggregateFunction(AggregateFunction { func, params }) => self.of_call(func.name(), &params.args),
             Expr::WindowFunction(window) => self.of_call(window.fun.name(), &window.params.args),
-            Expr::ScalarSubquery(_) => self.kinds.columns,
-            _ => Kind::Number,
+            Expr::ScalarSubquery(_) => self.affinities.columns,
+            _ => Affinity::Number,
         }
     }
 
@@ -262,37 +266,39 @@ impl Within<'_> {
     }
 
     /// Real where one of the two is.
-    fn of_arithmetic(&self, left: &Expr, op: Operator, right: &Expr) -> Kind {
-        match (self.kind(left), self.kind(right)) {
-            (Kind::Real, _) | (_, Kind::Real) => Kind::Real,
-            (Kind::RealOrZero, Kind::RealOrZero | Kind::Null) | (Kind::Null, Kind::RealOrZero) => Kind::RealOrZero,
-            (Kind::RealOrZero, _) if is_zero(right) => Kind::RealOrZero,
-            (_, Kind::RealOrZero) if is_zero(left) => Kind::RealOrZero,
-            (Kind::RealOrZero, Kind::Integer) if matches!(op, Operator::Multiply | Operator::Divide) => {
-                Kind::RealOrZero
+    fn of_arithmetic(&self, left: &Expr, op: Operator, right: &Expr) -> Affinity {
+        match (self.affinity(left), self.affinity(right)) {
+            (Affinity::Real, _) | (_, Affinity::Real) => Affinity::Real,
+            (Affinity::RealOrZero, Affinity::RealOrZero | Affinity::Null) | (Affinity::Null, Affinity::RealOrZero) => {
+                Affinity::RealOrZero
             }
-            (Kind::Integer, Kind::RealOrZero) if op == Operator::Multiply => Kind::RealOrZero,
-            _ => Kind::Number,
+            (Affinity::RealOrZero, _) if is_zero(right) => Affinity::RealOrZero,
+            (_, Affinity::RealOrZero) if is_zero(left) => Affinity::RealOrZero,
+            (Affinity::RealOrZero, Affinity::Integer) if matches!(op, Operator::Multiply | Operator::Divide) => {
+                Affinity::RealOrZero
+            }
+            (Affinity::Integer, Affinity::RealOrZero) if op == Operator::Multiply => Affinity::RealOrZero,
+            _ => Affinity::Number,
         }
     }
 
     /// Of one among values.
-    fn of_values<'e>(&self, values: impl IntoIterator<Item = &'e Expr>) -> Kind {
-        let real = |expr| match self.kind(expr) {
-            Kind::Null => Kind::Real,
-            Kind::Integer if is_zero(expr) => Kind::RealOrZero,
-            kind if kind.is_real() => kind,
-            _ => Kind::Number,
+    fn of_values<'e>(&self, values: impl IntoIterator<Item = &'e Expr>) -> Affinity {
+        let real = |expr| match self.affinity(expr) {
+            Affinity::Null => Affinity::Real,
+            Affinity::Integer if is_zero(expr) => Affinity::RealOrZero,
+            affinity if affinity.is_real() => affinity,
+            _ => Affinity::Number,
         };
-        values.into_iter().map(real).fold(Kind::Real, Kind::or)
+        values.into_iter().map(real).fold(Affinity::Real, Affinity::or)
     }
 
     /// Of an aggregate or a window function.
-    fn of_call(&self, name: &str, args: &[Expr]) -> Kind {
+    fn of_call(&self, name: &str, args: &[Expr]) -> Affinity {
         match name {
-            "avg" | "percent_rank" | "cume_dist" => Kind::Real,
+            "avg" | "percent_rank" | "cume_dist" => Affinity::Real,
             "lag" | "lead" => self.of_values(args.first().into_iter().chain(args.get(2))),
-            _ => args.first().map_or(Kind::Number, |expr| self.of_values([expr])),
+            _ => args.first().map_or(Affinity::Number, |expr| self.of_values([expr])),
         }
     }
 }
