@@ -139,7 +139,14 @@ fn open(
         let file = FileId::of(path)?;
         // Else it was replaced meanwhile, and nobody knows which of the two is open.
         if before.is_none_or(|before| before == file) {
-            return Ok(Opened { conn, guard, shared: Arc::clone(shared), installed: Installed::default(), file, busy_timeout });
+            return Ok(Opened {
+                conn,
+                guard,
+                shared: Arc::clone(shared),
+                installed: Installed::default(),
+                file,
+                busy_timeout,
+            });
         }
     }
 }

@@ -37,8 +37,12 @@ pub(super) fn query(opened: &Opened, sql: &str, params: &[Value], types: &Result
 }
 
 fn prepare<'conn>(conn: &'conn Connection, sql: &str) -> Result<rusqlite::CachedStatement<'conn>> {
-    let refused =
-        || Err(Error::Engine(format!("query takes statements that only read (execute writes, execute_returning gives the rows of RETURNING), got: {}", excerpt(sql))));
+    let refused = || {
+        Err(Error::Engine(format!(
+            "query takes statements that only read (execute writes, execute_returning gives the rows of RETURNING), got: {}",
+            excerpt(sql)
+        )))
+    };
     if keyword(sql).is_empty() && !sql.trim_start().starts_with('(') {
         return refused();
     }
