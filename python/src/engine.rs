@@ -159,6 +159,12 @@ pub fn check_table_schema(
     Ok(schema.columns().iter().map(|column| (column.name.clone(), column.column_type.to_string())).collect())
 }
 
+/// Takes out of a SQLite file what was made in it for replication; the names of what was there.
+#[pyfunction]
+pub fn uninstall(py: Python<'_>, path: PathBuf) -> PyResult<Vec<String>> {
+    run_engine(py, vexact::htap::uninstall(path))
+}
+
 #[pymethods]
 impl HtapEngine {
     #[new]
@@ -254,6 +260,10 @@ impl HtapEngine {
         let schema =
             TableSchema::try_new(name, &columns, &key).map_err(|error| crate::errors::exception(py, &error))?;
         Ok(run_engine(py, self.0.register_table(schema, initial_sync))?.unloaded_rows)
+    }
+
+    fn unregister_table(&self, py: Python<'_>, table: &str) -> PyResult<()> {
+        run_engine(py, self.0.unregister_table(table))
     }
 
     fn sync_now(&self, py: Python<'_>) -> PyResult<Synced> {

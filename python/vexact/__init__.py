@@ -35,6 +35,7 @@ from .engine import (
     TableStatus,
     TimestampTableConfig,
     open,
+    uninstall,
 )
 from .errors import (
     BitableClientError,
@@ -93,4 +94,5 @@ __all__ = [
     "open",
     "parse_bitable_url",
     "read_excel",
+    "uninstall",
 ]

@@ -40,6 +40,7 @@ __all__ = [
     "TableStatus",
     "TimestampTableConfig",
     "open",
+    "uninstall",
 ]
 
 
@@ -238,6 +239,13 @@ class HtapEngine:
                 stacklevel=2,
             )
 
+    async def unregister_table(self, table_name: str) -> None:
+        """Ends the registration of a table and drops its replica. The table stays as it is; it may also have been dropped or renamed.
+
+        It can be registered again, with other columns or another key.
+        """
+        await _in_thread(partial(self._open().unregister_table, check.text("table_name", table_name)))
+
     async def initial_sync(self, table_name: str) -> int:
         """Copies all rows of a registered table into its replica, in one step; their number. Harmless to repeat."""
         return await _in_thread(partial(self._open().initial_sync, check.text("table_name", table_name)))
@@ -373,3 +381,11 @@ async def open(
         sidecar_enable_oltp=sidecar_enable_oltp,
     )
     return await HtapEngine.create(config)
+
+
+async def uninstall(oltp_path: Path) -> list[str]:
+    """Takes out of a SQLite file the triggers and tables that vexact made in it, in one transaction; their names.
+
+    The app's own tables stay as they are. An engine that has the file open drops its replicas at its next sync.
+    """
+    return await _in_thread(partial(_native.uninstall, check.path("oltp_path", oltp_path)))

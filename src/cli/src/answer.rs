@@ -43,6 +43,12 @@ pub(super) enum Answer {
         rows: u64,
         unloaded_rows: u64,
     },
+    Unregistered {
+        table: String,
+    },
+    Uninstalled {
+        dropped: Vec<String>,
+    },
     Synced {
         #[serde(flatten)]
         copied: Option<Copied>,

@@ -30,6 +30,8 @@ impl Answer {
             Self::Registered { table, rows, unloaded_rows, .. } => {
                 format!("{table}: registered, {rows} rows in the replica, {unloaded_rows} not loaded\n")
             }
+            Self::Unregistered { table } => format!("{table}: not registered any more\n"),
+            Self::Uninstalled { dropped } => format!("{} triggers and tables dropped\n", dropped.len()),
             Self::Synced { copied, result } => {
                 let copied =
                     copied.iter().map(|Copied { table, rows_copied }| format!("{table}: {rows_copied} rows copied\n"));

@@ -14,6 +14,7 @@ mod search;
 mod statements;
 mod typing;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -225,6 +226,14 @@ impl HtapEngine {
         local.replicator.register(schema, initial_sync).await
     }
 
+    /// Ends the registration of a table, whatever became of the table, and drops its replica.
+    ///
+    /// # Errors
+    /// As [`Replicator::unregister`].
+    pub async fn unregister_table(&self, table: &str) -> Result<()> {
+        self.local_of("unregister_table", table)?.replicator.unregister(table).await
+    }
+
     /// One sync cycle.
     ///
     /// # Errors
@@ -314,4 +323,13 @@ impl HtapEngine {
             local.oltp.shutdown().await;
         }
     }
+}
+
+/// Takes out of a SQLite file all that was made in it for replication, in one transaction; the names of what was there.
+///
+/// # Errors
+/// As [`vexact_sqlite::oltp::uninstall::uninstall`].
+pub async fn uninstall(path: impl Into<PathBuf>) -> Result<Vec<String>> {
+    let path = path.into();
+    opened(move || vexact_sqlite::oltp::uninstall::uninstall(&path)).await
 }

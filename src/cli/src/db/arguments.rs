@@ -123,6 +123,34 @@ pub(crate) struct Register {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Answer: {\"ok\": true, \"table\"}
+The table and its rows stay as they are. It may have been dropped or renamed; it can be registered again, with other columns or
+another key.
+
+Example:
+  vexact db unregister --db app.db --table docs")]
+pub(crate) struct Unregister {
+    #[command(flatten)]
+    pub database: Database,
+    /// A registered table
+    #[arg(long)]
+    pub table: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Answer: {\"ok\": true, \"dropped\": [names]}
+Drops the triggers and tables that vexact made in the file, in one transaction; the app's own stay as they are.
+
+Example:
+  vexact db uninstall --db app.db")]
+pub(crate) struct Uninstall {
+    #[command(flatten)]
+    pub database: Database,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
 Answer: {\"ok\": true, \"events_processed\", \"rows_inserted\", \"rows_updated\", \"rows_deleted\", \"pruned_count\"},
         with --table also \"table\" and \"rows_copied\"
 Opening the file brings the replicas up to date, by a copy where they are in memory: what is left to apply are changes since then.

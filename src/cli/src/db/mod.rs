@@ -18,7 +18,7 @@ use crate::failure::{During, Failure};
 use crate::progress::{Shown, showing_copies};
 use crate::script;
 use crate::values::read_text;
-use arguments::{Database, DropPosition, Exec, Query, Register, Search, Status, Sync};
+use arguments::{Database, DropPosition, Exec, Query, Register, Search, Status, Sync, Uninstall, Unregister};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DbCommand {
@@ -28,6 +28,10 @@ pub(crate) enum DbCommand {
     Query(Query),
     /// Replicate a table
     Register(Register),
+    /// Stop replicating a table
+    Unregister(Unregister),
+    /// Take out of the file what vexact made in it
+    Uninstall(Uninstall),
     /// Apply the changes that the replicas lack
     Sync(Sync),
     /// Find the rows whose vectors are closest to a query
@@ -45,6 +49,8 @@ impl DbCommand {
             Self::Exec(command) => ("db exec", &command.database),
             Self::Query(command) => ("db query", &command.database),
             Self::Register(command) => ("db register", &command.database),
+            Self::Unregister(command) => ("db unregister", &command.database),
+            Self::Uninstall(command) => ("db uninstall", &command.database),
             Self::Sync(command) => ("db sync", &command.database),
             Self::Search(command) => ("db search", &command.database),
             Self::Status(command) => ("db status", &command.database),
@@ -69,6 +75,8 @@ pub(crate) async fn run(command: DbCommand) -> Result<Answer, Failure> {
         DbCommand::Exec(command) => exec(command).await,
         DbCommand::Query(command) => query(command).await,
         DbCommand::Register(command) => register(command).await,
+        DbCommand::Unregister(command) => unregister(command).await,
+        DbCommand::Uninstall(command) => uninstall(command).await,
         DbCommand::Sync(command) => sync(command).await,
         DbCommand::Search(command) => search(command).await,
         DbCommand::Status(command) => status(command).await,
@@ -134,6 +142,20 @@ async fn register(command: Register) -> Result<Answer, Failure> {
         Ok(Answer::Registered { table, columns, key, rows, unloaded_rows })
     })
     .await
+}
+
+async fn unregister(Unregister { database, table }: Unregister) -> Result<Answer, Failure> {
+    let engine = open(&database).await?;
+    closing(&engine, async {
+        engine.unregister_table(&table).await.during("unregister")?;
+        Ok(Answer::Unregistered { table })
+    })
+    .await
+}
+
+async fn uninstall(Uninstall { database }: Uninstall) -> Result<Answer, Failure> {
+    let dropped = vexact::htap::uninstall(database.db).await.during("uninstall")?;
+    Ok(Answer::Uninstalled { dropped })
 }
 
 async fn sync(command: Sync) -> Result<Answer, Failure> {

@@ -2,11 +2,12 @@
 
 use rusqlite::{Connection, OptionalExtension};
 use vexact_core::error::{Error, Result};
-use vexact_core::schema::TableSchema;
+use vexact_core::schema::{Column, TableSchema};
 use vexact_core::sql::{failed, ident};
 
 use super::column::{check, described};
 use super::log;
+use super::reference::absent;
 use super::table::Table;
 use super::trigger::{Plan, Trigger, prefix};
 
@@ -31,28 +32,40 @@ pub struct Registered {
 /// an expression, or has values that the types cannot hold (the first rows are named). The transaction is then to be rolled
 /// back.
 pub fn install(tx: &Connection, schema: &TableSchema) -> Result<Registered> {
-    log::create(tx)?;
-    if let Some(known) =
-        registered(tx)?.into_iter().find(|known| known.schema.name().eq_ignore_ascii_case(schema.name()))
-    {
-        return Err(Error::Engine(format!("table {:?} is already registered, as {}", schema.name(), known.schema)));
+    if let Some(known) = find(tx, schema.name())? {
+        return Err(Error::Engine(format!(
+            "table {:?} is already registered, as {}: unregister_table ends that",
+            schema.name(),
+            known.schema
+        )));
     }
-    let insert = || {
-        tx.execute("INSERT INTO _vexact_tables(name, version) VALUES (?1, 0)", [schema.name()])?;
-        Ok(tx.last_insert_rowid())
-    };
-    let id = insert().map_err(failed(|| format!("registering table {:?}", schema.name())))?;
-    capture(tx, id, schema)
+    let (id, version) = log::next_numbers(tx)?;
+    capture(tx, id, version, schema)
 }
 
 /// Captures a registered table anew, as a new version: its triggers were lost, or its schema changes (`schema` is the new one).
-/// What was changed while triggers were lost is not in the log: the replica is to be recopied.
+/// Columns that the table does not have any more, but for those of the key, are left out. What was changed while triggers were lost is
+/// not in the log: the replica is to be recopied.
 ///
 /// # Errors
 /// No such registration; else as [`install`].
 pub fn reinstall(tx: &Connection, id: i64, schema: &TableSchema) -> Result<Registered> {
+    if !registered(tx)?.iter().any(|registered| registered.id == id) {
+        let name = schema.name();
+        return Err(Error::Engine(format!("table {name:?}: expected a registration with number {id}, got none")));
+    }
     drop_triggers(tx, id)?;
-    capture(tx, id, schema)
+    let (_, version) = log::next_numbers(tx)?;
+    let schema = fitting(&Table::read(tx, schema.name())?, schema)?;
+    capture(tx, id, version, &schema)
+}
+
+/// What is left of a schema: its key, and the columns that the table still has.
+fn fitting(table: &Table, schema: &TableSchema) -> Result<TableSchema> {
+    let is_left = |(at, column): &(usize, &Column)| schema.key().contains(at) || table.column(&column.name).is_some();
+    let columns = schema.columns().iter().enumerate().filter(is_left).map(|(_, column)| column.clone()).collect();
+    let key: Vec<String> = schema.key_columns().map(|column| column.name.clone()).collect();
+    TableSchema::of_columns(schema.name(), columns, &key)
 }
 
 /// Stops capturing a table without forgetting it, so that SQLite can alter it; [`reinstall`] is to follow in the same
@@ -63,6 +76,9 @@ pub fn suspend(tx: &Connection, id: i64) -> Result<()> {
 
 /// Ends the registration of a table. What is in the log stays there until it is pruned. Harmless to repeat.
 pub fn remove(tx: &Connection, id: i64) -> Result<()> {
+    if !log::exists(tx)? {
+        return Ok(());
+    }
     drop_triggers(tx, id)?;
     tx.execute("DELETE FROM _vexact_tables WHERE id = ?1", [id]).map(drop).map_err(failed(|| "removing a registration"))
 }
@@ -86,14 +102,19 @@ pub fn registered(conn: &Connection) -> Result<Vec<Registered>> {
 
 /// Whether a table is captured in full: all triggers are there, as they would be made for the table as it is now, and about the
 /// user's. Not so after the table was dropped and created again, after a new unique index or trigger, after a column or the table
-/// was renamed.
+/// was renamed, after a column was dropped: [`reinstall`] mends it.
 ///
 /// # Errors
 /// The table is gone, or no longer fits its registration.
 pub fn is_installed(conn: &Connection, registered: &Registered) -> Result<bool> {
     let table = Table::read(conn, registered.schema.name())?;
-    let plan = Plan::try_new(&table, &registered.schema, registered.id, registered.version)?;
-    Ok(plan.triggers() == existing(conn, registered.id)? && are_around(conn, &table.name, registered.id)?)
+    let schema = fitting(&table, &registered.schema)?;
+    let plan = Plan::try_new(conn, &table, &schema, registered.id, registered.version)?;
+    Ok(schema == registered.schema
+        && plan.triggers() == existing(conn, registered.id)?
+        && plan.absent_table() == absent_table(conn, registered.id)?
+        && log::is_wide(conn, schema.columns().len(), plan.widest_watched(), schema.key().len())?
+        && are_around(conn, &table.name, registered.id)?)
 }
 
 /// SQLite's count of schema changes, by any program: while it stays, so does what [`is_installed`] says.
@@ -103,30 +124,34 @@ pub fn schema_version(conn: &Connection) -> Result<i64> {
     version.map_err(failed(|| "reading the schema's version"))
 }
 
-fn capture(tx: &Connection, id: i64, schema: &TableSchema) -> Result<Registered> {
+fn capture(tx: &Connection, id: i64, version: i64, schema: &TableSchema) -> Result<Registered> {
     let table = Table::read(tx, schema.name())?;
-    let version = log::add_version(tx, id, schema)?;
-    let plan = Plan::try_new(&table, schema, id, version)?;
+    let plan = Plan::try_new(tx, &table, schema, id, version)?;
     check_rows(tx, &table, schema)?;
-    log::widen(tx, schema.columns().len(), plan.widest_watched(), schema.key().len())?;
     let context = || format!("capturing table {:?}", schema.name());
+    let run = |sql: &str| tx.execute_batch(sql).map_err(failed(context));
+    // They came with the table when the app renamed it.
+    for Trigger { name, .. } in own_triggers(tx, &table.name)? {
+        run(&format!("DROP TRIGGER {}", ident(&name)))?;
+    }
     let (before, after): (Vec<_>, Vec<_>) = plan.triggers().into_iter().partition(Trigger::is_note);
     let users = users_triggers(tx, &table.name)?;
     for Trigger { name, .. } in &users {
-        tx.execute_batch(&format!("DROP TRIGGER {}", ident(name))).map_err(failed(context))?;
+        run(&format!("DROP TRIGGER {}", ident(name)))?;
     }
     for Trigger { sql, .. } in before.iter().chain(&users).chain(&after) {
-        tx.execute_batch(sql).map_err(failed(context))?;
+        run(sql)?;
     }
-    let updated = tx
-        .execute("UPDATE _vexact_tables SET name = ?2, version = ?3 WHERE id = ?1", (id, schema.name(), version))
-        .map_err(failed(context))?;
-    if updated != 1 {
-        return Err(Error::Engine(format!(
-            "table {:?}: expected a registration with number {id}, got none",
-            schema.name()
-        )));
+    // After the triggers: whoever drops what is there in its order drops the triggers of the first table first.
+    log::create(tx)?;
+    log::add_version(tx, id, version, schema)?;
+    log::widen(tx, schema.columns().len(), plan.widest_watched(), schema.key().len())?;
+    run(&format!("DROP TABLE IF EXISTS {}", absent(id)))?;
+    if let Some(sql) = plan.absent_table() {
+        run(&sql)?;
     }
+    let registration = "REPLACE INTO _vexact_tables(id, name, version) VALUES (?1, ?2, ?3)";
+    tx.execute(registration, (id, schema.name(), version)).map_err(failed(context))?;
     Ok(Registered { id, version, schema: schema.clone() })
 }
 
@@ -180,13 +205,32 @@ fn existing(conn: &Connection, id: i64) -> Result<Vec<Trigger>> {
 
 /// The user's triggers on a table, the oldest first.
 fn users_triggers(conn: &Connection, table: &str) -> Result<Vec<Trigger>> {
+    triggers_on(conn, table, false)
+}
+
+/// The engine's triggers on a table, of whatever registration.
+fn own_triggers(conn: &Connection, table: &str) -> Result<Vec<Trigger>> {
+    triggers_on(conn, table, true)
+}
+
+fn triggers_on(conn: &Connection, table: &str, is_own: bool) -> Result<Vec<Trigger>> {
     let read = || {
         conn.prepare_cached(
             "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE
-                AND substr(name, 1, 8) <> '_vexact_' COLLATE NOCASE ORDER BY rowid",
+                AND (substr(name, 1, 8) = '_vexact_' COLLATE NOCASE) = ?2 ORDER BY rowid",
         )?
-        .query_map([table], |row| Ok(Trigger { name: row.get(0)?, sql: row.get(1)? }))?
+        .query_map((table, is_own), |row| Ok(Trigger { name: row.get(0)?, sql: row.get(1)? }))?
         .collect::<rusqlite::Result<_>>()
+    };
+    read().map_err(failed(|| "reading the triggers"))
+}
+
+/// The statement that made the table of a registration's columns that may be dropped.
+fn absent_table(conn: &Connection, id: i64) -> Result<Option<String>> {
+    let read = || {
+        conn.prepare_cached("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?1")?
+            .query_row([absent(id)], |row| row.get(0))
+            .optional()
     };
     read().map_err(failed(|| "reading the triggers"))
 }
@@ -208,9 +252,11 @@ fn are_around(conn: &Connection, table: &str, id: i64) -> Result<bool> {
 }
 
 fn drop_triggers(tx: &Connection, id: i64) -> Result<()> {
+    let run = |sql: &str| tx.execute_batch(sql).map_err(failed(|| "ending a capture"));
     for Trigger { name, .. } in existing(tx, id)? {
-        tx.execute_batch(&format!("DROP TRIGGER {}", ident(&name))).map_err(failed(|| "ending a capture"))?;
+        run(&format!("DROP TRIGGER {}", ident(&name)))?;
     }
+    run(&format!("DROP TABLE IF EXISTS {}", absent(id)))?;
     // Their layout is the old version's.
     let forget =
         tx.prepare_cached("DELETE FROM _vexact_displaced WHERE tbl = ?1").and_then(|mut forget| forget.execute([id]));

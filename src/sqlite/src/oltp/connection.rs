@@ -19,6 +19,7 @@ use super::extensions::{Extensions, Installed};
 use super::file_id::FileId;
 use super::guard::{Guard, Side};
 use super::last_write::LastWrite;
+use super::like;
 
 /// SQLite asks after so many of its instructions, some ten microseconds, whether to go on.
 pub(super) const INSTRUCTIONS: i32 = 2000;
@@ -101,12 +102,13 @@ pub(super) fn open_writer(path: &Path, busy_timeout: Duration, shared: &Arc<Shar
     })
 }
 
-/// Opens a connection that cannot write. LIKE is case-sensitive, as on the OLAP side.
+/// Opens a connection that cannot write.
 pub(super) fn open_reader(path: &Path, busy_timeout: Duration, shared: &Arc<Shared>) -> Result<Opened> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     open(path, flags, Side::Reader, busy_timeout, shared, |conn| {
         shared.last_write.install(conn)?;
-        conn.execute_batch("PRAGMA query_only = ON; PRAGMA case_sensitive_like = ON")?;
+        conn.execute_batch("PRAGMA query_only = ON")?;
+        like::add_function(conn)?;
         Ok(None)
     })
 }

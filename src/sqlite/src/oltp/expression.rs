@@ -1,7 +1,7 @@
-//! The expression of a unique index, over any row: `lower(email)` becomes `lower(NEW."email")`.
+//! The expressions of a unique index, over any row: `lower(email)` becomes `lower(NEW."email")`.
 //!
-//! SQLite allows columns of the table in it, without the table's name, and nothing that depends on more than them. What stands
-//! between the columns stays as it is written.
+//! SQLite allows columns of the table in them, without the table's name, and nothing that depends on more than them. The text
+//! between the columns is kept as it is written.
 
 use std::ops::ControlFlow;
 
@@ -10,7 +10,6 @@ use datafusion::sql::sqlparser::dialect::SQLiteDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
-use vexact_core::sql::ident;
 
 /// An expression over the columns of a row.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,9 +24,22 @@ impl Expression {
     /// The part of an index at a position, by the statement that creates the index. `None`: it cannot be told with certainty
     /// which of its words are columns.
     pub fn parse(index: &str, at: usize, columns: &[&str]) -> Option<Self> {
-        let tokens = Tokenizer::new(&SQLiteDialect {}, index).tokenize_with_location().ok()?;
-        let tokens: Vec<_> = tokens.into_iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).collect();
-        let tokens = part(&tokens, at)?;
+        let tokens = tokens(index)?;
+        let part = parts(&tokens, index_parts(&tokens)?)?.into_iter().nth(at)?;
+        Self::of_tokens(index, without_order(part), columns)
+    }
+
+    /// The predicate of a partial index, by the statement that creates the index. Returns `None` as [`Self::parse`] does.
+    pub fn predicate(index: &str, columns: &[&str]) -> Option<Self> {
+        let tokens = tokens(index)?;
+        let open = index_parts(&tokens)?;
+        let end = open + parts(&tokens, open)?.iter().map(|part| part.len() + 1).sum::<usize>();
+        let (first, predicate) = tokens.get(end + 1..)?.split_first()?;
+        matches!(&first.token, Token::Word(word) if word.keyword == Keyword::WHERE)
+            .then(|| Self::of_tokens(index, predicate, columns))?
+    }
+
+    fn of_tokens(index: &str, tokens: &[TokenWithSpan], columns: &[&str]) -> Option<Self> {
         let mut found = Columns::default();
         let mut parser = Parser::new(&SQLiteDialect {}).with_tokens_with_locations(tokens.to_vec());
         let expr = parser.parse_expr().ok()?;
@@ -54,9 +66,9 @@ impl Expression {
         (parts.len() == found.0.len()).then_some(Self { parts, rest })
     }
 
-    /// Its SQL over the row of this name.
-    pub fn of(&self, row: &str) -> String {
-        let parts = self.parts.iter().map(|(before, column)| format!("{before}{row}.{}", ident(column)));
+    /// Its SQL over a row, whose columns `value` writes.
+    pub fn over(&self, value: impl Fn(&str) -> String) -> String {
+        let parts = self.parts.iter().map(|(before, column)| format!("{before}{}", value(column)));
         format!("({}{})", parts.collect::<String>(), self.rest)
     }
 
@@ -83,16 +95,35 @@ impl Visitor for Columns {
     }
 }
 
-/// One of the parts of `CREATE UNIQUE INDEX name ON table(part, ..)`, without its order.
-fn part(tokens: &[TokenWithSpan], at: usize) -> Option<&[TokenWithSpan]> {
+/// The words in the definition of a column, by the statement that creates the table. Returns `None` if there is no such column.
+pub(super) fn definition_words(table: &str, at: usize) -> Option<Vec<String>> {
+    let tokens = tokens(table)?;
+    let open = tokens.iter().position(|token| token.token == Token::LParen)?;
+    let definition = parts(&tokens, open)?.into_iter().nth(at)?;
+    let word = |token: &TokenWithSpan| match &token.token {
+        Token::Word(word) => Some(word.value.clone()),
+        _ => None,
+    };
+    Some(definition.iter().skip(1).filter_map(word).collect())
+}
+
+/// The tokens of a statement, without spaces and comments.
+pub(super) fn tokens(sql: &str) -> Option<Vec<TokenWithSpan>> {
+    let tokens = Tokenizer::new(&SQLiteDialect {}, sql).tokenize_with_location().ok()?;
+    Some(tokens.into_iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).collect())
+}
+
+/// The position of the parenthesis in `CREATE UNIQUE INDEX name ON table(part, ..)`.
+fn index_parts(tokens: &[TokenWithSpan]) -> Option<usize> {
     let is_on = |token: &TokenWithSpan| matches!(&token.token, Token::Word(word) if word.keyword == Keyword::ON);
-    let on = tokens.iter().position(is_on)?;
     // After it the table's name.
-    let open = on + 2;
-    if tokens.get(open)?.token != Token::LParen {
-        return None;
-    }
-    let (mut depth, mut start, mut parts) = (0, open + 1, 0);
+    let open = tokens.iter().position(is_on)? + 2;
+    (tokens.get(open)?.token == Token::LParen).then_some(open)
+}
+
+/// The parts of a list in parentheses, of which `open` is the position of the first.
+fn parts(tokens: &[TokenWithSpan], open: usize) -> Option<Vec<&[TokenWithSpan]>> {
+    let (mut depth, mut start, mut parts) = (0, open + 1, Vec::new());
     for (here, token) in tokens.iter().enumerate().skip(open) {
         match token.token {
             Token::LParen => depth += 1,
@@ -100,13 +131,11 @@ fn part(tokens: &[TokenWithSpan], at: usize) -> Option<&[TokenWithSpan]> {
             _ => {}
         }
         if depth == 0 || (depth == 1 && token.token == Token::Comma) {
-            if parts == at {
-                return Some(without_order(&tokens[start..here]));
-            }
-            (parts, start) = (parts + 1, here + 1);
+            parts.push(&tokens[start..here]);
+            start = here + 1;
         }
         if depth == 0 {
-            return None;
+            return Some(parts);
         }
     }
     None
@@ -123,7 +152,7 @@ fn without_order(part: &[TokenWithSpan]) -> &[TokenWithSpan] {
 }
 
 /// The byte at which a place in a text, in lines and characters from 1, begins.
-fn offset(text: &str, place: Location) -> Option<usize> {
+pub(super) fn offset(text: &str, place: Location) -> Option<usize> {
     let lines = usize::try_from(place.line.checked_sub(1)?).ok()?;
     let start: usize = text.split_inclusive('\n').take(lines).map(str::len).sum();
     let line = text.get(start..)?;
@@ -133,12 +162,45 @@ fn offset(text: &str, place: Location) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use vexact_core::sql::ident;
+
     use super::*;
 
     const COLUMNS: [&str; 7] = ["id", "Email", "a b", "text", "q\"uote", "日本", "desc"];
 
     fn new(index: &str, at: usize) -> Option<String> {
-        Expression::parse(index, at, &COLUMNS).map(|expression| expression.of("NEW"))
+        Expression::parse(index, at, &COLUMNS).map(|expression| over_new(&expression))
+    }
+
+    fn over_new(expression: &Expression) -> String {
+        expression.over(|column| format!("NEW.{}", ident(column)))
+    }
+
+    #[test]
+    fn predicates_are_of_the_row() {
+        for (index, expected) in [
+            ("CREATE UNIQUE INDEX i ON t(lower(email), id) WHERE id > 10", Some("(NEW.\"id\" > 10)")),
+            (
+                "CREATE UNIQUE INDEX \"where\" ON [t t] (\"a b\" DESC) /* ( */ WHERE (email IS NULL) AND \"a b\" IN (1, 2)",
+                Some("((NEW.\"Email\" IS NULL) AND NEW.\"a b\" IN (1, 2))"),
+            ),
+            ("CREATE UNIQUE INDEX i ON t(id)", None),
+            ("CREATE UNIQUE INDEX i ON t(id) WHERE nope = 1", None),
+            ("CREATE UNIQUE INDEX i ON t(id) WHERE", None),
+            ("", None),
+        ] {
+            let predicate = Expression::predicate(index, &COLUMNS).map(|predicate| over_new(&predicate));
+            assert_eq!(predicate.as_deref(), expected, "{index}");
+        }
+    }
+
+    #[test]
+    fn the_words_of_a_column() {
+        let table = "CREATE TABLE \"t (\"(id INTEGER PRIMARY KEY, a TEXT CHECK (a IN ('id', \"b\")), g AS (abs(ID) + 1) STORED)";
+        let words = |at| definition_words(table, at).map(|words| words.join(" "));
+        assert_eq!(words(1).as_deref(), Some("TEXT CHECK a IN b"));
+        assert_eq!(words(2).as_deref(), Some("AS abs ID STORED"));
+        assert_eq!(words(3), None);
     }
 
     #[test]

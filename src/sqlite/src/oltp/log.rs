@@ -7,6 +7,7 @@
 //! | `_vexact_tables` | a registered table: `id`, `name`, current `version` |
 //! | `_vexact_versions`, `_vexact_columns` | what the columns of log rows mean; kept for ever |
 //! | `_vexact_engines` | the position of a replica, so that no other prunes what it still needs |
+//! | `_vexact_<id>_absent` | always empty: the columns of a registered table that a migration may drop (see `reference.rs`) |
 //!
 //! Log and notes have columns without a type, so SQLite stores values as they are. `seq` grows by one and is never reused: the
 //! newest row is never pruned.
@@ -28,9 +29,9 @@ pub(super) fn create(tx: &Connection) -> Result<()> {
             "CREATE TABLE IF NOT EXISTS _vexact_log(seq INTEGER PRIMARY KEY, time, version, op);
              CREATE TABLE IF NOT EXISTS _vexact_displaced(tbl, idx);
              CREATE TABLE IF NOT EXISTS _vexact_tables(
-                id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, version INTEGER NOT NULL);
+                id INTEGER PRIMARY KEY, name TEXT NOT NULL, version INTEGER NOT NULL);
              CREATE TABLE IF NOT EXISTS _vexact_versions(
-                id INTEGER PRIMARY KEY AUTOINCREMENT, tbl INTEGER NOT NULL, name TEXT NOT NULL);
+                id INTEGER PRIMARY KEY, tbl INTEGER NOT NULL, name TEXT NOT NULL);
              CREATE TABLE IF NOT EXISTS _vexact_columns(
                 version INTEGER NOT NULL, position INTEGER NOT NULL, name TEXT NOT NULL, type TEXT NOT NULL,
                 key_position INTEGER, PRIMARY KEY(version, position));
@@ -43,6 +44,52 @@ pub(super) fn create(tx: &Connection) -> Result<()> {
         tx.execute(&format!("INSERT INTO _vexact_log(time, version, op) SELECT {NOW}, 0, 0 WHERE {NONE}"), [])
     };
     create().map(drop).map_err(failed(|| "creating the change log"))
+}
+
+/// The tables that every log has.
+const TABLES: &str =
+    "'_vexact_log', '_vexact_displaced', '_vexact_tables', '_vexact_versions', '_vexact_columns', '_vexact_engines'";
+
+/// Whether some of the log's tables are missing, but not all: somebody dropped them.
+pub(super) fn is_partial(conn: &Connection) -> Result<bool> {
+    conn.prepare_cached(&format!(
+        "SELECT count(*) BETWEEN 1 AND 5 FROM sqlite_master WHERE type = 'table' AND name IN ({TABLES})"
+    ))
+    .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+    .map_err(failed(|| "looking for the change log"))
+}
+
+/// Empties the log, whose rows nobody can read any more. Positions go on after `seq`, which a replica has applied of it.
+pub(super) fn restart_after(tx: &Connection, seq: i64) -> Result<()> {
+    let next = last_seq(tx)?.max(seq) + 1;
+    let restart = || {
+        tx.execute("DELETE FROM _vexact_log", [])?;
+        tx.execute(&format!("INSERT INTO _vexact_log(seq, time, version, op) VALUES (?1, {NOW}, 0, 0)"), [next])
+    };
+    restart().map(drop).map_err(failed(|| "mending the change log"))
+}
+
+/// Numbers for a new registration and a new version; never used before.
+pub(super) fn next_numbers(tx: &Connection) -> Result<(i64, i64)> {
+    if !exists(tx)? {
+        return Ok((1, 1));
+    }
+    const NEXT: &str = "SELECT 1 + max(coalesce((SELECT max(tbl) FROM _vexact_versions), 0),
+            coalesce((SELECT max(id) FROM _vexact_tables), 0)),
+        1 + max(coalesce((SELECT max(id) FROM _vexact_versions), 0), coalesce((SELECT max(version) FROM _vexact_columns), 0),
+            coalesce((SELECT max(version) FROM _vexact_tables), 0))";
+    tx.query_row(NEXT, [], |row| Ok((row.get(0)?, row.get(1)?))).map_err(failed(|| "reading the registry"))
+}
+
+/// Whether the log's tables have the columns that [`widen`] adds.
+pub(super) fn is_wide(conn: &Connection, columns: usize, unique: usize, key: usize) -> Result<bool> {
+    let has = |(table, letter, count): (&str, char, usize)| match count.checked_sub(1) {
+        Some(last) => conn.column_exists(Some("main"), table, format!("{letter}{last}").as_str()),
+        None => Ok(true),
+    };
+    let needed = [("_vexact_log", 'c', columns), ("_vexact_displaced", 'u', unique), ("_vexact_displaced", 'k', key)];
+    let all = needed.into_iter().try_fold(true, |all, part| Ok(all && has(part)?));
+    all.map_err(failed(|| "looking for the change log"))
 }
 
 /// Adds the columns that a table needs: `columns` values in the log, `unique` and `key` values in the notes.
@@ -319,11 +366,11 @@ pub(super) fn schema(conn: &Connection, version: i64, name: &str) -> Result<Tabl
     TableSchema::of_columns(name, columns.collect::<Result<_>>()?, &key)
 }
 
-/// Writes a new version of a table; its number.
-pub(super) fn add_version(tx: &Connection, table: i64, schema: &TableSchema) -> Result<i64> {
+/// Writes a new version of a table.
+pub(super) fn add_version(tx: &Connection, table: i64, version: i64, schema: &TableSchema) -> Result<()> {
     let add = || {
-        tx.execute("INSERT INTO _vexact_versions(tbl, name) VALUES (?1, ?2)", (table, schema.name()))?;
-        let version = tx.last_insert_rowid();
+        let new = "INSERT INTO _vexact_versions(id, tbl, name) VALUES (?1, ?2, ?3)";
+        tx.execute(new, (version, table, schema.name()))?;
         let mut column = tx.prepare_cached(
             "INSERT INTO _vexact_columns(version, position, name, type, key_position) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?;
@@ -332,7 +379,7 @@ pub(super) fn add_version(tx: &Connection, table: i64, schema: &TableSchema) -> 
             let [position, key_position] = [Some(position), key_position].map(|at| at.map(|at| at as i64));
             column.execute((version, position, name, column_type.to_string(), key_position))?;
         }
-        Ok(version)
+        Ok(())
     };
     add().map_err(failed(|| format!("registering table {:?}", schema.name())))
 }

@@ -21,18 +21,22 @@ mod check;
 pub mod column;
 mod components;
 mod connection;
+mod displaced;
 mod dynamic;
 mod expression;
 mod extensions;
 mod file_id;
 mod guard;
 mod last_write;
+mod like;
 pub mod log;
 mod query;
 mod readers;
+mod reference;
 mod statement;
 mod table;
 mod trigger;
+pub mod uninstall;
 mod writer;
 
 #[cfg(test)]

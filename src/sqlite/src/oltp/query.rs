@@ -1,17 +1,19 @@
 //! Queries that SQLite answers, as typed Arrow batches.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema};
 use rusqlite::types::Value;
-use rusqlite::{Connection, Statement};
+use rusqlite::{CachedStatement, Connection, Statement};
 use vexact_core::error::{Error, Result};
 use vexact_core::schema::{ColumnType, TableSchema, declared};
 use vexact_core::sql::{excerpt, failed, keyword};
 
 use super::connection::Opened;
 use super::dynamic::Values;
+use super::like;
 use super::statement::{bind, prepare_one};
 
 /// What is known of a result's types beforehand.
@@ -30,13 +32,13 @@ pub type Lookup = Arc<dyn Fn(&str) -> Option<Arc<TableSchema>> + Send + Sync>;
 /// Runs one reading statement.
 pub(super) fn query(opened: &Opened, sql: &str, params: &[Value], types: &ResultTypes) -> Result<Vec<RecordBatch>> {
     opened.guard.watch(|| {
-        let mut statement = prepare(&opened.conn, sql)?;
+        let (mut statement, names) = prepare(&opened.conn, sql)?;
         bind(&mut statement, sql, params)?;
-        read(&opened.conn, &mut statement, sql, types, &|error| failed(|| excerpt(sql))(error))
+        read(&opened.conn, &mut statement, &names, sql, types, &|error| failed(|| excerpt(sql))(error))
     })
 }
 
-fn prepare<'conn>(conn: &'conn Connection, sql: &str) -> Result<rusqlite::CachedStatement<'conn>> {
+fn prepare<'conn>(conn: &'conn Connection, sql: &str) -> Result<Prepared<'conn>> {
     let refused = || {
         Err(Error::Engine(format!(
             "query takes statements that only read (execute writes, execute_returning gives the rows of RETURNING), got: {}",
@@ -46,11 +48,30 @@ fn prepare<'conn>(conn: &'conn Connection, sql: &str) -> Result<rusqlite::Cached
     if keyword(sql).is_empty() && !sql.trim_start().starts_with('(') {
         return refused();
     }
-    let statement = prepare_one(conn, sql, "query takes one")?;
+    let (statement, names) = prepare_case_sensitive(conn, sql)?;
     if !statement.readonly() || statement.column_count() == 0 {
         return refused();
     }
-    Ok(statement)
+    Ok((statement, names))
+}
+
+/// A query in which LIKE is case-sensitive, as on the OLAP side, and the names of its columns if its own text has others.
+type Prepared<'conn> = (CachedStatement<'conn>, Vec<String>);
+
+fn prepare_case_sensitive<'conn>(conn: &'conn Connection, sql: &str) -> Result<Prepared<'conn>> {
+    let prepare = |sql: &str| prepare_one(conn, sql, "query takes one");
+    match like::case_sensitive(sql) {
+        Some(Cow::Borrowed(sql)) => Ok((prepare(sql)?, Vec::new())),
+        // Errors and names are those of the query as it was asked.
+        Some(Cow::Owned(text)) => {
+            let names = prepare(sql)?.column_names().into_iter().map(str::to_owned).collect();
+            Ok((prepare(&text)?, names))
+        }
+        None => prepare(sql).and_then(|_| {
+            let problem = "LIKE: expected a pattern in parentheses, as it cannot be told where this one ends";
+            Err(Error::Engine(format!("{problem}: {}", excerpt(sql))))
+        }),
+    }
 }
 
 struct ResultColumn {
@@ -63,11 +84,18 @@ struct ResultColumn {
 pub(super) fn read(
     conn: &Connection,
     statement: &mut Statement<'_>,
+    names: &[String],
     sql: &str,
     types: &ResultTypes,
     refused: &dyn Fn(rusqlite::Error) -> Error,
 ) -> Result<Vec<RecordBatch>> {
-    let described = |statement: &Statement<'_>| result_columns(conn, statement, types).map_err(failed(|| excerpt(sql)));
+    let described = |statement: &Statement<'_>| -> Result<Vec<ResultColumn>> {
+        let mut columns = result_columns(conn, statement, types).map_err(failed(|| excerpt(sql)))?;
+        if names.len() == columns.len() {
+            columns.iter_mut().zip(names).for_each(|(column, name)| column.name.clone_from(name));
+        }
+        Ok(columns)
+    };
     let mut columns = None;
     let mut rows = statement.raw_query();
     let mut count = 0;

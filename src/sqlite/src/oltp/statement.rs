@@ -49,7 +49,7 @@ pub(super) fn execute_returning(
                 return Err(Error::Engine(format!("{problem} (execute and query take others), got: {}", excerpt(sql))));
             }
             bind(&mut statement, sql, params)?;
-            let rows = read(&opened.conn, &mut statement, sql, types, &|error| explained(error, sql, params))?;
+            let rows = read(&opened.conn, &mut statement, &[], sql, types, &|error| explained(error, sql, params))?;
             opened.shared.last_write.changed(opened.conn.changes());
             Ok(rows)
         })

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension};
 use vexact_core::error::{Error, Result};
 use vexact_core::sql::failed;
 
-use super::expression::Expression;
+use super::expression::{Expression, definition_words};
 
 /// SQLite's own names of a row id, which a column of the same name hides.
 const ROW_ID_NAMES: [&str; 3] = ["rowid", "oid", "_rowid_"];
@@ -26,6 +26,9 @@ pub(super) struct TableColumn {
     pub name: String,
     pub not_null: bool,
     pub is_generated: bool,
+    /// The SQL of its default, if it is a constant.
+    pub default: Option<String>,
+    pub collation: String,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -45,6 +48,19 @@ pub(super) struct Unique {
     pub name: String,
     pub columns: Vec<UniqueColumn>,
     pub is_partial: bool,
+    /// `None` if it has none, or one that cannot be written over another row.
+    pub predicate: Option<Expression>,
+    /// A PRIMARY KEY or UNIQUE of the table's own, whose columns SQLite does not drop.
+    pub is_constraint: bool,
+}
+
+impl Unique {
+    /// The columns that decide which row has which of its values; `None` if they cannot be told.
+    pub fn sources(&self) -> Option<impl Iterator<Item = &str>> {
+        let predicate = self.predicate.iter().flat_map(Expression::columns);
+        (self.is_partial == self.predicate.is_some())
+            .then(|| self.columns.iter().flat_map(UniqueColumn::sources).chain(predicate))
+    }
 }
 
 #[derive(Debug)]
@@ -105,7 +121,13 @@ impl Table {
         if let Some(column) = row_id_name {
             let columns =
                 vec![UniqueColumn { name: Some(column.into()), expression: None, collation: "BINARY".into() }];
-            unique.push(Unique { name: "row id".into(), columns, is_partial: false });
+            unique.push(Unique {
+                name: "row id".into(),
+                columns,
+                is_partial: false,
+                predicate: None,
+                is_constraint: true,
+            });
         }
         let is_cascaded = conn
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM pragma_foreign_key_list(?1) WHERE on_delete = 'CASCADE')")
@@ -117,6 +139,50 @@ impl Table {
     /// A column by name, ASCII case aside.
     pub fn column(&self, name: &str) -> Option<&TableColumn> {
         self.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name))
+    }
+
+    pub fn is_generated(&self, column: &str) -> bool {
+        self.column(column).is_some_and(|column| column.is_generated)
+    }
+
+    /// What a column that takes no NULL has by default.
+    pub fn default(&self, column: &str) -> Option<&str> {
+        self.column(column).filter(|column| column.not_null).and_then(|column| column.default.as_deref())
+    }
+
+    /// Whether `ALTER TABLE DROP COLUMN` may drop it, perhaps after its index.
+    pub fn is_droppable(&self, column: &str) -> bool {
+        !self.unique.iter().any(|unique| unique.is_constraint && unique.columns.iter().any(|part| part.is(column)))
+    }
+
+    /// Whether a generated column is computed from the row id, also through others; true if that cannot be told.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn is_of_row_id(&self, conn: &Connection, column: &str) -> Result<bool> {
+        let sql: Option<String> = conn
+            .prepare_cached("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?1")
+            .and_then(|mut statement| statement.query_row([&self.name], |row| row.get(0)).optional())
+            .map_err(failed(|| format!("table {:?}", self.name)))?;
+        let (sql, row_id) = (sql.unwrap_or_default(), self.row_id_names());
+        let (mut reached, mut next) = (vec![column.to_owned()], 0);
+        while let Some(column) = reached.get(next) {
+            next += 1;
+            let Some(at) = self.columns.iter().position(|known| known.name.eq_ignore_ascii_case(column)) else {
+                continue;
+            };
+            if !self.columns[at].is_generated {
+                continue;
+            }
+            let Some(words) = definition_words(&sql, at) else { return Ok(true) };
+            if words.iter().any(|word| row_id.iter().any(|name| name.eq_ignore_ascii_case(word))) {
+                return Ok(true);
+            }
+            let is_new = |word: &String| !reached.iter().any(|known| known.eq_ignore_ascii_case(word));
+            let new: Vec<_> = words.into_iter().filter(is_new).collect();
+            reached.extend(new);
+        }
+        Ok(false)
     }
 
     pub fn is_row_id(&self, column: &str) -> bool {
@@ -149,10 +215,16 @@ pub(crate) fn row_id_name(conn: &Connection, table: &str) -> Result<Option<Strin
 
 fn read_columns(conn: &Connection, table: &str) -> rusqlite::Result<Vec<TableColumn>> {
     let mut statement =
-        conn.prepare_cached("SELECT name, \"notnull\", hidden FROM pragma_table_xinfo(?1) ORDER BY cid")?;
+        conn.prepare_cached("SELECT name, \"notnull\", hidden, dflt_value FROM pragma_table_xinfo(?1) ORDER BY cid")?;
     let column = |row: &rusqlite::Row<'_>| {
         let hidden: i64 = row.get(2)?;
-        Ok(TableColumn { name: row.get(0)?, not_null: row.get(1)?, is_generated: matches!(hidden, 2 | 3) })
+        // A default may be a bare word too, which is a text there and would be a column elsewhere.
+        let default = row.get::<_, Option<String>>(3)?;
+        let default = default.filter(|sql| sql.starts_with(|c: char| c.is_ascii_digit() || "'+-.(".contains(c)));
+        let name: String = row.get(0)?;
+        let (_, collation, ..) = conn.column_metadata(Some("main"), table, name.as_str())?;
+        let collation = collation.map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        Ok(TableColumn { name, not_null: row.get(1)?, is_generated: matches!(hidden, 2 | 3), default, collation })
     };
     statement.query_map([table], column)?.collect()
 }
@@ -178,17 +250,17 @@ fn read_unique(
 ) -> rusqlite::Result<Vec<Unique>> {
     let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
     let mut indexes = conn.prepare_cached(
-        "SELECT l.name, l.partial, m.sql FROM pragma_index_list(?1) AS l
+        "SELECT l.name, l.partial, m.sql, l.origin <> 'c' FROM pragma_index_list(?1) AS l
             LEFT JOIN sqlite_master AS m ON m.type = 'index' AND m.name = l.name WHERE l.\"unique\" = 1 ORDER BY l.name",
     )?;
     let mut parts =
         conn.prepare_cached("SELECT name, coll, cid, seqno FROM pragma_index_xinfo(?1) WHERE key = 1 ORDER BY seqno")?;
-    let indexes: Vec<(String, bool, Option<String>)> = indexes
-        .query_map([table], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+    let indexes: Vec<(String, bool, Option<String>, bool)> = indexes
+        .query_map([table], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
         .collect::<rusqlite::Result<_>>()?;
     indexes
         .into_iter()
-        .map(|(name, is_partial, sql)| {
+        .map(|(name, is_partial, sql, is_constraint)| {
             let part = |row: &rusqlite::Row<'_>| {
                 let (collation, at) = (row.get(1)?, usize::from(row.get::<_, u16>(3)?));
                 let (name, expression) = match row.get::<_, i64>(2)? {
@@ -200,7 +272,8 @@ fn read_unique(
                 Ok(UniqueColumn { name, expression, collation })
             };
             let columns = parts.query_map([&name], part)?.collect::<rusqlite::Result<_>>()?;
-            Ok(Unique { name, columns, is_partial })
+            let predicate = sql.as_deref().filter(|_| is_partial).and_then(|sql| Expression::predicate(sql, &names));
+            Ok(Unique { name, columns, is_partial, predicate, is_constraint })
         })
         .collect()
 }

@@ -4,18 +4,18 @@
 //! row of that key again and logs what it found, a row or none. So the order in which SQLite fires triggers does not matter,
 //! and a log row is true whoever caused it.
 //!
-//! REPLACE removes rows without firing a trigger. A BEFORE trigger therefore notes the keys of rows that have one of the new
-//! row's unique values, and an AFTER trigger logs those that are gone. Notes of rows that stayed (an upsert, an ignored
-//! insert) are harmless: a note only says which key to look at.
+//! What REPLACE removes without firing a trigger is in [`super::displaced`]; how columns are named, in [`super::reference`].
 //!
 //! The text is for old SQLites too, uses built-in functions alone, and relies on no constraint of its own tables: the conflict
 //! clause of the statement outside would replace the one inside.
 
+use rusqlite::Connection;
 use vexact_core::error::{Error, Result};
 use vexact_core::schema::{ColumnType, TableSchema};
 use vexact_core::sql::ident;
 
 use super::check::{checked, refusal};
+use super::reference::References;
 use super::table::{RowId, Table, Unique, UniqueColumn};
 
 /// Microseconds since the Unix epoch, at the milliseconds that SQLite's clock has. It may go back: a trigger that kept it from
@@ -48,23 +48,32 @@ impl Trigger {
 
 /// What the triggers of one table are made of.
 pub(super) struct Plan<'a> {
-    table: &'a Table,
-    schema: &'a TableSchema,
-    id: i64,
-    version: i64,
+    pub(super) table: &'a Table,
+    pub(super) schema: &'a TableSchema,
+    pub(super) id: i64,
+    pub(super) version: i64,
+    pub(super) references: References<'a>,
     /// The unique index through which a key finds its row.
     lookup: &'a Unique,
     /// The unique values that can displace rows of other keys: first those of an insert, then those that only an update has.
     watched: Vec<&'a Unique>,
     /// How many of them an insert has.
     watched_by_insert: usize,
+    /// SQLite computes a generated column of NEW, before an update, from the columns that the triggers name: so they name all.
+    reads_whole_row: bool,
 }
 
 impl<'a> Plan<'a> {
     /// # Errors
     /// A column that the table does not have; a key that is not unique; a unique index on an expression that cannot be written over
     /// the new row.
-    pub fn try_new(table: &'a Table, schema: &'a TableSchema, id: i64, version: i64) -> Result<Self> {
+    pub fn try_new(
+        conn: &Connection,
+        table: &'a Table,
+        schema: &'a TableSchema,
+        id: i64,
+        version: i64,
+    ) -> Result<Self> {
         let refused = |problem: String| Err(Error::Engine(format!("table {:?}: {problem}", schema.name())));
         for column in schema.columns() {
             if table.column(&column.name).is_none() {
@@ -89,28 +98,57 @@ impl<'a> Plan<'a> {
         };
         let mut watched: Vec<_> = table.unique.iter().filter(displaces).collect();
         // Before an insert, the row id that SQLite will choose is not known.
-        let is_hidden = |column: &UniqueColumn| match &column.expression {
-            Some(expression) => expression.columns().any(|column| table.is_row_id(column)),
-            None => column.name.is_none(),
+        let is_hidden = |column: &UniqueColumn| -> Result<bool> {
+            let mut is_of_row_id = column.expression.is_none() && column.name.is_none();
+            for source in column.sources() {
+                let is_itself = column.expression.is_some() && table.is_row_id(source);
+                is_of_row_id |= is_itself || table.is_of_row_id(conn, source)?;
+            }
+            Ok(is_of_row_id)
         };
-        if let Some(unique) = watched.iter().find(|unique| unique.columns.iter().any(is_hidden)) {
-            return refused(format!(
-                "unique index {:?} is on an expression of the row id, or on one whose columns cannot be told, so rows that REPLACE \
-                 removes through it cannot be captured: expected an expression of other columns (a generated column can hold it)",
-                unique.name
-            ));
+        for unique in &watched {
+            for column in &unique.columns {
+                if is_hidden(column)? {
+                    return refused(format!(
+                        "unique index {:?} is on an expression of the row id, or on one whose columns cannot be told, so rows \
+                         that REPLACE removes through it cannot be captured: expected an expression of other columns (a generated \
+                         column can hold it)",
+                        unique.name
+                    ));
+                }
+            }
         }
         let watched_by_insert = watched.len();
         // The row that is updated can go with the one that it displaces, by a foreign key: then nothing follows the update.
         if table.is_cascaded {
             watched.extend(table.unique.iter().filter(|unique| !displaces(unique)));
         }
-        Ok(Self { table, schema, id, version, lookup, watched, watched_by_insert })
+        let mut named: Vec<&str> = schema.columns().iter().map(|column| column.name.as_str()).collect();
+        for unique in &watched {
+            match unique.sources() {
+                Some(sources) => named.extend(sources),
+                None => named.extend(unique.columns.iter().flat_map(UniqueColumn::sources)),
+            }
+        }
+        let is_of_generated = |unique: &&Unique| {
+            unique.columns.iter().flat_map(UniqueColumn::sources).any(|name| table.is_generated(name))
+        };
+        let reads_whole_row = watched.iter().any(is_of_generated);
+        if reads_whole_row {
+            named.extend(table.columns.iter().map(|column| column.name.as_str()));
+        }
+        let references = References::new(table, id, named.into_iter());
+        Ok(Self { table, schema, id, version, references, lookup, watched, watched_by_insert, reads_whole_row })
     }
 
     /// How many values the notes need at most: unique values.
     pub fn widest_watched(&self) -> usize {
         self.watched.iter().map(|unique| unique.columns.len()).max().unwrap_or(0)
+    }
+
+    /// The statement that creates the table that the triggers join, if they need it.
+    pub fn absent_table(&self) -> Option<String> {
+        self.references.absent_table()
     }
 
     /// The triggers, in order of their names.
@@ -132,7 +170,14 @@ impl<'a> Plan<'a> {
             }
             let any: Vec<_> =
                 watched.iter().map(|unique| format!("EXISTS (SELECT 1 {})", self.candidates(unique, itself))).collect();
-            let head = format!("BEFORE {event} ON {table} WHEN {}", any.join(" OR "));
+            let mut any = any.join(" OR ");
+            if itself == "OLD" && self.reads_whole_row {
+                let columns = self.table.columns.iter().filter(|column| !column.is_generated);
+                let columns: Vec<_> =
+                    columns.map(|column| self.references.changed("NEW", &column.name, "NULL")).collect();
+                any = format!("({any}) AND coalesce(1, {})", columns.join(", "));
+            }
+            let head = format!("BEFORE {event} ON {table} WHEN {any}");
             triggers.push(self.trigger(&format!("note_{name}"), &head, &self.note_statements(itself, watched)));
             let head = format!("AFTER {event} ON {table} WHEN EXISTS (SELECT 1 FROM _vexact_displaced)");
             triggers.push(self.trigger(&format!("displaced_{name}"), &head, &self.displaced_statements(watched)));
@@ -156,28 +201,28 @@ impl<'a> Plan<'a> {
     fn row_statements(&self) -> Vec<String> {
         let mut statements = Vec::new();
         for at in self.schema.key().iter().copied().filter(|at| self.may_be_null(*at)) {
-            let column = ident(&self.schema.columns()[at].name);
+            let column = self.references.changed("NEW", &self.schema.columns()[at].name, "0");
             let refusal = refusal(self.schema, at, " for a key, got NULL");
-            statements.push(format!("SELECT CASE WHEN NEW.{column} IS NULL THEN {refusal} END"));
+            statements.push(format!("SELECT CASE WHEN {column} IS NULL THEN {refusal} END"));
         }
         let count = self.schema.columns().len();
         let slots: Vec<_> = (0..count).map(|at| format!("c{at}")).collect();
         let values: Vec<_> = (0..count).map(|at| self.value(at)).collect();
         statements.push(format!(
-            "INSERT INTO _vexact_log(time, version, op, {}) SELECT {NOW}, {}, {}, {} FROM {} AS r WHERE {}",
+            "INSERT INTO _vexact_log(time, version, op, {}) SELECT {NOW}, {}, {}, {} FROM {} WHERE {}",
             slots.join(", "),
             self.version,
             op::ROW,
             values.join(", "),
-            ident(&self.table.name),
-            self.has_key(|_, column| format!("NEW.{column}")),
+            self.references.from(self.schema.columns().iter().map(|column| column.name.as_str())),
+            self.has_key(|_, column| self.references.changed("NEW", column, "NULL")),
         ));
         statements
     }
 
     fn value(&self, at: usize) -> String {
         let column = &self.schema.columns()[at];
-        let value = format!("r.{}", ident(&column.name));
+        let value = self.references.stored(&column.name);
         let is_integer = matches!(&self.table.row_id, RowId::Column(name) if name.eq_ignore_ascii_case(&column.name));
         if is_integer && column.column_type == ColumnType::Int64 { value } else { checked(self.schema, at, &value) }
     }
@@ -185,135 +230,41 @@ impl<'a> Plan<'a> {
     /// The old key, if no row has it now.
     fn gone_statements(&self) -> Vec<String> {
         let (slots, _) = self.key_slots();
-        let old: Vec<_> = self.schema.key_columns().map(|key| format!("OLD.{}", ident(&key.name))).collect();
+        let old = |column: &str| self.references.changed("OLD", column, "NULL");
+        let key: Vec<_> = self.schema.key_columns().map(|key| old(&key.name)).collect();
         vec![format!(
             "INSERT INTO _vexact_log(time, version, op, {slots}) SELECT {NOW}, {}, {}, {} WHERE NOT {}",
             self.version,
             op::GONE,
-            old.join(", "),
-            self.exists(|_, column| format!("OLD.{column}")),
+            key.join(", "),
+            self.exists(|_, column| old(column)),
         )]
     }
 
-    /// Notes the keys of rows that have NEW's unique values.
-    fn note_statements(&self, itself: &str, watched: &[&Unique]) -> Vec<String> {
-        let (_, noted) = self.key_slots();
-        let note = |(at, unique): (usize, &&Unique)| {
-            let columns = || unique.columns.iter().map(|column| self.of_row(column, "NEW")).enumerate();
-            let slots: Vec<_> = columns().map(|(slot, _)| format!("u{slot}")).collect();
-            let values: Vec<_> = columns().map(|(_, column)| column).collect();
-            let keys: Vec<_> = self.schema.key_columns().map(|key| format!("r.{}", ident(&key.name))).collect();
-            let known = columns().map(|(slot, column)| format!("n.u{slot} = +{column}"));
-            let known: Vec<_> =
-                known.chain(keys.iter().enumerate().map(|(slot, key)| format!("n.k{slot} = +{key}"))).collect();
-            format!(
-                "INSERT INTO _vexact_displaced(tbl, idx, {}, {noted}) SELECT {}, {at}, {}, {} {} AND NOT EXISTS \
-                 (SELECT 1 FROM _vexact_displaced AS n WHERE n.tbl = {} AND n.idx = {at} AND {})",
-                slots.join(", "),
-                self.id,
-                values.join(", "),
-                keys.join(", "),
-                self.candidates(unique, itself),
-                self.id,
-                known.join(" AND "),
-            )
-        };
-        watched.iter().enumerate().map(note).collect()
-    }
-
-    /// Logs the keys noted for NEW's unique values that no row has now.
-    fn displaced_statements(&self, watched: &[&Unique]) -> Vec<String> {
-        let statements = |(at, unique): (usize, &&Unique)| {
-            let noted: Vec<_> = (unique.columns.iter().enumerate())
-                .map(|(slot, column)| format!("u{slot} = +{}", self.of_row(column, "NEW")))
-                .collect();
-            self.gone_of_noted(&format!("tbl = {} AND idx = {at} AND {}", self.id, noted.join(" AND ")))
-        };
-        watched.iter().enumerate().flat_map(statements).collect()
-    }
-
-    /// Logs noted keys that no row has now, and forgets the notes.
-    fn gone_of_noted(&self, noted: &str) -> [String; 2] {
-        let (slots, _) = self.key_slots();
-        let keys: Vec<_> = (0..self.schema.key().len()).map(|slot| format!("n.k{slot}")).collect();
-        [
-            format!(
-                "INSERT INTO _vexact_log(time, version, op, {slots}) SELECT {NOW}, {}, {}, {} FROM _vexact_displaced AS n \
-                 WHERE {noted} AND NOT {}",
-                self.version,
-                op::GONE,
-                keys.join(", "),
-                self.exists(|slot, _| format!("n.k{slot}")),
-            ),
-            format!(
-                "DELETE FROM _vexact_displaced WHERE {noted} AND NOT {}",
-                self.exists(|slot, _| format!("_vexact_displaced.k{slot}")),
-            ),
-        ]
-    }
-
-    /// `FROM` and `WHERE`: the rows of other keys that have NEW's values in a unique index. `itself` is the row whose key does
-    /// not count: NEW before an insert, OLD before an update. The predicate of a partial index is left out: more candidates
-    /// are harmless.
-    fn candidates(&self, unique: &Unique, itself: &str) -> String {
-        let same = unique.columns.iter().map(|column| {
-            format!(
-                "{} = {} COLLATE {}",
-                self.of_row(column, "r"),
-                self.of_row(column, "NEW"),
-                ident(&column.collation)
-            )
-        });
-        let other = self.schema.key_columns().map(|key| {
-            let name = ident(&key.name);
-            // A row id that SQLite will choose is -1 here, or unknown to old versions.
-            let unknown = if itself == "NEW" && self.table.is_row_id(&key.name) {
-                format!(" OR NEW.{name} = -1")
-            } else {
-                String::new()
-            };
-            format!("r.{name} IS NOT {itself}.{name} COLLATE BINARY{unknown}")
-        });
-        let same: Vec<_> = same.collect();
-        let other: Vec<_> = other.collect();
-        format!("FROM {} AS r WHERE {} AND ({})", ident(&self.table.name), same.join(" AND "), other.join(" OR "))
-    }
-
-    fn exists(&self, value: impl Fn(usize, &str) -> String) -> String {
-        format!("EXISTS (SELECT 1 FROM {} AS r WHERE {})", ident(&self.table.name), self.has_key(value))
+    pub(super) fn exists(&self, value: impl Fn(usize, &str) -> String) -> String {
+        let from = self.references.from(self.schema.key_columns().map(|key| key.name.as_str()));
+        format!("EXISTS (SELECT 1 FROM {from} WHERE {})", self.has_key(value))
     }
 
     /// A condition on the row `r`: it has the key whose parts `value` writes, bit for bit, found through the lookup's index.
     fn has_key(&self, value: impl Fn(usize, &str) -> String) -> String {
         let mut conditions = Vec::new();
         for (slot, key) in self.schema.key_columns().enumerate() {
-            let column = ident(&key.name);
-            let value = value(slot, &column);
+            let (column, value) = (self.references.stored(&key.name), value(slot, &key.name));
             let collated = self.lookup.columns.iter().find(|part| part.is(&key.name) && !part.is_binary());
             if let Some(part) = collated {
-                conditions.push(format!("r.{column} = {value} COLLATE {}", ident(&part.collation)));
+                conditions.push(format!("{column} = {value} COLLATE {}", ident(&part.collation)));
             }
-            conditions.push(format!("r.{column} = {value} COLLATE BINARY"));
+            conditions.push(format!("{column} = {value} COLLATE BINARY"));
         }
         conditions.join(" AND ")
     }
 
     /// The log's and the notes' columns of the key.
-    fn key_slots(&self) -> (String, String) {
+    pub(super) fn key_slots(&self) -> (String, String) {
         let log: Vec<_> = self.schema.key().iter().map(|at| format!("c{at}")).collect();
         let notes: Vec<_> = (0..log.len()).map(|slot| format!("k{slot}")).collect();
         (log.join(", "), notes.join(", "))
-    }
-
-    /// What a unique index holds of a row. The row id's names are not quoted: in quotes they would be columns.
-    fn of_row(&self, column: &UniqueColumn, row: &str) -> String {
-        match (&column.expression, column.name.as_deref().unwrap_or_default()) {
-            (Some(expression), _) => expression.of(row),
-            (None, name) if matches!(self.table.row_id, RowId::Hidden(hidden) if hidden == name) => {
-                format!("{row}.{name}")
-            }
-            (None, name) => format!("{row}.{}", ident(name)),
-        }
     }
 
     fn may_be_null(&self, at: usize) -> bool {
@@ -330,15 +281,17 @@ impl<'a> Plan<'a> {
         self.of(self.schema.key_columns().map(|column| column.name.as_str()))
     }
 
+    /// All columns by which a row can come to have a unique value, also by the predicate of its index.
     fn of_watched(&self) -> String {
-        self.of(self.watched.iter().flat_map(|unique| unique.columns.iter().flat_map(UniqueColumn::sources)))
+        let sources: Option<Vec<_>> = self.watched.iter().map(|unique| unique.sources()).collect();
+        sources.map_or_else(String::new, |sources| self.of(sources.into_iter().flatten()))
     }
 
     /// ` OF a, b`: the names by which an UPDATE can set these columns; nothing if a generated column is among them.
     fn of<'b>(&'b self, columns: impl Iterator<Item = &'b str>) -> String {
         let mut names: Vec<&str> = Vec::new();
         for column in columns {
-            if self.table.column(column).is_some_and(|column| column.is_generated) {
+            if self.table.is_generated(column) {
                 return String::new();
             }
             names.push(column);

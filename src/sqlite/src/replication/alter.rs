@@ -23,7 +23,8 @@ impl Replicator {
     /// Drops a column of a table, in SQLite and in the replica.
     ///
     /// # Errors
-    /// A table that is not registered, a column that is not there or belongs to the key; SQLite's.
+    /// A table that is not registered, a column that is not there and never was, or belongs to the key; SQLite's. A column that a
+    /// migration of the app has dropped already is no error.
     pub async fn drop_column(&self, table: &str, column: &str) -> Result<()> {
         self.alter(table, Alteration::Drop(column.to_owned())).await
     }
@@ -35,6 +36,12 @@ impl Replicator {
         else {
             return Err(not_registered(table));
         };
+        if let (Alteration::Drop(name), Some(lost)) = (&alteration, state.lost.get_mut(&id))
+            && let Some(at) = lost.iter().position(|lost| lost.eq_ignore_ascii_case(name))
+        {
+            lost.remove(at);
+            return Ok(());
+        }
         let table_name = table.to_owned();
         let registered = self
             .oltp
@@ -92,10 +99,9 @@ impl Alteration {
     fn alter(&self, tx: &rusqlite::Connection, schema: &TableSchema) -> Result<()> {
         let table = ident(schema.name());
         let sql = match self {
-            // A migration may have added it already.
-            Alteration::Add(name, _) if column_exists(tx, schema.name(), name).map_err(failed(|| &*table))? => {
-                return Ok(());
-            }
+            // A migration may have added or dropped it already.
+            Alteration::Add(name, _) if column_exists(tx, schema.name(), name)? => return Ok(()),
+            Alteration::Drop(name) if !column_exists(tx, schema.name(), name)? => return Ok(()),
             Alteration::Add(name, column_type) => {
                 format!("ALTER TABLE {table} ADD COLUMN {} {}", ident(name), column_type.sqlite())
             }
@@ -105,10 +111,11 @@ impl Alteration {
     }
 }
 
-fn column_exists(tx: &rusqlite::Connection, table: &str, column: &str) -> rusqlite::Result<bool> {
+fn column_exists(tx: &rusqlite::Connection, table: &str, column: &str) -> Result<bool> {
     tx.query_row(
         "SELECT EXISTS (SELECT 1 FROM pragma_table_xinfo(?1) WHERE name = ?2 COLLATE NOCASE)",
         (table, column),
         |row| row.get(0),
     )
+    .map_err(failed(|| format!("table {table:?}")))
 }

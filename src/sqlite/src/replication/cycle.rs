@@ -16,14 +16,24 @@ use super::status::SyncResult;
 use super::worker::Worker;
 use super::{changes, copy};
 use crate::oltp::capture::{self, Registered};
-use crate::oltp::log;
+use crate::oltp::{log, uninstall};
 
 /// How a cycle ended.
 pub(super) enum Outcome {
     /// Applied.
     Done(SyncResult),
-    /// The triggers of these tables are not as they should be: they have to be made again first.
-    Broken(Vec<Registered>),
+    /// The file is not as it should be: that has to be mended first.
+    Broken(Broken),
+}
+
+/// What a migration of the app, or something else, did to the captures of a file.
+pub(super) enum Broken {
+    /// The triggers of these tables are not as they should be.
+    Triggers(Vec<Registered>),
+    /// There are triggers that capture nothing of use.
+    Strays,
+    /// Tables of the log were dropped, under triggers that need them. These are the registrations that were followed.
+    Log(Vec<Registered>),
 }
 
 /// Applies at most a batch of changes, extended to the end of a transaction. A file that went back to a backup is read anew.
@@ -37,17 +47,24 @@ pub(super) fn run(
     written: Option<i64>,
 ) -> Result<Outcome> {
     let Worker { oltp, replicas, copying, position, .. } = worker;
+    let schema_version = capture::schema_version(conn)?;
+    // Before the log is read.
+    if state.schema_version != Some(schema_version) && uninstall::is_broken(conn)? {
+        return Ok(Outcome::Broken(Broken::Log(state.registered())));
+    }
     if !position.is_as_written(conn, written)? || log::time_at(conn, state.applied_seq)? != state.applied_time {
         start_over(conn, state, replicas)?;
         // Until the next time it is written.
         position.forget_written();
     }
-    let schema_version = capture::schema_version(conn)?;
     let mut updates: Vec<(String, Prepared)> = Vec::new();
     if state.schema_version != Some(schema_version) {
         let broken = look_at_registrations(conn, state, uncaptured, &mut updates)?;
         if !broken.is_empty() {
-            return Ok(Outcome::Broken(broken));
+            return Ok(Outcome::Broken(Broken::Triggers(broken)));
+        }
+        if uninstall::has_strays(conn)? {
+            return Ok(Outcome::Broken(Broken::Strays));
         }
     }
     state.log_end = log::last_seq(conn)?.max(state.applied_seq);
@@ -270,7 +287,13 @@ fn look_at_registrations(
         };
         followed.is_uncaptured = problem.is_some();
         if let Some(error) = problem {
-            fail(followed, &error);
+            let name = registered.schema.name();
+            fail(
+                followed,
+                &format!(
+                    "{error} (unregister_table({name:?}) forgets the table; it can be registered again as it is now)"
+                ),
+            );
         }
     }
     if broken.is_empty() {

@@ -31,7 +31,8 @@ impl Replicator {
             }
             if !followed.schema.is_same(&schema) {
                 return Err(Error::Engine(format!(
-                    "table {:?} is already registered with another schema: expected {}, got {schema}",
+                    "table {:?} is already registered with another schema: expected {}, got {schema} (unregister_table ends the \
+                     first registration)",
                     schema.name(),
                     followed.schema
                 )));
@@ -74,6 +75,28 @@ impl Replicator {
             self.blocking(state, |worker, state| worker.save(state)).await?;
         }
         Ok(RegisterOutcome { unloaded_rows: if needs_copy { 0 } else { rows } })
+    }
+
+    /// Ends the registration of a table, whatever became of the table, and drops its replica. It can be registered again, with other
+    /// columns or another key.
+    ///
+    /// # Errors
+    /// A table that is not registered; SQLite's.
+    pub async fn unregister(&self, table: &str) -> Result<()> {
+        let mut state = Arc::clone(&self.state).lock_owned().await;
+        let name = table.to_owned();
+        let known = state.tables.iter().find(|(_, followed)| followed.schema.name().eq_ignore_ascii_case(table));
+        let known = known.map(|(id, _)| *id);
+        self.oltp
+            .write(move |tx| {
+                // Another engine may have registered or unregistered it since the last cycle.
+                let found = capture::find(tx, &name)?.map(|registered| registered.id);
+                let id = found.or(known).ok_or_else(|| not_registered(&name))?;
+                capture::remove(tx, id)
+            })
+            .await?;
+        state.schema_version = None;
+        self.cycle(state).await.map(drop)
     }
 
     /// The error of a table that failed.

@@ -15,7 +15,7 @@ use super::position::{self, Position, Storage};
 use super::state::State;
 use super::{ReplicationOptions, Replicator, absent};
 use crate::oltp::capture::Registered;
-use crate::oltp::{Oltp, capture, log};
+use crate::oltp::{Oltp, capture, log, uninstall};
 
 impl Replicator {
     /// Starts with the tables that are registered in the file: their replicas are copied, or come from the store and go on from
@@ -56,6 +56,7 @@ impl Replicator {
             applied_time: time,
             file: None,
             last_time: 0,
+            lost: BTreeMap::new(),
             schema_version: None,
         };
         if let Some(found) = &found {
@@ -99,6 +100,9 @@ impl Beginning {
         let enter = move || {
             let entering = Arc::clone(&position);
             let enter = move |tx: &Connection| {
+                if uninstall::is_broken(tx)? {
+                    uninstall::mend(tx, &[], 0)?;
+                }
                 let found = Self::read(tx, &entering, stored)?;
                 if log::exists(tx)? {
                     entering.enter(tx, found.begin())?;
@@ -120,6 +124,10 @@ impl Beginning {
     }
 
     fn read(conn: &Connection, position: &Position, stored: Option<Mark>) -> Result<Self> {
+        if uninstall::is_broken(conn)? {
+            // The first cycle mends it.
+            return Ok(Self { goes_on: None, log_end: 0, time: None, registered: Vec::new(), warning: None });
+        }
         let log_end = log::last_seq(conn)?;
         let known = position.entered(conn)?;
         // What is stored goes on only if this is its log, which still has everything since.

@@ -78,6 +78,8 @@ pub(super) struct State {
     pub file: Option<FileId>,
     /// The time of the last change applied, microseconds.
     pub last_time: i64,
+    /// By the number of the registration: columns that migrations of the app took, and that left the replica.
+    pub lost: BTreeMap<i64, Vec<String>>,
     /// SQLite's count of schema changes when the registrations were last looked at.
     pub schema_version: Option<i64>,
 }
@@ -101,6 +103,16 @@ impl State {
         (self.applied_seq, self.log_end, self.applied_time) = (log_end, log_end, time);
         self.schema_version = None;
         before.iter().map(|followed| followed.schema.name().to_owned()).collect()
+    }
+
+    /// The registrations as they are followed.
+    pub fn registered(&self) -> Vec<Registered> {
+        let registered = |(id, followed): (&i64, &Followed)| Registered {
+            id: *id,
+            version: followed.version,
+            schema: followed.schema.clone(),
+        };
+        self.tables.iter().map(registered).collect()
     }
 
     pub fn find(&mut self, table: &str) -> Option<&mut Followed> {

@@ -7,12 +7,12 @@ use vexact_core::error::Result;
 use vexact_replica::Replicas;
 
 use super::ReplicationOptions;
-use super::cycle::{self, Outcome};
+use super::cycle::{self, Broken, Outcome};
 use super::durable::Durable;
 use super::position::Position;
 use super::state::State;
 use super::status::{Copying, SyncResult};
-use crate::oltp::{Oltp, capture};
+use crate::oltp::{Oltp, capture, uninstall};
 
 /// What a cycle needs, on its own.
 pub(super) struct Worker {
@@ -44,16 +44,28 @@ impl Worker {
             self.copying.set(None);
             match outcome? {
                 Outcome::Done(result) => break result,
-                // Each on its own: one that cannot be captured holds up no other.
-                Outcome::Broken(broken) => {
+                Outcome::Broken(Broken::Triggers(broken)) => {
+                    // Each on its own: one that cannot be captured holds up no other.
                     for table in broken {
-                        let id = table.id;
-                        let reinstall =
-                            move |tx: &rusqlite::Connection| capture::reinstall(tx, id, &table.schema).map(drop);
-                        if let Err(error) = self.oltp.write_here(reinstall) {
-                            uncaptured.insert(id, error.to_string());
+                        let (id, before) = (table.id, table.schema.clone());
+                        let reinstall = move |tx: &rusqlite::Connection| capture::reinstall(tx, id, &table.schema);
+                        match self.oltp.write_here(reinstall) {
+                            Ok(now) => {
+                                let names = before.columns().iter().map(|column| column.name.clone());
+                                let lost = names.filter(|name| now.schema.position(name).is_none());
+                                state.lost.entry(id).or_default().extend(lost);
+                            }
+                            Err(error) => drop(uncaptured.insert(id, error.to_string())),
                         }
                     }
+                }
+                Outcome::Broken(Broken::Strays) => self.oltp.write_here(uninstall::drop_strays)?,
+                Outcome::Broken(Broken::Log(known)) => {
+                    let (position, applied_seq) = (Arc::clone(&self.position), state.applied_seq);
+                    self.oltp.write_here(move |tx| {
+                        uninstall::mend(tx, &known, applied_seq)?;
+                        position.enter(tx, applied_seq)
+                    })?;
                 }
             }
         };

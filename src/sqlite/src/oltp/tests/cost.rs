@@ -46,6 +46,11 @@ fn cost_of_capture() {
             "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT UNIQUE, b INTEGER, c REAL)",
             "id",
         ),
+        (
+            "integer key, a partial UNIQUE index",
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b INTEGER, c REAL); CREATE UNIQUE INDEX u ON t(a) WHERE b > 0",
+            "id",
+        ),
         ("text key, row id", "CREATE TABLE t(id INTEGER, a TEXT PRIMARY KEY NOT NULL, b INTEGER, c REAL)", "a"),
         (
             "text key, WITHOUT ROWID",

@@ -257,10 +257,84 @@ fn random_statements_converge() {
     }
 }
 
+/// A row can come to have a unique value by any column: of a predicate, of a generated column, of none that is registered.
+#[test]
+fn random_statements_converge_whatever_decides_about_a_unique_value() {
+    let mut state = 4242u64;
+    let mut random = move |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    for (ddl, key) in [
+        ("CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b INTEGER, c INTEGER); CREATE UNIQUE INDEX u ON t(a) WHERE b = 0", "id"),
+        ("CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b INTEGER, c INTEGER); CREATE UNIQUE INDEX u ON t(b) WHERE a = 'q' AND c > 1", "id"),
+        ("CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b INTEGER, c INTEGER); CREATE UNIQUE INDEX u ON t(a) WHERE id > 4", "id"),
+        ("CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b INTEGER, c INTEGER); CREATE UNIQUE INDEX u ON t(b) WHERE CAST(a AS A) LIKE 'q%'", "id"),
+        ("CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b INTEGER, c INTEGER, g TEXT AS (CASE WHEN b = 0 THEN lower(a) END) UNIQUE)", "id"),
+        ("CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b INTEGER, c INTEGER, g INTEGER AS (b + c) STORED UNIQUE)", "id"),
+        (
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b INTEGER, c INTEGER, g AS (b + c), h AS (g % 3));
+             CREATE UNIQUE INDEX u ON t(a) WHERE h = 1; CREATE UNIQUE INDEX v ON t(CASE WHEN g > 3 THEN a END)",
+            "id",
+        ),
+        (
+            "CREATE TABLE t(id INTEGER NOT NULL, a TEXT COLLATE NOCASE NOT NULL DEFAULT 'Q', b INTEGER, c INTEGER NOT NULL DEFAULT '3');
+             CREATE UNIQUE INDEX k ON t(id); CREATE UNIQUE INDEX u ON t(a); CREATE UNIQUE INDEX v ON t(c, b)",
+            "id",
+        ),
+        ("CREATE TABLE t(id INTEGER, a TEXT PRIMARY KEY, b INTEGER, c INTEGER, g AS (id % 3) UNIQUE) WITHOUT ROWID", "a"),
+    ] {
+        // Not all columns that decide are registered.
+        for columns in [&[("id", "int64"), ("a", "utf8"), ("b", "int64"), ("c", "int64")][..], &[("id", "int64"), ("a", "utf8")]] {
+            let mut t = Captured::new(ddl, "t", columns, &[key]);
+            for _ in 0..500 {
+                let clause = ["OR REPLACE", "OR REPLACE", "OR IGNORE", ""][random(4) as usize];
+                let a = ["'p'", "'P'", "'q'", "'Q'", "NULL"][random(if key == "a" { 4 } else { 5 }) as usize];
+                let (id, b) = (random(8), ["0", "1", "2", "NULL"][random(4) as usize]);
+                let c = ["0", "1", "3", "NULL"][random(4) as usize];
+                let filter = ["id", "b", "c"][random(3) as usize];
+                let statement = match random(8) {
+                    0..2 => format!("INSERT {clause} INTO t(id, a, b, c) VALUES ({id}, {a}, {b}, {c})"),
+                    2 => format!("INSERT {clause} INTO t(id, a, b) VALUES ({id}, {a}, {b})"),
+                    3 => format!("UPDATE {clause} t SET id = {id} WHERE {filter} = 1"),
+                    4 => format!("UPDATE {clause} t SET a = {a} WHERE {filter} = 2"),
+                    5 => format!("UPDATE {clause} t SET b = {b} WHERE {filter} = 3"),
+                    6 => format!("UPDATE {clause} t SET c = {c}, b = {b} WHERE id = {id}"),
+                    _ => format!("DELETE FROM t WHERE {filter} = 1"),
+                };
+                let outcome = t.conn.execute_batch(&statement);
+                t.check(&format!("{statement} ({outcome:?}) on {ddl}, of which {columns:?}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_unique_generated_column_of_the_row_id_is_refused() {
+    for generated in ["g AS (ID % 3) UNIQUE", "f AS (id + 1), g AS (abs(f)) UNIQUE"] {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(&format!("CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, {generated})")).unwrap();
+        let refusal = capture::install(&conn, &schema("t", &[("id", "int64")], &["id"])).unwrap_err().to_string();
+        assert!(refusal.contains("is on an expression of the row id"), "{refusal}");
+    }
+}
+
 /// Cost follows the change, not the table.
 #[test]
 fn capture_finds_rows_through_indexes() {
     for (ddl, key) in [
+        (
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b INTEGER, c INTEGER);
+             CREATE UNIQUE INDEX live ON t(a) WHERE b > 0; CREATE UNIQUE INDEX other ON t(c) WHERE a LIKE 'k%' AND b IS NOT NULL",
+            "id",
+        ),
+        (
+            "CREATE TABLE t(id INTEGER, a TEXT NOT NULL, b INTEGER, c INTEGER); CREATE UNIQUE INDEX k ON t(a);
+             CREATE UNIQUE INDEX live ON t(id) WHERE b > 0; CREATE UNIQUE INDEX low ON t(lower(a), c)",
+            "a",
+        ),
         (
             "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT COLLATE NOCASE UNIQUE, b INTEGER, c INTEGER, UNIQUE(b, c))",
             "id",

@@ -1,5 +1,6 @@
 //! Capture against an oracle: the log, replayed over the rows that were there at registration, gives the table.
 
+mod app;
 mod changes;
 mod cost;
 mod displaced;

@@ -128,3 +128,161 @@ async fn columns_come_and_go_without_a_gap() {
         assert!(error.contains("already has a column"), "{error}");
     }
 }
+
+/// The registered columns of an engine's table.
+async fn columns(engine: &Engine, table: &str) -> Option<String> {
+    engine.replicator.schema(table).await.map(|schema| schema.to_string())
+}
+
+#[tokio::test]
+async fn a_column_that_the_app_drops_leaves_the_replica() {
+    for mode in [SyncMode::Destructive, SyncMode::Temporal] {
+        for migration in [
+            "ALTER TABLE Docs DROP COLUMN weight".to_owned(),
+            "ALTER TABLE Docs RENAME COLUMN weight TO mass".to_owned(),
+            "BEGIN; CREATE TABLE n(id INTEGER PRIMARY KEY, Title TEXT, v BLOB); INSERT INTO n SELECT id, Title, v FROM Docs; \
+             DROP TABLE Docs; ALTER TABLE n RENAME TO Docs; COMMIT"
+                .to_owned(),
+        ] {
+            let folder = Folder::new();
+            let engine = open(&folder.database(), options(mode)).await;
+            engine.run(CREATE).await;
+            engine.replicator.register(docs(), false).await.unwrap();
+            engine.run("INSERT INTO Docs VALUES (1, 'one', 0.5, NULL), (2, 'two', 1.5, NULL)").await;
+            engine.replicator.sync_now().await.unwrap();
+            let app = Connection::open(folder.database()).unwrap();
+            app.execute_batch("UPDATE Docs SET Title = 'uno' WHERE id = 1").unwrap();
+            app.execute_batch(&migration).unwrap_or_else(|error| panic!("{migration}: {error}"));
+            app.execute_batch("INSERT INTO Docs(id, Title) VALUES (3, 'three'); DELETE FROM Docs WHERE id = 2").unwrap();
+            engine.replicator.sync_all().await.unwrap();
+            let left = schema("Docs", &[("id", "int64"), ("Title", "utf8"), ("v", "vector(2)")], &["id"]);
+            assert_eq!(columns(&engine, "docs").await, Some(left.to_string()), "{migration}");
+            let now = if mode == SyncMode::Temporal { " WHERE _valid_to IS NULL" } else { "" };
+            assert_eq!(engine.olap(&format!("SELECT id, \"Title\" FROM docs{now}")).await, ["1|uno", "3|three"], "{migration}");
+            assert_eq!(engine.replicator.status().await.unwrap().last_error, None);
+            app.execute_batch("UPDATE Docs SET Title = 'drei' WHERE id = 3").unwrap();
+            engine.replicator.sync_all().await.unwrap();
+            assert_eq!(engine.olap(&format!("SELECT id, \"Title\" FROM docs{now}")).await, ["1|uno", "3|drei"], "{migration}");
+            // To be told of it is no error, and an unknown column still is.
+            engine.replicator.drop_column("docs", "weight").await.unwrap();
+            let unknown = engine.replicator.drop_column("docs", "nope").await.unwrap_err().to_string();
+            assert!(unknown.contains("has no column \"nope\""), "{unknown}");
+            if migration.contains("mass") {
+                engine.replicator.add_column("docs", "mass", ColumnType::Float64).await.unwrap();
+                assert_eq!(engine.olap(&format!("SELECT id, mass FROM docs{now}")).await, ["1|0.5", "3|NULL"]);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_table_whose_key_changes_says_what_to_do() {
+    let folder = Folder::new();
+    let engine = open(&folder.database(), options(SyncMode::Destructive)).await;
+    engine.run(CREATE).await;
+    engine.replicator.register(docs(), false).await.unwrap();
+    let app = Connection::open(folder.database()).unwrap();
+    app.execute_batch("DROP TABLE Docs; CREATE TABLE Docs(Title TEXT PRIMARY KEY NOT NULL, weight REAL); INSERT INTO Docs VALUES ('a', 1)")
+        .unwrap();
+    engine.replicator.sync_all().await.unwrap();
+    let error = engine.replicator.status().await.unwrap().tables[0].last_error.clone().unwrap();
+    assert!(error.contains("no column \"id\"") && error.contains("unregister_table(\"Docs\")"), "{error}");
+    let other = schema("Docs", &[("Title", "utf8"), ("weight", "float64")], &["Title"]);
+    let refused = engine.replicator.register(other.clone(), true).await.unwrap_err().to_string();
+    assert!(refused.contains("already registered"), "{refused}");
+    engine.replicator.unregister("docs").await.unwrap();
+    assert!(engine.replicator.unregister("docs").await.unwrap_err().to_string().contains("is not registered"));
+    assert_eq!(engine.replicator.status().await.unwrap().tables, []);
+    engine.replicator.register(other.clone(), true).await.unwrap();
+    app.execute_batch("UPDATE Docs SET Title = 'b'").unwrap();
+    engine.replicator.sync_all().await.unwrap();
+    engine.assert_equal(&other).await;
+}
+
+#[tokio::test]
+async fn a_renamed_table_is_free_to_be_registered_and_captured_once() {
+    let folder = Folder::new();
+    let engine = open(&folder.database(), options(SyncMode::Destructive)).await;
+    let second = open(&folder.database(), options(SyncMode::Destructive)).await;
+    engine.run(CREATE).await;
+    engine.replicator.register(docs(), false).await.unwrap();
+    let app = Connection::open(folder.database()).unwrap();
+    app.execute_batch("INSERT INTO Docs VALUES (1, 'one', 1, NULL); ALTER TABLE Docs RENAME TO notes").unwrap();
+    engine.replicator.sync_all().await.unwrap();
+    let triggers = "SELECT count(*) FROM sqlite_master WHERE type = 'trigger'";
+    let count = || app.query_row(triggers, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(count(), 0, "a capture without a registration");
+    let notes = schema("notes", &[("id", "int64"), ("Title", "utf8")], &["id"]);
+    engine.replicator.register(notes.clone(), true).await.unwrap();
+    assert_eq!(count(), 4);
+    app.execute_batch(&format!("{CREATE}; INSERT INTO Docs VALUES (7, 'new', 1, NULL); UPDATE notes SET Title = 'q'"))
+        .unwrap();
+    for engine in [&engine, &second] {
+        engine.replicator.sync_all().await.unwrap();
+        engine.assert_equal(&docs()).await;
+        engine.assert_equal(&notes).await;
+    }
+    engine.replicator.unregister("DOCS").await.unwrap();
+    second.replicator.sync_all().await.unwrap();
+    assert_eq!(second.replicator.status().await.unwrap().tables.len(), 1);
+    assert_eq!(count(), 4);
+}
+
+#[tokio::test]
+async fn a_log_that_was_dropped_is_mended() {
+    const TABLES: [&str; 7] = ["log", "displaced", "tables", "versions", "columns", "engines", "1_absent"];
+    for subset in (1..128).filter(|subset: &u32| subset.count_ones() <= 2 || *subset == 127) {
+        let folder = Folder::new();
+        let engine = open(&folder.database(), options(SyncMode::Destructive)).await;
+        engine.run(CREATE).await;
+        engine.run("CREATE UNIQUE INDEX by_title ON Docs(Title)").await;
+        engine.replicator.register(docs(), false).await.unwrap();
+        engine.run("INSERT INTO Docs VALUES (1, 'one', 0.5, NULL), (2, 'two', 1.5, NULL)").await;
+        engine.replicator.sync_all().await.unwrap();
+        let app = Connection::open(folder.database()).unwrap();
+        let dropped: Vec<&str> = (0..7).filter(|at| subset & (1 << at) != 0).map(|at| TABLES[at]).collect();
+        for table in &dropped {
+            app.execute_batch(&format!("DROP TABLE _vexact_{table}")).unwrap();
+        }
+        engine.replicator.sync_all().await.unwrap();
+        // SQLite does not look again for a table that only a trigger names, so that this connection would not find the new log.
+        let app = Connection::open(folder.database()).unwrap();
+        app.execute_batch("REPLACE INTO Docs VALUES (3, 'two', 2.5, NULL)")
+            .unwrap_or_else(|error| panic!("{dropped:?}: {error}"));
+        engine.replicator.sync_all().await.unwrap_or_else(|error| panic!("{dropped:?}: {error}"));
+        engine.assert_equal(&docs()).await;
+        assert_eq!(engine.replicator.status().await.unwrap().last_error, None, "{dropped:?}");
+        // Without an engine, the next one that opens the file does it; what it cannot know any more is not captured.
+        engine.replicator.shutdown().await;
+        for table in &dropped {
+            app.execute_batch(&format!("DROP TABLE IF EXISTS _vexact_{table}")).unwrap();
+        }
+        let next = open(&folder.database(), options(SyncMode::Destructive)).await;
+        let app = Connection::open(folder.database()).unwrap();
+        app.execute_batch("REPLACE INTO Docs VALUES (4, 'two', 2.5, NULL)")
+            .unwrap_or_else(|error| panic!("{dropped:?}: {error}"));
+        next.replicator.register(docs(), true).await.unwrap_or_else(|error| panic!("{dropped:?}: {error}"));
+        app.execute_batch("REPLACE INTO Docs VALUES (5, 'two', 2.5, NULL)").unwrap();
+        next.replicator.sync_all().await.unwrap();
+        next.assert_equal(&docs()).await;
+    }
+}
+
+#[tokio::test]
+async fn an_engine_drops_its_replicas_after_an_uninstall_and_begins_anew() {
+    let folder = Folder::new();
+    let engine = open(&folder.database(), options(SyncMode::Destructive)).await;
+    engine.run(CREATE).await;
+    engine.replicator.register(docs(), false).await.unwrap();
+    for id in 0..9 {
+        engine.run(&format!("INSERT INTO Docs VALUES ({id}, 'one', 0.5, NULL)")).await;
+    }
+    engine.replicator.sync_all().await.unwrap();
+    crate::oltp::uninstall::uninstall(&folder.database()).unwrap();
+    engine.replicator.sync_all().await.unwrap();
+    assert_eq!(engine.replicator.status().await.unwrap().tables, []);
+    engine.replicator.register(docs(), true).await.unwrap();
+    engine.run("DELETE FROM Docs WHERE id = 4").await;
+    engine.replicator.sync_all().await.unwrap();
+    engine.assert_equal(&docs()).await;
+}

@@ -1,0 +1,104 @@
+//! What is left of captures: triggers that are not of use any more, a log that somebody dropped in part, and all of it at the end.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use vexact_core::error::{Error, Result};
+use vexact_core::sql::{failed, ident};
+
+use super::capture::Registered;
+use super::log;
+use super::writer::transaction;
+
+/// How long the locks of other programs are waited for.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Whether the file has triggers that log the changes of no registered table: the app renamed the table, or dropped the log.
+pub fn has_strays(conn: &Connection) -> Result<bool> {
+    Ok(!strays(conn)?.is_empty())
+}
+
+/// Drops the triggers that [`has_strays`] finds.
+pub fn drop_strays(tx: &Connection) -> Result<()> {
+    for name in strays(tx)? {
+        drop_one(tx, "TRIGGER", &name)?;
+    }
+    Ok(())
+}
+
+fn strays(conn: &Connection) -> Result<Vec<String>> {
+    let is_used = if log::exists(conn)? {
+        "EXISTS (SELECT 1 FROM _vexact_tables AS t WHERE t.name = s.tbl_name COLLATE NOCASE
+            AND substr(s.name, 1, length(t.id) + 9) = '_vexact_' || t.id || '_')"
+    } else {
+        "0"
+    };
+    names(conn, &format!("type = 'trigger' AND NOT {is_used}"))
+}
+
+/// Whether tables of the log were dropped, and triggers are left that need them: every write to a captured table fails then.
+pub fn is_broken(conn: &Connection) -> Result<bool> {
+    Ok(log::is_partial(conn)? || !log::exists(conn)? && has_strays(conn)?)
+}
+
+/// Makes a log that is broken anew, for the registrations that are `known`; their positions go on after `applied_seq`. They have no
+/// triggers then, and new versions.
+pub fn mend(tx: &Connection, known: &[Registered], applied_seq: i64) -> Result<()> {
+    for name in names(tx, "type = 'trigger'")? {
+        drop_one(tx, "TRIGGER", &name)?;
+    }
+    log::create(tx)?;
+    log::restart_after(tx, applied_seq)?;
+    for Registered { id, version, schema } in known {
+        let (_, next) = log::next_numbers(tx)?;
+        let version = next.max(version + 1);
+        log::add_version(tx, *id, version, schema)?;
+        let registration = "REPLACE INTO _vexact_tables(id, name, version) VALUES (?1, ?2, ?3)";
+        tx.execute(registration, (id, schema.name(), version)).map_err(failed(|| "mending the change log"))?;
+    }
+    Ok(())
+}
+
+/// Takes out of a file all that was made in it for replication, in one transaction; the names of what was there. Engines that have the
+/// file open drop their replicas at their next sync. Blocks.
+///
+/// # Errors
+/// No such file; SQLite's.
+pub fn uninstall(path: &Path) -> Result<Vec<String>> {
+    if !path.try_exists().map_err(|error| Error::io(path, error))? {
+        return Err(Error::FileNotFound { path: path.into() });
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)
+        .and_then(|conn| conn.busy_timeout(BUSY_TIMEOUT).map(|()| conn))
+        .map_err(failed(|| path.display().to_string()))?;
+    transaction(&conn, || {
+        let mut dropped = Vec::new();
+        // A trigger whose tables are gone would fail the writes of the app.
+        for kind in ["trigger", "table"] {
+            for name in names(&conn, &format!("type = '{kind}'"))? {
+                drop_one(&conn, kind, &name)?;
+                dropped.push(name);
+            }
+        }
+        Ok(dropped)
+    })
+}
+
+/// The engine's own objects that satisfy a condition.
+fn names(conn: &Connection, condition: &str) -> Result<Vec<String>> {
+    let read = || {
+        conn.prepare(&format!(
+            "SELECT s.name FROM sqlite_master AS s WHERE substr(s.name, 1, 8) = '_vexact_' COLLATE NOCASE AND {condition}"
+        ))?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()
+    };
+    read().map_err(failed(|| "looking for what vexact made in the file"))
+}
+
+fn drop_one(tx: &Connection, kind: &str, name: &str) -> Result<()> {
+    let sql = format!("DROP {kind} {}", ident(name));
+    tx.execute_batch(&sql).map_err(failed(|| sql.clone()))
+}
