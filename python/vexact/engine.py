@@ -388,4 +388,6 @@ async def uninstall(oltp_path: Path) -> list[str]:
 
     The app's own tables stay as they are. An engine that has the file open drops its replicas at its next sync.
     """
-    return await _in_thread(partial(_native.uninstall, check.path("oltp_path", oltp_path)))
+    path = check.path("oltp_path", oltp_path)
+    _sqlite_guard.check_unopened(path)
+    return await _in_thread(partial(_native.uninstall, path))

@@ -8,6 +8,7 @@ use vexact_core::error::{Error, Result};
 use vexact_core::sql::{failed, ident};
 
 use super::capture::Registered;
+use super::connection::resolve;
 use super::log;
 use super::writer::transaction;
 
@@ -50,6 +51,9 @@ pub fn mend(tx: &Connection, known: &[Registered], applied_seq: i64) -> Result<(
     }
     log::create(tx)?;
     log::restart_after(tx, applied_seq)?;
+    // Nobody knows any more what these were of.
+    let unknown = "DELETE FROM _vexact_tables WHERE version NOT IN (SELECT version FROM _vexact_columns)";
+    tx.execute(unknown, []).map_err(failed(|| "mending the change log"))?;
     for Registered { id, version, schema } in known {
         let (_, next) = log::next_numbers(tx)?;
         let version = next.max(version + 1);
@@ -66,11 +70,12 @@ pub fn mend(tx: &Connection, known: &[Registered], applied_seq: i64) -> Result<(
 /// # Errors
 /// No such file; SQLite's.
 pub fn uninstall(path: &Path) -> Result<Vec<String>> {
+    let path = &resolve(path)?;
     if !path.try_exists().map_err(|error| Error::io(path, error))? {
-        return Err(Error::FileNotFound { path: path.into() });
+        return Err(Error::FileNotFound { path: path.clone() });
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)
+    let conn = vexact_locks::open(path, flags)
         .and_then(|conn| conn.busy_timeout(BUSY_TIMEOUT).map(|()| conn))
         .map_err(failed(|| path.display().to_string()))?;
     transaction(&conn, || {
