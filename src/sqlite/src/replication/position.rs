@@ -86,7 +86,14 @@ impl Position {
                 None => id = new_id(),
             }
         };
-        Ok(Self { id, database: database.into(), storage, _lock: lock, process: std::process::id(), written: Mutex::default() })
+        Ok(Self {
+            id,
+            database: database.into(),
+            storage,
+            _lock: lock,
+            process: std::process::id(),
+            written: Mutex::default(),
+        })
     }
 
     /// The engine's name.
