@@ -15,6 +15,9 @@ use vexact_sqlite::oltp::{FileId, Oltp, capture};
 
 pub(super) type TableNames = Arc<KnownTables>;
 
+/// A file, and SQLite's count of its schema changes.
+type SchemaId = (FileId, i64);
+
 /// What SQLite's schema has. Names of tables are in lower case.
 #[derive(Debug, Default)]
 pub(super) struct KnownTables {
@@ -103,7 +106,7 @@ fn read_columns(conn: &Connection, table: &str) -> rusqlite::Result<Vec<(String,
 /// The tables and views of SQLite, in lower case, read again when the schema has changed.
 #[derive(Debug, Default)]
 pub(super) struct SqliteTables {
-    known: Arc<Mutex<Option<((FileId, i64), TableNames)>>>,
+    known: Arc<Mutex<Option<(SchemaId, TableNames)>>>,
 }
 
 impl SqliteTables {
@@ -123,7 +126,7 @@ impl SqliteTables {
     }
 
     /// What was read of a version of the schema.
-    fn of(&self, version: (FileId, i64)) -> Option<TableNames> {
+    fn of(&self, version: SchemaId) -> Option<TableNames> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.as_ref().filter(|(known, _)| *known == version).map(|(_, names)| Arc::clone(names))
     }

@@ -22,7 +22,10 @@ pub(super) struct Position {
     id: String,
     database: PathBuf,
     storage: Option<Storage>,
-    lock: Option<File>,
+    /// Locked for the life of the position.
+    _lock: File,
+    /// A forked child inherits the position and is not its owner.
+    process: u32,
     /// What the file has, as this engine wrote it last. `None` while that is not known.
     written: Mutex<Option<i64>>,
 }
@@ -83,7 +86,14 @@ impl Position {
                 None => id = new_id(),
             }
         };
-        Ok(Self { id, database: database.into(), storage, lock: Some(lock), written: Mutex::default() })
+        Ok(Self {
+            id,
+            database: database.into(),
+            storage,
+            _lock: lock,
+            process: std::process::id(),
+            written: Mutex::default(),
+        })
     }
 
     /// The engine's name.
@@ -182,7 +192,7 @@ impl Position {
 
 impl Drop for Position {
     fn drop(&mut self) {
-        if self.lock.is_some() {
+        if self.process == std::process::id() {
             // A file that stays is found unlocked by the next engine, which takes it for what it is. Removed before it is unlocked.
             let _ = std::fs::remove_file(lock_path(&self.database, &self.id));
         }
