@@ -18,6 +18,7 @@ mod search_request;
 mod sqlite;
 mod statement;
 mod streams;
+mod subqueries;
 mod typing;
 mod vector_literal;
 
@@ -43,6 +44,7 @@ pub use frame::DataFrame;
 use meaning::{SqliteNumbers, WideNumbers};
 use prepared::PreparedPlans;
 pub use search_request::{QueryVectors, VectorSearch};
+use subqueries::SubqueriesInProjections;
 pub use vector_literal::as_parameter;
 
 /// What a session may use.
@@ -128,6 +130,7 @@ impl Session {
         let state = state.with_default_features().with_type_planner(Arc::new(VectorTypes)).build();
         let ctx = SessionContext::new_with_state(state);
         vexact_sql::register(&ctx)?;
+        ctx.add_analyzer_rule(Arc::new(SubqueriesInProjections));
         let views = Arc::new(views);
         if let Some(replicas) = views.replicas() {
             ctx.state_ref().write().register_expr_planner(Arc::new(WideNumbers))?;

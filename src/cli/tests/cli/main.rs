@@ -237,7 +237,10 @@ fn values_of_a_mixed_column_keep_their_types() {
     assert_eq!(answer["schema"], json!([{"name": "v", "type": "any"}]));
     assert_eq!(answer["rows"], json!([{"v": 7}, {"v": "x"}, {"v": 0.5}, {"v": null}]));
     let table = folder.text(&["query", "--format", "table", mixed]);
-    assert!(table.starts_with("+------+\n| v    |\n+------+\n| 7    |\n| x    |\n| 0.5  |\n| NULL |\n+------+\n"), "{table}");
+    assert!(
+        table.starts_with("+------+\n| v    |\n+------+\n| 7    |\n| x    |\n| 0.5  |\n| NULL |\n+------+\n"),
+        "{table}"
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What the engine's last statement did: SQLite's functions of the connection, on connections that do not write.
+//! The effect of the engine's last statement, for SQLite's functions of the connection on connections that do not write.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
