@@ -97,7 +97,7 @@ impl Chunks {
         &self.tie_order
     }
 
-    /// The greatest absolute value of a column of floats; 0 for another column.
+    /// The greatest absolute value of a column of numbers; 0 for another column.
     pub fn greatest_magnitude(&self, column: usize) -> f64 {
         let batches = self.batches.iter().zip(&self.bounds);
         batches.map(|(batch, bounds)| bounds.greatest_magnitude(batch, column)).fold(0.0, f64::max)

@@ -40,6 +40,7 @@ async fn joins_with_using() {
         "SELECT * FROM t LEFT JOIN u USING (id)",
         "SELECT * FROM u LEFT JOIN t USING (id)",
         "SELECT * FROM u NATURAL LEFT JOIN t",
+        "SELECT t.*, u.* FROM u LEFT JOIN t USING (id)",
         "SELECT * FROM u AS y JOIN t AS x USING (id) JOIN u AS w USING (id)",
         "SELECT id FROM u JOIN t USING (id)",
         "SELECT t.id, u.id FROM t RIGHT JOIN u ON t.a = u.a",
@@ -95,6 +96,10 @@ async fn scalar_subqueries() {
         "SELECT id, (SELECT count(*) FROM u) AS n FROM t",
         "SELECT id FROM t WHERE a > (SELECT avg(a) FROM u)",
         "SELECT * FROM (SELECT id, (SELECT count(*) FROM u WHERE u.a = t.a) AS n FROM t) AS q WHERE n = 0",
+        "SELECT id, EXISTS (SELECT 1 FROM u WHERE u.a = t.a) AS n FROM t",
+        "SELECT id, a > 2 AND NOT EXISTS (SELECT 1 FROM u WHERE u.a = t.a AND u.f > 1) AS n FROM t",
+        "SELECT sum((SELECT count(*) FROM u WHERE u.a = t.a)) AS n FROM t",
+        "SELECT id FROM t ORDER BY (SELECT count(*) FROM u WHERE u.a = t.a) DESC, id",
     ])
     .await;
     by_sqlite(&[
@@ -177,11 +182,34 @@ async fn reals_that_may_be_infinite() {
     .await;
 }
 
+/// SQLite has a real where integers are beyond 64 bits, and an error for their sum.
+#[tokio::test]
+async fn integers_beyond_64_bits() {
+    by_sqlite(&[
+        "SELECT max(a + 9223372036854775807) FROM t",
+        "SELECT DISTINCT a * 922337203685477580 FROM t",
+        "SELECT DISTINCT (a * 1000000000) * (a * 1000000000) FROM t",
+        "SELECT max(b + 1) FROM (SELECT a * 92233720368547758 AS b FROM t) AS q",
+        "SELECT DISTINCT -9223372036854775807 - id FROM t",
+    ])
+    .await;
+    by_replicas(&[
+        "SELECT max(a + 1), sum(a * a), sum(a) * 100 + count(*) FROM t",
+        "SELECT DISTINCT a * 1000000000 - id FROM t",
+        "SELECT DISTINCT (a + 1) * (id - 2) * length(s) FROM t",
+    ])
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(&folder).await;
+    let error = engine.query("SELECT sum(a + 9223372036854775000) FROM t", &[]).await.unwrap_err().to_string();
+    assert!(error.contains("integer overflow"), "{error}");
+}
+
 #[tokio::test]
 async fn literals_of_all_kinds() {
     by_replicas(&[
         "SELECT DISTINCT 0x1F, 0x7fffffffffffffff, 0xffffffffffffffff, a + 0x10 FROM t",
-        "SELECT DISTINCT 0xF0 | 1, x'1F', X'', 1_000, 1e3, .5, 5. FROM t",
+        "SELECT DISTINCT 0xF0 | 0X1, x'1F', X'', 1_000, 1e3, .5, 5. FROM t",
         "SELECT count(*) FROM t WHERE a < 0x0A",
     ])
     .await;

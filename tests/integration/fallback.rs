@@ -99,6 +99,18 @@ async fn a_plain_session_counts_per_row() {
         ("SELECT id, (SELECT count(*) FROM u WHERE u.k = t.k) AS n FROM t ORDER BY id", ["1 | 0", "2 | 2"]),
         ("SELECT id, (SELECT count(*) FROM u WHERE u.k = t.k) > 0 AS n FROM t ORDER BY id", ["1 | false", "2 | true"]),
         ("SELECT id, (SELECT max(v) FROM u WHERE u.k = t.k) AS n FROM t ORDER BY id", ["1 | NULL", "2 | 6"]),
+        ("SELECT id, EXISTS (SELECT 1 FROM u WHERE u.k = t.k) AS e FROM t ORDER BY id", ["1 | false", "2 | true"]),
+        (
+            "SELECT id, NOT EXISTS (SELECT 1 FROM u WHERE u.k = t.k AND v > 5) AS e FROM t ORDER BY id",
+            ["1 | true", "2 | false"],
+        ),
+        ("SELECT id FROM t ORDER BY (SELECT count(*) FROM u WHERE u.k = t.k) DESC, id", ["2", "1"]),
+        ("SELECT sum((SELECT count(*) FROM u WHERE u.k = t.k)) AS n FROM t UNION ALL SELECT 0 ORDER BY n", ["0", "2"]),
+        (
+            "SELECT (SELECT max(v) FROM u WHERE u.k = t.k) AS m, count(*) FROM t
+                GROUP BY (SELECT max(v) FROM u WHERE u.k = t.k) ORDER BY m NULLS FIRST",
+            ["NULL | 1", "6 | 1"],
+        ),
         ("SELECT id, (SELECT count(*) + 1 FROM u WHERE u.k = t.k) AS n FROM t ORDER BY id", ["1 | 1", "2 | 3"]),
     ] {
         let frame = session.sql(query, None).await.unwrap();

@@ -35,18 +35,20 @@ impl Bounds {
 }
 
 impl Bounds {
-    /// The greatest absolute value of a column of floats; 0 for another column.
+    /// The greatest absolute value of a column of numbers; 0 for another column.
     pub(super) fn greatest_magnitude(&self, batch: &RecordBatch, column: usize) -> f64 {
-        if !batch.column(column).data_type().is_floating() {
+        let data_type = batch.column(column).data_type();
+        if !data_type.is_floating() && !data_type.is_integer() {
             return 0.0;
         }
         let ColumnBounds { min, max, .. } = self.column(batch, column);
         let magnitude = |bound: &Bound| match bound {
             Bound::Nothing => 0.0,
-            Bound::Exact(ScalarValue::Float64(Some(value))) => value.abs(),
-            Bound::Exact(ScalarValue::Float32(Some(value))) => f64::from(value.abs()),
-            Bound::Exact(ScalarValue::Float16(Some(value))) => f64::from(value.to_f64().abs()),
-            Bound::Exact(_) | Bound::Beyond(_) | Bound::Unknown => f64::INFINITY,
+            Bound::Exact(value) => match value.cast_to(&DataType::Float64) {
+                Ok(ScalarValue::Float64(Some(value))) => value.abs(),
+                _ => f64::INFINITY,
+            },
+            Bound::Beyond(_) | Bound::Unknown => f64::INFINITY,
         };
         magnitude(min).max(magnitude(max))
     }
@@ -260,6 +262,8 @@ mod tests {
             let batch = batch(Arc::new(Float64Array::from(values.clone())));
             assert_eq!(Bounds::new(1).greatest_magnitude(&batch, 0), expected, "{values:?}");
         }
+        let integers = batch(Arc::new(Int64Array::from(vec![3, i64::MIN])));
+        assert_eq!(Bounds::new(1).greatest_magnitude(&integers, 0), 2f64.powi(63));
         let text = batch(Arc::new(StringArray::from(vec!["a", "b\0c", "d"])));
         let bounds = |text: &RecordBatch| Bounds::new(1).may_have_nul(text, 0);
         assert!(bounds(&text));

@@ -1,4 +1,4 @@
-//! What is known of the columns that a query reads: by SQLite's schema, and by the rows of the replicas.
+//! Facts about the columns that a query reads, from SQLite's schema and from the rows of the replicas.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub(super) struct ReadColumns {
 }
 
 impl ReadColumns {
-    /// Of tables by the names that the replicas have.
+    /// The columns of these tables, by the names that the replicas have.
     pub fn new(names: TableNames, snapshot: &Snapshot, tables: &[String]) -> Self {
         let versions = tables.iter().filter_map(|table| Some(Arc::clone(&snapshot.table(table)?.version)));
         Self { names, tables: versions.collect() }
@@ -43,8 +43,15 @@ impl ColumnFacts for ReadColumns {
         self.with_column(column).map(|(table, at)| table.greatest_magnitude(at)).fold(0.0, f64::max)
     }
 
+    fn rows(&self) -> Option<usize> {
+        match &self.tables[..] {
+            [table] => Some(table.num_rows()),
+            _ => None,
+        }
+    }
+
     fn may_have_nul(&self, column: &str) -> bool {
-        // What is computed may be of any column.
+        // A computed text may be of any column.
         let is_computed = self.with_column(column).next().is_none();
         let all = || self.tables.iter().flat_map(|table| (0..table.schema().fields().len()).map(move |at| (table, at)));
         match is_computed {

@@ -279,7 +279,7 @@ impl TableVersion {
         rows.find(|location| is_it(*location))
     }
 
-    /// The greatest absolute value among the reals of a column; 0 for a column of another type. Each segment is read once for it.
+    /// The greatest absolute value in a column of numbers; 0 for a column of another type. Each segment is read once for it.
     pub fn greatest_magnitude(&self, column: usize) -> f64 {
         self.chunks().map_or(f64::INFINITY, |chunks| chunks.greatest_magnitude(column))
     }

@@ -66,7 +66,7 @@ impl Affinity {
         self == other || self == Self::Null || other == Self::Null || (self.is_number() && other.is_number())
     }
 
-    /// Of the two the one that says less of a real.
+    /// The join (least upper bound) of two affinities of reals.
     fn or(self, other: Affinity) -> Affinity {
         match (self, other) {
             (Self::Number, _) | (_, Self::Number) => Self::Number,
@@ -108,7 +108,7 @@ pub(super) fn unlike(what: &str, affinities: impl IntoIterator<Item = Affinity>)
 /// The affinities of a plan's expressions.
 pub(super) struct Affinities<'a> {
     facts: &'a dyn ColumnFacts,
-    /// Of the columns with reals, which may be those of a query within the query.
+    /// Affinity of columns with reals, those of subqueries included.
     columns: Affinity,
     /// Whether a column may have reals that its type, not settled before the plan is analyzed, does not tell.
     has_hidden: bool,
@@ -126,7 +126,7 @@ impl<'a> Affinities<'a> {
         }
     }
 
-    /// What is known of reals in columns, if it is as much as is thought now.
+    /// One round of the fixpoint: the affinity of columns with reals under the current assumption.
     fn of_columns(&self, plan: &LogicalPlan) -> Result<(Affinity, bool)> {
         let (mut columns, mut has_hidden) = (self.columns, self.has_hidden);
         plan.apply_with_subqueries(|node| {
@@ -176,7 +176,7 @@ impl<'a> Affinities<'a> {
             Ok(TreeNodeRecursion::Continue)
         });
         let mut within = AffinityContext { affinities: self, schema, known: HashMap::with_capacity(exprs.len()) };
-        // What an expression is made of comes after it.
+        // Parts of an expression come after it.
         for expr in exprs.into_iter().rev() {
             let told = expr.get_type(schema).map_or(Affinity::Null, |data_type| Affinity::of(&data_type));
             let affinity = match told {
@@ -282,7 +282,7 @@ impl AffinityContext<'_> {
         }
     }
 
-    /// Of one among values.
+    /// The affinity of one among values.
     fn of_values<'e>(&self, values: impl IntoIterator<Item = &'e Expr>) -> Affinity {
         let real = |expr| match self.affinity(expr) {
             Affinity::Null => Affinity::Real,
@@ -293,7 +293,7 @@ impl AffinityContext<'_> {
         values.into_iter().map(real).fold(Affinity::Real, Affinity::or)
     }
 
-    /// Of an aggregate or a window function.
+    /// The affinity of an aggregate or a window function.
     fn of_call(&self, name: &str, args: &[Expr]) -> Affinity {
         match name {
             "avg" | "percent_rank" | "cume_dist" => Affinity::Real,

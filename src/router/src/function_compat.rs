@@ -1,4 +1,4 @@
-//! Which scalar functions answer alike on both sides.
+//! Scalar functions that answer alike on both sides.
 
 use datafusion::logical_expr::Expr;
 

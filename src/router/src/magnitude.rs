@@ -1,5 +1,5 @@
-//! Bounds on the magnitude of reals. SQLite has NULL where IEEE 754 has NaN, and a NaN comes of infinities alone: where no operand
-//! can be infinite, both sides compute the same.
+//! Bounds on the magnitude of numbers. SQLite has NULL where IEEE 754 has NaN, which comes of infinities alone, and a real where
+//! integers of 64 bits overflow: where neither can be, both sides compute the same.
 
 use std::collections::HashMap;
 
@@ -12,28 +12,38 @@ use datafusion::logical_expr::{BinaryExpr, Case, Expr, LogicalPlan, Operator};
 use super::affinity::{Affinities, Affinity, AffinityContext};
 use super::column_facts::ColumnFacts;
 
-/// What no integer of 64 bits exceeds.
+/// Upper bound of a 64-bit integer.
 const INTEGER: f64 = 9.3e18;
+/// Least bound at which an integer may be beyond 64 bits; bounds are rounded.
+const OVERFLOW: f64 = 9.2e18;
 /// More rows than a table can have: a sum is at most this many times its greatest summand.
 const ROWS: f64 = 1e19;
+/// Assumed upper bound of counts and of sums of integers.
+const COUNT: f64 = 1e15;
 
-/// Upper bounds of what the columns of a plan have as reals.
+/// Upper bounds of the numbers in the columns of a plan.
 pub(super) struct Magnitudes<'a> {
     facts: &'a dyn ColumnFacts,
-    /// Of computed columns, by name. Of several with one name, the greatest.
+    /// The rows of the one table that is read once; `None` where more is read.
+    rows: Option<f64>,
+    /// Bounds of computed columns by name; the greatest if several have one name.
     computed: HashMap<String, f64>,
 }
 
 impl<'a> Magnitudes<'a> {
     pub fn of(plan: &LogicalPlan, affinities: &Affinities<'_>, facts: &'a dyn ColumnFacts) -> Result<Self> {
-        let mut collector = Collector { affinities, magnitudes: Self { facts, computed: HashMap::new() } };
+        let magnitudes = Self { facts, rows: facts.rows().map(|rows| rows as f64), computed: HashMap::new() };
+        let mut collector = Collector { affinities, magnitudes, scans: 0 };
         plan.visit_with_subqueries(&mut collector)?;
+        if collector.scans > 1 {
+            collector.magnitudes.rows = None;
+        }
         Ok(collector.magnitudes)
     }
 
     fn of_column(&self, name: &str) -> f64 {
-        let computed = self.computed.get(name).copied().unwrap_or(0.0);
-        computed.max(self.facts.greatest_magnitude(name)).max(INTEGER)
+        let computed = self.computed.get(name).copied();
+        computed.unwrap_or(0.0).max(self.facts.greatest_magnitude(name))
     }
 
     /// The bounds of an expression and of all within it.
@@ -41,15 +51,16 @@ impl<'a> Magnitudes<'a> {
         let mut exprs = Vec::new();
         // It never fails, as the closure does not.
         let _ = expr.apply(|expr| {
-            if affinities.affinity(expr).is_real() {
+            // Columns are looked up where they are needed.
+            if affinities.affinity(expr).is_number() && !matches!(expr, Expr::Column(_)) {
                 exprs.push(expr);
             }
             Ok(TreeNodeRecursion::Continue)
         });
         let mut context = MagnitudeContext { magnitudes: self, affinities, known: HashMap::with_capacity(exprs.len()) };
-        // What an expression is made of comes after it.
+        // Parts of an expression come after it.
         for expr in exprs.into_iter().rev() {
-            let bound = context.of_real(expr);
+            let bound = context.of_number(expr);
             context.known.insert(expr, bound);
         }
         context
@@ -60,6 +71,7 @@ impl<'a> Magnitudes<'a> {
 struct Collector<'c, 'a> {
     affinities: &'c Affinities<'c>,
     magnitudes: Magnitudes<'a>,
+    scans: usize,
 }
 
 impl<'n> TreeNodeVisitor<'n> for Collector<'_, '_> {
@@ -71,7 +83,7 @@ impl<'n> TreeNodeVisitor<'n> for Collector<'_, '_> {
                 let schema = merge_schema(&node.inputs());
                 node.apply_expressions(|expr| {
                     let context = self.affinities.within(expr, &schema);
-                    if !matches!(expr, Expr::Column(_)) && context.affinity(expr).is_real() {
+                    if !matches!(expr, Expr::Column(_)) && context.affinity(expr).is_number() {
                         let bound = self.magnitudes.within(expr, &context).bound(expr);
                         self.add(&expr.schema_name().to_string(), bound);
                     }
@@ -93,11 +105,11 @@ impl<'n> TreeNodeVisitor<'n> for Collector<'_, '_> {
                     self.add(output.name(), f64::INFINITY);
                 }
             }
+            LogicalPlan::TableScan(_) => self.scans += 1,
             LogicalPlan::Filter(_)
             | LogicalPlan::Sort(_)
             | LogicalPlan::Join(_)
             | LogicalPlan::Repartition(_)
-            | LogicalPlan::TableScan(_)
             | LogicalPlan::EmptyRelation(_)
             | LogicalPlan::Subquery(_)
             | LogicalPlan::SubqueryAlias(_)
@@ -128,18 +140,19 @@ impl Collector<'_, '_> {
 pub(super) struct MagnitudeContext<'e> {
     magnitudes: &'e Magnitudes<'e>,
     affinities: &'e AffinityContext<'e>,
-    /// Of reals, by the address, which is only compared: the tree stands still.
+    /// Bounds of numbers by the expression's address, which is only compared: the tree stands still.
     known: HashMap<*const Expr, f64>,
 }
 
 impl MagnitudeContext<'_> {
     /// An upper bound of the magnitude of an expression; infinity where none is known.
     pub fn bound(&self, expr: &Expr) -> f64 {
-        match self.affinities.affinity(expr) {
-            // Text may read as any real.
-            Affinity::Text | Affinity::Blob | Affinity::Other => f64::INFINITY,
-            affinity if affinity.is_real() => self.known.get(&(expr as *const Expr)).copied().unwrap_or(f64::INFINITY),
-            _ => INTEGER,
+        match (expr, self.affinities.affinity(expr)) {
+            // Text may read as any number.
+            (_, Affinity::Text | Affinity::Blob | Affinity::Other) => f64::INFINITY,
+            (_, Affinity::Bool | Affinity::Null) => 1.0,
+            (Expr::Column(column), _) => self.magnitudes.of_column(&column.name),
+            _ => self.known.get(&(expr as *const Expr)).copied().unwrap_or(f64::INFINITY),
         }
     }
 
@@ -147,14 +160,19 @@ impl MagnitudeContext<'_> {
         self.affinities.affinity(expr).is_real()
     }
 
-    fn of_real(&self, expr: &Expr) -> f64 {
+    fn of_number(&self, expr: &Expr) -> f64 {
+        let bound = self.of_any(expr);
+        if self.is_real(expr) { bound } else { bound.min(INTEGER) }
+    }
+
+    fn of_any(&self, expr: &Expr) -> f64 {
         let bound = |expr: &Expr| self.bound(expr);
         let greatest = |exprs: &[Expr]| exprs.iter().map(bound).fold(0.0, f64::max);
         match expr {
-            Expr::Literal(literal, _) => real(literal).map_or(INTEGER, f64::abs),
-            Expr::Column(column) | Expr::OuterReferenceColumn(_, column) => self.magnitudes.of_column(&column.name),
+            Expr::Literal(literal, _) => number(literal).map_or(INTEGER, f64::abs),
+            Expr::OuterReferenceColumn(_, column) => self.magnitudes.of_column(&column.name),
             // The value is known once it is bound.
-            Expr::Placeholder(_) => INTEGER,
+            Expr::Placeholder(_) => COUNT,
             Expr::Alias(alias) => bound(&alias.expr),
             Expr::Negative(inner) => bound(inner),
             Expr::Cast(Cast { expr, .. }) => bound(expr),
@@ -162,12 +180,16 @@ impl MagnitudeContext<'_> {
                 Operator::Plus | Operator::Minus => bound(left) + bound(right),
                 Operator::Multiply => bound(left) * bound(right),
                 Operator::Divide => match &**right {
-                    Expr::Literal(literal, _) if real(literal).is_some_and(|divisor| divisor != 0.0) => {
-                        bound(left) / real(literal).map_or(1.0, f64::abs)
-                    }
+                    Expr::Literal(literal, _) if self.is_real(right) => match number(literal) {
+                        Some(divisor) if divisor != 0.0 => bound(left) / divisor.abs(),
+                        _ => f64::INFINITY,
+                    },
                     divisor if !self.is_real(divisor) => bound(left),
                     _ => f64::INFINITY,
                 },
+                Operator::Modulo => bound(right),
+                Operator::BitwiseAnd | Operator::BitwiseOr => 2.0 * bound(left).max(bound(right)),
+                Operator::BitwiseShiftRight => bound(left),
                 _ => f64::INFINITY,
             },
             Expr::Case(Case { when_then_expr, else_expr, .. }) => {
@@ -177,16 +199,45 @@ impl MagnitudeContext<'_> {
             Expr::ScalarFunction(ScalarFunction { func, args }) => match func.name() {
                 "abs" | "coalesce" | "nullif" | "nvl" => greatest(args),
                 "round" => args.first().map_or(f64::INFINITY, bound) + 1.0,
-                "julianday" => INTEGER,
+                "length" | "strpos" | "unicode" | "julianday" | "unixepoch" => COUNT,
                 _ => f64::INFINITY,
             },
-            Expr::AggregateFunction(AggregateFunction { func, params }) => of_call(func.name(), greatest(&params.args)),
-            Expr::WindowFunction(window) => of_call(window.fun.name(), greatest(&window.params.args)),
+            Expr::AggregateFunction(AggregateFunction { func, params }) => self.of_call(func.name(), &params.args),
+            Expr::WindowFunction(window) => self.of_call(window.fun.name(), &window.params.args),
             Expr::ScalarSubquery(subquery) => {
                 let fields = subquery.subquery.schema().fields();
                 fields.first().map_or(f64::INFINITY, |field| self.magnitudes.of_column(field.name()))
             }
             _ => f64::INFINITY,
+        }
+    }
+
+    /// An aggregate or a window function.
+    fn of_call(&self, name: &str, args: &[Expr]) -> f64 {
+        let is_real = args.first().is_some_and(|arg| self.is_real(arg));
+        let greatest = || args.iter().map(|arg| self.bound(arg)).fold(0.0, f64::max);
+        match name {
+            "sum" if is_real => greatest() * ROWS,
+            // By way of a sum.
+            "avg" if is_real && !(greatest() * ROWS).is_finite() => f64::INFINITY,
+            "avg" | "min" | "max" | "lag" | "lead" | "first_value" | "last_value" | "nth_value" => greatest(),
+            "sum" | "count" | "row_number" | "rank" | "dense_rank" | "percent_rank" | "cume_dist" | "ntile" => COUNT,
+            _ => f64::INFINITY,
+        }
+    }
+
+    /// Whether an operation of integers may be beyond 64 bits.
+    pub fn may_overflow(&self, left: &Expr, op: Operator, right: &Expr) -> bool {
+        if self.is_real(left) || self.is_real(right) {
+            return false;
+        }
+        let (a, b) = (self.bound(left), self.bound(right));
+        match op {
+            Operator::Plus | Operator::Minus => a + b >= OVERFLOW,
+            Operator::Multiply => a * b >= OVERFLOW,
+            // The least integer by -1.
+            Operator::Divide | Operator::Modulo => a >= OVERFLOW && !matches!(right, Expr::Literal(..)),
+            _ => false,
         }
     }
 
@@ -197,8 +248,7 @@ impl MagnitudeContext<'_> {
         }
         let is_finite = |expr: &Expr| self.bound(expr).is_finite();
         let is_nonzero = |expr: &Expr| match expr {
-            Expr::Literal(ScalarValue::Int64(Some(number)), _) => *number != 0,
-            Expr::Literal(literal, _) => real(literal).is_some_and(|number| number != 0.0 && number.is_finite()),
+            Expr::Literal(literal, _) => number(literal).is_some_and(|number| number != 0.0 && number.is_finite()),
             _ => false,
         };
         match op {
@@ -212,27 +262,30 @@ impl MagnitudeContext<'_> {
 
     /// Whether an aggregate or a window function of reals may meet infinities.
     pub fn may_aggregate_infinities(&self, name: &str, args: &[Expr]) -> bool {
-        let is_of_infinities = |arg: &Expr| self.is_real(arg) && !of_call(name, self.bound(arg)).is_finite();
-        matches!(name, "sum" | "avg" | "min" | "max") && args.iter().any(is_of_infinities)
+        let is_of_reals = args.first().is_some_and(|arg| self.is_real(arg));
+        matches!(name, "sum" | "avg" | "min" | "max") && is_of_reals && !self.of_call(name, args).is_finite()
+    }
+
+    /// Whether a sum of integers may be beyond 64 bits, as far as the number of rows is known.
+    pub fn may_sum_beyond(&self, name: &str, args: &[Expr]) -> bool {
+        let is_of_integers = args.first().is_some_and(|arg| !self.is_real(arg));
+        match self.magnitudes.rows {
+            Some(rows) if name == "sum" && is_of_integers => {
+                args.iter().any(|arg| self.bound(arg) * rows.max(1.0) >= OVERFLOW)
+            }
+            _ => false,
+        }
     }
 }
 
-/// What a call has of values up to a bound.
-fn of_call(name: &str, greatest: f64) -> f64 {
-    match name {
-        "sum" => greatest * ROWS,
-        // By way of a sum.
-        "avg" if (greatest * ROWS).is_finite() => greatest,
-        "min" | "max" | "lag" | "lead" | "first_value" | "last_value" | "nth_value" => greatest,
-        "percent_rank" | "cume_dist" => 1.0,
-        _ => f64::INFINITY,
-    }
-}
-
-fn real(literal: &ScalarValue) -> Option<f64> {
+fn number(literal: &ScalarValue) -> Option<f64> {
     match literal {
         ScalarValue::Float64(number) => *number,
         ScalarValue::Float32(number) => number.map(f64::from),
+        ScalarValue::Int64(number) => number.map(|number| number as f64),
+        ScalarValue::Int32(number) => number.map(f64::from),
+        ScalarValue::Int16(number) => number.map(f64::from),
+        ScalarValue::Int8(number) => number.map(f64::from),
         _ => None,
     }
 }

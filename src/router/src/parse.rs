@@ -56,7 +56,10 @@ pub(super) fn parse(sql: &str) -> Result<Parsed> {
         return unknown(sql_error(ParserError::ParserError(problem)));
     }
     number_parameters(&mut tokens)?;
-    let tokens = with_hexadecimal_integers(tokens);
+    let tokens = match with_hexadecimal_integers(tokens) {
+        Ok(tokens) => tokens,
+        Err(problem) => return unknown(sql_error(ParserError::ParserError(problem))),
+    };
     match DFParserBuilder::new(tokens).with_dialect(&Grammar).build().and_then(|mut parser| parser.parse_statements()) {
         Ok(statements) => {
             let mut statements = Vec::from(statements);
@@ -131,20 +134,31 @@ fn longest_chain(tokens: &[TokenWithSpan]) -> usize {
     longest
 }
 
-/// `0x1F` is an integer of 64 bits, as in SQLite; `x'1F'` stays a BLOB. The parser has one token for both, of different lengths.
-fn with_hexadecimal_integers(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
-    let mut replaced = Vec::with_capacity(tokens.len());
+/// `0x1F` is an integer of 64 bits, as in SQLite; `x'1F'` stays a BLOB. The tokenizer has one token for both, of different lengths,
+/// and two tokens for `0X1F`.
+fn with_hexadecimal_integers(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, String> {
+    let mut replaced: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
     for token in tokens {
-        let integer = match &token.token {
-            Token::HexStringLiteral(digits) if width(&token) == digits.len() as u64 + 2 => {
-                u64::from_str_radix(digits, 16).ok().map(u64::cast_signed)
+        let before = replaced.last().filter(|before| before.span.end == token.span.start).map(|before| &before.token);
+        let (digits, is_split) = match (&token.token, before) {
+            (Token::HexStringLiteral(digits), _) if width(&token) == digits.len() as u64 + 2 => (digits.clone(), false),
+            (Token::Word(word), Some(Token::Number(zero, false)))
+                if zero == "0" && word.value.starts_with(['x', 'X']) =>
+            {
+                (word.value[1..].to_owned(), true)
             }
-            _ => None,
+            _ => {
+                replaced.push(token);
+                continue;
+            }
         };
-        let Some(integer) = integer else {
-            replaced.push(token);
-            continue;
+        let Ok(bits) = u64::from_str_radix(&digits, 16) else {
+            return Err(format!("expected a hexadecimal integer of at most 64 bits, got 0x{digits}"));
         };
+        if is_split {
+            replaced.pop();
+        }
+        let integer = bits.cast_signed();
         let number = Token::Number(integer.unsigned_abs().to_string(), false);
         let new = match integer < 0 {
             true => vec![Token::LParen, Token::Minus, number, Token::RParen],
@@ -152,7 +166,7 @@ fn with_hexadecimal_integers(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         };
         replaced.extend(new.into_iter().map(|new| TokenWithSpan { token: new, span: token.span }));
     }
-    replaced
+    Ok(replaced)
 }
 
 /// The characters of a token that is on one line.

@@ -33,7 +33,7 @@ pub fn semantic_gap(plan: &LogicalPlan, facts: &dyn ColumnFacts) -> Option<Strin
     found.or_else(|| walked.err().map(|error| error.strip_backtrace()))
 }
 
-/// What the value of an expression decides.
+/// The use of an expression's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ExprPosition {
     /// A row passes a filter if, and only if, it is true.
@@ -110,7 +110,7 @@ impl<'a> Checker<'a> {
             | LogicalPlan::Subquery(_)
             | LogicalPlan::SubqueryAlias(_)
             | LogicalPlan::Distinct(Distinct::All(_))
-            // Of the query that they explain.
+            // The query that they explain is checked as their input.
             | LogicalPlan::Explain(_)
             | LogicalPlan::Analyze(_) => None,
             LogicalPlan::Filter(filter) => of_condition(affinity(&filter.predicate)),
@@ -140,8 +140,8 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// Of the columns that USING makes one, `*` has the first by the names of their tables in DataFusion, and in SQLite the first in
-/// the query, which a LEFT JOIN has not NULL.
+/// The gap of a projection that is a `*` over USING. DataFusion keeps the shared column whose table has the least name, SQLite the
+/// first in the query, which a LEFT JOIN never makes NULL.
 fn of_projection(projection: &Projection) -> Option<String> {
     let shared = projection.input.using_columns().ok().filter(|shared| !shared.is_empty())?;
     let columns = projection.input.schema().columns();

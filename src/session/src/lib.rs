@@ -21,6 +21,7 @@ mod search_request;
 mod sqlite;
 mod statement;
 mod streams;
+mod subqueries;
 mod typing;
 mod vector_literal;
 
@@ -49,6 +50,7 @@ use meaning::{SqliteNumbers, WideNumbers};
 use prepared::PreparedPlans;
 use row_order::KeepRowOrder;
 pub use search_request::{QueryVectors, VectorSearch};
+use subqueries::SubqueriesInProjections;
 pub use vector_literal::as_parameter;
 
 /// What a session may use.
@@ -143,6 +145,7 @@ impl Session {
         let state = state.with_default_features().with_type_planner(Arc::new(VectorTypes)).build();
         let ctx = SessionContext::new_with_state(state);
         vexact_sql::register(&ctx)?;
+        ctx.add_analyzer_rule(Arc::new(SubqueriesInProjections));
         let views = Arc::new(views);
         if let Some(replicas) = views.replicas() {
             ctx.state_ref().write().register_expr_planner(Arc::new(WideNumbers))?;

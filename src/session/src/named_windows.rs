@@ -24,7 +24,7 @@ type Windows = HashMap<String, WindowSpec>;
 
 #[derive(Default)]
 struct Resolver {
-    /// Of each open query the windows of its last SELECT, which its ORDER BY sees too.
+    /// The windows of each open query's last SELECT, which its ORDER BY sees too.
     queries: Vec<Windows>,
 }
 

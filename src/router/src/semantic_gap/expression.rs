@@ -37,7 +37,7 @@ impl Expressions<'_> {
             | Expr::IsNull(_)
             | Expr::IsNotNull(_)
             | Expr::Placeholder(_)
-            // Of `count(*)`; any other is a list of columns by now.
+            // It is the argument of `count(*)`: any other is a list of columns by now.
             | Expr::Wildcard { .. } => None,
             Expr::Column(column) | Expr::OuterReferenceColumn(_, column) => {
                 let is_collated = self.facts.is_collated(&column.name);
@@ -46,6 +46,9 @@ impl Expressions<'_> {
             Expr::Literal(literal, _) => of_literal(literal),
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
                 of_operator(*op, right, affinity(left), affinity(right)).or_else(|| {
+                    let may_overflow = self.magnitudes.may_overflow(left, *op, right);
+                    may_overflow.then(|| format!("integer {op} integer that may be beyond 64 bits"))
+                }).or_else(|| {
                     let may_be_nan = self.magnitudes.may_be_nan(left, *op, right);
                     may_be_nan.then(|| format!("real {op} real that may be infinite, where SQLite has NULL for a NaN"))
                 })
@@ -86,13 +89,13 @@ impl Expressions<'_> {
                 let (name, params) = (call.func.name(), &call.params);
                 of_aggregate(name, params, &self.affinities_of(&params.args))
                     .or_else(|| of_filter(params.filter.as_deref().map(affinity)))
-                    .or_else(|| self.of_infinities(name, &params.args))
+                    .or_else(|| self.of_extremes(name, &params.args))
             }
             Expr::WindowFunction(call) => {
                 let (name, params) = (call.fun.name(), &call.params);
                 of_window(name, params, &self.affinities_of(&params.args))
                     .or_else(|| of_filter(params.filter.as_deref().map(affinity)))
-                    .or_else(|| self.of_infinities(name, &params.args))
+                    .or_else(|| self.of_extremes(name, &params.args))
             }
             // SQLite lacks them.
             Expr::SimilarTo(_) => Some("SIMILAR TO".into()),
@@ -105,7 +108,11 @@ impl Expressions<'_> {
     }
 
     /// A sum of opposite infinities is NULL in SQLite, and `max` of nothing but -Infinity is the least finite real on replicas.
-    fn of_infinities(&self, name: &str, args: &[Expr]) -> Option<String> {
+    /// The sum of integers is an error there where it is beyond 64 bits.
+    fn of_extremes(&self, name: &str, args: &[Expr]) -> Option<String> {
+        if self.magnitudes.may_sum_beyond(name, args) {
+            return Some("a sum of integers that may be beyond 64 bits".into());
+        }
         let may = self.magnitudes.may_aggregate_infinities(name, args);
         may.then(|| format!("{name} of reals that may be infinite"))
     }

@@ -71,7 +71,8 @@ fn names_take_the_spelling_of_the_replica() {
             "SELECT * FROM feed NATURAL JOIN orders",
             r#"SELECT "feed"."id", "feed"."updated_at", "orders"."doc_id", "orders"."Amount" FROM "feed" NATURAL JOIN "orders""#,
         ),
-        ("SELECT 0x1F, -0x1f, x'1F' FROM docs", r#"SELECT 31, -31, X'1F' FROM "Docs""#),
+        ("SELECT 0x1F, -0x1f, x'1F', 0X1f FROM docs", r#"SELECT 31, -31, X'1F', 31 FROM "Docs""#),
+        ("SELECT 0 x1, id FROM docs", r#"SELECT 0 AS "x1", "Id" FROM "Docs""#),
         ("SELECT 0xFFFFFFFFFFFFFFFF, '0x1F' FROM docs", r#"SELECT (-1), '0x1F' FROM "Docs""#),
         ("SELECT 1 UNION SELECT 2 INTERSECT SELECT 3", "(SELECT 1 UNION SELECT 2) INTERSECT SELECT 3"),
         (

@@ -283,6 +283,7 @@ fn syntax_that_the_parser_does_not_know_goes_to_sqlite() {
         "SELECT 'open",
         "WITH d AS NOT MATERIALIZED (SELECT 1) SELECT * FROM d",
         "SELECT * FROM docs WHERE",
+        "SELECT count(*), 0x1FFFFFFFFFFFFFFFF FROM docs",
         "/* open",
     ] {
         let route = routed(sql);
