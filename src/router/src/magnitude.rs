@@ -255,7 +255,7 @@ impl MagnitudeContext<'_> {
             // Two infinities.
             Operator::Plus | Operator::Minus | Operator::Divide => !is_finite(left) && !is_finite(right),
             // An infinity and a zero.
-            Operator::Multiply => !(is_finite(left) && is_finite(right)) && !is_nonzero(left) && !is_nonzero(right),
+            Operator::Multiply => !(is_nonzero(left) || is_nonzero(right) || is_finite(left) && is_finite(right)),
             _ => false,
         }
     }

@@ -34,7 +34,13 @@ pub(super) fn in_columns(schema: &TableSchema, clocks: &[usize], rows: &[&Row]) 
                 ValueRef::Null if schema.key().contains(&at) => Err("expected a key, got NULL".to_owned()),
                 value => builder.append(value).or_else(|problem| {
                     let is_clock = clocks.contains(&at) && !schema.key().contains(&at);
-                    if is_clock { Ok(builder.append_null()) } else { Err(problem) }
+                    match is_clock {
+                        true => {
+                            builder.append_null();
+                            Ok(())
+                        }
+                        false => Err(problem),
+                    }
                 }),
             };
             appended.map_err(|problem| {

@@ -45,10 +45,11 @@ impl PhysicalOptimizerRule for KeepRowOrder {
 
 /// Rewrites a plan; `is_visible`: the order of its rows reaches the result.
 fn keep(plan: Arc<dyn ExecutionPlan>, is_visible: bool) -> Result<Arc<dyn ExecutionPlan>> {
-    if is_visible && let Some(repartition) = plan.downcast_ref::<RepartitionExec>() {
-        if let Partitioning::RoundRobinBatch(_) = repartition.partitioning() {
-            return keep(Arc::clone(repartition.input()), true);
-        }
+    if is_visible
+        && let Some(repartition) = plan.downcast_ref::<RepartitionExec>()
+        && let Partitioning::RoundRobinBatch(_) = repartition.partitioning()
+    {
+        return keep(Arc::clone(repartition.input()), true);
     }
     let children: Vec<Arc<dyn ExecutionPlan>> = plan.children().into_iter().map(Arc::clone).collect();
     if children.is_empty() {

@@ -25,7 +25,7 @@ pub(super) enum Values {
     /// This many NULLs and nothing else yet.
     Untyped(usize),
     /// Values that share no type.
-    Mixed(MixedBuilder),
+    Mixed(Box<MixedBuilder>),
 }
 
 impl Values {
@@ -77,7 +77,7 @@ impl Values {
                 let is_number = matches!(value, ValueRef::Real(_)) && is_exact_as_real(&before);
                 let wider = match is_number {
                     true => Self::Chosen(ColumnBuilder::new(ColumnType::Float64)),
-                    false => Self::Mixed(MixedBuilder::default()),
+                    false => Self::Mixed(Box::default()),
                 };
                 (before, wider)
             }

@@ -64,7 +64,7 @@ fn prepare_case_sensitive<'conn>(conn: &'conn Connection, sql: &str) -> Result<P
         Some(Cow::Borrowed(sql)) => Ok((prepare(sql)?, Vec::new())),
         // Errors and names are those of the query as it was asked.
         Some(Cow::Owned(text)) => {
-            let names = prepare(sql)?.column_names().into_iter().map(str::to_owned).collect();
+            let names = prepare(sql)?.column_names().map(str::to_owned).collect();
             Ok((prepare(&text)?, names))
         }
         None => prepare(sql).and_then(|_| {
