@@ -26,9 +26,6 @@ impl Replicator {
             }
         }
         if let Some(followed) = state.find(schema.name()) {
-            if followed.is_claimed {
-                return Err(Error::Engine(format!("table {:?} is already registered", schema.name())));
-            }
             if !followed.schema.is_same(&schema) {
                 return Err(Error::Engine(format!(
                     "table {:?} is already registered with another schema: expected {}, got {schema} (unregister_table ends the \
@@ -36,6 +33,9 @@ impl Replicator {
                     schema.name(),
                     followed.schema
                 )));
+            }
+            if followed.is_claimed {
+                return Err(Error::Engine(format!("table {:?} is already registered", schema.name())));
             }
             followed.is_claimed = true;
             let needs_copy = !followed.is_loaded;
