@@ -111,6 +111,7 @@ impl Unit {
 
 impl Clock {
     /// A column whose unit is known.
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "only a PostgreSQL source calls it"))]
     pub fn of(unit: Unit) -> Self {
         Self { kind: Some(Kind::Number(unit)) }
     }
