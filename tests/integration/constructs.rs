@@ -216,6 +216,18 @@ async fn literals_of_all_kinds() {
     by_sqlite(&["SELECT DISTINCT 9223372036854775808, -9223372036854775808 FROM t"]).await;
 }
 
+/// In SQLite the right side of IS is an expression: `a IS (NULL || 'a')`.
+#[tokio::test]
+async fn is_takes_an_expression() {
+    by_sqlite(&[
+        "SELECT DISTINCT a IS NULL || 'a' FROM t",
+        "SELECT count(*) FROM t WHERE b IS NULL >= EXISTS (SELECT 1 FROM u WHERE u.a = t.a)",
+        "SELECT DISTINCT b IS TRUE + 1, b IS NOT FALSE < 1 FROM t",
+    ])
+    .await;
+    by_replicas(&["SELECT DISTINCT a IS NULL AND b IS NOT NULL FROM t", "SELECT DISTINCT a IS NULL = b FROM t"]).await;
+}
+
 #[tokio::test]
 async fn names_that_hide_columns() {
     let queries = [

@@ -68,8 +68,12 @@ impl Dialect for Grammar {
         Some(parser.parse_subexpr(UNARY).map(|expr| Expr::UnaryOp { op, expr: Box::new(expr) }))
     }
 
-    /// The parser would take all that follows `IS DISTINCT FROM`, AND and OR included.
+    /// The parser would take all that follows `IS DISTINCT FROM`, AND and OR included. It has `a IS NULL` for a whole, of which SQLite
+    /// takes but the right side of IS: `a IS NULL || b` is `a IS (NULL || b)` there, and is left to it.
     fn parse_infix(&self, parser: &mut Parser, expr: &Expr, _: u8) -> Option<Result<Expr, ParserError>> {
+        if let Some(operator) = operator_after_is(parser) {
+            return Some(Err(ParserError::ParserError(format!("expected the end of IS, got {operator}"))));
+        }
         let left = || Box::new(expr.clone());
         if parser.parse_keywords(&[Keyword::IS, Keyword::DISTINCT, Keyword::FROM]) {
             let right = parser.parse_subexpr(EQUALITY);
@@ -105,6 +109,42 @@ impl Dialect for Grammar {
         supports_key_column_option supports_comma_separated_trim supports_cte_without_as
         supports_select_item_multi_column_alias supports_xml_expressions
     }
+}
+
+/// The operator after `IS [NOT] NULL` and its like that binds tighter than IS.
+fn operator_after_is(parser: &Parser) -> Option<Token> {
+    let keyword = |at| match &parser.peek_nth_token_ref(at).token {
+        Token::Word(word) => word.keyword,
+        _ => Keyword::NoKeyword,
+    };
+    let at = match (keyword(0), keyword(1)) {
+        (Keyword::IS, Keyword::NOT) => 2,
+        (Keyword::IS, _) => 1,
+        _ => return None,
+    };
+    let is_constant = matches!(keyword(at), Keyword::NULL | Keyword::TRUE | Keyword::FALSE | Keyword::UNKNOWN);
+    let operator = &parser.peek_nth_token_ref(at + 1).token;
+    let binds_tighter = match operator {
+        Token::StringConcat
+        | Token::Arrow
+        | Token::LongArrow
+        | Token::Mul
+        | Token::Div
+        | Token::Mod
+        | Token::Plus
+        | Token::Minus
+        | Token::Ampersand
+        | Token::Pipe
+        | Token::ShiftLeft
+        | Token::ShiftRight
+        | Token::Lt
+        | Token::LtEq
+        | Token::Gt
+        | Token::GtEq => true,
+        Token::Word(word) => word.keyword == Keyword::COLLATE,
+        _ => false,
+    };
+    (is_constant && binds_tighter).then(|| operator.clone())
 }
 
 #[cfg(test)]

@@ -284,6 +284,8 @@ fn syntax_that_the_parser_does_not_know_goes_to_sqlite() {
         "WITH d AS NOT MATERIALIZED (SELECT 1) SELECT * FROM d",
         "SELECT * FROM docs WHERE",
         "SELECT count(*), 0x1FFFFFFFFFFFFFFFF FROM docs",
+        "SELECT DISTINCT id IS NULL || 'a' FROM docs",
+        "SELECT count(*) FROM docs WHERE id IS NOT NULL >= price",
         "/* open",
     ] {
         let route = routed(sql);
