@@ -177,8 +177,8 @@ def _write(path: Path, number: int) -> int:
 
 def test_workers_of_multiprocessing_open_their_own(tmp_path: Path) -> None:
     engine = opened(tmp_path / "app.db")
-    engine.start_sync(0.001)
     with multiprocessing.get_context("fork").Pool(3) as pool:
+        engine.start_sync(0.001)
         assert sum(pool.starmap(_write, [(tmp_path / "app.db", 20)] * 6)) == 120
     asyncio.run(engine.sync_all())
     assert count(engine) == 121

@@ -68,9 +68,13 @@ pub fn by_number(sql: &str, params: Params) -> Result<(Cow<'_, str>, Vec<Param>)
 /// # Errors
 /// As [`by_number`].
 pub fn all_by_number(sql: &str, params: Params) -> Result<(String, Vec<Param>)> {
+    rewritten(sql, &parsed(sql)?, params)
+}
+
+fn rewritten(sql: &str, placeholders: &[Placeholder], params: Params) -> Result<(String, Vec<Param>)> {
     match params {
-        Params::Positional(arguments) => Rewrite::of(sql, &Source::Positions(&arguments)),
-        Params::Named(arguments) => Rewrite::of(sql, &Source::Names(&arguments.into_iter().collect())),
+        Params::Positional(arguments) => Rewrite::of(sql, placeholders, &Source::Positions(&arguments)),
+        Params::Named(arguments) => Rewrite::of(sql, placeholders, &Source::Names(&arguments.into_iter().collect())),
     }
 }
 
@@ -80,6 +84,7 @@ pub fn all_by_number(sql: &str, params: Params) -> Result<(String, Vec<Param>)> 
 /// As [`by_number`], with the number of the row; a list, which would make a statement of its own of each row.
 pub fn rows_by_number(sql: &str, rows: impl IntoIterator<Item = Params>) -> Result<(Cow<'_, str>, Vec<Vec<Param>>)> {
     let mut text: Option<Cow<'_, str>> = None;
+    let mut placeholders: Option<Vec<Placeholder>> = None;
     let mut all = Vec::new();
     for (at, row) in rows.into_iter().enumerate() {
         let of_row = |problem: String| Error::Engine(format!("row {}: {problem}", at + 1));
@@ -92,10 +97,20 @@ pub fn rows_by_number(sql: &str, rows: impl IntoIterator<Item = Params>) -> Resu
                 "expected values, got a list: each row would be a statement of its own (execute takes it)".into(),
             ));
         }
-        let (rewritten, values) = by_number(sql, row).map_err(|error| of_row(error.to_string()))?;
+        let bound = match row {
+            Params::Positional(_) => by_number(sql, row),
+            Params::Named(_) => {
+                let placeholders: &[Placeholder] = match &placeholders {
+                    Some(placeholders) => placeholders,
+                    None => placeholders.insert(parsed(sql)?),
+                };
+                rewritten(sql, placeholders, row).map(|(text, values)| (Cow::Owned(text), values))
+            }
+        };
+        let (row_text, values) = bound.map_err(|error| of_row(error.to_string()))?;
         match &text {
-            None => text = Some(rewritten),
-            Some(first) if *first == rewritten => {}
+            None => text = Some(row_text),
+            Some(first) if *first == row_text => {}
             Some(_) => return Err(of_row("expected parameters by name or by position as in the rows before".into())),
         }
         all.push(values);
@@ -201,10 +216,9 @@ struct Rewrite {
 }
 
 impl Rewrite {
-    fn of(sql: &str, source: &Source<'_>) -> Result<(String, Vec<Param>)> {
-        let found = placeholders(sql).map_err(|problem| Error::Engine(format!("{problem}: {}", excerpt(sql))))?;
+    fn of(sql: &str, placeholders: &[Placeholder], source: &Source<'_>) -> Result<(String, Vec<Param>)> {
         if let Source::Positions(arguments) = source {
-            let last = found.iter().filter_map(|placeholder| match placeholder.slot {
+            let last = placeholders.iter().filter_map(|placeholder| match placeholder.slot {
                 Slot::Position(position) => Some(position),
                 Slot::Name(_) => None,
             });
@@ -216,18 +230,19 @@ impl Rewrite {
         }
         let mut rewrite = Self::default();
         let mut written = 0;
-        for Placeholder { start, end, slot, in_list } in found {
+        for Placeholder { start, end, slot, in_list } in placeholders {
+            let (start, end) = (*start, *end);
             rewrite.text += &sql[written..start];
             written = end;
-            if let Some(known) = rewrite.seen.get(&slot) {
+            if let Some(known) = rewrite.seen.get(slot) {
                 let known = known.clone();
                 rewrite.text += &known;
                 continue;
             }
             let text = &sql[start..end];
-            let new = match source.argument(&slot, text, sql)? {
+            let new = match source.argument(slot, text, sql)? {
                 Argument::Value(value) => rewrite.number(value),
-                Argument::List(values) if let Some(list) = &in_list => match values.is_empty() {
+                Argument::List(values) if let Some(list) = in_list => match values.is_empty() {
                     false => {
                         let numbers: Vec<String> = values.iter().map(|value| rewrite.number(value)).collect();
                         numbers.join(", ")
@@ -247,7 +262,7 @@ impl Rewrite {
             rewrite.text += &new;
             // A list stands in IN alone, so each place is checked.
             if in_list.is_none() {
-                rewrite.seen.insert(slot, new);
+                rewrite.seen.insert(slot.clone(), new);
             }
         }
         rewrite.text += &sql[written..];
@@ -259,6 +274,11 @@ impl Rewrite {
         self.values.push(value.clone());
         format!("${}", self.values.len())
     }
+}
+
+/// The placeholders of a statement.
+fn parsed(sql: &str) -> Result<Vec<Placeholder>> {
+    placeholders(sql).map_err(|problem| Error::Engine(format!("{problem}: {}", excerpt(sql))))
 }
 
 /// The placeholders of a text, in order, numbered as SQLite numbers them: `?` is one more than the largest before it, and a name
