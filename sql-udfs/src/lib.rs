@@ -13,10 +13,12 @@
 
 pub mod chunks;
 mod config;
+pub mod dialect;
 pub mod exec;
 mod explain;
 mod functions;
 mod literal;
+mod operators;
 mod plan;
 pub mod precedence;
 mod register;
@@ -33,5 +35,5 @@ pub use register::register;
 pub use rewrite::bind_parameters;
 pub use rewrite::{Decline, VectorRewrite};
 pub use search_plan::SearchPlan;
-pub use vector::{VectorError, parse_vector, scalar_of_vector, vector_of_scalar, vectors_of_whole_numbers};
+pub use vector::{VectorError, parse_vector, scalar_of_vector, vector_of_scalar, vectors_by_cast};
 pub use vexact_kernel as kernel;

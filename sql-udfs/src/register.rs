@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::common::Result;
-use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::{FunctionRegistry, SessionStateBuilder};
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
@@ -12,6 +12,7 @@ use datafusion::prelude::SessionContext;
 use crate::config::VexactOptions;
 use crate::explain::StrategyPlanner;
 use crate::literal::NumberArrays;
+use crate::operators::VectorOperators;
 use crate::plan::ShortWay;
 use crate::rewrite::{BindQueries, VectorRewrite};
 use crate::{functions, table};
@@ -37,7 +38,7 @@ pub fn register(ctx: &SessionContext) -> Result<()> {
     let place = rules.iter().position(|rule| rule.name() == NEXT_RULE).unwrap_or(rules.len());
     rules.insert(place, Arc::new(VectorRewrite { is_in_place: false }));
     rules.insert(0, Arc::new(VectorRewrite { is_in_place: true }));
-    let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(NumberArrays)];
+    let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(NumberArrays), Arc::new(VectorOperators)];
     planners.extend(state.expr_planners().iter().cloned());
     let mut analyzers: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(BindQueries)];
     analyzers.extend(state.analyzer().rules.iter().cloned());
@@ -54,6 +55,9 @@ pub fn register(ctx: &SessionContext) -> Result<()> {
     *ctx.state_ref().write() = state;
     for function in functions::all() {
         ctx.register_udf(function);
+    }
+    for name in functions::AGGREGATES {
+        ctx.register_udaf(functions::with_vectors(ctx.udaf(name)?));
     }
     // DataFusion does not fold the case of a table function's name.
     for name in ["vector_search", "VECTOR_SEARCH"] {

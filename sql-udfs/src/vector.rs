@@ -132,16 +132,34 @@ pub(crate) fn vector_type(data_type: &DataType) -> Option<Option<usize>> {
     }
 }
 
-/// The vectors that lists of whole numbers become by a cast; `None`: the type is another.
-pub fn vectors_of_whole_numbers(data_type: &DataType) -> Option<DataType> {
-    let floats = |item: &FieldRef| {
-        let floats = item.as_ref().clone().with_data_type(DataType::Float64);
-        item.data_type().is_integer().then(|| Arc::new(floats))
+/// Whether values of this type are lists of numbers, each of which a distance function takes for a vector.
+pub(crate) fn is_list_of_numbers(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::FixedSizeList(item, _)
+        | DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item) => item.data_type().is_numeric(),
+        DataType::Dictionary(_, value) => is_list_of_numbers(value),
+        _ => false,
+    }
+}
+
+/// The type of vectors that values of another list type become by a cast: lists of whole numbers, list views, dictionaries of
+/// vectors. Returns `None` for vectors as they are stored, and for other types.
+pub fn vectors_by_cast(data_type: &DataType) -> Option<DataType> {
+    let floats = |item: &FieldRef| match item.data_type() {
+        float if float.is_floating() => Some(Arc::clone(item)),
+        integer if integer.is_integer() => Some(Arc::new(item.as_ref().clone().with_data_type(DataType::Float64))),
+        _ => None,
     };
     match data_type {
+        _ if vector_type(data_type).is_some() => None,
         DataType::FixedSizeList(item, dim) => Some(DataType::FixedSizeList(floats(item)?, *dim)),
-        DataType::List(item) => Some(DataType::List(floats(item)?)),
-        DataType::LargeList(item) => Some(DataType::LargeList(floats(item)?)),
+        DataType::List(item) | DataType::ListView(item) => Some(DataType::List(floats(item)?)),
+        DataType::LargeList(item) | DataType::LargeListView(item) => Some(DataType::LargeList(floats(item)?)),
+        DataType::Dictionary(_, value) if vector_type(value).is_some() => Some(value.as_ref().clone()),
+        DataType::Dictionary(_, value) => vectors_by_cast(value),
         _ => None,
     }
 }

@@ -17,6 +17,7 @@ use datafusion::error::DataFusionError;
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 use sqllogictest::{DBOutput, DefaultColumnType, Runner};
 use vexact_sql::chunks::ChunkTable;
+use vexact_sql::dialect::parse_statement;
 
 struct Db(SessionContext);
 
@@ -26,7 +27,9 @@ impl sqllogictest::AsyncDB for Db {
     type ColumnType = DefaultColumnType;
 
     async fn run(&mut self, sql: &str) -> Result<DBOutput<DefaultColumnType>, DataFusionError> {
-        let frame = self.0.sql(sql).await?;
+        let state = self.0.state();
+        let statement = parse_statement(sql, &state.config_options().sql_parser)?;
+        let frame = self.0.execute_logical_plan(state.statement_to_plan(statement).await?).await?;
         let schema = Arc::clone(frame.schema().inner());
         let batches = frame.collect().await?;
         if schema.fields().is_empty() {

@@ -1,5 +1,8 @@
-//! The scalar functions, one file each.
+//! The functions, one file each.
 
+mod aggregate;
+mod arithmetic;
+mod builder;
 mod distance;
 mod l2_norm;
 mod row_limit;
@@ -11,16 +14,19 @@ mod vector_dims;
 
 use datafusion::logical_expr::ScalarUDF;
 
+pub(crate) use aggregate::{AGGREGATES, with_vectors};
 pub(crate) use distance::{Distance, Function};
 pub(crate) use row_limit::{k_argument, row_limit};
 pub(crate) use score::VectorScore;
 pub use score::score_expr;
 pub(crate) use to_query::{ToQuery, bind_query};
 
-/// All functions that a user can name.
+/// All scalar functions that a user can name.
 pub(crate) fn all() -> Vec<ScalarUDF> {
     let mut functions: Vec<ScalarUDF> =
         Function::ALL.into_iter().map(|function| ScalarUDF::from(Distance::new(function))).collect();
+    let arithmetic = arithmetic::Operation::ALL.into_iter().map(arithmetic::Arithmetic::new);
+    functions.extend(arithmetic.map(ScalarUDF::from));
     functions.push(ScalarUDF::from(l2_norm::L2Norm::new()));
     functions.push(ScalarUDF::from(to_vector::ToVector::new()));
     functions.push(ScalarUDF::from(vector_dims::VectorDims::new()));

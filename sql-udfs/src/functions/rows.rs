@@ -11,7 +11,7 @@ use vexact_kernel::Element;
 use crate::vector::{VectorError, parse_vector};
 
 /// The type that an argument is given to a vector function as: lists of floats and text as they are, lists of other
-/// numbers as lists of `Float64`.
+/// numbers as lists of `Float64`, list views as lists, dictionaries as their values.
 pub(super) fn argument_type(function: &str, data_type: &DataType) -> Result<DataType> {
     let is_text = matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null);
     let widened = |item: &Arc<Field>| match item.data_type() {
@@ -23,8 +23,9 @@ pub(super) fn argument_type(function: &str, data_type: &DataType) -> Result<Data
     };
     let widened = match data_type {
         _ if is_text => Some(data_type.clone()),
-        DataType::List(item) => widened(item).map(DataType::List),
-        DataType::LargeList(item) => widened(item).map(DataType::LargeList),
+        DataType::List(item) | DataType::ListView(item) => widened(item).map(DataType::List),
+        DataType::LargeList(item) | DataType::LargeListView(item) => widened(item).map(DataType::LargeList),
+        DataType::Dictionary(_, value) => argument_type(function, value).ok(),
         DataType::FixedSizeList(item, dim) => widened(item).map(|item| DataType::FixedSizeList(item, *dim)),
         _ => None,
     };
@@ -86,6 +87,15 @@ impl VectorRows {
     /// Whether a row has a NULL component.
     pub fn has_null(&self, (start, len): (usize, usize)) -> bool {
         self.values.nulls().is_some_and(|nulls| nulls.slice(start, len).null_count() > 0)
+    }
+
+    /// Reads a row, widened; false for a NULL row and one with a NULL component.
+    pub fn read(&self, row: usize, into: &mut Vec<f64>) -> bool {
+        let range = self.range(row).filter(|range| !self.has_null(*range));
+        if let Some(range) = range {
+            self.widened(range, into);
+        }
+        range.is_some()
     }
 
     /// Calls `each` with the values, whichever element type they have.

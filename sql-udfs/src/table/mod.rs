@@ -15,7 +15,7 @@ use vexact_kernel::Metric;
 pub(crate) use vector_join::VectorJoin;
 pub(crate) use vector_search::VectorSearch;
 
-use crate::vector::{vector_type, vectors_of_whole_numbers};
+use crate::vector::{vector_type, vectors_by_cast};
 
 /// A table that a function names.
 struct Table {
@@ -81,7 +81,7 @@ impl Table {
             );
         };
         let field = schema.field(column);
-        if vector_type(field.data_type()).is_none() && vectors_of_whole_numbers(field.data_type()).is_none() {
+        if vector_type(field.data_type()).is_none() && vectors_by_cast(field.data_type()).is_none() {
             return plan_err!(
                 "{function}: column {name:?} of table {}: expected vectors (FixedSizeList, List or LargeList of numbers), got {}",
                 self.reference,

@@ -15,7 +15,7 @@ use vexact_kernel::Metric;
 use super::{Table, metric_argument, text_argument};
 use crate::exec::{Join, JoinColumn, VectorJoinExec};
 use crate::functions::k_argument;
-use crate::vector::{vector_type, vectors_of_whole_numbers};
+use crate::vector::{vector_type, vectors_by_cast};
 
 const NAME: &str = "vector_join";
 const RANK: &str = "rank";
@@ -45,7 +45,7 @@ impl TableFunctionImpl for VectorJoin {
         }
         let dim = |table: &Table, column| {
             let data_type = table.schema().field(column).data_type().clone();
-            vector_type(&vectors_of_whole_numbers(&data_type).unwrap_or(data_type)).flatten()
+            vector_type(&vectors_by_cast(&data_type).unwrap_or(data_type)).flatten()
         };
         if let (Some(expected), Some(got)) = (dim(&table, column), dim(&queries, query_column))
             && expected != got
@@ -149,7 +149,7 @@ struct Needed<'t> {
 
 impl<'t> Needed<'t> {
     fn new(table: &'t Table, vector: usize) -> Self {
-        let cast = vectors_of_whole_numbers(table.schema().field(vector).data_type());
+        let cast = vectors_by_cast(table.schema().field(vector).data_type());
         Self { table, vector, columns: if cast.is_some() { vec![] } else { vec![vector] }, cast }
     }
 

@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use vexact_core::error::{Error, Result};
+use vexact_sql::dialect::{is_vector_operator, join_vector_operators};
 
 use super::functions::is_vector;
 use super::grammar::Grammar;
@@ -31,7 +32,7 @@ pub(super) struct Unknown {
     pub error: DataFusionError,
     /// In upper case; empty where there is none.
     pub first_word: String,
-    /// Whether the text seems to call one.
+    /// Whether the text seems to call one, or has one of its operators.
     pub has_vector_function: bool,
 }
 
@@ -46,6 +47,7 @@ pub(super) fn parse(sql: &str) -> Result<Parsed> {
         }
     };
     tokens.retain(|token| !matches!(token.token, Token::Whitespace(_)));
+    let mut tokens = join_vector_operators(tokens);
     let first_word = match tokens.iter().map(|token| &token.token).find(|token| **token != Token::SemiColon) {
         Some(Token::Word(word)) => word.value.to_ascii_uppercase(),
         _ => String::new(),
@@ -77,7 +79,7 @@ fn sql_error(error: ParserError) -> DataFusionError {
 fn calls_vector_function(tokens: &[TokenWithSpan]) -> bool {
     tokens.windows(2).any(|pair| match (&pair[0].token, &pair[1].token) {
         (Token::Word(word), Token::LParen) => is_vector(&word.value.to_ascii_lowercase()),
-        _ => false,
+        (operator, _) => is_vector_operator(operator),
     })
 }
 

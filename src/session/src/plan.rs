@@ -22,6 +22,7 @@ use vexact_core::error::{Error, Result};
 use vexact_kernel::{FilterReport, KernelError, Search};
 use vexact_replica::ReplicaTable;
 use vexact_sql::chunks::ChunkTable;
+use vexact_sql::dialect::parse_expression;
 use vexact_sql::exec::{Join, JoinColumn, Scoring, TopK, VectorJoinExec, VectorTopKExec};
 use vexact_sql::{Explained, explain_plan};
 
@@ -124,7 +125,7 @@ impl Session {
             _ => None,
         };
         // The column to search: the first that is scanned, or what becomes of it where it holds whole numbers.
-        let (input, vectors) = match vexact_sql::vectors_of_whole_numbers(input.schema().field(0).data_type()) {
+        let (input, vectors) = match vexact_sql::vectors_by_cast(input.schema().field(0).data_type()) {
             None => (input, 0),
             Some(floats) => (with_cast(input, &floats)?, scanned.len()),
         };
@@ -222,8 +223,8 @@ fn filter_expr(
 ) -> Result<Expr> {
     let df_schema = DFSchema::try_from_qualified_schema(table.clone(), schema)?;
     let refused = |problem: String| Error::InvalidArgument(format!("filter {text:?}: {problem}"));
-    let filter = state
-        .create_logical_expr(text, &df_schema)
+    let filter = parse_expression(text, &state.config_options().sql_parser)
+        .and_then(|parsed| state.create_logical_expr_from_sql_expr(parsed, &df_schema))
         .and_then(|filter| bound(filter, params))
         .map_err(|error| refused(error.strip_backtrace()))?;
     match filter.get_type(&df_schema).map_err(|error| refused(error.strip_backtrace()))? {
@@ -288,7 +289,7 @@ fn column_of(search: &VectorSearch, schema: &Schema) -> Result<usize> {
         )));
     };
     let field = schema.field(column);
-    if !is_vector(field) && vexact_sql::vectors_of_whole_numbers(field.data_type()).is_none() {
+    if !is_vector(field) && vexact_sql::vectors_by_cast(field.data_type()).is_none() {
         return Err(Error::InvalidArgument(format!(
             "column {:?} of table {:?}: expected vectors (FixedSizeList, List or LargeList of numbers), got {}",
             search.column,

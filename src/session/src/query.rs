@@ -11,6 +11,7 @@ use datafusion::sql::parser::Statement as ParsedStatement;
 use vexact_core::error::{Error, Result};
 use vexact_sources as sources;
 use vexact_sql::Explained;
+use vexact_sql::dialect::parse_statement;
 use vexact_sql::precedence::Arrival;
 
 use super::named_windows::resolve_named_windows;
@@ -59,9 +60,8 @@ impl Session {
     }
 
     pub(super) fn parse(&self, query: &str) -> Result<ParsedStatement> {
-        let state = self.ctx.state_ref();
-        let dialect = state.read().config().options().sql_parser.dialect;
-        let statement = state.read().sql_to_statement(query, &dialect)?;
+        let options = self.ctx.state_ref().read().config_options().sql_parser.clone();
+        let statement = parse_statement(query, &options)?;
         refuse_changes(&statement)?;
         Ok(statement)
     }

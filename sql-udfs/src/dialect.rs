@@ -1,0 +1,154 @@
+//! DataFusion's SQL parser with pgvector's operators `<->`, `<=>` and `<#>`.
+
+use datafusion::common::config::{Dialect as DialectName, SqlParserOptions};
+use datafusion::common::{DataFusionError, Result, not_impl_err, plan_datafusion_err};
+use datafusion::sql::parser::{DFParser, DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::ast::ExprWithAlias;
+use datafusion::sql::sqlparser::dialect::{Dialect, Precedence, dialect_from_str};
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+
+/// Implements a `Dialect`'s basic methods as `GenericDialect`, which is DataFusion's default.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! generic_dialect_methods {
+    () => {
+        fn dialect(&self) -> std::any::TypeId {
+            std::any::TypeId::of::<datafusion::sql::sqlparser::dialect::GenericDialect>()
+        }
+
+        fn is_identifier_start(&self, ch: char) -> bool {
+            datafusion::sql::sqlparser::dialect::GenericDialect.is_identifier_start(ch)
+        }
+
+        fn is_identifier_part(&self, ch: char) -> bool {
+            datafusion::sql::sqlparser::dialect::GenericDialect.is_identifier_part(ch)
+        }
+
+        fn is_delimited_identifier_start(&self, ch: char) -> bool {
+            datafusion::sql::sqlparser::dialect::GenericDialect.is_delimited_identifier_start(ch)
+        }
+
+        $crate::generic_dialect_methods! {
+            supports_unicode_string_literal supports_partition_by_after_order_by supports_array_join_syntax
+            supports_group_by_expr supports_group_by_with_modifier supports_left_associative_joins_without_parens
+            supports_connect_by supports_match_recognize supports_pipe_operator supports_start_transaction_modifier
+            supports_window_function_null_treatment_arg supports_dictionary_syntax
+            supports_window_clause_named_window_reference supports_parenthesized_set_variables
+            supports_select_wildcard_except support_map_literal_syntax allow_extract_custom
+            allow_extract_single_quotes supports_extract_comma_syntax supports_create_view_comment_syntax
+            supports_parens_around_table_factor supports_values_as_table_factor supports_create_index_with_clause
+            supports_explain_with_utility_options supports_limit_comma supports_update_order_by
+            supports_from_first_select supports_projection_trailing_commas supports_asc_desc_in_column_definition
+            supports_try_convert supports_bitwise_shift_operators supports_comment_on supports_load_extension
+            supports_named_fn_args_with_assignment_operator supports_struct_literal supports_empty_projections
+            supports_nested_comments supports_multiline_comment_hints supports_user_host_grantee
+            supports_string_escape_constant supports_array_typedef_with_brackets supports_match_against
+            supports_set_names supports_comma_separated_set_assignments supports_filter_during_aggregation
+            supports_select_wildcard_exclude supports_data_type_signed_suffix supports_interval_options
+            supports_quote_delimited_string supports_select_wildcard_replace supports_select_wildcard_ilike
+            supports_select_wildcard_rename supports_optimize_table supports_install supports_detach
+            supports_prewhere supports_with_fill supports_limit_by supports_interpolate supports_settings
+            supports_select_format supports_comment_optimizer_hint supports_constraint_keyword_without_name
+            supports_key_column_option supports_comma_separated_trim supports_cte_without_as
+            supports_select_item_multi_column_alias supports_xml_expressions
+        }
+    };
+    ($($name:ident)+) => {
+        $(fn $name(&self) -> bool { datafusion::sql::sqlparser::dialect::GenericDialect.$name() })+
+    };
+}
+
+/// The generic dialect with pgvector's operators, which bind tighter than comparisons and looser than `+`, as in PostgreSQL.
+#[derive(Debug)]
+struct VectorDialect;
+
+impl Dialect for VectorDialect {
+    crate::generic_dialect_methods!();
+
+    fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
+        is_vector_operator(&parser.peek_token_ref().token).then(|| Ok(self.prec_value(Precedence::Pipe)))
+    }
+}
+
+/// Whether a token is one of pgvector's operators, after [`join_vector_operators`].
+pub fn is_vector_operator(token: &Token) -> bool {
+    match token {
+        Token::Spaceship => true,
+        Token::CustomBinaryOperator(operator) => matches!(operator.as_str(), L2 | NEGATIVE_INNER_PRODUCT),
+        _ => false,
+    }
+}
+
+pub(crate) const L2: &str = "<->";
+pub(crate) const NEGATIVE_INNER_PRODUCT: &str = "<#>";
+
+/// Makes one token of each `<->` and `<#>`, which tokenizers of dialects other than PostgreSQL's split. Nothing else is written
+/// as `<` followed at once by `->` or `#>`.
+pub fn join_vector_operators(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    if !tokens.iter().any(|token| matches!(token.token, Token::Lt)) {
+        return tokens;
+    }
+    let mut joined: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    for token in tokens {
+        let is_after = |at: usize, expected: &dyn Fn(&Token) -> bool| {
+            let Some(first) = joined.len().checked_sub(at) else { return false };
+            let next = joined.get(first + 1).unwrap_or(&token);
+            expected(&joined[first].token) && joined[first].span.end == next.span.start
+        };
+        let is_less = |token: &Token| matches!(token, Token::Lt);
+        let is_hash =
+            |token: &Token| matches!(token, Token::Word(word) if word.value == "#" && word.quote_style.is_none());
+        let (operator, parts) = match &token.token {
+            Token::Arrow if is_after(1, &is_less) => (L2, 1),
+            Token::HashArrow if is_after(1, &is_less) => (NEGATIVE_INNER_PRODUCT, 1),
+            // The generic dialect takes # for the name of a column.
+            Token::Gt if is_after(1, &is_hash) && is_after(2, &is_less) => (NEGATIVE_INNER_PRODUCT, 2),
+            _ => {
+                joined.push(token);
+                continue;
+            }
+        };
+        let mut span = token.span;
+        for part in joined.drain(joined.len() - parts..).rev() {
+            span.start = part.span.start;
+        }
+        joined.push(TokenWithSpan { token: Token::CustomBinaryOperator(operator.into()), span });
+    }
+    joined
+}
+
+/// Parses one SQL statement by the session's options (`datafusion.sql_parser.*`).
+///
+/// # Errors
+/// Text that is no SQL, more than one statement, and none.
+pub fn parse_statement(sql: &str, options: &SqlParserOptions) -> Result<Statement> {
+    let mut statements = parse_with(sql, options, |mut parser| parser.parse_statements())?;
+    if statements.len() > 1 {
+        return not_impl_err!("expected one SQL statement, got {}", statements.len());
+    }
+    statements.pop_front().ok_or_else(|| plan_datafusion_err!("expected a SQL statement, got none"))
+}
+
+/// Parses one SQL expression by the session's options.
+///
+/// # Errors
+/// Text that is no expression, and more than one.
+pub fn parse_expression(sql: &str, options: &SqlParserOptions) -> Result<ExprWithAlias> {
+    parse_with(sql, options, |mut parser| parser.parse_into_expr())
+}
+
+fn parse_with<T>(sql: &str, options: &SqlParserOptions, parse: impl FnOnce(DFParser) -> Result<T>) -> Result<T> {
+    let dialect = match options.dialect {
+        DialectName::Generic => Box::new(VectorDialect) as Box<dyn Dialect>,
+        name => dialect_from_str(name).ok_or_else(|| plan_datafusion_err!("unknown SQL dialect {name}"))?,
+    };
+    let syntax = |error: ParserError| DataFusionError::SQL(Box::new(error), None);
+    let tokens =
+        Tokenizer::new(dialect.as_ref(), sql).tokenize_with_location().map_err(|error| syntax(error.into()))?;
+    let parser = DFParserBuilder::new(join_vector_operators(tokens))
+        .with_dialect(dialect.as_ref())
+        .with_recursion_limit(options.recursion_limit.get())
+        .build()?;
+    parse(parser)
+}
