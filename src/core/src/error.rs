@@ -85,7 +85,7 @@ pub enum Error {
     #[error("{0}")]
     Shared(std::sync::Arc<Error>),
     /// A query failed: planning or execution.
-    #[error("{}", message(.0))]
+    #[error("{}", shown(.0))]
     Query(#[from] DataFusionError),
 }
 
@@ -153,6 +153,15 @@ impl Error {
             std::io::ErrorKind::NotFound => Error::FileNotFound { path: path.into() },
             _ => Error::Io { path: path.into(), source },
         }
+    }
+}
+
+/// DataFusion's message, in which a column of a frame without a name has no qualifier.
+fn shown(error: &DataFusionError) -> String {
+    let text = message(error);
+    match text.contains("?table?") {
+        true => text.replace("\"?table?\".", "").replace("?table?.", ""),
+        false => text,
     }
 }
 

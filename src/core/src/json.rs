@@ -2,16 +2,17 @@
 //!
 //! Integers are JSON integers, also beyond 2^53; floats read back as the same float. What JSON lacks: NaN and the infinities are
 //! `"NaN"`, `"Infinity"`, `"-Infinity"` (NULL alone is null), binary is text in hexadecimal, decimals and times are text (ISO 8601). A
-//! value of a union is written as its own type is.
+//! value of a union is written as its own type is, a map as an object. A value that has no text, such as a date beyond the
+//! calendar, is the text of the error: it does not cost the other cells.
 
 use std::fmt::Write;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::*;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
-use serde::ser::{Error, SerializeMap};
+use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::rows::cell_text;
 use crate::schema::ColumnType;
 
 /// A result column.
@@ -46,7 +47,9 @@ fn kind(data_type: &DataType) -> String {
         DataType::BinaryView | DataType::LargeBinary | DataType::FixedSizeBinary(_) => "binary".into(),
         DataType::Dictionary(_, values) => kind(values),
         DataType::Union(..) => "any".into(),
-        DataType::List(item) | DataType::LargeList(item) => format!("list({})", kind(item.data_type())),
+        DataType::List(item) | DataType::LargeList(item) | DataType::ListView(item) | DataType::LargeListView(item) => {
+            format!("list({})", kind(item.data_type()))
+        }
         other => match (ColumnType::of_arrow(other), other) {
             (Some(known), _) => known.to_string(),
             (None, DataType::FixedSizeList(item, dim)) => format!("{}[{dim}]", kind(item.data_type())),
@@ -151,11 +154,18 @@ impl Serialize for Cell<'_> {
                 }
                 object.end()
             }
-            _ => {
-                let options = FormatOptions::new().with_display_error(false);
-                let text = ArrayFormatter::try_new(array, &options).and_then(|cells| cells.value(row).try_to_string());
-                serializer.serialize_str(&text.map_err(S::Error::custom)?)
+            DataType::Map(..) => {
+                let entries = array.as_map().value(row);
+                let mut object = serializer.serialize_map(Some(entries.len()))?;
+                for entry in 0..entries.len() {
+                    let value = Cell { array: entries.column(1), row: entry };
+                    object.serialize_entry(&cell_text(entries.column(0), entry), &value)?;
+                }
+                object.end()
             }
+            DataType::ListView(_) => items(&array.as_list_view::<i32>().value(row), serializer),
+            DataType::LargeListView(_) => items(&array.as_list_view::<i64>().value(row), serializer),
+            _ => serializer.serialize_str(&cell_text(array, row)),
         }
     }
 }
@@ -187,4 +197,38 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Date32Array, Int32Builder, MapBuilder, StringBuilder};
+
+    use super::*;
+
+    fn json(columns: Vec<(&str, ArrayRef)>) -> String {
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let names = self::columns(&batch.schema()).into_iter().map(|column| column.name).collect();
+        serde_json::to_string(&Rows { names, batches: vec![batch] }).unwrap()
+    }
+
+    #[test]
+    fn a_value_without_text_is_an_error_in_its_cell() {
+        let days: ArrayRef = Arc::new(Date32Array::from(vec![0, i32::MAX]));
+        let text = json(vec![("d", days)]);
+        assert!(text.starts_with("[{\"d\":\"1970-01-01\"},{\"d\":\"ERROR: ") && text.contains("2147483647"), "{text}");
+    }
+
+    #[test]
+    fn a_map_is_an_object() {
+        let mut maps = MapBuilder::new(None, StringBuilder::new(), Int32Builder::new());
+        maps.keys().append_value("a");
+        maps.values().append_value(1);
+        maps.keys().append_value("b");
+        maps.values().append_null();
+        maps.append(true).unwrap();
+        maps.append(false).unwrap();
+        assert_eq!(json(vec![("m", Arc::new(maps.finish()))]), r#"[{"m":{"a":1,"b":null}},{"m":null}]"#);
+    }
 }

@@ -1,5 +1,6 @@
 //! Types that every part of vexact shares: errors, table schemas, parameters, JSON of rows, durable files.
 
+pub mod atomic_file;
 pub mod database_path;
 pub mod disk;
 pub mod error;

@@ -9,6 +9,7 @@ use std::ops::Deref;
 #[derive(Debug)]
 pub struct LockedFile {
     file: File,
+    is_locked: bool,
     /// A child of `fork` has copies of both: the lock is its parent's.
     process: u32,
 }
@@ -18,13 +19,35 @@ impl LockedFile {
     /// Somebody else has the lock.
     pub fn try_new(file: File) -> Result<Self, TryLockError> {
         file.try_lock()?;
-        Ok(Self { file, process: std::process::id() })
+        Ok(Self::new(file, true))
     }
 
     /// Waits for the lock.
     pub fn wait_for(file: File) -> io::Result<Self> {
         file.lock()?;
-        Ok(Self { file, process: std::process::id() })
+        Ok(Self::new(file, true))
+    }
+
+    /// A file that others may write as well: a pipe or a device.
+    pub fn shared(file: File) -> Self {
+        Self::new(file, false)
+    }
+
+    fn new(file: File, is_locked: bool) -> Self {
+        Self { file, is_locked, process: std::process::id() }
+    }
+
+    /// Whether this process opened it, and not one that it was forked from.
+    pub fn is_of_process(&self) -> bool {
+        self.process == std::process::id()
+    }
+
+    /// Makes what was written durable where that means something: a pipe has no disk.
+    pub fn sync_if_possible(&self) -> io::Result<()> {
+        match self.file.sync_all() {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            other => other,
+        }
     }
 }
 
@@ -38,7 +61,7 @@ impl Deref for LockedFile {
 
 impl Drop for LockedFile {
     fn drop(&mut self) {
-        if self.process == std::process::id() {
+        if self.is_locked && self.is_of_process() {
             // Closing it does the same, a little later perhaps.
             let _ = self.file.unlock();
         }

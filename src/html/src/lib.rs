@@ -20,7 +20,7 @@ pub const STYLE: &str = include_str!("style.css");
 /// At most `max_rows` rows as a table with its style. A note says so if there are more.
 ///
 /// # Errors
-/// Values that have no text, such as a date beyond the calendar.
+/// None but Arrow's.
 pub fn first_rows(rows: &RecordBatch, max_rows: usize) -> Result<String> {
     let note = (rows.num_rows() > max_rows).then(|| format!("first {max_rows} rows"));
     let shown = rows.slice(0, rows.num_rows().min(max_rows));

@@ -3,10 +3,10 @@
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use maud::{Markup, html};
 use vexact_core::error::{Error, Result};
 use vexact_core::json::columns;
+use vexact_core::rows::{cell_text, unreadable_cells};
 
 /// Characters of a cell.
 const CELL_CHARS: usize = 100;
@@ -17,8 +17,10 @@ const COMPONENTS: usize = 4;
 
 /// The rows of a batch under their columns' names and types; `note` stands below.
 ///
+/// A value that has no text, such as a date beyond the calendar, is the text of the error, and named below.
+///
 /// # Errors
-/// Values that have no text, such as a date beyond the calendar.
+/// None but Arrow's.
 pub fn table(rows: &RecordBatch, note: Option<&str>) -> Result<Markup> {
     let schema = rows.schema();
     let kinds = columns(&schema);
@@ -28,6 +30,7 @@ pub fn table(rows: &RecordBatch, note: Option<&str>) -> Result<Markup> {
     for row in 0..rows.num_rows() {
         lines.push(rows.columns().iter().map(|column| cell(column, row)).collect::<Result<Vec<Option<String>>>>()?);
     }
+    let unreadable = unreadable_cells(std::slice::from_ref(rows));
     Ok(html! {
         div.vexact-rows {
             table {
@@ -48,6 +51,7 @@ pub fn table(rows: &RecordBatch, note: Option<&str>) -> Result<Markup> {
                 }
             }
             @if let Some(note) = note { p { (note) } }
+            @if !unreadable.is_empty() { p { "values without text: " (unreadable.join("; ")) } }
         }
     })
 }
@@ -84,7 +88,7 @@ fn cell(column: &ArrayRef, row: usize) -> Result<Option<String>> {
             };
             Ok(Some(format!("[{}, …{more}]", first.join(", "))))
         }
-        _ => text(column, row).map(Some),
+        _ => Ok(Some(cell_text(column, row))),
     }
 }
 
@@ -96,12 +100,6 @@ fn component(value: Option<f64>) -> String {
         Some(value) if value != 0.0 && !(0.001..1e6).contains(&value.abs()) => format!("{value:.1e}"),
         Some(value) => format!("{value:.4}"),
     }
-}
-
-fn text(column: &ArrayRef, row: usize) -> Result<String> {
-    let options = FormatOptions::default().with_null("NULL").with_display_error(false);
-    let formatter = ArrayFormatter::try_new(column, &options).map_err(Error::arrow)?;
-    formatter.value(row).try_to_string().map_err(Error::arrow)
 }
 
 #[cfg(test)]
@@ -151,6 +149,16 @@ mod tests {
         let page = page(vec![("s", Arc::new(StringArray::from(vec!["é".repeat(5000)])))]);
         let (title, cell) = ("é".repeat(TITLE_CHARS), "é".repeat(CELL_CHARS));
         assert!(page.contains(&format!("<td title=\"{title}\">{cell}…</td>")));
+    }
+
+    #[test]
+    fn a_value_without_text_costs_no_other_cell() {
+        let days: ArrayRef = Arc::new(arrow::array::Date32Array::from(vec![i32::MAX]));
+        let page = page(vec![("n", Arc::new(Int64Array::from(vec![7]))), ("d", days)]);
+        assert!(
+            page.contains(">7</td>") && page.contains("ERROR: ") && page.contains("column &quot;d&quot;, row 0"),
+            "{page}"
+        );
     }
 
     #[test]

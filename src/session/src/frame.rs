@@ -8,7 +8,7 @@ use arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::catalog::TableProvider;
-use datafusion::dataframe::{DataFrame as DataFusionFrame, DataFrameWriteOptions};
+use datafusion::dataframe::DataFrame as DataFusionFrame;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
@@ -18,9 +18,7 @@ use futures::TryStreamExt;
 use vexact_core::error::{Error, Result};
 use vexact_core::rows::{concat, shortened};
 use vexact_replica::Snapshot;
-use vexact_sources as sources;
-use vexact_sources::replace::Unfinished;
-use vexact_sources::row_file::{RowFile, RowFormat};
+use vexact_sources::row_file::{RowFile, RowFileOptions, RowFormat};
 use vexact_sql::chunks::ChunkTable;
 use vexact_sql::precedence::Arrival;
 use vexact_sql::{Explained, explain_plan};
@@ -250,19 +248,7 @@ impl DataFrame {
             _ => self.schema(),
         };
         let told = with_nulls_of(&told, &batches);
-        let as_told = |batch: RecordBatch| match batch.schema_ref() {
-            schema if schema == &told => Ok(batch),
-            schema if told.contains(schema) => {
-                Ok(batch.with_schema(Arc::clone(&told)).map_err(DataFusionError::from)?)
-            }
-            _ => {
-                let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-                let columns = batch.columns().to_vec();
-                Ok(RecordBatch::try_new_with_options(Arc::clone(&told), columns, &rows)
-                    .map_err(DataFusionError::from)?)
-            }
-        };
-        batches.into_iter().map(as_told).collect()
+        as_schema(batches, &told)
     }
 
     /// As [`Self::collect`]; `count` is called with the rows of each batch as it comes.
@@ -335,32 +321,58 @@ impl DataFrame {
         Ok(self.planned().await?.explained())
     }
 
-    /// Runs it into a Parquet file.
+    /// Runs it into a Parquet file, in the order of its rows.
     ///
     /// # Errors
-    /// A folder that is not there; what fails while it runs or writes.
+    /// A folder that is not there; a type that Parquet lacks; what fails while it runs or writes.
     pub async fn write_parquet(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
-        let unfinished = Unfinished::beside(path)?;
-        let options = DataFrameWriteOptions::new().with_single_file_output(true);
-        self.query()?.write_parquet(&sources::file_url(unfinished.path())?, options, None).await?;
-        unfinished.replace()
+        self.write_file(path.as_ref(), RowFormat::Parquet, &RowFileOptions::default()).await.map(drop)
     }
 
-    /// Runs it into a CSV file with a header. Lists of numbers are written as `[1,2,3]`, which
+    /// Runs it into a CSV file with a header, in the order of its rows. Lists of numbers are written as `[1,2,3]`, which
     /// [`Session::read_csv`](super::Session::read_csv) reads.
     ///
     /// # Errors
     /// A folder that is not there; lists of different lengths or with NULL components, which would not be read back; what fails
     /// while it runs or writes.
     pub async fn write_csv(&self, path: impl AsRef<Path>) -> Result<()> {
-        let mut file = RowFile::create(path.as_ref(), RowFormat::Csv, &self.schema())?;
-        let mut rows = self.stream().await?;
-        while let Some(batch) = rows.try_next().await? {
-            file.write(&batch)?;
-        }
-        file.finish()
+        self.write_file(path.as_ref(), RowFormat::Csv, &RowFileOptions::default()).await.map(drop)
     }
+
+    /// Runs it into a file, which has its name when all rows are in it; the number of rows.
+    ///
+    /// # Errors
+    /// As [`Self::write_parquet`].
+    pub async fn write_file(&self, path: &Path, form: RowFormat, options: &RowFileOptions) -> Result<u64> {
+        let schema = self.schema();
+        let mut file = RowFile::create_with(path, form, &schema, options)?;
+        let mut rows = self.stream().await?;
+        let mut count = 0;
+        while let Some(batch) = rows.try_next().await? {
+            count += batch.num_rows() as u64;
+            for batch in as_schema(vec![batch], &schema)? {
+                file.write(&batch)?;
+            }
+            // A query that is always ready would never see that it is cancelled.
+            tokio::task::coop::consume_budget().await;
+        }
+        file.finish()?;
+        Ok(count)
+    }
+}
+
+/// Batches under a schema of the same types.
+fn as_schema(batches: Vec<RecordBatch>, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
+    let as_told = |batch: RecordBatch| match batch.schema_ref() {
+        found if found == schema => Ok(batch),
+        found if schema.contains(found) => Ok(batch.with_schema(Arc::clone(schema)).map_err(DataFusionError::from)?),
+        _ => {
+            let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+            let columns = batch.columns().to_vec();
+            Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &rows).map_err(DataFusionError::from)?)
+        }
+    };
+    batches.into_iter().map(as_told).collect()
 }
 
 /// A schema that lets a column have the NULLs that it has: DataFusion takes a scalar subquery without rows for not NULL where its

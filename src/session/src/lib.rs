@@ -2,9 +2,11 @@
 
 mod as_of;
 mod catalog;
+mod copy;
 mod distance_order;
 mod float_bounds;
 mod frame;
+mod insert;
 mod meaning;
 mod memory;
 mod named_windows;

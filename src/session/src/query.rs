@@ -14,6 +14,7 @@ use vexact_sql::Explained;
 use vexact_sql::dialect::parse_statement;
 use vexact_sql::precedence::Arrival;
 
+use super::insert::{keep_values, own_casts};
 use super::named_windows::resolve_named_windows;
 use super::prepared::{BoundPlan, Prepared, PreparedPlans, TEXT_BYTES};
 use super::statement::{bound, refuse_changes};
@@ -122,9 +123,23 @@ impl Session {
         if state.config_options().sql_parser.default_null_ordering == "nulls_min" {
             distance_order::nulls_last(&mut statement);
         }
-        let plan = state.statement_to_plan(statement).await?;
+        let own = own_casts(&statement);
+        let plan = state.statement_to_plan(statement).await.map_err(|error| self.with_hint(error.into()))?;
+        let plan = keep_values(plan, &own)?;
         SQLOptions::new().verify_plan(&plan)?;
         Ok((state, plan))
+    }
+
+    /// Says how a table is named whose name has upper case: SQL reads names without quotes in lower case.
+    fn with_hint(&self, error: Error) -> Error {
+        let message = error.to_string();
+        let missing = message.split_once("table '").and_then(|(_, rest)| rest.split_once("' not found"));
+        let missing = missing.map(|(name, _)| name.rsplit('.').next().unwrap_or(name));
+        let is_meant = |own: &&String| missing.is_some_and(|missing| own.to_lowercase() == missing && *own != missing);
+        match self.views.own_names().iter().find(is_meant) {
+            Some(own) => Error::InvalidArgument(format!("{message}. Did you mean \"{own}\", in double quotes?")),
+            None => error,
+        }
     }
 
     /// The three sections of a statement's explain, without running it.

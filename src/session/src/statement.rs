@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use datafusion::common::ParamValues;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{CreateMemoryTable, DdlStatement, LogicalPlan, LogicalPlanBuilder};
@@ -11,6 +12,7 @@ use vexact_core::error::{Error, Result};
 use vexact_sources as sources;
 use vexact_sources::create::{CreateTable, TableKind};
 
+use super::copy::{CopyTarget, query_of};
 use super::memory::MemoryTable;
 use super::{DataFrame, Session};
 
@@ -81,7 +83,15 @@ impl Session {
                 Ok(DataFrame::of_query(self.ctx.execute_logical_plan(plan).await?))
             }
             // Once, and not each time that its count is asked for.
-            plan @ (LogicalPlan::Dml(_) | LogicalPlan::Copy(_)) => {
+            LogicalPlan::Copy(copy) => {
+                let target = CopyTarget::of(&copy)?;
+                let schema = Arc::clone(copy.output_schema.inner());
+                let count = target.write(&query_of(state, copy)).await?;
+                let count: ArrayRef = Arc::new(UInt64Array::from(vec![count]));
+                let rows = RecordBatch::try_new(Arc::clone(&schema), vec![count]).map_err(Error::arrow)?;
+                Ok(self.table_frame(sources::arrow::as_it_is(schema, vec![rows])?))
+            }
+            plan @ LogicalPlan::Dml(_) => {
                 let frame = DataFrame::of_plan(state, plan);
                 let (schema, rows) = (frame.schema(), frame.collect().await?);
                 Ok(self.table_frame(sources::arrow::as_it_is(schema, rows)?))

@@ -2,7 +2,7 @@
 //! same vector; so the lists of a column have to be of one length and without NULL components.
 
 use std::fmt::Display;
-use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,26 +15,38 @@ use vexact_core::error::{Error, Result};
 
 use super::{bad_file, vector_text};
 
-/// A CSV file that is being written.
-pub(super) struct CsvWriter {
-    writer: Writer<File>,
+/// CSV text that is being written.
+pub struct CsvWriter<W: Write> {
+    writer: Writer<W>,
     texts: ListTexts,
     path: PathBuf,
 }
 
-impl CsvWriter {
+impl<W: Write> CsvWriter<W> {
     /// Writes the header line. The path is for messages.
-    pub fn begin(file: File, path: &Path, schema: &SchemaRef) -> Result<Self> {
+    ///
+    /// # Errors
+    /// An output that cannot be written.
+    pub fn begin(output: W, path: &Path, schema: &SchemaRef, delimiter: u8, has_header: bool) -> Result<Self> {
         let texts = ListTexts::new("write_csv", schema);
-        let writer = WriterBuilder::new().with_header(true).build(file);
+        let writer = WriterBuilder::new().with_header(has_header).with_delimiter(delimiter).build(output);
         let mut begun = Self { writer, texts, path: path.into() };
         begun.write(&RecordBatch::new_empty(Arc::clone(schema)))?;
         Ok(begun)
     }
 
+    /// Adds rows.
+    ///
+    /// # Errors
+    /// Lists that would not be read back; values without a text; an output that cannot be written.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let batch = self.texts.replace(batch)?;
         self.writer.write(&batch).map_err(|error| bad_file(&self.path, &error))
+    }
+
+    /// The output, to which all is written.
+    pub fn into_inner(self) -> W {
+        self.writer.into_inner()
     }
 }
 

@@ -8,9 +8,9 @@ use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::csv::{Writer as CsvWriter, WriterBuilder};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow::json::LineDelimitedWriter;
 use async_trait::async_trait;
 use datafusion::common::DataFusionError;
@@ -18,10 +18,12 @@ use datafusion::datasource::sink::DataSink;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
 use futures::TryStreamExt;
+use vexact_core::atomic_file::{AtomicFile, AtomicWriter, is_at};
 use vexact_core::error::{Error, Result};
+use vexact_core::locked_file::LockedFile;
 
 use super::csv_write::ListTexts;
-use super::replace::{Unfinished, lock};
+use super::file_form::FileForm;
 use super::scan::{check_names, external};
 use super::{bad_file, csv};
 
@@ -59,8 +61,10 @@ impl DataSink for TextSink {
         rows: SendableRecordBatchStream,
         _: &Arc<TaskContext>,
     ) -> datafusion::common::Result<u64> {
-        let rows_file = Unfinished::beside(&self.path).map_err(external)?;
-        let count = self.write_rows(rows, &rows_file).await?;
+        self.form().check_schema(&self.schema).map_err(external)?;
+        let rows_file = AtomicFile::create(&self.path).map_err(external)?;
+        let written = self.write_rows(rows, &rows_file).await;
+        let count = written.map_err(|error| external(rows_file.error(error.into())))?;
         let (path, encoding, schema) = (self.path.clone(), self.encoding, Arc::clone(&self.schema));
         let append = move || append(&path, encoding, &schema, &rows_file);
         let appended = tokio::task::spawn_blocking(append).await;
@@ -70,13 +74,20 @@ impl DataSink for TextSink {
 }
 
 impl TextSink {
+    fn form(&self) -> FileForm {
+        match self.encoding {
+            Encoding::Csv { .. } => FileForm::Csv,
+            Encoding::JsonLines => FileForm::Json,
+        }
+    }
+
     /// The rows alone, as they will stand in the file.
     async fn write_rows(
         &self,
         mut rows: SendableRecordBatchStream,
-        into: &Unfinished,
+        into: &AtomicFile,
     ) -> datafusion::common::Result<u64> {
-        let file = BufWriter::new(into.create().map_err(external)?);
+        let file = BufWriter::new(into.writer());
         let mut writer = match self.encoding {
             Encoding::Csv { delimiter } => {
                 let builder = WriterBuilder::new().with_header(false).with_delimiter(delimiter);
@@ -86,6 +97,8 @@ impl TextSink {
         };
         let mut count = 0;
         while let Some(batch) = rows.try_next().await? {
+            self.form().check_values(&batch).map_err(external)?;
+            self.form().check_numbers(&batch).map_err(external)?;
             writer.write(&self.path, &batch).map_err(external)?;
             count += batch.num_rows() as u64;
         }
@@ -95,18 +108,15 @@ impl TextSink {
 }
 
 enum RowWriter {
-    Csv(Box<CsvWriter<BufWriter<File>>>, ListTexts),
-    Json(LineDelimitedWriter<BufWriter<File>>),
+    Csv(Box<CsvWriter<BufWriter<AtomicWriter>>>, ListTexts),
+    Json(LineDelimitedWriter<BufWriter<AtomicWriter>>),
 }
 
 impl RowWriter {
     fn write(&mut self, path: &Path, batch: &RecordBatch) -> Result<()> {
         match self {
             Self::Csv(writer, texts) => writer.write(&texts.replace(batch)?),
-            Self::Json(writer) => {
-                refuse_non_finite(batch)?;
-                writer.write(batch)
-            }
+            Self::Json(writer) => writer.write(batch),
         }
         .map_err(|error| bad_file(path, &error))
     }
@@ -124,54 +134,35 @@ impl RowWriter {
     }
 }
 
-/// Refuses what JSON has no form for: it would be written as null.
-fn refuse_non_finite(batch: &RecordBatch) -> Result<()> {
-    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
-        if !is_finite(column.as_ref()) {
-            let name = field.name();
-            return Err(Error::InvalidArgument(format!(
-                "INSERT: column {name:?}: expected finite numbers in a JSON file, got NaN or an infinity"
-            )));
-        }
-    }
-    Ok(())
-}
-
-fn is_finite(array: &dyn Array) -> bool {
-    use arrow::datatypes::{Float16Type, Float32Type, Float64Type};
-    match array.data_type() {
-        DataType::Float16 => array.as_primitive::<Float16Type>().iter().flatten().all(|x| x.is_finite()),
-        DataType::Float32 => array.as_primitive::<Float32Type>().iter().flatten().all(f32::is_finite),
-        DataType::Float64 => array.as_primitive::<Float64Type>().iter().flatten().all(f64::is_finite),
-        DataType::List(_) => array.as_list::<i32>().iter().flatten().all(|list| is_finite(&list)),
-        DataType::LargeList(_) => array.as_list::<i64>().iter().flatten().all(|list| is_finite(&list)),
-        DataType::FixedSizeList(..) => array.as_fixed_size_list().iter().flatten().all(|list| is_finite(&list)),
-        DataType::Struct(_) => array.as_struct().columns().iter().all(|column| is_finite(column)),
-        _ => true,
-    }
-}
-
 /// Puts a file with the rows behind the old ones in the place of the old one.
-fn append(path: &Path, encoding: Encoding, schema: &SchemaRef, rows: &Unfinished) -> Result<()> {
+fn append(path: &Path, encoding: Encoding, schema: &SchemaRef, rows: &AtomicFile) -> Result<()> {
     loop {
         match lock(path) {
             Ok(old) => {
-                let new = Unfinished::beside(path)?;
                 check_header(path, encoding, schema)?;
-                let io = |error| Error::io(path, error);
-                let permissions = old.metadata().map_err(io)?.permissions();
-                let file = copy(&old, rows, &new).map_err(io)?;
-                file.set_permissions(permissions).map_err(io)?;
-                return new.replace();
+                let new = AtomicFile::create(path)?;
+                copy(&old, rows, &new).map_err(|error| new.error(Error::io(path, error)))?;
+                return new.commit();
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let new = Unfinished::beside(path)?;
-                begin(&new, encoding, schema, rows).map_err(|error| Error::io(path, error))?;
-                if new.place()? {
+                let new = AtomicFile::create(path)?;
+                begin(&new, encoding, schema, rows).map_err(|error| new.error(Error::io(path, error)))?;
+                if new.commit_new()? {
                     return Ok(());
                 }
             }
             Err(error) => return Err(Error::io(path, error)),
+        }
+    }
+}
+
+/// The file that is there, which no other INSERT has: in this process or another.
+fn lock(path: &Path) -> io::Result<LockedFile> {
+    loop {
+        let file = LockedFile::wait_for(File::open(path)?)?;
+        // The one that had the lock may have put another file in its place.
+        if is_at(&file, path) {
+            return Ok(file);
         }
     }
 }
@@ -187,33 +178,33 @@ fn check_header(path: &Path, encoding: Encoding, schema: &SchemaRef) -> Result<(
 }
 
 /// The old file, a line end if it has none, and the rows.
-fn copy(mut old: &File, rows: &Unfinished, new: &Unfinished) -> io::Result<File> {
-    let mut file = create(new)?;
-    let copied = io::copy(&mut old, &mut file)?;
+fn copy(mut old: &File, rows: &AtomicFile, new: &AtomicFile) -> io::Result<()> {
+    let mut output = new.writer();
+    let copied = io::copy(&mut old, &mut output)?;
     let mut last = [b'\n'];
     if copied > 0 {
         old.seek(SeekFrom::Start(copied - 1))?;
         old.read_exact(&mut last)?;
     }
     if !matches!(last[0], b'\n' | b'\r') {
-        file.write_all(b"\n")?;
+        output.write_all(b"\n")?;
     }
-    io::copy(&mut File::open(rows.path())?, &mut file)?;
-    Ok(file)
+    copy_rows(rows, &mut output)
 }
 
 /// The first rows of a file, under its header.
-fn begin(new: &Unfinished, encoding: Encoding, schema: &SchemaRef, rows: &Unfinished) -> io::Result<()> {
-    let mut file = create(new)?;
+fn begin(new: &AtomicFile, encoding: Encoding, schema: &SchemaRef, rows: &AtomicFile) -> io::Result<()> {
+    let mut output = new.writer();
     if let Encoding::Csv { delimiter } = encoding {
-        let mut writer = ::csv::WriterBuilder::new().delimiter(delimiter).from_writer(&mut file);
+        let mut writer = ::csv::WriterBuilder::new().delimiter(delimiter).from_writer(&mut output);
         writer.write_record(schema.fields().iter().map(|field| field.name()))?;
         writer.flush()?;
     }
-    io::copy(&mut File::open(rows.path())?, &mut file)?;
-    Ok(())
+    copy_rows(rows, &mut output)
 }
 
-fn create(new: &Unfinished) -> io::Result<File> {
-    File::options().write(true).create_new(true).open(new.path())
+fn copy_rows(rows: &AtomicFile, output: &mut AtomicWriter) -> io::Result<()> {
+    let mut rows = rows.file();
+    rows.seek(SeekFrom::Start(0))?;
+    io::copy(&mut rows, output).map(drop)
 }

@@ -7,24 +7,26 @@ pub mod csv_part;
 mod csv_place;
 mod csv_vectors;
 pub mod csv_write;
+pub mod file_form;
 mod insert;
 pub mod ipc;
 pub mod json;
+mod json_floats;
 mod json_objects;
+pub mod keep;
+pub mod keep_expr;
 pub mod line;
 mod lines;
 pub mod parquet;
 mod parquet_table;
 pub mod probe;
-pub mod replace;
 pub mod row_file;
 pub mod scan;
 pub mod sql_type;
 pub mod table;
 mod vector_text;
 
-use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use url::Url;
 use vexact_core::error::{Error, Result};
@@ -81,17 +83,19 @@ pub fn file_url(path: &Path) -> Result<String> {
     }
 }
 
-/// Refuses a path that cannot become a file: a folder, or one in a folder that is not there.
-pub fn check_target(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        let source = io::Error::new(io::ErrorKind::IsADirectory, "expected a file to write, got a folder");
-        return Err(Error::Io { path: path.into(), source });
+/// The path of a file to write that SQL names, also as a `file:` URL.
+///
+/// # Errors
+/// A folder; the URL of another place.
+pub fn local_file(name: &str) -> Result<PathBuf> {
+    let refused = |expected: &str| Error::InvalidArgument(format!("expected the path of {expected}, got {name:?}"));
+    if name.ends_with('/') {
+        return Err(refused("a file"));
     }
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() && !folder.exists() => {
-            Err(Error::FolderNotFound { path: folder.into() })
-        }
-        _ => Ok(()),
+    match Url::parse(name) {
+        Ok(url) if url.scheme() == "file" => url.to_file_path().map_err(|()| refused("a file")),
+        Ok(_) if name.contains("://") => Err(refused("a local file")),
+        _ => Ok(name.into()),
     }
 }
 

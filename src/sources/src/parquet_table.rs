@@ -19,13 +19,15 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::parquet::errors::ParquetError;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
 use futures::TryStreamExt;
+use vexact_core::atomic_file::AtomicFile;
 use vexact_core::error::{Error, Result};
 
+use super::file_form::FileForm;
 use super::parquet::ParquetFile;
-use super::replace::Unfinished;
 use super::scan::{Records, check_columns, external, insert};
 use super::{bad_file, file_url};
 
@@ -153,17 +155,19 @@ impl DataSink for ParquetTable {
         mut rows: SendableRecordBatchStream,
         _: &Arc<TaskContext>,
     ) -> datafusion::common::Result<u64> {
+        FileForm::Parquet.check_schema(&self.schema).map_err(external)?;
         fs::create_dir_all(&self.path).map_err(|error| external(Error::io(&self.path, error)))?;
         let target = self.path.join(part_name());
-        let file = Unfinished::beside(&target).map_err(external)?;
-        let mut writer = ArrowWriter::try_new(file.create().map_err(external)?, Arc::clone(&self.schema), None)?;
+        let file = AtomicFile::create(&target).map_err(external)?;
+        let failed = |error: ParquetError| external(file.error(bad_file(&target, &error)));
+        let mut writer = ArrowWriter::try_new(file.writer(), Arc::clone(&self.schema), None).map_err(failed)?;
         let mut count = 0;
         while let Some(batch) = rows.try_next().await? {
             count += batch.num_rows() as u64;
-            writer.write(&batch.with_schema(Arc::clone(&self.schema))?)?;
+            writer.write(&batch.with_schema(Arc::clone(&self.schema))?).map_err(failed)?;
         }
-        writer.close()?;
-        if count > 0 && !file.place().map_err(external)? {
+        writer.close().map_err(failed)?;
+        if count > 0 && !file.commit_new().map_err(external)? {
             return Err(external(bad_file(&target, &"another INSERT has taken this name: expected a new one")));
         }
         Ok(count)

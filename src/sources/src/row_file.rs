@@ -1,33 +1,26 @@
-//! A file of rows that is being written: Parquet, Arrow IPC or CSV, by its suffix. It has its name once it is whole.
+//! A file of rows that is being written: Parquet, Arrow IPC, CSV or JSON lines. It has its name once it is complete.
 
-use std::fs::File;
-use std::io::BufWriter;
+use std::fmt;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ipc::writer::FileWriter;
+use arrow::json::writer::LineDelimited;
 use datafusion::error::DataFusionError;
-use datafusion::parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
+use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::basic::{Compression, ZstdLevel};
 use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::properties::WriterProperties;
+use vexact_core::atomic_file::{AtomicFile, AtomicWriter};
 use vexact_core::error::{Error, Result};
 
 use super::csv_write::CsvWriter;
-use super::{bad_file, check_target};
-
-/// The form of such a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RowFormat {
-    /// Apache Parquet.
-    Parquet,
-    /// An Arrow IPC file.
-    Arrow,
-    /// Comma-separated text with a header line.
-    Csv,
-}
+pub use super::file_form::FileForm as RowFormat;
+use super::json_floats::FloatTexts;
+use super::{bad_file, refuse_open_database};
 
 impl RowFormat {
     /// By a path's suffix.
@@ -47,10 +40,10 @@ impl RowFormat {
         }
     }
 
-    /// Parquet where it has all types of a schema, else Arrow.
+    /// Parquet if it has all types of a schema, else Arrow.
     pub fn for_schema(schema: &Schema) -> Self {
-        match ArrowSchemaConverter::new().convert(schema) {
-            Ok(_) => Self::Parquet,
+        match Self::Parquet.check_schema(schema) {
+            Ok(()) => Self::Parquet,
             Err(_) => Self::Arrow,
         }
     }
@@ -61,89 +54,133 @@ impl RowFormat {
             Self::Parquet => "parquet",
             Self::Arrow => "arrow",
             Self::Csv => "csv",
+            Self::Json => "json",
         }
     }
 }
 
-/// A file that is being written beside its name and then renamed: a query that fails, or reads this very file, harms nothing.
-/// One that is dropped unfinished is removed.
-pub struct RowFile {
-    path: PathBuf,
-    unfinished: PathBuf,
-    writer: Option<Writer>,
+/// How a file is written, besides its form.
+#[derive(Debug, Clone, Copy)]
+pub struct RowFileOptions {
+    /// Between the cells of a CSV file.
+    pub delimiter: u8,
+    /// Whether a CSV file begins with the names of its columns.
+    pub has_header: bool,
+    /// Of a Parquet file.
+    pub compression: Compression,
 }
 
+impl Default for RowFileOptions {
+    fn default() -> Self {
+        // Level 1 writes about as fast as no compression.
+        let compression = ZstdLevel::try_new(1).map_or(Compression::SNAPPY, Compression::ZSTD);
+        Self { delimiter: b',', has_header: true, compression }
+    }
+}
+
+/// A file that is being written under a temporary name: a query that fails, or reads this very file, harms nothing.
+pub struct RowFile {
+    path: PathBuf,
+    form: RowFormat,
+    writer: Writer,
+    file: AtomicFile,
+}
+
+impl fmt::Debug for RowFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RowFile({})", self.path.display())
+    }
+}
+
+type Output = BufWriter<AtomicWriter>;
+
 enum Writer {
-    Parquet(Box<ArrowWriter<File>>),
-    Arrow(Box<FileWriter<BufWriter<File>>>),
-    Csv(Box<CsvWriter>),
+    Parquet(Box<ArrowWriter<AtomicWriter>>),
+    Arrow(Box<FileWriter<Output>>),
+    Csv(Box<CsvWriter<Output>>),
+    Json(Box<arrow::json::Writer<Output, LineDelimited>>),
 }
 
 impl RowFile {
     /// Begins a file.
     ///
     /// # Errors
-    /// A folder that is not there or cannot be written; types that the format does not have.
-    pub fn create(path: &Path, format: RowFormat, schema: &SchemaRef) -> Result<Self> {
-        check_target(path)?;
-        let unfinished = Self::unfinished(path);
-        let file = File::create(&unfinished).map_err(|error| Error::io(path, error))?;
-        // From here on it is removed with this.
-        let mut begun = Self { path: path.into(), unfinished, writer: None };
-        begun.writer = Some(match format {
-            RowFormat::Parquet => {
-                let level = ZstdLevel::try_new(1).map_err(|error| parquet(path, error))?;
-                let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
-                let writer = ArrowWriter::try_new(file, Arc::clone(schema), Some(properties));
-                Writer::Parquet(Box::new(writer.map_err(|error| parquet(path, error))?))
-            }
-            RowFormat::Arrow => {
-                let writer = FileWriter::try_new_buffered(file, schema).map_err(|error| bad_file(path, &error))?;
-                Writer::Arrow(Box::new(writer))
-            }
-            RowFormat::Csv => Writer::Csv(Box::new(CsvWriter::begin(file, path, schema)?)),
-        });
-        Ok(begun)
+    /// A folder that is not there or cannot be written; columns that the form cannot hold.
+    pub fn create(path: &Path, form: RowFormat, schema: &SchemaRef) -> Result<Self> {
+        Self::create_with(path, form, schema, &RowFileOptions::default())
     }
 
-    /// What a file is called until it is whole, in this process.
-    pub fn unfinished(path: &Path) -> PathBuf {
-        let mut name = path.file_name().unwrap_or_default().to_os_string();
-        name.push(format!(".{}.tmp", std::process::id()));
-        path.with_file_name(name)
+    /// As [`Self::create`], with options.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn create_with(path: &Path, form: RowFormat, schema: &SchemaRef, options: &RowFileOptions) -> Result<Self> {
+        form.check_schema(schema)?;
+        refuse_open_database(path)?;
+        let file = AtomicFile::create(path)?;
+        let output = || BufWriter::with_capacity(1 << 18, file.writer());
+        let writer = match form {
+            RowFormat::Parquet => {
+                let properties = WriterProperties::builder().set_compression(options.compression).build();
+                ArrowWriter::try_new(file.writer(), Arc::clone(schema), Some(properties))
+                    .map(|writer| Writer::Parquet(Box::new(writer)))
+                    .map_err(|error| parquet(path, error))
+            }
+            RowFormat::Arrow => FileWriter::try_new(output(), schema)
+                .map(|writer| Writer::Arrow(Box::new(writer)))
+                .map_err(|error| bad_file(path, &error)),
+            RowFormat::Csv => CsvWriter::begin(output(), path, schema, options.delimiter, options.has_header)
+                .map(|writer| Writer::Csv(Box::new(writer))),
+            RowFormat::Json => {
+                let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
+                Ok(Writer::Json(Box::new(builder.with_encoder_factory(Arc::new(FloatTexts)).build(output()))))
+            }
+        };
+        match writer {
+            Ok(writer) => Ok(Self { path: path.into(), form, writer, file }),
+            Err(error) => Err(file.error(error)),
+        }
     }
 
     /// Adds rows.
     ///
     /// # Errors
-    /// A disk that is full; values that the format cannot keep.
+    /// A disk that is full; values that the form cannot hold.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        match &mut self.writer {
-            Some(Writer::Parquet(writer)) => writer.write(batch).map_err(|error| parquet(&self.path, error)),
-            Some(Writer::Arrow(writer)) => writer.write(batch).map_err(|error| bad_file(&self.path, &error)),
-            Some(Writer::Csv(writer)) => writer.write(batch),
-            None => Ok(()),
-        }
+        self.form.check_values(batch)?;
+        let path = &self.path;
+        let written = match &mut self.writer {
+            Writer::Parquet(writer) => writer.write(batch).map_err(|error| parquet(path, error)),
+            Writer::Arrow(writer) => writer.write(batch).map_err(|error| bad_file(path, &error)),
+            Writer::Csv(writer) => writer.write(batch),
+            Writer::Json(writer) => writer.write(batch).map_err(|error| bad_file(path, &error)),
+        };
+        written.map_err(|error| self.file.error(error))
     }
 
-    /// Ends the file and gives it its name.
+    /// Ends the file and gives it its name, durably.
     ///
     /// # Errors
     /// As [`Self::write`].
-    pub fn finish(mut self) -> Result<()> {
-        match self.writer.take() {
-            Some(Writer::Parquet(writer)) => drop(writer.close().map_err(|error| parquet(&self.path, error))?),
-            Some(Writer::Arrow(mut writer)) => writer.finish().map_err(|error| bad_file(&self.path, &error))?,
-            Some(Writer::Csv(_)) | None => {}
+    pub fn finish(self) -> Result<()> {
+        let Self { path, writer, file, .. } = self;
+        let flushed = |mut output: Output| output.flush().map_err(|error| Error::io(&path, error));
+        let ended = match writer {
+            Writer::Parquet(writer) => writer.close().map(drop).map_err(|error| parquet(&path, error)),
+            Writer::Arrow(mut writer) => {
+                let output = writer.finish().and_then(|()| writer.into_inner());
+                output.map_err(|error| bad_file(&path, &error)).and_then(flushed)
+            }
+            Writer::Csv(writer) => flushed(writer.into_inner()),
+            Writer::Json(mut writer) => {
+                let ended = writer.finish().map_err(|error| bad_file(&path, &error));
+                ended.and_then(|()| flushed(writer.into_inner()))
+            }
+        };
+        match ended {
+            Ok(()) => file.commit(),
+            Err(error) => Err(file.error(error)),
         }
-        std::fs::rename(&self.unfinished, &self.path).map_err(|error| Error::io(&self.path, error))
-    }
-}
-
-impl Drop for RowFile {
-    fn drop(&mut self) {
-        // After it was renamed there is nothing to remove.
-        let _ = std::fs::remove_file(&self.unfinished);
     }
 }
 

@@ -8,21 +8,24 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DataFusionError, not_impl_err};
 use datafusion::datasource::TableType;
 use datafusion::datasource::sink::{DataSink, DataSinkExec};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::dml::InsertOp;
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{CastExpr, Column};
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::projection::ProjectionExpr;
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::TryStreamExt;
 use vexact_core::error::{Error, Result};
+
+use super::keep_expr::keep_cast;
 
 /// Batches that wait for the query, besides the one that is being read.
 const WAITING_BATCHES: usize = 2;
@@ -133,11 +136,15 @@ fn cast(input: Arc<dyn ExecutionPlan>, table: &SchemaRef) -> datafusion::common:
         let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(given.name(), place));
         let expr = match given.data_type() == field.data_type() {
             true => column,
-            false => Arc::new(CastExpr::new(column, field.data_type().clone(), None)),
+            false => {
+                let cast = keep_cast(field.name(), field.data_type());
+                let options = Arc::new(ConfigOptions::default());
+                Arc::new(ScalarFunctionExpr::try_new(cast, vec![column], &schema, options)?)
+            }
         };
-        ProjectionExpr { expr, alias: field.name().clone() }
+        Ok(ProjectionExpr { expr, alias: field.name().clone() })
     });
-    Ok(Arc::new(ProjectionExec::try_new(columns.collect::<Vec<_>>(), input)?))
+    Ok(Arc::new(ProjectionExec::try_new(columns.collect::<datafusion::common::Result<Vec<_>>>()?, input)?))
 }
 
 /// Some columns of a file.

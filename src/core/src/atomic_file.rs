@@ -1,0 +1,464 @@
+//! Output files that appear under their name only when they are complete.
+//!
+//! A file is written under a temporary name in the target's folder, synced and renamed. The temporary name is random, created
+//! exclusively and locked while its writer lives: two writers of one target do not meet, and a temporary file without a lock is
+//! the leftover of a killed process, which the next writer in the folder removes. A symbolic link stays and the file that it
+//! names is replaced; permissions and owner of a replaced file are kept. A target that is no regular file (a pipe, a device)
+//! has no place to be renamed to and is written directly.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Error, Result};
+use crate::locked_file::LockedFile;
+
+/// Between the target's name and the random digits of a temporary name.
+const MARK: &str = ".vexact-";
+/// The end of a temporary name.
+const END: &str = ".tmp";
+/// Hexadecimal digits between [`MARK`] and [`END`].
+const DIGITS: usize = 16;
+/// Bytes of the target's name in a temporary one: file systems allow 255 in all.
+const NAME_BYTES: usize = 200;
+/// Symbolic links that lead from one to the next at most, as on Linux.
+const LINKS: usize = 40;
+
+/// Temporary files, each with its process: a child of `fork` has those of its parent here too.
+static UNFINISHED: Mutex<BTreeSet<(u32, PathBuf)>> = Mutex::new(BTreeSet::new());
+
+fn unfinished() -> MutexGuard<'static, BTreeSet<(u32, PathBuf)>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes the temporary files of this process. To be called when the process is about to end: writers that are still at work
+/// fail.
+pub fn discard_unfinished() {
+    for (process, path) in std::mem::take(&mut *unfinished()) {
+        if process == std::process::id() {
+            // One that got its name meanwhile is not there.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Rejects a path that cannot become a file: a folder, or one in a folder that is not there.
+///
+/// # Errors
+/// Such a path.
+pub fn check_target(path: &Path) -> Result<()> {
+    if path.file_name().is_none() || path.is_dir() {
+        let source = io::Error::new(io::ErrorKind::IsADirectory, "expected a file to write, got a folder");
+        return Err(Error::Io { path: path.into(), source });
+    }
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.exists() => {
+            Err(Error::FolderNotFound { path: folder.into() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// An output file that is being written. Unless it is committed, nothing of it stays.
+#[derive(Debug)]
+pub struct AtomicFile {
+    /// As given, for messages.
+    path: PathBuf,
+    /// The file that is replaced, behind all symbolic links.
+    target: PathBuf,
+    /// `None` for a target that is written directly.
+    temporary: Option<PathBuf>,
+    file: Arc<LockedFile>,
+    failure: Arc<Mutex<Option<io::Error>>>,
+}
+
+impl AtomicFile {
+    /// Begins a file for this path.
+    ///
+    /// # Errors
+    /// A path that cannot become a file; one that must not be written.
+    pub fn create(path: &Path) -> Result<Self> {
+        check_target(path)?;
+        let io = |error| Error::io(path, error);
+        let target = followed(path).map_err(io)?;
+        check_target(&target)?;
+        let old = match fs::metadata(&target) {
+            Ok(metadata) => Some(metadata),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(io(error)),
+        };
+        if let Some(old) = &old {
+            // A rename would replace a file that must not be written.
+            let file = OpenOptions::new().write(true).open(&target).map_err(io)?;
+            if !old.is_file() {
+                let file = Arc::new(LockedFile::shared(file));
+                return Ok(Self { path: path.into(), target, temporary: None, file, failure: Arc::default() });
+            }
+        }
+        remove_leftovers(&target);
+        let (temporary, file) = create_temporary(&target, old.as_ref()).map_err(io)?;
+        let file = Arc::new(file);
+        Ok(Self { path: path.into(), target, temporary: Some(temporary), file, failure: Arc::default() })
+    }
+
+    /// Writes to the file. Cheap to clone.
+    pub fn writer(&self) -> AtomicWriter {
+        AtomicWriter { file: Arc::clone(&self.file), failure: Arc::clone(&self.failure) }
+    }
+
+    /// The file, for reading back what was written.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The error to report for one that an encoder gave: the operating system's with the path, if that was its cause.
+    pub fn error(&self, otherwise: Error) -> Error {
+        match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(source) => Error::Io { path: self.path.clone(), source },
+            None => otherwise,
+        }
+    }
+
+    /// Gives the file its name, durably, in the place of a file that has it.
+    ///
+    /// # Errors
+    /// The operating system's: the old file is still there.
+    pub fn commit(mut self) -> Result<()> {
+        let result = match &self.temporary {
+            None => self.file.sync_if_possible(),
+            Some(temporary) => self.finished(temporary, |from, to| fs::rename(from, to)),
+        };
+        result.map_err(|error| Error::io(&self.path, error))?;
+        self.release();
+        Ok(())
+    }
+
+    /// Gives the file its name, durably, if no file has it. Returns `false` if one has.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn commit_new(self) -> Result<bool> {
+        let Some(temporary) = &self.temporary else { return Ok(false) };
+        match self.finished(temporary, |from, to| fs::hard_link(from, to)) {
+            // The temporary name goes with `self`.
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(Error::io(&self.path, error)),
+        }
+    }
+
+    fn finished(&self, temporary: &Path, place: impl FnOnce(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
+        // As it is now: it may have changed since the file was begun.
+        if let Ok(old) = fs::metadata(&self.target) {
+            keep_attributes(&self.file, &old)?;
+        }
+        self.file.sync_all()?;
+        place(temporary, &self.target)?;
+        sync_folder(&self.target)
+    }
+
+    /// The temporary name is no more.
+    fn release(&mut self) {
+        if let Some(temporary) = self.temporary.take() {
+            unfinished().remove(&(std::process::id(), temporary));
+        }
+    }
+}
+
+impl Drop for AtomicFile {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary
+            // In a child of `fork`, it is its parent's.
+            && self.file.is_of_process()
+        {
+            // The error that led here is the one to report.
+            let _ = fs::remove_file(temporary);
+        }
+        self.release();
+    }
+}
+
+/// Writes to an [`AtomicFile`], and keeps the first error of the operating system for [`AtomicFile::error`]: encoders wrap it.
+#[derive(Debug, Clone)]
+pub struct AtomicWriter {
+    file: Arc<LockedFile>,
+    failure: Arc<Mutex<Option<io::Error>>>,
+}
+
+impl Write for AtomicWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut file: &File = &self.file;
+        file.write(bytes).inspect_err(|error| {
+            if error.kind() != io::ErrorKind::Interrupted {
+                let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+                failure.get_or_insert_with(|| copy_of(error));
+            }
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn copy_of(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
+}
+
+/// The path that a path leads to by symbolic links, whether or not a file is there.
+fn followed(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_path_buf();
+    for _ in 0..LINKS {
+        match fs::read_link(&path) {
+            Ok(next) => path = path.parent().unwrap_or(Path::new("")).join(next),
+            // It is no link, or not there.
+            Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => {
+                return Ok(path);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::other("expected a file, got symbolic links that lead in a circle"))
+}
+
+/// A new file under a temporary name, locked.
+fn create_temporary(target: &Path, old: Option<&Metadata>) -> io::Result<(PathBuf, LockedFile)> {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let end = (0..=NAME_BYTES.min(name.len())).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
+    loop {
+        let number = random();
+        let path = target.with_file_name(format!("{}{MARK}{number:016x}{END}", &name[..end]));
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        #[cfg(unix)]
+        if let Some(old) = old {
+            use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+            // Who must not read the old content must not read the new one either.
+            options.mode(old.permissions().mode() & 0o777 | 0o600);
+        }
+        #[cfg(not(unix))]
+        let _ = old;
+        let file = match options.open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            opened => opened?,
+        };
+        let entry = (std::process::id(), path.clone());
+        unfinished().insert(entry.clone());
+        // Between these two steps another writer may have taken it for a leftover.
+        match LockedFile::try_new(file) {
+            Ok(file) if is_at(&file, &path) => return Ok((path, file)),
+            Err(fs::TryLockError::Error(error)) => {
+                unfinished().remove(&entry);
+                let _ = fs::remove_file(&path);
+                return Err(error);
+            }
+            Ok(_) | Err(fs::TryLockError::WouldBlock) => {
+                unfinished().remove(&entry);
+            }
+        }
+    }
+}
+
+/// A number that no other writer has: its hasher's keys are random.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+
+    let mut hasher = RandomState::new().build_hasher();
+    hasher.write_u32(std::process::id());
+    hasher.finish()
+}
+
+/// Whether a temporary name is one of ours.
+fn is_temporary(name: &str) -> bool {
+    let digits = name.strip_suffix(END).and_then(|name| name.rsplit_once(MARK)).map(|(_, digits)| digits);
+    digits.is_some_and(|digits| digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// Removes temporary files that no process writes any more.
+fn remove_leftovers(target: &Path) {
+    // A folder that cannot be listed keeps them.
+    let Ok(entries) = fs::read_dir(folder_of(target)) else { return };
+    for entry in entries.flatten() {
+        if !entry.file_name().to_str().is_some_and(is_temporary) || !entry.file_type().is_ok_and(|kind| kind.is_file())
+        {
+            continue;
+        }
+        if let Ok(file) = OpenOptions::new().write(true).open(entry.path())
+            && let Ok(_lock) = LockedFile::try_new(file)
+        {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Gives a file the permissions and the owner of another one, as far as this user may.
+#[cfg(unix)]
+fn keep_attributes(file: &File, old: &Metadata) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, fchown};
+
+    let new = file.metadata()?;
+    if (new.uid(), new.gid()) != (old.uid(), old.gid()) && fchown(file, Some(old.uid()), Some(old.gid())).is_err() {
+        // Another owner's file in a shared folder: the group alone may be ours to give.
+        let _ = fchown(file, None, Some(old.gid()));
+    }
+    file.set_permissions(old.permissions())
+}
+
+#[cfg(not(unix))]
+fn keep_attributes(file: &File, old: &Metadata) -> io::Result<()> {
+    file.set_permissions(old.permissions())
+}
+
+/// Makes a new name in a file's folder durable. Where folders cannot be opened, the system sees to it.
+fn sync_folder(target: &Path) -> io::Result<()> {
+    match File::open(folder_of(target)).and_then(|folder| folder.sync_all()) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput) => Ok(()),
+        other => other,
+    }
+}
+
+/// Whether an open file still has this path.
+#[cfg(unix)]
+pub fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    let id = |metadata: Metadata| (metadata.dev(), metadata.ino());
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(open), Ok(there)) => id(open) == id(there),
+        _ => false,
+    }
+}
+
+/// Whether an open file still has this path: one that is open cannot be replaced.
+#[cfg(not(unix))]
+pub fn is_at(_file: &File, path: &Path) -> bool {
+    path.exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    }
+
+    fn written(path: &Path, text: &str) -> AtomicFile {
+        let file = AtomicFile::create(path).unwrap();
+        file.writer().write_all(text.as_bytes()).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_file_is_replaced_when_it_is_complete_and_never_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.csv");
+        fs::write(&path, "old").unwrap();
+        drop(written(&path, "half"));
+        assert_eq!((fs::read_to_string(&path).unwrap().as_str(), names(folder.path())), ("old", vec!["a.csv".into()]));
+        let file = written(&path, "new");
+        assert_eq!(names(folder.path()).len(), 2);
+        file.commit().unwrap();
+        assert_eq!((fs::read_to_string(&path).unwrap().as_str(), names(folder.path())), ("new", vec!["a.csv".into()]));
+        assert!(!written(&path, "newer").commit_new().unwrap());
+        let other = folder.path().join("b.csv");
+        assert!(written(&other, "b").commit_new().unwrap());
+        assert_eq!(names(folder.path()), ["a.csv", "b.csv"]);
+    }
+
+    #[test]
+    fn one_of_many_writers_wins_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        std::thread::scope(|scope| {
+            for writer in 0..8 {
+                let path = &path;
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        let file = AtomicFile::create(path).unwrap();
+                        for _ in 0..100 {
+                            file.writer().write_all(format!("{writer}\n").as_bytes()).unwrap();
+                        }
+                        file.commit().unwrap();
+                        let text = fs::read_to_string(path).unwrap();
+                        let first = text.lines().next().unwrap();
+                        assert!(text.lines().count() == 100 && text.lines().all(|line| line == first));
+                    }
+                });
+            }
+        });
+        assert_eq!(names(folder.path()), ["a"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_and_permissions_stay() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+
+        let folder = tempfile::tempdir().unwrap();
+        let (real, link) = (folder.path().join("deep/real"), folder.path().join("link"));
+        fs::create_dir(folder.path().join("deep")).unwrap();
+        symlink("deep/real", &link).unwrap();
+        // A link that leads nowhere yet.
+        written(&link, "1").commit().unwrap();
+        assert_eq!(fs::read_to_string(&real).unwrap(), "1");
+        fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
+        written(&link, "2").commit().unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(&real).unwrap(), "2");
+        assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o7777, 0o640);
+        assert_eq!(names(&folder.path().join("deep")), ["real"]);
+        symlink("loop", folder.path().join("loop")).unwrap();
+        assert!(AtomicFile::create(&folder.path().join("loop")).is_err());
+    }
+
+    #[test]
+    fn leftovers_of_the_killed_go_and_files_of_the_living_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let leftover = folder.path().join(format!("x{MARK}0123456789abcdef{END}"));
+        let others = folder.path().join("x.0123456789abcdef.tmp");
+        fs::write(&leftover, "rest").unwrap();
+        fs::write(&others, "of others").unwrap();
+        let living = written(&folder.path().join("y"), "y");
+        written(&folder.path().join("x"), "x").commit().unwrap();
+        living.commit().unwrap();
+        assert_eq!(names(folder.path()), ["x", "x.0123456789abcdef.tmp", "y"]);
+    }
+
+    #[test]
+    fn long_names_and_targets_that_are_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = folder.path().join(format!("{}é.csv", "n".repeat(240)));
+        written(&long, "x").commit().unwrap();
+        assert_eq!(fs::read_to_string(&long).unwrap(), "x");
+        for (path, problem) in [("", "got a folder"), ("nowhere/x", "folder not found")] {
+            let error = AtomicFile::create(&folder.path().join(path)).unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_named_and_a_device_is_not_replaced() {
+        let path = Path::new("/dev/full");
+        let file = AtomicFile::create(path).unwrap();
+        let failure = file.writer().write_all(b"x").unwrap_err();
+        assert_eq!(failure.kind(), io::ErrorKind::StorageFull);
+        let error = file.error(Error::InvalidArgument("an encoder failed".into()));
+        assert!(matches!(error, Error::Io { .. }) && error.to_string().contains("/dev/full: No space left"), "{error}");
+        drop(file);
+        assert!(path.exists());
+    }
+}

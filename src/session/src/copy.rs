@@ -1,0 +1,96 @@
+//! `COPY query TO 'file'`: the file is replaced when all rows are written, and it is there also without rows
+//! (apache/datafusion#18073).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use datafusion::common::file_options::parquet_writer::parse_compression_string;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::dml::CopyTo;
+use vexact_core::error::{Error, Result};
+use vexact_sources::csv::delimiter_byte;
+use vexact_sources::local_file;
+use vexact_sources::row_file::{RowFileOptions, RowFormat};
+
+use super::DataFrame;
+
+/// A file to write, and how.
+pub(super) struct CopyTarget {
+    path: PathBuf,
+    form: RowFormat,
+    options: RowFileOptions,
+}
+
+impl CopyTarget {
+    /// What a statement asks for.
+    ///
+    /// # Errors
+    /// A path that names no file; a form or an option that there is not.
+    pub fn of(copy: &CopyTo) -> Result<Self> {
+        if !copy.partition_by.is_empty() {
+            return Err(refused("PARTITIONED BY is not supported: expected one file"));
+        }
+        let form = match copy.file_type.get_ext().to_ascii_lowercase().trim_start_matches('.') {
+            "parquet" => RowFormat::Parquet,
+            "arrow" => RowFormat::Arrow,
+            "csv" => RowFormat::Csv,
+            "json" => RowFormat::Json,
+            other => return Err(refused(&format!("expected parquet, arrow, csv or json, got {other}"))),
+        };
+        let mut options = RowFileOptions::default();
+        for (key, value) in &copy.options {
+            set(&mut options, form, key, value)?;
+        }
+        Ok(Self { path: local_file(&copy.output_url)?, form, options })
+    }
+
+    /// Writes the rows of a query; how many there are.
+    ///
+    /// # Errors
+    /// What fails while it runs or writes: the file that was there is there still.
+    pub async fn write(&self, frame: &DataFrame) -> Result<u64> {
+        frame.write_file(&self.path, self.form, &self.options).await
+    }
+}
+
+fn refused(problem: &str) -> Error {
+    Error::InvalidArgument(format!("COPY: {problem}"))
+}
+
+fn set(options: &mut RowFileOptions, form: RowFormat, key: &str, value: &str) -> Result<()> {
+    let name = key.strip_prefix("format.").unwrap_or(key).to_ascii_lowercase();
+    let wrong = |expected: &str| refused(&format!("option {key:?}: expected {expected}, got {value:?}"));
+    match (form, name.as_str()) {
+        (RowFormat::Csv, "has_header" | "header") => {
+            options.has_header = value.to_ascii_lowercase().parse().map_err(|_| wrong("true or false"))?;
+        }
+        (RowFormat::Csv, "delimiter") => {
+            let mut characters = value.chars();
+            let one = match (value, characters.next(), characters.next()) {
+                ("\\t", ..) => Some('\t'),
+                (_, Some(one), None) => Some(one),
+                _ => None,
+            };
+            options.delimiter = delimiter_byte(one.ok_or_else(|| wrong("one character"))?)?;
+        }
+        (RowFormat::Parquet, "compression") => {
+            let text = value.trim_matches('\'');
+            options.compression = parse_compression_string(text).map_err(|error| wrong(&error.strip_backtrace()))?;
+        }
+        _ => {
+            let known = match form {
+                RowFormat::Csv => "format.delimiter, format.has_header",
+                RowFormat::Parquet => "format.compression",
+                RowFormat::Arrow | RowFormat::Json => "none",
+            };
+            return Err(refused(&format!("unknown option {key:?}: expected {known}")));
+        }
+    }
+    Ok(())
+}
+
+/// The query of a COPY, as a frame.
+pub(super) fn query_of(state: Arc<SessionState>, copy: CopyTo) -> DataFrame {
+    DataFrame::of_plan(state, Arc::<LogicalPlan>::unwrap_or_clone(copy.input))
+}
