@@ -8,7 +8,7 @@
 //! *.tmp                   a file that is being written
 //! ```
 //!
-//! Each file is written under a temporary name, made durable and renamed; `checkpoint.json` last.
+//! The JSON files hold the checksum of their content, the checkpoint those of the state's files. Each file is written under a temporary name, made durable and renamed; `checkpoint.json` last.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use vexact_core::disk::{Disk, DiskLock};
 use vexact_core::error::{Error, Result};
-use vexact_core::folder::{Folder, NamedFile};
+use vexact_core::folder::{Folder, NamedFile, checksum};
 
 use super::sink::Position;
 use super::source::{Offset, OffsetRange};
@@ -32,16 +32,32 @@ const NEXT: &str = "next.json";
 const STATE: &str = "state-";
 
 /// What this code writes, and all that it reads.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+
+/// A JSON file with the xxHash64 of its content, in the order of its keys and without spaces.
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    content: serde_json::Value,
+    xxh64: String,
+}
+
+impl Sealed {
+    fn new(value: &impl Serialize) -> serde_json::Result<Self> {
+        let content = serde_json::to_value(value)?;
+        Ok(Self { xxh64: checksum(&serde_json::to_vec(&content)?), content })
+    }
+}
 
 /// A point between two micro-batches.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Checkpoint {
     pub version: u32,
-    /// The query, as text: another one cannot go on from here.
-    pub query: String,
+    /// Another query, source or sink cannot go on from here.
+    pub owner: Owner,
     /// After the last micro-batch.
     pub offset: Offset,
+    /// What tells the input before the offset from another one, as [`Source::evidence`](crate::Source::evidence) gives it.
+    pub evidence: serde_json::Value,
     /// Of the sink, if it can be cut back.
     pub position: Option<Position>,
     /// The newest event time, in milliseconds since the epoch.
@@ -55,6 +71,37 @@ pub(super) struct Checkpoint {
     pub state: Vec<StateFile>,
 }
 
+/// What a checkpoint belongs to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Owner {
+    /// The query, as text.
+    pub query: String,
+    /// What [`SourceTable::identity`](crate::SourceTable::identity) gives.
+    pub source: String,
+    /// What [`SinkTable::identity`](crate::SinkTable::identity) gives.
+    pub sink: String,
+}
+
+impl Owner {
+    /// Refuses to go on from the checkpoint of another one.
+    ///
+    /// # Errors
+    /// The first difference: expected and got.
+    pub fn check(&self, found: &Self) -> Result<()> {
+        let parts = [
+            ("query", &self.query, &found.query),
+            ("source", &self.source, &found.source),
+            ("sink", &self.sink, &found.sink),
+        ];
+        match parts.into_iter().find(|(_, expected, got)| expected != got) {
+            None => Ok(()),
+            Some((what, expected, got)) => Err(Error::InvalidArgument(format!(
+                "checkpoint_path: the checkpoint is of another {what}: expected {expected:?}, got {got:?}"
+            ))),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct StateFile {
     pub serial: u64,
@@ -63,11 +110,12 @@ pub(super) struct StateFile {
 
 impl Checkpoint {
     /// The point before the first micro-batch.
-    pub fn start(query: String, offset: Offset) -> Self {
+    pub fn start(owner: Owner, offset: Offset) -> Self {
         Self {
             version: VERSION,
-            query,
+            owner,
             offset,
+            evidence: serde_json::Value::Null,
             position: None,
             newest: None,
             late_rows: 0,
@@ -118,10 +166,6 @@ impl Store {
         let Some(checkpoint) = store.json::<Checkpoint>(CHECKPOINT)? else {
             return Ok((store, None));
         };
-        if checkpoint.version != VERSION {
-            let problem = format!("expected version {VERSION}, got {}", checkpoint.version);
-            return Err(Error::BadFile { path: store.folder.path_of(CHECKPOINT), problem });
-        }
         let mut state = Vec::new();
         for StateFile { serial, file } in &checkpoint.state {
             let content = store.folder.read(file)?;
@@ -145,12 +189,28 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|source| Error::Io { path: path.clone(), source })?,
         };
-        let parsed = serde_json::from_slice(&content);
-        parsed.map(Some).map_err(|error| Error::BadFile { path, problem: error.to_string() })
+        let bad = |problem: String| Error::BadFile { path: path.clone(), problem };
+        let found: serde_json::Value = serde_json::from_slice(&content).map_err(|error| bad(error.to_string()))?;
+        if let Some(version) = found.get("version") {
+            return Err(bad(format!("expected a checkpoint of version {VERSION}, got one of version {version}")));
+        }
+        let sealed: Sealed = serde_json::from_value(found).map_err(|error| bad(error.to_string()))?;
+        let own = serde_json::to_vec(&sealed.content).map_err(|error| bad(error.to_string()))?;
+        let got = checksum(&own);
+        if got != sealed.xxh64 {
+            let expected = sealed.xxh64;
+            return Err(bad(format!("the file is damaged: expected the xxHash64 {expected}, got {got}")));
+        }
+        if let Some(version) = sealed.content.get("version").filter(|version| **version != VERSION) {
+            return Err(bad(format!("expected a checkpoint of version {VERSION}, got one of version {version}")));
+        }
+        serde_json::from_value(sealed.content).map(Some).map_err(|error| bad(error.to_string()))
     }
 
     fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
-        self.folder.write(name, |out| Ok(serde_json::to_writer(out, value)?))?;
+        let path = self.folder.path_of(name);
+        let sealed = Sealed::new(value).map_err(|error| Error::Io { path, source: error.into() })?;
+        self.folder.write(name, |out| Ok(serde_json::to_writer(out, &sealed)?))?;
         self.folder.sync()
     }
 
@@ -216,6 +276,10 @@ mod tests {
         RecordBatch::try_from_iter([("x", Arc::new(Int64Array::from(vec![value])) as ArrayRef)]).unwrap()
     }
 
+    fn owner(query: &str) -> Owner {
+        Owner { query: query.into(), source: "in".into(), sink: "out".into() }
+    }
+
     fn names(path: &Path) -> Vec<String> {
         let mut names: Vec<String> =
             std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -229,7 +293,7 @@ mod tests {
         let path = folder.path().join("a/b");
         let (mut store, found) = Store::open(&path, Arc::new(FileSystem)).unwrap();
         assert!(found.is_none());
-        let start = Checkpoint::start("q".into(), Offset::from(0));
+        let start = Checkpoint::start(owner("q"), Offset::from(0));
         store.save(start.clone(), &[(0, batch(0)), (1, batch(1))]).unwrap();
         let second = Checkpoint { offset: Offset::from(2), newest: Some(-3), ..start };
         store.save(second.clone(), &[(1, batch(1)), (2, batch(2))]).unwrap();
@@ -251,7 +315,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (mut store, _) = Store::open(folder.path(), Arc::new(FileSystem)).unwrap();
         store.log(&OffsetRange { from: Offset::from(0), to: Offset::from(1) }).unwrap();
-        store.save(Checkpoint::start("q".into(), Offset::from(1)), &[]).unwrap();
+        store.save(Checkpoint::start(owner("q"), Offset::from(1)), &[]).unwrap();
         drop(store);
         assert!(Store::open(folder.path(), Arc::new(FileSystem)).unwrap().1.unwrap().next.is_none());
     }
@@ -260,7 +324,7 @@ mod tests {
     fn damage_is_told_with_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let (mut store, _) = Store::open(folder.path(), Arc::new(FileSystem)).unwrap();
-        store.save(Checkpoint::start("q".into(), Offset::from(1)), &[(7, batch(1))]).unwrap();
+        store.save(Checkpoint::start(owner("q"), Offset::from(1)), &[(7, batch(1))]).unwrap();
         drop(store);
         let file = folder.path().join("state-00000007.arrow");
         let mut content = std::fs::read(&file).unwrap();
@@ -271,5 +335,41 @@ mod tests {
         std::fs::write(folder.path().join("checkpoint.json"), "{").unwrap();
         let error = Store::open(folder.path(), Arc::new(FileSystem)).err().unwrap().to_string();
         assert!(error.contains("checkpoint.json"), "{error}");
+    }
+    #[test]
+    fn every_changed_digit_of_a_checkpoint_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(folder.path(), Arc::new(FileSystem)).unwrap();
+        let start = Checkpoint::start(owner("SELECT 1"), Offset::from(12345));
+        store.save(Checkpoint { newest: Some(-67), rows_processed: 89, ..start }, &[(7, batch(1))]).unwrap();
+        store.log(&OffsetRange { from: Offset::from(12345), to: Offset::from(23456) }).unwrap();
+        drop(store);
+        for name in [CHECKPOINT, NEXT] {
+            let path = folder.path().join(name);
+            let whole = std::fs::read(&path).unwrap();
+            for at in 0..whole.len() {
+                let mut changed = whole.clone();
+                changed[at] = if whole[at] == b'5' { b'6' } else { b'5' };
+                std::fs::write(&path, &changed).unwrap();
+                let found = Store::open(folder.path(), Arc::new(FileSystem));
+                let error = found.err().unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&changed))).to_string();
+                assert!(error.contains(name), "{error}");
+            }
+            std::fs::write(&path, &whole).unwrap();
+        }
+        assert!(Store::open(folder.path(), Arc::new(FileSystem)).unwrap().1.unwrap().next.is_some());
+    }
+
+    #[test]
+    fn a_checkpoint_belongs_to_its_query_source_and_sink() {
+        let found = owner("q");
+        assert!(found.check(&owner("q")).is_ok());
+        for (other, what) in [
+            (owner("p"), "another query: expected \"q\", got \"p\""),
+            (Owner { source: "x".into(), ..owner("q") }, "another source"),
+            (Owner { sink: "x".into(), ..owner("q") }, "another sink"),
+        ] {
+            assert!(found.check(&other).unwrap_err().to_string().contains(what));
+        }
     }
 }

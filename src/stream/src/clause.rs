@@ -5,7 +5,10 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Word};
 use vexact_core::error::{Error, Result};
 
-use super::window::WindowClause;
+use super::window::{LONGEST_MS, WindowClause};
+
+/// Windows that one event time may be in.
+const MOST_WINDOWS: i64 = 100_000;
 
 /// The tokens of a statement without its window clause, and the clause.
 ///
@@ -95,8 +98,9 @@ impl<'a> Rest<'a> {
             Token::Number(digits, _) => digits.parse::<i64>().ok(),
             _ => None,
         };
-        let millis = millis.filter(|millis| *millis >= least);
-        millis.ok_or_else(|| expected(&format!("{what}: a whole number of milliseconds, at least {least}"), token))
+        let millis = millis.filter(|millis| (least..=LONGEST_MS).contains(millis));
+        let whole = || format!("{what}: a whole number of milliseconds, at least {least} and at most {LONGEST_MS}");
+        millis.ok_or_else(|| expected(&whole(), token))
     }
 
     fn clause(&mut self) -> Result<WindowClause> {
@@ -127,6 +131,13 @@ impl<'a> Rest<'a> {
         if let Some(slide) = slide_ms.filter(|slide| *slide > every_ms) {
             return Err(Error::InvalidArgument(format!(
                 "WINDOW BY: expected SLIDE of at most EVERY, {every_ms} ms, got {slide} ms"
+            )));
+        }
+        let windows = slide_ms.map_or(1, |slide| every_ms / slide);
+        if windows > MOST_WINDOWS {
+            return Err(Error::InvalidArgument(format!(
+                "WINDOW BY: expected at most {MOST_WINDOWS} windows of one time, got {windows}: EVERY {every_ms} SLIDE {}",
+                slide_ms.unwrap_or(every_ms)
             )));
         }
         let name = self.name("a name for the window's column")?;
@@ -176,9 +187,17 @@ mod tests {
         for (sql, problem) in [
             ("SELECT 1 FROM s WINDOW BY", "expected a column of event times, got EOF"),
             ("SELECT 1 FROM s WINDOW BY t AS w", "expected EVERY, got AS"),
-            ("SELECT 1 FROM s WINDOW BY t EVERY 0 AS w", "EVERY: a whole number of milliseconds, at least 1, got 0"),
+            (
+                "SELECT 1 FROM s WINDOW BY t EVERY 0 AS w",
+                "EVERY: a whole number of milliseconds, at least 1 and at most 1152921504606846976, got 0",
+            ),
             ("SELECT 1 FROM s WINDOW BY t EVERY 1.5 AS w", "got 1.5"),
             ("SELECT 1 FROM s WINDOW BY t EVERY 10 SLIDE 20 AS w", "expected SLIDE of at most EVERY, 10 ms, got 20 ms"),
+            ("SELECT 1 FROM s WINDOW BY t EVERY 9223372036854775807 AS w", "at most 1152921504606846976, got 92233"),
+            (
+                "SELECT 1 FROM s WINDOW BY t EVERY 1000000 SLIDE 1 AS w",
+                "at most 100000 windows of one time, got 1000000",
+            ),
             ("SELECT 1 FROM s WINDOW BY t EVERY 10", "expected SLIDE, LATENESS or AS, got EOF"),
             ("SELECT 1 FROM (SELECT 1 FROM s WINDOW BY t EVERY 1 AS w)", "got it in a subquery"),
             ("SELECT 1 FROM s WINDOW BY t EVERY 1 AS w WINDOW BY t EVERY 1 AS v", "got it twice"),

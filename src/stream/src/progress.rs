@@ -50,6 +50,9 @@ pub struct Progress {
     pub rows_processed: u64,
     /// Rows that came for a window that was closed.
     pub late_rows: u64,
+    /// What may be wrong with the input: an event time far ahead of the clock, which closes all windows before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
     /// How often the query waited for its sink, or its source for the query.
     pub blocked_count: u64,
     /// The most micro-batches that ever waited.

@@ -21,6 +21,8 @@ const IDLE: Duration = Duration::from_millis(10);
 pub(super) struct Pulled {
     pub range: OffsetRange,
     pub batch: RecordBatch,
+    /// Of the source, after it.
+    pub evidence: serde_json::Value,
 }
 
 /// What a source gives next.
@@ -100,7 +102,8 @@ async fn next(source: &mut dyn Source, is_idle: &mut bool, pulls: &Pulls) -> Res
     let Some(range) = range else { return Ok(Next::End) };
     let batch = source.read(&range).await?;
     pulls.pulled.fetch_add(1, Ordering::Relaxed);
-    Ok(Next::Batch(Pulled { range, batch }))
+    let evidence = source.evidence();
+    Ok(Next::Batch(Pulled { range, batch, evidence }))
 }
 
 async fn read_ahead(mut source: Box<dyn Source>, queue: Queue<Result<Next>>, pulls: Arc<Pulls>) {

@@ -4,16 +4,16 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::SchemaRef;
 use tokio::sync::watch;
 use vexact_core::disk::FileSystem;
 use vexact_core::error::{Error, Result};
+use vexact_sources::keep::kept;
 
-use super::checkpoint::{Checkpoint, Found, Store};
+use super::checkpoint::{Checkpoint, Found, Owner, Store};
 use super::control::{Control, Shared, query_id};
 use super::options::{Delivery, StreamOptions};
 use super::pipeline::Pipeline;
@@ -29,6 +29,9 @@ use super::workers::Workers;
 const GRACE: Duration = Duration::from_secs(1);
 /// A sink that takes longer has no room.
 const BLOCKED: Duration = Duration::from_millis(10);
+
+/// An event time this far ahead of the clock is a warning: a day, in milliseconds.
+const FAR_MS: i64 = 86_400_000;
 
 /// A query that is opened and ready to run.
 pub(super) struct Run {
@@ -102,24 +105,21 @@ impl Run {
             None => None,
         };
         let (store, found) = opened.map_or((None, None), |(store, found)| (Some(store), found));
-        if let Some(found) = &found
-            && found.checkpoint.query != query
-        {
-            return Err(Error::InvalidArgument(format!(
-                "checkpoint_path: the checkpoint is of another query: expected {query:?}, got {:?}",
-                found.checkpoint.query
-            )));
+        let owner = Owner { query, source: table.identity(), sink: target.sink.identity() };
+        if let Some(found) = &found {
+            owner.check(&found.checkpoint.owner)?;
         }
         let mut source = table.open().await?;
         let is_restored = found.is_some();
         let (checkpoint, next) = match found {
-            None => (Checkpoint::start(query, source.start()), None),
+            None => (Checkpoint::start(owner, source.start()), None),
             Some(Found { checkpoint, state, next }) => {
                 pipeline.restore(checkpoint.newest, checkpoint.late_rows, state)?;
                 if checkpoint.offset != source.start() {
-                    let restored = source.restore(&checkpoint.offset).await;
-                    if options.delivery != Delivery::BestEffort {
-                        restored?;
+                    match source.restore(&checkpoint.offset).await {
+                        Ok(()) => source.verify(&checkpoint.evidence).await?,
+                        Err(error) if options.delivery != Delivery::BestEffort => return Err(error),
+                        Err(_) => {}
                     }
                 }
                 (checkpoint, next.filter(|_| options.delivery == Delivery::ExactlyOnce))
@@ -152,6 +152,7 @@ impl Run {
             batches_processed: self.checkpoint.batches_processed,
             rows_processed: self.checkpoint.rows_processed,
             late_rows: self.checkpoint.late_rows,
+            warning: self.warning(),
             blocked_count: 0,
             max_backlog_batches: 0,
             inflight_batches: 0,
@@ -172,6 +173,18 @@ impl Run {
             aggregate_impl: implementation.into(),
             aggregate_reason: why,
         }
+    }
+
+    /// Warns of an event time far ahead of the clock: rows of the present are late then.
+    fn warning(&self) -> Option<String> {
+        let window = self.pipeline.window().filter(|window| window.lateness_ms.is_some())?;
+        let newest = self.pipeline.newest?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+        (newest > now.saturating_add(FAR_MS)).then(|| {
+            let time = &window.time;
+            let days = (newest - now) / FAR_MS;
+            format!("event time {newest} ms in column {time:?} is {days} days ahead of the clock and closes all windows before it")
+        })
     }
 
     /// Runs until the input ends, the query is stopped, or it fails.
@@ -197,8 +210,9 @@ impl Run {
         if let Some(range) = self.next.take() {
             self.source.restore(&range.from).await?;
             let batch = self.source.read(&range).await?;
+            let evidence = self.source.evidence();
             self.source.restore(&range.to).await?;
-            if !self.micro_batch(Pulled { range, batch }, 0, shared, control).await? {
+            if !self.micro_batch(Pulled { range, batch, evidence }, 0, shared, control).await? {
                 return Ok(false);
             }
         }
@@ -220,6 +234,7 @@ impl Run {
                 Next::End => return Ok(true),
                 Next::Idle => {
                     is_triggered = false;
+                    shared.progress.send_modify(|progress| progress.inflight_batches = 0);
                     continue;
                 }
                 Next::Batch(batch) => batch,
@@ -250,7 +265,7 @@ impl Run {
     /// Processes a micro-batch. False: the query was stopped before it was done.
     async fn micro_batch(
         &mut self,
-        Pulled { range, batch }: Pulled,
+        Pulled { range, batch, evidence }: Pulled,
         blocked_pulls: u64,
         shared: &Shared,
         control: &mut watch::Receiver<Control>,
@@ -281,6 +296,7 @@ impl Run {
         }
         let written = started.elapsed();
         self.checkpoint.offset = range.to;
+        self.checkpoint.evidence = evidence;
         self.checkpoint.batches_processed += 1;
         self.checkpoint.rows_processed += batch.num_rows() as u64;
         self.save().await?;
@@ -295,6 +311,7 @@ impl Run {
             progress.batches_processed = self.checkpoint.batches_processed;
             progress.rows_processed = self.checkpoint.rows_processed;
             progress.late_rows = self.pipeline.late_rows;
+            progress.warning = self.warning();
             progress.blocked_count = progress.blocked_count.max(blocked_pulls);
             progress.inflight_batches = progress.inflight_batches.saturating_sub(1);
             progress.inflight_partitions = 0;
@@ -383,15 +400,11 @@ pub(super) fn aggregate_facts(pipeline: &Pipeline) -> (&'static str, String) {
     }
 }
 
-/// Rows as the sink has declared them. An integer that its column cannot hold is an error.
+/// Rows as the sink has declared them. A value that its column cannot hold whole is an error.
 fn as_declared(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
-    let options = CastOptions { safe: false, ..CastOptions::default() };
     let columns = rows.columns().iter().zip(schema.fields()).map(|(column, field)| {
-        if column.data_type() == field.data_type() {
-            return Ok(Arc::clone(column));
-        }
-        cast_with_options(column, field.data_type(), &options)
-            .map_err(|error| Error::InvalidArgument(format!("column {:?} of the sink: {error}", field.name())))
+        kept(column, field.data_type())
+            .map_err(|problem| Error::InvalidArgument(format!("column {:?} of the sink: {problem}", field.name())))
     });
     let columns = columns.collect::<Result<_>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));

@@ -72,9 +72,15 @@ pub trait SinkTable: Debug + Send + Sync {
         false
     }
 
+    /// The sink and no other, such as its path: the checkpoint of a query goes on with the same sink only. A sink without a name
+    /// of its own is known by its kind.
+    fn identity(&self) -> String {
+        "a sink without a name".into()
+    }
+
     /// Opens it for one query, whose rows have `schema`: the declared columns by name and type, where they are declared.
     ///
-    /// A new query (`is_restored` false) begins the output anew. One that goes on from a checkpoint keeps what is there; it is cut
+    /// A new query (`is_restored` false) begins the output anew, once it has rows: what was there stays until then. One that goes on from a checkpoint keeps what is there; it is cut
     /// back by [`Sink::truncate`] if its delivery mode asks for that.
     ///
     /// # Errors

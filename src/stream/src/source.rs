@@ -57,6 +57,20 @@ pub trait Source: Debug + Send {
     /// The rows of a range, one [`RecordBatch`] of [`Self::schema`].
     async fn read(&mut self, range: &OffsetRange) -> Result<RecordBatch>;
 
+    /// What tells the input up to the last range that was read from another input, for [`Self::verify`]. A checkpoint stores it.
+    fn evidence(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
+    /// Notices that the input before a restored offset has been changed since. Called after [`Self::restore`].
+    ///
+    /// # Errors
+    /// Input that is not what was read.
+    async fn verify(&mut self, evidence: &serde_json::Value) -> Result<()> {
+        let _ = evidence;
+        Ok(())
+    }
+
     /// Goes on after `offset`, the `to` of a range that an earlier reader was given (or [`Self::start`]). Called before the first
     /// `next_range` only.
     ///
@@ -79,6 +93,12 @@ pub trait SourceTable: Debug + Send + Sync {
     /// As [`Source::can_replay`].
     fn can_replay(&self) -> bool {
         false
+    }
+
+    /// The source and no other, such as its path: the checkpoint of a query goes on with the same source only. A source without a
+    /// name of its own is known by its kind and its columns.
+    fn identity(&self) -> String {
+        format!("a source of ({})", columns(&self.schema()))
     }
 
     /// Opens it for one query.

@@ -47,11 +47,12 @@ impl Target {
     }
 }
 
-/// Whether a column can hold values of a type: integers in integers (one that is too large is an error when it comes), numbers in
-/// floats, texts in texts, times in times.
+/// Whether a column can hold values of a type: integers in integers, numbers in floats, texts in texts, times in times, but those
+/// with an offset in columns with a time zone only. A value that does not fit there whole is an error when it comes.
 fn holds(declared: &DataType, got: &DataType) -> bool {
     let is_time =
         |data_type: &DataType| matches!(data_type, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64);
+    let is_zoned = |data_type: &DataType| matches!(data_type, DataType::Timestamp(_, Some(_)));
     declared == got
         || *got == DataType::Null
         || (declared.is_integer() && got.is_integer())
@@ -59,5 +60,5 @@ fn holds(declared: &DataType, got: &DataType) -> bool {
         || (declared.is_decimal() && (got.is_decimal() || got.is_integer()))
         || (declared.is_string() && got.is_string())
         || (declared.is_binary() && got.is_binary())
-        || (is_time(declared) && is_time(got))
+        || (is_time(declared) && is_time(got) && (is_zoned(declared) || !is_zoned(got)))
 }

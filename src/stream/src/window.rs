@@ -10,11 +10,17 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
-use arrow::compute::{cast, take_record_batch};
+use arrow::compute::{CastOptions, cast, cast_with_options, take_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, *};
 use vexact_core::error::{Error, Result};
 
 use super::source::columns;
+
+/// The longest EVERY and LATENESS. With [`LATEST_MS`], no sum of times and lengths leaves 64 bits.
+pub(super) const LONGEST_MS: i64 = 1 << 60;
+
+/// The largest event time, and the smallest without its sign: 73 million years.
+const LATEST_MS: i64 = 1 << 61;
 
 /// Which windows there are. Times are milliseconds since the epoch.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,9 +84,12 @@ impl WindowBy {
             timestamp @ DataType::Timestamp(..) => timestamp.clone(),
             DataType::Date32 | DataType::Date64 => DataType::Timestamp(TimeUnit::Millisecond, None),
             DataType::Int64 | DataType::Int32 | DataType::UInt32 => DataType::Int64,
+            // ISO 8601, as CSV and JSON bring it; without an offset it is UTC.
+            text if is_text(text) => DataType::Timestamp(TimeUnit::Millisecond, None),
             other => {
                 return Err(Error::InvalidArgument(format!(
-                    "WINDOW BY {time}: expected a timestamp, a date or milliseconds since the epoch as an integer, got {other}"
+                    "WINDOW BY {time}: expected a timestamp, a date, ISO 8601 text or milliseconds since the epoch as an \
+                     integer, got {other}"
                 )));
             }
         };
@@ -142,7 +151,16 @@ impl WindowBy {
     /// # Errors
     /// Times that milliseconds cannot hold.
     pub fn assign(&self, schema: &SchemaRef, batch: &RecordBatch, newest: Option<i64>) -> Result<Assigned> {
-        let times = millis(batch.column(self.time_at))?;
+        let times = millis(batch.column(self.time_at)).map_err(|error| match error {
+            Error::InvalidArgument(problem) => Error::InvalidArgument(format!("WINDOW BY {}: {problem}", self.time)),
+            other => other,
+        })?;
+        if let Some(far) = times.iter().flatten().find(|time| !(-LATEST_MS..=LATEST_MS).contains(time)) {
+            return Err(Error::InvalidArgument(format!(
+                "WINDOW BY {}: expected an event time within {LATEST_MS} ms of the epoch, got {far} ms",
+                self.time
+            )));
+        }
         let here = arrow::compute::max(&times);
         let horizon = self.horizon(newest);
         let late = |time: &i64| horizon.is_some_and(|horizon| self.first(*time) <= horizon);
@@ -204,6 +222,13 @@ impl WindowBy {
     }
 }
 
+fn is_text(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(_, values) => is_text(values),
+        other => other.is_string(),
+    }
+}
+
 /// Times as milliseconds since the epoch, rounded down.
 ///
 /// # Errors
@@ -224,6 +249,14 @@ pub(super) fn millis(times: &ArrayRef) -> Result<Int64Array> {
         }
         DataType::Timestamp(TimeUnit::Microsecond, _) => units(1000),
         DataType::Timestamp(TimeUnit::Nanosecond, _) => units(1_000_000),
+        text if is_text(text) => {
+            let options = CastOptions { safe: false, ..CastOptions::default() };
+            let utc = DataType::Timestamp(TimeUnit::Millisecond, Some("+00:00".into()));
+            let read = cast_with_options(times, &utc, &options).map_err(|error| {
+                Error::InvalidArgument(format!("expected ISO 8601 text such as 2024-01-31T10:00:00Z: {error}"))
+            })?;
+            Ok(read.as_primitive::<TimestampMillisecondType>().reinterpret_cast::<Int64Type>())
+        }
         DataType::Date32 => {
             let days = times.as_primitive::<Date32Type>();
             Ok(days.unary(|day| i64::from(day) * 86_400_000))
@@ -297,11 +330,47 @@ mod tests {
 
     #[test]
     fn columns_without_times_are_refused_by_name_and_type() {
-        let texts = Schema::new(vec![Field::new("t", DataType::Utf8, true)]);
-        let error = WindowBy::try_new(&clause(10, None, None), &texts).unwrap_err().to_string();
-        assert!(error.contains("WINDOW BY t") && error.contains("Utf8"), "{error}");
+        let flags = Schema::new(vec![Field::new("t", DataType::Boolean, true)]);
+        let error = WindowBy::try_new(&clause(10, None, None), &flags).unwrap_err().to_string();
+        assert!(error.contains("WINDOW BY t") && error.contains("Boolean"), "{error}");
         let missing = Schema::new(vec![Field::new("x", DataType::Int64, true)]);
         assert!(WindowBy::try_new(&clause(10, None, None), &missing).unwrap_err().to_string().contains("x Int64"));
+    }
+
+    #[test]
+    fn texts_of_times_are_instants() {
+        let texts = |texts: Vec<Option<&str>>| {
+            let column = Arc::new(arrow::array::StringArray::from(texts)) as ArrayRef;
+            RecordBatch::try_from_iter_with_nullable([("t", column, true)]).unwrap()
+        };
+        let batch =
+            texts(vec![Some("1970-01-01T00:00:01.500"), Some("1970-01-01 02:00:02+02:00"), Some("1970-01-01"), None]);
+        let window = WindowBy::try_new(&clause(1000, None, None), batch.schema().as_ref()).unwrap();
+        let schema = Arc::new(Schema::new(vec![batch.schema().field(0).clone(), window.field()]));
+        let rows = window.assign(&schema, &batch, None).unwrap().rows;
+        let begins = rows.column(1).as_primitive::<TimestampMillisecondType>();
+        assert_eq!(begins.iter().collect::<Vec<_>>(), [Some(1000), Some(2000), Some(0), None]);
+        let error = window.assign(&schema, &texts(vec![Some("soon")]), None).err().unwrap().to_string();
+        assert!(error.contains("WINDOW BY t: expected ISO 8601 text") && error.contains("'soon'"), "{error}");
+    }
+
+    #[test]
+    fn times_at_the_ends_of_64_bits_are_refused_and_none_overflows() {
+        for (every, slide) in [(10, None), (LONGEST_MS, None), (LONGEST_MS, Some(LONGEST_MS / 2)), (7, Some(3))] {
+            let window = WindowBy::try_new(&clause(every, slide, Some(LONGEST_MS)), &batch(vec![]).schema()).unwrap();
+            for time in [i64::MIN, i64::MIN + 1, i64::MAX, -LATEST_MS - 1] {
+                let assigned = window.assign(&schema(&window), &batch(vec![Some(time)]), None);
+                assert!(assigned.err().unwrap().to_string().contains(&format!("got {time} ms")));
+            }
+            for time in [-LATEST_MS, LATEST_MS] {
+                for newest in [None, Some(-LATEST_MS), Some(LATEST_MS)] {
+                    let (rows, _) = assigned(&window, vec![Some(time)], newest);
+                    assert!(
+                        rows.iter().all(|(_, begin)| begin.is_some_and(|begin| begin <= time && time - begin < every))
+                    );
+                }
+            }
+        }
     }
 
     #[test]

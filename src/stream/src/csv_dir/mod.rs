@@ -8,7 +8,8 @@
 //! and only as far as its records are whole, so that a record is never cut. The first micro-batch waits up to 2 s until this is so of
 //! all files, so that it has what was there when the query began. A last record without a line end is taken for whole
 //! after 1 s; one that ends within quotes never is, and is an error after 60 s. What is appended to a file later is read as well; a
-//! file that has become shorter, or goes on in the midst of a record, is an error.
+//! file that has become shorter, goes on in the midst of a record, or begins with other bytes than those that were read, is an
+//! error; a checkpoint has their checksums.
 //!
 //! **Micro-batches.** The files in the order of their names, up to 8 MiB at once: many small files, or a part of a large one. An
 //! offset is `{"name": bytes}`, how far each file is read, so that the rows between two offsets are the same at any time. A file
@@ -16,6 +17,7 @@
 
 mod files;
 mod part;
+mod seal;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,6 +32,7 @@ use vexact_core::error::{Error, Result};
 use vexact_sources::csv_part::{CsvColumns, read_bytes};
 
 use self::files::Files;
+use self::seal::Seals;
 use super::source::{Offset, OffsetRange, Source, SourceTable};
 
 /// Text of a micro-batch, where nothing else is asked for.
@@ -95,16 +98,18 @@ impl CsvDir {
         }
     }
 
-    fn read(&self, from: &Positions, to: &Positions) -> Result<RecordBatch> {
+    fn read(&self, from: &Positions, to: &Positions, seals: &mut Seals) -> Result<RecordBatch> {
         let mut batches = Vec::new();
         for (name, end) in to {
             let start = from.get(name).copied().unwrap_or(0);
             if *end > start {
                 let path = self.folder.join(name);
                 let bytes = read_bytes(&path, start, *end)?;
+                seals.add(&path, name, start, &bytes)?;
                 batches.extend(self.columns.parse(&path, start, &bytes)?);
             }
         }
+        seals.retain(to);
         concat_batches(self.columns.schema(), &batches).map_err(Error::arrow)
     }
 }
@@ -123,6 +128,11 @@ impl SourceTable for CsvDir {
         true
     }
 
+    fn identity(&self) -> String {
+        let folder = self.folder.canonicalize().unwrap_or_else(|_| self.folder.clone());
+        format!("CSV folder {} of ({})", folder.display(), super::source::columns(self.columns.schema()))
+    }
+
     async fn open(&self) -> Result<Box<dyn Source>> {
         let table = self.clone();
         let check = move || {
@@ -133,7 +143,8 @@ impl SourceTable for CsvDir {
         blocking(check).await?;
         let files = Arc::new(Mutex::new(Files::new(self.folder.clone())));
         let first_until = Some(Instant::now() + FIRST_WAIT);
-        Ok(Box::new(CsvDirReader { table: self.clone(), files, positions: Positions::new(), first_until }))
+        let (positions, seals) = (Positions::new(), Arc::default());
+        Ok(Box::new(CsvDirReader { table: self.clone(), files, positions, seals, first_until }))
     }
 }
 
@@ -148,6 +159,7 @@ struct CsvDirReader {
     table: CsvDir,
     files: Arc<Mutex<Files>>,
     positions: Positions,
+    seals: Arc<Mutex<Seals>>,
     /// Until the first micro-batch: when it comes at the latest.
     first_until: Option<Instant>,
 }
@@ -213,8 +225,19 @@ impl Source for CsvDirReader {
 
     async fn read(&mut self, range: &OffsetRange) -> Result<RecordBatch> {
         let (from, to) = (self.positions(&range.from)?, self.positions(&range.to)?);
-        let table = self.table.clone();
-        blocking(move || table.read(&from, &to)).await
+        let (table, seals) = (self.table.clone(), Arc::clone(&self.seals));
+        blocking(move || table.read(&from, &to, &mut seals.lock().unwrap_or_else(PoisonError::into_inner))).await
+    }
+
+    fn evidence(&self) -> serde_json::Value {
+        self.seals.lock().unwrap_or_else(PoisonError::into_inner).evidence()
+    }
+
+    async fn verify(&mut self, evidence: &serde_json::Value) -> Result<()> {
+        let (folder, positions) = (self.table.folder.clone(), self.positions.clone());
+        let (seals, evidence) = (Arc::clone(&self.seals), evidence.clone());
+        blocking(move || seals.lock().unwrap_or_else(PoisonError::into_inner).verify(&folder, &positions, &evidence))
+            .await
     }
 
     async fn restore(&mut self, offset: &Offset) -> Result<()> {

@@ -238,3 +238,38 @@ async fn a_folder_that_is_none_and_offsets_of_others_are_refused() {
     let error = source.restore(&Offset::from(3)).await.unwrap_err().to_string();
     assert!(error.contains("expected an object of file names and bytes, got 3"), "{error}");
 }
+
+#[tokio::test]
+async fn a_file_that_was_written_anew_is_noticed_by_its_checksum() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder, "a.csv", "n,s\n1,a\n");
+    write(&folder, "b.csv", "n,s\n2,b\n");
+    let mut source = open(&folder).await;
+    let (range, _) = next(&mut source).await;
+    let evidence = source.evidence();
+    let restored = async || {
+        let mut source = open(&folder).await;
+        source.restore(&range.to).await.unwrap();
+        source.verify(&evidence).await.map(|()| source)
+    };
+    // Touched, copied and appended to, it begins with what was read.
+    write(&folder, "a.csv", "n,s\n1,a\n");
+    append(&folder, "b.csv", "3,c\n");
+    assert_eq!(next(&mut restored().await.unwrap()).await.1, [3]);
+    for text in ["n,s\n7,a\n", "n,s\n7,a\n8,b\n"] {
+        write(&folder, "a.csv", text);
+        let error = restored().await.err().unwrap().to_string();
+        assert!(error.contains("a.csv: expected the 8 bytes that were read, got others"), "{error}");
+    }
+    write(&folder, "a.csv", "n,s\n");
+    assert!(restored().await.err().unwrap().to_string().contains("expected a file that only grows"));
+    // One that was read to its end may go.
+    std::fs::remove_file(folder.path().join("a.csv")).unwrap();
+    assert_eq!(next(&mut restored().await.unwrap()).await.1, [3]);
+
+    // Within one query, where the file goes on.
+    let mut source = open(&folder).await;
+    assert_eq!(next(&mut source).await.1, [2, 3]);
+    write(&folder, "b.csv", "n,s\n9,b\n3,c\n4,d\n");
+    assert!(refused(&mut source).await.contains("b.csv: expected the 12 bytes that were read"));
+}

@@ -1,7 +1,11 @@
 //! Files that grow line by line: csv and json.
+//!
+//! A file is begun anew with its first rows, at a checkpoint or at the end: a query that fails before leaves what was there. The
+//! position of a checkpoint has the checksum of the file up to it, so that a file of others is never cut.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom, Write};
+use std::hash::Hasher;
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,11 +14,14 @@ use arrow::csv::WriterBuilder;
 use arrow::datatypes::SchemaRef;
 use arrow::json::writer::LineDelimited;
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use twox_hash::XxHash64;
 use vexact_core::error::{Error, Result};
 use vexact_core::locked_file::LockedFile;
 use vexact_sources::csv::delimiter_byte;
 use vexact_sources::csv_part::last_record;
 use vexact_sources::csv_write::ListTexts;
+use vexact_sources::file_form::FileForm;
 
 use super::{blocking, open_locked, sync_folder_of};
 use crate::sink::{Position, Sink};
@@ -47,10 +54,13 @@ impl Encoder {
         let mut text = Vec::new();
         match self {
             Self::Csv { delimiter, texts, .. } => {
+                FileForm::Csv.check_values(batch)?;
                 let builder = WriterBuilder::new().with_header(false).with_delimiter(*delimiter);
                 builder.build(&mut text).write(&texts.replace(batch)?).map_err(Error::arrow)?;
             }
             Self::Json => {
+                FileForm::Json.check_values(batch)?;
+                FileForm::Json.check_numbers(batch)?;
                 let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
                 let mut writer = builder.build::<_, LineDelimited>(&mut text);
                 writer.write(batch).and_then(|()| writer.finish()).map_err(Error::arrow)?;
@@ -60,12 +70,26 @@ impl Encoder {
     }
 }
 
-/// An open file. Its position is its length in bytes.
+/// How far a file is written.
+#[derive(Debug, Serialize, Deserialize)]
+struct Written {
+    bytes: u64,
+    /// Of these bytes.
+    xxh64: String,
+}
+
+/// An open file.
 pub(super) struct LinesFile {
     path: PathBuf,
     file: Arc<LockedFile>,
     encoder: Encoder,
     len: u64,
+    /// Of these bytes.
+    hasher: XxHash64,
+    /// Whether what is in the file is this sink's.
+    is_begun: bool,
+    /// Whether there was no file.
+    is_new: bool,
     /// It was written by another writer, which may have been stopped within a line.
     may_be_cut: bool,
 }
@@ -79,28 +103,70 @@ impl std::fmt::Debug for LinesFile {
 impl LinesFile {
     pub fn csv(path: &Path, schema: &SchemaRef, delimiter: char, is_restored: bool) -> Result<Self> {
         // Columns that have no form in a cell are refused here, before the file is touched.
+        FileForm::Csv.check_schema(schema)?;
         let encoder = Encoder::csv(schema, delimiter_byte(delimiter)?)?;
         Self::open(path, encoder, is_restored)
     }
 
-    pub fn json(path: &Path, is_restored: bool) -> Result<Self> {
+    pub fn json(path: &Path, schema: &SchemaRef, is_restored: bool) -> Result<Self> {
+        FileForm::Json.check_schema(schema)?;
         Self::open(path, Encoder::Json, is_restored)
     }
 
     fn open(path: &Path, encoder: Encoder, is_restored: bool) -> Result<Self> {
-        let io = |error| Error::io(path, error);
+        let is_new = !path.exists();
         let file = open_locked(path)?;
-        if !is_restored {
-            file.set_len(0).map_err(io)?;
+        let len = file.metadata().map_err(|error| Error::io(path, error))?.len();
+        let mut opened = Self {
+            path: path.into(),
+            file: Arc::new(file),
+            encoder,
+            len: 0,
+            hasher: XxHash64::with_seed(0),
+            is_begun: false,
+            is_new,
+            may_be_cut: false,
+        };
+        if is_restored && len > 0 {
+            opened.hasher = hash_of(path, len)?;
+            (opened.len, opened.is_begun, opened.may_be_cut) = (len, true, true);
         }
-        sync_folder_of(path)?;
-        let mut len = file.metadata().map_err(io)?.len();
-        let may_be_cut = len > 0;
-        if len == 0 {
-            append(&file, path, encoder.header())?;
-            len = encoder.header().len() as u64;
+        Ok(opened)
+    }
+
+    /// Begins the file anew, if that has not been done.
+    async fn begin(&mut self) -> Result<()> {
+        if self.is_begun {
+            return Ok(());
         }
-        Ok(Self { path: path.into(), file: Arc::new(file), encoder, len, may_be_cut })
+        let (file, path) = (Arc::clone(&self.file), self.path.clone());
+        blocking(move || {
+            file.set_len(0).map_err(|error| Error::io(&path, error))?;
+            sync_folder_of(&path)
+        })
+        .await?;
+        (self.len, self.hasher, self.is_begun) = (0, XxHash64::with_seed(0), true);
+        self.append(self.encoder.header().to_vec()).await
+    }
+
+    /// Adds text, all of it or none.
+    async fn append(&mut self, text: Vec<u8>) -> Result<()> {
+        let (file, path, len) = (Arc::clone(&self.file), self.path.clone(), self.len);
+        let text = blocking(move || {
+            let mut output: &File = &file;
+            match output.write_all(&text) {
+                Ok(()) => Ok(text),
+                Err(error) => {
+                    // The disk is full, perhaps: no half line is left.
+                    let _ = file.set_len(len);
+                    Err(Error::io(&path, error))
+                }
+            }
+        })
+        .await?;
+        self.hasher.write(&text);
+        self.len += text.len() as u64;
+        Ok(())
     }
 
     /// The length of the whole lines.
@@ -115,15 +181,38 @@ impl LinesFile {
 
     async fn cut(&mut self, len: u64) -> Result<()> {
         let (file, path) = (Arc::clone(&self.file), self.path.clone());
-        blocking(move || file.set_len(len).and_then(|()| file.sync_all()).map_err(|error| Error::io(&path, error)))
-            .await?;
+        self.hasher = blocking(move || {
+            file.set_len(len).and_then(|()| file.sync_all()).map_err(|error| Error::io(&path, error))?;
+            hash_of(&path, len)
+        })
+        .await?;
         (self.len, self.may_be_cut) = (len, false);
         Ok(())
     }
 }
 
-fn append(mut file: &File, path: &Path, text: &[u8]) -> Result<()> {
-    file.write_all(text).map_err(|error| Error::io(path, error))
+impl Drop for LinesFile {
+    fn drop(&mut self) {
+        if self.is_new && !self.is_begun {
+            // The query failed before it wrote anything; that is the error to report.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// The checksum of the first bytes of a file.
+fn hash_of(path: &Path, len: u64) -> Result<XxHash64> {
+    let hash = || {
+        let (mut file, mut hasher) = (File::open(path)?.take(len), XxHash64::with_seed(0));
+        let mut block = vec![0; 1 << 20];
+        loop {
+            match file.read(&mut block)? {
+                0 => return Ok(hasher),
+                read => hasher.write(&block[..read]),
+            }
+        }
+    };
+    hash().map_err(|error: io::Error| Error::io(path, error))
 }
 
 /// The length up to the last line end.
@@ -146,39 +235,51 @@ fn last_line_end(mut file: File, len: u64) -> std::io::Result<u64> {
 #[async_trait]
 impl Sink for LinesFile {
     async fn write(&mut self, batch: RecordBatch) -> Result<()> {
+        let mut text = self.encoder.rows(&batch)?;
+        self.begin().await?;
         if self.may_be_cut {
             let whole = self.whole()?;
             self.cut(whole).await?;
         }
-        let mut text = self.encoder.rows(&batch)?;
         if self.len == 0 {
             text.splice(..0, self.encoder.header().iter().copied());
         }
-        let (file, path, len) = (Arc::clone(&self.file), self.path.clone(), text.len() as u64);
-        blocking(move || append(&file, &path, &text)).await?;
-        self.len += len;
-        Ok(())
+        self.append(text).await
     }
 
     async fn flush(&mut self) -> Result<()> {
+        self.begin().await?;
         let (file, path) = (Arc::clone(&self.file), self.path.clone());
         blocking(move || file.sync_all().map_err(|error| Error::io(&path, error))).await
     }
 
     fn position(&self) -> Option<Position> {
-        Some(self.len.into())
+        let written = Written { bytes: self.len, xxh64: format!("{:016x}", self.hasher.finish()) };
+        serde_json::to_value(written).ok()
     }
 
     async fn truncate(&mut self, position: &Position) -> Result<()> {
-        let bad = |expected: &str, got: &dyn std::fmt::Display| Error::BadFile {
+        let bad = |expected: &str, got: &str| Error::BadFile {
             path: self.path.clone(),
             problem: format!("sink position of a checkpoint: expected {expected}, got {got}"),
         };
-        let len = position.as_u64().ok_or_else(|| bad("a number of bytes", position))?;
+        let written: Written = serde_json::from_value(position.clone())
+            .map_err(|_| bad("a number of bytes and their checksum", &position.to_string()))?;
         let is = self.file.metadata().map_err(|error| Error::io(&self.path, error))?.len();
-        if is < len {
-            return Err(bad(&format!("a file of at least {len} bytes"), &format!("{is}")));
+        if is < written.bytes {
+            return Err(bad(&format!("a file of at least {} bytes", written.bytes), &is.to_string()));
         }
-        self.cut(len).await
+        let (path, bytes) = (self.path.clone(), written.bytes);
+        let found = blocking(move || hash_of(&path, bytes)).await?.finish();
+        if format!("{found:016x}") != written.xxh64 {
+            let problem = format!("the {bytes} bytes that the query wrote");
+            return Err(bad(&problem, "others: the file was written anew"));
+        }
+        self.is_begun = true;
+        self.cut(bytes).await
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        self.flush().await
     }
 }

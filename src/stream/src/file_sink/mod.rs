@@ -1,6 +1,6 @@
 //! Files as sinks: csv, json (an object on each line) and parquet.
 //!
-//! A new query begins its file anew; one that goes on from a checkpoint goes on with it. One query at a time writes a file: a lock
+//! A new query begins its file anew once it has rows; one that goes on from a checkpoint goes on with it. One query at a time writes a file: a lock
 //! keeps others off. A csv or json file grows with each micro-batch, and can be cut back to any earlier length. A parquet file
 //! appears when the query ends or is stopped, whole; until then its rows are kept beside it, in the folder `.NAME.parts`.
 
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use vexact_core::atomic_file::check_target;
 use vexact_core::error::{Error, Result};
 use vexact_core::locked_file::LockedFile;
 
@@ -25,7 +26,7 @@ pub enum FileFormat {
         /// One ASCII character.
         delimiter: char,
     },
-    /// An object on each line, with every column; NaN and the infinities are null.
+    /// An object on each line, with every column; NaN and the infinities, which JSON lacks, are refused.
     Json,
     /// Apache Parquet.
     Parquet,
@@ -56,7 +57,7 @@ impl FileSink {
     /// # Errors
     /// A folder that is not there, a path that is a folder; a bad delimiter.
     pub fn try_new(path: &Path, format: FileFormat, schema: Option<SchemaRef>) -> Result<Self> {
-        vexact_sources::check_target(path)?;
+        check_target(path)?;
         if let FileFormat::Csv { delimiter } = format {
             vexact_sources::csv::delimiter_byte(delimiter)?;
         }
@@ -74,6 +75,16 @@ impl SinkTable for FileSink {
         self.format != FileFormat::Parquet
     }
 
+    fn identity(&self) -> String {
+        let name = self.path.file_name().unwrap_or_default();
+        let folder = match self.path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let path = self.path.canonicalize().or_else(|_| folder.canonicalize().map(|folder| folder.join(name)));
+        format!("{} file {}", self.format.name(), path.unwrap_or_else(|_| self.path.clone()).display())
+    }
+
     async fn open(&self, schema: SchemaRef, is_restored: bool) -> Result<Box<dyn Sink>> {
         let sink = self.clone();
         blocking(move || {
@@ -82,7 +93,7 @@ impl SinkTable for FileSink {
                 FileFormat::Csv { delimiter } => {
                     Box::new(lines::LinesFile::csv(path, &schema, delimiter, is_restored)?) as Box<dyn Sink>
                 }
-                FileFormat::Json => Box::new(lines::LinesFile::json(path, is_restored)?),
+                FileFormat::Json => Box::new(lines::LinesFile::json(path, &schema, is_restored)?),
                 FileFormat::Parquet => Box::new(parquet::ParquetFile::open(path, schema, is_restored)?),
             })
         })

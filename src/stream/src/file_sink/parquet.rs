@@ -1,10 +1,11 @@
 //! A Parquet file, which appears when it is whole.
 //!
-//! Rows are kept in parts, files of their own, which are durable after each flush. The end makes one file of them. The file says in
-//! its metadata which parts are in it, so that an end that was interrupted doubles nothing.
+//! Rows are kept in parts, files of their own, which are durable after each flush. The end makes one file of them, and only then
+//! replaces what was there. The file says in its metadata which parts of which query are in it, so that an end that was
+//! interrupted doubles nothing.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
@@ -14,16 +15,21 @@ use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::metadata::KeyValue;
+use vexact_core::atomic_file::AtomicFile;
 use vexact_core::error::{Error, Result};
 use vexact_core::locked_file::LockedFile;
+use vexact_sources::file_form::FileForm;
 
-use super::{blocking, open_locked, sync_folder_of};
+use super::{blocking, open_locked};
+use crate::control::query_id;
 use crate::sink::Sink;
 
 /// Rows in memory that become a part without a flush.
 const PART_BYTES: usize = 32 << 20;
-/// The key of the metadata that has the number of parts in the file.
+/// The key of the metadata that has the query's id and the number of its parts in the file.
 const PARTS_KEY: &str = "vexact.parts";
+/// The file among the parts that has the query's id.
+const ID: &str = "id";
 
 /// An open file.
 #[derive(Debug)]
@@ -31,6 +37,8 @@ pub(super) struct ParquetFile {
     state: State,
     waiting: Vec<RecordBatch>,
     waiting_bytes: usize,
+    /// Whether a checkpoint may rely on the parts.
+    is_durable: bool,
     _lock: LockedFile,
 }
 
@@ -40,31 +48,37 @@ struct State {
     path: PathBuf,
     parts: PathBuf,
     schema: SchemaRef,
+    /// Of the query, and of those that went on with its checkpoint.
+    id: String,
     /// The number of the next part.
     next: u64,
 }
 
 impl ParquetFile {
     pub fn open(path: &Path, schema: SchemaRef, is_restored: bool) -> Result<Self> {
+        FileForm::Parquet.check_schema(&schema)?;
         let parts = beside(path, "parts");
         let io = |error| Error::io(&parts, error);
         fs::create_dir_all(&parts).map_err(io)?;
         let lock = open_locked(&parts.join("lock"))?;
-        let mut state = State { path: path.into(), parts: parts.clone(), schema, next: 0 };
-        if is_restored {
-            let whole = if path.exists() { state.parts_in_file()? } else { 0 };
-            let last = state.numbers()?.last().map_or(0, |last| last + 1);
-            state.next = last.max(whole);
-        } else {
-            for number in state.numbers()? {
-                fs::remove_file(state.part(number)).map_err(io)?;
+        let mut state = State { path: path.into(), parts: parts.clone(), schema, id: String::new(), next: 0 };
+        match is_restored {
+            true => {
+                state.id = state.stored_id()?;
+                let whole = state.parts_in_file()?;
+                state.next = state.numbers()?.last().map_or(0, |last| last + 1).max(whole);
             }
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::io(path, error)),
-                _ => {}
+            false => {
+                for number in state.numbers()? {
+                    fs::remove_file(state.part(number)).map_err(io)?;
+                }
+                state.id = query_id();
+                let file = AtomicFile::create(&parts.join(ID))?;
+                file.writer().write_all(state.id.as_bytes()).map_err(io)?;
+                file.commit()?;
             }
         }
-        Ok(Self { state, waiting: Vec::new(), waiting_bytes: 0, _lock: lock })
+        Ok(Self { state, waiting: Vec::new(), waiting_bytes: 0, is_durable: is_restored, _lock: lock })
     }
 
     /// Makes a part of what waits.
@@ -95,28 +109,24 @@ fn bad(path: &Path, error: ParquetError) -> Error {
     Error::BadFile { path: path.into(), problem: error.to_string() }
 }
 
-/// Writes rows beside a file and puts them in its place, durably.
+/// Writes rows into a file, which has its name when it is complete.
 fn write(
     path: &Path,
     schema: &SchemaRef,
     batches: impl Iterator<Item = Result<RecordBatch>>,
-    parts: Option<u64>,
+    parts: Option<String>,
 ) -> Result<()> {
-    let io = |error| Error::io(path, error);
-    let unfinished = beside(path, "tmp");
-    let file = File::create(&unfinished).map_err(io)?;
-    let mut writer =
-        ArrowWriter::try_new(file, std::sync::Arc::clone(schema), None).map_err(|error| bad(path, error))?;
+    let file = AtomicFile::create(path)?;
+    let failed = |error: ParquetError| file.error(bad(path, error));
+    let mut writer = ArrowWriter::try_new(file.writer(), std::sync::Arc::clone(schema), None).map_err(failed)?;
     for batch in batches {
-        writer.write(&batch?).map_err(|error| bad(path, error))?;
+        writer.write(&batch?).map_err(failed)?;
     }
     if let Some(parts) = parts {
-        writer.append_key_value_metadata(KeyValue::new(PARTS_KEY.into(), parts.to_string()));
+        writer.append_key_value_metadata(KeyValue::new(PARTS_KEY.into(), parts));
     }
-    let file = writer.into_inner().map_err(|error| bad(path, error))?;
-    file.sync_all().map_err(io)?;
-    fs::rename(&unfinished, path).map_err(io)?;
-    sync_folder_of(path)
+    writer.close().map_err(failed)?;
+    file.commit()
 }
 
 fn read(path: &Path) -> Result<impl Iterator<Item = Result<RecordBatch>>> {
@@ -142,29 +152,55 @@ impl State {
         Ok(numbers)
     }
 
-    /// The number of parts that are in the file already.
-    fn parts_in_file(&self) -> Result<u64> {
-        let file = File::open(&self.path).map_err(|error| Error::io(&self.path, error))?;
+    /// The query's id and the number of its parts in the file that is there; `None` for a file of others, or none.
+    fn mark(&self) -> Result<Option<(String, u64)>> {
+        let file = match File::open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(|error| Error::io(&self.path, error))?,
+        };
         let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| bad(&self.path, error))?;
         let pairs = reader.metadata().file_metadata().key_value_metadata();
-        let parts = pairs.into_iter().flatten().find(|pair| pair.key == PARTS_KEY);
-        parts.and_then(|pair| pair.value.as_ref()?.parse().ok()).ok_or_else(|| Error::BadFile {
-            path: self.path.clone(),
-            problem: "expected a file that this sink has written, got another Parquet file".into(),
-        })
+        let mark = pairs.into_iter().flatten().find(|pair| pair.key == PARTS_KEY).and_then(|pair| pair.value.as_ref());
+        Ok(mark.and_then(|mark| {
+            let (id, parts) = mark.split_once(' ')?;
+            Some((id.to_owned(), parts.parse().ok()?))
+        }))
+    }
+
+    /// The id of the query whose parts are there; without parts, of the one that wrote the file.
+    fn stored_id(&self) -> Result<String> {
+        match fs::read_to_string(self.parts.join(ID)) {
+            Ok(id) => Ok(id),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match self.mark()? {
+                Some((id, _)) => Ok(id),
+                None if !self.path.exists() => Ok(query_id()),
+                None => Err(Error::BadFile {
+                    path: self.path.clone(),
+                    problem: "expected a file that this sink has written, got another Parquet file".into(),
+                }),
+            },
+            Err(error) => Err(Error::io(&self.parts, error)),
+        }
+    }
+
+    /// The number of parts that are in the file already.
+    fn parts_in_file(&self) -> Result<u64> {
+        // Parts that are there say that the file of others is to be replaced.
+        let mark = match self.parts.join(ID).exists() {
+            true => self.mark().unwrap_or_default(),
+            false => self.mark()?,
+        };
+        Ok(mark.filter(|(id, _)| *id == self.id).map_or(0, |(_, parts)| parts))
     }
 
     /// Makes one file of the parts.
     fn join(&self) -> Result<()> {
-        let mut files = Vec::new();
-        let mut done = 0;
-        if self.path.exists() {
-            done = self.parts_in_file()?;
-            files.push(self.path.clone());
-        }
+        let done = self.parts_in_file()?;
         let numbers = self.numbers()?;
+        let is_own = self.path.exists() && self.mark().unwrap_or_default().is_some_and(|(id, _)| id == self.id);
+        let mut files: Vec<PathBuf> = if is_own { vec![self.path.clone()] } else { Vec::new() };
         files.extend(numbers.iter().filter(|number| **number >= done).map(|number| self.part(*number)));
-        if files.len() > 1 || !self.path.exists() {
+        if !is_own || files.len() > 1 {
             // One after the other: an error of one ends it.
             let batches = files.iter().flat_map(|file| -> Box<dyn Iterator<Item = Result<RecordBatch>>> {
                 match read(file) {
@@ -172,13 +208,25 @@ impl State {
                     Err(error) => Box::new(std::iter::once(Err(error))),
                 }
             });
-            write(&self.path, &self.schema, batches, Some(self.next))?;
+            write(&self.path, &self.schema, batches, Some(format!("{} {}", self.id, self.next)))?;
         }
-        for number in numbers {
+        self.remove_parts()
+    }
+
+    fn remove_parts(&self) -> Result<()> {
+        for number in self.numbers()? {
             let part = self.part(number);
             fs::remove_file(&part).map_err(|error| Error::io(&part, error))?;
         }
         Ok(())
+    }
+
+    /// Removes the folder of the parts.
+    fn remove_folder(&self) {
+        for name in [ID, "lock"] {
+            let _ = fs::remove_file(self.parts.join(name));
+        }
+        let _ = fs::remove_dir(&self.parts);
     }
 }
 
@@ -196,22 +244,23 @@ impl Sink for ParquetFile {
     }
 
     async fn flush(&mut self) -> Result<()> {
+        self.is_durable = true;
         self.keep().await
     }
 
     async fn finish(&mut self) -> Result<()> {
         self.keep().await?;
         let state = self.state.clone();
-        blocking(move || state.join()).await
+        blocking(move || state.join()).await?;
+        self.is_durable = false;
+        Ok(())
     }
 }
 
 impl Drop for ParquetFile {
     fn drop(&mut self) {
-        // Left where parts remain: then the folder is not empty.
-        if self.state.numbers().is_ok_and(|numbers| numbers.is_empty()) && self.state.path.exists() {
-            let _ = fs::remove_file(self.state.parts.join("lock"));
-            let _ = fs::remove_dir(&self.state.parts);
+        if !self.is_durable && self.state.remove_parts().is_ok() {
+            self.state.remove_folder();
         }
     }
 }

@@ -14,7 +14,7 @@ use super::*;
 fn batch(first: i64) -> RecordBatch {
     let ids: ArrayRef = Arc::new(Int64Array::from(vec![Some(first), None]));
     let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("a \"b\",\r\nc"), Some("\u{e9}")]));
-    let floats: ArrayRef = Arc::new(Float64Array::from(vec![0.1, f64::NAN]));
+    let floats: ArrayRef = Arc::new(Float64Array::from(vec![0.1, -2.5]));
     let vectors = [Some(vec![Some(1.0), Some(0.5)]), None];
     let vectors: ArrayRef = Arc::new(FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(vectors, 2));
     RecordBatch::try_from_iter_with_nullable([
@@ -27,11 +27,11 @@ fn batch(first: i64) -> RecordBatch {
 }
 
 const CSV: FileFormat = FileFormat::Csv { delimiter: ',' };
-const GOLDEN_CSV: &str = "id,text,x,v\n1,\"a \"\"b\"\",\r\nc\",0.1,\"[1,0.5]\"\n,\u{e9},NaN,\n2,\"a \"\"b\"\",\r\nc\",0.1,\"[1,0.5]\"\n,\u{e9},NaN,\n";
+const GOLDEN_CSV: &str = "id,text,x,v\n1,\"a \"\"b\"\",\r\nc\",0.1,\"[1,0.5]\"\n,\u{e9},-2.5,\n2,\"a \"\"b\"\",\r\nc\",0.1,\"[1,0.5]\"\n,\u{e9},-2.5,\n";
 const GOLDEN_JSON: &str = "{\"id\":1,\"text\":\"a \\\"b\\\",\\r\\nc\",\"x\":0.1,\"v\":[1.0,0.5]}\n\
-                           {\"id\":null,\"text\":\"\u{e9}\",\"x\":null,\"v\":null}\n\
+                           {\"id\":null,\"text\":\"\u{e9}\",\"x\":-2.5,\"v\":null}\n\
                            {\"id\":2,\"text\":\"a \\\"b\\\",\\r\\nc\",\"x\":0.1,\"v\":[1.0,0.5]}\n\
-                           {\"id\":null,\"text\":\"\u{e9}\",\"x\":null,\"v\":null}\n";
+                           {\"id\":null,\"text\":\"\u{e9}\",\"x\":-2.5,\"v\":null}\n";
 
 fn sink(folder: &TempDir, name: &str, format: FileFormat) -> (FileSink, PathBuf) {
     let path = folder.path().join(name);
@@ -55,11 +55,51 @@ async fn files_have_every_row_in_its_golden_form() {
         }
         writer.finish().await.unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), golden);
-        assert_eq!(writer.position(), Some(golden.len().into()));
+        assert_eq!(bytes(&writer.position().unwrap()), golden.len());
     }
     let (table, path) = sink(&folder, "b.csv", FileFormat::Csv { delimiter: '\t' });
-    drop(open(&table, false).await);
+    open(&table, false).await.finish().await.unwrap();
     assert_eq!(fs::read_to_string(path).unwrap(), "id\ttext\tx\tv\n", "a file without rows has its header");
+}
+
+#[tokio::test]
+async fn a_query_that_fails_before_it_has_rows_leaves_what_was_there() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, format) in [("a.csv", CSV), ("a.json", FileFormat::Json), ("a.parquet", FileFormat::Parquet)] {
+        let (table, path) = sink(&folder, name, format);
+        drop(open(&table, false).await);
+        assert!(!path.exists(), "{name}");
+        fs::write(&path, "old").unwrap();
+        drop(open(&table, false).await);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        open(&table, false).await.finish().await.unwrap();
+        assert_ne!(fs::read_to_string(&path).unwrap_or_default(), "old");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+}
+
+#[tokio::test]
+async fn json_refuses_what_it_lacks_and_a_file_of_others_is_not_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let (table, path) = sink(&folder, "a.json", FileFormat::Json);
+    let numbers: ArrayRef = Arc::new(Float64Array::from(vec![1.0, f64::NAN]));
+    let numbers = RecordBatch::try_from_iter([("x", numbers)]).unwrap();
+    let mut writer = table.open(numbers.schema(), false).await.unwrap();
+    let error = writer.write(numbers.clone()).await.unwrap_err().to_string();
+    assert!(error.contains("column \"x\"") && error.contains("NaN"), "{error}");
+    writer.write(numbers.slice(0, 1)).await.unwrap();
+    let position = writer.position().unwrap();
+    drop(writer);
+    fs::write(&path, "my own lines, of at least that length").unwrap();
+    let mut writer = table.open(numbers.schema(), true).await.unwrap();
+    let error = writer.truncate(&position).await.unwrap_err().to_string();
+    assert!(error.contains("bytes that the query wrote") && error.contains("written anew"), "{error}");
+    drop(writer);
+    assert!(fs::read_to_string(&path).unwrap().starts_with("my own lines"));
+}
+
+fn bytes(position: &crate::sink::Position) -> usize {
+    position["bytes"].as_u64().unwrap() as usize
 }
 
 #[tokio::test]
@@ -74,7 +114,7 @@ async fn cut_back_to_a_position_a_file_is_what_it_was_wherever_the_writer_was_st
         writer.write(batch(2)).await.unwrap();
         drop(writer);
         let text = fs::read(&path).unwrap();
-        for len in position.as_u64().unwrap() as usize..=text.len() {
+        for len in bytes(&position)..=text.len() {
             fs::write(&path, &text[..len]).unwrap();
             let mut writer = open(&table, true).await;
             writer.truncate(&position).await.unwrap();
@@ -85,7 +125,7 @@ async fn cut_back_to_a_position_a_file_is_what_it_was_wherever_the_writer_was_st
         fs::write(&path, "x").unwrap();
         let mut writer = open(&table, true).await;
         let error = writer.truncate(&position).await.unwrap_err().to_string();
-        assert!(error.contains(&format!("expected a file of at least {position} bytes, got 1")), "{error}");
+        assert!(error.contains(&format!("expected a file of at least {} bytes, got 1", bytes(&position))), "{error}");
     }
 }
 

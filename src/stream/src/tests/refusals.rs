@@ -29,7 +29,7 @@ async fn what_cannot_be_done_over_a_stream_is_refused_with_the_reason() {
         ("UPDATE s SET id = 1", "expected SELECT or INSERT INTO sink SELECT, got UPDATE"),
         ("SELECT id FROM s; SELECT id FROM s", "expected one statement"),
         ("SELECT sum(v) FROM s WINDOW BY t EVERY 10 AS w", "expected w in GROUP BY"),
-        ("SELECT w FROM s WINDOW BY g EVERY 10 AS w", "WINDOW BY g: expected a timestamp"),
+        ("SELECT w FROM s WINDOW BY x EVERY 10 AS w", "WINDOW BY x: expected a timestamp"),
         ("SELECT w FROM s WINDOW BY b.t EVERY 10 AS w", "expected a column of s, got one of b"),
         ("SELECT v FROM b WINDOW BY t EVERY 10 AS w", "got one of tables alone"),
         ("SELECT approx_percentile_cont(g, 0.5) FROM s", "approx_percentile_cont"),
