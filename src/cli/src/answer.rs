@@ -10,6 +10,7 @@ use vexact::replication::{SyncResult, SyncStatus};
 use vexact::stream::Progress;
 use vexact_core::error::{Error, Result};
 use vexact_core::json::{ColumnInfo, Rows, columns};
+use vexact_core::rows::unreadable_cells;
 use vexact_workspace::{Artifact, Change, Cleaned, Preview, Run, RunError, RunStatus};
 
 use super::failure::Failure;
@@ -90,6 +91,8 @@ pub(super) enum Answer {
     Run {
         run: Run,
         artifacts: Vec<Artifact>,
+        #[serde(flatten)]
+        so_far: SoFar,
     },
     RunStatus {
         run_id: String,
@@ -98,8 +101,9 @@ pub(super) enum Answer {
         artifacts: Vec<Artifact>,
         artifact_count: usize,
         duration_ms: u64,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        latest_progress: Option<Value>,
+        row_count: Option<u64>,
+        #[serde(flatten)]
+        so_far: SoFar,
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<RunError>,
     },
@@ -141,7 +145,9 @@ pub(super) struct Streamed {
     pub query: String,
     pub source_table: String,
     pub sink_table: String,
-    pub sink_path: PathBuf,
+    /// Of a command without a sink, the rows are in the answer alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sink_path: Option<PathBuf>,
     /// Micro-batches that this command processed.
     pub batches_processed: u64,
     /// Rows that it wrote.
@@ -165,6 +171,15 @@ pub(super) struct Ran {
     /// The answer of what was run.
     pub result: Box<Answer>,
     pub artifacts: Vec<Artifact>,
+}
+
+/// What a run has made: the first rows of its result, once it has one, and its last snapshot.
+#[derive(Debug, Serialize)]
+pub(super) struct SoFar {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<Excerpt>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latest_progress: Option<Value>,
 }
 
 /// The first rows of a file.
@@ -241,6 +256,9 @@ pub(super) struct Written {
 pub(super) struct Table {
     schema: Vec<ColumnInfo>,
     rows: Rows,
+    /// Cells whose value has no text: each has the error in its place.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unreadable: Vec<String>,
 }
 
 impl Table {
@@ -248,7 +266,8 @@ impl Table {
     pub fn new(batches: Vec<RecordBatch>) -> Self {
         let schema = batches.first().map_or_else(Vec::new, |batch| columns(&batch.schema()));
         let names = schema.iter().map(|column| column.name.clone()).collect();
-        Self { schema, rows: Rows { names, batches } }
+        let unreadable = unreadable_cells(&batches);
+        Self { schema, rows: Rows { names, batches }, unreadable }
     }
 
     /// The rows.
@@ -259,10 +278,11 @@ impl Table {
 
 impl Answer {
     /// All of what is printed.
-    pub fn rendered(&self, format: Format) -> Result<String, Failure> {
-        match format {
-            Format::Json => self.json(),
-            Format::Table => self.table(),
+    pub fn rendered(&self, format: Format) -> Result<Vec<u8>, Failure> {
+        match (format, format.rows()) {
+            (_, Some(form)) => self.rows_output(form),
+            (Format::Table, None) => self.table().map(String::into_bytes),
+            (_, None) => self.json().map(String::into_bytes),
         }
     }
 

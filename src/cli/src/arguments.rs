@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::action::Action;
 use super::artifacts::ArtifactsCommand;
 use super::db::DbCommand;
+use super::failure::Failure;
 use super::format::Format;
 use super::run::RunCommand;
 use super::ui::UiCommand;
@@ -26,7 +27,7 @@ Examples:
   vexact db query --db app.db \"SELECT count(*) FROM docs\""
 )]
 pub(super) struct Cli {
-    /// JSON for programs; for people tables, with errors on stderr
+    /// JSON for programs; for people tables; the rows alone as CSV, or as an Arrow IPC stream. Errors of all but JSON are on stderr
     #[arg(long, global = true, value_enum, default_value_t = Format::Json, display_order = 100)]
     pub format: Format,
     #[command(subcommand)]
@@ -53,6 +54,28 @@ pub(super) enum Command {
 }
 
 impl Command {
+    /// Refuses rows alone where there are none, or where they go into a file.
+    pub fn check_format(&self, format: Format) -> Result<(), Failure> {
+        let Some(form) = format.rows() else { return Ok(()) };
+        let has_rows = match self {
+            Self::Action(_) => true,
+            Self::Run(command) => matches!(command, RunCommand::Start(_) | RunCommand::Result(_)),
+            Self::Artifacts(command) => matches!(command, ArtifactsCommand::Preview(_)),
+            Self::Db(command) => matches!(command, DbCommand::Query(_) | DbCommand::Search(_)),
+            Self::Ui(_) | Self::Completions(_) => false,
+        };
+        match self {
+            Self::Action(action) if action.output_path().is_some() => Err(Failure::usage(format!(
+                "--format {}: expected all rows on the standard output, got --output-path",
+                form.name()
+            ))),
+            _ if !has_rows => {
+                Err(Failure::usage(format!("--format {}: expected a command that answers with rows", form.name())))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What a failure says of it.
     pub fn details(&self) -> Map<String, Value> {
         match self {

@@ -3,22 +3,36 @@
 use std::ffi::OsString;
 
 use clap::ValueEnum;
+use vexact::sources::row_file::RowFormat;
 
 /// How answers are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
     Json,
-    // Errors are on the standard error then.
+    // Of all but JSON, errors are on the standard error.
     Table,
+    Csv,
+    Arrow,
 }
 
 impl Format {
     /// The format of arguments that cannot be parsed.
     pub fn in_arguments(arguments: &[OsString]) -> Self {
-        let is_table = |pair: &[OsString]| pair[0] == "--format" && pair[1] == "table";
-        match arguments.windows(2).any(is_table) || arguments.iter().any(|argument| argument == "--format=table") {
-            true => Self::Table,
-            false => Self::Json,
+        let named = |format: &Self| {
+            let name = format.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+            let is_pair = |pair: &[OsString]| pair[0] == "--format" && pair[1] == *name;
+            arguments.windows(2).any(is_pair)
+                || arguments.iter().any(|argument| *argument == *format!("--format={name}"))
+        };
+        [Self::Table, Self::Csv, Self::Arrow].into_iter().find(named).unwrap_or(Self::Json)
+    }
+
+    /// The form of rows alone.
+    pub fn rows(self) -> Option<RowFormat> {
+        match self {
+            Self::Json | Self::Table => None,
+            Self::Csv => Some(RowFormat::Csv),
+            Self::Arrow => Some(RowFormat::Arrow),
         }
     }
 }

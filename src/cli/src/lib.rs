@@ -1,6 +1,7 @@
 //! The command line `vexact`: the program of this crate, and the script of the Python package.
 //!
-//! One JSON object on the standard output and nothing else, or tables with `--format table`; remarks go to the standard error.
+//! One JSON object on the standard output and nothing else, tables with `--format table`, or the rows alone with `--format csv` and
+//! `--format arrow`; remarks go to the standard error.
 //! A success exits with 0. A failure, of usage too, exits with 1 and is `{"ok": false, "error", "error_type", "phase",
 //! "details"}`, where `error` has the root cause.
 
@@ -12,9 +13,11 @@ mod db;
 mod failure;
 mod format;
 mod input;
+mod output;
 mod produce;
 mod progress;
 mod rows_diff;
+mod rows_output;
 mod run;
 mod script;
 mod search;
@@ -28,7 +31,7 @@ mod ui;
 mod values;
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{self, IsTerminal};
 
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -37,6 +40,7 @@ use answer::Answer;
 use arguments::{Cli, Command};
 use failure::Failure;
 use format::Format;
+use output::print;
 use threads::Threads;
 use track::Track;
 
@@ -46,13 +50,19 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let cli = match Cli::try_parse_from(std::iter::once("vexact".into()).chain(arguments.iter().cloned())) {
         Ok(cli) => cli,
         Err(asked) if matches!(asked.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            return u8::from(asked.print().and_then(|()| std::io::stdout().flush()).is_err());
+            let text = asked.render();
+            let text = if io::stdout().is_terminal() { text.ansi().to_string() } else { text.to_string() };
+            return print(text.as_bytes(), 0);
         }
         Err(error) => return fail(Failure::of_usage(&error), Format::in_arguments(&arguments)),
     };
     let details = cli.command.details();
     // All of the output, before any of it is printed: a failure must not follow half an answer.
-    let printed = execute(cli.command, cli.format).and_then(|answer| answer.rendered(cli.format));
+    let printed = cli
+        .command
+        .check_format(cli.format)
+        .and_then(|()| execute(cli.command, cli.format))
+        .and_then(|answer| answer.rendered(cli.format));
     match printed {
         Ok(text) => print(&text, 0),
         Err(failure) => fail(failure.with_details(details), cli.format),
@@ -63,7 +73,9 @@ fn execute(command: Command, format: Format) -> Result<Answer, Failure> {
     match command {
         Command::Action(action) => {
             let track = Track::default();
-            let threads = if action.listens() { Threads::catching_signals() } else { Threads::default() };
+            // What it writes is to be cleared away.
+            let is_caught = action.listens() || action.output_path().is_some();
+            let threads = if is_caught { Threads::catching_signals() } else { Threads::default() };
             threads.with_stop(&track.stop).run(async move { action.run(&track).await })
         }
         Command::Run(command) => run::run(command),
@@ -76,22 +88,9 @@ fn execute(command: Command, format: Format) -> Result<Answer, Failure> {
 
 fn fail(failure: Failure, format: Format) -> u8 {
     match format {
-        Format::Json => print(&failure.json(), 1),
-        Format::Table => {
-            eprint!("{failure}");
-            1
-        }
-    }
-}
-
-fn print(text: &str, code: u8) -> u8 {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => code,
-        // A reader that has enough, such as `head`, is no failure to report.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => 1,
-        Err(error) => {
-            eprintln!("writing the output: {error}");
+        Format::Json => print(failure.json().as_bytes(), 1),
+        Format::Table | Format::Csv | Format::Arrow => {
+            output::remark(failure.to_string().trim_end());
             1
         }
     }

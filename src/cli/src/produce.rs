@@ -10,7 +10,7 @@ use futures::TryStreamExt;
 use serde_json::json;
 use vexact::sources::row_file::{RowFile, RowFormat};
 use vexact_core::error::{Error, Result};
-use vexact_workspace::{ArtifactKind, Preview};
+use vexact_workspace::Preview;
 
 use super::answer::{Table, Written};
 use super::failure::{During, Failure};
@@ -66,6 +66,11 @@ impl Rows<'_> {
         phase: &'static str,
     ) -> Result<(Table, Written), Failure> {
         let mut file = RowFile::create(&path, format, &self.schema).during("output")?;
+        // A file elsewhere may be overwritten, and CSV has no types: the run keeps its rows itself.
+        let mut kept = match self.output_path {
+            Some(_) => track.rows_file(&self.schema).during("output")?,
+            None => None,
+        };
         let mut told = Told::new(track);
         let mut first: Vec<RecordBatch> = Vec::new();
         while let Some(batch) = self.stream.try_next().await.map_err(Error::from).during(phase)? {
@@ -73,8 +78,20 @@ impl Rows<'_> {
                 first.push(batch.clone());
             }
             file.write(&batch).during("output")?;
+            if let Some((kept, _)) = &mut kept {
+                kept.write(&batch).during("output")?;
+            }
             told.add(&batch)?;
+            // A query that is always ready would never see that it is given up.
+            tokio::task::coop::consume_budget().await;
         }
+        let rows_path = match kept {
+            Some((kept, path)) => {
+                kept.finish().during("output")?;
+                Some(path)
+            }
+            None => None,
+        };
         file.finish().during("output")?;
         told.tell()?;
         let row_count = told.rows;
@@ -82,7 +99,7 @@ impl Rows<'_> {
         let table = Table::new(vec![preview.rows().clone()]);
         let truncated = preview.is_truncated();
         let output_path = std::path::absolute(&path).map_err(|error| Error::io(&path, error)).during("output")?;
-        track.artifact(ArtifactKind::Result, format.name(), path, preview).during("output")?;
+        track.artifact(format.name(), path, rows_path, preview).during("output")?;
         Ok((table, Written { row_count, truncated, output_path }))
     }
 }

@@ -1,20 +1,18 @@
 //! `vexact run`: tracked runs, and what is known of them.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Map, Value};
 use vexact::session::{DataFrame, Session};
-use vexact::sources::row_file::{RowFile, RowFormat};
 use vexact_core::error::{Error, Result};
 use vexact_workspace::{
-    ActiveRun, Artifact, ArtifactKind, Cleanup, NewRun, Outcome, Preview, Run, RunFilter, RunStatus, Workspace,
+    Artifact, ArtifactKind, Cleanup, NewRun, Outcome, Preview, Run, RunFilter, RunStatus, Workspace,
 };
 
 use super::action::Action;
-use super::answer::{Answer, Excerpt, Ran};
+use super::answer::{Answer, Excerpt, Ran, SoFar};
 use super::failure::{During, Failure};
 use super::rows_diff::RowsDiff;
 use super::threads::Threads;
@@ -43,7 +41,7 @@ pub(super) enum RunCommand {
 Answer: {\"ok\": true, \"run_id\", \"run_dir\", \"status\", \"action\", \"tags\", \"result\", \"artifacts\"}; result is the action's own answer, with
         its first rows (50, and 200 KiB at most). A run that fails is kept too; the failure has its \"run_id\".
 Files:  $VEXACT_HOME/runs/RUN_ID/ ($VEXACT_HOME is ~/.vexact where it is not set): run.json, inputs.json, stdout.log, stderr.log,
-        progress.jsonl, explain.json, artifacts/. The rows are in artifacts/result.parquet, or where the action's --output-path says.
+        progress.jsonl, explain.json, artifacts/. The rows are in artifacts/result.parquet, also if they go to --output-path.
 
 Examples:
   vexact run start --tag nightly -- csv-sql --csv docs.csv --query \"SELECT count(*) AS n FROM input_table\"
@@ -70,8 +68,9 @@ pub(super) struct Start {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Answers: show    {\"ok\": true, \"run\": {...}, \"artifacts\": [...]}
-         status  {\"ok\": true, \"run_id\", \"status\", \"action\", \"artifacts\", \"artifact_count\", \"duration_ms\", \"latest_progress\"?, \"error\"?}
+Answers: show    {\"ok\": true, \"run\": {...}, \"artifacts\": [...], \"result\"?, \"latest_progress\"?}
+         status  {\"ok\": true, \"run_id\", \"status\", \"action\", \"artifacts\", \"artifact_count\", \"duration_ms\", \"row_count\", \"result\"?,
+                 \"latest_progress\"?, \"error\"?}; result has the first rows
          result  {\"ok\": true, \"run_id\", \"status\", \"result\": {\"schema\", \"rows\", \"row_count\", \"truncated\"}, \"artifact\"}
 Status:  running, succeeded, failed, timed_out, cancelled. A run whose process died is failed; its error has error_type orphaned.
 
@@ -180,7 +179,8 @@ pub(super) fn run(command: RunCommand) -> Result<Answer, Failure> {
             let workspace = workspace()?;
             let run = workspace.run(&run_id).during("workspace")?;
             let artifacts = workspace.artifacts(Some(&run_id), limit).during("workspace")?;
-            Ok(Answer::Run { run, artifacts })
+            let so_far = so_far(&workspace, &run)?;
+            Ok(Answer::Run { run, artifacts, so_far })
         }
         RunCommand::Status(command) => status(command),
         RunCommand::List(List { status, action, tag, query, limit }) => {
@@ -211,7 +211,6 @@ fn start(command: Start) -> Result<Answer, Failure> {
     let new = NewRun { action: name.into(), run_name, description, tags, timeout_ms, inputs: action.inputs() };
     let run = Arc::new(workspace.start(new).during("workspace")?);
     let track = Track::of(&run);
-    let output_path = action.output_path().map(Path::to_path_buf);
     let threads = threads.with_limit(timeout_ms).with_stop(&track.stop);
     let ended = threads.run(async move { action.run(&track).await });
     let of_run = |failure: Failure| failure.with_details(details.clone()).of_run(run.run_id());
@@ -223,7 +222,6 @@ fn start(command: Start) -> Result<Answer, Failure> {
     };
     run.stdout(&printed).during("workspace").map_err(of_run)?;
     if let Err(failure) = &ended {
-        discard_unfinished(&run, output_path);
         run.stderr(&failure.to_string()).during("workspace").map_err(of_run)?;
     }
     let stored = run.finish(outcome).during("workspace").map_err(of_run)?;
@@ -233,14 +231,15 @@ fn start(command: Start) -> Result<Answer, Failure> {
     Ok(Answer::Ran(Ran { run_id, run_dir, status, action, tags, result, artifacts }))
 }
 
-/// Removes what a run that was given up was writing: its threads may be at it still, until the process ends.
-fn discard_unfinished(run: &ActiveRun, output_path: Option<PathBuf>) {
-    let own =
-        [RowFormat::Parquet, RowFormat::Arrow].map(|format| run.artifact_path(&format!("result.{}", format.name())));
-    for path in own.into_iter().chain(output_path) {
-        // Mostly there is none.
-        let _ = std::fs::remove_file(RowFile::unfinished(&path));
-    }
+/// The first rows of a run's result and its last snapshot.
+fn so_far(workspace: &Workspace, run: &Run) -> Result<SoFar, Failure> {
+    let preview = match result_of(workspace, run)? {
+        // A workspace whose index was deleted has no previews.
+        Some(artifact) => workspace.preview(&artifact.artifact_id).ok(),
+        None => None,
+    };
+    let latest_progress = workspace.progress(&run.run_id, Some(1)).during("workspace")?.pop();
+    Ok(SoFar { result: preview.as_ref().map(Excerpt::from), latest_progress })
 }
 
 fn status(OfRun { run_id, limit }: OfRun) -> Result<Answer, Failure> {
@@ -249,7 +248,7 @@ fn status(OfRun { run_id, limit }: OfRun) -> Result<Answer, Failure> {
     let mut artifacts = workspace.artifacts(Some(&run_id), None).during("workspace")?;
     let artifact_count = artifacts.len();
     artifacts.truncate(limit.unwrap_or(artifact_count));
-    let latest_progress = workspace.progress(&run_id, Some(1)).during("workspace")?.pop();
+    let so_far = so_far(&workspace, &run)?;
     Ok(Answer::RunStatus {
         run_id,
         status: run.status,
@@ -257,7 +256,8 @@ fn status(OfRun { run_id, limit }: OfRun) -> Result<Answer, Failure> {
         artifacts,
         artifact_count,
         duration_ms: run.duration_ms,
-        latest_progress,
+        row_count: run.row_count,
+        so_far,
         error: run.error,
     })
 }
@@ -282,10 +282,10 @@ fn result_of(workspace: &Workspace, run: &Run) -> Result<Option<Artifact>, Failu
     Ok(artifacts.into_iter().find(|artifact| artifact.kind == ArtifactKind::Result))
 }
 
-/// The rows of an artifact's file.
+/// The rows that a run made: as it kept them itself, not those of a file elsewhere, which others write too.
 async fn rows_of(artifact: &Artifact) -> Result<DataFrame, Failure> {
     let session = Session::new().during("start")?;
-    session.read(&artifact.path).await.during("output")
+    session.read(artifact.rows_path.as_ref().unwrap_or(&artifact.path)).await.during("output")
 }
 
 async fn diff(DiffRuns { run_id, other_run_id }: DiffRuns) -> Result<Answer, Failure> {

@@ -13,14 +13,15 @@ use serde::{Serialize, Serializer};
 use tokio::time::MissedTickBehavior;
 use vexact::session::Session;
 use vexact::sources::create::parse_columns;
+use vexact::sources::row_file::RowFormat;
 use vexact::stream::file_sink::FileSink;
-use vexact::stream::{Delivery, ExecutionMode, Status, StreamOptions, StreamingQuery};
+use vexact::stream::{Delivery, ExecutionMode, StreamOptions, StreamingQuery};
 use vexact_core::error::{Error, Result};
-use vexact_workspace::{ArtifactKind, Preview};
 
 use super::answer::{Answer, Explained, Streamed, Table};
 use super::failure::{During, Failure};
 use super::input::delimiter;
+use super::output::remark;
 use super::progress::Shown;
 use super::stream_sink::{WatchedSink, format_of};
 use super::track::Track;
@@ -30,14 +31,16 @@ const TOLD_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Args, Serialize)]
 #[command(after_help = "\
-Answer: {\"ok\": true, \"query\", \"source_table\", \"sink_table\", \"sink_path\", \"batches_processed\", \"rows_written\", \"schema\", \"rows\",
-        \"truncated\", \"progress\": {...}}; rows are the first of those written (50, and 200 KiB at most), progress the last
-        snapshot: its status, rows_processed, late_rows, last_batch_latency_ms and more.
+Answer: {\"ok\": true, \"query\", \"source_table\", \"sink_table\", \"sink_path\"?, \"batches_processed\", \"rows_written\", \"schema\", \"rows\",
+        \"truncated\", \"progress\": {...}}; rows are the first of those written (50, and 200 KiB at most), all of them without
+        --sink-path, progress the last snapshot: its status, rows_processed, late_rows, last_batch_latency_ms and more.
 A micro-batch is up to 8 MiB of the files, in the order of their names; the first one waits for files that were written just
 now. It gives the new values of the groups that it touched. The command waits for input until it has processed --max-batches of
 them. Ctrl-C ends it, and what was written stays.
 
 Examples:
+  vexact stream-sql-once --source-csv-dir in --sink-schema \"key STRING, value_sum INT\" \\
+      --query \"INSERT INTO output_sink SELECT key, sum(value) AS value_sum FROM input_stream GROUP BY key\"
   vexact stream-sql-once --source-csv-dir in --sink-path out.csv --sink-schema \"key STRING, value_sum INT\" \\
       --query \"INSERT INTO output_sink SELECT key, sum(value) AS value_sum FROM input_stream GROUP BY key\"
   vexact stream-sql-once --source-csv-dir in --sink-path out.json --max-batches 0 --checkpoint-path state \\
@@ -58,9 +61,10 @@ pub(super) struct StreamSqlOnce {
     /// The sink's columns and their SQL types, such as "key STRING, value_sum INT" [default: those of the query]
     #[arg(long, value_name = "COLUMNS")]
     pub sink_schema: Option<String>,
-    /// The file to write, outside of the source's folder: .json (an object on each line) or .parquet; all else is CSV
+    /// The file to write, outside of the source's folder: .json (an object on each line) or .parquet; all else is CSV. Without it
+    /// the rows are in the answer, and an artifact of a tracked run
     #[arg(long, value_name = "PATH")]
-    pub sink_path: PathBuf,
+    pub sink_path: Option<PathBuf>,
     /// What separates the cells of a CSV sink: one character, \t for a tab
     #[arg(long, value_name = "CHAR", default_value = ",", value_parser = delimiter)]
     pub sink_delimiter: char,
@@ -122,47 +126,66 @@ impl StreamSqlOnce {
         let session = Session::new().during("start")?;
         let source = session.read_stream_csv_dir(&self.source_csv_dir, self.source_delimiter).during("input")?;
         session.create_stream_view(&self.source_table, &source).during("input")?;
-        let format = format_of(&self.sink_path, self.sink_delimiter);
-        let file = FileSink::try_new(&self.sink_path, format, declared).during("output")?;
-        let sink = WatchedSink::new(file);
+        let file = match &self.sink_path {
+            Some(path) => {
+                let format = format_of(path, self.sink_delimiter);
+                Some((FileSink::try_new(path, format, declared.clone()).during("output")?, path.clone(), format.name()))
+            }
+            None => None,
+        };
+        let sink = WatchedSink::new(file.as_ref().map(|(sink, ..)| sink.clone()), declared, track);
         session.create_sink(&self.sink_table, Arc::new(sink.clone())).during("output")?;
         let opened = session.start_stream_sql_into(&self.sink_table, &self.query, self.options()).await;
         let (query, explained) = opened.during("query")?;
-        let is_restored = query.progress().status == Status::Restored;
         track.explain(&Explained::from(explained)).during("output")?;
 
         let batches_processed = processed(&query, self.max_batches, track).await?;
         let written = sink.preview().during("output")?;
-        let in_file = match is_restored {
-            true => preview_of(&session, &self.sink_path).await.during("output")?,
-            false => written.clone(),
+        let copy = sink.finish_copy().during("output")?;
+        let (row_count, is_truncated) = (written.row_count(), written.is_truncated());
+        let all = sink.rows().filter(|_| copy.is_none());
+        let shown = written.rows().clone();
+        let sink_path = match (file, copy) {
+            (Some((_, path, format)), copy) => {
+                let path = std::path::absolute(&path).map_err(|error| Error::io(&path, error)).during("output")?;
+                track.artifact(format, path.clone(), copy, written).during("output")?;
+                Some(path)
+            }
+            (None, Some(path)) => {
+                let format = RowFormat::of_suffix(&path).during("output")?.name();
+                track.artifact(format, path.clone(), None, written).during("output")?;
+                Some(path)
+            }
+            (None, None) => None,
         };
-        let path = &self.sink_path;
-        let sink_path = std::path::absolute(path).map_err(|error| Error::io(path, error)).during("output")?;
-        track.artifact(ArtifactKind::Result, format.name(), sink_path.clone(), in_file).during("output")?;
+        let progress = Box::new(query.progress());
+        if let Some(warning) = &progress.warning {
+            remark(format_args!("warning: {warning}"));
+        }
         Ok(Answer::Streamed(Streamed {
             query: self.query,
             source_table: self.source_table,
             sink_table: self.sink_table,
             sink_path,
             batches_processed,
-            rows_written: written.row_count(),
-            truncated: written.is_truncated(),
-            rows: Table::new(vec![written.rows().clone()]),
-            progress: Box::new(query.progress()),
+            rows_written: row_count,
+            truncated: is_truncated && all.is_none(),
+            rows: Table::new(all.unwrap_or_else(|| vec![shown])),
+            progress,
         }))
     }
 
     /// A sink among the files that are read would be read as well.
     fn check_apart(&self) -> Result<()> {
-        let sink_folder = match self.sink_path.parent() {
+        let Some(path) = &self.sink_path else { return Ok(()) };
+        let sink_folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
         match (self.source_csv_dir.canonicalize(), sink_folder.canonicalize()) {
             (Ok(source), Ok(sink)) if source == sink => Err(Error::InvalidArgument(format!(
                 "--sink-path: expected a file outside of --source-csv-dir, got {}",
-                self.sink_path.display()
+                path.display()
             ))),
             // What is missing is told when it is opened.
             _ => Ok(()),
@@ -210,11 +233,4 @@ async fn processed(query: &StreamingQuery, max_batches: u64, track: &Track) -> R
             _ = ticks.tick() => tell()?,
         }
     }
-}
-
-/// The first rows of a file that was there before.
-async fn preview_of(session: &Session, path: &Path) -> Result<Preview> {
-    let rows = session.read(path).await?;
-    let count = rows.count().await? as u64;
-    Preview::new(&rows.schema(), &[rows.head(Preview::MAX_ROWS).await?], count)
 }

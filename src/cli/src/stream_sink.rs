@@ -1,15 +1,18 @@
-//! The file that a streaming query writes, and what the answer says of it.
+//! Where the rows of a streaming query go: into a file, and what the answer and the run keep of them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
+use vexact::sources::row_file::RowFile;
 use vexact::stream::file_sink::{FileFormat, FileSink};
 use vexact::stream::{Position, Sink, SinkTable};
 use vexact_core::error::Result;
 use vexact_workspace::Preview;
+
+use super::track::Track;
 
 /// The form of a sink's file by its suffix: json and parquet have theirs, all else is csv.
 pub(super) fn format_of(path: &Path, delimiter: char) -> FileFormat {
@@ -21,24 +24,30 @@ pub(super) fn format_of(path: &Path, delimiter: char) -> FileFormat {
     }
 }
 
-/// A file sink that keeps its first rows in mind. Cheap to clone; clones are one.
+/// A sink that keeps its rows in mind: the first ones, and all of them for a command without a file. A tracked run has a copy of
+/// all rows with their types. Cheap to clone; clones are one.
 #[derive(Debug, Clone)]
 pub(super) struct WatchedSink {
-    file: FileSink,
+    file: Option<FileSink>,
+    declared: Option<SchemaRef>,
+    track: Track,
     written: Arc<Mutex<WrittenRows>>,
 }
 
 #[derive(Debug)]
 struct WrittenRows {
     schema: SchemaRef,
-    first: Vec<RecordBatch>,
+    kept: Vec<RecordBatch>,
     count: u64,
+    /// Of a tracked run.
+    copy: Option<(RowFile, PathBuf)>,
 }
 
 impl WatchedSink {
-    pub fn new(file: FileSink) -> Self {
-        let written = WrittenRows { schema: Arc::new(Schema::empty()), first: Vec::new(), count: 0 };
-        Self { file, written: Arc::new(Mutex::new(written)) }
+    /// Rows for a file, or for the answer alone.
+    pub fn new(file: Option<FileSink>, declared: Option<SchemaRef>, track: &Track) -> Self {
+        let written = WrittenRows { schema: Arc::new(Schema::empty()), kept: Vec::new(), count: 0, copy: None };
+        Self { file, declared, track: track.clone(), written: Arc::new(Mutex::new(written)) }
     }
 
     fn written(&self) -> MutexGuard<'_, WrittenRows> {
@@ -50,68 +59,121 @@ impl WatchedSink {
     /// # Errors
     /// None but Arrow's.
     pub fn preview(&self) -> Result<Preview> {
-        let WrittenRows { schema, first, count } = &*self.written();
-        Preview::new(schema, first, *count)
+        let WrittenRows { schema, kept, count, .. } = &*self.written();
+        Preview::new(schema, kept, *count)
+    }
+
+    /// All rows, of a command without a file that is not tracked.
+    pub fn rows(&self) -> Option<Vec<RecordBatch>> {
+        let written = self.written();
+        let is_whole = self.file.is_none() && written.copy.is_none();
+        is_whole.then(|| match written.kept.is_empty() {
+            true => vec![RecordBatch::new_empty(Arc::clone(&written.schema))],
+            false => written.kept.clone(),
+        })
+    }
+
+    /// Ends the copy of a tracked run; its path.
+    ///
+    /// # Errors
+    /// A disk that is full.
+    pub fn finish_copy(&self) -> Result<Option<PathBuf>> {
+        match self.written().copy.take() {
+            Some((file, path)) => file.finish().map(|()| Some(path)),
+            None => Ok(None),
+        }
+    }
+
+    /// Rows that are kept in memory at most.
+    fn most_rows(&self, written: &WrittenRows) -> usize {
+        match self.file.is_none() && written.copy.is_none() {
+            true => usize::MAX,
+            false => Preview::MAX_ROWS,
+        }
     }
 }
 
 #[async_trait]
 impl SinkTable for WatchedSink {
     fn schema(&self) -> Option<SchemaRef> {
-        self.file.schema()
+        self.declared.clone()
     }
 
     fn can_truncate(&self) -> bool {
-        self.file.can_truncate()
+        self.file.as_ref().is_some_and(SinkTable::can_truncate)
     }
 
     fn is_blocking(&self) -> bool {
-        self.file.is_blocking()
+        self.file.as_ref().is_some_and(SinkTable::is_blocking)
+    }
+
+    fn identity(&self) -> String {
+        self.file.as_ref().map_or_else(|| "the rows of a command".into(), SinkTable::identity)
     }
 
     async fn open(&self, schema: SchemaRef, is_restored: bool) -> Result<Box<dyn Sink>> {
-        self.written().schema = Arc::clone(&schema);
-        let file = self.file.open(schema, is_restored).await?;
+        let copy = self.track.rows_file(&schema)?;
+        let file = match &self.file {
+            Some(file) => Some(file.open(Arc::clone(&schema), is_restored).await?),
+            None => None,
+        };
+        let mut written = self.written();
+        (written.schema, written.copy) = (schema, copy);
         Ok(Box::new(Writer { file, table: self.clone() }))
     }
 }
 
 #[derive(Debug)]
 struct Writer {
-    file: Box<dyn Sink>,
+    file: Option<Box<dyn Sink>>,
     table: WatchedSink,
 }
 
 #[async_trait]
 impl Sink for Writer {
     async fn write(&mut self, batch: RecordBatch) -> Result<()> {
-        self.file.write(batch.clone()).await?;
+        if let Some(file) = &mut self.file {
+            file.write(batch.clone()).await?;
+        }
         let mut written = self.table.written();
-        let wanted = Preview::MAX_ROWS.saturating_sub(written.count as usize);
+        if let Some((copy, _)) = &mut written.copy {
+            copy.write(&batch)?;
+        }
+        let wanted = self.table.most_rows(&written).saturating_sub(written.count as usize);
         written.count += batch.num_rows() as u64;
         if wanted > 0 {
-            written.first.push(batch.slice(0, wanted.min(batch.num_rows())));
+            let kept = batch.slice(0, wanted.min(batch.num_rows()));
+            written.kept.push(kept);
         }
         Ok(())
     }
 
     async fn flush(&mut self) -> Result<()> {
-        self.file.flush().await
+        match &mut self.file {
+            Some(file) => file.flush().await,
+            None => Ok(()),
+        }
     }
 
     fn position(&self) -> Option<Position> {
-        self.file.position()
+        self.file.as_ref().and_then(|file| file.position())
     }
 
     async fn truncate(&mut self, position: &Position) -> Result<()> {
-        self.file.truncate(position).await
+        match &mut self.file {
+            Some(file) => file.truncate(position).await,
+            None => Ok(()),
+        }
     }
 
     async fn finish(&mut self) -> Result<()> {
-        self.file.finish().await
+        match &mut self.file {
+            Some(file) => file.finish().await,
+            None => Ok(()),
+        }
     }
 
     fn is_blocking(&self) -> bool {
-        self.file.is_blocking()
+        self.file.as_ref().is_some_and(|file| file.is_blocking())
     }
 }

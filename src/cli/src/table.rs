@@ -13,7 +13,7 @@ use vexact_core::rows::shortened;
 use vexact_workspace::{Artifact, Change, Run, RunError};
 
 use super::answer::Written;
-use super::answer::{Answer, Copied, Excerpt, Explained, Ran, Streamed, Table};
+use super::answer::{Answer, Copied, Excerpt, Explained, Ran, SoFar, Streamed, Table};
 use super::failure::{During, Failure};
 use super::rows_diff::RowsDiff;
 
@@ -59,12 +59,13 @@ impl Answer {
             Self::Ran(Ran { run_id, run_dir, status, result, .. }) => {
                 format!("{}run {run_id}: {status}, in {}\n", result.table()?, run_dir.display())
             }
-            Self::Run { run, artifacts } => format!("{}{}", run_lines(run), artifacts_table(artifacts)?),
-            Self::RunStatus { run_id, status, action, artifacts, duration_ms, latest_progress, error, .. } => {
-                let progress = latest_progress.iter().map(|progress| format!("progress: {progress}\n"));
-                let (progress, error) = (progress.collect::<String>(), error_lines(error.as_ref()));
+            Self::Run { run, artifacts, so_far } => {
+                format!("{}{}{}", run_lines(run), so_far_lines(so_far)?, artifacts_table(artifacts)?)
+            }
+            Self::RunStatus { run_id, status, action, artifacts, duration_ms, so_far, error, .. } => {
+                let (so_far, error) = (so_far_lines(so_far)?, error_lines(error.as_ref()));
                 let artifacts = artifacts_table(artifacts)?;
-                format!("run {run_id}: {action}, {status}, {duration_ms} ms\n{progress}{error}{artifacts}")
+                format!("run {run_id}: {action}, {status}, {duration_ms} ms\n{error}{so_far}{artifacts}")
             }
             Self::Runs { runs } => runs_table(runs)?,
             Self::RunResult { result, artifact, .. } | Self::Previewed { preview: result, artifact, .. } => {
@@ -80,6 +81,11 @@ impl Answer {
             Self::Text(text) => text.clone(),
         })
     }
+}
+
+fn so_far_lines(SoFar { result, latest_progress }: &SoFar) -> Result<String, Failure> {
+    let progress = latest_progress.iter().map(|progress| format!("progress: {progress}\n")).collect::<String>();
+    Ok(format!("{progress}{}", result.as_ref().map_or(Ok(String::new()), excerpt_table)?))
 }
 
 fn counted(rows: usize) -> String {
@@ -104,7 +110,8 @@ fn streamed_table(streamed: &Streamed) -> Result<String, Failure> {
     let count = if *truncated { format!("(first {shown} of {rows_written} rows)\n") } else { counted(shown) };
     let batches = format!("{batches_processed} micro-batch{}", if *batches_processed == 1 { "" } else { "es" });
     let late = if progress.late_rows > 0 { format!(", {} late rows", progress.late_rows) } else { String::new() };
-    Ok(format!("{}{count}{}\n{batches}{late}\n", pretty(rows.batches())?, sink_path.display()))
+    let path = sink_path.as_ref().map_or(String::new(), |path| format!("{}\n", path.display()));
+    Ok(format!("{}{count}{path}{batches}{late}\n", pretty(rows.batches())?))
 }
 
 fn excerpt_table(Excerpt { table, row_count, truncated }: &Excerpt) -> Result<String, Failure> {

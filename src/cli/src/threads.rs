@@ -4,6 +4,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use vexact_core::atomic_file::discard_unfinished;
 
 use super::answer::Answer;
 use super::failure::Failure;
@@ -108,7 +109,11 @@ impl Threads {
         };
         // The process is about to end, and what does not end by then ends with it.
         match is_given_up {
-            true => runtime.shutdown_timeout(CLEARING),
+            true => {
+                runtime.shutdown_timeout(CLEARING);
+                // What did not end in time has left files.
+                discard_unfinished();
+            }
             false => runtime.shutdown_background(),
         }
         outcome

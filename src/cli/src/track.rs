@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use serde::Serialize;
+use vexact::sources::row_file::{RowFile, RowFormat};
 use vexact_core::error::Result;
 use vexact_workspace::{ActiveRun, ArtifactKind, NewArtifact, Preview};
 
@@ -38,12 +40,26 @@ impl Track {
         let path = run.explain(explained)?;
         let rows = explained.row()?;
         let preview = Preview::new(&rows.schema(), &[rows], 1)?;
-        run.add_artifact(NewArtifact { kind: ArtifactKind::Explain, format: "json", path, preview }).map(drop)
+        run.add_artifact(NewArtifact { kind: ArtifactKind::Explain, format: "json", path, rows_path: None, preview })
+            .map(drop)
     }
 
-    /// Records a file that the run has made.
-    pub fn artifact(&self, kind: ArtifactKind, format: &'static str, path: PathBuf, preview: Preview) -> Result<()> {
+    /// Records a file that the run has made. `rows_path`: its rows as the run made them, if the file is not its own.
+    pub fn artifact(
+        &self,
+        format: &'static str,
+        path: PathBuf,
+        rows_path: Option<PathBuf>,
+        preview: Preview,
+    ) -> Result<()> {
         let Some(run) = &self.run else { return Ok(()) };
-        run.add_artifact(NewArtifact { kind, format, path, preview }).map(drop)
+        run.add_artifact(NewArtifact { kind: ArtifactKind::Result, format, path, rows_path, preview }).map(drop)
+    }
+
+    /// A file among the run's artifacts for the rows of a result, in a form that has all their types.
+    pub fn rows_file(&self, schema: &SchemaRef) -> Result<Option<(RowFile, PathBuf)>> {
+        let form = RowFormat::for_schema(schema);
+        let Some(path) = self.artifact_path(&format!("result.{}", form.name())) else { return Ok(None) };
+        Ok(Some((RowFile::create(&path, form, schema)?, path)))
     }
 }

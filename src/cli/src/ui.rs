@@ -12,7 +12,7 @@ use vexact_ui::Ui;
 use super::answer::Answer;
 use super::failure::{During, Failure};
 use super::format::Format;
-use super::print;
+use super::output::{print, remark};
 use super::run::workspace;
 
 #[derive(Debug, Args)]
@@ -60,7 +60,7 @@ async fn serve(command: &UiCommand, format: Format) -> Result<(), Failure> {
     if print(&Answer::Serving { url: url.clone() }.rendered(format)?, 0) != 0 {
         return Err(Failure::internal("output", "the URL could not be printed"));
     }
-    eprintln!("Ctrl-C ends it");
+    remark("Ctrl-C ends it");
     let _door = if command.open { Door::opened(&url) } else { None };
     ui.serve(async { drop(ctrl_c.await) }).await.during("serve")
 }
@@ -77,7 +77,7 @@ impl Door {
             |Self(path)| open::that_detached(path).map_err(|error| error.to_string()),
         );
         if let Err(error) = opened {
-            eprintln!("no browser opened: {error}");
+            remark(format_args!("no browser opened: {error}"));
         }
         door.ok()
     }

@@ -288,7 +288,9 @@ async fn an_artifact_shows_its_first_rows() {
     ];
     let rows = RecordBatch::try_from_iter(columns).unwrap();
     let preview = Preview::new(&rows.schema(), &[rows], 80).unwrap();
-    let artifact = run.add_artifact(NewArtifact { kind: ArtifactKind::Result, format: "csv", path, preview }).unwrap();
+    let artifact = run
+        .add_artifact(NewArtifact { kind: ArtifactKind::Result, format: "csv", path, rows_path: None, preview })
+        .unwrap();
     run.finish(Outcome::Succeeded).unwrap();
     let link = format!("href=\"/artifacts/{}\"", artifact.artifact_id);
     for page in [served.page("/artifacts").await, served.page(&format!("/runs/{}", artifact.run_id)).await] {

@@ -216,12 +216,14 @@ impl ActiveRun {
         }
         let path = std::path::absolute(&new.path).map_err(|error| Error::io(&new.path, error))?;
         let size_bytes = fs::metadata(&path).map_err(|error| Error::io(&path, error))?.len();
+        let within = |path: PathBuf| path.strip_prefix(&self.folder).map(Path::to_path_buf).unwrap_or(path);
         let artifact = Artifact {
             artifact_id: format!("{}.{}", self.run_id, new.kind),
             run_id: self.run_id.clone(),
             kind: new.kind,
             format: new.format.into(),
-            path: path.strip_prefix(&self.folder).map(Path::to_path_buf).unwrap_or(path),
+            path: within(path),
+            rows_path: new.rows_path.map(within),
             size_bytes,
             row_count: new.preview.row_count(),
             schema: columns(&new.preview.rows().schema()),

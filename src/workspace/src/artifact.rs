@@ -50,6 +50,9 @@ pub struct Artifact {
     pub format: String,
     /// Absolute; in `run.json`, relative to the run's folder if it is in there.
     pub path: PathBuf,
+    /// The rows as the run made them, with their types, if `path` is a file elsewhere, which others may write too; as `path`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows_path: Option<PathBuf>,
     /// The file's size.
     pub size_bytes: u64,
     /// Rows in it.
@@ -64,6 +67,7 @@ impl Artifact {
     pub(super) fn located(mut self, workspace: &Workspace) -> Self {
         // An absolute path stays what it is.
         self.path = workspace.run_dir(&self.run_id).join(&self.path);
+        self.rows_path = self.rows_path.map(|path| workspace.run_dir(&self.run_id).join(path));
         self
     }
 }
@@ -77,6 +81,8 @@ pub struct NewArtifact {
     pub format: &'static str,
     /// The file.
     pub path: PathBuf,
+    /// Its rows as the run made them, if the file is not among the run's artifacts.
+    pub rows_path: Option<PathBuf>,
     /// Its columns, its first rows and how many there are.
     pub preview: Preview,
 }

@@ -49,7 +49,20 @@ fn context() -> &'static str {
 
 impl Index {
     /// Opens the index, or makes it; whether it was made.
+    ///
+    /// # Errors
+    /// An index that cannot be written, is damaged or of a newer version.
     pub fn open(path: &Path) -> Result<(Self, bool)> {
+        Self::opened(path).map_err(|error| match &error {
+            Error::Sqlite { source, .. } if is_damage(source) => Error::BadFile {
+                path: path.into(),
+                problem: format!("{source}: delete it, it is made anew of the runs' own files"),
+            },
+            _ => error,
+        })
+    }
+
+    fn opened(path: &Path) -> Result<(Self, bool)> {
         let named = || format!("the workspace's index {}", path.display());
         let mut conn = vexact_locks::open(path, OpenFlags::default()).map_err(failed(named))?;
         conn.busy_timeout(BUSY_TIMEOUT).map_err(failed(named))?;
@@ -207,6 +220,13 @@ impl Index {
             .and_then(|mut statement| statement.query_map(params_from_iter(values), text)?.collect());
         texts.map_err(failed(context))?.iter().map(|text| of_text(text)).collect()
     }
+}
+
+/// Whether a file is no database any more.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+
+    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
 }
 
 /// Turns to WAL. Where two processes do so at once, SQLite refuses one of them without waiting.

@@ -36,7 +36,8 @@ fn add_result(run: &ActiveRun, rows: &RecordBatch) -> Artifact {
     let path = run.artifact_path("result.parquet");
     std::fs::write(&path, "content").unwrap();
     let preview = Preview::new(&rows.schema(), std::slice::from_ref(rows), rows.num_rows() as u64).unwrap();
-    run.add_artifact(NewArtifact { kind: ArtifactKind::Result, format: "parquet", path, preview }).unwrap()
+    run.add_artifact(NewArtifact { kind: ArtifactKind::Result, format: "parquet", path, rows_path: None, preview })
+        .unwrap()
 }
 
 fn error() -> RunError {

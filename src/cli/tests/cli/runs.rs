@@ -304,3 +304,51 @@ fn a_workspace_that_cannot_be_made_is_named() {
     let error = failure(&list, &folder.run(&list), "internal_error", "workspace");
     assert!(error.contains("home"), "{error}");
 }
+
+#[test]
+fn a_result_is_what_the_run_made_with_its_types_whatever_became_of_its_file() {
+    let folder = Folder::new();
+    std::fs::write(folder.path("a.csv"), "a\n1\n").unwrap();
+    let start = |query: &str, file: &str| {
+        let sql = ["run", "start", "--", "csv-sql", "--csv", "a.csv", "--query", query, "--output-path", file];
+        folder.answer(&sql)["run_id"].as_str().unwrap().to_owned()
+    };
+    let rows = |id: &str| folder.answer(&["run", "result", "--run-id", id])["result"]["rows"].clone();
+    let one = start("SELECT '007' AS zip, '' AS empty, arrow_cast(1, 'Date32') AS d", "same.csv");
+    let two = start("SELECT '7' AS zip, '' AS empty, arrow_cast(1, 'Date32') AS d", "same.csv");
+    assert_eq!(rows(&one), json!([{"zip": "007", "empty": "", "d": "1970-01-02"}]));
+    assert_eq!(rows(&two), json!([{"zip": "7", "empty": "", "d": "1970-01-02"}]));
+    let diff = folder.answer(&["run", "diff", "--run-id", &one, "--other-run-id", &two]);
+    assert_eq!(diff["rows"]["same"], 0);
+}
+
+#[test]
+fn a_value_without_text_is_named_and_costs_no_other_cell() {
+    let folder = Folder::new();
+    std::fs::write(folder.path("a.csv"), "a\n1\n").unwrap();
+    let sql = ["csv-sql", "--csv", "a.csv", "--query", "SELECT 7 AS id, arrow_cast(2000000000, 'Date32') AS d"];
+    let answer = folder.answer(&sql);
+    assert_eq!((&answer["rows"][0]["id"], &answer["unreadable"]), (&json!(7), &json!(["column \"d\", row 0"])));
+    assert!(answer["rows"][0]["d"].as_str().unwrap().starts_with("ERROR: "));
+    assert!(folder.out(&[&sql[..], &["--format", "table"]].concat()).contains("ERROR: "));
+    let run = folder.answer(&[&["run", "start", "--"], &sql[..]].concat());
+    assert_eq!(run["result"]["rows"][0]["id"], 7);
+}
+
+#[test]
+fn rows_alone_are_csv_or_arrow_and_all_else_is_refused() {
+    let folder = Folder::new();
+    std::fs::write(folder.path("a.csv"), "a,b\n1,x\n").unwrap();
+    let sql = ["csv-sql", "--csv", "a.csv", "--query", "SELECT * FROM input_table"];
+    assert_eq!(folder.out(&[&sql[..], &["--format", "csv"]].concat()), "a,b\n1,x\n");
+    let arrow = folder.run(&[&sql[..], &["--format=arrow"]].concat()).stdout;
+    let mut batches = arrow::ipc::reader::StreamReader::try_new(arrow.as_slice(), None).unwrap();
+    assert_eq!(batches.next().unwrap().unwrap().num_rows(), 1);
+    for refused in
+        [&["run", "list", "--format", "csv"][..], &[&sql[..], &["--output-path", "b.csv", "--format", "csv"]].concat()]
+    {
+        let output = folder.run(refused);
+        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("error: --format csv: expected"));
+    }
+}

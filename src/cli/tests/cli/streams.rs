@@ -90,10 +90,10 @@ fn a_checkpoint_lets_a_later_command_go_on() {
     assert_eq!(answer["rows"], json!([{"key": "x", "value_sum": 9}, {"key": "z", "value_sum": 6}]));
     assert_eq!((&answer["batches_processed"], &answer["progress"]["batches_processed"]), (&json!(1), &json!(2)));
     assert_eq!(folder.read("out.csv"), "key,value_sum\nx,4\ny,2\nx,9\nz,6\n");
-    // The file is what the run has, with what was there before.
-    assert_eq!(result_of(&started)["row_count"], 4);
+    // The result is what this run made; the file has what was there before as well.
+    assert_eq!(result_of(&started)["row_count"], 2);
     let result = folder.answer(&["run", "result", "--run-id", started["run_id"].as_str().unwrap(), "--limit", "1"]);
-    assert_eq!((&result["result"]["rows"][0]["value_sum"], &result["result"]["row_count"]), (&json!(4), &json!(4)));
+    assert_eq!((&result["result"]["rows"][0]["value_sum"], &result["result"]["row_count"]), (&json!(9), &json!(2)));
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn what_cannot_be_streamed_says_why() {
         (of_folder("empty"), "value_error", "input", "at least one CSV file"),
         (stream(SUM, &["--sink-path", "no/out.csv"]), "file_not_found", "output", "folder not found: no"),
         (stream(SUM, &["--sink-path", "in/out.csv"]), "value_error", "arguments", "outside of --source-csv-dir"),
-        (stream(SUM, &[]), "usage_error", "arguments", "--sink-path"),
+        (stream(SUM, &["--sink-path"]), "usage_error", "arguments", "--sink-path"),
         (with_sink(SUM, &["--sink-schema", "key STRIN"]), "value_error", "arguments", "column \"key\""),
         (with_sink(SUM, &["--sink-schema", "key STRING, value_sum STRING"]), "value_error", "query", "cannot hold Int64"),
         (with_sink(SUM, &["--sink-schema", "key STRING"]), "value_error", "query", "another number of columns"),
@@ -185,4 +185,57 @@ fn what_cannot_be_streamed_says_why() {
     }
     let help = folder.out(&["stream-sql-once", "--help"]);
     assert!(help.contains("INSERT INTO output_sink SELECT key, sum(value) AS value_sum"), "{help}");
+}
+
+#[test]
+fn without_a_sink_the_rows_are_in_the_answer_and_an_artifact_of_a_run() {
+    let folder = with_events();
+    let declared = ["--sink-schema", "key STRING, value_sum INT"];
+    let rows = json!([{"key": "x", "value_sum": 4}, {"key": "y", "value_sum": 2}]);
+    let answer = folder.answer(&stream(SUM, &declared));
+    assert_eq!((&answer["rows"], &answer["truncated"]), (&rows, &json!(false)));
+    assert!(answer.get("sink_path").is_none());
+    assert_eq!(folder.out(&stream(SUM, &["--format", "csv"])), "key,value_sum\nx,4\ny,2\n");
+
+    let tracked = [&["run", "start", "--"], &stream(SUM, &declared)[..]].concat();
+    let run = folder.answer(&tracked);
+    let id = run["run_id"].as_str().unwrap();
+    assert_eq!((&run["status"], &run["result"]["rows"]), (&json!("succeeded"), &rows));
+    assert_eq!(result_of(&run)["path"], run["result"]["sink_path"]);
+    for command in ["show", "status"] {
+        let told = folder.answer(&["run", command, "--run-id", id]);
+        assert_eq!((&told["result"]["rows"], &told["result"]["row_count"]), (&rows, &json!(2)), "{command}");
+        assert_eq!(told["latest_progress"]["rows_processed"], 3);
+    }
+    assert_eq!(folder.answer(&["run", "result", "--run-id", id])["result"]["rows"], rows);
+    let sql = stream(SUM, &["--checkpoint-path", "state", "--checkpoint-delivery-mode", "exactly-once"]);
+    assert!(failure(&sql, &folder.run(&sql), "value_error", "query").contains("a sink that can be cut back"));
+}
+
+#[test]
+fn a_checkpoint_of_another_sink_or_source_touches_no_file() {
+    let folder = with_events();
+    std::fs::create_dir(folder.path("other")).unwrap();
+    std::fs::write(folder.path("other").join("a.csv"), "key,value\nx,1\n").unwrap();
+    std::fs::write(folder.path("mine.csv"), "my own\n").unwrap();
+    let state = ["--checkpoint-path", "state", "--sink-path"];
+    folder.answer(&stream(SUM, &[&state[..], &["out.csv"]].concat()));
+    for sink in ["mine.csv", "new.csv"] {
+        let sql = stream(SUM, &[&state[..], &[sink]].concat());
+        assert!(failure(&sql, &folder.run(&sql), "value_error", "query").contains("of another sink"));
+    }
+    let sql = [
+        "stream-sql-once",
+        "--source-csv-dir",
+        "other",
+        "--query",
+        SUM,
+        "--checkpoint-path",
+        "state",
+        "--sink-path",
+        "out.csv",
+    ];
+    assert!(failure(&sql, &folder.run(&sql), "value_error", "query").contains("of another source"));
+    assert_eq!(folder.read("mine.csv"), "my own\n");
+    assert!(!folder.path("new.csv").exists());
 }
