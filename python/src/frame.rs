@@ -26,6 +26,12 @@ pub fn explain_html(logical: String, physical: String, strategy: String) -> Stri
     vexact_html::with_style(&vexact_html::explain(&vexact::sql::Explained { logical, physical, strategy }))
 }
 
+/// Removes the temporary files of this process. To be called when the interpreter ends, and with it the writers.
+#[pyfunction]
+pub fn discard_unfinished() {
+    vexact::discard_unfinished();
+}
+
 #[pyclass(frozen, module = "vexact._native")]
 pub struct DataFrame(pub OfProcess<vexact::DataFrame>);
 

@@ -32,6 +32,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(engine::check_table_schema, module)?)?;
     module.add_function(wrap_pyfunction!(engine::has_isolated_locks, module)?)?;
     module.add_function(wrap_pyfunction!(engine::uninstall, module)?)?;
+    module.add_function(wrap_pyfunction!(frame::discard_unfinished, module)?)?;
     module.add_function(wrap_pyfunction!(frame::explain_html, module)?)?;
     stream::register(module)?;
     custom_stream::register(module)

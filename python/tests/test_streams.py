@@ -124,7 +124,7 @@ def test_rows_that_do_not_fit_a_source_are_refused() -> None:
         with pytest.raises(vexact.InvalidRequestError, match=match):
             push()
     with pytest.raises(TypeError, match="pairs"):
-        vexact.Session().create_realtime_stream_source(["key", "value"])
+        vexact.Session().create_realtime_stream_source(["key", 3])
 
 
 def test_a_query_goes_on_from_its_checkpoint(tmp_path: Path) -> None:

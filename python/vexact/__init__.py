@@ -8,7 +8,9 @@
     session.vector_search("docs", "embedding", query, top_k=5, columns=["title"]).show()
 """
 
-from . import errors
+import atexit as _atexit
+
+from . import _native, errors
 from ._native import __version__
 from .bitable import (
     BitableClient,
@@ -53,6 +55,9 @@ from .explain import Explain
 from .frame import DataFrame
 from .session import Session
 from .stream import RealtimeStreamSink, RealtimeStreamSource, StreamingDataFrame, StreamingQuery
+
+# Writers end with the interpreter, and would leave their files.
+_atexit.register(_native.discard_unfinished)
 
 __all__ = [
     "BitableClient",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import decimal
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -54,20 +56,51 @@ def column_array(name: str, values: list[Any], data_type: pa.DataType | None) ->
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise InvalidRequestError(f"column {name!r}: expected {expected}: {error}") from error
     # pyarrow cuts them.
-    if data_type is not None and (cut := next(_fractions(values, data_type), None)) is not None:
+    if data_type is not None and (cut := next(_cut(values, data_type), None)) is not None:
         raise InvalidRequestError(f"column {name!r}: expected {expected}, got {cut!r}")
     return array
 
 
-def _fractions(values: Iterable[Any], data_type: pa.DataType) -> Iterator[Any]:
-    """Numbers with a fraction where a column has whole numbers only."""
+def _cut(values: Iterable[Any], data_type: pa.DataType) -> Iterator[Any]:
+    """Values of which a column would keep a part: a number without its fraction, a time without its day's time or its offset."""
     if pa.types.is_integer(data_type) or pa.types.is_temporal(data_type):
-        if any(issubclass(kind, _REALS) for kind in set(map(type, values))):
+        kinds = set(map(type, values))
+        if any(issubclass(kind, _REALS) for kind in kinds):
             yield from (value for value in values if isinstance(value, _REALS) and value % 1 != 0)
+        if any(issubclass(kind, _TIMES) for kind in kinds):
+            yield from (value for value in values if isinstance(value, _TIMES) and _is_time_cut(value, data_type))
+    elif pa.types.is_float32(data_type):
+        yield from (value for value in values if isinstance(value, float) and math.isfinite(value) and abs(value) > _LARGEST_FLOAT32)
     elif pa.types.is_list(data_type) or pa.types.is_large_list(data_type) or pa.types.is_fixed_size_list(data_type):
         for value in values:
             if value is not None:
-                yield from _fractions(value, data_type.value_type)
+                yield from _cut(value, data_type.value_type)
+    elif pa.types.is_struct(data_type):
+        names = {data_type.field(place).name for place in range(data_type.num_fields)}
+        rows = [value for value in values if isinstance(value, Mapping)]
+        yield from (row for row in rows if not names.issuperset(row))
+        for place in range(data_type.num_fields):
+            field = data_type.field(place)
+            yield from _cut([row.get(field.name) for row in rows], field.type)
+
+
+_TIMES = (datetime.date, datetime.time, datetime.timedelta)
+# The largest float64 that is rounded to a finite float32.
+_LARGEST_FLOAT32 = 3.4028235677973362e38
+_MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+
+
+def _is_time_cut(value: Any, data_type: pa.DataType) -> bool:
+    if pa.types.is_date(data_type):
+        return isinstance(value, datetime.datetime) and (value.time() != datetime.time() or value.tzinfo is not None)
+    if isinstance(value, datetime.timedelta):
+        micros, nanos = value // datetime.timedelta(microseconds=1), getattr(value, "nanoseconds", 0)
+    else:
+        micros, nanos = getattr(value, "microsecond", 0), getattr(value, "nanosecond", 0)
+    if getattr(value, "tzinfo", None) is not None and getattr(data_type, "tz", None) is None:
+        return True
+    unit = getattr(data_type, "unit", "ns")
+    return unit != "ns" and (micros % _MICROSECONDS[unit] != 0 or nanos != 0)
 
 
 def _mapping(row: Row) -> Mapping[str, Any]:

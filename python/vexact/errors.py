@@ -5,9 +5,10 @@ class VexactError(Exception):
     """Every failure of the engine."""
 
 
-class InvalidRequestError(VexactError, ValueError):
+class InvalidRequestError(VexactError, ValueError, RuntimeError):
     """The request cannot be met as it is: an unknown table or column, a bad query vector, SQL that cannot be planned, a file
-    whose content is not what it should be. The message names the thing, what was expected and what came."""
+    whose content is not what it should be. The message names the thing, what was expected and what came. It is a `ValueError`
+    and a `RuntimeError`: code that catches either goes on to work."""
 
 
 class SourceNotFoundError(VexactError, FileNotFoundError):

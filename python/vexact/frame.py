@@ -49,9 +49,13 @@ class DataFrame:
         return table
 
     def to_rows(self) -> dict[str, list[Any]]:
-        """All rows as Python values: `{"schema": [name, ...], "rows": [[value, ...], ...]}`."""
+        """All rows as Python values: `{"schema": [name, ...], "rows": [[value, ...], ...]}`.
+
+        A value that Python cannot hold, such as a date after the year 9999, is the text of the error, which begins with `ERROR: `
+        and names its column and row.
+        """
         table = self.to_arrow()
-        columns = [column.to_pylist() for column in table.columns]
+        columns = [_values(name, column) for name, column in zip(table.column_names, table.columns)]
         return {"schema": table.column_names, "rows": [list(row) for row in zip(*columns)]}
 
     def to_pandas(self) -> pandas.DataFrame:
@@ -110,3 +114,19 @@ class DataFrame:
     def __repr__(self) -> str:
         columns = ", ".join(f"{field.name}: {field.type}" for field in self.schema)
         return f"DataFrame[{columns}]"
+
+
+def _values(name: str, column: pa.ChunkedArray) -> list[Any]:
+    """The values of a column, with an error in the place of one that Python cannot hold."""
+    try:
+        values: list[Any] = column.to_pylist()
+        return values
+    except (OverflowError, ValueError):
+        return [_value(name, row, cell) for row, cell in enumerate(column)]
+
+
+def _value(name: str, row: int, cell: pa.Scalar) -> Any:
+    try:
+        return cell.as_py()
+    except (OverflowError, ValueError) as error:
+        return f"ERROR: column {name!r}, row {row}: {error}"

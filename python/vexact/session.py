@@ -12,6 +12,7 @@ from . import _arguments as check
 from . import _native
 from ._inputs import LineMappings, as_arrow, line_columns
 from ._process import OfProcess
+from ._untyped import UntypedQuery, UntypedStream, mentions
 from .custom_stream import CustomArrowStreamSink
 from .explain import Explain
 from .frame import DataFrame
@@ -34,6 +35,7 @@ class Session:
     _native = OfProcess[_native.Session]()
 
     def __init__(self, *, memory_limit_bytes: int | None = None, target_partitions: int | None = None) -> None:
+        self._untyped: dict[str, RealtimeStreamSource] = {}
         options = {"memory_limit_bytes": memory_limit_bytes, "target_partitions": target_partitions}
         self._native = _native.Session(
             *(None if value is None else check.integer(name, value, "an int or None") for name, value in options.items())
@@ -42,6 +44,7 @@ class Session:
     @classmethod
     def _over(cls, native: _NativeSession) -> Session:
         session = cls.__new__(cls)
+        session._untyped = {}
         session._native = native
         return session
 
@@ -197,7 +200,11 @@ class Session:
         """Names a frame for SQL and searches, a stream for streaming SQL, or a sink for its INSERT; a view of the same name is
         replaced. `TypeError` if it is none of them."""
         check.text("name", name)
-        if isinstance(frame, StreamingDataFrame):
+        self._untyped.pop(name, None)
+        if isinstance(frame, UntypedStream) and frame.source._is_untyped:
+            self._untyped[name] = frame.source
+            frame.source._when_typed(lambda: self._name_typed(name, frame))
+        elif isinstance(frame, StreamingDataFrame):
             _native.name_stream(self._native, name, frame._native)
         elif isinstance(frame, RealtimeStreamSink):
             _native.name_sink(self._native, name, frame._native)
@@ -208,6 +215,12 @@ class Session:
         else:
             expected = "a vexact.DataFrame, StreamingDataFrame, RealtimeStreamSink or CustomArrowStreamSink"
             raise check.wrong("create_temp_view: frame", expected, frame)
+
+    def _name_typed(self, name: str, frame: UntypedStream) -> None:
+        """Names a stream whose types have become known, unless the name was given away meanwhile."""
+        if self._untyped.get(name) is frame.source:
+            del self._untyped[name]
+            _native.name_stream(self._native, name, frame._native)
 
     def create_stream_from_arrow(self, data: Any) -> StreamingDataFrame:
         """Arrow data as a bounded stream: one record batch, one micro-batch. `data` as in `create_dataframe_from_arrow`."""
@@ -228,15 +241,18 @@ class Session:
         return StreamingDataFrame(_native.read_stream_csv_dir(self._native, check.path("path", path), character))
 
     def create_realtime_stream_source(
-        self, columns: Columns, *, high_watermark: int = 1024, low_watermark: int | None = None
+        self, columns: Columns | Sequence[str], *, high_watermark: int = 1024, low_watermark: int | None = None
     ) -> RealtimeStreamSource:
         """A queue into a streaming query. `columns`: a `pyarrow.Schema`, a mapping of names to types, or (name, type) pairs; a
-        type is a `pyarrow.DataType` or its name (`"int64"`, `"string"`, `"timestamp[ms]"`, `"vector(384)"`)."""
+        type is a `pyarrow.DataType` or its name (`"int64"`, `"string"`, `"timestamp[ms]"`, `"vector(384)"`). Names alone have the
+        types of the first rows: a query over them may be started before, and is opened then."""
         return RealtimeStreamSource(columns, high_watermark=high_watermark, low_watermark=low_watermark)
 
     def read_realtime_stream_source(self, source: RealtimeStreamSource) -> StreamingDataFrame:
         """The stream of what is pushed into a source."""
         check.instance("source", source, RealtimeStreamSource)
+        if source._is_untyped:
+            return UntypedStream(source, lambda: _native.stream_of_source(self._native, source._native))
         return StreamingDataFrame(_native.stream_of_source(self._native, source._native))
 
     def create_realtime_stream_sink(
@@ -278,7 +294,11 @@ class Session:
         """
         mode = (checkpoint_delivery_mode, execution_mode, local_workers, max_inflight_partitions)
         options = _options(trigger_interval_ms, checkpoint_path, *mode)
-        return StreamingQuery(_native.start_stream_sql(self._native, check.text("sql", sql), options))
+        check.text("sql", sql)
+        untyped = [source for name, source in self._untyped.items() if mentions(sql, name)]
+        if untyped:
+            return UntypedQuery(untyped[0], lambda: _native.start_stream_sql(self._native, sql, options))
+        return StreamingQuery(_native.start_stream_sql(self._native, sql, options))
 
     def explain_stream_sql(
         self,

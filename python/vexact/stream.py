@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import threading
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -112,9 +114,13 @@ class StreamingQuery:
         """Starts it if it was not, and waits for its end: of its input, by `stop`, or by an error, which is raised (each time).
 
         `max_batches` above 0: it ends once it has processed that many micro-batches in all. Returns the number of micro-batches
-        processed since it was opened. Ctrl-C ends the waiting at once with `KeyboardInterrupt`; the query goes on.
+        processed since it was opened. Ctrl-C ends the waiting at once with `KeyboardInterrupt`; the query goes on. An event time
+        that is more than a day ahead of the clock, and closes all windows before it, is a `RuntimeWarning`.
         """
-        return self._native.await_termination(check.whole("max_batches", max_batches, 0))
+        processed = self._native.await_termination(check.whole("max_batches", max_batches, 0))
+        if warning := self.progress().get("warning"):
+            warnings.warn(warning, RuntimeWarning, stacklevel=2)
+        return processed
 
     def stop(self) -> None:
         """Ends it, also while it waits for input or for its sink. Returns at once; harmless to repeat."""
@@ -136,7 +142,8 @@ class StreamingQuery:
 
 
 class RealtimeStreamSource:
-    """A queue into a streaming query: each record batch that is pushed is a micro-batch.
+    """A queue into a streaming query: each record batch that is pushed is a micro-batch. Columns that are given by name alone
+    have the types of the first rows.
 
     A push waits while `high_watermark` batches wait, until the query has brought them down to `low_watermark`. One query reads it
     at a time. What a query has taken is gone: after a restart it goes on with what comes next.
@@ -144,53 +151,102 @@ class RealtimeStreamSource:
 
     _native = OfProcess[_native.RealtimeSource]()
 
-    def __init__(self, columns: Columns, *, high_watermark: int = 1024, low_watermark: int | None = None) -> None:
-        self._native = _native.RealtimeSource(_schema(columns), *_watermarks(high_watermark, low_watermark))
+    def __init__(
+        self, columns: Columns | Sequence[str], *, high_watermark: int = 1024, low_watermark: int | None = None
+    ) -> None:
+        self._watermarks = _watermarks(high_watermark, low_watermark)
+        self._lock = threading.Lock()
+        self._waiting: list[Callable[[], None]] = []
+        self._names = _names(columns)
+        if self._names is None:
+            self._native = _native.RealtimeSource(_schema(columns), *self._watermarks)
+
+    @property
+    def _is_untyped(self) -> bool:
+        """Whether the columns have names alone: the first rows that are pushed say their types."""
+        return self._names is not None
+
+    def _when_typed(self, work: Callable[[], None]) -> None:
+        """Does something once the types are known, at once if they are."""
+        with self._lock:
+            if self._names is not None:
+                self._waiting.append(work)
+                return
+        work()
+
+    def _typed(self, schema: pa.Schema) -> None:
+        """Gives the columns the types of the first rows."""
+        with self._lock:
+            if self._names is None:
+                return
+            # A column of NULLs alone has text.
+            fields = [field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in schema]
+            self._native = _native.RealtimeSource(_schema(pa.schema(fields)), *self._watermarks)
+            self._names = None
+            waiting, self._waiting = self._waiting, []
+        for work in waiting:
+            work()
 
     @property
     def schema(self) -> pa.Schema:
-        """The columns that rows must have."""
+        """The columns that rows must have. `InvalidRequestError` where they have names alone and no rows were pushed yet."""
+        if self._names is not None:
+            raise InvalidRequestError(f"columns {self._names}: their types are those of the first rows: expected rows, got none")
         return self._native.schema()
 
     def push_arrow(self, data: Any) -> None:
         """Pushes Arrow data (a record batch, a table, anything with `__arrow_c_stream__` or `__arrow_c_array__`): the columns by
         name and type, in any order, or `InvalidRequestError` with those expected and got; also after `close`."""
+        if self._names is not None:
+            if not isinstance(data, (pa.Table, pa.RecordBatch)):
+                data = pa.table(data)
+            if sorted(data.schema.names) != sorted(self._names):
+                raise InvalidRequestError(f"columns: expected {self._names}, got {data.schema.names}")
+            self._typed(pa.schema([data.schema.field(name) for name in self._names]))
         self._native.push(data)
 
     def push_rows(self, rows: Sequence[Mapping[str, Any] | Sequence[Any]]) -> None:
         """Pushes rows, as one micro-batch: mappings by column name (a missing one is NULL), or values in the columns' order.
         `InvalidRequestError` for a column or a value that does not fit."""
-        schema = self.schema
-        values: dict[str, list[Any]] = {name: [] for name in schema.names}
+        names = self._names if self._names is not None else self.schema.names
+        values: dict[str, list[Any]] = {name: [] for name in names}
         for place, row in enumerate(check.items("rows", rows, "a list of rows")):
             is_sequence = isinstance(row, (Sequence, np.ndarray)) and not isinstance(row, (str, bytes, bytearray))
             if not is_sequence and not isinstance(row, Mapping):
                 raise check.wrong(f"rows: row {place}", "a mapping or a sequence of values", row)
             if isinstance(row, Mapping):
                 if unknown := [name for name in row if name not in values]:
-                    raise InvalidRequestError(f"rows: row {place}: expected columns of {schema.names}, got {unknown[0]!r}")
-                cells = [row.get(name) for name in schema.names]
-            elif len(row) == len(schema.names):
+                    raise InvalidRequestError(f"rows: row {place}: expected columns of {names}, got {unknown[0]!r}")
+                cells = [row.get(name) for name in names]
+            elif len(row) == len(names):
                 cells = list(row)
             else:
-                raise InvalidRequestError(f"rows: row {place}: expected {len(schema.names)} values, got {len(row)}")
-            for name, cell in zip(schema.names, cells, strict=True):
+                raise InvalidRequestError(f"rows: row {place}: expected {len(names)} values, got {len(row)}")
+            for name, cell in zip(names, cells, strict=True):
                 values[name].append(cell)
+        if self._names is not None:
+            if not any(values.values()):
+                return
+            found = [column_array(name, column, None) for name, column in values.items()]
+            self._typed(pa.schema([(name, array.type) for name, array in zip(values, found)]))
+        schema = self.schema
         arrays = [column_array(field.name, values[field.name], field.type) for field in schema]
         self._native.push(pa.RecordBatch.from_arrays(arrays, schema=schema))
 
     def close(self) -> None:
         """Ends the input: a query ends once it has read what was pushed. Harmless to repeat."""
+        if self._names is not None:
+            self._typed(pa.schema([(name, pa.null()) for name in self._names]))
         self._native.close()
 
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""
-        return self._native.is_closed()
+        return self._names is None and self._native.is_closed()
 
     def __len__(self) -> int:
         """Batches that wait to be read."""
-        return len(self._native)
+        return 0 if self._names is not None else len(self._native)
 
 
 class RealtimeStreamSink:
@@ -234,6 +290,17 @@ def _watermarks(high: int, low: int | None) -> tuple[int, int | None]:
 
 
 _COLUMNS = "(name, type) pairs, a mapping or a pyarrow.Schema"
+
+
+def _names(columns: Columns | Sequence[str]) -> list[str] | None:
+    """The columns' names, where they are given without types."""
+    if isinstance(columns, (str, bytes, pa.Schema, Mapping)) or not isinstance(columns, Sequence):
+        return None
+    names = [name for name in columns if isinstance(name, str)]
+    if not names or len(names) != len(columns):
+        return None
+    _schema(pa.schema([(name, pa.null()) for name in names]))
+    return names
 
 
 def _schema(columns: Columns) -> pa.Schema:
