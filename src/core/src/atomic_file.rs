@@ -97,7 +97,7 @@ impl AtomicFile {
                 return Ok(Self { path: path.into(), target, temporary: None, file, failure: Arc::default() });
             }
         }
-        remove_leftovers(&target);
+        remove_leftovers(folder_of(&target));
         let (temporary, file) = create_temporary(&target, old.as_ref()).map_err(io)?;
         let file = Arc::new(file);
         Ok(Self { path: path.into(), target, temporary: Some(temporary), file, failure: Arc::default() })
@@ -279,10 +279,10 @@ fn is_temporary(name: &str) -> bool {
     digits.is_some_and(|digits| digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// Removes temporary files that no process writes any more.
-fn remove_leftovers(target: &Path) {
+/// Removes temporary files in a folder that no process writes any more.
+pub fn remove_leftovers(folder: &Path) {
     // A folder that cannot be listed keeps them.
-    let Ok(entries) = fs::read_dir(folder_of(target)) else { return };
+    let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         if !entry.file_name().to_str().is_some_and(is_temporary) || !entry.file_type().is_ok_and(|kind| kind.is_file())
         {

@@ -25,7 +25,7 @@ use vexact_core::locked_file::LockedFile;
 use super::csv_write::ListTexts;
 use super::file_form::FileForm;
 use super::scan::{check_names, external};
-use super::{bad_file, csv};
+use super::{bad_file, csv, refuse_open_database};
 
 /// How rows are written.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +62,7 @@ impl DataSink for TextSink {
         _: &Arc<TaskContext>,
     ) -> datafusion::common::Result<u64> {
         self.form().check_schema(&self.schema).map_err(external)?;
+        refuse_open_database(&self.path).map_err(external)?;
         let rows_file = AtomicFile::create(&self.path).map_err(external)?;
         let written = self.write_rows(rows, &rows_file).await;
         let count = written.map_err(|error| external(rows_file.error(error.into())))?;

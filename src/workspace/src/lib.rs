@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
+use vexact_core::atomic_file::remove_leftovers;
 use vexact_core::error::{Error, Result};
 
 pub use active::{ActiveRun, NewRun, Outcome};
@@ -196,6 +197,7 @@ impl Workspace {
                 Err(_) => (run.orphaned(), Vec::new()),
             };
             if folder.is_dir() {
+                remove_leftovers(&folder.join(files::ARTIFACTS));
                 files::write_run(&folder, &ended, &artifacts)?;
             }
             self.index().end(&ended)?;

@@ -57,6 +57,7 @@ struct State {
 impl ParquetFile {
     pub fn open(path: &Path, schema: SchemaRef, is_restored: bool) -> Result<Self> {
         FileForm::Parquet.check_schema(&schema)?;
+        vexact_sources::refuse_open_database(path)?;
         let parts = beside(path, "parts");
         let io = |error| Error::io(&parts, error);
         fs::create_dir_all(&parts).map_err(io)?;
