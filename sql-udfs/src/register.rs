@@ -14,12 +14,15 @@ use crate::explain::StrategyPlanner;
 use crate::literal::NumberArrays;
 use crate::operators::VectorOperators;
 use crate::plan::ShortWay;
-use crate::rewrite::{BindQueries, VectorRewrite};
+use crate::rewrite::{BindQueries, BreakTies, OrderZeros, VectorRewrite};
 use crate::{functions, table};
 
 /// Ours comes before the rule that may push a distance into the scan of a file, where it would not be recognised; the sorts have
 /// got their limits and their merges by then.
 const NEXT_RULE: &str = "ProjectionPushdown";
+
+/// The rule that pushes the dynamic filters of sorts down, which have to be of all keys.
+const DYNAMIC_FILTERS_RULE: &str = "FilterPushdown(Post)";
 
 /// Registers the vector functions, the table functions `vector_search` and `vector_join`, the rewrite of `ORDER BY distance
 /// LIMIT k`, the third section of EXPLAIN and the settings `vexact.*`. Harmless to repeat.
@@ -37,6 +40,9 @@ pub fn register(ctx: &SessionContext) -> Result<()> {
     let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = state.physical_optimizers().to_vec();
     let place = rules.iter().position(|rule| rule.name() == NEXT_RULE).unwrap_or(rules.len());
     rules.insert(place, Arc::new(VectorRewrite { is_in_place: false }));
+    rules.insert(place + 1, Arc::new(BreakTies));
+    let place = rules.iter().position(|rule| rule.name() == DYNAMIC_FILTERS_RULE).unwrap_or(rules.len());
+    rules.insert(place, Arc::new(OrderZeros));
     rules.insert(0, Arc::new(VectorRewrite { is_in_place: true }));
     let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(NumberArrays), Arc::new(VectorOperators)];
     planners.extend(state.expr_planners().iter().cloned());

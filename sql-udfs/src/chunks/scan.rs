@@ -86,6 +86,29 @@ impl ChunkScanExec {
         Self { chunks, pruning, metrics, ..self.clone() }.with_partitions(self.partitions.len())
     }
 
+    /// The scan with the columns that order rows of one distance, and their ordinals in it. `None`: the position orders them.
+    pub(crate) fn with_tie_columns(&self) -> Option<(Self, Vec<usize>)> {
+        let order = self.chunks.tie_order();
+        let all = self.chunks.batches.first()?.schema();
+        if order.is_empty() {
+            return None;
+        }
+        let mut columns = self.columns.clone();
+        let mut fields = self.schema().fields().to_vec();
+        let mut ordinals = Vec::with_capacity(order.len());
+        for tie in order {
+            let known = columns.iter().position(|column| column == tie);
+            ordinals.push(known.unwrap_or(columns.len()));
+            if known.is_none() {
+                columns.push(*tie);
+                fields.push(Arc::clone(&all.fields()[*tie]));
+            }
+        }
+        let mut properties = PlanProperties::clone(&self.properties);
+        properties.eq_properties = EquivalenceProperties::new(Arc::new(Schema::new(fields)));
+        Some((Self { columns, properties: Arc::new(properties), ..self.clone() }, ordinals))
+    }
+
     pub(super) fn pruner(&self) -> Pruner {
         Pruner { chunks: Arc::clone(&self.chunks), columns: self.columns.clone(), schema: self.schema() }
     }

@@ -6,9 +6,12 @@ mod ranked;
 mod run;
 mod spec;
 mod stream;
+mod tie_break;
 mod ties;
 mod top_k;
 
 pub use join::{Join, JoinColumn, VectorJoinExec};
 pub use spec::{Scoring, SqlFunction, TopK};
+pub(crate) use tie_break::TieBreak;
+pub use tie_break::TieBreakExec;
 pub use top_k::VectorTopKExec;

@@ -22,7 +22,7 @@ use super::run::{FILTER, Run, vectors};
 pub(super) const ACCELERATION: &str = "batch-stream+simd-topk";
 
 /// A position is the partition and, in these bits, the row's ordinal in it: partitions of a file follow each other.
-const ORDINAL_BITS: u32 = 44;
+pub(super) const ORDINAL_BITS: u32 = 44;
 
 /// The row's ordinal in its partition.
 fn ordinal(position: u64) -> u64 {

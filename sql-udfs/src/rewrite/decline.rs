@@ -10,7 +10,7 @@ pub enum Decline {
     Disabled,
     /// No LIMIT: every row is wanted.
     NoLimit,
-    /// Something else is to be sorted by after the distance.
+    /// Something else is to be sorted by after the distance than what the table orders ties by.
     SecondSortKey,
     /// The farthest rows are wanted, not the closest.
     FarthestFirst,

@@ -5,8 +5,10 @@
 mod bind;
 mod call;
 mod decline;
+mod ties;
 mod top_k;
 mod within;
+mod zero_order;
 
 use std::sync::Arc;
 
@@ -20,7 +22,9 @@ pub(crate) use bind::BindQueries;
 pub use bind::bind_parameters;
 pub(crate) use call::{has_call, scoring};
 pub use decline::Decline;
+pub(crate) use ties::BreakTies;
 pub(crate) use within::range_strategy;
+pub(crate) use zero_order::OrderZeros;
 
 use crate::chunks;
 use crate::config::VexactOptions;

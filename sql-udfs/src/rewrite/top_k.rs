@@ -8,15 +8,16 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, plan_datafusion_err, plan_err};
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::logical_expr::Operator;
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column};
 use datafusion::physical_expr::projection::ProjectionExpr;
 use datafusion::physical_expr::utils::collect_columns;
+use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
+use datafusion::physical_expr_common::physical_expr::is_volatile;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::empty::EmptyExec;
@@ -29,7 +30,9 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
 use super::Decline;
 use super::call::{Call, has_call, monotone};
-use crate::exec::{Scoring, TopK, VectorTopKExec};
+use super::zero_order::ZeroSign;
+use crate::chunks;
+use crate::exec::{Scoring, TieBreakExec, TopK, VectorTopKExec};
 
 /// What became of a node.
 pub(super) enum Outcome {
@@ -60,6 +63,8 @@ fn sort_of(plan: &Arc<dyn ExecutionPlan>) -> Option<(&SortExec, Option<usize>)> 
 struct Folded {
     plan: Arc<dyn ExecutionPlan>,
     key: Arc<dyn PhysicalExpr>,
+    /// The keys after it.
+    trailing: Vec<PhysicalSortExpr>,
     output: Vec<ProjectionExpr>,
     predicate: Option<Arc<dyn PhysicalExpr>>,
 }
@@ -73,9 +78,7 @@ fn substitute(
         let column: &dyn PhysicalExpr = expr.as_ref();
         Ok(match column.downcast_ref::<Column>() {
             // What came in is already over the input: do not look into it again.
-            Some(column) => {
-                Transformed::new(of(column.index()), true, datafusion::common::tree_node::TreeNodeRecursion::Jump)
-            }
+            Some(column) => Transformed::new(of(column.index()), true, TreeNodeRecursion::Jump),
             None => Transformed::no(expr),
         })
     })?;
@@ -85,6 +88,9 @@ fn substitute(
 impl Folded {
     fn substitute(&mut self, of: &dyn Fn(usize) -> Arc<dyn PhysicalExpr>) -> Result<()> {
         self.key = substitute(&self.key, of)?;
+        for trailing in &mut self.trailing {
+            trailing.expr = substitute(&trailing.expr, of)?;
+        }
         for output in &mut self.output {
             output.expr = substitute(&output.expr, of)?;
         }
@@ -94,10 +100,34 @@ impl Folded {
         Ok(())
     }
 
+    /// Whether a projection has a value that differs each time it is computed, and that is used more than once or sorted by: it
+    /// has to be computed in the projection then.
+    fn is_volatile(&self, projection: &ProjectionExec) -> bool {
+        let uses = |expr: &Arc<dyn PhysicalExpr>, column: usize| {
+            let mut uses = 0;
+            // The closure never fails.
+            let _ = expr.apply(|expr| {
+                uses += usize::from(expr.downcast_ref::<Column>().is_some_and(|used| used.index() == column));
+                Ok(TreeNodeRecursion::Continue)
+            });
+            uses
+        };
+        let mut volatile = projection.expr().iter().enumerate().filter(|(_, projected)| is_volatile(&projected.expr));
+        volatile.any(|(column, _)| {
+            let keys = self.trailing.iter().map(|key| &key.expr).chain([&self.key]);
+            let others = self.output.iter().map(|output| &output.expr).chain(&self.predicate);
+            keys.map(|key| uses(key, column)).sum::<usize>() > 0
+                || others.map(|other| uses(other, column)).sum::<usize>() > 1
+        })
+    }
+
     /// Folds in the topmost node, if it can be.
     fn step(&mut self) -> Result<bool> {
         let plan = Arc::clone(&self.plan);
         if let Some(projection) = downcast::<ProjectionExec>(&plan) {
+            if self.is_volatile(projection) {
+                return Ok(false);
+            }
             self.substitute(&|i| Arc::clone(&projection.expr()[i].expr))?;
             self.plan = Arc::clone(projection.input());
         } else if let Some(filter) = downcast::<FilterExec>(&plan) {
@@ -118,6 +148,8 @@ impl Folded {
         } else if downcast::<RepartitionExec>(&plan).is_some()
             || (downcast::<CoalescePartitionsExec>(&plan).is_some() && plan.fetch().is_none())
             || downcast::<CooperativeExec>(&plan).is_some()
+            // Its columns come after those of its input, and nothing but its own sort reads them.
+            || downcast::<TieBreakExec>(&plan).is_some()
         {
             let input = plan.children().first().map(|child| Arc::clone(child));
             self.plan = input.ok_or_else(|| plan_datafusion_err!("{} without an input", plan.name()))?;
@@ -136,6 +168,76 @@ fn scan_projection(plan: &Arc<dyn ExecutionPlan>) -> Option<(SchemaRef, Vec<Proj
     Some((Arc::clone(source.table_schema().table_schema()), exprs))
 }
 
+/// The keys of a sort that the query has, without those that tell zeros and ties apart.
+fn keys_of(sort: &SortExec) -> Vec<PhysicalSortExpr> {
+    let columns = columns_of(sort);
+    let is_added = |key: &&PhysicalSortExpr| {
+        key.expr.downcast_ref::<ZeroSign>().is_some()
+            || key.expr.downcast_ref::<Column>().is_some_and(|column| column.index() >= columns)
+    };
+    sort.expr().iter().filter(|key| !is_added(key)).cloned().collect()
+}
+
+/// How many columns a sort has that are not for ties alone.
+fn columns_of(sort: &SortExec) -> usize {
+    let input = downcast::<TieBreakExec>(sort.input()).map_or(sort.input(), TieBreakExec::input);
+    input.schema().fields().len()
+}
+
+impl Folded {
+    /// A sort's keys and columns, over what is below the nodes that can be folded in. `None`: it has no keys.
+    fn of(sort: &SortExec) -> Result<Option<Self>> {
+        let mut keys = keys_of(sort).into_iter();
+        let Some(first) = keys.next() else { return Ok(None) };
+        let schema = sort.schema();
+        let columns = schema.fields().iter().enumerate().take(columns_of(sort));
+        let output = columns.map(|(i, field)| ProjectionExpr {
+            expr: Arc::new(Column::new(field.name(), i)),
+            alias: field.name().clone(),
+        });
+        let mut folded = Self {
+            plan: Arc::clone(sort.input()),
+            key: first.expr,
+            trailing: keys.collect(),
+            output: output.collect(),
+            predicate: None,
+        };
+        while folded.step()? {}
+        Ok(Some(folded))
+    }
+
+    /// Whether the keys after the distance order no row otherwise than the table orders rows of one distance.
+    fn follows_tie_order(&self) -> bool {
+        let Some(scan) = chunks::in_place(&self.plan) else { return false };
+        let schema = self.plan.schema();
+        let order = scan.chunks.tie_order();
+        let column = |key: &PhysicalSortExpr| {
+            let column = key.expr.downcast_ref::<Column>()?.index();
+            // NULLs of a key come first, as in the order of ties.
+            let is_ascending =
+                !key.options.descending && (key.options.nulls_first || !schema.field(column).is_nullable());
+            is_ascending.then(|| scan.columns[column])
+        };
+        !order.is_empty() && self.trailing.iter().zip(order).all(|(key, tie)| column(key) == Some(*tie))
+    }
+}
+
+/// Whether a sort is by a distance, among other keys.
+pub(super) fn is_by_distance(sort: &SortExec) -> Result<bool> {
+    let Some(folded) = Folded::of(sort)? else { return Ok(false) };
+    let scanned = scan_projection(&folded.plan);
+    for key in folded.trailing.iter().map(|key| &key.expr).chain([&folded.key]) {
+        let has_call = match &scanned {
+            Some((_, exprs)) if !has_call(key) => has_call(&substitute(key, &|i| Arc::clone(&exprs[i].expr))?),
+            _ => has_call(key),
+        };
+        if has_call {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Rewrites one node.
 ///
 /// # Errors
@@ -147,20 +249,11 @@ pub(super) fn rewrite(
 ) -> Result<Outcome> {
     let Some((sort, fetch)) = sort_of(plan) else { return Ok(Outcome::NoDistance) };
     let Some(first) = sort.expr().iter().next() else { return Ok(Outcome::NoDistance) };
-    let schema = sort.schema();
-    let columns = schema.fields().iter().enumerate();
-    let mut folded = Folded {
-        plan: Arc::clone(sort.input()),
-        key: Arc::clone(&first.expr),
-        output: columns
-            .map(|(i, field)| ProjectionExpr {
-                expr: Arc::new(Column::new(field.name(), i)),
-                alias: field.name().clone(),
-            })
-            .collect(),
-        predicate: None,
+    let schema: SchemaRef = match columns_of(sort) {
+        all if all == sort.schema().fields().len() => sort.schema(),
+        columns => Arc::new(sort.schema().project(&(0..columns).collect::<Vec<_>>())?),
     };
-    while folded.step()? {}
+    let Some(mut folded) = Folded::of(sort)? else { return Ok(Outcome::NoDistance) };
     // A later rule may have moved a distance into the scan of a file: only the reason why it stayed can be told then.
     let scanned = if has_call(&folded.key) { None } else { scan_projection(&folded.plan) };
     if let Some((_, exprs)) = &scanned {
@@ -182,7 +275,7 @@ pub(super) fn rewrite(
     if k == 0 {
         return Ok(Outcome::Rewritten(Arc::new(EmptyExec::new(schema))));
     }
-    if sort.expr().len() > 1 {
+    if !folded.trailing.is_empty() && !folded.follows_tie_order() {
         return Ok(Outcome::Declined(Decline::SecondSortKey));
     }
     if !is_closest_first {
@@ -227,7 +320,7 @@ pub(super) fn rewrite(
         columns,
         output,
     };
-    let exec = VectorTopKExec::try_new(input, top_k, schema, Some(sort.expr().clone()))?;
+    let exec = VectorTopKExec::try_new(input, top_k, schema, LexOrdering::new(keys_of(sort)))?;
     Ok(Outcome::Rewritten(Arc::new(exec)))
 }
 

@@ -14,12 +14,13 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::physical_expr::Partitioning;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{
     ExecutionPlan, ExecutionPlanProperties, execute_stream, replace_children_if_necessary,
 };
-use vexact_sql::exec::{VectorJoinExec, VectorTopKExec};
+use vexact_sql::exec::{TieBreakExec, VectorJoinExec, VectorTopKExec};
 
 pub(crate) use collect::collect;
 use merge::OrderedMergeExec;
@@ -57,7 +58,9 @@ fn keep(plan: Arc<dyn ExecutionPlan>, is_visible: bool) -> Result<Arc<dyn Execut
         return Ok(if is_visible { plan.with_preserve_order(true).unwrap_or(plan) } else { plan });
     }
     let carried = carries_order(plan.as_ref());
-    let kept = children.into_iter().zip(carried).map(|(child, carries)| keep(child, is_visible && carries));
+    let decides = decides_by_order(plan.as_ref());
+    let kept =
+        children.into_iter().zip(carried).map(|(child, carries)| keep(child, decides || (is_visible && carries)));
     let plan = replace_children_if_necessary(plan, kept.collect::<Result<_>>()?)?;
     match plan.downcast_ref::<CoalescePartitionsExec>() {
         Some(merge) if is_visible => {
@@ -67,15 +70,19 @@ fn keep(plan: Arc<dyn ExecutionPlan>, is_visible: bool) -> Result<Arc<dyn Execut
     }
 }
 
-/// Of each input, whether the order of its rows decides that of the output. A search breaks ties by it.
+/// Of each input, whether the order of its rows decides that of the output.
 fn carries_order(plan: &dyn ExecutionPlan) -> Vec<bool> {
     let inputs = plan.children().len();
-    let is_ordered = plan.is::<CoalescePartitionsExec>()
-        || plan.is::<OrderedMergeExec>()
-        || plan.is::<UnionExec>()
-        || plan.is::<VectorTopKExec>()
-        || plan.is::<VectorJoinExec>();
+    let is_ordered = plan.is::<CoalescePartitionsExec>() || plan.is::<OrderedMergeExec>() || plan.is::<UnionExec>();
     if is_ordered { vec![true; inputs] } else { plan.maintains_input_order() }
+}
+
+/// Whether the order of the input's rows decides which rows there are: a search breaks ties by it, a limit takes the first ones.
+fn decides_by_order(plan: &dyn ExecutionPlan) -> bool {
+    let is_limit = plan.is::<GlobalLimitExec>()
+        || plan.is::<LocalLimitExec>()
+        || (plan.fetch().is_some() && plan.maintains_input_order().into_iter().all(|maintains| maintains));
+    is_limit || plan.is::<VectorTopKExec>() || plan.is::<VectorJoinExec>() || plan.is::<TieBreakExec>()
 }
 
 /// Runs a plan, batch by batch, its partitions one after the other.

@@ -1,0 +1,144 @@
+//! A top k by floating-point numbers keeps `-0.0`, which sorts before `0.0`.
+//!
+//! DataFusion drops rows that are not less than the k-th one so far, and takes the two zeros for equal there. So each such key is
+//! followed by one that tells them apart.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int8Array, RecordBatch};
+use arrow::datatypes::{DataType, Float16Type, Float32Type, Float64Type, Schema};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::{Result, internal_err};
+use datafusion::logical_expr::ColumnarValue;
+use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, replace_children_if_necessary};
+
+/// Adds the keys to sorts with a limit.
+#[derive(Debug)]
+pub(crate) struct OrderZeros;
+
+impl PhysicalOptimizerRule for OrderZeros {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        ordered(plan)
+    }
+
+    fn name(&self) -> &str {
+        "vexact_order_zeros"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+fn ordered(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    if let Some(merge) = plan.downcast_ref::<SortPreservingMergeExec>() {
+        let input = ordered(Arc::clone(merge.input()))?;
+        if let Some(sort) = input.downcast_ref::<SortExec>().filter(|sort| sort.expr() != merge.expr()) {
+            let merge = SortPreservingMergeExec::new(sort.expr().clone(), Arc::clone(&input)).with_fetch(merge.fetch());
+            return Ok(Arc::new(merge));
+        }
+        return replace_children_if_necessary(plan, vec![input]);
+    }
+    let required = plan.required_input_ordering();
+    let mut inputs = Vec::new();
+    for (input, required) in plan.children().into_iter().zip(required) {
+        let changed = ordered(Arc::clone(input))?;
+        let is_in_order = match required {
+            Some(required) => changed.equivalence_properties().ordering_satisfy_requirement(required.into_single())?,
+            None => true,
+        };
+        // An operator that asks for the keys alone does not take them with others between.
+        inputs.push(if is_in_order { changed } else { Arc::clone(input) });
+    }
+    let plan = replace_children_if_necessary(plan, inputs)?;
+    match plan.downcast_ref::<SortExec>().map(with_zeros).transpose()?.flatten() {
+        Some(sort) => Ok(Arc::new(sort)),
+        None => Ok(plan),
+    }
+}
+
+/// A sort with a limit with the keys added; `None`: it needs none.
+fn with_zeros(sort: &SortExec) -> Result<Option<SortExec>> {
+    let schema = sort.input().schema();
+    let is_float = |key: &PhysicalSortExpr| key.expr.data_type(&schema).is_ok_and(|of| of.is_floating());
+    if sort.fetch().is_none() || !sort.expr().iter().any(is_float) {
+        return Ok(None);
+    }
+    let keys = sort.expr().iter().flat_map(|key| {
+        let zeros = is_float(key)
+            .then(|| PhysicalSortExpr { expr: Arc::new(ZeroSign(Arc::clone(&key.expr))), options: key.options });
+        [key.clone()].into_iter().chain(zeros)
+    });
+    let Some(keys) = LexOrdering::new(keys) else { return internal_err!("a sort has a key") };
+    let ordered = SortExec::new(keys, Arc::clone(sort.input()))
+        .with_preserve_partitioning(sort.preserve_partitioning())
+        .with_fetch(sort.fetch());
+    Ok(Some(ordered))
+}
+
+/// 0 for `-0.0`, 1 for any other number, NULL for NULL.
+#[derive(Debug, Eq)]
+pub(crate) struct ZeroSign(Arc<dyn PhysicalExpr>);
+
+impl PartialEq for ZeroSign {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_ref() == other.0.as_ref()
+    }
+}
+
+impl Hash for ZeroSign {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl fmt::Display for ZeroSign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "zero_sign({})", self.0)
+    }
+}
+
+impl PhysicalExpr for ZeroSign {
+    fn data_type(&self, _: &Schema) -> Result<DataType> {
+        Ok(DataType::Int8)
+    }
+
+    fn nullable(&self, schema: &Schema) -> Result<bool> {
+        self.0.nullable(schema)
+    }
+
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
+        let values = self.0.evaluate(batch)?.into_array(batch.num_rows())?;
+        let sign = |is_negative_zero: bool| i8::from(!is_negative_zero);
+        let signs: Int8Array = match values.data_type() {
+            DataType::Float16 => values.as_primitive::<Float16Type>().unary(|x| sign(x.to_bits() == 0x8000)),
+            DataType::Float32 => values.as_primitive::<Float32Type>().unary(|x| sign(x == 0.0 && x.is_sign_negative())),
+            DataType::Float64 => values.as_primitive::<Float64Type>().unary(|x| sign(x == 0.0 && x.is_sign_negative())),
+            other => return internal_err!("expected floating-point numbers, got {other}"),
+        };
+        Ok(ColumnarValue::Array(Arc::new(signs) as ArrayRef))
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        vec![&self.0]
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
+        match <[_; 1]>::try_from(children) {
+            Ok([number]) => Ok(Arc::new(Self(number))),
+            Err(others) => internal_err!("a number's sign has one child, got {}", others.len()),
+        }
+    }
+
+    fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "zero_sign(")?;
+        self.0.fmt_sql(f)?;
+        write!(f, ")")
+    }
+}
