@@ -3,8 +3,8 @@
 mod as_of;
 mod catalog;
 mod copy;
+mod corrections;
 mod distance_order;
-mod float_bounds;
 mod frame;
 mod insert;
 mod meaning;
@@ -35,7 +35,6 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
-use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use vexact_core::error::{Error, Result};
@@ -46,7 +45,6 @@ use vexact_sources::probe::{Format, Probe};
 use vexact_sources::sql_type::VectorTypes;
 
 use catalog::Views;
-use float_bounds::{ForgetFloatPruning, ForgetFloatStatistics};
 pub use frame::DataFrame;
 use meaning::{SqliteNumbers, WideNumbers};
 use prepared::PreparedPlans;
@@ -109,11 +107,7 @@ impl Session {
         // Text has one type, and a Parquet file is read with the types that it was written with.
         config.options_mut().sql_parser.map_string_types_to_utf8view = false;
         config.options_mut().execution.parquet.schema_force_view_types = false;
-        // With it, `min` and `max` lose rows where one of them has seen only NULL so far (apache/datafusion#25147), or is of an
-        // expression (#24816).
-        config.options_mut().optimizer.enable_aggregate_dynamic_filter_pushdown = false;
-        // With it, a partition reads what another one was to read, so that rows come in another order each time.
-        config.options_mut().execution.enable_file_stream_work_stealing = false;
+        corrections::configure(&mut config);
         // The few rows that a filter is thought to leave are not spread over threads: waking them costs more.
         config.options_mut().execution.use_row_number_estimates_to_optimize_partitioning = true;
         if views.replicas().is_some() {
@@ -132,9 +126,7 @@ impl Session {
             }
             runtime = runtime.with_memory_limit(limit, 1.0);
         }
-        let mut rules = PhysicalOptimizer::new().rules;
-        rules.insert(0, Arc::new(ForgetFloatStatistics));
-        rules.push(Arc::new(ForgetFloatPruning));
+        let mut rules = corrections::physical_rules();
         rules.push(Arc::new(KeepRowOrder));
         let mut state = SessionStateBuilder::new()
             .with_config(config)
@@ -147,6 +139,7 @@ impl Session {
         let state = state.with_default_features().with_type_planner(Arc::new(VectorTypes)).build();
         let ctx = SessionContext::new_with_state(state);
         vexact_sql::register(&ctx)?;
+        corrections::register(&ctx);
         ctx.add_analyzer_rule(Arc::new(SubqueriesInProjections));
         let views = Arc::new(views);
         if let Some(replicas) = views.replicas() {

@@ -72,7 +72,7 @@ fn with_counted_exists(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 }
 
 /// Whether a plan has only operators through which a count of its rows may be taken for each row around it.
-fn is_of_rows(plan: &LogicalPlan) -> Result<bool> {
+pub(crate) fn is_of_rows(plan: &LogicalPlan) -> Result<bool> {
     let mut is_of_rows = true;
     plan.apply(|node| {
         is_of_rows &= matches!(

@@ -1,0 +1,161 @@
+"""Queries that DataFusion 55 answers wrongly by itself, each with its issue."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import math
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+import vexact
+
+D = decimal.Decimal
+
+
+def rows(session: vexact.Session, sql: str) -> list[Any]:
+    got = session.sql(sql).to_rows()["rows"]
+    return [row[0] for row in got] if got and len(got[0]) == 1 else [tuple(row) for row in got]
+
+
+class Sources:
+    """A table in memory, in batches of one row, and in a file of row groups of two rows."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.session = folder, vexact.Session()
+
+    def add(self, name: str, table: pa.Table) -> list[str]:
+        path = self.folder / f"{name}.parquet"
+        pyarrow.parquet.write_table(table, path, row_group_size=2)
+        pieces = [table.slice(at, 1) for at in range(table.num_rows)]
+        frames = {
+            f"{name}_mem": self.session.create_dataframe_from_arrow(table),
+            f"{name}_many": self.session.create_dataframe_from_arrow(pa.concat_tables(pieces)),
+            f"{name}_file": self.session.read_parquet(path),
+        }
+        for view, frame in frames.items():
+            self.session.create_temp_view(view, frame)
+        return list(frames)
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Sources:
+    return Sources(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        # apache/datafusion#23534
+        ("SELECT k, count(*) FROM (SELECT k FROM t ORDER BY v DESC OFFSET 1) q GROUP BY k ORDER BY k", [(1, 1), (2, 2)]),
+        ("SELECT k, v FROM (SELECT k, v FROM t ORDER BY v DESC OFFSET 1) ORDER BY k, v", [(1, 10), (2, 20), (2, 25)]),
+        ("SELECT sum(v) FROM (SELECT v FROM t ORDER BY v OFFSET 1)", [75]),
+        ("SELECT v, row_number() OVER (ORDER BY v) FROM (SELECT * FROM t ORDER BY v DESC OFFSET 2) ORDER BY v", [(10, 1), (20, 2)]),
+        ("SELECT k FROM (SELECT * FROM (SELECT * FROM t ORDER BY v LIMIT 3) ORDER BY k DESC OFFSET 1) ORDER BY k", [1, 2]),
+        # #24958
+        ("SELECT v FROM (SELECT v FROM t ORDER BY v LIMIT 2 OFFSET 1) ORDER BY v", [20, 25]),
+        ("SELECT v FROM (SELECT v FROM t ORDER BY v DESC LIMIT 3 OFFSET 1) ORDER BY v DESC LIMIT 2 OFFSET 1", [20, 10]),
+        # #25283
+        ("SELECT k FROM t WHERE EXISTS (SELECT * FROM u WHERE u.w = t.k OFFSET 1)", [1]),
+        ("SELECT k FROM t WHERE EXISTS (SELECT * FROM u WHERE u.w = t.k ORDER BY w LIMIT 5 OFFSET 1)", [1]),
+        ("SELECT k FROM t WHERE NOT EXISTS (SELECT w + 1 FROM u WHERE u.w = t.k OFFSET 1) ORDER BY v", [2, 2, 3]),
+        ("SELECT k FROM t WHERE k = 9 OR EXISTS (SELECT * FROM u WHERE u.w = t.k LIMIT 0 OFFSET 1)", []),
+        # #25347, #10583
+        ("SELECT k FROM t WHERE 3 NOT IN (SELECT nullif(w, 1) FROM u WHERE u.w = t.k) ORDER BY v", [2, 2]),
+        ("SELECT k FROM t WHERE k NOT IN (SELECT nullif(w, 3) FROM u) OR v > 20 ORDER BY v", [2, 3]),
+        ("SELECT k FROM t WHERE (k NOT IN (SELECT nullif(w, 3) FROM u)) IS NULL ORDER BY v", [2, 2, 3]),
+        ("SELECT k FROM t WHERE NOT (k IN (SELECT w FROM u WHERE u.w <= t.k) OR v > 28) ORDER BY v", [2, 2]),
+        ("SELECT t.k FROM t WHERE t.k NOT IN (SELECT t.k FROM t WHERE t.v > 20) OR t.v = 30 ORDER BY t.v", [1, 3]),
+        # #25066
+        ("SELECT k, count(*) OVER () AS n FROM t GROUP BY k ORDER BY k LIMIT 1", [(1, 3)]),
+        # A list with CASE in it is no list of constants.
+        ("SELECT v FROM t WHERE v / 10.0 NOT IN (CASE WHEN k = 2 THEN 0.0 ELSE k END, -1.5) ORDER BY v", [20, 25]),
+    ],
+)
+def test_offsets_subqueries_windows_and_lists(session: vexact.Session, sql: str, expected: list[Any]) -> None:
+    session.sql("CREATE TABLE t AS SELECT * FROM (VALUES (1, 10), (2, 20), (3, 30), (2, 25)) AS x(k, v)")
+    session.sql("CREATE TABLE u AS SELECT * FROM (VALUES (1), (1), (3)) AS x(w)")
+    assert rows(session, sql) == expected
+
+
+def test_a_cast_of_a_decimal_is_compared_as_it_is_cast(sources: Sources) -> None:
+    """apache/datafusion#23095"""
+    values = [D("7.00"), D("7.25"), D("7.50"), D("-7.25"), None]
+    for t in sources.add("t", pa.table({"id": range(5), "d": pa.array(values, pa.decimal128(19, 2))})):
+        assert rows(sources.session, f"SELECT id FROM {t} WHERE CAST(d AS INT) = 7 ORDER BY id") == [0, 1, 2]
+        assert rows(sources.session, f"SELECT id FROM {t} WHERE CAST(d AS DECIMAL(19,0)) IN (8) ORDER BY id") == [2]
+        assert rows(sources.session, f"SELECT id FROM {t} WHERE CAST(d AS DECIMAL(19,1)) = 7.3 ORDER BY id") == [1]
+        assert rows(sources.session, f"SELECT id FROM {t} WHERE d = 7.25 ORDER BY id") == [1]
+        assert rows(sources.session, f"SELECT id FROM {t} WHERE TRY_CAST(d * 100 AS TINYINT) IS NULL ORDER BY id") == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us"])
+def test_a_coarse_timestamp_is_compared_with_a_finer_one(sources: Sources, unit: str) -> None:
+    """apache/datafusion#22142, #22756"""
+    base = dt.datetime(2024, 1, 1)
+    stamps = [base, base + dt.timedelta(seconds=1), dt.datetime(1969, 12, 31, 23, 59, 59), dt.datetime(9999, 1, 1), None]
+    table = pa.table({"id": range(5), "t": pa.array(stamps, pa.timestamp("us")).cast(pa.timestamp(unit))})
+    instant = "TIMESTAMP '2024-01-01 00:00:00.0000005'"
+    expected = {
+        f"t = {instant}": [], f"t <> {instant}": [0, 1, 2, 3], f"t < {instant}": [0, 2], f"t <= {instant}": [0, 2],
+        f"t > {instant}": [1, 3], f"{instant} <= t": [1, 3], f"t IN ({instant}, TIMESTAMP '2024-01-01 00:00:01')": [1],
+        f"t BETWEEN {instant} AND TIMESTAMP '2024-01-01 00:00:01'": [1],
+        "CAST(t AS DATE) = DATE '1969-12-31'": [2], "CAST(t AS DATE) > DATE '2024-01-01'": [3],
+        "extract(year FROM t) = 2024": [0, 1], "extract(year FROM t) < 2000": [2],
+    }
+    for t in sources.add("t", table):
+        for predicate, ids in expected.items():
+            assert rows(sources.session, f"SELECT id FROM {t} WHERE {predicate} ORDER BY id") == ids, predicate
+
+
+def test_years_that_nanoseconds_do_not_have(sources: Sources) -> None:
+    """apache/datafusion#25135"""
+    stamps = [dt.datetime(2024, 1, 1), dt.datetime(1700, 1, 1), None]
+    for t in sources.add("t", pa.table({"id": range(3), "t": pa.array(stamps, pa.timestamp("ns"))})):
+        for predicate, ids in {"= 5": [], "> 5": [0, 1], "<> 3000": [0, 1], "< 3000": [0, 1], "= 2262": [], "BETWEEN 1 AND 2000": [1]}.items():
+            assert rows(sources.session, f"SELECT id FROM {t} WHERE extract(year FROM t) {predicate} ORDER BY id") == ids, predicate
+
+
+def test_statistics_do_not_fail_a_query(sources: Sources) -> None:
+    """apache/datafusion#22028, #25524"""
+    table = pa.table({"id": range(3), "x": pa.array([-128, 5, None], pa.int8()), "z": pa.array([0, 0, 0], pa.int8())})
+    for t in sources.add("t", table):
+        for predicate, ids in {
+            "-x < 0": [0, 1], "-x = -5": [1], "-(x + 1) < 0": [1], "CAST(-x AS INT) > 0 AND id < 5": [],
+            "CAST(CAST(x < 0 AS INT) * 1000 AS SMALLINT) = z": [1], "CAST(x AS VARCHAR) < 0": [0],
+        }.items():
+            assert rows(sources.session, f"SELECT id FROM {t} WHERE {predicate} ORDER BY id") == ids, predicate
+
+
+def test_a_sort_stays_where_a_cast_is_constant(sources: Sources) -> None:
+    """apache/datafusion#25523"""
+    table = pa.table({"x": [0.5, -0.25, 0.75, 0.0, -0.5, 3.0]})
+    for t in sources.add("t", table):
+        assert rows(sources.session, f"SELECT x FROM {t} WHERE CAST(x AS INT) = 0 ORDER BY x") == [-0.5, -0.25, 0.0, 0.5, 0.75]
+        assert rows(sources.session, f"SELECT x FROM {t} WHERE CAST(x AS INT) = 0 ORDER BY x DESC LIMIT 2") == [0.75, 0.5]
+
+
+def test_a_filter_is_pushed_to_the_column_that_it_is_of(tmp_path: Path, session: vexact.Session) -> None:
+    """apache/datafusion#25244, #25262"""
+    session.sql("SELECT 'a1' AS id, 'x1' AS ty").write_parquet(tmp_path / "a.parquet")
+    session.sql("SELECT 'x1' AS id").write_parquet(tmp_path / "b.parquet")
+    session.create_temp_view("a", session.read_parquet(tmp_path / "a.parquet"))
+    session.create_temp_view("b", session.read_parquet(tmp_path / "b.parquet"))
+    joined = "b AS s JOIN (a LEFT JOIN b ON a.ty = b.id) ON s.id = b.id"
+    assert rows(session, f"SELECT s.id, a.id, b.id FROM {joined} WHERE b.id IS NOT NULL OR a.ty <> 'q'") == [("x1", "a1", "x1")]
+
+
+def test_negative_zero_is_zero_to_comparisons_and_before_it_in_a_sort(sources: Sources) -> None:
+    values = [0.0, 1.0, -0.0, 0.0, -0.0, 2.0]
+    for t in sources.add("t", pa.table({"id": range(6), "f": values, "g": pa.array(values, pa.float32())})):
+        for f in "fg":
+            got = rows(sources.session, f"SELECT id FROM {t} ORDER BY {f}, id LIMIT 2")
+            assert got == [2, 4], (t, f)
+            first = rows(sources.session, f"SELECT {f} FROM {t} ORDER BY {f} LIMIT 1")
+            assert math.copysign(1, first[0]) == -1, (t, f)
+            for equal in (f"{f} = 0.0", f"{f} IN (0.0, 5, 6, 7, 8)", f"{f} IN (-0.0)", f"NOT ({f} NOT IN (-0.0, 5, 6, 7))", f"{f} BETWEEN 0.0 AND -0.0"):
+                assert rows(sources.session, f"SELECT id FROM {t} WHERE {equal} ORDER BY id") == [0, 2, 3, 4], (t, equal)

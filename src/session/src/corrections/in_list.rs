@@ -1,0 +1,131 @@
+//! Lists of IN hold constants alone.
+//!
+//! DataFusion takes a list for one of constants where an item is so on a batch without rows, as CASE is, and then compares all
+//! rows with the item's value in one of them. A list of constants is looked up by the bits of its values, so that `-0.0` is not
+//! found by `IN (0.0, 1.0, 2.0, 3.0)`, which `=` takes for equal.
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::logical_expr::expr::{Cast, InList};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::{Expr, LogicalPlan, not, or};
+use datafusion::optimizer::AnalyzerRule;
+
+/// Compares with items that are no constants by `=`, and has both zeros in a list that has one.
+#[derive(Debug)]
+pub(super) struct ConstantLists;
+
+impl AnalyzerRule for ConstantLists {
+    fn name(&self) -> &str {
+        "vexact_constant_lists"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        Ok(plan.transform_up_with_subqueries(replaced)?.data)
+    }
+}
+
+fn replaced(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let mut has_any = false;
+    plan.apply_expressions(|expr| {
+        has_any |= expr.exists(|expr| Ok(matches!(expr, Expr::InList(list) if is_odd(list))))?;
+        Ok(if has_any { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    if !has_any {
+        return Ok(Transformed::no(plan));
+    }
+    let names = NamePreserver::new(&plan);
+    let is_sort = matches!(plan, LogicalPlan::Sort(_));
+    plan.map_expressions(|expr| {
+        let name = names.save(&expr);
+        let compared = expr.transform_up(|expr| {
+            Ok(match expr {
+                Expr::InList(list) if is_odd(&list) => Transformed::yes(compared(list)),
+                other => Transformed::no(other),
+            })
+        })?;
+        Ok(if is_sort { compared } else { compared.update_data(|expr| name.restore(expr)) })
+    })
+}
+
+fn is_odd(list: &InList) -> bool {
+    let has_one_zero = list.list.iter().any(is_zero) && zeros(&list.list).is_some();
+    // What is compared is evaluated once for each item.
+    has_one_zero || (!list.expr.is_volatile() && !list.list.iter().all(is_constant))
+}
+
+fn is_constant(expr: &Expr) -> bool {
+    let varies =
+        |expr: &Expr| matches!(expr, Expr::Column(_) | Expr::OuterReferenceColumn(..) | Expr::ScalarSubquery(_));
+    !expr.is_volatile() && !expr.exists(|expr| Ok(varies(expr))).unwrap_or(true)
+}
+
+fn compared(list: InList) -> Expr {
+    let InList { expr, list, negated } = list;
+    let (mut constants, others): (Vec<Expr>, Vec<Expr>) = match expr.is_volatile() {
+        true => (list, Vec::new()),
+        false => list.into_iter().partition(is_constant),
+    };
+    if let Some(zeros) = zeros(&constants) {
+        constants.extend(zeros);
+    }
+    let mut parts = Vec::with_capacity(others.len() + 1);
+    if !constants.is_empty() {
+        parts.push(Expr::InList(InList { expr: expr.clone(), list: constants, negated: false }));
+    }
+    parts.extend(others.into_iter().map(|item| expr.as_ref().clone().eq(item)));
+    // A tree that is not deep, however many items there are.
+    while parts.len() > 1 {
+        let mut pairs = Vec::with_capacity(parts.len().div_ceil(2));
+        let mut rest = parts.into_iter();
+        while let Some(one) = rest.next() {
+            pairs.push(match rest.next() {
+                Some(other) => or(one, other),
+                None => one,
+            });
+        }
+        parts = pairs;
+    }
+    match (parts.pop(), negated) {
+        (Some(found), true) => not(found),
+        (Some(found), false) => found,
+        // A list has an item.
+        (None, negated) => Expr::Literal(ScalarValue::Boolean(Some(negated)), None),
+    }
+}
+
+/// The value of a literal, under casts of it.
+fn literal(expr: &Expr) -> Option<ScalarValue> {
+    match expr {
+        Expr::Literal(value, _) => Some(value.clone()),
+        Expr::Cast(Cast { expr, field }) => literal(expr)?.cast_to(field.data_type()).ok(),
+        Expr::Negative(expr) => literal(expr)?.arithmetic_negate().ok(),
+        _ => None,
+    }
+}
+
+fn is_zero(expr: &Expr) -> bool {
+    literal(expr).is_some_and(|value| value.data_type().is_floating() && is_zero_value(&value))
+}
+
+fn is_zero_value(value: &ScalarValue) -> bool {
+    match value {
+        ScalarValue::Float64(Some(x)) => *x == 0.0,
+        ScalarValue::Float32(Some(x)) => *x == 0.0,
+        ScalarValue::Float16(Some(x)) => x.to_f32() == 0.0,
+        _ => false,
+    }
+}
+
+/// The zeros of the type of a zero in a list. `None`: it has both or none.
+fn zeros(list: &[Expr]) -> Option<[Expr; 2]> {
+    let mut found = list.iter().filter_map(literal).filter(is_zero_value);
+    let zero = found.next()?;
+    if found.any(|other| other != zero) {
+        return None;
+    }
+    let positive = ScalarValue::new_zero(&zero.data_type()).ok()?;
+    let negative = positive.arithmetic_negate().ok()?;
+    Some([Expr::Literal(positive, None), Expr::Literal(negative, None)])
+}

@@ -1,0 +1,83 @@
+//! Corrections of DataFusion 55's wrong answers.
+//!
+//! Each file has the rule for one kind of fault and names the issue, so that it goes when a newer DataFusion has the fix:
+//!
+//! | file | fault |
+//! |---|---|
+//! | `opaque` | casts and negations that change values are taken for others by simplification, pruning, sort elimination and interval analysis |
+//! | `in_list` | a list with a column in it is taken for constants; `-0.0` is not found among zeros |
+//! | `in_subquery` | NOT IN with NULL in a correlated subquery, or below another operator |
+//! | `exists_offset` | OFFSET in a correlated EXISTS |
+//! | `offset` | a sort below OFFSET is removed, or its limit is made smaller |
+//! | `limit_zero` | a sort with a limit of 0 panics |
+//! | `float_bounds` | NaN is missing in the bounds of Parquet files |
+//! | `statistics` | statistics that cannot be computed fail the query |
+//! | `unique_names` | a filter is pushed to another column of the same name |
+//! | `window_top_k` | a limit above a window function is taken for one of the aggregate below it |
+//! | `date_part` | `extract(year ...)` against years that a timestamp cannot have |
+
+mod date_part;
+mod exists_offset;
+mod float_bounds;
+mod in_list;
+mod in_subquery;
+mod limit_zero;
+mod offset;
+mod opaque;
+mod preimage;
+mod statistics;
+mod unique_names;
+mod window_top_k;
+
+use std::sync::Arc;
+
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+type PhysicalRule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
+
+/// Turns off the options that give wrong answers.
+pub(crate) fn configure(config: &mut SessionConfig) {
+    let options = config.options_mut();
+    // With it, `min` and `max` lose rows where one of them has seen only NULL so far (apache/datafusion#25147), or is of an
+    // expression (#24816).
+    options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
+    // With it, a partition reads what another one was to read, so that rows come in another order each time.
+    options.execution.enable_file_stream_work_stealing = false;
+}
+
+/// DataFusion's physical optimizer rules and the corrections.
+pub(crate) fn physical_rules() -> Vec<PhysicalRule> {
+    let mut rules: Vec<PhysicalRule> =
+        vec![Arc::new(float_bounds::ForgetFloatStatistics), Arc::new(statistics::TolerateStatistics)];
+    for rule in PhysicalOptimizer::new().rules {
+        match rule.name() {
+            "LimitAggregation" => rules.push(Arc::new(window_top_k::TopKAggregationWithoutWindows(rule))),
+            "FilterPushdown" | "FilterPushdown(Post)" => {
+                rules.push(Arc::new(unique_names::FilterPushdownByUniqueNames(rule)));
+            }
+            "EnsureRequirements" => {
+                rules.extend([Arc::new(offset::MarkOffsets) as PhysicalRule, rule, Arc::new(offset::UnmarkOffsets)]);
+            }
+            _ => rules.push(rule),
+        }
+    }
+    rules.push(Arc::new(limit_zero::EmptySorts));
+    rules.push(Arc::new(float_bounds::ForgetFloatPruning));
+    rules
+}
+
+/// Adds the analyzer rules. They come after DataFusion's own, which settle the types.
+pub(crate) fn register(ctx: &SessionContext) {
+    let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 4] = [
+        Arc::new(in_subquery::ThreeValuedIn),
+        Arc::new(exists_offset::CountedExists),
+        Arc::new(in_list::ConstantLists),
+        Arc::new(opaque::OpaqueConversions),
+    ];
+    for rule in rules {
+        ctx.add_analyzer_rule(rule);
+    }
+}

@@ -1,0 +1,286 @@
+//! Casts and negations that do not keep values apart, or not in their order, become functions.
+//!
+//! DataFusion takes every cast for one that does. So it moves the cast of a comparison to the constant (apache/datafusion#23095,
+//! #22142, #22756), leaves out row groups by cast bounds, takes a column for a constant where its cast is one (#25523), and
+//! computes with bounds that the cast or the negation refuses (#22028). A function is none of its business: it says itself which
+//! values it maps to a constant ([`preimage`](super::preimage)).
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use arrow::compute::CastOptions;
+use arrow::compute::kernels::numeric::neg_wrapping;
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::format::{DEFAULT_CAST_OPTIONS, DEFAULT_FORMAT_OPTIONS};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, Result, ScalarValue, internal_err};
+use datafusion::logical_expr::expr::{Cast, TryCast};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::preimage::PreimageResult;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ExprSchemable, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility,
+};
+use datafusion::optimizer::AnalyzerRule;
+
+use super::date_part;
+use super::preimage::preimage;
+
+const NULL_FOR_FAILURE: CastOptions<'static> = CastOptions { safe: true, format_options: DEFAULT_FORMAT_OPTIONS };
+
+/// Makes such casts and negations functions.
+#[derive(Debug)]
+pub(super) struct OpaqueConversions;
+
+impl AnalyzerRule for OpaqueConversions {
+    fn name(&self) -> &str {
+        "vexact_opaque_conversions"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        Ok(plan.transform_up_with_subqueries(replaced)?.data)
+    }
+}
+
+fn replaced(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let mut has_any = false;
+    plan.apply_expressions(|expr| {
+        has_any |= expr.exists(|expr| Ok(is_candidate(expr)))?;
+        Ok(if has_any { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    if !has_any {
+        return Ok(Transformed::no(plan));
+    }
+    let schema = match &plan {
+        LogicalPlan::TableScan(scan) => {
+            DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?
+        }
+        _ => merge_schema(&plan.inputs()),
+    };
+    let names = NamePreserver::new(&plan);
+    let is_sort = matches!(plan, LogicalPlan::Sort(_));
+    plan.map_expressions(|expr| {
+        let name = names.save(&expr);
+        let opaque = expr.transform_up(|expr| opaque(expr, &schema))?;
+        Ok(if is_sort { opaque } else { opaque.update_data(|expr| name.restore(expr)) })
+    })
+}
+
+fn is_candidate(expr: &Expr) -> bool {
+    match expr {
+        Expr::Cast(_) | Expr::TryCast(_) | Expr::Negative(_) => true,
+        Expr::ScalarFunction(call) => date_part::checked(call).is_some(),
+        _ => false,
+    }
+}
+
+fn opaque(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    match expr {
+        Expr::Cast(Cast { expr, field }) if is_lossy(&expr, &field, schema) => {
+            Ok(Transformed::yes(Conversion::Cast(field).call(*expr)))
+        }
+        Expr::TryCast(TryCast { expr, field }) if is_lossy(&expr, &field, schema) => {
+            Ok(Transformed::yes(Conversion::TryCast(field).call(*expr)))
+        }
+        Expr::Negative(expr) if is_variable(&expr) && expr.get_type(schema).is_ok_and(|of| of.is_integer()) => {
+            Ok(Transformed::yes(Conversion::Negate.call(*expr)))
+        }
+        Expr::ScalarFunction(call) => Ok(match date_part::checked(&call) {
+            Some(checked) => Transformed::yes(checked),
+            None => Transformed::no(Expr::ScalarFunction(call)),
+        }),
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+fn is_lossy(expr: &Expr, to: &Field, schema: &DFSchema) -> bool {
+    is_variable(expr) && expr.get_type(schema).is_ok_and(|from| !keeps_values_apart(&from, to.data_type()))
+}
+
+/// Whether an expression may differ from row to row.
+fn is_variable(expr: &Expr) -> bool {
+    let varies = |expr: &Expr| {
+        matches!(
+            expr,
+            Expr::Column(_)
+                | Expr::OuterReferenceColumn(..)
+                | Expr::ScalarSubquery(_)
+                | Expr::AggregateFunction(_)
+                | Expr::WindowFunction(_)
+                | Expr::Placeholder(_)
+        )
+    };
+    expr.exists(|expr| Ok(varies(expr))).unwrap_or(true) || expr.is_volatile()
+}
+
+/// Whether a cast never fails, gives different values different results and keeps their order.
+fn keeps_values_apart(from: &DataType, to: &DataType) -> bool {
+    use DataType::{
+        Boolean, Date32, Date64, Decimal32, Decimal64, Decimal128, Decimal256, Dictionary, Null, Time32, Time64,
+    };
+
+    let decimal = |data_type: &DataType| match data_type {
+        Decimal32(precision, scale)
+        | Decimal64(precision, scale)
+        | Decimal128(precision, scale)
+        | Decimal256(precision, scale) => Some((i32::from(*precision) - i32::from(*scale), i32::from(*scale))),
+        _ => None,
+    };
+    match (from, to) {
+        _ if from == to => true,
+        (Null, _) => true,
+        // What holds values of other types is compared with constants nowhere.
+        _ if from.is_nested() || to.is_nested() => true,
+        (Dictionary(_, from), to) => keeps_values_apart(from, to),
+        (from, Dictionary(_, to)) => keeps_values_apart(from, to),
+        (Boolean, to) => to.is_integer(),
+        (from, to) if from.is_integer() && to.is_integer() => {
+            let (from, to) = (integer(from), integer(to));
+            to.0 <= from.0 && from.1 <= to.1
+        }
+        (from, to) if from.is_integer() && to.is_floating() => {
+            let digits = match to {
+                DataType::Float16 => 11,
+                DataType::Float32 => 24,
+                _ => 53,
+            };
+            let (least, greatest) = integer(from);
+            least.unsigned_abs() <= 1 << digits && greatest.unsigned_abs() <= 1 << digits
+        }
+        (from, to) if from.is_integer() && decimal(to).is_some() => {
+            let (least, greatest) = integer(from);
+            let digits = least.unsigned_abs().max(greatest.unsigned_abs()).to_string().len() as i32;
+            decimal(to).is_some_and(|(whole, scale)| digits <= whole && scale >= 0)
+        }
+        (from, to) if decimal(from).is_some() => {
+            decimal(from).zip(decimal(to)).is_some_and(|(from, to)| from.0 <= to.0 && from.1 <= to.1)
+        }
+        (DataType::Float16, DataType::Float32 | DataType::Float64) | (DataType::Float32, DataType::Float64) => true,
+        (Date32, Date64) | (Time32(_), Time64(_)) => true,
+        (from, to) if from.is_string() && to.is_string() => true,
+        (from, to) => is_binary(from) && is_binary(to),
+    }
+}
+
+fn is_binary(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_))
+}
+
+/// The least and the greatest integer of a type.
+pub(super) fn integer(data_type: &DataType) -> (i128, i128) {
+    match data_type {
+        DataType::Int8 => (i8::MIN.into(), i8::MAX.into()),
+        DataType::Int16 => (i16::MIN.into(), i16::MAX.into()),
+        DataType::Int32 => (i32::MIN.into(), i32::MAX.into()),
+        DataType::UInt8 => (0, u8::MAX.into()),
+        DataType::UInt16 => (0, u16::MAX.into()),
+        DataType::UInt32 => (0, u32::MAX.into()),
+        DataType::UInt64 => (0, u64::MAX.into()),
+        _ => (i64::MIN.into(), i64::MAX.into()),
+    }
+}
+
+/// What a function does with its argument.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Conversion {
+    Cast(FieldRef),
+    TryCast(FieldRef),
+    Negate,
+}
+
+impl Conversion {
+    fn call(self, argument: Expr) -> Expr {
+        let name = match &self {
+            Self::Cast(to) => format!("cast_as_{}", to.data_type()),
+            Self::TryCast(to) => format!("try_cast_as_{}", to.data_type()),
+            Self::Negate => "negate".into(),
+        };
+        let signature = Signature::any(1, Volatility::Immutable);
+        ScalarUDF::from(Opaque { conversion: self, name, signature }).call(vec![argument])
+    }
+
+    fn written(&self, argument: &dyn std::fmt::Display) -> String {
+        match self {
+            Self::Cast(to) => format!("CAST({argument} AS {})", to.data_type()),
+            Self::TryCast(to) => format!("TRY_CAST({argument} AS {})", to.data_type()),
+            Self::Negate => format!("(- {argument})"),
+        }
+    }
+}
+
+/// A conversion as a function, which has no name in SQL.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Opaque {
+    conversion: Conversion,
+    name: String,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Opaque {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn display_name(&self, args: &[Expr]) -> Result<String> {
+        let [argument] = args else { return internal_err!("{} has one argument", self.name) };
+        Ok(self.conversion.written(argument))
+    }
+
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        let [argument] = args else { return internal_err!("{} has one argument", self.name) };
+        Ok(self.conversion.written(&argument.schema_name()))
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, args: &[DataType]) -> Result<DataType> {
+        Ok(match &self.conversion {
+            Conversion::Cast(to) | Conversion::TryCast(to) => to.data_type().clone(),
+            Conversion::Negate => args[0].clone(),
+        })
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let argument = &args.arg_fields[0];
+        let is_nullable = argument.is_nullable() || matches!(self.conversion, Conversion::TryCast(_));
+        let data_type = self.return_type(std::slice::from_ref(argument.data_type()))?;
+        Ok(Arc::new(Field::new(self.name(), data_type, is_nullable)))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [argument] = &args.args[..] else { return internal_err!("{} has one argument", self.name) };
+        match &self.conversion {
+            Conversion::Cast(to) => argument.cast_to(to.data_type(), Some(&DEFAULT_CAST_OPTIONS)),
+            Conversion::TryCast(to) => argument.cast_to(to.data_type(), Some(&NULL_FOR_FAILURE)),
+            Conversion::Negate => match argument {
+                ColumnarValue::Array(array) => Ok(ColumnarValue::Array(neg_wrapping(array.as_ref())?)),
+                ColumnarValue::Scalar(value) => {
+                    let negative = neg_wrapping(value.to_array()?.as_ref())?;
+                    Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&negative, 0)?))
+                }
+            },
+        }
+    }
+
+    fn preimage(&self, args: &[Expr], constant: &Expr, info: &SimplifyContext) -> Result<PreimageResult> {
+        let ([argument], Expr::Literal(value, _)) = (args, constant) else { return Ok(PreimageResult::None) };
+        let (to, is_try) = match &self.conversion {
+            Conversion::Cast(to) => (to.data_type(), false),
+            Conversion::TryCast(to) => (to.data_type(), true),
+            Conversion::Negate => return Ok(PreimageResult::None),
+        };
+        // The argument may be written twice.
+        if argument.is_volatile() || &value.data_type() != to {
+            return Ok(PreimageResult::None);
+        }
+        Ok(match preimage(&info.get_data_type(argument)?, value, is_try) {
+            Some(interval) => PreimageResult::Range { expr: argument.clone(), interval: Box::new(interval) },
+            None => PreimageResult::None,
+        })
+    }
+}
