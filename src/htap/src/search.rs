@@ -1,12 +1,13 @@
 //! Vector search of a replica by call.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arrow::array::RecordBatch;
 use vexact_core::error::{Error, Result};
 use vexact_core::param::{Params, to_olap};
 use vexact_core::sql::within;
-use vexact_router as router;
+use vexact_router::{self as router, OlapTable, Owner};
 use vexact_session::{DataFrame, VectorSearch};
 use vexact_sql::precedence::Arrival;
 
@@ -108,6 +109,12 @@ impl HtapEngine {
         };
         let others = wanted.into_iter().filter(|name| !key.contains(name));
         let columns = key.iter().cloned().chain(others).collect();
-        Ok(VectorSearch { columns, column: spelled(&search.column), ..search.clone() })
+        let table = OlapTable {
+            name: definition.name.clone(),
+            schema: Arc::clone(state.version.schema()),
+            owner: Owner::Replica,
+        };
+        let filter = search.filter.as_ref().map(|filter| router::filter_for_olap(filter, &table)).transpose()?;
+        Ok(VectorSearch { table: table.name, columns, column: spelled(&search.column), filter, ..search.clone() })
     }
 }

@@ -103,3 +103,8 @@ pub(super) fn table_arguments(name: &str) -> &'static [(usize, Option<usize>)] {
         _ => &[],
     }
 }
+
+/// Where a table function has a predicate on its table in text.
+pub(super) fn filter_argument(name: &str) -> Option<usize> {
+    (name == "vector_search").then_some(5)
+}

@@ -13,6 +13,7 @@
 
 mod affinity;
 mod column_facts;
+mod filter;
 mod function_compat;
 mod functions;
 mod grammar;
@@ -41,6 +42,7 @@ use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use vexact_core::error::{Error, Result};
 
 pub use column_facts::ColumnFacts;
+pub use filter::filter_for_olap;
 pub use names::{Names, OlapTable, Owner};
 pub use olap::for_olap;
 pub use placeholders::{InLists, all_by_number, by_number, numbered, rows_by_number};

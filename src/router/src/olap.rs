@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use vexact_core::error::{Error, Result};
 
+use super::filter::filter_for_olap;
 use super::names::{Names, OLAP_CATALOG, OLAP_SCHEMA, OlapTable};
 use super::order::qualify_hidden_columns;
 use super::scope::Ctes;
@@ -21,7 +22,7 @@ use super::tree::{constraint_of, first_select, joined, set_text, spell};
 
 /// Spells the tables, columns and aliases of a statement of [`super::read_only`] so that DataFusion, which compares names exactly,
 /// finds what SQLite would find in any case; the aliases of the result stay as they are written. The table and column that
-/// `vector_search`, `vector_join` and `as_of` name in text are spelled too. Names that are unknown here stay as they are.
+/// `vector_search`, `vector_join` and `as_of` name in text are spelled too, and the names in a filter. Names that are unknown here stay as they are.
 ///
 /// # Errors
 /// A table that the OLAP side lacks; a column without its table where two tables spell it differently; a parameter `@name`.
@@ -77,7 +78,7 @@ fn affinity(data_type: &DataType) -> Option<DataType> {
     })
 }
 
-struct Rewriter<'a> {
+pub(super) struct Rewriter<'a> {
     names: &'a dyn Names,
     spelling: Spelling,
     ctes: Ctes,
@@ -93,6 +94,20 @@ struct Rewriter<'a> {
 type Scope = Option<Vec<(String, OlapTable)>>;
 
 type Flow = ControlFlow<Box<Error>>;
+
+impl<'a> Rewriter<'a> {
+    /// For an expression over one table.
+    pub(super) fn of_table(names: &'a dyn Names, table: &OlapTable) -> Self {
+        Self {
+            names,
+            spelling: Spelling::of_table(table),
+            ctes: Ctes::default(),
+            scopes: vec![Some(vec![(table.name.clone(), table.clone())])],
+            output: None,
+            results: Vec::new(),
+        }
+    }
+}
 
 impl Rewriter<'_> {
     fn scoped(&self) -> impl Iterator<Item = &(String, OlapTable)> {
@@ -374,6 +389,15 @@ impl VisitorMut for Rewriter<'_> {
                     set_text(args.args.get_mut(argument.at), |_| Some(table.name.clone()));
                     let column = argument.column_at.and_then(|at| args.args.get_mut(at));
                     set_text(column, |column| table.column(column).map(str::to_owned));
+                    if let Some(filter) = argument.filter_at.and_then(|at| args.args.get_mut(at)) {
+                        let mut problem = None;
+                        set_text(Some(filter), |text| {
+                            filter_for_olap(text, &table).map_err(|error| problem = Some(error)).ok()
+                        });
+                        if let Some(error) = problem {
+                            return ControlFlow::Break(Box::new(error));
+                        }
+                    }
                 }
             }
             TableFactor::NestedJoin { table_with_joins, alias } => {

@@ -38,6 +38,18 @@ impl Spelling {
         }
     }
 
+    /// Of the names of one table.
+    pub fn of_table(table: &OlapTable) -> Self {
+        let mut spelling = Self {
+            tables: HashMap::new(),
+            columns: HashMap::new(),
+            relation_aliases: HashMap::new(),
+            column_aliases: HashMap::new(),
+        };
+        spelling.add_table(table);
+        spelling
+    }
+
     /// Of a table, a CTE or an alias of one.
     pub fn relation(&self, name: &str) -> Option<&str> {
         let name = name.to_ascii_lowercase();

@@ -8,7 +8,7 @@ use datafusion::sql::sqlparser::ast::{
     Select, SelectItem, SetExpr, Statement, TableFactor, Value, Visit, Visitor,
 };
 
-use super::functions::{is_aggregate, is_olap_table, is_vector, table_arguments};
+use super::functions::{filter_argument, is_aggregate, is_olap_table, is_vector, table_arguments};
 use super::names::idents;
 use super::parse::{Parsed, parse};
 use super::reason::{Shape, first_word};
@@ -225,6 +225,7 @@ pub(super) struct NamedTable {
     pub table: ObjectName,
     pub at: usize,
     pub column_at: Option<usize>,
+    pub filter_at: Option<usize>,
 }
 
 pub(super) fn table_function(factor: &TableFactor) -> Option<TableFunction<'_>> {
@@ -242,7 +243,7 @@ impl TableFunction<'_> {
     pub fn named_tables(&self) -> Vec<NamedTable> {
         let named = |(at, column_at): &(usize, Option<usize>)| {
             let table = named_in_text(text_argument(self.arguments.get(*at)?)?);
-            Some(NamedTable { table, at: *at, column_at: *column_at })
+            Some(NamedTable { table, at: *at, column_at: *column_at, filter_at: filter_argument(&self.name) })
         };
         table_arguments(&self.name).iter().filter_map(named).collect()
     }

@@ -12,7 +12,9 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SessionState, TaskContext};
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ident, lit};
+use datafusion::logical_expr::{Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, ident, lit};
+use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
+use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{CastExpr, Column, Literal};
 use datafusion::physical_expr::projection::ProjectionExpr;
@@ -91,6 +93,10 @@ impl Session {
         let filter = match (filter, condition) {
             (Some(filter), Some(condition)) => Some(filter.and(condition)),
             (filter, condition) => filter.or(condition),
+        };
+        let filter = match (filter, &state) {
+            (Some(filter), Some(state)) => Some(as_in_where(state, &table, &provider, filter)?),
+            (filter, _) => filter,
         };
 
         // The columns to scan: the vectors, what the filter reads, what the result has.
@@ -231,6 +237,24 @@ fn filter_expr(
         DataType::Boolean => Ok(filter),
         DataType::Null => Ok(lit(false)),
         other => Err(refused(format!("expected a predicate, got {other}"))),
+    }
+}
+
+/// A predicate as WHERE evaluates it: its types settled, and what is known of it before it runs computed.
+fn as_in_where(
+    state: &SessionState,
+    table: &TableReference,
+    provider: &Arc<dyn TableProvider>,
+    predicate: Expr,
+) -> Result<Expr> {
+    let scan = LogicalPlanBuilder::scan(table.clone(), provider_as_source(Arc::clone(provider)), None)?;
+    // A view is a plan of its own here, whose columns have the names that the predicate gives them.
+    let plan = LogicalPlan::Filter(Filter::try_new(predicate.clone(), Arc::new(scan.build()?))?);
+    let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
+    let simplify: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![Arc::new(SimplifyExpressions::new())];
+    match Optimizer::with_rules(simplify).optimize(plan, state, |_, _| {})? {
+        LogicalPlan::Filter(filter) => Ok(filter.predicate),
+        other => Err(Error::InvalidArgument(format!("filter {predicate}: expected a predicate, got {other}"))),
     }
 }
 

@@ -1,0 +1,49 @@
+//! The filter of a vector search: a predicate in text, whose names are SQLite's.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{Expr, VisitMut};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use vexact_core::error::Result;
+
+use super::lexer::Lexer;
+use super::names::{Names, OlapTable};
+use super::olap::Rewriter;
+
+/// Spells the names of a predicate on one table as [`for_olap`](super::for_olap) spells those of a statement. A text that is no
+/// predicate stays as it is: the search says what is wrong with it.
+///
+/// # Errors
+/// As [`for_olap`](super::for_olap).
+pub fn filter_for_olap(text: &str, table: &OlapTable) -> Result<String> {
+    let Some(parsed) = parse(text) else { return Ok(text.to_owned()) };
+    let mut spelled = parsed.clone();
+    let names = OneTable(table);
+    match spelled.visit(&mut Rewriter::of_table(&names, table)) {
+        ControlFlow::Continue(()) if spelled == parsed => Ok(text.to_owned()),
+        ControlFlow::Continue(()) => Ok(spelled.to_string()),
+        ControlFlow::Break(error) => Err(*error),
+    }
+}
+
+fn parse(text: &str) -> Option<Expr> {
+    let tokens = Tokenizer::new(&Lexer, text).tokenize_with_location().ok()?;
+    let mut parser = Parser::new(&GenericDialect {}).with_tokens_with_locations(tokens);
+    let expr = parser.parse_expr().ok()?;
+    (parser.peek_token().token == Token::EOF).then_some(expr)
+}
+
+/// The names of a filter: its table's.
+struct OneTable<'t>(&'t OlapTable);
+
+impl Names for OneTable<'_> {
+    fn in_sqlite(&self, _: &str) -> bool {
+        false
+    }
+
+    fn olap(&self, table: &str) -> Option<OlapTable> {
+        self.0.name.eq_ignore_ascii_case(table).then(|| self.0.clone())
+    }
+}
