@@ -81,11 +81,24 @@ def _column(name: str, values: Any) -> Any:
         if isinstance(values, np.ndarray) and values.ndim == 2:
             if values.shape[1] == 0:
                 raise InvalidRequestError(f"{of}: expected vectors of at least one component, got none")
-            return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1])
-        return pa.array(values)
+            # A masked component is NULL.
+            mask = np.ma.getmaskarray(values).reshape(-1) if np.ma.is_masked(values) else None
+            components = pa.array(np.ascontiguousarray(np.ma.getdata(values)).reshape(-1), mask=mask)
+            return pa.FixedSizeListArray.from_arrays(components, values.shape[1])
+        return pa.array(_unmasked(values))
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         if isinstance(error, InvalidRequestError):
             raise
         if not hasattr(type(values), "__iter__"):
             raise check.wrong(of, "a list or an array of values", values) from error
         raise InvalidRequestError(f"{of}: expected values of one type: {error}") from error
+
+
+def _unmasked(values: Any) -> Any:
+    """The values with None for what a mask hides: pyarrow looks for a mask on a whole column, and not on arrays in it."""
+    if isinstance(values, np.ma.MaskedArray):
+        return values.tolist() if values.dtype.kind == "O" or values.ndim > 1 else values
+    is_listed = isinstance(values, (list, tuple)) or (isinstance(values, np.ndarray) and values.dtype.kind == "O")
+    if is_listed and any(np.ma.is_masked(value) for value in values):
+        return [value.tolist() if isinstance(value, np.ma.MaskedArray) else value for value in values]
+    return values
