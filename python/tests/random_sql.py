@@ -1,0 +1,252 @@
+"""Random tables and random queries over them, for the laws in `test_random_sql.py`.
+
+A query of the *portable* kind has one answer in SQLite too. Others use every type, and are compared with themselves: over other
+sources, with other settings, and written another way.
+"""
+
+import datetime as dt
+import decimal
+import math
+import random
+
+import pyarrow as pa
+
+WORDS = ["q", "a", "A", "ab", "b%", "x_y", "é", "10", "-3", "zz"]
+REALS = [0.0, -0.0, 1.0, -1.5, 2.5, 3.25, 1e-3, 1e15, -7.75]
+ODD_REALS = [math.nan, math.inf, -math.inf]
+UNITS = ["s", "ms", "us", "ns"]
+EPOCH = dt.datetime(1970, 1, 1)
+
+KINDS = {
+    "id": "int", "i8": "int", "i": "int", "n": "int", "f": "real", "g": "real", "s": "text", "b": "bool",
+    "d": "decimal", "day": "day", "ts_s": "ts", "ts_ms": "ts", "ts_us": "ts", "ts_ns": "ts",
+}
+PORTABLE = ["id", "i8", "i", "n", "f", "s"]
+
+
+def table(rng: random.Random, rows: int, portable: bool) -> pa.Table:
+    """A table of few values, so that many are equal, with NULL everywhere but in `id`."""
+
+    def nullable(make, share=0.2):
+        return [None if rng.random() < share else make() for _ in range(rows)]
+
+    # -0.0 and 0.0 are one number in SQLite.
+    reals = [real for real in REALS if str(real) != "-0.0"] if portable else REALS + ODD_REALS
+    instants = [
+        EPOCH + dt.timedelta(days=rng.choice([-1, 0, 1, 365, 19000]), seconds=rng.choice([0, 1, 86399]),
+                             microseconds=rng.choice([0, 1, 500000, 999999]))
+        for _ in range(6)
+    ]
+    stamps = pa.array(nullable(lambda: rng.choice(instants)), pa.timestamp("us"))
+    columns = {
+        "id": pa.array(rng.sample(range(rows), rows), pa.int64()),
+        "i8": pa.array(nullable(lambda: rng.choice([-128, -1, 0, 1, 5, 127] if not portable else [-5, -1, 0, 1, 5])), pa.int8()),
+        "i": pa.array(nullable(lambda: rng.randint(-3, 3)), pa.int32()),
+        "n": pa.array(nullable(lambda: rng.choice([0, 1, 7, 10, -10, 255, 70000])), pa.int64()),
+        "f": pa.array(nullable(lambda: rng.choice(reals)), pa.float64()),
+        "g": pa.array(nullable(lambda: rng.choice(reals)), pa.float32()),
+        "s": pa.array(nullable(lambda: rng.choice(WORDS)), pa.string()),
+        "b": pa.array(nullable(lambda: rng.random() < 0.5), pa.bool_()),
+        "d": pa.array(nullable(lambda: decimal.Decimal(rng.randint(-1500, 1500)) / 100), pa.decimal128(12, 2)),
+        "day": pa.array(nullable(lambda: rng.choice(instants).date()), pa.date32()),
+        **{f"ts_{unit}": stamps.cast(pa.timestamp(unit), safe=False) for unit in UNITS},
+        "v": pa.array(
+            nullable(lambda: [float(rng.randint(0, 2)), rng.choice([0.0, 1.0, 2.0] + ([] if portable else [math.nan]))], 0.1),
+            pa.list_(pa.float32(), 2),
+        ),
+    }
+    return pa.table(columns)
+
+
+class Queries:
+    """Random expressions and queries over tables `t` and `u`."""
+
+    def __init__(self, rng: random.Random, portable: bool):
+        self.rng, self.portable = rng, portable
+        self.columns = PORTABLE if portable else list(KINDS)
+
+    def column(self, alias: str, kind: str) -> str | None:
+        fitting = [name for name in self.columns if KINDS[name] == kind]
+        return f"{alias}.{self.rng.choice(fitting)}" if fitting else None
+
+    def literal(self, kind: str) -> str:
+        rng = self.rng
+        if kind == "int":
+            return str(rng.choice([-7, -1, 0, 1, 2, 5, 7, 10, 127, 255, 300]))
+        if kind == "real":
+            return rng.choice(["0.0", "1.0", "-1.5", "2.5", "3.0", "7.75", "0.001"])
+        if kind == "text":
+            return "'" + rng.choice(WORDS) + "'"
+        if kind == "bool":
+            return rng.choice(["true", "false"])
+        if kind == "decimal":
+            return f"CAST({rng.randint(-1500, 1500) / 100} AS DECIMAL({rng.choice(['12,2', '6,1', '20,4', '5,0'])}))"
+        day = rng.choice(["1969-12-31", "1970-01-01", "1970-01-02", "1971-01-01", "2022-01-08"])
+        if kind == "day":
+            return f"DATE '{day}'"
+        time = rng.choice(["00:00:00", "00:00:00.5", "00:00:01", "23:59:59.999999", "00:00:00.000000001"])
+        stamp = f"TIMESTAMP '{day} {time}'"
+        return rng.choice([stamp, f"arrow_cast({stamp}, 'Timestamp({rng.choice(UNITS)})')"])
+
+    def value(self, alias: str, kind: str, depth: int) -> str:
+        """An expression of a kind."""
+        rng = self.rng
+        column = self.column(alias, kind)
+        if depth <= 0 or rng.random() < 0.3:
+            return column if column and rng.random() < 0.75 else self.literal(kind)
+
+        def sub(of=kind):
+            return self.value(alias, of, depth - 1)
+
+        choices = [
+            lambda: f"coalesce({sub()}, {sub()})",
+            lambda: f"CASE WHEN {self.predicate(alias, depth - 1)} THEN {sub()} ELSE {sub()} END",
+            lambda: f"nullif({sub()}, {sub()})",
+        ]
+        if kind == "int":
+            choices += [lambda: f"({sub()} {rng.choice('+-*')} {self.literal('int')})", lambda: f"abs({alias}.i)"] * 2
+            if not self.portable:
+                choices += [lambda: f"-{column}", lambda: self.cast(alias, "int", depth)] * 2
+                choices += [lambda: f"extract({rng.choice(['year', 'month', 'day'])} FROM {self.column(alias, 'ts')})"]
+        if kind == "real":
+            # A product of zero and a negative number is -0.0, which SQLite takes for 0.0.
+            choices += [lambda: f"({sub()} {rng.choice('+-' if self.portable else '+-*')} {sub()})", lambda: f"({sub('int')} + 0.5)"]
+            if not self.portable:
+                choices += [lambda: f"-{column}", lambda: self.cast(alias, "real", depth)] * 2
+        if kind == "text":
+            choices += [lambda: f"({sub()} || {sub()})"]
+            if not self.portable:
+                choices += [lambda: self.cast(alias, "text", depth), lambda: f"upper({sub()})"]
+        if kind in ("decimal", "day", "ts"):
+            choices += [lambda: self.cast(alias, kind, depth)] * 3
+        if kind == "ts":
+            choices += [lambda: f"date_trunc('{rng.choice(['second', 'day', 'year'])}', {column})"]
+        return rng.choice(choices)()
+
+    def cast(self, alias: str, kind: str, depth: int) -> str:
+        rng = self.rng
+        sources = {"int": ["int", "real", "decimal"], "real": ["int", "decimal", "real"], "text": ["int", "day"],
+                   "decimal": ["decimal", "int"], "day": ["ts"], "ts": ["ts", "day"]}
+        targets = {"int": ["TINYINT", "SMALLINT", "INT", "BIGINT"], "real": ["DOUBLE", "REAL"], "text": ["VARCHAR"],
+                   "decimal": ["DECIMAL(12,1)", "DECIMAL(12,0)", "DECIMAL(19,4)", "DECIMAL(4,2)"], "day": ["DATE"],
+                   "ts": ["TIMESTAMP(0)", "TIMESTAMP(3)", "TIMESTAMP(6)", "TIMESTAMP(9)"]}
+        source = self.value(alias, rng.choice(sources[kind]), depth - 2)
+        return f"TRY_CAST({source} AS {rng.choice(targets[kind])})"
+
+    def kind(self) -> str:
+        kinds = ["int", "int", "real", "text"]
+        return self.rng.choice(kinds if self.portable else kinds + ["decimal", "decimal", "day", "ts", "ts", "bool"])
+
+    def predicate(self, alias: str, depth: int) -> str:
+        rng = self.rng
+        if depth > 0 and rng.random() < 0.45:
+            one, other = self.predicate(alias, depth - 1), self.predicate(alias, depth - 1)
+            return rng.choice([f"({one} AND {other})", f"({one} OR {other})", f"(NOT {one})", f"(({one}) IS NULL)",
+                               f"(({one}) IS NOT TRUE)"])
+        kind = self.kind()
+        left = self.value(alias, kind, depth - 1)
+        if kind == "bool":
+            return rng.choice([f"({left})", f"({left} IS TRUE)", f"({left} = {self.literal('bool')})"])
+
+        def right():
+            return self.literal(kind) if rng.random() < 0.6 else self.value(alias, kind, depth - 1)
+
+        op = rng.choice(["=", "<>", "<", "<=", ">", ">="])
+        choices = [
+            lambda: f"({left} {op} {right()})",
+            lambda: f"({left} {op} {right()})",
+            lambda: f"({right()} {op} {left})",
+            lambda: f"({left} IS {rng.choice(['', 'NOT '])}NULL)",
+            lambda: f"({left} {rng.choice(['', 'NOT '])}IN ({', '.join(right() for _ in range(rng.randint(1, 5)))}{rng.choice(['', ', NULL'])}))",
+            lambda: f"({left} {rng.choice(['', 'NOT '])}BETWEEN {right()} AND {right()})",
+        ]
+        if not self.portable:
+            choices += [lambda: f"({left} IS {rng.choice(['', 'NOT '])}DISTINCT FROM {right()})"]
+        if kind == "text":
+            choices += [lambda: f"({left} {rng.choice(['', 'NOT '])}LIKE '{rng.choice(['%', 'a%', '%b', '_', 'x_y', '%a%', ''])}')"] * 2
+        return rng.choice(choices)()
+
+    def subquery_predicate(self, depth: int) -> str:
+        """A predicate on `t` with a subquery of `u`."""
+        rng = self.rng
+        inner, key = self.predicate("u", depth - 1), rng.choice(["i", "i8", "n"])
+        linked = f"u.i {rng.choice(['=', '=', '<'])} t.i AND " if rng.random() < 0.5 else ""
+        offset = rng.choice(["", "", " LIMIT 2", " LIMIT 99 OFFSET 1" if self.portable else " OFFSET 1", " LIMIT 1 OFFSET 1"])
+        ordered = f" ORDER BY u.id{offset}" if offset and not linked else ""
+        negated = rng.choice(["", "NOT "])
+        return rng.choice([
+            lambda: f"{negated}EXISTS (SELECT 1 FROM u WHERE {linked}{inner}{offset if linked else ordered})",
+            lambda: f"t.{key} {negated}IN (SELECT u.{key} FROM u WHERE {linked}{inner}{'' if linked else ordered})",
+            lambda: f"t.{key} {rng.choice(['<', '>=', '='])} (SELECT {rng.choice(['max', 'min', 'count', 'sum'])}(u.{key}) FROM u WHERE {linked}{inner})",
+        ])()
+
+    def condition(self, depth: int = 3) -> str:
+        """What a query of `t` is filtered by."""
+        rng = self.rng
+        if rng.random() < 0.25:
+            parts = [self.subquery_predicate(depth - 1), self.predicate("t", depth - 1)]
+            rng.shuffle(parts)
+            return rng.choice(["({} AND {})", "({} OR {})"]).format(*parts) if rng.random() < 0.6 else parts[0]
+        return self.predicate("t", depth)
+
+    def query(self, tables: dict[str, str]) -> str:
+        """A whole query, whose rows are a multiset that no choice of a plan changes."""
+        rng = self.rng
+        t, u = tables["t"], tables["u"]
+        where = self.condition()
+        plain = ", ".join(f"{self.value('t', self.kind(), 2)} AS c{i}" for i in range(rng.randint(1, 3)))
+        key = rng.choice(["i", "i8", "s", "n"])
+        window = rng.choice([
+            f"row_number() OVER (PARTITION BY t.{key} ORDER BY t.id)", f"rank() OVER (ORDER BY t.{key} NULLS FIRST)",
+            "count(*) OVER ()", f"sum(t.i) OVER (PARTITION BY t.{key})", "lag(t.i) OVER (ORDER BY t.id)",
+            "sum(t.n) OVER (ORDER BY t.id ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING)",
+            "lead(t.n, 2) OVER (ORDER BY t.id)",
+        ])
+        cut = rng.choice(["LIMIT 5", "LIMIT 5 OFFSET 2", "LIMIT 100 OFFSET 3", "LIMIT 0", "LIMIT -1 OFFSET 4" if self.portable else "OFFSET 4"])
+        if self.portable and cut.startswith("LIMIT -1"):
+            cut = "LIMIT 1000 OFFSET 4"
+        way = rng.choice([" NULLS FIRST", " DESC NULLS LAST"])
+        aggregate = rng.choice(["count(*)", "sum(x.i)", "min(x.n)", "max(x.s)", "count(DISTINCT x.i)", "min(x.id)", "sum(DISTINCT x.i8)"])
+        join = rng.choice(["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"])
+        on = rng.choice(["t.i = u.i", "t.id = u.id", "t.i = u.i AND t.id < u.id", "t.n = u.n AND u.i > 0"])
+        shapes = [
+            lambda: f"SELECT t.id, {plain} FROM {t} t WHERE {where}",
+            lambda: f"SELECT t.id, {plain} FROM {t} t WHERE {where} ORDER BY t.{rng.choice(self.columns)}{way}, t.id {cut}",
+            lambda: f"SELECT {aggregate} FROM {t} x",
+            lambda: f"SELECT count(*), sum(t.i), min(t.n) FROM {t} t WHERE {where}",
+            lambda: f"SELECT t.{key}, count(*) AS c, sum(t.i) FROM {t} t WHERE {where} GROUP BY t.{key} HAVING {rng.choice(['count(*) > 1', 'sum(t.i) > 0', 'min(t.id) < 9'])}",
+            lambda: f"SELECT x.{key}, {aggregate} FROM (SELECT t.* FROM {t} t WHERE {self.predicate('t', 1)} ORDER BY t.id{way} {cut}) x GROUP BY x.{key}",
+            lambda: f"SELECT x.id FROM (SELECT t.* FROM {t} t ORDER BY t.id{way} {cut}) x ORDER BY x.id{rng.choice([way, ''])} {rng.choice(['', 'LIMIT 3', 'LIMIT 9 OFFSET 1'])}",
+            lambda: f"SELECT t.id, u.id FROM {t} t {join} {u} u ON {on} WHERE {rng.choice([where, self.predicate('u', 2)])}",
+            lambda: f"SELECT t.id, u.n FROM {t} t {join} {u} u ON {on}",
+            lambda: f"SELECT DISTINCT t.{key}, {self.value('t', 'int', 1)} FROM {t} t WHERE {where}",
+            lambda: f"SELECT t.{key} FROM {t} t WHERE {where} {rng.choice(['UNION', 'UNION ALL', 'INTERSECT', 'EXCEPT'])} SELECT u.{key} FROM {u} u WHERE {self.predicate('u', 2)}",
+            lambda: f"SELECT t.id, {window} AS w FROM {t} t WHERE {self.predicate('t', 2)}",
+            lambda: f"SELECT x.id, x.w FROM (SELECT t.*, {window} AS w FROM {t} t) x WHERE x.w {rng.choice(['>', '<=', '='])} {rng.randint(0, 3)}",
+            lambda: f"SELECT t.id, {window} AS w FROM {t} t ORDER BY t.id{way} {cut}",
+            lambda: f"SELECT q.{key}, count(*) OVER () AS w FROM (SELECT t.{key}, max(t.i) AS m FROM {t} t GROUP BY t.{key}) q ORDER BY q.{key}{way} LIMIT 2",
+            lambda: f"SELECT t.id, (SELECT {rng.choice(['max', 'count'])}(u.n) FROM {u} u WHERE u.i = t.i) AS m FROM {t} t WHERE {self.predicate('t', 1)}",
+            lambda: f"WITH w AS (SELECT t.{key} AS k, count(*) AS c FROM {t} t GROUP BY t.{key}) SELECT a.c, b.c FROM w a JOIN w b ON a.k = b.k WHERE a.c > 1",
+        ]
+        sql = rng.choice(shapes)()
+        return sql.replace("FROM u ", f"FROM {u} u ").replace("FROM u)", f"FROM {u} u)")
+
+
+def canonical(value):
+    """A value that compares equal where SQL's do: NaN with NaN, 1.0 with 1, and -0.0 apart from 0.0."""
+    if isinstance(value, float):
+        return "nan" if math.isnan(value) else (f"{value:.9g}" if value or math.copysign(1, value) > 0 else "0")
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, int):
+        return f"{float(value):.9g}" if abs(value) < 2**53 else str(value)
+    if isinstance(value, decimal.Decimal):
+        return f"{float(value):.9g}"
+    if isinstance(value, (list, dict)):
+        return str(value)
+    return None if value is None else str(value)
+
+
+def multiset(rows) -> list:
+    """Rows in an order of their own."""
+    return sorted(([canonical(value) for value in row] for row in rows), key=repr)
