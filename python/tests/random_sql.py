@@ -108,18 +108,23 @@ class Queries:
             if not self.portable:
                 choices += [lambda: f"-{column}", lambda: self.cast(alias, "int", depth)] * 2
                 choices += [lambda: f"extract({rng.choice(['year', 'month', 'day'])} FROM {self.column(alias, 'ts')})"]
+                choices += [lambda: f"length({sub('text')})", lambda: f"({alias}.i % 3)"]
         if kind == "real":
             # A product of zero and a negative number is -0.0, which SQLite takes for 0.0.
             choices += [lambda: f"({sub()} {rng.choice('+-' if self.portable else '+-*')} {sub()})", lambda: f"({sub('int')} + 0.5)"]
             if not self.portable:
                 choices += [lambda: f"-{column}", lambda: self.cast(alias, "real", depth)] * 2
+                choices += [lambda: f"{rng.choice(['floor', 'ceil', 'round', 'abs'])}({sub()})"]
         if kind == "text":
             choices += [lambda: f"({sub()} || {sub()})"]
             if not self.portable:
-                choices += [lambda: self.cast(alias, "text", depth), lambda: f"upper({sub()})"]
+                choices += [lambda: self.cast(alias, "text", depth), lambda: f"upper({sub()})", lambda: f"substr({sub()}, 1, 1)"]
         if kind in ("decimal", "day", "ts"):
             choices += [lambda: self.cast(alias, kind, depth)] * 3
+        if kind == "decimal":
+            choices += [lambda: f"({column} + {self.literal('decimal')})", lambda: f"round({column}, 1)"]
         if kind == "ts":
+            choices += [lambda: f"({column} + INTERVAL '{rng.choice(['1 day', '1 month', '500 milliseconds'])}')"]
             choices += [lambda: f"date_trunc('{rng.choice(['second', 'day', 'year'])}', {column})"]
         return rng.choice(choices)()
 
@@ -228,6 +233,33 @@ class Queries:
             lambda: f"SELECT t.id, (SELECT {rng.choice(['max', 'count'])}(u.n) FROM {u} u WHERE u.i = t.i) AS m FROM {t} t WHERE {self.predicate('t', 1)}",
             lambda: f"WITH w AS (SELECT t.{key} AS k, count(*) AS c FROM {t} t GROUP BY t.{key}) SELECT a.c, b.c FROM w a JOIN w b ON a.k = b.k WHERE a.c > 1",
         ]
+        shapes += [
+            lambda: f"SELECT t.{key}, {rng.choice(['min', 'max'])}(t.{rng.choice(['i', 'n', 'f', 'id'])}) AS m FROM {t} t WHERE t.{key} IS NOT NULL GROUP BY t.{key} ORDER BY m{way}, t.{key} LIMIT 3",
+            lambda: f"SELECT a.id, b.id, c.id FROM {t} a {join} {u} b ON a.i = b.i {rng.choice(['JOIN', 'LEFT JOIN'])} {t} c ON b.id = c.id WHERE {self.predicate(rng.choice('abc'), 2)}",
+            lambda: f"SELECT a.id FROM {t} a JOIN {u} b ON a.i = b.i WHERE {self.predicate('a', 2)} AND b.n = a.n OR {self.predicate('b', 2)}",
+            lambda: f"SELECT count(*) FROM (SELECT t.i FROM {t} t WHERE {where} UNION ALL SELECT u.i FROM {u} u) x WHERE x.i > 0",
+            lambda: f"SELECT x.i, x.c FROM (SELECT t.i, count(*) AS c FROM {t} t GROUP BY t.i UNION ALL SELECT u.i, u.id FROM {u} u) x WHERE x.c > 1 AND x.i <> 2",
+            lambda: f"SELECT DISTINCT t.{key} FROM {t} t ORDER BY t.{key}{way} LIMIT 3",
+            lambda: f"SELECT x.id FROM (SELECT t.id, {window} AS w FROM {t} t ORDER BY t.id{way} {cut}) x WHERE x.w > 1",
+            lambda: f"SELECT sum(x.n), count(x.s), count(*) FROM {t} x WHERE EXISTS (SELECT 1 FROM {u} y WHERE y.i = x.i AND y.id > x.id)",
+        ]
+        if not self.portable:
+            found = f"vector_search('{t}', 'v', '[1 1]', {rng.choice([1, 3, 99])}, '{rng.choice(['l2', 'dot'])}')"
+            distance = rng.choice(["l2_distance(t.v, [1.0, 1.0])", "inner_product(t.v, [1.0, 0.0])", "-inner_product(t.v, [1.0, 0.0])"])
+            shapes += [
+                lambda: f"SELECT t.i, count(*) FROM {found} t WHERE {self.predicate('t', 2)} GROUP BY t.i HAVING count(*) > 0",
+                lambda: f"SELECT t.id, u.id FROM {found} t {join} {u} u ON {on}",
+                lambda: f"SELECT t.id FROM {found} t WHERE t.id IN (SELECT u.id FROM {u} u WHERE {self.predicate('u', 2)})",
+                lambda: f"SELECT sum(x.id), max(x.n) FROM (SELECT t.* FROM {t} t WHERE {self.predicate('t', 2)} ORDER BY {distance}{rng.choice(['', ' DESC', ' NULLS FIRST'])} {cut}) x",
+                lambda: f"SELECT t.id FROM {t} t WHERE {distance} {rng.choice(['<', '<=', '>', '>=', '='])} {rng.choice([0.5, 1.0, 2.0])} AND {self.predicate('t', 2)}",
+                lambda: f"SELECT x.id FROM (SELECT t.id, {distance} AS d FROM {t} t ORDER BY d {cut}) x JOIN {u} u ON x.id = u.id WHERE u.i > 0",
+                lambda: f"SELECT t.i, t.b, count(*) FROM {t} t WHERE {where} GROUP BY {rng.choice(['ROLLUP', 'CUBE'])} (t.i, t.b)",
+                lambda: f"SELECT DISTINCT ON (t.{key}) t.{key}, t.id FROM {t} t ORDER BY t.{key}, t.id{way}",
+                lambda: f"SELECT count(*) FILTER (WHERE {self.predicate('t', 2)}), sum(t.i) FILTER (WHERE t.b), count(DISTINCT t.s) FROM {t} t",
+                lambda: f"SELECT t.id, u.id FROM {t} t JOIN {u} u ON t.ts_s = u.ts_ms AND t.f = u.g",
+                lambda: f"SELECT t.f, count(*) FROM {t} t WHERE t.f = t.f GROUP BY t.f ORDER BY t.f{way} LIMIT 3",
+                lambda: f"SELECT t.id FROM {t} t ORDER BY t.{rng.choice(['f', 'g', 'd', 'ts_ns', 'b'])}{way}, t.id LIMIT 4",
+            ]
         sql = rng.choice(shapes)()
         return sql.replace("FROM u ", f"FROM {u} u ").replace("FROM u)", f"FROM {u} u)")
 

@@ -159,3 +159,16 @@ def test_negative_zero_is_zero_to_comparisons_and_before_it_in_a_sort(sources: S
             assert math.copysign(1, first[0]) == -1, (t, f)
             for equal in (f"{f} = 0.0", f"{f} IN (0.0, 5, 6, 7, 8)", f"{f} IN (-0.0)", f"NOT ({f} NOT IN (-0.0, 5, 6, 7))", f"{f} BETWEEN 0.0 AND -0.0"):
                 assert rows(sources.session, f"SELECT id FROM {t} WHERE {equal} ORDER BY id") == [0, 2, 3, 4], (t, equal)
+
+
+def test_timestamps_of_two_units_are_joined(sources: Sources) -> None:
+    stamps = pa.array([0, 1, 2, None], pa.timestamp("s"))
+    coarse = sources.add("c", pa.table({"id": range(4), "t": stamps}))
+    fine = sources.add("f", pa.table({"id": range(5), "t": pa.array([1000, 1001, 0, None, 2000], pa.timestamp("ms"))}))
+    for c, f in zip(coarse, fine, strict=True):
+        joined = f"SELECT c.id, f.id FROM {c} c JOIN {f} f ON c.t = f.t AND c.id >= 0 ORDER BY 1, 2"
+        assert rows(sources.session, joined) == [(0, 2), (1, 0), (2, 4)]
+        assert rows(sources.session, f"SELECT id FROM {c} WHERE t IN (SELECT t FROM {f}) ORDER BY id") == [0, 1, 2]
+        grouped = f"SELECT CAST(t AS DATE) AS day, count(*) FROM {f} GROUP BY CAST(t AS DATE) ORDER BY CAST(t AS DATE)"
+        assert rows(sources.session, grouped) == [("1970-01-01", 4), (None, 1)]
+        assert rows(sources.session, f"SELECT sum(CAST(id AS TINYINT)) OVER () FROM {f} LIMIT 1") == [10]
