@@ -172,3 +172,16 @@ def test_timestamps_of_two_units_are_joined(sources: Sources) -> None:
         grouped = f"SELECT CAST(t AS DATE) AS day, count(*) FROM {f} GROUP BY CAST(t AS DATE) ORDER BY CAST(t AS DATE)"
         assert rows(sources.session, grouped) == [("1970-01-01", 4), (None, 1)]
         assert rows(sources.session, f"SELECT sum(CAST(id AS TINYINT)) OVER () FROM {f} LIMIT 1") == [10]
+
+
+def test_the_extremes_of_groups_do_not_depend_on_the_order_of_rows(sources: Sources) -> None:
+    nan, inf = math.nan, math.inf
+    values = [nan, 1.0, 2.0, nan, -inf, -inf, inf, nan, None, None]
+    groups = [0, 0, 1, 1, 2, 2, 3, 4, 5, 0]
+    expected = [("1.0", "nan"), ("2.0", "nan"), ("-inf", "-inf"), ("inf", "inf"), ("nan", "nan"), ("None", "None")]
+    for kind in (pa.float64(), pa.float32()):
+        for t in sources.add("t", pa.table({"g": groups, "f": pa.array(values, kind)})):
+            got = rows(sources.session, f"SELECT g, min(f), max(f) FROM {t} GROUP BY g ORDER BY g")
+            assert [(str(least), str(greatest)) for _, least, greatest in got] == expected, t
+            got = rows(sources.session, f"SELECT min(f) FILTER (WHERE f > 1), max(f) FILTER (WHERE f < 3) FROM {t} GROUP BY g ORDER BY g")
+            assert [(str(least), str(greatest)) for least, greatest in got][:2] == [("nan", "1.0"), ("2.0", "2.0")], t

@@ -9,6 +9,7 @@
 //! | `in_subquery` | NOT IN with NULL in a correlated subquery, or below another operator |
 //! | `exists_offset` | OFFSET in a correlated EXISTS |
 //! | `offset` | a sort below OFFSET is removed, or its limit is made smaller |
+//! | `extremes` | `min` and `max` of groups with NaN or infinities depend on the order of rows |
 //! | `limit_zero` | a sort with a limit of 0 panics |
 //! | `float_bounds` | NaN is missing in the bounds of Parquet files |
 //! | `statistics` | statistics that cannot be computed fail the query |
@@ -18,6 +19,7 @@
 
 mod date_part;
 mod exists_offset;
+mod extremes;
 mod float_bounds;
 mod in_list;
 mod in_subquery;
@@ -69,7 +71,7 @@ pub(crate) fn physical_rules() -> Vec<PhysicalRule> {
     rules
 }
 
-/// Adds the analyzer rules. They come after DataFusion's own, which settle the types.
+/// Adds the analyzer rules and the functions. They come after DataFusion's own, which settle the types.
 pub(crate) fn register(ctx: &SessionContext) {
     let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 4] = [
         Arc::new(in_subquery::ThreeValuedIn),
@@ -80,4 +82,5 @@ pub(crate) fn register(ctx: &SessionContext) {
     for rule in rules {
         ctx.add_analyzer_rule(rule);
     }
+    extremes::register(ctx);
 }
