@@ -18,7 +18,7 @@ use crate::convert::{is_scalar, is_vector, sequence, text};
 use crate::errors::invalid;
 use crate::query::{got, query};
 
-/// Where an argument stands; numbers count from 1.
+/// Position of an argument in a call; numbers count from 1.
 struct Place<'a> {
     part: Part,
     slot: Slot<'a>,
@@ -36,7 +36,7 @@ enum Part {
 enum Slot<'a> {
     Position(usize),
     Name(&'a str),
-    /// What a SQL function returns.
+    /// The result of a SQL function.
     Result,
     /// An item of the list at a position or name.
     Item(&'a Slot<'a>, usize),
@@ -93,7 +93,7 @@ pub fn statements(statements: Vec<(String, Option<Bound<'_, PyAny>>)>) -> PyResu
     statements.into_iter().enumerate().map(statement).collect()
 }
 
-/// What a SQL function returned.
+/// The result of a SQL function as a parameter.
 pub fn result(value: &Bound<'_, PyAny>) -> PyResult<Param> {
     parameter(&Place { part: Part::Function, slot: Slot::Result }, value)
 }
@@ -152,7 +152,7 @@ fn argument(part: Part, slot: Slot<'_>, lists: &Lists<'_>, value: &Bound<'_, PyA
     parameter(&Place { part, slot }, value).map(Argument::Value)
 }
 
-/// Whether a value is several values: a list, a set or an array, and no text or bytes.
+/// Returns true for a list, a set or an array, which are several values, and not for text or bytes.
 fn is_several(value: &Bound<'_, PyAny>) -> bool {
     let is_set = value.is_instance_of::<PySet>() || value.is_instance_of::<PyFrozenSet>();
     let is_array = || {

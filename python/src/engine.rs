@@ -135,7 +135,7 @@ impl Config {
     }
 }
 
-/// Whether Python's own SQLite may open an engine's files in this process.
+/// Returns true if Python's own SQLite may open an engine's files in this process.
 #[pyfunction]
 pub fn has_isolated_locks() -> bool {
     vexact::locks::are_isolated()
@@ -274,7 +274,7 @@ impl HtapEngine {
         run_engine(py, self.0.sync_all()).map(synced)
     }
 
-    /// `(lag, last_synced_seq, last_error, [(name, rows, lag, state, last_error)], log_rows,
+    /// `(lag, last_synced_seq, last_error, [(name, rows, lag, state, last_error, warning)], log_rows,
     /// [(id, applied_seq, lag, folder, is_running)])`.
     #[allow(clippy::type_complexity)]
     fn sync_status(
@@ -284,7 +284,7 @@ impl HtapEngine {
         u64,
         Option<i64>,
         Option<String>,
-        Vec<(String, u64, u64, String, Option<String>)>,
+        Vec<(String, u64, u64, String, Option<String>, Option<String>)>,
         u64,
         Vec<(String, i64, u64, Option<String>, bool)>,
     )> {
@@ -292,7 +292,7 @@ impl HtapEngine {
             run_engine(py, self.0.sync_status())?;
         let tables = tables
             .into_iter()
-            .map(|table| (table.name, table.rows, table.lag, table.state.to_string(), table.last_error))
+            .map(|table| (table.name, table.rows, table.lag, table.state.to_string(), table.last_error, table.warning))
             .collect();
         let positions = positions
             .into_iter()
@@ -301,7 +301,7 @@ impl HtapEngine {
         Ok((lag, last_synced_seq, last_error, tables, log_rows, positions))
     }
 
-    /// What is to be said about the file as it was opened.
+    /// The warning about the file as it was opened.
     fn warning(&self) -> Option<String> {
         self.0.warning().map(str::to_owned)
     }

@@ -1,5 +1,5 @@
-//! What belongs to one process. A child of `fork` has one thread, so whatever waits for another thread waits for ever; and the locks
-//! of files that it inherits are its parent's.
+//! Values of one process. A child of `fork` has one thread, so a wait for another thread never ends there, and the locks of files that it
+//! inherits are its parent's.
 
 use std::ops::Deref;
 use std::process;

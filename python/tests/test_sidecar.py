@@ -271,3 +271,15 @@ async def test_vectors_of_pgvector_are_followed(postgres, anyio_backend):
         await engine.sync_all()
         with pytest.raises(EngineError, match="expected arrays of one length, got several lengths"):
             await engine.query(f"SELECT w FROM {name}")
+
+
+def test_the_text_of_the_settings_has_no_password() -> None:
+    tables = [vexact.TimestampTableConfig("t", ["id"])]
+    for source, expected in [
+        ("postgres://me:p%40ss%2Fw@h:5/d?sslmode=require", "postgres://me:***@h:5/d?sslmode=require"),
+        ("postgres://me@h/d?user=a&password=secret", "postgres://me@h/d?user=a&password=***"),
+        ("/data/a:b@c.db", "/data/a:b@c.db"),
+    ]:
+        config = vexact.HtapConfig(sidecar_source=source, sidecar_tables=tables)
+        assert f"sidecar_source={expected!r}" in repr(config), repr(config)
+        assert config.sidecar_source == source

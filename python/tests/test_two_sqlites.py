@@ -356,17 +356,19 @@ import two_sqlites
 from pathlib import Path
 engine = two_sqlites.run(two_sqlites.open_engine(Path(sys.argv[1]), "inmemory"))
 if os.fork() == 0:
+    # The child has given up the descriptors of its parent once it returns from the fork.
+    print("forked", os.getppid(), flush=True)
     sys.stdin.read()
     os._exit(0)
-print("forked", flush=True)
-os.kill(os.getpid(), signal.SIGKILL)
+signal.pause()
 """
     path = tmp_path / "app.db"
     pipe = subprocess.PIPE
     arguments = [sys.executable, "-c", program, path]
     parent = subprocess.Popen(arguments, stdin=pipe, stdout=pipe, text=True, cwd=Path(__file__).parent)
     assert parent.stdout is not None and parent.stdin is not None
-    assert parent.stdout.readline() == "forked\n"
+    assert parent.stdout.readline() == f"forked {parent.pid}\n"
+    parent.kill()
     assert parent.wait() == -signal.SIGKILL
     # It needs the file for itself, which a lock of the child would refuse.
     connection = sqlite3.connect(path, timeout=0, isolation_level=None)

@@ -125,7 +125,7 @@ class HtapEngine:
         int,
         int | None,
         str | None,
-        list[tuple[str, int, int, str, str | None]],
+        list[tuple[str, int, int, str, str | None, str | None]],
         int,
         list[tuple[str, int, int, str | None, bool]],
     ]: ...

@@ -1,10 +1,11 @@
-"""What an engine is told: its settings, the tables that it replicates, and those that a sidecar follows."""
+"""Settings of an engine: of the engine itself, of the tables that it replicates, and of those that a sidecar follows."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from numbers import Integral
 from typing import Any
 
@@ -20,7 +21,7 @@ Path = str | os.PathLike[str]
 @dataclass(frozen=True, init=False)
 class TableSchema:
     """A table as it is replicated: its columns, as `(name, type)` pairs or a mapping of names to types, and the names of its
-    key's columns, or the name of one.
+    key's columns, or the name of one. The key `rowid`, where no column has that name, is SQLite's row id, for tables without a key.
 
     Types, in any case: int8, int16, int32|int, int64|bigint, uint8, uint16, uint32, uint64, float16|half, float32|float,
     float64|double, utf8|string|text, bool|boolean, binary|bytes, `vector(N)` (`float32[N]`) and `float16[N]`. In SQLite a vector
@@ -98,7 +99,15 @@ class TimestampTableConfig:
         object.__setattr__(self, "column_types", [_pair(pair, "column_types") for pair in pairs])
 
 
-@dataclass(frozen=True)
+def _without_password(source: Path | None) -> Path | None:
+    """The address of a server with `***` in the place of its password."""
+    if not isinstance(source, str) or "://" not in source:
+        return source
+    source = re.sub(r"^([^:]*://[^:@/]*):.*@", r"\1:***@", source, flags=re.DOTALL)
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", source, flags=re.IGNORECASE)
+
+
+@dataclass(frozen=True, repr=False)
 class HtapConfig:
     """The settings of an engine.
 
@@ -128,6 +137,12 @@ class HtapConfig:
     sidecar_poll_batch_size: int = 500
     sidecar_delete_detection: str = "disabled"
     sidecar_enable_oltp: bool = False
+
+    def __repr__(self) -> str:
+        # The address of a server may have a password.
+        shown = {item.name: getattr(self, item.name) for item in fields(self)}
+        shown["sidecar_source"] = _without_password(self.sidecar_source)
+        return f"HtapConfig({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     def __post_init__(self) -> None:
         for name in ("sync_batch_size", "read_pool_size", "sidecar_poll_batch_size"):

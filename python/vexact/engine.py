@@ -46,7 +46,7 @@ __all__ = [
 
 @dataclass(frozen=True, repr=False)
 class SyncResult:
-    """What a sync did: changes applied, rows that really changed, changes removed from the log (None: none was)."""
+    """The outcome of a sync: changes applied, rows that really changed, changes removed from the log (None: none was)."""
 
     events_processed: int
     rows_inserted: int
@@ -63,13 +63,15 @@ class SyncResult:
 
 @dataclass(frozen=True)
 class TableStatus:
-    """Where one replica stands: its rows, changes not yet applied, `ready`, `not-loaded` or `failed`, and why it failed."""
+    """The state of one replica: its rows, changes not yet applied, `ready`, `not-loaded` or `failed`, and why it failed. `warning`:
+    columns that a migration took from a replica that follows, rows of a source whose time cannot be right."""
 
     name: str
     rows: int
     lag: int
     state: str
     last_error: str | None = None
+    warning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class LogPosition:
 
 @dataclass(frozen=True)
 class SyncStatus:
-    """Where replication stands: changes not yet applied, the last position of the log that was applied (None before the first
+    """The state of replication: changes not yet applied, the last position of the log that was applied (None before the first
     sync), the last error, and each table by its name; the rows of the change log, and the engines that it is kept for."""
 
     lag: int
@@ -259,7 +261,7 @@ class HtapEngine:
         return SyncResult(*await _in_thread(self._open().sync_all))
 
     async def sync_status(self) -> SyncStatus:
-        """Where replication stands. Changes nothing."""
+        """The state of replication. Changes nothing."""
         lag, seq, error, tables, log_rows, positions = await _in_thread(self._open().sync_status)
         by_name = {table[0]: TableStatus(*table) for table in tables}
         return SyncStatus(lag, seq, error, by_name, log_rows, [LogPosition(*position) for position in positions])

@@ -205,6 +205,72 @@ async fn integers_beyond_64_bits() {
     assert!(error.contains("integer overflow"), "{error}");
 }
 
+/// What the bounds of columns do not exclude fails on the replicas while it runs: then SQLite answers, with a real or with its error.
+#[tokio::test]
+async fn integers_that_turn_out_to_be_beyond_64_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(&folder).await;
+    for table in ["t", "plain_t", "u", "plain_u"] {
+        engine.execute(&format!("INSERT INTO {table}(id, a) VALUES (100, 4611686018427387904)"), &[]).await.unwrap();
+    }
+    engine.sync_all().await.unwrap();
+    for sql in [
+        "SELECT sum(t.a) * 4 AS e FROM t JOIN u ON t.id = u.id",
+        "SELECT sum(a) + sum(a) + sum(a) AS e FROM t",
+        "SELECT max(e) AS f FROM (SELECT sum(a) * 3 AS e FROM t GROUP BY id) AS q",
+        "SELECT -sum(a) * 3 AS e, -(sum(a) - 9223372036854775807 - 9) AS f FROM t",
+        "SELECT id, sum(a) OVER (ORDER BY id) * 2 AS e FROM t",
+        "SELECT (SELECT max(a) FROM u) * 5 AS e, count(*) FROM t",
+        "SELECT abs(sum(a)) * 3 AS e FROM t",
+    ] {
+        check(&engine, sql).await.unwrap_or_else(|problem| panic!("{problem}"));
+    }
+    for sql in [
+        "SELECT sum(t.a + u.a) FROM t JOIN u ON t.id = u.id",
+        "SELECT sum(t.a) FROM t, u WHERE t.id = 100",
+        "SELECT u.id, sum(t.a) FROM t, u GROUP BY u.id HAVING u.id < 3 AND sum(t.a) > sum(u.a) AND sum(4611686018427387904 + u.id) > 0",
+        "SELECT sum(a) OVER (ORDER BY u.id) FROM u JOIN (SELECT a AS k FROM t WHERE id = 100) AS q ON q.k > u.id OR q.k > 0",
+        "SELECT sum(a) FROM (SELECT a FROM t UNION ALL SELECT a FROM u UNION ALL SELECT a FROM t) AS q WHERE a > 1000",
+    ] {
+        let plain =
+            sql.replace(" t ", " plain_t AS t ").replace(" t,", " plain_t AS t,").replace(" u ", " plain_u AS u ");
+        let expected = engine.query(&plain, &[]).await.map(|batches| rows(&batches)).map_err(|error| error.to_string());
+        let got = engine.query(sql, &[]).await.map(|batches| rows(&batches)).map_err(|error| error.to_string());
+        match (got, expected) {
+            (Err(got), Err(expected)) => {
+                assert!(got.contains("integer overflow") && expected.contains("integer overflow"), "{sql}: {got}");
+            }
+            (got, expected) => assert_eq!(got, expected, "{sql}"),
+        }
+        let error = engine.query_olap("SELECT sum(t.a + u.a) FROM t JOIN u ON t.id = u.id", &[]).await.unwrap_err();
+        assert!(error.to_string().contains("verflow"), "{error}");
+    }
+}
+
+/// The column `f` has 0.0, of which products make -0.0.
+#[tokio::test]
+async fn zeros_are_one_value() {
+    by_replicas(&[
+        "SELECT DISTINCT f * (id - 2) FROM t WHERE f = 0",
+        "SELECT count(*), count(DISTINCT f * (id - 2)) FROM t WHERE f = 0",
+        "SELECT count(*), min(id) FROM t WHERE f = 0 GROUP BY f * (id - 2)",
+        "SELECT e, count(*) FROM (SELECT f * (id - 2) AS e FROM t) AS q GROUP BY e HAVING e = 0",
+        "SELECT t.id, u.id FROM t JOIN u ON t.f * -1.0 = u.f * (u.id - 2)",
+        "SELECT t.id, u.id FROM t LEFT JOIN u ON t.f * -1.0 = u.f",
+        "SELECT f * -1.0 FROM t UNION SELECT f FROM u",
+        "SELECT count(*) FROM (SELECT f * -1.0 FROM t WHERE f = 0 INTERSECT SELECT f FROM u) AS q",
+        "SELECT f * -1.0 FROM t WHERE f = 0 EXCEPT SELECT f FROM u",
+        "SELECT DISTINCT id FROM t WHERE f * -1.0 IN (SELECT f FROM u)",
+        "SELECT DISTINCT id FROM t WHERE f * -1.0 = f OR f * -1.0 < f",
+        "SELECT DISTINCT id, nullif(f * -1.0, f) IS NULL FROM t",
+        "SELECT DISTINCT id, f * -1.0 IS NOT DISTINCT FROM f FROM t",
+        "SELECT id, rank() OVER (ORDER BY f * (id - 2)), count(*) OVER (PARTITION BY f * (id - 2)) FROM t WHERE f = 0",
+        "SELECT count(*) FROM t WHERE EXISTS (SELECT 1 FROM u WHERE u.f = t.f * -1.0)",
+        "SELECT DISTINCT -f, -a, -small FROM t",
+    ])
+    .await;
+}
+
 #[tokio::test]
 async fn literals_of_all_kinds() {
     by_replicas(&[

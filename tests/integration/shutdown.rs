@@ -1,5 +1,7 @@
 //! An engine that was shut down refuses what it did before, and can be shut down again.
 
+use std::sync::Arc;
+
 use tokio::runtime::Runtime;
 use vexact::htap::{HtapConfig, HtapEngine, Param};
 use vexact::kernel::Metric;
@@ -46,4 +48,40 @@ fn calls_after_a_shutdown_are_errors() {
         }
         engine.shutdown().await;
     });
+}
+
+/// A read that would take years: the counts of all rows of sixteen tables joined without a condition.
+#[test]
+fn a_shutdown_ends_what_is_being_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = HtapConfig { oltp_path: folder.path().join("app.db"), ..HtapConfig::default() };
+    let runtime = Runtime::new().unwrap();
+    runtime.block_on(async {
+        let engine = Arc::new(HtapEngine::open(config).await.unwrap());
+        engine.execute("CREATE TABLE t(id INTEGER PRIMARY KEY)", &[]).await.unwrap();
+        let insert = "WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 100) INSERT INTO t SELECT id FROM n";
+        engine.execute(insert, &[]).await.unwrap();
+        let schema = TableSchema::try_new("t", &[("id".into(), "int64".into())], &["id".into()]).unwrap();
+        engine.register_table(schema, true).await.unwrap();
+        let tables: Vec<String> = (0..16).map(|at| format!("t AS t{at}")).collect();
+        let sql = format!("SELECT sum(t0.id % 2 + t15.id) FROM {} WHERE t3.id + t7.id <> t9.id", tables.join(", "));
+        let reads = ["query", "query_olap"].map(|call| {
+            let (engine, sql) = (Arc::clone(&engine), sql.clone());
+            tokio::spawn(async move {
+                match call {
+                    "query" => engine.query(&sql, &[]).await,
+                    _ => engine.query_olap(&sql, &[]).await,
+                }
+            })
+        });
+        // They have begun once a short one has been answered behind them.
+        engine.query_olap("SELECT count(*) FROM t", &[]).await.unwrap();
+        engine.shutdown().await;
+        for read in reads {
+            let error = read.await.unwrap().unwrap_err().to_string();
+            assert!(error.contains("the engine was shut down"), "{error}");
+        }
+    });
+    // Waits for threads that go on.
+    drop(runtime);
 }

@@ -250,6 +250,8 @@ fn status_table(status: &SyncStatus) -> Result<String, Failure> {
     ])?;
     let last = status.last_synced_seq.map_or_else(|| "none".to_owned(), |seq| seq.to_string());
     let error = status.last_error.iter().map(|error| format!("last error: {error}\n")).collect::<String>();
+    let warnings = tables.iter().filter_map(|table| Some(format!("{}: {}\n", table.name, table.warning.as_ref()?)));
+    let warnings = warnings.collect::<String>();
     let positions = &status.positions;
     let positions = pretty_columns(vec![
         ("position", texts(positions, |position| position.id.clone())),
@@ -258,7 +260,7 @@ fn status_table(status: &SyncStatus) -> Result<String, Failure> {
         ("running", texts(positions, |position| position.is_running.to_string())),
     ])?;
     Ok(format!(
-        "{table}lag {}, last synced seq {last}\n{error}{positions}{} rows in the change log\n",
+        "{table}lag {}, last synced seq {last}\n{error}{warnings}{positions}{} rows in the change log\n",
         status.lag, status.log_rows
     ))
 }

@@ -266,6 +266,11 @@ pub struct Column {
     pub column_type: ColumnType,
 }
 
+/// Whether a name is one of SQLite's own for a row id, which a column of the same name hides.
+pub fn is_row_id_name(name: &str) -> bool {
+    ["rowid", "oid", "_rowid_"].iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
 /// What is replicated of a table: its columns, in order, and the key that names a row. Names compare as in SQLite, without
 /// ASCII case. Key columns are never NULL; the others may be.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -276,7 +281,8 @@ pub struct TableSchema {
 }
 
 impl TableSchema {
-    /// A schema of `(name, type string)` columns, see [`ColumnType::parse`], and the names of the key columns.
+    /// A schema of `(name, type string)` columns, see [`ColumnType::parse`], and the names of the key columns. The key `rowid`, `oid` or
+    /// `_rowid_` that is no column is SQLite's row id: a column behind the others.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`]: an empty or reserved name, one with a NUL character, an unknown type, no columns, a duplicate column, no key, a key
@@ -289,7 +295,14 @@ impl TableSchema {
             })?;
             Ok(Column { name: column.clone(), column_type })
         });
-        Self::of_columns(name, typed.collect::<Result<_>>()?, key)
+        let mut columns = typed.collect::<Result<Vec<Column>>>()?;
+        if let [key] = key
+            && is_row_id_name(key)
+            && !columns.iter().any(|column| column.name.eq_ignore_ascii_case(key))
+        {
+            columns.push(Column { name: key.to_ascii_lowercase(), column_type: ColumnType::Int64 });
+        }
+        Self::of_columns(name, columns, key)
     }
 
     /// The same of typed columns.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vexact_core::error::{Error, Result};
+use vexact_session::UnloadedTable;
 use vexact_sidecar::Sidecar;
 use vexact_sqlite::replication::{Replicator, SyncResult, SyncStatus};
 
@@ -26,6 +27,24 @@ fn both(results: [Option<Result<SyncResult>>; 2]) -> Result<SyncResult> {
 }
 
 impl Followers {
+    /// The replicas that lack rows which their tables had before they were followed.
+    pub fn unloaded(&self) -> Vec<UnloadedTable> {
+        let of_log = self.log.iter().flat_map(|log| log.unloaded()).map(|name| UnloadedTable {
+            refusal: format!(
+                "table {name:?} was registered without its rows, which a search would miss: initial_sync({name:?}) loads them \
+                 (vexact db sync --table {name})"
+            ),
+            name,
+        });
+        let of_sidecar = self.sidecar.iter().flat_map(|sidecar| sidecar.unloaded()).map(|name| UnloadedTable {
+            refusal: format!(
+                "table {name:?} was never read from its source, so a search would miss its rows: sync_all() reads them"
+            ),
+            name,
+        });
+        of_log.chain(of_sidecar).collect()
+    }
+
     pub async fn sync_now(&self) -> Result<SyncResult> {
         let mut results = [None, None];
         if let Some(sidecar) = &self.sidecar {

@@ -15,11 +15,11 @@ mod statements;
 mod typing;
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use tokio::sync::watch;
 use vexact_core::disk::FileSystem;
 use vexact_core::error::{Error, Result};
 use vexact_core::param::to_sqlite;
@@ -52,7 +52,8 @@ pub struct HtapEngine {
     followers: Followers,
     replicas: Arc<Replicas>,
     session: Session,
-    is_shut_down: AtomicBool,
+    /// Set at the end, which ends what is being read.
+    ended: watch::Sender<bool>,
     /// `None`: DataFusion answers everything.
     #[cfg(feature = "duckdb-linked")]
     duckdb: Option<crate::duckdb::DuckDb>,
@@ -97,12 +98,20 @@ impl HtapEngine {
             OlapBackend::DataFusion => None,
             OlapBackend::DuckDb => Some(opened(crate::duckdb::DuckDb::open).await?),
         };
+        let followers = Followers { log, sidecar };
+        // A session does not keep its engine alive.
+        let log = followers.log.as_ref().map(Arc::downgrade);
+        let sidecar = followers.sidecar.as_ref().map(Arc::downgrade);
+        session.refuse_searches_of(move || {
+            let log = log.as_ref().and_then(Weak::upgrade);
+            Followers { log, sidecar: sidecar.as_ref().and_then(Weak::upgrade) }.unloaded()
+        });
         Ok(Self {
             local,
-            followers: Followers { log, sidecar },
+            followers,
             replicas,
             session,
-            is_shut_down: AtomicBool::new(false),
+            ended: watch::Sender::new(false),
             #[cfg(feature = "duckdb-linked")]
             duckdb,
         })
@@ -145,8 +154,21 @@ impl HtapEngine {
         })
     }
 
+    /// Does work until the engine ends; then it is dropped.
+    async fn until_end<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut ended = self.ended.subscribe();
+        tokio::select! {
+            done = work => done,
+            _ = ended.wait_for(|ended| *ended) => Err(Error::shut_down()),
+        }
+    }
+
     /// [`Self::query`] with placeholders by number.
     async fn query_by_number(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
+        self.until_end(self.routed_query(sql, params)).await
+    }
+
+    async fn routed_query(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
         let _arrival = Arrival::now();
         let route = self.route_by_names(sql).await?;
         if route.side == Side::Olap {
@@ -174,7 +196,7 @@ impl HtapEngine {
         match &self.local {
             Some(local) => self.query_sqlite(local, sql, params).await,
             // It is no query: this says so.
-            None => self.query_olap_by_number(sql, params).await,
+            None => self.olap_query(sql, params).await,
         }
     }
 
@@ -203,9 +225,12 @@ impl HtapEngine {
 
     /// [`Self::query_olap`] with placeholders by number.
     async fn query_olap_by_number(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
+        self.until_end(self.olap_query(sql, params)).await
+    }
+
+    async fn olap_query(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
         let _arrival = Arrival::now();
-        let has_unloaded = self.followers.log.as_ref().is_some_and(|log| log.has_unloaded());
-        if (self.followers.sidecar.is_some() || has_unloaded)
+        if (self.followers.sidecar.is_some() || !self.followers.unloaded().is_empty())
             && let Ok(route) = self.route(sql).await
         {
             self.check_followed(&route.tables)?;
@@ -317,7 +342,7 @@ impl HtapEngine {
     /// Ends everything: threads, connections, files. Harmless to repeat; later calls of other methods are errors, a session
     /// keeps the replicas as they are.
     pub async fn shutdown(&self) {
-        self.is_shut_down.store(true, Ordering::SeqCst);
+        self.ended.send_replace(true);
         self.followers.shutdown().await;
         if let Some(local) = &self.local {
             local.oltp.shutdown().await;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::FutureExt;
 use rusqlite::Connection;
 use vexact_core::error::Result;
-use vexact_core::schema::{ColumnType, declared};
+use vexact_core::schema::{ColumnType, declared, is_row_id_name};
 use vexact_core::sql::failed;
 use vexact_replica::Snapshot;
 use vexact_router::{Names, OlapTable, Owner};
@@ -152,13 +152,19 @@ impl Names for EngineNames<'_> {
         if let Some(name) = own {
             // The session's own provider answers at once.
             let provider = self.session.context().table_provider(name.as_str()).now_or_never()?.ok()?;
-            return Some(OlapTable { name, schema: provider.schema(), owner: Owner::Session });
+            return Some(OlapTable { name, schema: provider.schema(), owner: Owner::Session, row_id: None });
         }
         let version = &self.snapshot.table(table)?.version;
+        let of_sqlite = self.sqlite.columns(table);
+        let row_id = version.schema().fields().iter().map(|field| field.name()).find(|name| {
+            is_row_id_name(name)
+                && of_sqlite.is_some_and(|known| !known.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)))
+        });
         Some(OlapTable {
             name: version.definition().name.clone(),
             schema: Arc::clone(version.schema()),
             owner: Owner::Replica,
+            row_id: row_id.cloned(),
         })
     }
 }

@@ -84,14 +84,12 @@ impl HtapEngine {
 }
 
 impl HtapEngine {
-    /// Refuses a search of a replica that lacks the rows which its table had when it was registered: it would find others.
+    /// Refuses a search of a replica that lacks the rows which its table had before it was followed: it would find others.
     pub(super) fn check_loaded(&self, table: &str) -> Result<()> {
-        match &self.followers.log {
-            Some(log) if log.is_unloaded(table) => Err(Error::Engine(format!(
-                "table {table:?} was registered without its rows, which a search would miss: initial_sync({table:?}) loads them \
-                 (vexact db sync --table {table})"
-            ))),
-            _ => Ok(()),
+        let unloaded = self.followers.unloaded();
+        match unloaded.into_iter().find(|unloaded| unloaded.name.eq_ignore_ascii_case(table)) {
+            Some(unloaded) => Err(Error::Engine(unloaded.refusal)),
+            None => Ok(()),
         }
     }
 

@@ -1,7 +1,6 @@
 //! Vector search of a replica by call.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use arrow::array::RecordBatch;
 use vexact_core::error::{Error, Result};
@@ -34,7 +33,7 @@ impl HtapEngine {
     pub async fn vector_search(&self, search: &VectorSearch, is_fresh: bool) -> Result<Vec<RecordBatch>> {
         let search = self.prepared(search, is_fresh).await?;
         let _arrival = Arrival::now();
-        self.key_first(&search, &self.session.vector_search(&search).await?).await
+        self.until_end(async { self.key_first(&search, &self.session.vector_search(&search).await?).await }).await
     }
 
     /// As [`Self::vector_search`], with the three sections of its explain.
@@ -79,7 +78,7 @@ impl HtapEngine {
     /// The search with the columns of the result.
     async fn prepared(&self, search: &VectorSearch, is_fresh: bool) -> Result<VectorSearch> {
         // The replicas alone would go on answering.
-        if self.is_shut_down.load(Ordering::SeqCst) {
+        if *self.ended.borrow() {
             return Err(Error::shut_down());
         }
         if is_fresh {

@@ -47,7 +47,7 @@ impl Names for Declared<'_> {
     fn olap(&self, table: &str) -> Option<OlapTable> {
         self.names.olap(table).or_else(|| {
             let name = table.to_ascii_lowercase();
-            Some(OlapTable { schema: self.schema(&name)?, name, owner: Owner::Replica })
+            Some(OlapTable { schema: self.schema(&name)?, name, owner: Owner::Replica, row_id: None })
         })
     }
 }

@@ -41,6 +41,11 @@ impl ReplicaTable {
         })
     }
 
+    /// Its name, as it is registered.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// A scan of some columns of the newest rows, in one partition.
     ///
     /// # Errors

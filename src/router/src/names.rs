@@ -20,9 +20,16 @@ pub struct OlapTable {
     pub schema: SchemaRef,
     /// What stands behind it.
     pub owner: Owner,
+    /// The column that has SQLite's row id, which `*` does not name.
+    pub row_id: Option<String>,
 }
 
 impl OlapTable {
+    /// The columns that `*` names.
+    pub(super) fn visible_columns(&self) -> impl Iterator<Item = &String> {
+        self.schema.fields().iter().map(|field| field.name()).filter(|name| self.row_id.as_ref() != Some(*name))
+    }
+
     /// The spelling of a column.
     pub(super) fn column(&self, name: &str) -> Option<&str> {
         let found = self.schema.fields().iter().find(|field| field.name().eq_ignore_ascii_case(name));

@@ -348,7 +348,9 @@ impl VisitorMut for Rewriter<'_> {
     fn pre_visit_select(&mut self, select: &mut Select) -> Flow {
         let mut tables = Vec::new();
         self.tables(&select.from, &mut tables);
-        expand_wildcard(select, &tables);
+        if let Err(error) = expand_wildcard(select, &tables) {
+            return ControlFlow::Break(Box::new(error));
+        }
         self.scopes.push(Some(tables));
         let is_output = self.output.is_some_and(|output| std::ptr::eq(output, select));
         self.projection(select, is_output)?;

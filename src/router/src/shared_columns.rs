@@ -1,16 +1,38 @@
-//! `*` of joins with USING or NATURAL. SQLite has each shared column once, where its first table in the query stands; DataFusion where
-//! the first by the tables' names stands, which a LEFT JOIN has NULL.
+//! `*` of joins with USING or NATURAL, and of tables with a row id. SQLite has each shared column once, where its first table in the
+//! query stands, and no row id; DataFusion has the first by the tables' names, which a LEFT JOIN has NULL, and all columns.
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, JoinConstraint, ObjectName, Select, SelectItem, TableFactor, WildcardAdditionalOptions,
+    Expr, Ident, JoinConstraint, ObjectName, Select, SelectItem, SelectItemQualifiedWildcardKind, TableFactor,
+    WildcardAdditionalOptions,
 };
+use vexact_core::error::{Error, Result};
 
 use super::names::OlapTable;
 use super::tree::constraint_of;
 
 /// Puts the columns of a join in the place of a `*`, in SQLite's order. `tables`: those of the FROM that are known, by their names in
 /// it. Where others are joined too, the `*` stays.
-pub(super) fn expand_wildcard(select: &mut Select, tables: &[(String, OlapTable)]) {
+///
+/// # Errors
+/// A `*` that stays and would name a row id; NATURAL of a table with one.
+pub(super) fn expand_wildcard(select: &mut Select, tables: &[(String, OlapTable)]) -> Result<()> {
+    let with_row_id = tables.iter().map(|(_, table)| table).find(|table| table.row_id.is_some());
+    expand(select, tables, with_row_id.is_some());
+    let Some(table) = with_row_id else { return Ok(()) };
+    let is_wildcard = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
+    let constraints = select.from.iter_mut().flat_map(|from| &mut from.joins);
+    let mut constraints = constraints.filter_map(|join| constraint_of(&mut join.join_operator));
+    let is_natural = constraints.any(|constraint| matches!(constraint, JoinConstraint::Natural));
+    if is_natural || select.projection.iter().any(is_wildcard) {
+        return Err(Error::Engine(format!(
+            "expected columns by name, got * or NATURAL over table {:?}, whose replica has its row id as a column",
+            table.name
+        )));
+    }
+    Ok(())
+}
+
+fn expand(select: &mut Select, tables: &[(String, OlapTable)], has_row_id: bool) {
     let [from] = &mut select.from[..] else { return };
     let is_table = |factor: &TableFactor| matches!(factor, TableFactor::Table { args: None, .. });
     let are_known = tables.len() == 1 + from.joins.len()
@@ -32,19 +54,35 @@ pub(super) fn expand_wildcard(select: &mut Select, tables: &[(String, OlapTable)
         });
     }
     let no_options = WildcardAdditionalOptions::default();
-    let is_plain = |item: &SelectItem| matches!(item, SelectItem::Wildcard(options) if *options == no_options);
-    if shared.iter().all(Vec::is_empty) || !select.projection.iter().any(is_plain) {
+    if shared.iter().all(Vec::is_empty) && !has_row_id {
         return;
     }
-    let columns = tables.iter().zip(&shared).flat_map(|((name, table), shared)| {
-        let is_shared = |column: &str| shared.iter().any(|shared| shared.eq_ignore_ascii_case(column));
-        let own = table.schema.fields().iter().map(|field| field.name()).filter(move |column| !is_shared(column));
+    let columns_of = |at: usize, is_whole: bool| {
+        let (name, table) = &tables[at];
+        let is_shared = |column: &str| !is_whole && shared[at].iter().any(|shared| shared.eq_ignore_ascii_case(column));
         let item = |column: &String| vec![Ident::with_quote('"', name), Ident::with_quote('"', column)];
+        let own = table.visible_columns().filter(|column| !is_shared(column));
         own.map(item).map(Expr::CompoundIdentifier).map(SelectItem::UnnamedExpr).collect::<Vec<_>>()
-    });
-    let columns: Vec<SelectItem> = columns.collect();
+    };
+    let named = |kind: &SelectItemQualifiedWildcardKind| match kind {
+        SelectItemQualifiedWildcardKind::ObjectName(name) => {
+            let name = name.0.last()?.as_ident()?;
+            tables.iter().position(|(table, _)| table.eq_ignore_ascii_case(&name.value))
+        }
+        SelectItemQualifiedWildcardKind::Expr(_) => None,
+    };
     let items = std::mem::take(&mut select.projection).into_iter();
-    select.projection = items.flat_map(|item| if is_plain(&item) { columns.clone() } else { vec![item] }).collect();
+    let expanded = items.flat_map(|item| match &item {
+        SelectItem::Wildcard(options) if *options == no_options => {
+            (0..tables.len()).flat_map(|at| columns_of(at, false)).collect()
+        }
+        SelectItem::QualifiedWildcard(kind, options) if has_row_id && *options == no_options => match named(kind) {
+            Some(at) => columns_of(at, true),
+            None => vec![item],
+        },
+        _ => vec![item],
+    });
+    select.projection = expanded.collect();
 }
 
 /// The column that USING names.

@@ -42,6 +42,14 @@ impl Views {
     }
 }
 
+/// Why a replica is not dropped.
+pub(super) fn is_a_replica(name: &str) -> String {
+    format!(
+        "table {name:?} is a replica: expected a table or view of the session's own (unregister_table({name:?}) of its engine ends a \
+         replication)"
+    )
+}
+
 #[async_trait]
 impl SchemaProvider for Views {
     fn table_names(&self) -> Vec<String> {
@@ -66,7 +74,11 @@ impl SchemaProvider for Views {
     }
 
     fn deregister_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        Ok(self.tables.write().unwrap_or_else(PoisonError::into_inner).remove(name))
+        let own = self.tables.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        match own {
+            None if self.table_exist(name) => exec_err!("{}", is_a_replica(name)),
+            own => Ok(own),
+        }
     }
 
     fn table_exist(&self, name: &str) -> bool {

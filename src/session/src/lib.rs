@@ -10,6 +10,8 @@ mod insert;
 mod meaning;
 mod memory;
 mod named_windows;
+mod no_rows;
+mod one_zero;
 mod plan;
 mod prepared;
 mod query;
@@ -25,6 +27,7 @@ mod statement;
 mod streams;
 mod subqueries;
 mod typing;
+mod unloaded;
 mod vector_literal;
 
 use std::path::Path;
@@ -47,10 +50,14 @@ use vexact_sources::sql_type::VectorTypes;
 use catalog::Views;
 pub use frame::DataFrame;
 use meaning::{SqliteNumbers, WideNumbers};
+use no_rows::NullWithoutRows;
+use one_zero::OneZero;
 use prepared::PreparedPlans;
 use row_order::KeepRowOrder;
 pub use search_request::{QueryVectors, VectorSearch};
 use subqueries::SubqueriesInProjections;
+use unloaded::Unloaded;
+pub use unloaded::UnloadedTable;
 pub use vector_literal::as_parameter;
 
 /// What a session may use.
@@ -69,6 +76,7 @@ pub struct Session {
     views: Arc<Views>,
     prepared: Arc<PreparedPlans<String>>,
     prepared_statements: Arc<PreparedPlans<SqlStatement>>,
+    unloaded: Unloaded,
 }
 
 impl std::fmt::Debug for Session {
@@ -108,6 +116,9 @@ impl Session {
         config.options_mut().sql_parser.map_string_types_to_utf8view = false;
         config.options_mut().execution.parquet.schema_force_view_types = false;
         corrections::configure(&mut config);
+        // A plan's nullability may be wrong, or known to be narrower by its operators than by its expressions
+        // (apache/datafusion#24513).
+        config.options_mut().execution.skip_physical_aggregate_schema_check = true;
         // The few rows that a filter is thought to leave are not spread over threads: waking them costs more.
         config.options_mut().execution.use_row_number_estimates_to_optimize_partitioning = true;
         if views.replicas().is_some() {
@@ -138,12 +149,18 @@ impl Session {
         }
         let state = state.with_default_features().with_type_planner(Arc::new(VectorTypes)).build();
         let ctx = SessionContext::new_with_state(state);
+        if views.replicas().is_some() {
+            // The sum of vectors is made beside it.
+            ctx.register_udaf(sqlite::sum());
+        }
         vexact_sql::register(&ctx)?;
         corrections::register(&ctx);
+        ctx.add_analyzer_rule(Arc::new(NullWithoutRows));
         ctx.add_analyzer_rule(Arc::new(SubqueriesInProjections));
         let views = Arc::new(views);
         if let Some(replicas) = views.replicas() {
             ctx.state_ref().write().register_expr_planner(Arc::new(WideNumbers))?;
+            ctx.add_analyzer_rule(Arc::new(OneZero));
             ctx.state_ref().write().register_function_rewrite(Arc::new(SqliteNumbers))?;
             ctx.state_ref().write().register_function_rewrite(Arc::new(sqlite::Casts))?;
             for function in sqlite::functions() {
@@ -159,7 +176,13 @@ impl Session {
         if let Some(provider) = ctx.catalog(&catalog.default_catalog) {
             provider.register_schema(&catalog.default_schema, Arc::clone(&views) as _)?;
         }
-        Ok(Self { ctx, views, prepared: Arc::default(), prepared_statements: Arc::default() })
+        Ok(Self {
+            ctx,
+            views,
+            prepared: Arc::default(),
+            prepared_statements: Arc::default(),
+            unloaded: Unloaded::default(),
+        })
     }
 
     /// DataFusion's context of this session. From then on each query is planned anew, as functions may be others.

@@ -1,6 +1,7 @@
 //! Operators of SQL that mean in a session over replicas what they mean in SQLite.
 //!
-//! A division by zero is NULL; small integers and floats are computed with as 64-bit ones; the two zeros are one number.
+//! A division by zero is NULL; small integers and floats are computed with as 64-bit ones, and fail beyond them; the two zeros are one
+//! number.
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
@@ -10,8 +11,11 @@ use datafusion::functions::core::expr_fn::nullif;
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{Between, BinaryExpr, Expr, ExprSchemable, Operator, cast};
+use datafusion::logical_expr::{Between, BinaryExpr, Expr, ExprSchemable, Operator, cast, lit};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
+
+use super::one_zero::{of_in_subquery, with_one_zero};
+use super::sqlite::{checked, may_overflow};
 
 /// Computes with 64 bits: that of an int8 and an int8 may be no int8.
 #[derive(Debug)]
@@ -63,7 +67,24 @@ impl FunctionRewrite for SqliteNumbers {
             let mut types = exprs.iter().filter_map(|expr| expr.get_type(schema).ok());
             types.find(DataType::is_floating)
         };
+        let is_int64 = |expr: &Expr| expr.get_type(schema).is_ok_and(|of| of == DataType::Int64);
         Ok(match expr {
+            Expr::BinaryExpr(BinaryExpr { left, op, right })
+                if may_overflow(op) && is_int64(&left) && is_int64(&right) =>
+            {
+                Transformed::yes(checked(*left, op, *right))
+            }
+            // As SQLite negates: the least integer has no opposite, and that of 0.0 is 0.0.
+            Expr::Negative(inner) if !matches!(*inner, Expr::Literal(..)) => match inner.get_type(schema) {
+                Ok(number) if number.is_signed_integer() => {
+                    let inner = if number == DataType::Int64 { *inner } else { cast(*inner, DataType::Int64) };
+                    Transformed::yes(checked(lit(0i64), Operator::Minus, inner))
+                }
+                Ok(number) if number.is_floating() => {
+                    Transformed::yes(Expr::Literal(ScalarValue::new_zero(&number)?, None) - *inner)
+                }
+                _ => Transformed::no(Expr::Negative(inner)),
+            },
             Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Divide | Operator::Modulo), right }) => {
                 let right = divisor(*right, schema)?;
                 right.update_data(|right| Expr::BinaryExpr(BinaryExpr { left, op, right: Box::new(right) }))
@@ -75,8 +96,45 @@ impl FunctionRewrite for SqliteNumbers {
                 match (is_zero(&left), is_zero(&right), op.swap()) {
                     (false, true, _) => Transformed::yes(with_zero(*left, op, &float)?),
                     (true, false, Some(swapped)) => Transformed::yes(with_zero(*right, swapped, &float)?),
-                    _ => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
+                    _ if is_fixed(&left) || is_fixed(&right) => {
+                        Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right }))
+                    }
+                    _ => {
+                        let both = [*left, *right].map(|side| with_one_zero(side, schema));
+                        let [left, right] = both.map(|side| side.map(|side| Box::new(side.data)));
+                        Transformed::yes(Expr::BinaryExpr(BinaryExpr { left: left?, op, right: right? }))
+                    }
                 }
+            }
+            Expr::BinaryExpr(BinaryExpr { left, op, right })
+                if matches!(op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom) =>
+            {
+                let (left, right) = (with_one_zero(*left, schema)?, with_one_zero(*right, schema)?);
+                let is_changed = left.transformed || right.transformed;
+                let (left, right) = (Box::new(left.data), Box::new(right.data));
+                let compared = Expr::BinaryExpr(BinaryExpr { left, op, right });
+                if is_changed { Transformed::yes(compared) } else { Transformed::no(compared) }
+            }
+            Expr::InSubquery(within) => of_in_subquery(within, schema)?,
+            Expr::Case(mut case) if case.expr.is_some() => {
+                let mut is_changed = false;
+                let whens = case.when_then_expr.iter_mut().map(|(when, _)| when);
+                for side in case.expr.iter_mut().chain(whens) {
+                    let added = with_one_zero(std::mem::take(&mut **side), schema)?;
+                    is_changed |= added.transformed;
+                    **side = added.data;
+                }
+                if is_changed { Transformed::yes(Expr::Case(case)) } else { Transformed::no(Expr::Case(case)) }
+            }
+            Expr::ScalarFunction(mut call) if call.func.name() == "nullif" => {
+                let mut is_changed = false;
+                for side in &mut call.args {
+                    let added = with_one_zero(std::mem::take(side), schema)?;
+                    is_changed |= added.transformed;
+                    *side = added.data;
+                }
+                let call = Expr::ScalarFunction(call);
+                if is_changed { Transformed::yes(call) } else { Transformed::no(call) }
             }
             Expr::Between(Between { expr, negated, low, high }) if is_zero(&low) || is_zero(&high) => {
                 let Some(float) = float_of(&[&expr, &low, &high]) else {
@@ -102,6 +160,16 @@ impl FunctionRewrite for SqliteNumbers {
 
 fn is_comparison(op: Operator) -> bool {
     matches!(op, Operator::Eq | Operator::NotEq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq)
+}
+
+/// Whether an expression is one value for all rows, whatever it is bound to.
+fn is_fixed(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(..) | Expr::Placeholder(_) => true,
+        Expr::Negative(inner) => is_fixed(inner),
+        Expr::Cast(cast) => is_fixed(&cast.expr),
+        _ => false,
+    }
 }
 
 /// NULL in the place of zero.

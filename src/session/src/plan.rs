@@ -71,6 +71,7 @@ impl Session {
         names: &Names,
     ) -> Result<Planned> {
         let mut provider = self.table_provider(&search.table).await?;
+        self.check_search_of(&provider)?;
         if let Some(table) = provider.downcast_ref::<MemoryTable>() {
             provider = table.current();
         }

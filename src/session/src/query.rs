@@ -51,13 +51,14 @@ impl Session {
 
     async fn sql_as_it_is(&self, query: &str, params: Option<ParamValues>) -> Result<DataFrame> {
         if let Some(prepared) = self.prepared.find(&self.ctx, query).await {
+            self.check_search_by_sql(query, &prepared.plan)?;
             return self.prepared_frame(prepared, params);
         }
         if let Some(create) = sources::create::parse(query)? {
             return self.create_file_table(&create).await;
         }
         let asked = (query.len() <= TEXT_BYTES).then(|| query.to_owned());
-        self.planned_frame(&self.prepared, asked, self.parse(query)?, params).await
+        self.planned_frame(&self.prepared, (query, asked), self.parse(query)?, params).await
     }
 
     pub(super) fn parse(&self, query: &str) -> Result<ParsedStatement> {
@@ -83,8 +84,11 @@ impl Session {
             None => None,
         };
         match prepared {
-            Some(prepared) => self.prepared_frame(prepared, params),
-            None => self.planned_frame(&self.prepared_statements, asked, statement, params).await,
+            Some(prepared) => {
+                self.check_search_by_sql(text, &prepared.plan)?;
+                self.prepared_frame(prepared, params)
+            }
+            None => self.planned_frame(&self.prepared_statements, (text, asked), statement, params).await,
         }
     }
 
@@ -101,13 +105,14 @@ impl Session {
     async fn planned_frame<Asked: Eq + Hash>(
         &self,
         plans: &PreparedPlans<Asked>,
-        asked: Option<Asked>,
+        (text, asked): (&str, Option<Asked>),
         statement: ParsedStatement,
         params: Option<ParamValues>,
     ) -> Result<DataFrame> {
         let names = || self.ctx.state_ref().read().resolve_table_references(&statement);
         let asked = asked.map(|asked| Ok::<_, Error>((asked, names()?))).transpose()?;
         let (state, plan) = self.planned(statement).await?;
+        self.check_search_by_sql(text, &plan)?;
         if let Some((asked, names)) = asked
             && let Some(prepared) = plans.keep(&self.ctx, asked, names, &plan, &state).await
             && let Some(params) = &params

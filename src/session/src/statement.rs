@@ -12,6 +12,7 @@ use vexact_core::error::{Error, Result};
 use vexact_sources as sources;
 use vexact_sources::create::{CreateTable, TableKind};
 
+use super::catalog;
 use super::copy::{CopyTarget, query_of};
 use super::memory::MemoryTable;
 use super::{DataFrame, Session};
@@ -71,7 +72,8 @@ impl Session {
 
     /// Runs a plan as far as its statement has effects.
     pub(super) async fn run_statement(&self, state: Arc<SessionState>, plan: LogicalPlan) -> Result<DataFrame> {
-        if matches!(plan, LogicalPlan::Ddl(_)) {
+        if let LogicalPlan::Ddl(ddl) = &plan {
+            self.refuse_drop_of_replica(ddl)?;
             self.forget_plans();
         }
         match plan {
@@ -98,6 +100,25 @@ impl Session {
             }
             // What reads keeps the state that it was planned with.
             plan => Ok(DataFrame::of_plan(state, plan)),
+        }
+    }
+
+    /// Refuses to drop a replica: with IF EXISTS, DataFusion takes the catalog's refusal for a table that is not there.
+    fn refuse_drop_of_replica(&self, ddl: &DdlStatement) -> Result<()> {
+        use datafusion::catalog::SchemaProvider;
+
+        let name = match ddl {
+            DdlStatement::DropTable(drop) => drop.name.table(),
+            DdlStatement::DropView(drop) => drop.name.table(),
+            DdlStatement::DropCatalogSchema(_) if self.views.replicas().is_some() => {
+                return Err(Error::InvalidArgument("DROP SCHEMA is refused: it has the replicas of an engine".into()));
+            }
+            _ => return Ok(()),
+        };
+        let is_own = self.views.own_names().iter().any(|own| own == name);
+        match !is_own && self.views.table_exist(name) {
+            true => Err(Error::InvalidArgument(catalog::is_a_replica(name))),
+            false => Ok(()),
         }
     }
 

@@ -156,6 +156,15 @@ impl Clock {
         }
     }
 
+    /// A value for messages; a time of a server as a time.
+    pub fn written(&self, value: &Value) -> String {
+        match (self.kind, value) {
+            (Some(Kind::Number(Unit::Microseconds)), Value::Integer(i64::MAX)) => "infinity".into(),
+            (Some(Kind::Number(Unit::Microseconds)), Value::Integer(i64::MIN)) => "-infinity".into(),
+            (_, value) => described(value.into()),
+        }
+    }
+
     /// Learns the kind that most of some values have, if it is not known.
     ///
     /// # Errors

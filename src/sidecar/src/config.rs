@@ -1,5 +1,7 @@
 //! What a sidecar follows, and how.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -83,8 +85,8 @@ pub enum SourceKind {
     Postgres,
 }
 
-/// The settings of a sidecar.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The settings of a sidecar. Its debug text has no password.
+#[derive(Clone, PartialEq, Eq)]
 pub struct SidecarConfig {
     /// A SQLite file, or `postgres://user:password@host:port/database`, with PostgreSQL's own parameters behind a `?`; `sslmode` is `disable`,
     /// `prefer` (where none is given), `require`, `verify-ca` or `verify-full`, the last two with `sslrootcert`, or whom the system trusts.
@@ -99,6 +101,41 @@ pub struct SidecarConfig {
     pub enable_oltp: bool,
     /// See [`OVERLAP`].
     pub overlap: Duration,
+}
+
+impl fmt::Debug for SidecarConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { source, tables, poll_batch_size, delete_detection, enable_oltp, overlap } = self;
+        f.debug_struct("SidecarConfig")
+            .field("source", &without_password(source))
+            .field("tables", tables)
+            .field("poll_batch_size", poll_batch_size)
+            .field("delete_detection", delete_detection)
+            .field("enable_oltp", enable_oltp)
+            .field("overlap", overlap)
+            .finish()
+    }
+}
+
+/// The address of a server with `***` in the place of its password.
+fn without_password(source: &str) -> Cow<'_, str> {
+    let Some((scheme, mut rest)) = source.split_once("://") else { return source.into() };
+    let mut shown = format!("{scheme}://");
+    if let (Some(colon), Some(at)) = (rest.find([':', '@', '/']), rest.rfind('@'))
+        && rest[colon..].starts_with(':')
+    {
+        shown += &format!("{}:***", &rest[..colon]);
+        rest = &rest[at.max(colon)..];
+    }
+    for (at, pair) in rest.split('&').enumerate() {
+        shown += if at > 0 { "&" } else { "" };
+        shown += match pair.find("password=") {
+            Some(name) if name == 0 || pair[..name].ends_with('?') => &pair[..name + "password=".len()],
+            _ => pair,
+        };
+        shown += if shown.ends_with("password=") { "***" } else { "" };
+    }
+    shown.into()
 }
 
 impl SidecarConfig {
@@ -233,6 +270,20 @@ mod tests {
             assert!(error.ends_with(&format!("got {wrong:?}")), "{error}");
         }
         assert_eq!(DeleteDetection::parse("soft_delete:gone").unwrap(), DeleteDetection::SoftDelete("gone".into()));
+    }
+
+    #[test]
+    fn the_debug_text_has_no_password() {
+        for (source, expected) in [
+            ("postgres://me:p%40ss@h:5/d?sslmode=require", "postgres://me:***@h:5/d?sslmode=require"),
+            ("postgres://me:p@ss:w/o?rd@h/d", "postgres://me:***@h/d"),
+            ("postgres://me@h/d?password=secret&user=a", "postgres://me@h/d?password=***&user=a"),
+            ("postgres://me@h/d", "postgres://me@h/d"),
+            ("/data/a:b@c.db", "/data/a:b@c.db"),
+        ] {
+            let text = format!("{:?}", SidecarConfig::new(source, Vec::new()));
+            assert!(text.contains(&format!("source: {expected:?}")), "{text}");
+        }
     }
 
     #[test]

@@ -15,6 +15,8 @@ mod poll;
 mod postgres;
 mod source;
 mod sqlite;
+mod status;
+mod stop;
 mod table;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,13 +25,18 @@ use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use vexact_core::error::{Error, Result};
 use vexact_replica::{Replicas, Store, SyncMode};
-use vexact_sqlite::replication::{Background, SyncResult, SyncStatus, TableCondition, TableStatus};
+use vexact_sqlite::replication::{Background, SyncResult, SyncStatus};
 
 pub use config::{DeleteDetection, OVERLAP, SidecarConfig, SourceKind, TimestampTableConfig};
 
 use cycle::{Cycle, State};
 use source::Source;
+use status::Known;
+use stop::Stopper;
 use table::Table;
+
+/// Longest time that a status waits for the source to count rows that were not read yet.
+const COUNTING: Duration = Duration::from_secs(1);
 
 /// What a cycle has to know of the configuration.
 #[derive(Debug, Clone)]
@@ -62,6 +69,8 @@ pub struct Sidecar {
     settings: Arc<Settings>,
     /// `None` after the end.
     state: Arc<AsyncMutex<Option<State>>>,
+    known: Arc<Mutex<Known>>,
+    stopper: Stopper,
     last_error: Mutex<Option<String>>,
     background: Background,
 }
@@ -91,9 +100,10 @@ impl Sidecar {
             deletes: config.delete_detection.clone(),
             overlap: config.overlap,
         });
+        let (stopper, stop) = stop::stop();
         let source: Box<dyn Source> = match config.kind() {
-            SourceKind::Sqlite => Box::new(sqlite::SqliteSource::new(&config.source)?),
-            SourceKind::Postgres => postgres::open(&config.source)?,
+            SourceKind::Sqlite => Box::new(sqlite::SqliteSource::new(&config.source, stop)?),
+            SourceKind::Postgres => postgres::open(&config.source, stop)?,
         };
         let table = |table: &TimestampTableConfig| Table::new(table.clone(), table.replica_name(&config.kind()));
         let tables: Vec<Table> = config.tables.iter().map(table).collect();
@@ -108,7 +118,9 @@ impl Sidecar {
             tables: names,
             replicas,
             settings,
+            known: Arc::new(Mutex::new(Known::of(&state))),
             state: Arc::new(AsyncMutex::new(Some(state))),
+            stopper,
             last_error: Mutex::new(problem),
             background: Background::default(),
         })
@@ -124,6 +136,11 @@ impl Sidecar {
         &self.tables
     }
 
+    /// The replicas of which no row was read yet.
+    pub fn unloaded(&self) -> Vec<String> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).unloaded()
+    }
+
     /// Whether a replica of this name is a followed table's.
     pub fn follows(&self, table: &str) -> bool {
         self.tables.iter().any(|name| name.eq_ignore_ascii_case(table))
@@ -131,10 +148,20 @@ impl Sidecar {
 
     /// Runs work on the state to its end, off the async threads, also if the caller goes away.
     async fn run<T: Send + 'static>(&self, work: impl FnOnce(&mut State) -> Result<T> + Send + 'static) -> Result<T> {
-        let mut state = Arc::clone(&self.state).lock_owned().await;
-        let work = move || match &mut *state {
-            Some(state) => work(state),
-            None => Err(Error::shut_down()),
+        self.run_on(Arc::clone(&self.state).lock_owned().await, work).await
+    }
+
+    async fn run_on<T: Send + 'static>(
+        &self,
+        mut state: OwnedMutexGuard<Option<State>>,
+        work: impl FnOnce(&mut State) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let known = Arc::clone(&self.known);
+        let work = move || {
+            let Some(state) = &mut *state else { return Err(Error::shut_down()) };
+            let outcome = work(state);
+            *known.lock().unwrap_or_else(PoisonError::into_inner) = Known::of(state);
+            outcome
         };
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(ended(&error)))
     }
@@ -204,41 +231,25 @@ impl Sidecar {
         self.run(move |state| state.copy(at, &replicas, &settings)).await
     }
 
-    /// Where the replicas stand; `last_synced_seq` is the number of changes applied. The lag is counted in the source; while it is
-    /// away, what was counted last.
+    /// Where the replicas stand; `last_synced_seq` is the number of changes applied. The lag is counted in the source; while a cycle
+    /// runs, or the source does not answer within a second, it is what was counted last.
     ///
     /// # Errors
     /// After the end.
     pub async fn status(&self) -> Result<SyncStatus> {
-        let snapshot = Arc::clone(&self.replicas);
-        let (tables, applied, has_synced) = self
-            .run(move |state| {
+        if let Ok(state) = Arc::clone(&self.state).try_lock_owned() {
+            let counting = self.run_on(state, |state| {
                 state.count_lag();
-                let snapshot = snapshot.snapshot();
-                let table = |table: &Table| TableStatus {
-                    name: table.name.clone(),
-                    rows: snapshot.table(&table.name).map_or(0, |state| state.version.num_rows() as u64),
-                    lag: table.lag,
-                    state: match (&table.error, table.definition.is_some()) {
-                        (Some(_), _) => TableCondition::Failed,
-                        (None, _) if !state.has_synced && table.progress.after.is_none() => TableCondition::NotLoaded,
-                        (None, _) => TableCondition::Ready,
-                    },
-                    last_error: table.error.clone(),
-                };
-                let mut tables: Vec<TableStatus> = state.tables.iter().map(table).collect();
-                tables.sort_by(|a, b| a.name.cmp(&b.name));
-                Ok((tables, state.applied, state.has_synced))
-            })
-            .await?;
+                Ok(())
+            });
+            // It goes on if nobody waits any more.
+            if let Ok(counted) = tokio::time::timeout(COUNTING, counting).await {
+                counted?;
+            }
+        }
         let last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Ok(SyncStatus {
-            lag: tables.iter().map(|table| table.lag).sum(),
-            last_synced_seq: has_synced.then_some(applied),
-            last_error: last_error.or_else(|| tables.iter().find_map(|table| table.last_error.clone())),
-            tables,
-            ..SyncStatus::default()
-        })
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(known.status(&self.replicas.snapshot(), last_error))
     }
 
     /// Syncs again and again in the background, until [`Self::stop_background`]. Its errors are in the status.
@@ -252,9 +263,10 @@ impl Sidecar {
         self.background.stop();
     }
 
-    /// Waits for a running cycle, then closes the source and the store. Harmless to repeat.
+    /// Interrupts the reads of a running cycle, which has no effect then, and closes the source and the store. Harmless to repeat.
     pub async fn shutdown(&self) {
         self.stop_background();
+        self.stopper.stop();
         let mut state: OwnedMutexGuard<Option<State>> = Arc::clone(&self.state).lock_owned().await;
         if let Some(state) = state.take() {
             // Closing a connection may wait for it.

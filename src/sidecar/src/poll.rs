@@ -39,6 +39,37 @@ pub(super) struct Progress {
     /// The last row that was read of those beyond the horizon; `None`: they are read from their beginning.
     #[serde(skip)]
     pub ahead: Option<Cursor>,
+    #[serde(skip)]
+    pub untimely: Untimely,
+}
+
+/// Rows whose clock is no time or lies beyond the horizon.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Untimely {
+    /// Those that the main read passed.
+    passed: u64,
+    /// Those beyond the horizon, at the end of the last pass over them.
+    ahead: u64,
+    /// Those of the pass that is under way.
+    ahead_so_far: u64,
+    /// One of their clocks.
+    example: String,
+}
+
+impl Untimely {
+    /// Their number and one of their clocks; `None` if there are none.
+    pub fn found(&self) -> Option<(u64, &str)> {
+        let rows = self.passed + self.ahead.max(self.ahead_so_far);
+        (rows > 0).then_some((rows, &self.example))
+    }
+
+    /// Counts a part of a pass over the rows beyond the horizon.
+    fn count_ahead(&mut self, found: u64, (is_first, is_end): (bool, bool)) {
+        self.ahead_so_far = if is_first { found } else { self.ahead_so_far + found };
+        if is_end {
+            (self.ahead, self.ahead_so_far) = (self.ahead_so_far, 0);
+        }
+    }
 }
 
 /// A sweep that is under way.
@@ -85,10 +116,13 @@ pub(super) fn poll(
     let limit = settings.batch_size;
     let below = next.clock.beyond(reader.horizon);
     let range = Range { after: progress.after.as_ref(), below: below.clone(), ..Range::default() };
-    let Read { mut rows, last, last_timely, count, newest } = reader.read(&range, limit, &mut next)?;
+    let Read { mut rows, last, last_timely, count, newest, untimely } = reader.read(&range, limit, &mut next)?;
     next.newest = newest.max(next.newest);
     // Without a clock there was no horizon to end at.
     next.after = if below.is_some() { last } else { last_timely }.or(next.after);
+    if below.is_some() {
+        next.untimely.passed += untimely;
+    }
     let mut left = limit - count;
     if left == 0 {
         return Ok(Polled { rows, progress: next, is_complete: false, is_behind: true });
@@ -96,8 +130,9 @@ pub(super) fn poll(
     if below.is_some() {
         let ahead = next.ahead.take();
         let range = Range { after: ahead.as_ref(), at_least: below, ..Range::default() };
-        let Read { rows: found, last, count, .. } = reader.read(&range, left, &mut next)?;
+        let Read { rows: found, last, count, untimely, .. } = reader.read(&range, left, &mut next)?;
         rows.extend(found);
+        next.untimely.count_ahead(untimely, (ahead.is_none(), count < left));
         if count == left {
             next.ahead = last.or(ahead);
             return Ok(Polled { rows, progress: next, is_complete: false, is_behind: false });
@@ -133,18 +168,25 @@ pub(super) fn read_all(
     progress: &Progress,
     settings: &Settings,
 ) -> Result<Polled> {
-    let mut next = Progress { after: None, ahead: None, sweep: None, swept: progress.newest, ..progress.clone() };
+    let untimely = Untimely::default();
+    let mut next =
+        Progress { after: None, ahead: None, sweep: None, swept: progress.newest, untimely, ..progress.clone() };
     let mut reader = Reader { source, plan, table, deletes: &settings.deletes, horizon: horizon() };
     let below = next.clock.beyond(reader.horizon);
     let mut rows = Vec::new();
     loop {
         let range = Range { after: next.after.as_ref(), below: below.clone(), ..Range::default() };
         let mut learned = next.clone();
-        let Read { rows: read, last, last_timely, count, newest } = reader.read(&range, COPY_ROWS, &mut learned)?;
+        let Read { rows: read, last, last_timely, count, newest, untimely } =
+            reader.read(&range, COPY_ROWS, &mut learned)?;
         rows.extend(read);
-        next.clock = learned.clock;
+        (next.clock, next.untimely.example) = (learned.clock, learned.untimely.example);
         next.newest = newest.max(next.newest);
         let is_end = count < COPY_ROWS;
+        match below {
+            Some(_) => next.untimely.passed += untimely,
+            None => next.untimely.count_ahead(untimely, (false, is_end)),
+        }
         next.after = if below.is_none() && is_end { last_timely } else { last }.or(next.after);
         if is_end {
             break;
@@ -153,8 +195,9 @@ pub(super) fn read_all(
     let mut ahead = None;
     while below.is_some() {
         let range = Range { after: ahead.as_ref(), at_least: below.clone(), ..Range::default() };
-        let Read { rows: read, last, count, .. } = reader.read(&range, COPY_ROWS, &mut next)?;
+        let Read { rows: read, last, count, untimely, .. } = reader.read(&range, COPY_ROWS, &mut next)?;
         rows.extend(read);
+        next.untimely.count_ahead(untimely, (ahead.is_none(), count < COPY_ROWS));
         ahead = last.or(ahead);
         if count < COPY_ROWS {
             break;
@@ -191,6 +234,8 @@ struct Read {
     count: u32,
     /// The newest time that can be right.
     newest: Option<i64>,
+    /// Rows whose clock is no time or lies beyond the horizon.
+    untimely: u64,
 }
 
 impl Reader<'_> {
@@ -208,7 +253,7 @@ impl Reader<'_> {
         }
         let mut rows = Vec::with_capacity(read.len());
         let (mut last, mut last_timely) = (None, None);
-        let mut newest: Option<i64> = None;
+        let (mut newest, mut untimely): (Option<i64>, u64) = (None, 0);
         for mut values in read {
             let order = values.split_off(values.len() - self.plan.cursor.len());
             let is_deleted = has_deletes && values.pop().as_ref().is_some_and(is_set);
@@ -216,6 +261,10 @@ impl Reader<'_> {
             let told = clock.read(&updated).ok();
             let timely = told.filter(|time| *time <= self.horizon);
             newest = timely.max(newest);
+            if timely.is_none() {
+                untimely += 1;
+                progress.untimely.example = clock.written(&updated);
+            }
             let time = told.or(newest).or(progress.newest).unwrap_or_default();
             // Its kind is no matter of the clock's, and neither is a time that cannot be read.
             let is_new = created == updated || Clock::default().read(&created).is_ok_and(|created| created == time);
@@ -225,7 +274,7 @@ impl Reader<'_> {
                 last_timely = last.clone();
             }
         }
-        Ok(Read { rows, last, last_timely, count, newest })
+        Ok(Read { rows, last, last_timely, count, newest, untimely })
     }
 
     fn refused(&self, problem: String) -> Error {

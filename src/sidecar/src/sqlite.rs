@@ -13,6 +13,10 @@ use super::clock::Clock;
 use super::columns::{check_types, find, wanted};
 use super::config::{DeleteDetection, TimestampTableConfig};
 use super::source::{Described, Placeholder, Plan, Query, Source, sample};
+use super::stop::Stop;
+
+/// SQLite asks after so many of its instructions, some ten microseconds, whether to go on.
+const INSTRUCTIONS: i32 = 2000;
 
 /// How long a read waits for the locks of the file's writers.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,6 +25,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct SqliteSource {
     path: PathBuf,
     name: String,
+    stop: Stop,
     opened: Option<Opened>,
     is_lost: bool,
 }
@@ -52,17 +57,19 @@ fn file_id(path: &Path) -> std::io::Result<Option<FileId>> {
 
 impl SqliteSource {
     /// The file, which is opened when it is first read.
-    pub fn new(path: &str) -> Result<Self> {
+    pub fn new(path: &str, stop: Stop) -> Result<Self> {
         let path = std::path::absolute(path).map_err(|error| Error::io(Path::new(path), error))?;
-        Ok(Self { name: path.display().to_string(), path, opened: None, is_lost: false })
+        Ok(Self { name: path.display().to_string(), path, stop, opened: None, is_lost: false })
     }
 
     fn open(&self) -> Result<Opened> {
         let file = file_id(&self.path).map_err(|error| Error::io(&self.path, error))?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let begin = |conn: rusqlite::Result<Connection>| {
-            let conn = conn?;
+            let mut conn = conn?;
             conn.busy_timeout(BUSY_TIMEOUT)?;
+            let stop = self.stop.clone();
+            conn.progress_handler(INSTRUCTIONS, Some(move || stop.is_requested()))?;
             conn.execute_batch("PRAGMA query_only = ON")?;
             // The first read is what fails where the file cannot be read.
             conn.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))?;

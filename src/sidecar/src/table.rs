@@ -82,6 +82,14 @@ impl Table {
         }
     }
 
+    /// The warning about a table that follows.
+    pub fn warning(&self) -> Option<String> {
+        let (rows, example) = self.progress.untimely.found()?;
+        let (rows, verb) = if rows == 1 { ("1 row".to_owned(), "has") } else { (format!("{rows} rows"), "have") };
+        let column = &self.config.updated_at_column;
+        Some(format!("{rows} {verb} a time in {column:?} that is none or lies in the future, such as {example}"))
+    }
+
     /// The columns of the replica that are the table's times.
     fn clocks(&self, schema: &TableSchema) -> Vec<usize> {
         let names = [&self.config.created_at_column, &self.config.updated_at_column];

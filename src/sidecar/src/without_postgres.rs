@@ -3,6 +3,7 @@
 use vexact_core::error::{Error, Result};
 
 use super::source::Source;
+use super::stop::Stop;
 
 /// Rejects the address.
 ///
@@ -16,7 +17,7 @@ pub(super) fn check_address(_: &str) -> Result<()> {
 ///
 /// # Errors
 /// Always [`Error::InvalidArgument`].
-pub(super) fn open(_: &str) -> Result<Box<dyn Source>> {
+pub(super) fn open(_: &str, _: Stop) -> Result<Box<dyn Source>> {
     Err(refusal())
 }
 

@@ -234,7 +234,8 @@ impl Run {
                 Next::End => return Ok(true),
                 Next::Idle => {
                     is_triggered = false;
-                    shared.progress.send_modify(|progress| progress.inflight_batches = 0);
+                    // The source's word that it is idle was counted as a micro-batch.
+                    shared.progress.send_modify(|progress| progress.inflight_batches = backlog);
                     continue;
                 }
                 Next::Batch(batch) => batch,

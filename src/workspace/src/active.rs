@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -49,6 +50,8 @@ pub struct ActiveRun {
     workspace: Workspace,
     folder: PathBuf,
     run_id: String,
+    /// By a clock that nobody sets.
+    started: Instant,
     pub(super) state: Mutex<State>,
 }
 
@@ -69,7 +72,7 @@ impl Workspace {
     /// # Errors
     /// A folder or an index that cannot be written.
     pub fn start(&self, new: NewRun) -> Result<ActiveRun> {
-        let now = time::now();
+        let (now, started) = (time::now(), Instant::now());
         let (run_id, folder) = self.new_folder(&time::compact(now))?;
         let lock = files::hold(&folder)?;
         files::create_folder(&folder.join(files::ARTIFACTS))?;
@@ -102,7 +105,7 @@ impl Workspace {
         let (progress, stdout, stderr) = (file(files::PROGRESS)?, file(files::STDOUT)?, file(files::STDERR)?);
         self.index().put(&run, &files::searched(&run, &new.inputs), &[])?;
         let state = State { run, artifacts: Vec::new(), progress, stdout, stderr, lock: Some(lock) };
-        Ok(ActiveRun { workspace: self.clone(), folder, run_id, state: Mutex::new(state) })
+        Ok(ActiveRun { workspace: self.clone(), folder, run_id, started, state: Mutex::new(state) })
     }
 
     /// A folder that nobody else has.
@@ -111,7 +114,7 @@ impl Workspace {
             let number = getrandom::u32().map_err(|error| Error::Engine(format!("no random numbers: {error}")))?;
             let run_id = format!("{time}_{number:08x}");
             let folder = self.run_dir(&run_id);
-            match fs::create_dir(&folder) {
+            match files::private_folder().create(&folder) {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => continue,
                 made => made.map_err(|source| Error::Io { path: folder.clone(), source })?,
             }
@@ -215,6 +218,9 @@ impl ActiveRun {
             )));
         }
         let path = std::path::absolute(&new.path).map_err(|error| Error::io(&new.path, error))?;
+        if path.starts_with(&self.folder) {
+            files::make_private(&path)?;
+        }
         let size_bytes = fs::metadata(&path).map_err(|error| Error::io(&path, error))?.len();
         let within = |path: PathBuf| path.strip_prefix(&self.folder).map(Path::to_path_buf).unwrap_or(path);
         let artifact = Artifact {
@@ -253,7 +259,7 @@ impl ActiveRun {
             Outcome::TimedOut(error) => (RunStatus::TimedOut, Some(error)),
             Outcome::Cancelled(error) => (RunStatus::Cancelled, Some(error)),
         };
-        state.run = state.run.clone().ended(status, error);
+        state.run = state.run.clone().ended_after(self.started.elapsed(), status, error);
         files::write_run(&self.folder, &state.run, &state.artifacts)?;
         self.workspace.index().end(&state.run)?;
         if state.lock.take().is_some() {

@@ -1,6 +1,6 @@
 //! The files of a run's folder.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -77,9 +77,39 @@ fn collect_texts(value: &Value, texts: &mut Vec<String>) {
     }
 }
 
-/// Makes a folder and those above it.
+/// Makes a folder and those above it, for its user alone.
 pub(super) fn create_folder(folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.into(), source })
+    private_folder().recursive(true).create(folder).map_err(|source| Error::Io { path: folder.into(), source })
+}
+
+/// How a folder is made that its user alone reads.
+pub(super) fn private_folder() -> DirBuilder {
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "other systems have no modes"))]
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+}
+
+/// How a file is made that its user alone reads.
+pub(super) fn private_file() -> OpenOptions {
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "other systems have no modes"))]
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Leaves a file that is there to its user alone.
+pub(super) fn make_private(path: &Path) -> Result<()> {
+    #[cfg(unix)]
+    {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        fs::set_permissions(path, mode).map_err(|error| Error::io(path, error))?;
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
 }
 
 /// Replaces a file in one step: a reader sees the old one or the new one, whole.
@@ -90,7 +120,8 @@ pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     text.push(b'\n');
     let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
     let unfinished = path.with_extension(format!("{}.{number}.tmp", std::process::id()));
-    let written = File::create(&unfinished).and_then(|mut file| {
+    let created = private_file().write(true).create(true).truncate(true).open(&unfinished);
+    let written = created.and_then(|mut file| {
         file.write_all(&text)?;
         file.sync_data()?;
         fs::rename(&unfinished, path)
@@ -134,13 +165,13 @@ pub(super) fn json_lines(path: &Path, limit: Option<usize>) -> Result<Vec<Value>
 
 /// Opens a file to add to, and makes it.
 pub(super) fn appended(path: PathBuf) -> Result<File> {
-    OpenOptions::new().create(true).append(true).open(&path).map_err(|source| Error::Io { path, source })
+    private_file().create(true).append(true).open(&path).map_err(|source| Error::Io { path, source })
 }
 
 /// Makes the lock of a run's folder and takes it.
 pub(super) fn hold(folder: &Path) -> Result<LockedFile> {
     let path = folder.join(LOCK);
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = private_file().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(|source| Error::Io { path: path.clone(), source })?;
     LockedFile::wait_for(file).map_err(|source| Error::Io { path, source })
 }

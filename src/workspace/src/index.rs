@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use vexact_core::error::{Error, Result};
 use vexact_core::sql::failed;
 
-use super::{Artifact, Run, RunFilter, RunStatus};
+use super::{Artifact, Run, RunFilter, RunStatus, files};
 
 /// How long one process waits for another's writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -64,6 +64,11 @@ impl Index {
 
     fn opened(path: &Path) -> Result<(Self, bool)> {
         let named = || format!("the workspace's index {}", path.display());
+        // SQLite gives the files beside it the mode of this one.
+        match files::private_file().write(true).create_new(true).open(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(Error::io(path, error)),
+            _ => {}
+        }
         let mut conn = vexact_locks::open(path, OpenFlags::default()).map_err(failed(named))?;
         conn.busy_timeout(BUSY_TIMEOUT).map_err(failed(named))?;
         use_wal(&conn).map_err(failed(named))?;

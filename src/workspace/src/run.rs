@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -119,11 +120,19 @@ impl Run {
         self
     }
 
-    /// Ended now.
+    /// Ended now, after a time that a clock which was set meanwhile does not change.
+    pub(super) fn ended_after(mut self, elapsed: Duration, status: RunStatus, error: Option<RunError>) -> Self {
+        self = self.ended(status, error);
+        self.duration_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
+        self.finished_at = self.finished_at.map(|end| end.max(time::after(&self.started_at, elapsed)));
+        self
+    }
+
+    /// Ended now, by the clock.
     pub(super) fn ended(mut self, status: RunStatus, error: Option<RunError>) -> Self {
         let now = time::now();
         self.duration_ms = time::millis_since(&self.started_at, now);
-        self.finished_at = Some(time::text(now));
+        self.finished_at = Some(time::text(now).max(self.started_at.clone()));
         self.status = status;
         self.error = error;
         self

@@ -45,6 +45,45 @@ fn error() -> RunError {
     RunError { error: "no".into(), error_type: "value_error".into(), phase: "query".into(), details }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_workspace_is_its_users_alone() {
+    use std::os::unix::fs::PermissionsExt;
+
+    fn walk(path: &std::path::Path, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(path).unwrap() {
+            let path = entry.unwrap().path();
+            let mode = path.metadata().unwrap().permissions().mode() & 0o777;
+            let expected = if path.is_dir() { 0o700 } else { 0o600 };
+            assert_eq!(mode, expected, "{}: {mode:o}", path.display());
+            found.push(path.file_name().unwrap().to_string_lossy().into_owned());
+            if path.is_dir() {
+                walk(&path, found);
+            }
+        }
+    }
+
+    let (folder, workspace) = workspace();
+    let run = workspace.start(new_run("private")).unwrap();
+    run.progress(&json!({"rows": 1})).unwrap();
+    run.explain(&json!({"logical": "Scan"})).unwrap();
+    add_result(&run, &rows(1, "a"));
+    let mut found = Vec::new();
+    walk(folder.path(), &mut found);
+    for name in [
+        "runs",
+        "artifacts",
+        "run.json",
+        "inputs.json",
+        "explain.json",
+        "result.parquet",
+        "artifacts.sqlite-wal",
+        "lock",
+    ] {
+        assert!(found.iter().any(|known| known == name), "{name}: {found:?}");
+    }
+}
+
 #[test]
 fn what_a_run_leaves_is_found_again() {
     let (_folder, workspace) = workspace();

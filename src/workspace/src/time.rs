@@ -1,6 +1,8 @@
 //! Times as runs name them: UTC, ISO 8601, milliseconds. Their texts sort as they do.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
 /// Now.
 pub(super) fn now() -> DateTime<Utc> {
@@ -17,8 +19,27 @@ pub(super) fn compact(time: DateTime<Utc>) -> String {
     time.format("%Y%m%dT%H%M%SZ").to_string()
 }
 
-/// Milliseconds from a text of [`text`] to a later time; 0 where there is none.
+/// Milliseconds from a text of [`text`] to a later time, at least 1; 0 if the text is none.
 pub(super) fn millis_since(start: &str, end: DateTime<Utc>) -> u64 {
-    let start = DateTime::parse_from_rfc3339(start).map(|start| start.with_timezone(&Utc));
-    start.ok().and_then(|start| u64::try_from((end - start).num_milliseconds()).ok()).unwrap_or(0)
+    let Ok(start) = DateTime::parse_from_rfc3339(start) else { return 0 };
+    // A clock may have been set back since.
+    u64::try_from((end - start.with_timezone(&Utc)).num_milliseconds()).unwrap_or(0).max(1)
+}
+
+/// The time that is so much later than a text of [`text`], which is itself if it is none.
+pub(super) fn after(start: &str, elapsed: Duration) -> String {
+    let (parsed, elapsed) = (DateTime::parse_from_rfc3339(start), TimeDelta::from_std(elapsed).unwrap_or_default());
+    parsed.map_or_else(|_| start.to_owned(), |parsed| text(parsed.with_timezone(&Utc) + elapsed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_gives_no_negative_and_no_zero_duration() {
+        let start = text(now() + TimeDelta::hours(1));
+        assert_eq!(millis_since(&start, now()), 1);
+        assert!(after(&start, Duration::from_millis(5)) > start);
+    }
 }

@@ -6,6 +6,7 @@ mod law;
 mod local;
 mod postgres;
 mod server;
+mod silence;
 mod time;
 
 use std::path::PathBuf;

@@ -3,6 +3,7 @@
 use vexact::sidecar::DeleteDetection;
 
 use super::server::Server;
+use super::silence::silence;
 use super::*;
 
 async fn open(server: &Server, tables: Vec<TimestampTableConfig>) -> HtapEngine {
@@ -26,6 +27,7 @@ async fn postgres_is_followed() {
     logins(&server).await;
     vectors(&server).await;
     encrypted(&server).await;
+    silence(&server).await;
     outages(&server).await;
 }
 

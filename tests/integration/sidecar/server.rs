@@ -1,7 +1,8 @@
 //! A PostgreSQL server of a test's own: in a temporary folder, on a port that was free, ended with the test.
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -168,17 +169,57 @@ impl Server {
         assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Locks a table against reads, until what is returned is dropped.
+    pub fn lock(&self, table: &str) -> Lock {
+        let mut command = self.client();
+        let mut session = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut input = session.stdin.take().unwrap();
+        writeln!(input, "BEGIN; LOCK TABLE {table}; SELECT 'locked';").unwrap();
+        let mut line = String::new();
+        let mut output = BufReader::new(session.stdout.take().unwrap());
+        while !line.contains("locked") {
+            assert!(output.read_line(&mut line).unwrap() > 0, "the session ended: {line}");
+        }
+        Lock { session, input: Some(input) }
+    }
+
+    /// Whether a session waits for a lock on a table.
+    pub fn has_waiters(&self, table: &str) -> bool {
+        self.try_run(&format!("SELECT 1 / count(*) FROM pg_locks WHERE NOT granted AND relation = '{table}'::regclass"))
+    }
+
     /// Whether the server could run statements.
     pub fn try_run(&self, sql: &str) -> bool {
         self.answered(sql).status.success()
     }
 
     fn answered(&self, sql: &str) -> Output {
+        self.client().args(["-c", sql]).output().unwrap()
+    }
+
+    fn client(&self) -> Command {
         let port = self.port.to_string();
         let mut command = Command::new(self.bin.join("psql"));
         command.env("PGPASSWORD", "pass word");
-        command.args(["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-q", "-c", sql]);
-        command.output().unwrap()
+        command.args(["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-q"]);
+        command
+    }
+}
+
+/// A session that holds a lock.
+pub struct Lock {
+    session: Child,
+    input: Option<ChildStdin>,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.input.take();
+        let _ = self.session.wait();
     }
 }
 

@@ -224,7 +224,7 @@ pub(crate) struct DropPosition {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Answer: {\"ok\": true, \"lag\", \"last_synced_seq\", \"last_error\",
-        \"tables\": [{\"name\", \"rows\", \"lag\", \"state\", \"last_error\"}],
+        \"tables\": [{\"name\", \"rows\", \"lag\", \"state\", \"last_error\", \"warning\"}],
         \"log_rows\", \"positions\": [{\"id\", \"applied_seq\", \"lag\", \"folder\", \"is_running\"}]}
 The change log is kept for the engines in \"positions\"; this command is one of them while it runs.
 

@@ -303,7 +303,7 @@ fn sync_and_status_say_where_replication_stands() {
     assert_eq!(folder.ok(&["sync", "--mode", "temporal"]), nothing);
     let copied = folder.ok(&["sync", "--table", "docs"]);
     assert_eq!((&copied["table"], &copied["rows_copied"]), (&json!("docs"), &json!(4)));
-    let docs = json!({"name": "docs", "rows": 4, "lag": 0, "state": "ready", "last_error": null});
+    let docs = json!({"name": "docs", "rows": 4, "lag": 0, "state": "ready", "last_error": null, "warning": null});
     let status = folder.ok(&["status"]);
     assert_eq!((&status["lag"], &status["last_error"]), (&json!(0), &Value::Null));
     assert_eq!(status["tables"], json!([docs]));

@@ -44,6 +44,11 @@ impl Names for World {
         let session = SESSION.iter().map(|(name, columns)| (name, columns, Owner::Session));
         let all = session.chain(REPLICAS.iter().map(|(name, columns)| (name, columns, Owner::Replica)));
         let mut found = all.filter(|(name, ..)| name.eq_ignore_ascii_case(table));
-        found.next().map(|(name, columns, owner)| OlapTable { name: (*name).into(), schema: schema(columns), owner })
+        found.next().map(|(name, columns, owner)| OlapTable {
+            name: (*name).into(),
+            schema: schema(columns),
+            owner,
+            row_id: None,
+        })
     }
 }

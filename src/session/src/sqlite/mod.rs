@@ -3,10 +3,12 @@
 //!
 //! What is used most is computed here over whole columns; the rest SQLite itself computes, value by value.
 
+mod arithmetic;
 mod call;
 mod convert;
 mod evaluate;
 mod number;
+mod sum;
 mod text;
 
 use std::hash::{Hash, Hasher};
@@ -19,8 +21,10 @@ use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
 
+pub(super) use arithmetic::{checked, may_overflow};
 pub(super) use call::{Calls, Casts};
 use convert::canonical;
+pub(super) use sum::sum;
 
 /// A function of SQLite's. NULL for a NULL argument, where nothing else is said.
 struct Function {

@@ -14,6 +14,13 @@ use super::tls::{Check, Roots};
 /// How long a connection may take, where the address does not say it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Idle time after which TCP asks whether the other side is there.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+/// Time between two such questions.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// Unanswered questions after which the connection has ended.
+const KEEPALIVE_RETRIES: u32 = 3;
+
 /// A server's address.
 #[derive(Clone)]
 pub(super) struct Address {
@@ -134,12 +141,28 @@ impl Address {
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);
         }
+        let is_given = |name: &str| text.contains(&format!("{name}="));
+        if !is_given("keepalives_idle") {
+            config.keepalives_idle(KEEPALIVE_IDLE);
+        }
+        if !is_given("keepalives_interval") {
+            config.keepalives_interval(KEEPALIVE_INTERVAL);
+        }
+        if !is_given("keepalives_retries") {
+            config.keepalives_retries(KEEPALIVE_RETRIES);
+        }
         if config.get_application_name().is_none() {
             config.application_name("vexact");
         }
         let database = config.get_dbname().unwrap_or(&user);
         let name = format!("postgres://{user}@{}/{database}", places(&config));
         Ok(Self { config, check, name })
+    }
+
+    /// Longest time of connecting to any of the servers, the login included; also of each step that a server answers at once.
+    pub fn connect_limit(&self) -> Duration {
+        let each = self.config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
+        each.saturating_mul(u32::try_from(self.config.get_hosts().len().max(1)).unwrap_or(u32::MAX))
     }
 }
 

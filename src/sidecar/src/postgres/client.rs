@@ -16,8 +16,9 @@ use vexact_core::error::{Error, Result};
 use super::address::Address;
 use super::tls;
 use super::values::{Cell, Parameter};
+use crate::stop::Stop;
 
-/// A server that is silent for so long is taken for gone.
+/// Longest time between two messages of a server that reads rows. It may sort them, or wait for a lock.
 const SILENCE: Duration = Duration::from_secs(300);
 
 /// Why a statement failed.
@@ -34,26 +35,32 @@ pub(super) struct Client {
     client: tokio_postgres::Client,
     name: String,
     runtime: Handle,
+    /// Longest time of a step that a server answers at once.
+    limit: Duration,
+    stop: Stop,
 }
 
 impl Client {
-    /// Connects and says who is there. Blocks.
+    /// Connects and says who is there. Blocks, at most for the address's time to connect, the login included.
     ///
     /// # Errors
-    /// A server that is not there, or that refuses; root certificates that cannot be read.
-    pub fn connect(address: &Address, runtime: &Handle) -> Result<Self> {
-        let name = address.to_string();
+    /// A server that is not there, that refuses or is silent; root certificates that cannot be read; the end of the sidecar.
+    pub fn connect(address: &Address, runtime: &Handle, stop: &Stop) -> Result<Self> {
+        let (name, limit) = (address.to_string(), address.connect_limit());
         let connected = match address.config.get_ssl_mode() {
-            SslMode::Disable => established(&address.config, NoTls, runtime),
-            _ => established(&address.config, tls::connector(&address.check)?, runtime),
+            SslMode::Disable => runtime.block_on(within(limit, stop, established(&address.config, NoTls))),
+            _ => {
+                let connector = tls::connector(&address.check)?;
+                runtime.block_on(within(limit, stop, established(&address.config, connector)))
+            }
         };
-        let client = connected.map_err(|source| failed(&name, source))?;
-        Ok(Self { client, name, runtime: runtime.clone() })
+        let client = connected.map_err(|problem| problem.error(&name))?;
+        Ok(Self { client, name, runtime: runtime.clone(), limit, stop: stop.clone() })
     }
 
     /// Runs statements without results. Blocks.
     pub fn run(&self, sql: &str) -> Result<(), Failure> {
-        self.wait(async { answer(self.client.batch_execute(sql)).await })
+        self.wait(within(self.limit, &self.stop, self.client.batch_execute(sql)))
     }
 
     /// Runs one statement; its rows. Parameters are texts and NULL. Blocks.
@@ -61,13 +68,23 @@ impl Client {
     /// No more than the rows that are returned is held in memory: a server waits while its last messages are not read. The columns are of
     /// types that every server has.
     pub fn query(&self, sql: &str, params: &[Value]) -> Result<Vec<Vec<Value>>, Failure> {
+        self.rows(SILENCE, sql, params)
+    }
+
+    /// As [`Self::query`], of a query that a server answers at once.
+    pub fn query_catalog(&self, sql: &str, params: &[Value]) -> Result<Vec<Vec<Value>>, Failure> {
+        self.rows(self.limit, sql, params)
+    }
+
+    /// `limit`: the longest time between two messages.
+    fn rows(&self, limit: Duration, sql: &str, params: &[Value]) -> Result<Vec<Vec<Value>>, Failure> {
         let mut unfit = None;
         let rows = self.wait(async {
             let params = params.iter().map(|value| (Parameter(value), Type::UNKNOWN));
-            let answers = answer(self.client.query_typed_raw(sql, params)).await?;
+            let answers = within(limit, &self.stop, self.client.query_typed_raw(sql, params)).await?;
             pin_mut!(answers);
             let mut rows = Vec::new();
-            while let Some(row) = answer(answers.try_next()).await? {
+            while let Some(row) = within(limit, &self.stop, answers.try_next()).await? {
                 let mut values = Vec::with_capacity(row.len());
                 for at in 0..row.len() {
                     match row.try_get(at).map_err(Problem::Postgres)? {
@@ -86,43 +103,64 @@ impl Client {
     }
 
     fn wait<T>(&self, work: impl Future<Output = Result<T, Problem>>) -> Result<T, Failure> {
-        self.runtime.block_on(work).map_err(|problem| match problem {
-            Problem::Postgres(source) => {
-                let is_sound = !self.client.is_closed() && is_refusal(&source);
-                let error = failed(&self.name, source);
-                if is_sound { Failure::Refused(error) } else { Failure::Lost(error) }
-            }
-            Problem::Silent => Failure::Lost(Error::Io {
-                path: self.name.clone().into(),
-                source: std::io::Error::new(
-                    std::io::ErrorKind::TimedOut,
-                    format!("expected an answer within {} seconds, got none", SILENCE.as_secs()),
-                ),
-            }),
+        self.runtime.block_on(work).map_err(|problem| {
+            let is_sound = match &problem {
+                Problem::Postgres(source) => !self.client.is_closed() && is_refusal(source),
+                Problem::Silent(_) | Problem::Stopped => false,
+            };
+            let error = problem.error(&self.name);
+            if is_sound { Failure::Refused(error) } else { Failure::Lost(error) }
         })
     }
 }
 
-fn established<T>(config: &Config, tls: T, runtime: &Handle) -> Result<tokio_postgres::Client, tokio_postgres::Error>
+async fn established<T>(config: &Config, tls: T) -> Result<tokio_postgres::Client, tokio_postgres::Error>
 where
     T: MakeTlsConnect<Socket>,
     T::Stream: Send + 'static,
 {
-    let (client, connection) = runtime.block_on(config.connect(tls))?;
+    let (client, connection) = config.connect(tls).await?;
     // What ends the connection is seen by the statement that waits for it.
-    runtime.spawn(async move { drop(connection.await) });
+    tokio::spawn(async move { drop(connection.await) });
     Ok(client)
 }
 
 enum Problem {
     Postgres(tokio_postgres::Error),
-    Silent,
+    /// There was no answer within this time.
+    Silent(Duration),
+    /// The sidecar ends.
+    Stopped,
 }
 
-async fn answer<T>(work: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Problem> {
-    match timeout(SILENCE, work).await {
-        Ok(answered) => answered.map_err(Problem::Postgres),
-        Err(_) => Err(Problem::Silent),
+impl Problem {
+    fn error(self, server: &str) -> Error {
+        match self {
+            Problem::Postgres(source) => failed(server, source),
+            Problem::Silent(limit) => Error::Io {
+                path: server.into(),
+                source: std::io::Error::new(
+                    std::io::ErrorKind::TimedOut,
+                    format!("expected an answer within {} seconds, got none", limit.as_secs_f64()),
+                ),
+            },
+            Problem::Stopped => Error::shut_down(),
+        }
+    }
+}
+
+/// Waits for an answer, until a time has passed or the sidecar ends.
+async fn within<T>(
+    limit: Duration,
+    stop: &Stop,
+    work: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, Problem> {
+    tokio::select! {
+        answered = timeout(limit, work) => match answered {
+            Ok(answered) => answered.map_err(Problem::Postgres),
+            Err(_) => Err(Problem::Silent(limit)),
+        },
+        () = stop.requested() => Err(Problem::Stopped),
     }
 }
 

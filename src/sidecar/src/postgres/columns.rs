@@ -110,7 +110,7 @@ fn quoted(table: &str) -> String {
 
 /// The columns that a table has, as the server describes them.
 pub(super) fn known(source: &mut PostgresSource, table: &TimestampTableConfig) -> Result<Vec<Vec<Value>>> {
-    source.query(COLUMNS, &[Value::Text(quoted(&table.table_name))])
+    source.query_catalog(COLUMNS, &[Value::Text(quoted(&table.table_name))])
 }
 
 pub(super) fn describe(

@@ -15,6 +15,7 @@ use client::{Client, Failure};
 
 use super::config::{DeleteDetection, TimestampTableConfig};
 use super::source::{Described, Query, Source};
+use super::stop::Stop;
 
 /// Refuses an address that cannot be used.
 ///
@@ -28,10 +29,10 @@ pub(super) fn check_address(text: &str) -> Result<()> {
 ///
 /// # Errors
 /// As [`check_address`]; no runtime of tokio's around.
-pub(super) fn open(address: &str) -> Result<Box<dyn Source>> {
+pub(super) fn open(address: &str, stop: Stop) -> Result<Box<dyn Source>> {
     let address = Address::parse(address)?;
     let runtime = Handle::try_current().map_err(|error| Error::Engine(error.to_string()))?;
-    Ok(Box::new(PostgresSource { name: address.to_string(), address, runtime, client: None, is_lost: false }))
+    Ok(Box::new(PostgresSource { name: address.to_string(), address, runtime, stop, client: None, is_lost: false }))
 }
 
 /// A database of a server. Its connection lives on the runtime that the source was made on.
@@ -39,6 +40,7 @@ struct PostgresSource {
     address: Address,
     name: String,
     runtime: Handle,
+    stop: Stop,
     client: Option<Client>,
     is_lost: bool,
 }
@@ -68,6 +70,11 @@ impl PostgresSource {
     fn query(&mut self, sql: &str, params: &[Value]) -> Result<Vec<Vec<Value>>> {
         self.on(|client| client.query(sql, params))
     }
+
+    /// As [`Self::query`], of a query that a server answers at once.
+    fn query_catalog(&mut self, sql: &str, params: &[Value]) -> Result<Vec<Vec<Value>>> {
+        self.on(|client| client.query_catalog(sql, params))
+    }
 }
 
 impl Source for PostgresSource {
@@ -85,7 +92,7 @@ impl Source for PostgresSource {
             return Ok(());
         }
         (self.client, self.is_lost) = (None, true);
-        let client = Client::connect(&self.address, &self.runtime)?;
+        let client = Client::connect(&self.address, &self.runtime, &self.stop)?;
         client.run(BEGIN).map_err(|(Failure::Refused(error) | Failure::Lost(error))| error)?;
         (self.client, self.is_lost) = (Some(client), false);
         Ok(())

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 use vexact_core::error::{Error, Result};
-use vexact_core::schema::{Column, TableSchema};
+use vexact_core::schema::{Column, TableSchema, is_row_id_name};
 use vexact_core::sql::{failed, ident};
 
 use super::column::{check, described};
@@ -68,8 +68,13 @@ fn fitting(table: &Table, schema: &TableSchema) -> Result<TableSchema> {
     TableSchema::of_columns(schema.name(), columns, &key)
 }
 
-/// Stops capturing a table without forgetting it, so that SQLite can alter it; [`reinstall`] is to follow in the same
-/// transaction.
+/// Whether a registration has triggers, as they may be.
+pub fn has_triggers(conn: &Connection, id: i64) -> Result<bool> {
+    Ok(!existing(conn, id)?.is_empty())
+}
+
+/// Stops capturing a table without forgetting it, so that it can be altered, by the app too where the table does not fit its
+/// registration any more; [`reinstall`] captures it again.
 pub fn suspend(tx: &Connection, id: i64) -> Result<()> {
     drop_triggers(tx, id)
 }
@@ -117,7 +122,20 @@ pub fn is_installed(conn: &Connection, registered: &Registered) -> Result<bool> 
         && are_around(conn, &table.name, registered.id)?)
 }
 
-/// SQLite's count of schema changes, by any program: while it stays, so does what [`is_installed`] says.
+/// Whether a schema has the row id of a table as a column that the table has not: VACUUM numbers such rows anew, and fires no trigger.
+///
+/// # Errors
+/// The table is gone.
+pub fn has_row_id(conn: &Connection, schema: &TableSchema) -> Result<bool> {
+    // Most schemas have no column of such a name.
+    if !schema.columns().iter().any(|column| is_row_id_name(&column.name)) {
+        return Ok(false);
+    }
+    let table = Table::read(conn, schema.name())?;
+    Ok(schema.columns().iter().any(|column| table.is_hidden_row_id(&column.name)))
+}
+
+/// SQLite's count of schema changes, by any program; VACUUM counts as one: while it stays, so does what [`is_installed`] says.
 pub fn schema_version(conn: &Connection) -> Result<i64> {
     let version =
         conn.prepare_cached("PRAGMA schema_version").and_then(|mut pragma| pragma.query_row([], |row| row.get(0)));

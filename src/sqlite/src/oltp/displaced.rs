@@ -86,7 +86,7 @@ impl Plan<'_> {
         let other = self.schema.key_columns().map(|key| {
             // A row id that SQLite will choose is -1 here, or unknown to old versions.
             let unknown = if itself == "NEW" && self.table.is_row_id(&key.name) {
-                format!(" OR NEW.{} = -1", ident(&key.name))
+                format!(" OR {} = -1", references.changed("NEW", &key.name, "NULL"))
             } else {
                 String::new()
             };

@@ -2,9 +2,11 @@
 //!
 //! SQLite has one LIKE for a connection, and `PRAGMA case_sensitive_like` changes what indexes, generated columns and CHECKs of the
 //! file mean, or makes the file unusable. So a query has GLOB in its place, which is case-sensitive, over the same pattern in GLOB's
-//! letters: `name LIKE 'a%'` is `name GLOB 'a*'`, which finds its rows through an index too.
+//! letters: `name LIKE 'a%'` is `name GLOB 'a*'`, which finds its rows through an index too, and so does `name LIKE ?`, whose pattern
+//! is translated when it is bound.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
@@ -19,6 +21,9 @@ use super::expression::{offset, tokens};
 const BEFORE_EXPRESSIONS: &str = " SELECT DISTINCT ALL WHERE AND OR NOT ON BY HAVING WHEN THEN ELSE CASE IN IS BETWEEN LIKE GLOB MATCH REGEXP \
     ESCAPE LIMIT OFFSET AS FROM JOIN UNION EXCEPT INTERSECT VALUES USING EXISTS COLLATE ";
 
+/// Prefix of the parameters that are patterns of GLOB: the position follows of the value that is a pattern of LIKE.
+const GLOB_PARAMETER: &str = "$_vexact_glob_";
+
 /// A query with case-sensitive LIKE. Returns `None` if it cannot be told what belongs to a pattern.
 pub(super) fn case_sensitive(sql: &str) -> Option<Cow<'_, str>> {
     if !sql.as_bytes().windows(4).any(|word| word.eq_ignore_ascii_case(b"like")) {
@@ -27,6 +32,8 @@ pub(super) fn case_sensitive(sql: &str) -> Option<Cow<'_, str>> {
     let tokens = tokens(sql)?;
     // Texts in the place of others: from, to, text.
     let mut edits: Vec<(usize, usize, Cow<'_, str>)> = Vec::new();
+    let numbers = numbers(&tokens);
+    let mut has_bound_pattern = false;
     for at in (0..tokens.len()).filter(|at| is_operator(&tokens, *at)) {
         let from = |at: usize| tokens.get(at).and_then(|token| offset(sql, token.span.start));
         let to = |at: usize| tokens.get(at).and_then(|token| offset(sql, token.span.end));
@@ -35,6 +42,13 @@ pub(super) fn case_sensitive(sql: &str) -> Option<Cow<'_, str>> {
         let has_escape = is_word(&tokens, end, Keyword::ESCAPE);
         if let (Token::SingleQuotedString(pattern), 1, false) = (&tokens[at + 1].token, end - at - 1, has_escape) {
             edits.push((from(at + 1)?, to(at + 1)?, literal(&glob(pattern, None)).into()));
+            continue;
+        }
+        if let (Some(numbers), 1, false) = (&numbers, end - at - 1, has_escape)
+            && let Some(number) = numbers.get(&(at + 1))
+        {
+            edits.push((from(at + 1)?, to(at + 1)?, format!("{GLOB_PARAMETER}{number}").into()));
+            has_bound_pattern = true;
             continue;
         }
         let start = from(at + 1)?;
@@ -48,7 +62,16 @@ pub(super) fn case_sensitive(sql: &str) -> Option<Cow<'_, str>> {
             edits.push((pattern_end, pattern_end, " AS TEXT))".into()));
         }
     }
-    edits.sort_by_key(|(from, ..)| *from);
+    if has_bound_pattern {
+        // SQLite would number the others anew.
+        for (at, number) in numbers.into_iter().flatten() {
+            let (from, to) = (offset(sql, tokens[at].span.start)?, offset(sql, tokens[at].span.end)?);
+            if !edits.iter().any(|(start, end, _)| *start == from && *end == to) {
+                edits.push((from, to, format!("${number}").into()));
+            }
+        }
+    }
+    edits.sort_by_key(|(from, to, _)| (*from, *to));
     let (mut text, mut written) = (String::with_capacity(sql.len() + 32), 0);
     for (from, to, new) in edits {
         text.push_str(sql.get(written..from)?);
@@ -57,6 +80,45 @@ pub(super) fn case_sensitive(sql: &str) -> Option<Cow<'_, str>> {
     }
     text.push_str(sql.get(written..)?);
     Some(text.into())
+}
+
+/// The placeholders of a query, by their tokens, and the positions of their values. Returns `None` if there are some by name, or some of
+/// several kinds.
+fn numbers(tokens: &[TokenWithSpan]) -> Option<BTreeMap<usize, usize>> {
+    let mut numbers = BTreeMap::new();
+    let mut kinds = [false; 2];
+    for (at, token) in tokens.iter().enumerate() {
+        match &token.token {
+            Token::Placeholder(text) if text == "?" => {
+                kinds[0] = true;
+                numbers.insert(at, numbers.len() + 1);
+            }
+            Token::Placeholder(text) => {
+                kinds[1] = true;
+                numbers.insert(at, text.strip_prefix(['$', '?'])?.parse().ok().filter(|number| *number > 0)?);
+            }
+            Token::Colon | Token::AtSign => return None,
+            _ => {}
+        }
+    }
+    (kinds != [true; 2]).then_some(numbers)
+}
+
+/// The position of the value of a parameter that [`case_sensitive`] made.
+pub(super) fn pattern_position(parameter: &str) -> Option<usize> {
+    parameter.strip_prefix(GLOB_PARAMETER)?.parse().ok()
+}
+
+/// What such a parameter is bound to.
+pub(super) fn bound_pattern(value: &Value) -> Value {
+    let pattern = match value {
+        Value::Null => return Value::Null,
+        Value::Integer(integer) => integer.to_string(),
+        Value::Real(real) => format!("{real:?}"),
+        Value::Text(text) => text.clone(),
+        Value::Blob(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+    };
+    Value::Text(glob(&pattern, None))
 }
 
 /// Whether an expression begins after a word.
@@ -228,6 +290,7 @@ fn glob_function(context: &Context<'_>) -> rusqlite::Result<Value> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::statement::bind;
     use super::*;
 
     /// A connection with case-sensitive LIKE by SQLite's own setting, and one without.
@@ -251,10 +314,14 @@ mod tests {
     fn rows(conn: &Connection, sql: &str) -> rusqlite::Result<Vec<Vec<Value>>> {
         let mut statement = conn.prepare(sql)?;
         let count = statement.column_count();
-        let params: Vec<&str> = vec!["a%"; statement.parameter_count()];
-        let rows = statement
-            .query_map(rusqlite::params_from_iter(params), |row| (0..count).map(|at| row.get(at)).collect())?;
-        rows.collect()
+        bind_all(&mut statement, &["a%".into(), "A%".into(), "b".into(), "x".into()].map(Value::Text));
+        statement.raw_query().mapped(|row| (0..count).map(|at| row.get(at)).collect()).collect()
+    }
+
+    /// Binds the values that a statement has parameters for.
+    fn bind_all(statement: &mut rusqlite::Statement<'_>, values: &[Value]) {
+        let wanted = (0..=values.len()).find(|count| bind(statement, "", &values[..*count]).is_ok());
+        assert!(wanted.is_some());
     }
 
     #[test]
@@ -264,6 +331,9 @@ mod tests {
             "SELECT id FROM t WHERE a LIKE 'a%'",
             "SELECT id, a LIKE b, b LIKE a, a NOT LIKE b, NOT a LIKE b FROM t ORDER BY id",
             "SELECT id FROM t WHERE a like '%' || 'c' AND b LIKE b COLLATE NOCASE OR a LiKe ?",
+            "SELECT id, ?, a LIKE ?, b LIKE ? || '%' FROM t WHERE id > length(?) - 2",
+            "SELECT id, a LIKE ?2, ?1, b LIKE (?2), a LIKE ?2 ESCAPE '\\' FROM t WHERE b LIKE ?1 OR a NOT LIKE $1",
+            "SELECT $2, a LIKE $1 AND b LIKE $2, typeof($1) FROM t",
             "SELECT id, a LIKE '_' || '_c' = 1, a LIKE b IS NULL, (a LIKE 'a%') LIKE '1' FROM t ORDER BY id",
             "SELECT id, b LIKE 'a\\%' ESCAPE '\\', b LIKE '%a%' ESCAPE 'a', b LIKE 'ab' ESCAPE 'b', b LIKE \"like\" ESCAPE '\\' FROM t",
             "SELECT CASE WHEN a LIKE 'A%' THEN 'x' LIKE 'X' ELSE b LIKE CASE id WHEN 1 THEN 'a%' ELSE 'A%' END END FROM t",
@@ -298,6 +368,20 @@ mod tests {
     }
 
     #[test]
+    fn a_bound_prefix_is_found_through_an_index() {
+        let (_, conn) = connections();
+        conn.execute_batch("CREATE INDEX by_b ON t(b)").unwrap();
+        for sql in ["b LIKE ?", "b LIKE ?1", "b LIKE $1 AND id > ?1"] {
+            let text =
+                case_sensitive(&format!("EXPLAIN QUERY PLAN SELECT id FROM t WHERE {sql}")).unwrap().into_owned();
+            let mut statement = conn.prepare(&text).unwrap();
+            bind_all(&mut statement, &[Value::Text("ab%".into())]);
+            let plan: Vec<String> = statement.raw_query().mapped(|row| row.get(3)).map(Result::unwrap).collect();
+            assert!(plan[0].contains("by_b (b>? AND b<?)"), "{text}: {plan:?}");
+        }
+    }
+
+    #[test]
     fn random_patterns_match_as_with_like() {
         let (own, other) = connections();
         let mut state = 7u64;
@@ -319,7 +403,9 @@ mod tests {
             let (value, pattern) = (word(6), word(8));
             let get = |row: &rusqlite::Row<'_>| Ok([row.get(0)?, row.get(1)?, row.get::<_, bool>(2)?]);
             let expected = like.query_row([&value, &pattern], get).unwrap();
-            assert_eq!(glob.query_row([&value, &pattern], get).unwrap(), expected, "{value:?} LIKE {pattern:?}");
+            bind(&mut glob, &text, &[&value, &pattern].map(|text| Value::Text(text.clone()))).unwrap();
+            let got = glob.raw_query().mapped(get).next().unwrap().unwrap();
+            assert_eq!(got, expected, "{value:?} LIKE {pattern:?}");
         }
     }
 }

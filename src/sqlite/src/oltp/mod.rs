@@ -256,8 +256,18 @@ impl Oltp {
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
         committed: impl FnOnce(&T) + Send + 'static,
     ) -> Result<Option<T>> {
+        self.write_within(Duration::ZERO, work, committed)
+    }
+
+    /// As [`Self::write_soon`]; another program that writes is waited for so long at most.
+    pub fn write_within<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+        committed: impl FnOnce(&T) + Send + 'static,
+    ) -> Result<Option<T>> {
         let job = move |opened: &connection::Opened| {
-            let done = writer::transaction_at_once(opened, || work(&opened.conn))?;
+            let done = writer::transaction_within(opened, patience, || work(&opened.conn))?;
             if let Some(done) = &done {
                 committed(done);
             }

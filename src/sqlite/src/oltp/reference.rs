@@ -35,7 +35,7 @@ impl<'a> References<'a> {
     /// The row id's names are not quoted: in quotes they would be columns.
     fn name(&self, column: &str) -> String {
         match self.table.row_id {
-            RowId::Hidden(hidden) if hidden == column => column.to_owned(),
+            RowId::Hidden(hidden) if self.table.is_hidden_row_id(column) => hidden.to_owned(),
             _ => ident(column),
         }
     }
@@ -70,7 +70,9 @@ impl<'a> References<'a> {
         }
         // Both tables of the join have a row id.
         let row_id = match self.table.row_id {
-            RowId::Hidden(id) if columns.contains(&id) => format!("d.{id} AS {id}, "),
+            RowId::Hidden(id) if columns.iter().any(|column| self.table.is_hidden_row_id(column)) => {
+                format!("d.{id} AS {id}, ")
+            }
             _ => String::new(),
         };
         format!("(SELECT {row_id}d.* FROM {table} AS d) AS r NATURAL LEFT JOIN {} AS r", absent(self.id))

@@ -10,6 +10,7 @@ use vexact_core::sql::{excerpt, failed, keyword, within, without_nul};
 use super::check::PREFIX;
 use super::column::{check, described};
 use super::connection::Opened;
+use super::like;
 use super::query::{ResultTypes, read};
 use super::writer::transaction;
 
@@ -151,22 +152,29 @@ pub(super) fn bind(statement: &mut Statement<'_>, sql: &str, params: &[Value]) -
     // SQLite numbers parameters as they appear; `$2` is only a name to it.
     let mut positions = Vec::with_capacity(statement.parameter_count());
     for index in 1..=statement.parameter_count() {
-        let position = match statement.parameter_name(index) {
-            None => index,
-            Some(name) => match name.strip_prefix(['$', '?']).and_then(|number| number.parse::<usize>().ok()) {
+        let name = statement.parameter_name(index);
+        let pattern = name.and_then(like::pattern_position);
+        let position = match (pattern, name) {
+            (Some(position), _) => position,
+            (None, None) => index,
+            (None, Some(name)) => match name.strip_prefix(['$', '?']).and_then(|number| number.parse::<usize>().ok()) {
                 Some(number) if number > 0 => number,
                 _ => return Err(Error::Engine(format!("parameter {name}: expected ? or $1, in: {}", excerpt(sql)))),
             },
         };
-        positions.push(position);
+        positions.push((position, pattern.is_some()));
     }
-    let expected = positions.iter().copied().max().unwrap_or(0);
+    let expected = positions.iter().map(|(position, _)| *position).max().unwrap_or(0);
     if expected != params.len() {
         return Err(Error::Engine(format!("expected {expected} parameters, got {}: {}", params.len(), excerpt(sql))));
     }
     statement.clear_bindings();
-    for (index, position) in positions.into_iter().enumerate() {
-        let bound = statement.raw_bind_parameter(index + 1, &params[position - 1]);
+    for (index, (position, is_pattern)) in positions.into_iter().enumerate() {
+        let value = &params[position - 1];
+        let bound = match is_pattern {
+            true => statement.raw_bind_parameter(index + 1, like::bound_pattern(value)),
+            false => statement.raw_bind_parameter(index + 1, value),
+        };
         bound.map_err(failed(|| format!("parameter {position} of {}", excerpt(sql))))?;
     }
     Ok(())

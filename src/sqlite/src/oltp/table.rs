@@ -193,6 +193,11 @@ impl Table {
         }
     }
 
+    /// Whether a name is the first of those that reach a row id which has no column.
+    pub fn is_hidden_row_id(&self, name: &str) -> bool {
+        matches!(self.row_id, RowId::Hidden(_)) && self.is_row_id(name)
+    }
+
     /// All names under which an UPDATE can set the row id.
     pub fn row_id_names(&self) -> Vec<&str> {
         let hidden = ROW_ID_NAMES.into_iter().filter(|name| self.column(name).is_none());

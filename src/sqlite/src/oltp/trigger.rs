@@ -11,7 +11,7 @@
 
 use rusqlite::Connection;
 use vexact_core::error::{Error, Result};
-use vexact_core::schema::{ColumnType, TableSchema};
+use vexact_core::schema::{ColumnType, TableSchema, is_row_id_name};
 use vexact_core::sql::ident;
 
 use super::check::{checked, refusal};
@@ -76,10 +76,14 @@ impl<'a> Plan<'a> {
     ) -> Result<Self> {
         let refused = |problem: String| Err(Error::Engine(format!("table {:?}: {problem}", schema.name())));
         for column in schema.columns() {
-            if table.column(&column.name).is_none() {
-                let names: Vec<_> = table.columns.iter().map(|column| column.name.as_str()).collect();
-                return refused(format!("no column {:?}: expected one of [{}]", column.name, names.join(", ")));
+            if table.column(&column.name).is_some() || table.is_hidden_row_id(&column.name) {
+                continue;
             }
+            if let (true, RowId::Column(key)) = (is_row_id_name(&column.name), &table.row_id) {
+                return refused(format!("expected its INTEGER PRIMARY KEY {key:?}, got the row id, which is the same"));
+            }
+            let names: Vec<_> = table.columns.iter().map(|column| column.name.as_str()).collect();
+            return refused(format!("no column {:?}: expected one of [{}]", column.name, names.join(", ")));
         }
         let is_key = |column: &str| schema.key_columns().any(|key| key.name.eq_ignore_ascii_case(column));
         let within_key = |unique: &&Unique| {

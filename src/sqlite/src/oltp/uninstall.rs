@@ -51,9 +51,11 @@ pub fn mend(tx: &Connection, known: &[Registered], applied_seq: i64) -> Result<(
     }
     log::create(tx)?;
     log::restart_after(tx, applied_seq)?;
-    // Nobody knows any more what these were of.
-    let unknown = "DELETE FROM _vexact_tables WHERE version NOT IN (SELECT version FROM _vexact_columns)";
-    tx.execute(unknown, []).map_err(failed(|| "mending the change log"))?;
+    // The columns of these are lost.
+    for (table, version) in [("_vexact_tables", "version"), ("_vexact_versions", "id")] {
+        let unknown = format!("DELETE FROM {table} WHERE {version} NOT IN (SELECT version FROM _vexact_columns)");
+        tx.execute(&unknown, []).map_err(failed(|| "mending the change log"))?;
+    }
     for Registered { id, version, schema } in known {
         let (_, next) = log::next_numbers(tx)?;
         let version = next.max(version + 1);

@@ -161,11 +161,15 @@ pub(super) fn transaction<T>(conn: &Connection, run: impl FnOnce() -> Result<T>)
     begun(conn, run)
 }
 
-/// As [`transaction`], without waiting for another program that writes. Returns `None` if there is one.
-pub(super) fn transaction_at_once<T>(opened: &Opened, run: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+/// As [`transaction`]; another program that writes is waited for so long at most. Returns `None` if it goes on.
+pub(super) fn transaction_within<T>(
+    opened: &Opened,
+    patience: Duration,
+    run: impl FnOnce() -> Result<T>,
+) -> Result<Option<T>> {
     let conn = &opened.conn;
     let wait = |time| conn.busy_timeout(time).map_err(failed(|| "the busy timeout"));
-    wait(Duration::ZERO)?;
+    wait(patience.min(opened.busy_timeout))?;
     let begin = conn.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([]));
     wait(opened.busy_timeout)?;
     match begin {

@@ -136,8 +136,27 @@ pub(super) fn drop_position(tx: &Connection, database: &Path, id: &str) -> Resul
     remove(tx, id)
 }
 
-/// What is to be said about the size of the log when an engine opens.
+/// The warning about the file when an engine opens it.
 pub(super) fn warning(conn: &Connection, database: &Path) -> Result<Option<String>> {
+    let warnings: Vec<String> = [links(database), size(conn, database)?].into_iter().flatten().collect();
+    Ok((!warnings.is_empty()).then(|| warnings.join("; ")))
+}
+
+/// A file that has other names: SQLite keeps the WAL under the name by which a file was opened.
+fn links(database: &Path) -> Option<String> {
+    #[cfg(unix)]
+    let links = std::os::unix::fs::MetadataExt::nlink(&std::fs::metadata(database).ok()?);
+    #[cfg(not(unix))]
+    let links = 1;
+    (links > 1).then(|| {
+        format!(
+            "{}: the file has {links} hard links: programs that open it by different names destroy it, as each name has a WAL of its own",
+            database.display()
+        )
+    })
+}
+
+fn size(conn: &Connection, database: &Path) -> Result<Option<String>> {
     let size = log::size(conn)?;
     if size < WARNED_ROWS {
         return Ok(None);

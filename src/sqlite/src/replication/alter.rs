@@ -1,6 +1,6 @@
 //! Adding and dropping columns of registered tables.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use vexact_core::error::{Error, Result};
 use vexact_core::schema::{Column, ColumnType, TableSchema};
@@ -8,6 +8,7 @@ use vexact_core::sql::{failed, ident};
 
 use super::Replicator;
 use super::register::not_registered;
+use super::status::Known;
 use crate::oltp::capture;
 
 impl Replicator {
@@ -40,8 +41,13 @@ impl Replicator {
             && let Some(at) = lost.iter().position(|lost| lost.eq_ignore_ascii_case(name))
         {
             lost.remove(at);
+            *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Known::of(&state);
             return Ok(());
         }
+        let added = match &alteration {
+            Alteration::Add(name, _) => Some(name.clone()),
+            Alteration::Drop(_) => None,
+        };
         let table_name = table.to_owned();
         let registered = self
             .oltp
@@ -57,6 +63,9 @@ impl Replicator {
             .await?;
         if let Some(followed) = state.tables.get_mut(&id) {
             *followed = followed.registered_anew(&registered, self.options.mode);
+        }
+        if let (Some(added), Some(lost)) = (added, state.lost.get_mut(&id)) {
+            lost.retain(|lost| !lost.eq_ignore_ascii_case(&added));
         }
         self.cycle(state).await?;
         self.check(table).await

@@ -36,14 +36,22 @@ pub(super) enum Broken {
     Log(Vec<Registered>),
 }
 
-/// Applies at most a batch of changes, extended to the end of a transaction. A file that went back to a backup is read anew.
-/// `uncaptured`: of tables whose triggers could not be made again, why. `written`: what the position had written before the snapshot
-/// began.
+/// Faults of the file that stay for this cycle.
+#[derive(Default)]
+pub(super) struct Unmended {
+    /// By the number of the registration: why its triggers could not be made again.
+    pub uncaptured: HashMap<i64, String>,
+    /// Triggers that capture nothing of use are left.
+    pub has_strays: bool,
+}
+
+/// Applies at most a batch of changes, extended to the end of a transaction. A file that went back to a backup is read anew. `written`:
+/// what the position had written before the snapshot began.
 pub(super) fn run(
     conn: &Connection,
     worker: &Worker,
     state: &mut State,
-    uncaptured: &HashMap<i64, String>,
+    unmended: &Unmended,
     written: Option<i64>,
 ) -> Result<Outcome> {
     let Worker { oltp, replicas, copying, position, .. } = worker;
@@ -59,12 +67,18 @@ pub(super) fn run(
     }
     let mut updates: Vec<(String, Prepared)> = Vec::new();
     if state.schema_version != Some(schema_version) {
-        let broken = look_at_registrations(conn, state, uncaptured, &mut updates)?;
+        let broken = look_at_registrations(conn, state, &unmended.uncaptured, &mut updates)?;
         if !broken.is_empty() {
             return Ok(Outcome::Broken(Broken::Triggers(broken)));
         }
-        if uninstall::has_strays(conn)? {
+        if !unmended.has_strays && uninstall::has_strays(conn)? {
             return Ok(Outcome::Broken(Broken::Strays));
+        }
+    }
+    if state.row_ids_version != Some(schema_version) {
+        for followed in state.tables.values_mut().filter(|followed| followed.error.is_none()) {
+            // VACUUM may have numbered the rows anew.
+            followed.needs_copy |= capture::has_row_id(conn, &followed.schema)?;
         }
     }
     state.log_end = log::last_seq(conn)?.max(state.applied_seq);
@@ -167,8 +181,8 @@ pub(super) fn run(
         state.last_time = time;
     }
     // What keeps a table from being captured may end without a change of the schema.
-    let is_settled = state.tables.values().all(|followed| !followed.is_uncaptured);
-    state.schema_version = is_settled.then_some(schema_version);
+    let is_settled = !unmended.has_strays && state.tables.values().all(|followed| !followed.is_uncaptured);
+    (state.schema_version, state.row_ids_version) = (is_settled.then_some(schema_version), Some(schema_version));
     Ok(Outcome::Done(SyncResult::new(read.events, counts)))
 }
 
@@ -260,6 +274,10 @@ fn history(
     Ok(steps)
 }
 
+/// Why a table has no history that is registered by its row id.
+pub(super) const NO_HISTORY: &str = "expected a key of the table's own, got the row id: VACUUM numbers rows anew, so a history has no \
+     row to follow (sync_mode \"destructive\" replicates it)";
+
 /// Compares what is registered in the file with what is followed; the registrations whose triggers are not in order and may be made
 /// again.
 fn look_at_registrations(
@@ -277,9 +295,17 @@ fn look_at_registrations(
             *followed = followed.registered_anew(registered, mode);
         }
         let problem = match (capture::is_installed(conn, registered), uncaptured.get(&registered.id)) {
+            (Ok(true), _) if mode == SyncMode::Temporal && capture::has_row_id(conn, &registered.schema)? => {
+                Some(NO_HISTORY.to_owned())
+            }
             (Ok(true), _) => None,
             (Ok(false), Some(error)) => Some(error.clone()),
             (Ok(false), None) => {
+                broken.push(registered.clone());
+                None
+            }
+            // Triggers of a table that does not fit any more would only hinder the app.
+            (Err(_), None) if capture::has_triggers(conn, registered.id)? => {
                 broken.push(registered.clone());
                 None
             }

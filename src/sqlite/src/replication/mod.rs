@@ -205,14 +205,9 @@ impl Replicator {
         Ok(self.cycle(state).await?.pruned_count.unwrap_or(0))
     }
 
-    /// Whether a table was registered and its rows never copied, so that its replica lacks those that it had then.
-    pub fn is_unloaded(&self, table: &str) -> bool {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).is_unloaded(table)
-    }
-
-    /// Whether there is a table of [`Self::is_unloaded`].
-    pub fn has_unloaded(&self) -> bool {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).has_unloaded()
+    /// The tables that were registered and whose rows were never copied, so that their replicas lack those that they had then.
+    pub fn unloaded(&self) -> Vec<String> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).unloaded()
     }
 
     /// The registered schema of a table.

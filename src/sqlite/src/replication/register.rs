@@ -5,7 +5,9 @@ use std::sync::Arc;
 use vexact_core::error::{Error, Result};
 use vexact_core::schema::TableSchema;
 use vexact_core::sql::{failed, ident};
+use vexact_replica::SyncMode;
 
+use super::cycle::NO_HISTORY;
 use super::state::Followed;
 use super::{RegisterOutcome, Replicator};
 use crate::oltp::capture;
@@ -46,11 +48,14 @@ impl Replicator {
             return Ok(RegisterOutcome { unloaded_rows: 0 });
         }
         let (position, entered) = (self.position()?, self.position()?);
-        let applied_seq = state.applied_seq;
+        let (applied_seq, mode) = (state.applied_seq, state.mode);
         let (registered, rows) = self
             .oltp
             .write(move |tx| {
                 let registered = capture::install(tx, &schema)?;
+                if mode == SyncMode::Temporal && capture::has_row_id(tx, &schema)? {
+                    return Err(Error::Engine(format!("table {:?}: {NO_HISTORY}", schema.name())));
+                }
                 entered.enter(tx, applied_seq)?;
                 // An index may have a collation that only the app has.
                 let count = format!("SELECT count(*) FROM {} NOT INDEXED", ident(schema.name()));

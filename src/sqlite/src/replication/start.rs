@@ -58,6 +58,7 @@ impl Replicator {
             last_time: 0,
             lost: BTreeMap::new(),
             schema_version: None,
+            row_ids_version: None,
         };
         if let Some(found) = &found {
             found.restore(&replicas, &mut state, &registered, goes_on.is_some())?;

@@ -78,10 +78,12 @@ pub(super) struct State {
     pub file: Option<FileId>,
     /// The time of the last change applied, microseconds.
     pub last_time: i64,
-    /// By the number of the registration: columns that migrations of the app took, and that left the replica.
+    /// By the number of the registration: columns that left the replica when a migration dropped or renamed them.
     pub lost: BTreeMap<i64, Vec<String>>,
     /// SQLite's count of schema changes when the registrations were last looked at.
     pub schema_version: Option<i64>,
+    /// The same when tables were last copied whose rows have SQLite's row ids.
+    pub row_ids_version: Option<i64>,
 }
 
 impl State {
@@ -101,7 +103,7 @@ impl State {
             self.tables.insert(registered.id, followed);
         }
         (self.applied_seq, self.log_end, self.applied_time) = (log_end, log_end, time);
-        self.schema_version = None;
+        (self.schema_version, self.row_ids_version) = (None, None);
         before.iter().map(|followed| followed.schema.name().to_owned()).collect()
     }
 

@@ -91,6 +91,8 @@ pub struct TableStatus {
     pub state: TableCondition,
     /// Why it failed.
     pub last_error: Option<String>,
+    /// Warning about a table that follows: columns that its replica lost, rows whose time cannot be right.
+    pub warning: Option<String>,
 }
 
 /// The condition of a replica; its text in JSON.
@@ -128,23 +130,30 @@ impl fmt::Display for TableCondition {
 pub(super) struct Known {
     pub applied_seq: i64,
     tables: Vec<Followed>,
+    /// Columns that a migration took, by the table.
+    lost: Vec<(String, Vec<String>)>,
 }
 
 impl Known {
     pub fn of(state: &State) -> Self {
-        Self { applied_seq: state.applied_seq, tables: state.tables.values().cloned().collect() }
+        let lost = state.lost.iter().filter(|(_, columns)| !columns.is_empty());
+        let lost =
+            lost.filter_map(|(id, columns)| Some((state.tables.get(id)?.schema.name().to_owned(), columns.clone())));
+        Self { applied_seq: state.applied_seq, tables: state.tables.values().cloned().collect(), lost: lost.collect() }
     }
 
-    pub fn is_unloaded(&self, table: &str) -> bool {
-        self.unloaded().any(|followed| followed.schema.name().eq_ignore_ascii_case(table))
+    pub fn unloaded(&self) -> Vec<String> {
+        let unloaded = self.tables.iter().filter(|followed| followed.error.is_none() && !followed.is_loaded);
+        unloaded.map(|followed| followed.schema.name().to_owned()).collect()
     }
 
-    pub fn has_unloaded(&self) -> bool {
-        self.unloaded().next().is_some()
-    }
-
-    fn unloaded(&self) -> impl Iterator<Item = &Followed> {
-        self.tables.iter().filter(|followed| followed.error.is_none() && !followed.is_loaded)
+    fn warning(&self, table: &str) -> Option<String> {
+        let (_, columns) = self.lost.iter().find(|(name, _)| name == table)?;
+        Some(format!(
+            "[{}] left the replica when a migration dropped or renamed it: add_column adds what has another name \
+             now, drop_column accepts the loss",
+            columns.join(", ")
+        ))
     }
 
     /// `lag`: changes by the version of a registration.
@@ -166,6 +175,7 @@ impl Known {
                 (None, None, false) => TableCondition::NotLoaded,
             },
             last_error: followed.error.clone(),
+            warning: self.warning(followed.schema.name()),
         };
         let mut tables: Vec<TableStatus> = self.tables.iter().map(table).collect();
         tables.sort_by(|a, b| a.name.cmp(&b.name));

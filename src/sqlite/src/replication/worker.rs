@@ -1,18 +1,21 @@
 //! A cycle with what surrounds it: triggers made again, the save, the log's position, compaction.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use vexact_core::error::Result;
+use vexact_core::error::{Error, Result};
 use vexact_replica::Replicas;
 
 use super::ReplicationOptions;
-use super::cycle::{self, Broken, Outcome};
+use super::cycle::{self, Broken, Outcome, Unmended};
 use super::durable::Durable;
 use super::position::Position;
 use super::state::State;
 use super::status::{Copying, SyncResult};
 use crate::oltp::{Oltp, capture, uninstall};
+
+/// Longest wait for another program's write transaction before the file is mended: most are shorter.
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// What a cycle needs, on its own.
 pub(super) struct Worker {
@@ -35,12 +38,12 @@ impl Worker {
         let file = self.oltp.file()?;
         if state.file != Some(file) {
             // The count of its schema's changes is another's.
-            (state.file, state.schema_version) = (Some(file), None);
+            (state.file, state.schema_version, state.row_ids_version) = (Some(file), None, None);
         }
-        let mut uncaptured: HashMap<i64, String> = HashMap::new();
+        let mut unmended = Unmended::default();
         let mut result = loop {
             let written = self.position.written();
-            let outcome = self.oltp.read_here(|conn| cycle::run(conn, &self, state, &uncaptured, written));
+            let outcome = self.oltp.read_here(|conn| cycle::run(conn, &self, state, &unmended, written));
             self.copying.set(None);
             match outcome? {
                 Outcome::Done(result) => break result,
@@ -49,23 +52,36 @@ impl Worker {
                     for table in broken {
                         let (id, before) = (table.id, table.schema.clone());
                         let reinstall = move |tx: &rusqlite::Connection| capture::reinstall(tx, id, &table.schema);
-                        match self.oltp.write_here(reinstall) {
-                            Ok(now) => {
+                        let problem = match self.mend(reinstall) {
+                            Ok(Some(now)) => {
                                 let names = before.columns().iter().map(|column| column.name.clone());
                                 let lost = names.filter(|name| now.schema.position(name).is_none());
                                 state.lost.entry(id).or_default().extend(lost);
+                                continue;
                             }
-                            Err(error) => drop(uncaptured.insert(id, error.to_string())),
-                        }
+                            Ok(None) => {
+                                "its triggers are lost: the next sync captures it, as another program is writing".into()
+                            }
+                            Err(error) => {
+                                self.mend(move |tx| capture::suspend(tx, id))?;
+                                error.to_string()
+                            }
+                        };
+                        unmended.uncaptured.insert(id, problem);
                     }
                 }
-                Outcome::Broken(Broken::Strays) => self.oltp.write_here(uninstall::drop_strays)?,
+                Outcome::Broken(Broken::Strays) => unmended.has_strays = self.mend(uninstall::drop_strays)?.is_none(),
                 Outcome::Broken(Broken::Log(known)) => {
                     let (position, applied_seq) = (Arc::clone(&self.position), state.applied_seq);
-                    self.oltp.write_here(move |tx| {
+                    let mended = self.mend(move |tx| {
                         uninstall::mend(tx, &known, applied_seq)?;
                         position.enter(tx, applied_seq)
-                    })?;
+                    });
+                    if mended?.is_none() {
+                        return Err(Error::Engine(
+                            "tables of the change log were dropped: the next sync mends it, as another program is writing".into(),
+                        ));
+                    }
                 }
             }
         };
@@ -74,6 +90,15 @@ impl Worker {
         result.pruned_count = self.advance(state)?;
         self.replicas.compact_beside();
         Ok(result)
+    }
+
+    /// Mends the file. Another program that writes for longer than a moment is not waited for: the sync's readers would wait too.
+    /// Returns `None` then.
+    fn mend<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&rusqlite::Connection) -> Result<T> + Send + 'static,
+    ) -> Result<Option<T>> {
+        self.oltp.write_within(MOMENT, work, |_| ())
     }
 
     /// Moves the position on and prunes; the changes pruned, if any. Where another program is writing, a later cycle does it: a sync

@@ -64,7 +64,7 @@ fn statement(random: &mut Random, conn: &Connection) -> String {
         _ => format!("'{}'", random.of(&["a", "A", "b", "c", "live"])),
     };
     let (one, other) = (any(random), any(random));
-    match random.below(24) {
+    match random.below(32) {
         0..7 => {
             let values: Vec<String> = columns.iter().map(|column| value(random, column)).collect();
             format!("INSERT {clause} INTO {table}({}) VALUES ({})", columns.join(", "), values.join(", "))
@@ -91,6 +91,29 @@ fn statement(random: &mut Random, conn: &Connection) -> String {
                 "CREATE TABLE u(id INTEGER PRIMARY KEY, a TEXT)",
             ])
             .to_owned(),
+        23..25 => {
+            let values: Vec<String> = columns.iter().map(|column| value(random, column)).collect();
+            let action = random.of(&["NOTHING", "UPDATE SET a = 'live'", "UPDATE SET b = excluded.a"]);
+            let target = if random.below(2) == 0 && action == "NOTHING" { String::new() } else { format!("({one})") };
+            let (columns, values) = (columns.join(", "), values.join(", "));
+            format!("INSERT INTO {table}({columns}) VALUES ({values}) ON CONFLICT {target} DO {action}")
+        }
+        25 => format!("INSERT {clause} INTO {table} SELECT * FROM {}", random.of(&["t", "u"])),
+        26 => {
+            format!("UPDATE {clause} {table} SET {one} = {}, {other} = {}", value(random, &one), value(random, &other))
+        }
+        27 => format!(
+            "BEGIN; UPDATE {clause} {table} SET {one} = {}; DELETE FROM {table} WHERE {other} = {}; {}",
+            value(random, &one),
+            value(random, &other),
+            random.of(&["ROLLBACK", "COMMIT"])
+        ),
+        28 => format!("DELETE FROM {table}"),
+        29 => {
+            let values: Vec<String> = columns.iter().map(|column| value(random, column)).collect();
+            let (columns, values) = (columns.join(", "), values.join(", "));
+            format!("SAVEPOINT s; INSERT INTO {table}({columns}) VALUES ({values}); ROLLBACK TO s; RELEASE s")
+        }
         _ => random
             .of(&[
                 "CREATE TRIGGER own AFTER INSERT ON t BEGIN UPDATE t SET b = 'c' WHERE id = NEW.id; END",
@@ -109,6 +132,7 @@ fn cycle(conn: &Connection, schema: &TableSchema) {
     let known = capture::find(conn, schema.name()).unwrap();
     let is_captured = known.as_ref().map(|known| capture::is_installed(conn, known));
     let tx = conn.unchecked_transaction().unwrap();
+    let id = known.as_ref().map(|known| known.id);
     let outcome = match (known, is_captured) {
         (Some(_), Some(Ok(true))) => return,
         (Some(known), Some(Ok(false))) => capture::reinstall(&tx, known.id, &known.schema),
@@ -120,7 +144,10 @@ fn cycle(conn: &Connection, schema: &TableSchema) {
     };
     match outcome {
         Ok(_) => tx.commit().unwrap(),
-        Err(_) => tx.rollback().unwrap(),
+        Err(_) => {
+            tx.rollback().unwrap();
+            id.into_iter().for_each(|id| capture::suspend(conn, id).unwrap());
+        }
     }
 }
 
@@ -128,8 +155,13 @@ fn cycle(conn: &Connection, schema: &TableSchema) {
 fn an_app_runs_with_capture_as_without() {
     let keys = [("id", "int64"), ("k", "utf8")];
     let mut captured_migrations = 0;
-    for seed in 1..=60 {
-        let mut random = Random(seed * 0x9E37_79B9_7F4A_7C15);
+    // `VEXACT_SOAK_SECONDS=n` runs new seeds for that long.
+    let soak = std::env::var("VEXACT_SOAK_SECONDS").ok().map(|text| text.parse::<u64>().unwrap());
+    let end = soak.map(|seconds| std::time::Instant::now() + std::time::Duration::from_secs(seconds));
+    let first = soak.map_or(1, |_| std::time::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64 >> 8);
+    let seeds = (first..).take_while(|seed| end.map_or(*seed <= 60, |end| std::time::Instant::now() < end));
+    for seed in seeds {
+        let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let open = || {
             let conn = Connection::open_in_memory().unwrap();
             conn.execute_batch("CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b TEXT, c TEXT); CREATE TABLE u(id INTEGER PRIMARY KEY, a TEXT)")

@@ -159,12 +159,15 @@ async fn a_column_that_the_app_drops_leaves_the_replica() {
             assert_eq!(columns(&engine, "docs").await, Some(left.to_string()), "{migration}");
             let now = if mode == SyncMode::Temporal { " WHERE _valid_to IS NULL" } else { "" };
             assert_eq!(engine.olap(&format!("SELECT id, \"Title\" FROM docs{now}")).await, ["1|uno", "3|three"], "{migration}");
-            assert_eq!(engine.replicator.status().await.unwrap().last_error, None);
+            let status = engine.replicator.status().await.unwrap();
+            let warning = status.tables[0].warning.as_deref().unwrap();
+            assert!(status.last_error.is_none() && warning.starts_with("[weight] left the replica"), "{warning}");
             app.execute_batch("UPDATE Docs SET Title = 'drei' WHERE id = 3").unwrap();
             engine.replicator.sync_all().await.unwrap();
             assert_eq!(engine.olap(&format!("SELECT id, \"Title\" FROM docs{now}")).await, ["1|uno", "3|drei"], "{migration}");
             // To be told of it is no error, and an unknown column still is.
             engine.replicator.drop_column("docs", "weight").await.unwrap();
+            assert_eq!(engine.replicator.status().await.unwrap().tables[0].warning, None);
             let unknown = engine.replicator.drop_column("docs", "nope").await.unwrap_err().to_string();
             assert!(unknown.contains("has no column \"nope\""), "{unknown}");
             if migration.contains("mass") {
@@ -265,6 +268,27 @@ async fn a_log_that_was_dropped_is_mended() {
         app.execute_batch("REPLACE INTO Docs VALUES (5, 'two', 2.5, NULL)").unwrap();
         next.replicator.sync_all().await.unwrap();
         next.assert_equal(&docs()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_history_goes_on_over_a_log_that_was_dropped() {
+    for table in ["log", "displaced", "tables", "versions", "columns", "engines"] {
+        let folder = Folder::new();
+        let engine = open(&folder.database(), options(SyncMode::Temporal)).await;
+        engine.run(CREATE).await;
+        engine.replicator.register(docs(), false).await.unwrap();
+        engine.run("INSERT INTO Docs VALUES (1, 'one', 0.5, NULL)").await;
+        engine.replicator.sync_all().await.unwrap();
+        let app = Connection::open(folder.database()).unwrap();
+        app.execute_batch(&format!("DROP TABLE _vexact_{table}")).unwrap();
+        engine.replicator.sync_all().await.unwrap_or_else(|error| panic!("{table}: {error}"));
+        engine.run("UPDATE Docs SET Title = 'uno'").await;
+        // A copy reads all versions of the columns.
+        engine.replicator.initial_sync("docs").await.unwrap_or_else(|error| panic!("{table}: {error}"));
+        engine.replicator.drop_column("docs", "weight").await.unwrap_or_else(|error| panic!("{table}: {error}"));
+        let history = engine.olap("SELECT id, \"Title\", _operation, _valid_to IS NULL FROM docs").await;
+        assert_eq!(history, ["1|one|I|false", "1|uno|U|true"], "{table}");
     }
 }
 

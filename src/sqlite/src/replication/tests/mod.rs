@@ -5,6 +5,7 @@ mod history;
 mod migrations;
 mod positions;
 mod restore;
+mod row_ids;
 mod stored;
 
 use std::path::PathBuf;
@@ -32,7 +33,11 @@ fn options(mode: SyncMode) -> ReplicationOptions {
 }
 
 async fn open(path: &std::path::Path, options: ReplicationOptions) -> Engine {
-    let oltp = Arc::new(Oltp::open(path, OltpOptions::default()).unwrap());
+    open_with(path, OltpOptions::default(), options).await
+}
+
+async fn open_with(path: &std::path::Path, oltp: OltpOptions, options: ReplicationOptions) -> Engine {
+    let oltp = Arc::new(Oltp::open(path, oltp).unwrap());
     let replicas = Arc::new(Replicas::default());
     let replicator = Replicator::start(Arc::clone(&oltp), Arc::clone(&replicas), options).await.unwrap();
     let session = Session::over_replicas(&SessionOptions::default(), replicas).unwrap();

@@ -5,7 +5,7 @@ use vexact_replica::{StorageFormat, Store};
 
 use super::*;
 
-fn stored(folder: &Folder, mode: SyncMode) -> ReplicationOptions {
+pub(super) fn stored(folder: &Folder, mode: SyncMode) -> ReplicationOptions {
     let path = folder.0.path().join("store");
     let store = Store::open(&path, StorageFormat::ArrowIpc, Arc::new(FileSystem)).unwrap();
     ReplicationOptions { store: Some(Arc::new(store)), ..options(mode) }
@@ -206,6 +206,61 @@ async fn another_programs_write_transaction_keeps_nobody_from_reading() {
             assert_eq!(engine.olap("SELECT \"Title\" FROM docs").await, ["uncommitted"]);
         }
         assert_eq!((rows(&folder, "_vexact_engines"), rows(&folder, "_vexact_log")), (2, 1));
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_with_another_hard_link_is_a_warning() {
+    let folder = Folder::new();
+    assert_eq!(open(&folder.database(), options(SyncMode::Destructive)).await.replicator.warning(), None);
+    std::fs::hard_link(folder.database(), folder.0.path().join("other.db")).unwrap();
+    let engine = open(&folder.database(), options(SyncMode::Destructive)).await;
+    let warning = engine.replicator.warning().unwrap();
+    assert!(warning.contains("app.db: the file has 2 hard links"), "{warning}");
+}
+
+#[tokio::test]
+async fn what_a_migration_broke_is_mended_without_waiting_for_another_program() {
+    for broken in ["DROP TRIGGER _vexact_1_insert", "ALTER TABLE Docs RENAME TO gone", "DROP TABLE _vexact_columns"] {
+        let folder = Folder::new();
+        let path = folder.database();
+        // A wait would not end.
+        let patient = OltpOptions { busy_timeout: std::time::Duration::from_secs(1_000_000), ..OltpOptions::default() };
+        let engine = open_with(&path, patient, options(SyncMode::Destructive)).await;
+        engine.run(CREATE).await;
+        engine.run("CREATE TABLE other(id INTEGER PRIMARY KEY)").await;
+        let other = schema("other", &[("id", "int64")], &["id"]);
+        engine.replicator.register(docs(), false).await.unwrap();
+        engine.replicator.register(other.clone(), false).await.unwrap();
+        let writer = Connection::open(&path).unwrap();
+        writer.execute_batch(&format!("{broken}; INSERT INTO other VALUES (1); BEGIN IMMEDIATE")).unwrap_or_default();
+        if writer.is_autocommit() {
+            writer.execute_batch("BEGIN IMMEDIATE").unwrap();
+        }
+        let synced = engine.replicator.sync_all().await;
+        let status = engine.replicator.status().await.unwrap();
+        match broken {
+            "DROP TABLE _vexact_columns" => {
+                assert!(synced.unwrap_err().to_string().contains("another program is writing"), "{broken}");
+            }
+            "DROP TRIGGER _vexact_1_insert" => {
+                assert_eq!(synced.unwrap().rows_inserted, 1, "{broken}");
+                let error = status.tables[0].last_error.as_deref().unwrap();
+                assert!(error.contains("another program is writing"), "{error}");
+            }
+            _ => assert_eq!(synced.unwrap().rows_inserted, 1, "{broken}"),
+        }
+        writer.execute_batch("COMMIT").unwrap();
+        if broken.contains("RENAME") {
+            writer.execute_batch("ALTER TABLE gone RENAME TO Docs").unwrap();
+        }
+        engine.replicator.sync_all().await.unwrap();
+        engine.assert_equal(&other).await;
+        writer.execute_batch("INSERT INTO Docs(id) VALUES (9)").unwrap();
+        engine.replicator.sync_all().await.unwrap();
+        engine.assert_equal(&docs()).await;
+        assert_eq!(engine.replicator.status().await.unwrap().last_error, None, "{broken}");
     }
 }
 

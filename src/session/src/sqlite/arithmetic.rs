@@ -1,0 +1,93 @@
+//! `+`, `-` and `*` of integers that fail beyond 64 bits, where DataFusion's wrap around. SQLite has a real there, so a query that
+//! fails is SQLite's to answer.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{ArrayRef, Datum};
+use arrow::compute::kernels::numeric;
+use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
+use datafusion::common::{Result, ScalarValue};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, binary_expr,
+};
+
+/// One operator.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Checked {
+    name: &'static str,
+    operator: Operator,
+    signature: Signature,
+}
+
+impl Checked {
+    fn function(name: &'static str, operator: Operator) -> Arc<ScalarUDF> {
+        let signature = Signature::exact(vec![DataType::Int64, DataType::Int64], Volatility::Immutable);
+        Arc::new(ScalarUDF::from(Self { name, operator, signature }))
+    }
+}
+
+/// The function of an operator on int64; `None` for one that cannot be beyond 64 bits.
+fn function(operator: Operator) -> Option<&'static Arc<ScalarUDF>> {
+    static ADD: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Checked::function("integer_add", Operator::Plus));
+    static SUBTRACT: LazyLock<Arc<ScalarUDF>> =
+        LazyLock::new(|| Checked::function("integer_subtract", Operator::Minus));
+    static MULTIPLY: LazyLock<Arc<ScalarUDF>> =
+        LazyLock::new(|| Checked::function("integer_multiply", Operator::Multiply));
+    match operator {
+        Operator::Plus => Some(&ADD),
+        Operator::Minus => Some(&SUBTRACT),
+        Operator::Multiply => Some(&MULTIPLY),
+        _ => None,
+    }
+}
+
+/// Whether an operator of two int64 may be beyond 64 bits: [`checked`] has it.
+pub(crate) fn may_overflow(operator: Operator) -> bool {
+    function(operator).is_some()
+}
+
+/// An operation of two int64, which fails beyond 64 bits.
+pub(crate) fn checked(left: Expr, operator: Operator, right: Expr) -> Expr {
+    match function(operator) {
+        Some(function) => Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(function), vec![left, right])),
+        None => binary_expr(left, operator, right),
+    }
+}
+
+impl ScalarUDFImpl for Checked {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Int64)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let operate: fn(&dyn Datum, &dyn Datum) -> std::result::Result<ArrayRef, ArrowError> = match self.operator {
+            Operator::Plus => numeric::add,
+            Operator::Minus => numeric::sub,
+            _ => numeric::mul,
+        };
+        Ok(match &args.args[..] {
+            [ColumnarValue::Array(left), ColumnarValue::Array(right)] => ColumnarValue::Array(operate(left, right)?),
+            [ColumnarValue::Array(left), ColumnarValue::Scalar(right)] => {
+                ColumnarValue::Array(operate(left, &right.to_scalar()?)?)
+            }
+            [ColumnarValue::Scalar(left), ColumnarValue::Array(right)] => {
+                ColumnarValue::Array(operate(&left.to_scalar()?, right)?)
+            }
+            both => {
+                let both = both.iter().map(|value| value.to_array(1)).collect::<Result<Vec<_>>>()?;
+                let value = operate(&both[0] as &dyn Datum, &both[1] as &dyn Datum)?;
+                ColumnarValue::Scalar(ScalarValue::try_from_array(&value, 0)?)
+            }
+        })
+    }
+}
