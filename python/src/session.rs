@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
-use arrow_pyarrow::ToPyArrow;
+use arrow::datatypes::DataType;
+use arrow_pyarrow::{FromPyArrow, ToPyArrow};
 use pyo3::prelude::*;
 use vexact::SessionOptions;
+use vexact::sources::csv::CsvOptions;
 use vexact::sources::line::{LineColumn, LineField, LineMode};
 use vexact::sources::probe::Format;
 
@@ -51,6 +53,58 @@ impl LineMapping<'_> {
     }
 }
 
+/// How a CSV file is written: a dict.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub struct CsvArguments<'py> {
+    delimiter: char,
+    header: bool,
+    names: Option<Vec<String>>,
+    /// A column's name, and a type: one of SQL's by its name, or one of pyarrow.
+    dtypes: Vec<(String, Bound<'py, PyAny>)>,
+    null_values: Vec<String>,
+    quote: Option<char>,
+    escape: Option<char>,
+    comment: Option<char>,
+    skip_rows: usize,
+    encoding: String,
+    decimal: char,
+}
+
+impl CsvArguments<'_> {
+    fn options(self, py: Python<'_>) -> PyResult<CsvOptions> {
+        let refused = |error: vexact::Error| exception(py, &error);
+        let byte = |name: &str, character: Option<char>| match character.map(u8::try_from) {
+            None => Ok(None),
+            Some(Ok(byte)) if byte.is_ascii() => Ok(Some(byte)),
+            _ => {
+                let got = character.unwrap_or_default();
+                Err(invalid(py, format!("{name}: expected one ASCII character, got {got:?}")))
+            }
+        };
+        let mut options = CsvOptions::delimited(self.delimiter).map_err(refused)?;
+        options.has_header = self.header;
+        options.names = self.names;
+        options.dialect.quote = byte("quote", self.quote)?;
+        options.dialect.escape = byte("escape", self.escape)?;
+        options.dialect.comment = byte("comment", self.comment)?;
+        options.rules.null_values = self.null_values;
+        options.rules.decimal = byte("decimal", Some(self.decimal))?.unwrap_or(b'.');
+        options.skip_rows = self.skip_rows;
+        options.encoding = self.encoding.parse().map_err(refused)?;
+        for (name, data_type) in self.dtypes {
+            let data_type = match data_type.extract::<String>() {
+                Ok(text) => vexact::sources::parse_type(&text)
+                    .map_err(|problem| invalid(py, format!("dtypes: column {name:?}: {problem}")))?,
+                Err(_) => DataType::from_pyarrow_bound(&data_type)?,
+            };
+            options.dtypes.push((name, data_type));
+        }
+        options.check().map_err(refused)?;
+        Ok(options)
+    }
+}
+
 #[pymethods]
 impl Session {
     #[new]
@@ -67,36 +121,39 @@ impl Session {
         session.map(|session| Self(session.into())).map_err(|error| exception(py, &error))
     }
 
-    fn read_csv(&self, py: Python<'_>, path: PathBuf, delimiter: char) -> PyResult<DataFrame> {
+    fn read_csv(&self, py: Python<'_>, paths: Vec<PathBuf>, options: CsvArguments<'_>) -> PyResult<DataFrame> {
+        let options = options.options(py)?;
         let session = self.0.clone();
-        run_long(py, async move { session.read_csv(path, delimiter).await }).map(DataFrame::from)
+        run_long(py, async move { session.read_csv_with(paths, options).await }).map(DataFrame::from)
     }
 
     fn read_json(
         &self,
         py: Python<'_>,
-        path: PathBuf,
+        paths: Vec<PathBuf>,
         columns: Option<Vec<String>>,
         format: &str,
     ) -> PyResult<DataFrame> {
         let format = format.parse().map_err(|error| exception(py, &error))?;
         let session = self.0.clone();
-        run_long(py, async move { session.read_json(path, columns.as_deref(), format).await }).map(DataFrame::from)
+        run_long(py, async move { session.read_json(paths, columns.as_deref(), format).await }).map(DataFrame::from)
     }
 
-    fn read_parquet(&self, py: Python<'_>, path: PathBuf) -> PyResult<DataFrame> {
-        run(py, self.0.read_parquet(path)).map(DataFrame::from)
+    fn read_parquet(&self, py: Python<'_>, paths: Vec<PathBuf>) -> PyResult<DataFrame> {
+        let session = self.0.clone();
+        run_long(py, async move { session.read_parquet(paths).await }).map(DataFrame::from)
     }
 
-    fn read_arrow_file(&self, py: Python<'_>, path: PathBuf) -> PyResult<DataFrame> {
-        run(py, self.0.read_arrow_file(path)).map(DataFrame::from)
+    fn read_arrow_file(&self, py: Python<'_>, paths: Vec<PathBuf>) -> PyResult<DataFrame> {
+        let session = self.0.clone();
+        run_long(py, async move { session.read_arrow_file(paths).await }).map(DataFrame::from)
     }
 
     #[allow(clippy::too_many_arguments)]
     fn read_line_file(
         &self,
         py: Python<'_>,
-        path: PathBuf,
+        paths: Vec<PathBuf>,
         mappings: Vec<LineMapping<'_>>,
         mode: &str,
         split_delimiter: &str,
@@ -106,7 +163,7 @@ impl Session {
         let columns = mappings.into_iter().map(|mapping| mapping.column(py)).collect::<PyResult<_>>()?;
         let mode = LineMode::new(mode, split_delimiter, regex_pattern).map_err(|error| exception(py, &error))?;
         let session = self.0.clone();
-        run_long(py, async move { session.read_line_file(path, columns, mode, skip_empty_lines).await })
+        run_long(py, async move { session.read_line_file(paths, columns, mode, skip_empty_lines).await })
             .map(DataFrame::from)
     }
 
@@ -126,9 +183,9 @@ impl Session {
         Ok((schema, delimiter, confidence, probe.suggested_table_name, probe.warnings, candidates.collect()))
     }
 
-    fn read(&self, py: Python<'_>, path: PathBuf) -> PyResult<DataFrame> {
+    fn read(&self, py: Python<'_>, paths: Vec<PathBuf>) -> PyResult<DataFrame> {
         let session = self.0.clone();
-        run_long(py, async move { session.read(path).await }).map(DataFrame::from)
+        run_long(py, async move { session.read(paths).await }).map(DataFrame::from)
     }
 
     fn read_arrow(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<DataFrame> {

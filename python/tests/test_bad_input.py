@@ -390,14 +390,15 @@ def test_a_missing_file_is_named(session: vexact.Session, tmp_path: Path, name: 
             refused(lambda: read(given), "file not found", str(path), kind=vexact.SourceNotFoundError)
 
 
-def test_a_folder_is_no_file(session: vexact.Session, tmp_path: Path) -> None:
+def test_a_folder_without_files_is_refused(session: vexact.Session, tmp_path: Path) -> None:
     for read in (session.read, session.read_csv, session.read_json, session.read_parquet):
-        refused(lambda: read(tmp_path), str(tmp_path), "expected a file", "got a folder")
+        refused(lambda: read(tmp_path), str(tmp_path), "expected files", "got none")
+    refused(lambda: session.probe(tmp_path), str(tmp_path), "expected a file", "got a folder")
 
 
 def test_paths_of_other_types_are_type_errors(session: vexact.Session) -> None:
     for read in (session.read, session.read_csv, session.read_json, session.read_parquet):
-        for path in (3, None, ["a.csv"]):
+        for path in (3, None, [3], b"a.csv"):
             with pytest.raises(TypeError):
                 read(path)
 

@@ -80,6 +80,8 @@ def test_a_url_says_the_table_and_the_view(server: Bitable, client: vexact.Bitab
     assert len(client.list_records_from_url(url, page_size=2)) == 3
     assert server.requests[-1][1] == {"view_id": "vew1", "page_size": "2", "page_token": "2"}
     wiki = "https://example.larksuite.com/wiki/page?table=tbl"
+    inner = "https://example.com/base/app/tables/tbl?view=vew1"
+    assert vexact.parse_bitable_url(inner) == ("app", "tbl", "vew1", False)
     assert vexact.parse_bitable_url(wiki) == ("page", "tbl", None, True)
     assert len(client.list_records_from_url(wiki)) == 3
     for bad in ("", "app", "https://example.feishu.cn/base/app", "https://x/docs/a?table=b", "ftp://x/base/a?table=b"):

@@ -79,7 +79,7 @@ def test_statements_that_cannot_be_met_are_refused(session: vexact.Session, writ
     path = write("n\n1\n")
     for sql, expected in [
         (f"CREATE TABLE t USING excel OPTIONS(path: '{path}')", "unknown format \"excel\": expected one of csv, tsv, json"),
-        (f"CREATE TABLE t USING csv OPTIONS(path: '{path}', header: true)", 'unknown option "header": USING csv takes path, delimiter'),
+        (f"CREATE TABLE t USING csv OPTIONS(path: '{path}', heading: true)", 'unknown option "heading": USING csv takes path, delimiter'),
         ("CREATE TABLE t USING csv", "option path: expected a value, got none"),
         (f"CREATE TABLE t USING csv OPTIONS(path: '{path}', delimiter: ';;')", "option delimiter: expected one character"),
         ("CREATE TABLE t (a INT PRIMARY KEY)", "expected no PRIMARY KEY and no UNIQUE"),

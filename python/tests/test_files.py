@@ -71,8 +71,8 @@ def test_a_file_name_names_that_file_alone(session: vexact.Session, write, name:
     assert session.read_csv(path.parent / "b.csv").to_rows()["rows"] == [[7], [8]]
 
 
-def test_a_pattern_names_no_file(session: vexact.Session, write) -> None:
-    path = write("id\n1\n", "a.csv").parent / "*.csv"
+def test_a_pattern_of_no_file_is_not_found(session: vexact.Session, write) -> None:
+    path = write("id\n1\n", "a.csv").parent / "b*.csv"
     for read in (session.read, session.read_csv, session.read_json, session.read_parquet):
         with pytest.raises(FileNotFoundError):
             read(path)

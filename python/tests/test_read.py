@@ -96,7 +96,7 @@ def test_read_takes_the_options_of_the_form(session: vexact.Session, write, file
     assert session.read(files["a.xlsx"], sheet_name=0, nrows=2).count() == 2
     with pytest.raises(TypeError, match="a.parquet is parquet, which takes no options, got delimiter"):
         session.read(files["a.parquet"], delimiter=",")
-    with pytest.raises(TypeError, match="which takes delimiter, got columns"):
+    with pytest.raises(TypeError, match="which takes those of read_csv, got columns"):
         session.read(files["a.csv"], columns=["x"])
 
 
@@ -109,7 +109,7 @@ def test_lines_are_split_or_matched(session: vexact.Session, write) -> None:
     typed = session.read_line_file(path, {"ms": (2, float), "rest": 3}, split_delimiter="|").to_rows()
     assert typed == {"schema": ["ms", "rest"], "rows": [[12.0, " x"], [None, "y"]]}
     named = session.read_line_file(path, mode="regex", regex_pattern=r"(?P<month>\d\d)-(?P<day>\d\d)\|(?P<level>\w+)")
-    assert named.to_rows() == {"schema": ["month", "day", "level"], "rows": [[1, 2, "INFO"], [1, 3, "WARN"]]}
+    assert named.to_rows() == {"schema": ["month", "day", "level"], "rows": [["01", "02", "INFO"], ["01", "03", "WARN"]]}
     groups = session.read_line_file(path, [("all", 0), ("year", 1, int)], "regex", regex_pattern=r"^(\d+)-")
     assert groups.to_rows()["rows"] == [["2024-", 2024], ["2024-", 2024]]
     with pytest.raises(vexact.InvalidRequestError, match=r'a.log: line 2: expected at least 2 fields, got 1: ""'):
@@ -202,9 +202,9 @@ def test_a_sheet_keeps_its_values(session: vexact.Session, tmp_path: Path) -> No
         pandas.DataFrame({"other": [7]}).to_excel(writer, sheet_name="two", index=False)
     frame = vexact.read_excel(session, path)
     assert frame.to_arrow().to_pylist() == [
-        {"n": 1, "x": 0.5, "s": "a", "at": "2024-02-03", "mixed": "1"},
+        {"n": 1, "x": 0.5, "s": "a", "at": "2024-02-03 04:05:00", "mixed": "1"},
         {"n": None, "x": None, "s": None, "at": None, "mixed": "a"},
-        {"n": 3, "x": 2.0, "s": "ü", "at": "2024-02-03", "mixed": "2024-02-03"},
+        {"n": 3, "x": 2.0, "s": "ü", "at": "2024-02-03 04:05:00", "mixed": "2024-02-03 04:05:00"},
     ]
     assert frame.schema.types[:3] == [pa.int64(), pa.float64(), pa.string()]
     assert vexact.read_excel(session, path, date_format="%d.%m.%y").to_rows()["rows"][0][3] == "03.02.24"
@@ -230,6 +230,7 @@ def test_a_missing_package_is_named(
     session: vexact.Session, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
+    options = {"nrows": 1} if package == "pandas" else {}
     with pytest.raises(vexact.MissingDependencyError, match=rf"read_excel needs {package}: pip install 'vexact\[excel\]'") as caught:
-        vexact.read_excel(session, files["a.xlsx"])
+        vexact.read_excel(session, files["a.xlsx"], **options)
     assert isinstance(caught.value, builtins.ImportError)

@@ -59,6 +59,16 @@ def path(name: str, value: object) -> str:
     return given
 
 
+def paths(name: str, value: object) -> list[str]:
+    """One path, or several."""
+    if isinstance(value, (str, os.PathLike)):
+        return [path(name, value)]
+    expected = "a str or os.PathLike, or a list of these"
+    if value is None or isinstance(value, (bytes, bytearray)):
+        raise wrong(name, expected, value)
+    return [path(name, item) for item in items(name, value, expected)]
+
+
 def flag(name: str, value: object) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise wrong(name, "a bool", value)

@@ -18,7 +18,8 @@ class BitableUrl(NamedTuple):
 
 
 def parse_bitable_url(url: str) -> BitableUrl:
-    """The table of an address as the browser shows it: `https://HOST/base/APP?table=TABLE&view=VIEW` or `/wiki/PAGE?table=...`.
+    """The table of an address as the browser shows it: `https://HOST/base/APP?table=TABLE&view=VIEW` or `/wiki/PAGE?table=...`;
+    `https://HOST/base/APP/tables/TABLE?view=VIEW` is the same.
 
     `ValueError`: an address of another form, or without a table.
     """
@@ -29,10 +30,11 @@ def parse_bitable_url(url: str) -> BitableUrl:
         raise ValueError(f"url: expected an address, got {url!r}: {error}") from error
     path = [part for part in parts.path.split("/") if part]
     query = urllib.parse.parse_qs(parts.query)
-    is_known = len(path) == 2 and path[0] in ("base", "wiki")
+    has_table = len(path) == 4 and path[2] == "tables"
+    is_known = (len(path) == 2 or has_table) and path[0] in ("base", "wiki")
     if parts.scheme not in ("http", "https") or not parts.netloc or not is_known:
         raise ValueError(f"url: expected https://HOST/base/APP?table=TABLE or https://HOST/wiki/PAGE?table=TABLE, got {url!r}")
-    table = query.get("table", [""])[0]
+    table = path[3] if has_table else query.get("table", [""])[0]
     if not table:
         raise ValueError(f"url: expected a table (?table=tbl...), got {url!r}")
     return BitableUrl(path[1], table, query.get("view", [None])[0], path[0] == "wiki")

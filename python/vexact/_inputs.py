@@ -53,6 +53,58 @@ def _line_column(column: Any, rest: Any) -> tuple[str, LineField, str | None]:
     return column, number_or_name, None if kind is None else check.text(f"{of}: type", kind, "int, float, str, bool or a type of SQL's")
 
 
+def csv_options(
+    delimiter: Any,
+    header: Any,
+    names: Any,
+    dtypes: Any,
+    null_values: Any,
+    quote: Any,
+    escape: Any,
+    comment: Any,
+    skip_rows: Any,
+    encoding: Any,
+    decimal: Any,
+) -> dict[str, Any]:
+    """The options of `read_csv`, as the native module takes them."""
+
+    def character(name: str, value: Any) -> str | None:
+        return None if value is None else check.one_character(name, value)
+
+    return {
+        "delimiter": check.one_character("delimiter", delimiter),
+        "header": check.flag("header", header),
+        "names": None if names is None else check.texts("names", names),
+        "dtypes": _dtypes(dtypes),
+        "null_values": [] if null_values is None else check.texts("null_values", null_values),
+        "quote": character("quote", quote),
+        "escape": character("escape", escape),
+        "comment": character("comment", comment),
+        "skip_rows": check.whole("skip_rows", skip_rows, 0),
+        "encoding": check.text("encoding", encoding),
+        "decimal": check.one_character("decimal", decimal),
+    }
+
+
+def _dtypes(dtypes: Any) -> list[tuple[str, Any]]:
+    expected = "a mapping of columns to types"
+    if dtypes is None:
+        return []
+    if isinstance(dtypes, pa.Schema):
+        return [(field.name, field.type) for field in dtypes]
+    if not isinstance(dtypes, Mapping):
+        raise check.wrong("dtypes", expected, dtypes)
+    found = []
+    for column, kind in dtypes.items():
+        of = f"dtypes: column {check.text('dtypes: a column', column)!r}"
+        if isinstance(kind, type) and kind in _SQL_TYPES:
+            kind = _SQL_TYPES[kind]
+        elif not isinstance(kind, (str, pa.DataType)):
+            raise check.wrong(of, "a type of SQL's by its name, a pyarrow type, int, float, str or bool", kind)
+        found.append((column, kind))
+    return found
+
+
 def as_arrow(data: Any) -> Any:
     """What the native module takes: an object of the Arrow C interfaces."""
     if isinstance(data, Mapping):
@@ -70,22 +122,44 @@ def as_arrow(data: Any) -> Any:
     return data
 
 
+def _array(of: str, values: np.ndarray[Any, Any]) -> pa.Array:
+    """An array of any byte order, with what is masked as NULL."""
+    mask = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
+    plain = np.ma.getdata(values)
+    if not plain.dtype.isnative:
+        plain = plain.astype(plain.dtype.newbyteorder("="))
+    if plain.ndim != 2:
+        return pa.array(plain, mask=mask)
+    if plain.shape[1] == 0:
+        raise InvalidRequestError(f"{of}: expected vectors of at least one component, got none")
+    components = pa.array(np.ascontiguousarray(plain).reshape(-1), mask=None if mask is None else mask.reshape(-1))
+    rows = None if mask is None else pa.array(mask.all(axis=1))
+    return pa.FixedSizeListArray.from_arrays(components, plain.shape[1], mask=rows)
+
+
+def _is_missing(value: Any) -> bool:
+    return type(value).__name__ in ("NAType", "NaTType")
+
+
 def _column(name: str, values: Any) -> Any:
-    """A column of a dict: a two-dimensional numpy array is one of vectors, without a copy."""
+    """A column of a dict: a two-dimensional numpy array is one of vectors, without a copy unless its bytes are in another order."""
     of = f"data: column {name!r}"
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         return values
     if isinstance(values, (str, bytes, Mapping)):
         raise check.wrong(of, "a list or an array of values", values)
     try:
-        if isinstance(values, np.ndarray) and values.ndim == 2:
-            if values.shape[1] == 0:
-                raise InvalidRequestError(f"{of}: expected vectors of at least one component, got none")
-            # A masked component is NULL.
-            mask = np.ma.getmaskarray(values).reshape(-1) if np.ma.is_masked(values) else None
-            components = pa.array(np.ascontiguousarray(np.ma.getdata(values)).reshape(-1), mask=mask)
-            return pa.FixedSizeListArray.from_arrays(components, values.shape[1])
-        return pa.array(_unmasked(values))
+        if isinstance(values, np.ndarray):
+            return _array(of, values)
+        try:
+            return pa.array(_unmasked(values))
+        except (pa.ArrowException, TypeError, ValueError):
+            # pandas' own values for what is missing are NULL.
+            cells = list(values)
+            missing = [_is_missing(cell) for cell in cells]
+            if not any(missing):
+                raise
+            return pa.array([None if is_missing else cell for cell, is_missing in zip(cells, missing)])
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         if isinstance(error, InvalidRequestError):
             raise

@@ -1,10 +1,11 @@
-"""Excel sheets as frames, through pandas."""
+"""Excel sheets as frames: each cell as it is."""
 
 from __future__ import annotations
 
 import datetime
 import importlib
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -17,52 +18,61 @@ from .frame import DataFrame
 if TYPE_CHECKING:
     from .session import Session
 
+_DATE_FORMAT = "%Y-%m-%d"
+
 
 def read_excel(
     session: Session,
     path: str | os.PathLike[str],
     *,
     sheet_name: str | int = 0,
-    date_format: str = "%Y-%m-%d",
+    date_format: str = _DATE_FORMAT,
     coerce_datetime_to_string: bool = True,
     **pandas_kwargs: Any,
 ) -> DataFrame:
-    """A sheet of an Excel workbook (xlsx) as a frame, read at once with `pandas.read_excel`, which takes `pandas_kwargs`.
+    """A sheet of an Excel workbook (xlsx) as a frame, read at once, with the names of the columns in its first row.
 
-    `sheet_name`: its name, or its number counting from 0. `coerce_datetime_to_string`: dates and times become text in
-    `date_format`; else dates are timestamps. Empty cells are NULL; whole numbers stay so beside them. A column of values of
-    several kinds becomes text.
+    A cell is kept as it is: text stays text ("007", "NA", "TRUE"), whole numbers stay whole, also beside empty cells, which are
+    NULL, and beyond int64; durations are durations. A column of values of several kinds becomes text.
 
-    Raises `MissingDependencyError` (an `ImportError`) where pandas or openpyxl is not installed
+    `sheet_name`: its name, or its number counting from 0. `coerce_datetime_to_string`: dates and times become text, dates in
+    `date_format`; in a column where a date has a time of day, the default is "%Y-%m-%d %H:%M:%S". Else dates are timestamps and
+    times of day are times.
+
+    `pandas_kwargs` are those of `pandas.read_excel`, which then reads the sheet (`usecols`, `skiprows`, `nrows`, `engine`, ...).
+
+    Raises `MissingDependencyError` (an `ImportError`) where openpyxl is not installed, or pandas where it is needed
     (`pip install vexact[excel]`), `SourceNotFoundError` for a file that is not there, `InvalidRequestError` for one that is no
     workbook, a sheet that it does not have, and two columns of one name.
     """
     check_session(session)
     check.text("date_format", date_format)
-    check.flag("coerce_datetime_to_string", coerce_datetime_to_string)
-    pandas = _needed("pandas")
-    if pandas_kwargs.get("engine") is None:
-        _needed("openpyxl")
-        pandas_kwargs["engine"] = "openpyxl"
+    as_text = check.flag("coerce_datetime_to_string", coerce_datetime_to_string)
     if not isinstance(sheet_name, (str, int)) or isinstance(sheet_name, bool):
         raise check.wrong("sheet_name", "a name or a number", sheet_name)
-    name = check.path("path", path)
+    table = sheet_table(check.path("path", path), sheet_name, date_format if as_text else None, **pandas_kwargs)
+    return session.create_dataframe_from_arrow(table)
+
+
+def sheet_table(name: str, sheet_name: str | int = 0, date_format: str | None = _DATE_FORMAT, **pandas_kwargs: Any) -> pa.Table:
+    """A sheet as a table; `date_format` None: dates and times are not text."""
+    read = _with_pandas if pandas_kwargs else _with_openpyxl
     try:
-        sheet = pandas.read_excel(path, sheet_name=sheet_name, **pandas_kwargs)
+        labels, rows = read(name, sheet_name, **pandas_kwargs)
     except FileNotFoundError as error:
         raise SourceNotFoundError(f"file not found: {name}") from error
-    except (TypeError, ImportError):
+    except (TypeError, ImportError, InvalidRequestError):
         raise
     except Exception as error:
         raise InvalidRequestError(f"{name}: {error}") from error
     columns: dict[str, pa.Array] = {}
-    for label, (_, values) in zip(map(str, sheet.columns), sheet.items()):
+    for label, cells in zip(labels, rows):
         if label in columns:
             raise InvalidRequestError(f"{name}: column {label!r}: expected one of each name, got two")
-        columns[label] = _column(pandas, values, date_format if coerce_datetime_to_string else None)
+        columns[label] = _column(cells, date_format)
     if not columns:
         raise InvalidRequestError(f"{name}: expected a sheet with columns, got an empty one")
-    return session.create_dataframe_from_arrow(pa.table(columns))
+    return pa.table(columns)
 
 
 def _needed(package: str) -> Any:
@@ -72,18 +82,106 @@ def _needed(package: str) -> Any:
         raise MissingDependencyError(f"read_excel needs {package}: pip install 'vexact[excel]'") from error
 
 
-def _column(pandas: Any, values: Any, date_format: str | None) -> pa.Array:
-    """A column's cells as one Arrow array."""
-    cells = [None if pandas.isna(cell) else cell for cell in values.tolist()]
-    if date_format is not None:
-        cells = [cell.strftime(date_format) if isinstance(cell, (datetime.date, datetime.time)) else cell for cell in cells]
-    if cells and any(isinstance(cell, float) for cell in cells):
-        # Beside empty cells, whole numbers come as floats.
-        numbers = [cell for cell in cells if cell is not None]
-        if all(isinstance(cell, float) and cell.is_integer() and abs(cell) < 2**53 for cell in numbers) and None in cells:
-            cells = [None if cell is None else int(cell) for cell in cells]
-    try:
-        array = pa.array(cells)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array([None if cell is None else str(cell) for cell in cells], pa.string())
-    return array.cast(pa.string()) if pa.types.is_null(array.type) else array
+def _with_openpyxl(path: str, sheet_name: str | int) -> tuple[list[str], list[list[Any]]]:
+    """The names of a sheet's columns, and their cells."""
+    openpyxl = _needed("openpyxl")
+    with open(path, "rb") as file:
+        book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+        try:
+            names = book.sheetnames
+            if isinstance(sheet_name, int):
+                if not -len(names) <= sheet_name < len(names):
+                    raise InvalidRequestError(f"{path}: sheet {sheet_name}: expected one of 0 to {len(names) - 1} {names}")
+                sheet_name = names[sheet_name]
+            if sheet_name not in names:
+                raise InvalidRequestError(f"{path}: sheet {sheet_name!r}: expected one of {names}")
+            sheet = book[sheet_name]
+            # What the file says of its size may be wrong.
+            sheet.reset_dimensions()
+            rows = [row for row in sheet.iter_rows(values_only=True)]
+        finally:
+            book.close()
+    while rows and all(cell is None for cell in rows[-1]):
+        rows.pop()
+    if not rows:
+        return [], []
+    width = max(len(row) - _trailing(row) for row in rows)
+    columns = [[row[place] if place < len(row) else None for row in rows] for place in range(width)]
+    labels = [
+        f"Unnamed: {place}" if column[0] is None else _text(column[0], _DATE_FORMAT) for place, column in enumerate(columns)
+    ]
+    return labels, [column[1:] for column in columns]
+
+
+def _trailing(row: tuple[Any, ...]) -> int:
+    """Empty cells at the end."""
+    return next((count for count, cell in enumerate(reversed(row)) if cell is not None), len(row))
+
+
+def _with_pandas(path: str, sheet_name: str | int, **pandas_kwargs: Any) -> tuple[list[str], list[list[Any]]]:
+    """The same by pandas, which changes no cell unless it is told to."""
+    pandas = _needed("pandas")
+    if pandas_kwargs.get("engine") is None:
+        _needed("openpyxl")
+        pandas_kwargs["engine"] = "openpyxl"
+    if not pandas_kwargs.keys() & {"na_values", "keep_default_na", "na_filter"}:
+        pandas_kwargs |= {"na_values": [""], "keep_default_na": False}
+    sheet = pandas.read_excel(path, sheet_name=sheet_name, **{"dtype": object, **pandas_kwargs})
+    cells = [[None if pandas.isna(cell) else cell for cell in values.tolist()] for _, values in sheet.items()]
+    return [str(label) for label in sheet.columns], cells
+
+
+def _column(cells: list[Any], date_format: str | None) -> pa.Array:
+    """A column's cells as one Arrow array; times are text where there is a format of dates."""
+    kinds = {_kind(cell) for cell in cells if cell is not None}
+    if not kinds:
+        return pa.array(cells, pa.string())
+    if kinds == {int}:
+        return _integers(cells)
+    if kinds <= {int, float}:
+        is_exact = all(cell is None or isinstance(cell, float) or abs(cell) <= 2**53 for cell in cells)
+        return pa.array([None if cell is None else float(cell) for cell in cells]) if is_exact else _texts(cells, None)
+    if len(kinds) == 1 and (kind := next(iter(kinds))) in (str, bool, datetime.timedelta):
+        return pa.array(cells, {str: pa.string(), bool: pa.bool_(), datetime.timedelta: pa.duration("us")}[kind])
+    if date_format is None and kinds == {datetime.datetime}:
+        return pa.array(cells, pa.timestamp("us"))
+    if date_format is None and kinds == {datetime.time}:
+        return pa.array(cells, pa.time64("us"))
+    return _texts(cells, date_format)
+
+
+def _kind(cell: Any) -> type:
+    """The kind of a value: of numpy's and pandas' own, that of Python's value."""
+    for kind in (bool, int, float, str, datetime.datetime, datetime.time, datetime.timedelta):
+        if isinstance(cell, kind):
+            return kind
+    return datetime.datetime if isinstance(cell, datetime.date) else object
+
+
+def _integers(cells: list[Any]) -> pa.Array:
+    """Whole numbers, however large."""
+    for kind in (pa.int64(), pa.uint64(), pa.decimal128(38, 0)):
+        try:
+            return pa.array(cells, kind)
+        except (pa.ArrowInvalid, OverflowError):
+            pass
+    return _texts(cells, None)
+
+
+def _texts(cells: Iterable[Any], date_format: str | None) -> pa.Array:
+    cells = list(cells)
+    has_time = any(isinstance(cell, datetime.datetime) and cell.time() != datetime.time() for cell in cells)
+    if date_format is None or (date_format == _DATE_FORMAT and has_time):
+        date_format = ""
+    return pa.array([None if cell is None else _text(cell, date_format) for cell in cells], pa.string())
+
+
+def _text(cell: Any, date_format: str) -> str:
+    """A cell as text; a date in full where no format is given."""
+    if isinstance(cell, bool):
+        return "TRUE" if cell else "FALSE"
+    if isinstance(cell, datetime.date):
+        if date_format:
+            return cell.strftime(date_format)
+        return cell.isoformat(sep=" ") if isinstance(cell, datetime.datetime) else cell.isoformat()
+    return cell.isoformat() if isinstance(cell, datetime.time) else str(cell)

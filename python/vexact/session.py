@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeAlias
 
+import pyarrow as pa
+
 from . import _arguments as check
 from . import _native
-from ._inputs import LineMappings, as_arrow, line_columns
+from ._inputs import LineMappings, as_arrow, csv_options, line_columns
 from ._process import OfProcess
 from ._untyped import UntypedQuery, UntypedStream, mentions
 from .custom_stream import CustomArrowStreamSink
@@ -19,6 +22,7 @@ from .frame import DataFrame
 from .stream import Columns, RealtimeStreamSink, RealtimeStreamSource, StreamingDataFrame, StreamingQuery, _options
 
 Path = str | os.PathLike[str]
+Paths = Path | Sequence[Path]
 Params = Sequence[Any] | Mapping[str, Any]
 # The class has an attribute `_native`, so its annotations cannot name the module.
 _NativeSession: TypeAlias = _native.Session
@@ -85,78 +89,122 @@ class Session:
             "candidates": candidates,
         }
 
-    def read(self, path: Path, **options: Any) -> DataFrame:
+    def read(self, path: Paths, **options: Any) -> DataFrame:
         """A file by its content and name (see `probe`): Parquet, Arrow IPC, CSV, TSV, JSON lines, a JSON array, Excel, or lines
-        of text, which are the column `line`.
+        of text, which are the column `line`. Text may be compressed (`.gz`, `.zst`), a pipe is read once, and a folder, a pattern
+        or a list of these is its files, as `read_csv` says.
 
-        `options` are those of the method that reads the form: `delimiter` of `read_csv`; `columns` and `format` of `read_json`;
-        `mappings` and what else `read_line_file` takes; those of `read_excel`. `mappings` reads any text as lines. An option of
-        another form is a `TypeError`.
+        `options` are those of the method that reads the form: of `read_csv`; `columns` and `format` of `read_json`; `mappings`
+        and what else `read_line_file` takes; those of `read_excel`. `mappings` reads any text as lines. An option of another form
+        is a `TypeError`.
         """
-        check.path("path", path)
+        paths = check.paths("path", path)
         if "mappings" in options:
             return self.read_line_file(path, **options)
-        if not options and pathlib.PurePath(path).suffix.lower() not in (".xlsx", ".xlsm", ""):
-            return DataFrame(self._native.read(path))
-        found = self.probe(path)
+        is_one_file = len(paths) == 1 and os.path.isfile(paths[0])
+        may_be_sheet = is_one_file and pathlib.PurePath(paths[0]).suffix.lower() in (".xlsx", ".xlsm", "")
+        if not options and not may_be_sheet:
+            return DataFrame(self._native.read(paths))
+        if not is_one_file and (len(paths) != 1 or os.path.exists(paths[0])):
+            raise TypeError("read: expected the path of one file with options, which read_csv and the like take with any paths")
+        found = self.probe(paths[0])
         if found["kind"] == "excel":
             from .excel import read_excel
 
-            return read_excel(self, path, **options)
+            return read_excel(self, paths[0], **options)
         if not options:
-            return DataFrame(self._native.read(path))
-        if found["kind"] == "csv" and options.keys() <= {"delimiter"}:
-            return self.read_csv(path, **options)
+            return DataFrame(self._native.read(paths))
+        if found["kind"] == "csv" and options.keys() <= _CSV_OPTIONS:
+            return self.read_csv(path, **{"delimiter": found["delimiter"], **options})
         if found["kind"] == "json" and options.keys() <= {"columns", "format"}:
             return self.read_json(path, **{"format": found["final_format"], **options})
-        known = {"csv": "delimiter", "json": "columns and format", "line": "mappings and those of read_line_file"}
+        known = {"csv": "those of read_csv", "json": "columns and format", "line": "mappings and those of read_line_file"}
         form = found["final_format"]
         raise TypeError(
-            f"read: {os.fspath(path)} is {form}, which takes {known.get(found['kind'], 'no options')}, got {', '.join(options)}"
+            f"read: {paths[0]} is {form}, which takes {known.get(found['kind'], 'no options')}, got {', '.join(options)}"
         )
 
-    def read_csv(self, path: Path, delimiter: str = ",") -> DataFrame:
-        """A delimited file with a header line.
+    def read_csv(
+        self,
+        path: Paths,
+        delimiter: str = ",",
+        *,
+        header: bool = True,
+        names: Sequence[str] | None = None,
+        dtypes: Mapping[str, Any] | pa.Schema | None = None,
+        null_values: str | Sequence[str] | None = None,
+        quote: str | None = '"',
+        escape: str | None = None,
+        comment: str | None = None,
+        skip_rows: int = 0,
+        encoding: str = "utf-8",
+        decimal: str = ".",
+    ) -> DataFrame:
+        """Delimited text, by default with a header line.
+
+        A cell is kept whole or refused, with its line and column: the first 1000 rows of a file decide the types, and a later cell
+        that is no whole value of its column's type is an `InvalidRequestError`; `dtypes` gives another. Integers beyond int64,
+        numbers with leading zeros, and times of several offsets are text. An empty cell is NULL.
 
         A column whose cells are `[1 2 3]` or `[1,2,3]`, all of one length, becomes `FixedSizeList<float32>` (then the file is
         read at once; else it is read as queries need it). Most cells of the first 100 rows decide; empty ones are NULL, and
-        components may be `NaN`, `inf` and `-inf`. A bad cell is an `InvalidRequestError` with its line and column.
+        components may be `NaN`, `inf` and `-inf`.
 
-        `delimiter`: one ASCII character. An empty file is an `InvalidRequestError`: there is no header.
+        `path`: a file, a folder (its `.csv` and `.tsv` files and those of its subfolders), a pattern (`*`, `?`, `**`), or a list of
+        these; all have the same columns. `.gz` and `.zst` are read as what is in them, and so is a pipe, once.
+
+        - `delimiter`, `quote` (None: quotes are text), `escape`, `comment`: one ASCII character each;
+        - `header`: whether the first row has the names; `names` gives them, or gives others; else `column_1` and so on;
+        - `dtypes`: types by column, each one of SQL's by its name, one of pyarrow, or `int`, `float`, `str`, `bool`;
+        - `null_values`: texts that stand for NULL besides the empty one;
+        - `skip_rows`: lines in front that are left out;
+        - `encoding`: `utf-8`, `utf-16`, `utf-16le`, `utf-16be`, `latin-1` or `windows-1252`;
+        - `decimal`: what stands before the fraction of a number, `.` or `,`.
+
+        An empty file is an `InvalidRequestError`: there is no header.
         """
-        return DataFrame(self._native.read_csv(check.path("path", path), check.one_character("delimiter", delimiter)))
+        options = csv_options(
+            delimiter, header, names, dtypes, null_values, quote, escape, comment, skip_rows, encoding, decimal
+        )
+        return DataFrame(self._native.read_csv(check.paths("path", path), options))
 
     def read_json(
-        self, path: Path, columns: Sequence[str] | None = None, format: str = "json_lines"
+        self, path: Paths, columns: Sequence[str] | None = None, format: str = "json_lines"
     ) -> DataFrame:
-        """A JSON file of objects: one a line (`json_lines`) or in one array (`json_array`). `columns` selects.
+        """JSON files of objects: one a line, or printed over several (`json_lines`), or in one array (`json_array`). `columns`
+        selects; `path` is as in `read_csv`.
+
+        The columns are those that any object has. A value is kept whole or refused: integers beyond int64 are unsigned or
+        decimals; values of several kinds among the first 1000 objects are text, those that are no text as they are written; a
+        later value of another kind is an `InvalidRequestError` with its line.
 
         A column of lists of numbers, all of one length, becomes vectors of float64 if any number in it is written with a
         fraction or an exponent. Lists of whole numbers alone stay `list<int64>`; searches take them too. A file of the other
         format and an empty one are an `InvalidRequestError`.
         """
         selected = None if columns is None else check.texts("columns", columns)
-        return DataFrame(self._native.read_json(check.path("path", path), selected, check.text("format", format)))
+        return DataFrame(self._native.read_json(check.paths("path", path), selected, check.text("format", format)))
 
-    def read_parquet(self, path: Path) -> DataFrame:
-        """A Parquet file, read as queries need it. One that is none, an empty one included, is an `InvalidRequestError`."""
-        return DataFrame(self._native.read_parquet(check.path("path", path)))
-
-    def read_arrow_file(self, path: Path) -> DataFrame:
-        """An Arrow IPC file, in the file or the stream format, read batch by batch as queries need it. Compressed ones are an
+    def read_parquet(self, path: Paths) -> DataFrame:
+        """Parquet files, read as queries need them; `path` is as in `read_csv`. One that is none, an empty one included, is an
         `InvalidRequestError`."""
-        return DataFrame(self._native.read_arrow_file(check.path("path", path)))
+        return DataFrame(self._native.read_parquet(check.paths("path", path)))
+
+    def read_arrow_file(self, path: Paths) -> DataFrame:
+        """Arrow IPC files, in the file or the stream format, read batch by batch as queries need them; `path` is as in `read_csv`.
+        """
+        return DataFrame(self._native.read_arrow_file(check.paths("path", path)))
 
     def read_line_file(
         self,
-        path: Path,
+        path: Paths,
         mappings: LineMappings = (),
         mode: str = "split",
         split_delimiter: str = ",",
         regex_pattern: str = "",
         skip_empty_lines: bool = True,
     ) -> DataFrame:
-        r"""A file whose lines are rows, read as queries need it.
+        r"""Files whose lines are rows, read as queries need them; `path` is as in `read_csv`.
 
         `mappings`: the columns, in their order: a sequence of `(column, field)` or `(column, field, type)`, or a dict
         `{column: field}` or `{column: (field, type)}`.
@@ -166,8 +214,8 @@ class Session:
           named groups are the columns. The syntax is Rust's (as Python's, without look-around and back-references).
 
         A type is one of SQL's (`"BIGINT"`, `"DOUBLE"`, `"TIMESTAMP"`, `"STRING"`, `"VECTOR(3)"`, ...) or one of `int`, `float`,
-        `str`, `bool`; without one, the first 1000 lines decide, as in a CSV file. White space around what is not text is let go.
-        An empty text and a group that takes no part are NULL.
+        `str`, `bool`; without one, the first 1000 lines decide, as in a CSV file. White space around what is not text is left
+        out. An empty text and a group that takes no part are NULL.
 
             session.read_line_file("a.log", [("at", 0, "TIMESTAMP"), ("level", 1)], split_delimiter="|")
             session.read_line_file("a.log", mode="regex", regex_pattern=r"^(?P<level>\w+) (?P<ms>\d+) ms")
@@ -181,7 +229,7 @@ class Session:
             check.text("regex_pattern", regex_pattern),
             check.flag("skip_empty_lines", skip_empty_lines),
         )
-        return DataFrame(self._native.read_line_file(check.path("path", path), line_columns(mappings), *options))
+        return DataFrame(self._native.read_line_file(check.paths("path", path), line_columns(mappings), *options))
 
     def create_dataframe_from_arrow(self, data: Any) -> DataFrame:
         """Arrow data as a frame, without a copy.
@@ -418,3 +466,6 @@ class Session:
         arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, params, None)
         threshold = None if score_threshold is None else check.number("score_threshold", score_threshold)
         return Explain(*self._native.explain_hybrid_search(arguments, threshold))
+
+
+_CSV_OPTIONS = inspect.signature(Session.read_csv).parameters.keys() - {"self", "path"}

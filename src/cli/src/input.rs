@@ -1,22 +1,50 @@
 //! A file as the table of a command.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use clap::{ArgGroup, Args, ValueEnum};
 use serde::Serialize;
 use serde_json::{Value, json};
 use vexact::session::{DataFrame, Session};
+use vexact::sources::inputs::Paths;
+use vexact::sources::json::JsonFormat;
 use vexact::sources::probe::{Format, detect};
 use vexact_core::error::{Error, Result};
+
+/// What `-` stands for.
+const STDIN: &str = "/dev/stdin";
+
+/// Reads the first sheet of an Excel workbook, or says what is wrong with it.
+pub type SheetReader = fn(&Path) -> Result<(SchemaRef, Vec<RecordBatch>), String>;
+
+static SHEET_READER: OnceLock<SheetReader> = OnceLock::new();
+
+/// Sets what reads Excel workbooks: the Python package does.
+pub fn set_sheet_reader(reader: SheetReader) {
+    // The first one stays.
+    let _ = SHEET_READER.set(reader);
+}
+
+fn read_sheet(session: &Session, path: &Path) -> Result<DataFrame> {
+    let Some(reader) = SHEET_READER.get() else {
+        let problem = "Excel workbooks are read by the command of the Python package".into();
+        return Err(Error::BadFile { path: path.into(), problem });
+    };
+    let (schema, batches) = reader(path).map_err(Error::InvalidArgument)?;
+    session.create_dataframe_from_arrow(schema, batches)
+}
 
 /// The file of a command, and what it is called in SQL.
 #[derive(Debug, Clone, Args, Serialize)]
 #[command(group = ArgGroup::new("file").required(true).args(["csv", "input_path"]))]
 pub(super) struct Input {
-    /// A CSV file with a header line
+    /// A CSV file with a header line; - is stdin
     #[arg(long, value_name = "PATH")]
     pub csv: Option<PathBuf>,
-    /// A file of any kind
+    /// A file of any kind, also compressed (.gz, .zst); a folder or a pattern of files of one kind; - is stdin
     #[arg(long, value_name = "PATH")]
     pub input_path: Option<PathBuf>,
     /// What kind of file it is; auto: by its content and name
@@ -81,29 +109,45 @@ impl Input {
     }
 
     async fn read(&self, session: &Session) -> Result<DataFrame> {
-        let path = self.path();
         let kind = if self.csv.is_some() { InputType::Csv } else { self.input_type };
+        let paths = self.paths();
         match kind {
-            InputType::Auto => match (detect(path)?, self.delimiter) {
-                (Format::Csv(_), Some(delimiter)) => session.read_csv(path, delimiter).await,
-                _ => session.read(path).await,
-            },
-            InputType::Csv => {
-                let found = || match detect(path) {
-                    Ok(Format::Csv(delimiter)) => delimiter,
-                    _ => ',',
-                };
-                session.read_csv(path, self.delimiter.unwrap_or_else(found)).await
+            InputType::Auto => {
+                let inputs = paths.any_inputs()?;
+                match (detect(&inputs[0])?, self.delimiter) {
+                    (Format::Excel, _) => read_sheet(session, inputs[0].path()),
+                    (Format::Csv(_), Some(delimiter)) => session.read_csv(inputs, delimiter).await,
+                    _ => session.read(inputs).await,
+                }
             }
-            InputType::Line => session.read_lines(path).await,
-            InputType::Json => match detect(path)? {
-                Format::Json(form) => session.read_json(path, None, form).await,
-                _ => Err(Error::BadFile {
-                    path: path.into(),
-                    problem: "expected JSON: an object on each line, or an array of objects".into(),
-                }),
-            },
-            InputType::Parquet => session.read_parquet(path).await,
+            InputType::Csv => {
+                let inputs = paths.inputs(Format::Csv(','))?;
+                let delimiter = match (self.delimiter, detect(&inputs[0])) {
+                    (Some(delimiter), _) | (None, Ok(Format::Csv(delimiter))) => delimiter,
+                    (None, _) => ',',
+                };
+                session.read_csv(inputs, delimiter).await
+            }
+            InputType::Line => session.read_lines(paths).await,
+            InputType::Json => {
+                let inputs = paths.inputs(Format::Json(JsonFormat::Lines))?;
+                match detect(&inputs[0])? {
+                    Format::Json(form) => session.read_json(inputs, None, form).await,
+                    _ => Err(Error::BadFile {
+                        path: inputs[0].path().into(),
+                        problem: "expected JSON: an object on each line, or an array of objects".into(),
+                    }),
+                }
+            }
+            InputType::Parquet => session.read_parquet(paths).await,
+        }
+    }
+
+    /// The files; `-` is the input of the command.
+    fn paths(&self) -> Paths {
+        match self.path().to_str() {
+            Some("-") => Paths::from(STDIN),
+            _ => Paths::from(self.path()),
         }
     }
 }

@@ -40,6 +40,7 @@ use answer::Answer;
 use arguments::{Cli, Command};
 use failure::Failure;
 use format::Format;
+pub use input::set_sheet_reader;
 use output::print;
 use threads::Threads;
 use track::Track;

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
-use datafusion::common::{Result, exec_err};
+use datafusion::common::{Result, exec_err, plan_err};
 use vexact_replica::{ReplicaTable, Replicas};
 
 /// The schema `public` of a session: its own tables and views, and the replicas, whose names are not case-sensitive.
@@ -36,6 +36,11 @@ impl Views {
         self.tables.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), table)
     }
 
+    /// The name of a table that is this one but for its case.
+    fn in_another_case(&self, name: &str) -> Option<String> {
+        self.own_names().into_iter().find(|other| other != name && other.to_lowercase() == name.to_lowercase())
+    }
+
     fn find(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
         let own = self.tables.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         own.or_else(|| Some(Arc::new(ReplicaTable::find(self.replicas.as_ref()?, name)?)))
@@ -63,7 +68,12 @@ impl SchemaProvider for Views {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        Ok(self.find(name))
+        match (self.find(name), self.in_another_case(name)) {
+            (None, Some(other)) => plan_err!(
+                "table '{name}' not found. Did you mean \"{other}\"? A name with upper case is written in quotes"
+            ),
+            (found, _) => Ok(found),
+        }
     }
 
     fn register_table(&self, name: String, table: Arc<dyn TableProvider>) -> Result<Option<Arc<dyn TableProvider>>> {

@@ -2,8 +2,10 @@
 
 mod as_of;
 mod catalog;
+mod checked_sum;
 mod copy;
 mod corrections;
+mod date_functions;
 mod distance_order;
 mod frame;
 mod insert;
@@ -15,6 +17,7 @@ mod one_zero;
 mod plan;
 mod prepared;
 mod query;
+mod read;
 #[cfg(test)]
 mod replicas_again;
 mod row_order;
@@ -30,24 +33,23 @@ mod typing;
 mod unloaded;
 mod vector_literal;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
+use datafusion::logical_expr::AggregateUDF;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use vexact_core::error::{Error, Result};
 use vexact_replica::Replicas;
 use vexact_sources as sources;
-use vexact_sources::line::{LineColumn, LineField, LineMode};
-use vexact_sources::probe::{Format, Probe};
 use vexact_sources::sql_type::VectorTypes;
 
 use catalog::Views;
+use checked_sum::CheckedSum;
 pub use frame::DataFrame;
 use meaning::{SqliteNumbers, WideNumbers};
 use no_rows::NullWithoutRows;
@@ -115,6 +117,8 @@ impl Session {
         // Text has one type, and a Parquet file is read with the types that it was written with.
         config.options_mut().sql_parser.map_string_types_to_utf8view = false;
         config.options_mut().execution.parquet.schema_force_view_types = false;
+        // With it, the types of other programs and the index of a table would be lost.
+        config.options_mut().execution.parquet.skip_metadata = false;
         corrections::configure(&mut config);
         // A plan's nullability may be wrong, or known to be narrower by its operators than by its expressions
         // (apache/datafusion#24513).
@@ -149,14 +153,19 @@ impl Session {
         }
         let state = state.with_default_features().with_type_planner(Arc::new(VectorTypes)).build();
         let ctx = SessionContext::new_with_state(state);
-        if views.replicas().is_some() {
-            // The sum of vectors is made beside it.
-            ctx.register_udaf(sqlite::sum());
-        }
+        // The sum of vectors is made beside it.
+        ctx.register_udaf(match views.replicas() {
+            Some(_) => sqlite::sum(),
+            None => AggregateUDF::from(CheckedSum::new()),
+        });
         vexact_sql::register(&ctx)?;
         corrections::register(&ctx);
         ctx.add_analyzer_rule(Arc::new(NullWithoutRows));
         ctx.add_analyzer_rule(Arc::new(SubqueriesInProjections));
+        if views.replicas().is_none() {
+            // SQLite has none of these: over its tables they would be functions of one route alone.
+            date_functions::functions().for_each(|function| ctx.register_udf(function));
+        }
         let views = Arc::new(views);
         if let Some(replicas) = views.replicas() {
             ctx.state_ref().write().register_expr_planner(Arc::new(WideNumbers))?;
@@ -200,102 +209,6 @@ impl Session {
 
     fn table_frame(&self, provider: Arc<dyn TableProvider>) -> DataFrame {
         DataFrame::of_table(&self.ctx, provider)
-    }
-
-    /// A delimited file with a header line. Cells `[1 2 3]` or `[1,2,3]` of one length become `FixedSizeList<Float32>`.
-    ///
-    /// # Errors
-    /// A missing or empty file, a delimiter that is not one ASCII character, a vector cell of another length or that is none
-    /// (with its line).
-    pub async fn read_csv(&self, path: impl AsRef<Path>, delimiter: char) -> Result<DataFrame> {
-        let provider = sources::csv::open(path.as_ref(), delimiter).await?;
-        Ok(self.table_frame(provider))
-    }
-
-    /// A JSON file: one object a line, or one array of objects. Lists of numbers of one length become vectors, those of whole
-    /// numbers alone stay lists.
-    ///
-    /// # Errors
-    /// A missing or empty file, or content that is not JSON of that form.
-    pub async fn read_json(
-        &self,
-        path: impl AsRef<Path>,
-        columns: Option<&[String]>,
-        format: sources::json::JsonFormat,
-    ) -> Result<DataFrame> {
-        let provider = sources::json::open(path.as_ref(), format).await?;
-        let frame = self.table_frame(provider);
-        match columns {
-            None => Ok(frame),
-            Some(columns) => frame.select(columns),
-        }
-    }
-
-    /// A Parquet file, read as queries need it.
-    ///
-    /// # Errors
-    /// A missing or empty file, or one that is not Parquet.
-    pub async fn read_parquet(&self, path: impl AsRef<Path>) -> Result<DataFrame> {
-        let provider = sources::parquet::open(&self.ctx, path.as_ref()).await?;
-        Ok(self.table_frame(provider))
-    }
-
-    /// An Arrow IPC file, in the file or the stream format, read as queries need it.
-    ///
-    /// # Errors
-    /// A missing or empty file, or one that is neither; compressed buffers.
-    pub async fn read_arrow_file(&self, path: impl AsRef<Path>) -> Result<DataFrame> {
-        Ok(self.table_frame(sources::ipc::open(path.as_ref())?))
-    }
-
-    /// A file whose lines are rows, read as queries need it (see [`sources::line::open`]). A pattern with named groups needs no
-    /// columns: they are these groups.
-    ///
-    /// # Errors
-    /// A missing or empty file, columns that the mode cannot have. A bad line is an error of the query, with its number.
-    pub async fn read_line_file(
-        &self,
-        path: impl AsRef<Path>,
-        columns: Vec<LineColumn>,
-        mode: LineMode,
-        skip_empty_lines: bool,
-    ) -> Result<DataFrame> {
-        Ok(self.table_frame(sources::line::open(path.as_ref(), columns, mode, skip_empty_lines)?))
-    }
-
-    /// A file of text whose lines are the column `line`.
-    pub async fn read_lines(&self, path: &Path) -> Result<DataFrame> {
-        let line = LineColumn { name: "line".into(), field: LineField::Index(0), data_type: Some(DataType::Utf8) };
-        // No line holds a line end: it is one field.
-        self.read_line_file(path, vec![line], LineMode::Split("\n".into()), false).await
-    }
-
-    /// What a file is, by its content and name, and its columns.
-    ///
-    /// # Errors
-    /// A missing or unreadable file. What is odd in it is a warning.
-    pub fn probe(&self, path: impl AsRef<Path>) -> Result<Probe> {
-        sources::probe::probe(path.as_ref())
-    }
-
-    /// A file by its content and name: Parquet, Arrow IPC, CSV, TSV, JSON lines, a JSON array, or lines of text, which are the
-    /// column `line`.
-    ///
-    /// # Errors
-    /// As the method that reads that form; a file of none of them, or an Excel sheet.
-    pub async fn read(&self, path: impl AsRef<Path>) -> Result<DataFrame> {
-        let path = path.as_ref();
-        match sources::probe::detect(path)? {
-            Format::Parquet => self.read_parquet(path).await,
-            Format::Arrow { .. } => self.read_arrow_file(path).await,
-            Format::Csv(delimiter) => self.read_csv(path, delimiter).await,
-            Format::Json(format) => self.read_json(path, None, format).await,
-            Format::Line => self.read_lines(path).await,
-            Format::Excel => Err(Error::InvalidArgument(format!(
-                "{}: expected another form than an Excel sheet, which Python reads (vexact.read_excel)",
-                path.display()
-            ))),
-        }
     }
 
     /// Arrow batches as a frame, without a copy. Lists of floats of one length become vectors.

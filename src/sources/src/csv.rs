@@ -1,38 +1,41 @@
-//! Delimited text with a header line, and vectors in its cells.
+//! Delimited text, and vectors in its cells.
 
-use std::fs::File;
-use std::io::{BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::csv::reader::{BufReader as CsvReader, Format, ReaderBuilder};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use csv::ByteRecord;
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use vexact_core::error::{Error, Result};
 
-pub(super) use super::csv_place::reader;
+use super::cell::{self, BadCell};
+use super::cell_types;
+pub use super::csv_options::{CsvOptions, delimiter_byte};
+use super::csv_place::error;
+pub(super) use super::csv_place::{bad_record, reader};
+use super::csv_records::{Block, CsvRecords};
+use super::csv_sample::Sample;
 use super::csv_vectors::{VectorColumn, vector_dim};
+use super::input::{Input, TextReader};
 use super::scan::{self, Batches, FileTable, Records};
-use super::{READ_ONLY, arrow as memory, bad_file, csv_place, open_file, open_full};
+use super::{READ_ONLY, arrow as memory, bad_file};
 
 /// Rows that decide which columns hold vectors.
 const SAMPLE_ROWS: usize = 100;
-/// Rows that decide the types of the other columns, and that are read to check declared types.
-const TYPED_ROWS: usize = 1000;
-const BUFFER_BYTES: usize = 1 << 18;
+/// Rows of each file that decide the types of the other columns, and that are read to check declared types.
+pub(super) const TYPED_ROWS: usize = 1000;
 
-/// A CSV file as a table. It is read as queries need it, unless cells hold vectors: then it is read once.
+/// CSV files of the same columns as a table. They are read as queries need it, unless cells hold vectors: then they are read once.
 ///
 /// A column holds vectors if most of its cells in the first rows have the form of one (see [`super::vector_text::shape`]). Then
 /// each cell is a vector of the length that most of those have, or empty, which is NULL.
 ///
 /// # Errors
-/// A missing or empty file; a delimiter that is not one ASCII character; a bad vector cell, with its line.
-pub async fn open(path: &Path, delimiter: char) -> Result<Arc<dyn TableProvider>> {
-    let file = CsvFile::infer(path, delimiter)?;
-    let has_vectors = !file.vectors.is_empty();
+/// An empty file; options that make no sense; a bad vector cell, with its line.
+pub async fn open(inputs: Vec<Input>, options: CsvOptions) -> Result<Arc<dyn TableProvider>> {
+    let file = CsvFile::infer(inputs, options)?;
+    let has_vectors = file.schema.fields().iter().any(|field| field.data_type().is_nested());
     let records: Arc<dyn Records> = Arc::new(file);
     if !has_vectors {
         return Ok(FileTable::read_only(records, READ_ONLY));
@@ -41,49 +44,51 @@ pub async fn open(path: &Path, delimiter: char) -> Result<Arc<dyn TableProvider>
     memory::open(Arc::clone(records.schema()), batches)
 }
 
-/// A CSV file and its columns.
-#[derive(Debug)]
+/// CSV files and their columns.
+#[derive(Debug, Clone)]
 pub(super) struct CsvFile {
-    path: PathBuf,
-    delimiter: u8,
+    inputs: Arc<[Input]>,
+    options: Arc<CsvOptions>,
+    /// The cells of the header lines, if there are any.
+    header: Option<Arc<[String]>>,
     schema: SchemaRef,
-    /// The same, with text for vectors.
-    text: SchemaRef,
-    vectors: Vec<VectorColumn>,
 }
 
 impl CsvFile {
-    /// With the columns of the header line, typed by the first rows.
-    pub fn infer(path: &Path, delimiter: char) -> Result<Self> {
-        open_full(path, "a header line")?;
-        let delimiter = delimiter_byte(delimiter)?;
-        let (text, vectors) = infer_columns(path, delimiter, || open_file(path))?;
-        Ok(Self::new(path, delimiter, &text, vectors))
+    /// With the columns of the header line, typed by the first rows of each file.
+    pub fn infer(inputs: Vec<Input>, mut options: CsvOptions) -> Result<Self> {
+        options.rules.is_inferred = true;
+        options.check()?;
+        let (mut header, mut sample): (Option<Vec<String>>, Sample) = (None, Sample::default());
+        for input in &inputs {
+            input.full_bytes("a header line")?;
+            let (found, mut records) = begin(input, &options)?;
+            if let (Some(expected), Some(found)) = (&header, &found) {
+                check_header(input.path(), expected, found)?;
+            }
+            sample.read(input, &options, &mut records, found.as_deref())?;
+            header = header.or(found);
+        }
+        let path = inputs.first().map_or(Path::new(""), Input::path);
+        let names = options.names(path, header.as_deref(), sample.width())?;
+        let schema = infer_columns(names, &sample, &options)?;
+        Ok(Self { inputs: inputs.into(), options: Arc::new(options), header: header.map(Arc::from), schema })
     }
 
-    /// With declared columns. A file that is there is checked: its header line, and the values of its first rows.
-    pub fn declared(path: &Path, delimiter: char, schema: &SchemaRef) -> Result<Self> {
-        let file = Self::new(path, delimiter_byte(delimiter)?, schema, declared_vectors(schema)?);
-        if path.exists() {
-            file.check()?;
+    /// With declared columns. Files that are there are checked: their header lines, and the values of the first rows.
+    pub fn declared(inputs: Vec<Input>, options: CsvOptions, schema: &SchemaRef) -> Result<Self> {
+        options.check()?;
+        check_declared(schema)?;
+        let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
+        let header = options.has_header.then(|| Arc::from(names));
+        let file = Self { inputs: inputs.into(), options: Arc::new(options), header, schema: Arc::clone(schema) };
+        for input in file.inputs.iter().filter(|input| input.is_there()) {
+            input.full_bytes("a header line")?;
+            let alone = Self { inputs: Arc::from([input.clone()]), ..file.clone() };
+            let all: Vec<usize> = (0..schema.fields().len()).collect();
+            alone.read(&all, TYPED_ROWS)?.next().transpose()?;
         }
         Ok(file)
-    }
-
-    fn new(path: &Path, delimiter: u8, schema: &Schema, vectors: Vec<VectorColumn>) -> Self {
-        let (typed, text) = typed_and_text(schema, &vectors);
-        Self { path: path.into(), delimiter, schema: typed, text, vectors }
-    }
-
-    fn check(&self) -> Result<()> {
-        open_full(&self.path, "a header line")?;
-        let bad = |error: csv::Error| bad_file(&self.path, &error);
-        let mut reader = reader(self.delimiter).from_path(&self.path).map_err(bad)?;
-        let header: Vec<&str> = reader.headers().map_err(bad)?.iter().collect();
-        let declared: Vec<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
-        scan::check_names(&self.path, &declared, &header)?;
-        let all: Vec<usize> = (0..declared.len()).collect();
-        self.read(&all, TYPED_ROWS)?.next().transpose().map(|_| ())
     }
 }
 
@@ -93,52 +98,57 @@ impl Records for CsvFile {
     }
 
     fn read(&self, columns: &[usize], batch_rows: usize) -> Result<Batches> {
-        let source = BufReader::with_capacity(BUFFER_BYTES, open_file(&self.path)?);
-        let format = Format::default().with_header(true).with_delimiter(self.delimiter);
-        let builder = ReaderBuilder::new(Arc::clone(&self.text)).with_format(format).with_batch_size(batch_rows);
-        let reader = builder.with_projection(columns.to_vec()).build_buffered(source).map_err(Error::arrow)?;
-        // The vectors among these columns, by their place among them.
-        let vectors = columns.iter().enumerate().filter_map(|(place, column)| {
-            let vector = self.vectors.iter().find(|vector| vector.ordinal == *column)?;
-            Some((place, *vector))
-        });
-        let place = csv_place::Place {
-            path: self.path.clone(),
-            delimiter: self.delimiter,
-            text: Arc::clone(&self.text),
-            columns: columns.to_vec(),
-        };
         let schema = Arc::new(self.schema.project(columns).map_err(Error::arrow)?);
-        Ok(Box::new(CsvBatches { reader, vectors: vectors.collect(), schema, place, rows: 0, is_over: false }))
+        let mut batches =
+            CsvBatches { file: self.clone(), columns: columns.into(), schema, batch_rows, next: 0, current: None };
+        // A file that cannot be opened is an error at once.
+        batches.open_next()?;
+        Ok(Box::new(batches))
     }
 }
 
 struct CsvBatches {
-    reader: CsvReader<BufReader<File>>,
-    vectors: Vec<(usize, VectorColumn)>,
+    file: CsvFile,
+    columns: Vec<usize>,
+    /// Of these.
     schema: SchemaRef,
-    place: csv_place::Place,
-    /// Rows given so far.
-    rows: usize,
-    is_over: bool,
+    batch_rows: usize,
+    /// The next input.
+    next: usize,
+    current: Option<CsvRecords<TextReader>>,
 }
 
 impl CsvBatches {
-    fn with_vectors(&self, batch: RecordBatch) -> Result<RecordBatch> {
-        if self.vectors.is_empty() {
-            return Ok(batch);
+    fn open_next(&mut self) -> Result<()> {
+        self.current = None;
+        let Some(input) = self.file.inputs.get(self.next) else { return Ok(()) };
+        let (header, records) = begin(input, &self.file.options)?;
+        if let (Some(expected), Some(found)) = (&self.file.header, header) {
+            check_header(input.path(), expected, &found)?;
         }
-        let mut columns = batch.columns().to_vec();
-        for (place, vector) in &self.vectors {
-            columns[*place] = vector.parse(&columns[*place]).map_err(|bad| {
-                self.place.error(self.rows + bad.row, &format!("column {:?}: {}", self.name(*place), bad.problem))
-            })?;
-        }
-        RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(Error::arrow)
+        self.next += 1;
+        self.current = Some(records);
+        Ok(())
     }
 
-    fn name(&self, place: usize) -> &str {
-        self.schema.field(place).name()
+    fn batch(&mut self) -> Result<Option<RecordBatch>> {
+        let width = self.file.schema.fields().len();
+        while let Some(records) = &mut self.current {
+            let input = &self.file.inputs[self.next - 1];
+            let options = &self.file.options;
+            let block = records.read(self.batch_rows, Some(width)).map_err(|bad| {
+                let names: Vec<String> = self.file.schema.fields().iter().map(|field| field.name().clone()).collect();
+                bad_record(input, options.encoding, bad, &names)
+            })?;
+            if block.len() > 0 {
+                let batch = batch(&block, &self.schema, &self.columns, width, &options.rules);
+                return batch
+                    .map(Some)
+                    .map_err(|bad| error(input, options.encoding, block.start(bad.row), &bad.problem));
+            }
+            self.open_next()?;
+        }
+        Ok(None)
     }
 }
 
@@ -146,104 +156,88 @@ impl Iterator for CsvBatches {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.is_over {
-            return None;
+        let batch = self.batch().transpose();
+        if matches!(batch, Some(Err(_))) {
+            self.current = None;
         }
-        let batch = match self.reader.next()? {
-            Ok(batch) => self.with_vectors(batch),
-            Err(error) => Err(self.place.find(self.rows, &error)),
-        };
-        match &batch {
-            Ok(batch) => self.rows += batch.num_rows(),
-            Err(_) => self.is_over = true,
-        }
-        Some(batch)
+        batch
     }
 }
 
-/// The vectors among declared columns.
-///
-/// # Errors
-/// A type that a cell cannot hold.
-pub(super) fn declared_vectors(schema: &Schema) -> Result<Vec<VectorColumn>> {
-    let mut vectors = Vec::new();
-    for (ordinal, field) in schema.fields().iter().enumerate() {
-        match field.data_type() {
-            DataType::FixedSizeList(item, dim) if *item.data_type() == DataType::Float32 => {
-                vectors.push(VectorColumn { ordinal, dim: *dim as usize });
-            }
-            nested if nested.is_nested() || matches!(nested, DataType::Binary) => {
-                let name = field.name();
-                let problem = format!("expected VECTOR(n), a number, text or a time in a CSV file, got {nested}");
-                return Err(Error::InvalidArgument(format!("column {name:?}: {problem}")));
-            }
-            _ => {}
-        }
+/// The cells of the header line, if there is one, and the records after it.
+fn begin(input: &Input, options: &CsvOptions) -> Result<(Option<Vec<String>>, CsvRecords<TextReader>)> {
+    let mut text = input.text(options.encoding)?;
+    let skipped = options.skip(&mut text).map_err(|error| input.failed(error))?;
+    let mut records = CsvRecords::new(text, &options.dialect, skipped);
+    if !options.has_header {
+        return Ok((None, records));
     }
-    Ok(vectors)
+    let block = records.read(1, None).map_err(|bad| bad_record(input, options.encoding, bad, &[]))?;
+    if block.len() == 0 {
+        return Err(bad_file(input.path(), &"expected a header line, got only line ends"));
+    }
+    Ok((Some(block.record(0).map(str::to_owned).collect()), records))
 }
 
-/// The columns, and the same with text for vectors.
-pub(super) fn typed_and_text(schema: &Schema, vectors: &[VectorColumn]) -> (SchemaRef, SchemaRef) {
-    let with = |data_type: &dyn Fn(&VectorColumn) -> DataType| {
-        let mut fields: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
-        for column in vectors {
-            fields[column.ordinal].set_data_type(data_type(column));
-        }
-        Arc::new(Schema::new(fields))
+/// Refuses a header line of other cells.
+pub(super) fn check_header(path: &Path, expected: &[String], found: &[String]) -> Result<()> {
+    let (expected, found): (Vec<&str>, Vec<&str>) =
+        (expected.iter().map(String::as_str).collect(), found.iter().map(String::as_str).collect());
+    scan::check_names(path, &expected, &found)
+}
+
+/// The rows of a block, or the first bad cell of a column.
+pub(super) fn batch(
+    block: &Block,
+    schema: &SchemaRef,
+    columns: &[usize],
+    width: usize,
+    rules: &cell::CellRules,
+) -> Result<RecordBatch, BadCell> {
+    let column = |(ordinal, field): (&usize, &Arc<Field>)| -> Result<ArrayRef, BadCell> {
+        cell::column(&block.column(*ordinal, width, rules), field.data_type(), rules)
+            .map_err(|bad| BadCell { problem: format!("column {:?}: {}", field.name(), bad.problem), ..bad })
     };
-    (with(&VectorColumn::data_type), with(&|_| DataType::Utf8))
+    let arrays = columns.iter().zip(schema.fields()).map(column).collect::<Result<Vec<_>, _>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(block.len()));
+    RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)
+        .map_err(|error| BadCell { row: 0, problem: error.to_string() })
 }
 
-/// The columns of a text by its header line and first rows, and which of them hold vectors. `open` gives the text anew.
-pub(super) fn infer_columns<R: Read>(
-    path: &Path,
-    delimiter: u8,
-    open: impl Fn() -> Result<R>,
-) -> Result<(Schema, Vec<VectorColumn>)> {
-    let vectors = vector_columns(path, delimiter, open()?)?;
-    Ok((infer_schema(path, delimiter, open()?)?, vectors))
+/// Refuses declared types that a cell cannot hold.
+pub(super) fn check_declared(schema: &Schema) -> Result<()> {
+    match schema.fields().iter().find(|field| !cell::is_readable(field.data_type())) {
+        None => Ok(()),
+        Some(field) => {
+            let (name, got) = (field.name(), field.data_type());
+            let problem = format!("expected VECTOR(n), a number, text or a time in a CSV file, got {got}");
+            Err(Error::InvalidArgument(format!("column {name:?}: {problem}")))
+        }
+    }
 }
 
-/// The columns' types by the first rows; text where these have no values.
-fn infer_schema(path: &Path, delimiter: u8, source: impl Read) -> Result<Schema> {
-    let format = Format::default().with_header(true).with_delimiter(delimiter).with_truncated_rows(true);
-    let (schema, _) = format.infer_schema(BufReader::new(source), Some(TYPED_ROWS)).map_err(|error| {
-        // Text in another encoding, among the first rows.
-        let header = reader(delimiter).from_path(path).ok().and_then(|mut reader| reader.headers().ok().cloned());
-        let names = header.iter().flatten().map(|name| Field::new(name, DataType::Utf8, true));
-        let text = Arc::new(Schema::new(names.collect::<Vec<_>>()));
-        csv_place::Place { path: path.into(), delimiter, text, columns: Vec::new() }.find(0, &error)
-    })?;
-    let typed = schema.fields().iter().map(|field| match field.data_type() {
-        DataType::Null => field.as_ref().clone().with_data_type(DataType::Utf8),
-        _ => field.as_ref().clone(),
+/// Refuses two columns of one name.
+pub(super) fn check_unique(path: &Path, names: &[String]) -> Result<()> {
+    let mut seen = HashSet::new();
+    match names.iter().find(|name| !seen.insert(name.as_str())) {
+        None => Ok(()),
+        Some(name) => Err(bad_file(path, &format!("column {name:?}: expected one column of each name, got two"))),
+    }
+}
+
+/// The columns of these names by the first rows, and those whose types are given.
+pub(super) fn infer_columns(names: Vec<String>, sample: &Sample, options: &CsvOptions) -> Result<SchemaRef> {
+    options.check_types(&names)?;
+    let rules = &options.rules;
+    let fields = names.into_iter().enumerate().map(|(ordinal, name)| {
+        let cells = sample.column(ordinal, rules);
+        let data_type = options.given_type(&name).unwrap_or_else(|| {
+            match vector_dim((0..sample.len().min(SAMPLE_ROWS)).filter_map(|row| cell::Cells::get(&cells, row))) {
+                Some(dim) => VectorColumn { dim }.data_type(),
+                None => cell_types::infer(&cells, rules),
+            }
+        });
+        Field::new(name, data_type, true)
     });
-    Ok(Schema::new(typed.collect::<Vec<_>>()))
-}
-
-/// A delimiter as one byte.
-///
-/// # Errors
-/// A delimiter that is not one ASCII character, or stands for something else in CSV.
-pub fn delimiter_byte(delimiter: char) -> Result<u8> {
-    let expected = match u8::try_from(delimiter) {
-        Ok(b'"' | b'\n' | b'\r') => "another character than a quote and a line end",
-        Ok(byte) if byte.is_ascii() => return Ok(byte),
-        _ => "one ASCII character",
-    };
-    Err(Error::InvalidArgument(format!("delimiter: expected {expected}, got {delimiter:?}")))
-}
-
-/// The columns that hold vectors, by the first rows.
-fn vector_columns(path: &Path, delimiter: u8, source: impl Read) -> Result<Vec<VectorColumn>> {
-    let bad = |error: csv::Error| bad_file(path, &error);
-    let mut reader = reader(delimiter).from_reader(source);
-    let width = reader.byte_headers().map_err(bad)?.len();
-    if width == 0 {
-        return Err(bad_file(path, &"expected a header line, got only line ends"));
-    }
-    let sample: Vec<ByteRecord> = reader.byte_records().take(SAMPLE_ROWS).collect::<Result<_, _>>().map_err(bad)?;
-    let dim = |ordinal| vector_dim(sample.iter().filter_map(|row| str::from_utf8(row.get(ordinal)?).ok()));
-    Ok((0..width).filter_map(|ordinal| Some(VectorColumn { ordinal, dim: dim(ordinal)? })).collect())
+    Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
 }

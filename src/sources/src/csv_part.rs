@@ -1,21 +1,26 @@
 //! Parts of CSV files: bytes that begin and end between records, for readers that go on where others stopped.
 
-use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
 use std::sync::Arc;
 
+use ::csv::ByteRecord;
 use arrow::array::RecordBatch;
-use arrow::csv::reader::{Format, ReaderBuilder};
 use arrow::datatypes::{Schema, SchemaRef};
-use csv::ByteRecord;
 use vexact_core::error::{Error, Result};
 
-use super::csv::{declared_vectors, delimiter_byte, infer_columns, reader, typed_and_text};
-use super::csv_place::Place;
-use super::csv_vectors::VectorColumn;
-use super::scan::check_names;
+use super::cell::CellRules;
+use super::csv::{self, CsvOptions, check_declared, delimiter_byte, infer_columns, reader};
+use super::csv_place::{bad_record, error};
+use super::csv_records::{CsvRecords, Dialect};
+use super::csv_sample::Sample;
+use super::encoding::TextEncoding;
+use super::input::Input;
 use super::{bad_file, open_file};
+
+/// Rows that are parsed together.
+const BLOCK_ROWS: usize = 8192;
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Bytes of a file that decide on its columns.
 const PREFIX_BYTES: u64 = 4 << 20;
@@ -52,16 +57,17 @@ pub fn ends_in_quotes(bytes: &[u8], delimiter: u8) -> bool {
     whole_records(&ended, delimiter) < ended.len()
 }
 
-/// The length of the header line and of blank lines around it, and its names; `None` where it has not ended.
-fn header(bytes: &[u8], delimiter: u8) -> Option<(usize, Vec<String>)> {
-    let mut records = reader(delimiter).has_headers(false).from_reader(bytes);
-    let mut record = ByteRecord::new();
-    if !matches!(records.read_byte_record(&mut record), Ok(true)) {
-        return None;
+/// The bytes of the header line, with what is before it, and its names; `None` where it has not ended.
+fn header(input: &Input, bytes: &[u8], dialect: &Dialect) -> Result<Option<(usize, Vec<String>)>> {
+    let mark = if bytes.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+    let mut records = CsvRecords::new(&bytes[mark..], dialect, mark as u64);
+    let block = records.read(1, None).map_err(|bad| bad_record(input, TextEncoding::Utf8, bad, &[]))?;
+    if block.len() == 0 {
+        return Ok(None);
     }
-    let names = record.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
-    let end = records.position().byte() as usize;
-    Some((end + bytes[end..].iter().take_while(|byte| matches!(byte, b'\n' | b'\r')).count(), names))
+    let end = records.position() as usize;
+    let end = end + bytes[end..].iter().take_while(|byte| matches!(byte, b'\n' | b'\r')).count();
+    Ok(Some((end, block.record(0).map(str::to_owned).collect())))
 }
 
 /// The bytes of a file from one position to another.
@@ -84,11 +90,9 @@ pub fn read_bytes(path: &Path, from: u64, to: u64) -> Result<Vec<u8>> {
 /// The columns of CSV files of one kind.
 #[derive(Debug, Clone)]
 pub struct CsvColumns {
-    delimiter: u8,
+    dialect: Dialect,
+    rules: CellRules,
     schema: SchemaRef,
-    /// The same, with text for vectors.
-    text: SchemaRef,
-    vectors: Vec<VectorColumn>,
 }
 
 impl CsvColumns {
@@ -97,7 +101,9 @@ impl CsvColumns {
     /// # Errors
     /// A type that a cell cannot hold; a bad delimiter.
     pub fn declared(schema: &Schema, delimiter: char) -> Result<Self> {
-        Ok(Self::new(delimiter_byte(delimiter)?, schema, declared_vectors(schema)?))
+        check_declared(schema)?;
+        let dialect = Dialect::delimited(delimiter_byte(delimiter)?);
+        Ok(Self { dialect, rules: CellRules::default(), schema: Arc::new(schema.clone()) })
     }
 
     /// The columns of a file by its first whole records; `None` where it has none besides the header line.
@@ -105,24 +111,27 @@ impl CsvColumns {
     /// # Errors
     /// A file that is no CSV; a bad delimiter.
     pub fn infer(path: &Path, delimiter: char) -> Result<Option<Self>> {
-        let byte = delimiter_byte(delimiter)?;
+        let mut options = CsvOptions::delimited(delimiter)?;
+        options.rules.is_inferred = true;
         let len = std::fs::metadata(path).map_err(|error| Error::io(path, error))?.len();
         let bytes = read_bytes(path, 0, len.min(PREFIX_BYTES))?;
-        let mut whole = whole_records(&bytes, byte);
-        if bytes.len() as u64 == len && !ends_in_quotes(&bytes[whole..], byte) {
+        let delimiter = options.dialect.delimiter;
+        let mut whole = whole_records(&bytes, delimiter);
+        if bytes.len() as u64 == len && !ends_in_quotes(&bytes[whole..], delimiter) {
             // A last line without an end is one.
             whole = bytes.len();
         }
-        if header(&bytes[..whole], byte).is_none_or(|(end, _)| end >= whole) {
+        let input = Input::of_file(path);
+        let Some((start, names)) = header(&input, &bytes[..whole], &options.dialect)? else { return Ok(None) };
+        if start >= whole {
             return Ok(None);
         }
-        let (schema, vectors) = infer_columns(path, byte, || Ok(&bytes[..whole]))?;
-        Ok(Some(Self::new(byte, &schema, vectors)))
-    }
-
-    fn new(delimiter: u8, schema: &Schema, vectors: Vec<VectorColumn>) -> Self {
-        let (typed, text) = typed_and_text(schema, &vectors);
-        Self { delimiter, schema: typed, text, vectors }
+        csv::check_unique(path, &names)?;
+        let mut sample = Sample::default();
+        let mut records = CsvRecords::new(&bytes[start..whole], &options.dialect, start as u64);
+        sample.read(&input, &options, &mut records, Some(&names))?;
+        let schema = infer_columns(names, &sample, &options)?;
+        Ok(Some(Self { dialect: options.dialect, rules: options.rules, schema }))
     }
 
     /// The columns' names and types.
@@ -132,7 +141,7 @@ impl CsvColumns {
 
     /// What stands between cells.
     pub fn delimiter(&self) -> u8 {
-        self.delimiter
+        self.dialect.delimiter
     }
 
     /// Checks the header line and the values of the first whole records of a file, as far as it has any.
@@ -142,7 +151,7 @@ impl CsvColumns {
     pub fn check(&self, path: &Path) -> Result<()> {
         let len = std::fs::metadata(path).map_err(|error| Error::io(path, error))?.len();
         let bytes = read_bytes(path, 0, len.min(1 << 16))?;
-        let whole = whole_records(&bytes, self.delimiter);
+        let whole = whole_records(&bytes, self.delimiter());
         match whole {
             0 => Ok(()),
             _ => self.parse(path, 0, &bytes[..whole]).map(|_| ()),
@@ -155,46 +164,27 @@ impl CsvColumns {
     /// # Errors
     /// What is no row of these columns, with line and column.
     pub fn parse(&self, path: &Path, from: u64, bytes: &[u8]) -> Result<Vec<RecordBatch>> {
-        let mut rows = bytes;
+        let input = Input::of_file(path);
+        let names: Vec<String> = self.schema.fields().iter().map(|field| field.name().clone()).collect();
+        let mut start = 0;
         if from == 0 {
-            let Some((end, names)) = header(bytes, self.delimiter) else { return Ok(Vec::new()) };
-            let declared: Vec<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
-            check_names(path, &declared, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
-            rows = &bytes[end..];
+            let Some((end, found)) = header(&input, bytes, &self.dialect)? else { return Ok(Vec::new()) };
+            csv::check_header(path, &names, &found)?;
+            start = end;
         }
-        let format = Format::default().with_delimiter(self.delimiter);
-        let builder = ReaderBuilder::new(Arc::clone(&self.text)).with_format(format);
-        let reader = builder.build_buffered(rows).map_err(Error::arrow)?;
-        let (mut batches, mut count) = (Vec::new(), 0);
-        for batch in reader {
-            // Where it is wrong is looked for once it is known that something is.
-            let batch = batch.map_err(|error| {
-                let place = self.place(path);
-                place.find(self.rows_before(path, from) + count, &error)
-            })?;
-            let mut columns = batch.columns().to_vec();
-            for vector in &self.vectors {
-                columns[vector.ordinal] = vector.parse(&columns[vector.ordinal]).map_err(|bad| {
-                    let row = self.rows_before(path, from) + count + bad.row;
-                    let name = self.schema.field(vector.ordinal).name();
-                    self.place(path).error(row, &format!("column {name:?}: {}", bad.problem))
-                })?;
+        let mut records = CsvRecords::new(&bytes[start..], &self.dialect, from + start as u64);
+        let all: Vec<usize> = (0..names.len()).collect();
+        let mut batches = Vec::new();
+        loop {
+            let block = records
+                .read(BLOCK_ROWS, Some(names.len()))
+                .map_err(|bad| bad_record(&input, TextEncoding::Utf8, bad, &names))?;
+            if block.len() == 0 {
+                return Ok(batches);
             }
-            count += batch.num_rows();
-            batches.push(RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(Error::arrow)?);
+            let batch = csv::batch(&block, &self.schema, &all, names.len(), &self.rules);
+            batches.push(batch.map_err(|bad| error(&input, TextEncoding::Utf8, block.start(bad.row), &bad.problem))?);
         }
-        Ok(batches)
-    }
-
-    fn place(&self, path: &Path) -> Place {
-        let columns = (0..self.text.fields().len()).collect();
-        Place { path: PathBuf::from(path), delimiter: self.delimiter, text: Arc::clone(&self.text), columns }
-    }
-
-    /// The rows of a file before a byte.
-    fn rows_before(&self, path: &Path, from: u64) -> usize {
-        let Ok(file) = File::open(path) else { return 0 };
-        reader(self.delimiter).from_reader(BufReader::new(file.take(from))).into_byte_records().count()
     }
 }
 
@@ -239,7 +229,7 @@ mod tests {
         let all = columns.parse(&path, 0, text.as_bytes()).unwrap();
         let expected = arrow::compute::concat_batches(columns.schema(), &all).unwrap();
         assert_eq!(expected.num_rows(), 4);
-        let header = header(text.as_bytes(), b',').unwrap().0;
+        let header = header(&Input::of_file(&path), text.as_bytes(), &Dialect::delimited(b',')).unwrap().unwrap().0;
         for cut in header..text.len() {
             let end = header + whole_records(&text.as_bytes()[header..cut], b',');
             let mut batches = columns.parse(&path, 0, &text.as_bytes()[..end]).unwrap();

@@ -2,24 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Builder};
+use arrow::array::{ArrayRef, FixedSizeListArray, Float32Builder};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field};
 
+use super::cell::{BadCell, Cells};
 use super::vector_text::{self, Shape};
 
-/// A column of vectors of float32.
+/// A column of vectors of float32 of one length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct VectorColumn {
-    pub ordinal: usize,
     pub dim: usize,
-}
-
-/// A cell that is no vector.
-#[derive(Debug)]
-pub(super) struct BadCell {
-    pub row: usize,
-    pub problem: String,
 }
 
 /// The length of the vectors in a column that begins with these cells; `None` if it does not hold vectors.
@@ -55,11 +48,11 @@ impl VectorColumn {
     }
 
     /// Text cells as vectors; empty ones are NULL.
-    pub fn parse(&self, cells: &ArrayRef) -> Result<ArrayRef, BadCell> {
+    pub fn parse(&self, cells: &impl Cells) -> Result<ArrayRef, BadCell> {
         let mut values = Float32Builder::with_capacity(cells.len() * self.dim);
         let mut valid = Vec::with_capacity(cells.len());
-        for (row, cell) in cells.as_string::<i32>().iter().enumerate() {
-            let cell = cell.filter(|cell| !cell.trim().is_empty());
+        for row in 0..cells.len() {
+            let cell = cells.get(row).filter(|cell| !cell.trim().is_empty());
             match cell {
                 Some(cell) => {
                     let vector = self.parse_cell(cell).map_err(|problem| BadCell { row, problem })?;

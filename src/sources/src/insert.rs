@@ -22,8 +22,11 @@ use vexact_core::atomic_file::{AtomicFile, AtomicWriter, is_at};
 use vexact_core::error::{Error, Result};
 use vexact_core::locked_file::LockedFile;
 
+use super::csv_records::{CsvRecords, Dialect};
 use super::csv_write::ListTexts;
+use super::encoding::TextEncoding;
 use super::file_form::FileForm;
+use super::input::{Compression, Input};
 use super::scan::{check_names, external};
 use super::{bad_file, csv, refuse_open_database};
 
@@ -140,7 +143,7 @@ fn append(path: &Path, encoding: Encoding, schema: &SchemaRef, rows: &AtomicFile
     loop {
         match lock(path) {
             Ok(old) => {
-                check_header(path, encoding, schema)?;
+                check_old(path, encoding, schema)?;
                 let new = AtomicFile::create(path)?;
                 copy(&old, rows, &new).map_err(|error| new.error(Error::io(path, error)))?;
                 return new.commit();
@@ -168,14 +171,24 @@ fn lock(path: &Path) -> io::Result<LockedFile> {
     }
 }
 
-/// Refuses a file whose columns are others by now.
-fn check_header(path: &Path, encoding: Encoding, schema: &SchemaRef) -> Result<()> {
+/// Refuses a file whose columns are others by now, one that ends within quotes, and one that is compressed: rows after its end
+/// would be none.
+fn check_old(path: &Path, encoding: Encoding, schema: &SchemaRef) -> Result<()> {
+    let input = Input::of_file(path);
+    let mut start = Vec::new();
+    input.bytes()?.take(4).read_to_end(&mut start).map_err(|error| Error::io(path, error))?;
+    if Compression::of(&start).is_some() {
+        return Err(bad_file(path, &"INSERT: expected a file of text, got a compressed one"));
+    }
     let Encoding::Csv { delimiter } = encoding else { return Ok(()) };
-    let bad = |error: ::csv::Error| bad_file(path, &error);
-    let mut reader = csv::reader(delimiter).from_path(path).map_err(bad)?;
-    let header: Vec<&str> = reader.headers().map_err(bad)?.iter().collect();
+    let bad = |bad| csv::bad_record(&input, TextEncoding::Utf8, bad, &[]);
+    let mut records = CsvRecords::new(input.text(TextEncoding::Utf8)?, &Dialect::delimited(delimiter), 0);
+    let block = records.read(1, None).map_err(bad)?;
+    let header: Vec<&str> = if block.len() > 0 { block.record(0).collect() } else { Vec::new() };
     let columns: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-    check_names(path, &columns, &header)
+    check_names(path, &columns, &header)?;
+    while records.read(8192, None).map_err(bad)?.len() > 0 {}
+    Ok(())
 }
 
 /// The old file, a line end if it has none, and the rows.

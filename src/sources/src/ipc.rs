@@ -1,61 +1,66 @@
 //! Arrow IPC: files and streams of record batches, as Arrow writes them.
 
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Fields, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::{FileReader, StreamReader};
 use datafusion::catalog::TableProvider;
 use vexact_core::error::{Error, Result};
 
+use super::input::{Input, InputBytes};
+use super::many::one_after_the_other;
 use super::scan::{Batches, FileTable, Records};
-use super::{READ_ONLY, bad_file, open_file, open_full};
+use super::{READ_ONLY, bad_file};
 
 /// How a file in the file format begins; one in the stream format begins with [`CONTINUATION`].
 pub(super) const MAGIC: &[u8] = b"ARROW1";
 /// How each message of a stream begins.
 pub(super) const CONTINUATION: [u8; 4] = [0xff; 4];
 
-/// An Arrow IPC file as a table, in the file or the stream format. It is read batch by batch as queries need it.
+/// Arrow IPC files of the same columns as a table, in the file or the stream format. They are read batch by batch as queries need it.
 ///
 /// # Errors
-/// A missing or empty file, or one that is neither; compressed buffers, which are not read.
-pub fn open(path: &Path) -> Result<Arc<dyn TableProvider>> {
-    Ok(FileTable::read_only(Arc::new(IpcFile::open(path)?), READ_ONLY))
+/// An empty file, or one that is neither; other columns than those of the first.
+pub fn open(inputs: &[Input]) -> Result<Arc<dyn TableProvider>> {
+    let files = inputs.iter().map(|input| Ok(Arc::new(IpcFile::open(input)?) as Arc<dyn Records>));
+    let records = one_after_the_other(inputs, files.collect::<Result<_>>()?)?;
+    Ok(FileTable::read_only(records, READ_ONLY))
 }
 
 /// A file of record batches.
 #[derive(Debug)]
 pub(super) struct IpcFile {
-    path: PathBuf,
+    input: Input,
     schema: SchemaRef,
     is_stream: bool,
 }
 
 impl IpcFile {
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(input: &Input) -> Result<Self> {
+        let path = input.path();
         let mut start = Vec::new();
-        let file = open_full(path, "an Arrow IPC file")?;
+        let file = input.full_bytes("an Arrow IPC file")?;
         file.take(MAGIC.len() as u64).read_to_end(&mut start).map_err(|error| Error::io(path, error))?;
         let is_stream = start.starts_with(&CONTINUATION);
         if start != MAGIC && !is_stream {
             return Err(bad_file(path, &"expected an Arrow IPC file, or stream, got a file that begins otherwise"));
         }
-        let input = BufReader::new(open_file(path)?);
+        let bytes = BufReader::new(input.bytes()?);
         let schema = match is_stream {
-            true => StreamReader::try_new(input, None).map(|reader| reader.schema()),
-            false => FileReader::try_new(input, None).map(|reader| reader.schema()),
+            true => StreamReader::try_new(bytes, None).map(|reader| reader.schema()),
+            false => FileReader::try_new(bytes, None).map(|reader| reader.schema()),
         };
         let schema = schema.map_err(|error| bad_file(path, &error))?;
-        Ok(Self { path: path.into(), schema, is_stream })
+        check_unique(path, schema.fields())?;
+        Ok(Self { input: input.clone(), schema, is_stream })
     }
 
     pub fn path(&self) -> &Path {
-        &self.path
+        self.input.path()
     }
 }
 
@@ -65,8 +70,8 @@ impl Records for IpcFile {
     }
 
     fn read(&self, columns: &[usize], batch_rows: usize) -> Result<Batches> {
-        let bad = |error: ArrowError| bad_file(&self.path, &error);
-        let input = BufReader::new(open_file(&self.path)?);
+        let bad = |error: ArrowError| bad_file(self.path(), &error);
+        let input = BufReader::new(self.input.bytes()?);
         // A reader gives the columns in the order of the file, each once.
         let mut read = columns.to_vec();
         read.sort_unstable();
@@ -74,10 +79,16 @@ impl Records for IpcFile {
         let order = columns.iter().filter_map(|column| read.binary_search(column).ok()).collect();
         let reader: Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send> = match self.is_stream {
             true => Box::new(StreamReader::try_new(input, Some(read)).map_err(bad)?),
-            false => Box::new(FileReader::<BufReader<File>>::try_new(input, Some(read)).map_err(bad)?),
+            false => Box::new(FileReader::<BufReader<InputBytes>>::try_new(input, Some(read)).map_err(bad)?),
         };
-        Ok(in_order(self.path.clone(), reader, order, batch_rows))
+        Ok(in_order(self.path().into(), reader, order, batch_rows))
     }
+}
+
+/// Refuses two columns of one name.
+pub(super) fn check_unique(path: &Path, fields: &Fields) -> Result<()> {
+    let names: Vec<String> = fields.iter().map(|field| field.name().clone()).collect();
+    super::csv::check_unique(path, &names)
 }
 
 /// The columns of batches in another order, and batches of at most so many rows.

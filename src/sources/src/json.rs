@@ -1,35 +1,36 @@
-//! JSON: one object a line, or one array of objects.
+//! JSON: objects, one a line or printed over several, or one array of objects.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use ::arrow::array::RecordBatch;
-use ::arrow::datatypes::{DataType, Schema, SchemaRef};
-use ::arrow::error::ArrowError;
-use ::arrow::json::ReaderBuilder;
-use ::arrow::json::reader::{Reader, infer_json_schema_from_iterator};
+use ::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use serde_json::Value;
 use vexact_core::error::{Error, Result};
 
+use super::encoding::TextEncoding;
+use super::input::{Compression, Input, TextReader};
+use super::json_columns::JsonRows;
 pub use super::json_objects::JsonFormat;
-use super::json_objects::{Failure, Object, ObjectLines, Objects};
+use super::json_objects::{Failure, Object, Objects};
+use super::json_scan::Cursor;
+use super::json_shape::Members;
+use super::json_values::is_readable;
 use super::scan::{self, Batches, FileTable, Records};
-use super::{READ_ONLY, arrow, bad_file, lines, open_file, open_full};
+use super::{READ_ONLY, arrow, bad_file, lines};
 
-/// Objects that decide the columns and their types.
+/// Objects that decide of which kind the values of a column are: numbers, text, lists and so on. All objects decide which columns
+/// there are and how wide they are.
 const TYPED_OBJECTS: usize = 1000;
-const BUFFER_BYTES: usize = 1 << 18;
 
-/// A JSON file as a table. It is read as queries need it, unless it holds lists: then it is read once, and lists of numbers of
-/// one length become vectors, but for those of whole numbers alone.
+/// JSON files as a table. They are read as queries need it, unless they hold lists: then they are read once, and lists of numbers
+/// of one length become vectors, but for those of whole numbers alone.
 ///
 /// # Errors
-/// A missing or empty file, or content of another form.
-pub async fn open(path: &Path, format: JsonFormat) -> Result<Arc<dyn TableProvider>> {
-    let file = JsonFile::infer(path, format)?;
+/// An empty file, or content of another form.
+pub async fn open(inputs: Vec<Input>, format: JsonFormat) -> Result<Arc<dyn TableProvider>> {
+    let file = JsonFile::infer(inputs, format)?;
     let has_lists = file.schema.fields().iter().any(|field| field.data_type().is_list());
     let records: Arc<dyn Records> = Arc::new(file);
     if !has_lists {
@@ -39,37 +40,56 @@ pub async fn open(path: &Path, format: JsonFormat) -> Result<Arc<dyn TableProvid
     arrow::open(Arc::clone(records.schema()), batches)
 }
 
-/// A JSON file and its columns.
+/// JSON files and their columns.
 #[derive(Debug, Clone)]
 pub(super) struct JsonFile {
-    path: PathBuf,
+    inputs: Arc<[Input]>,
     format: JsonFormat,
     schema: SchemaRef,
+    /// Whether the columns are some of the file's.
+    is_declared: bool,
 }
 
 impl JsonFile {
-    /// With the columns of the first objects, or of all where lists in them leave it open.
-    pub fn infer(path: &Path, format: JsonFormat) -> Result<Self> {
-        open_full(path, format.start().1)?;
-        check_form(path, format)?;
-        // The first lists may be of whole numbers, or empty, and later ones of others.
-        let is_undecided = |data_type: &DataType| match data_type {
-            DataType::List(item) => item.data_type().is_integer() || item.data_type().is_null(),
-            _ => false,
-        };
-        let mut schema = infer_schema(path, format, TYPED_OBJECTS)?;
-        if schema.fields().iter().any(|field| is_undecided(field.data_type())) {
-            schema = infer_schema(path, format, usize::MAX)?;
-        }
-        Ok(Self { path: path.into(), format, schema: Arc::new(schema) })
+    /// With the columns that the objects have.
+    pub fn infer(inputs: Vec<Input>, format: JsonFormat) -> Result<Self> {
+        Self::infer_by(inputs, format, usize::MAX)
     }
 
-    /// With declared columns. A file that is there is checked: its form, and the columns of its first objects.
-    pub fn declared(path: &Path, format: JsonFormat, schema: &SchemaRef) -> Result<Self> {
-        let file = Self { path: path.into(), format, schema: Arc::clone(schema) };
-        if path.exists() && open_file(path)?.metadata().map_err(|error| Error::io(path, error))?.len() > 0 {
-            check_form(path, format)?;
-            file.check()?;
+    /// With the columns of the first objects alone, to look at.
+    pub fn infer_by_first(input: &Input, format: JsonFormat) -> Result<Self> {
+        Self::infer_by(vec![input.clone()], format, TYPED_OBJECTS)
+    }
+
+    fn infer_by(inputs: Vec<Input>, format: JsonFormat, most: usize) -> Result<Self> {
+        let mut shape = Members::default();
+        let mut count = 0;
+        for input in &inputs {
+            input.full_bytes(format.start().1)?;
+            check_form(input, format)?;
+            let add = |cursor: &mut Cursor<'_>| {
+                count += 1;
+                shape.add(cursor, count <= TYPED_OBJECTS).map(|()| count < most)
+            };
+            each_object(input, format, add)?;
+        }
+        let schema = Arc::new(Schema::new(shape.fields()));
+        Ok(Self { inputs: inputs.into(), format, schema, is_declared: false })
+    }
+
+    /// With declared columns. Files that are there are checked: their form, and the columns of their first objects.
+    pub fn declared(inputs: Vec<Input>, format: JsonFormat, schema: &SchemaRef) -> Result<Self> {
+        if let Some(field) = schema.fields().iter().find(|field| !is_readable(field.data_type())) {
+            let (name, got) = (field.name(), field.data_type());
+            let problem = format!("expected a number, text, a time or lists of these in a JSON file, got {got}");
+            return Err(Error::InvalidArgument(format!("column {name:?}: {problem}")));
+        }
+        let file = Self { inputs: inputs.into(), format, schema: Arc::clone(schema), is_declared: true };
+        for input in file.inputs.iter().filter(|input| input.is_there()) {
+            if input.bytes()?.len().map_err(|error| Error::io(input.path(), error))? > 0 {
+                check_form(input, format)?;
+                Self { inputs: Arc::from([input.clone()]), ..file.clone() }.check()?;
+            }
         }
         Ok(file)
     }
@@ -87,41 +107,22 @@ impl JsonFile {
 
     /// Refuses declared columns that the first objects do not have, and values that are not of their types.
     fn check(&self) -> Result<()> {
-        let found = infer_schema(&self.path, self.format, TYPED_OBJECTS)?;
+        let input = &self.inputs[0];
+        let mut shape = Members::default();
+        let mut count = 0;
+        each_object(input, self.format, |cursor| {
+            count += 1;
+            shape.add(cursor, true).map(|()| count < TYPED_OBJECTS)
+        })?;
+        let found = Schema::new(shape.fields());
         if let Some(missing) = self.schema.fields().iter().find(|field| found.index_of(field.name()).is_err()) {
             let found: Vec<&str> = found.fields().iter().map(|field| field.name().as_str()).collect();
-            let (name, found) = (missing.name(), found.join(", "));
-            return Err(bad_file(&self.path, &format!("column {name:?} is declared, the file has [{found}]")));
+            let (name, hint) = (missing.name(), scan::case_hint(&[missing.name()], &found));
+            let found = found.join(", ");
+            return Err(bad_file(input.path(), &format!("column {name:?} is declared, the file has [{found}]{hint}")));
         }
         let all: Vec<usize> = (0..self.schema.fields().len()).collect();
         self.read(&all, TYPED_OBJECTS)?.next().transpose().map(|_| ())
-    }
-
-    fn objects(&self) -> Result<Objects<BufReader<File>>> {
-        objects(&self.path, self.format)
-    }
-
-    /// The error for the first bad object from this one on, which reading the file has met.
-    fn find(&self, first: usize, columns: &Schema, met: &ArrowError) -> Error {
-        let Ok(mut objects) = self.objects() else { return bad_file(&self.path, met) };
-        let mut object = Object::default();
-        for count in 0_usize.. {
-            match objects.read(&mut object) {
-                Ok(true) if count < first => {}
-                Ok(true) => {
-                    let parsed = parse(&self.path, &object);
-                    let problem = parsed.map(|value| problem(&object, &value, columns));
-                    match problem {
-                        Err(error) => return error,
-                        Ok(Some(problem)) => return bad_file(&self.path, &format!("line {}, {problem}", object.line)),
-                        Ok(None) => {}
-                    }
-                }
-                Ok(false) => break,
-                Err(failure) => return failed(&self.path, failure),
-            }
-        }
-        bad_file(&self.path, met)
     }
 }
 
@@ -131,20 +132,53 @@ impl Records for JsonFile {
     }
 
     fn read(&self, columns: &[usize], batch_rows: usize) -> Result<Batches> {
-        let schema = Arc::new(self.schema.project(columns).map_err(Error::arrow)?);
-        let builder = ReaderBuilder::new(Arc::clone(&schema)).with_batch_size(batch_rows);
-        let reader = builder.build(ObjectLines::new(self.objects()?)).map_err(Error::arrow)?;
-        Ok(Box::new(JsonBatches { reader, file: self.clone(), schema, rows: 0, is_over: false }))
+        let rows = JsonRows::new(&self.schema, columns, self.is_declared)?;
+        let file = self.clone();
+        let object = Object::default();
+        let mut batches = JsonBatches { file, rows, batch_rows, next: 0, objects: None, object, is_over: false };
+        // A file that cannot be opened is an error at once.
+        batches.open_next()?;
+        Ok(Box::new(batches))
     }
 }
 
 struct JsonBatches {
-    reader: Reader<ObjectLines<BufReader<File>>>,
     file: JsonFile,
-    schema: SchemaRef,
-    /// Rows given so far.
-    rows: usize,
+    rows: JsonRows,
+    batch_rows: usize,
+    /// The next input.
+    next: usize,
+    objects: Option<Objects<TextReader>>,
+    object: Object,
     is_over: bool,
+}
+
+impl JsonBatches {
+    fn open_next(&mut self) -> Result<()> {
+        let input = self.file.inputs.get(self.next);
+        self.objects = input.map(|input| objects(input, self.file.format)).transpose()?;
+        self.next += 1;
+        Ok(())
+    }
+
+    fn batch(&mut self) -> Result<Option<RecordBatch>> {
+        while let (true, Some(objects)) = (self.rows.len() < self.batch_rows, &mut self.objects) {
+            let input = &self.file.inputs[self.next - 1];
+            if !objects.read(&mut self.object).map_err(|failure| failed(input, failure))? {
+                self.open_next()?;
+                continue;
+            }
+            let pushed = match str::from_utf8(&self.object.text) {
+                Ok(text) => self.rows.push(text),
+                Err(_) => Err(None),
+            };
+            pushed.map_err(|problem| match problem {
+                Some(problem) => bad_file(input.path(), &format!("line {}, {problem}", self.object.line)),
+                None => refusal(input.path(), &self.object),
+            })?;
+        }
+        if self.rows.len() > 0 { self.rows.finish().map(Some) } else { Ok(None) }
+    }
 }
 
 impl Iterator for JsonBatches {
@@ -154,104 +188,102 @@ impl Iterator for JsonBatches {
         if self.is_over {
             return None;
         }
-        let batch = self.reader.next()?.map_err(|error| self.file.find(self.rows, &self.schema, &error));
-        match &batch {
-            Ok(batch) => self.rows += batch.num_rows(),
-            Err(_) => self.is_over = true,
-        }
-        Some(batch)
+        let batch = self.batch().transpose();
+        self.is_over = !matches!(batch, Some(Ok(_)));
+        batch
     }
 }
 
-fn objects(path: &Path, format: JsonFormat) -> Result<Objects<BufReader<File>>> {
-    Ok(Objects::new(BufReader::with_capacity(BUFFER_BYTES, open_file(path)?), format))
+fn objects(input: &Input, format: JsonFormat) -> Result<Objects<TextReader>> {
+    Ok(Objects::new(input.text(TextEncoding::Utf8)?, format))
 }
 
-/// The columns of the first objects.
-fn infer_schema(path: &Path, format: JsonFormat, most: usize) -> Result<Schema> {
-    let mut objects = objects(path, format)?;
+/// Calls a function at the begin of each object of an input, as long as it says to go on; `None` from it: there is no object.
+fn each_object(input: &Input, format: JsonFormat, mut call: impl FnMut(&mut Cursor<'_>) -> Option<bool>) -> Result<()> {
+    let mut objects = objects(input, format)?;
     let mut object = Object::default();
-    let mut refused = None;
-    let values = std::iter::from_fn(|| {
-        let value = match objects.read(&mut object) {
-            Ok(true) => parse(path, &object),
-            Ok(false) => return None,
-            Err(failure) => Err(failed(path, failure)),
-        };
-        Some(value.map_err(|error| {
-            refused = Some(error);
-            ArrowError::JsonError(String::new())
-        }))
-    });
-    let schema = infer_json_schema_from_iterator(values.take(most));
-    match (schema, refused) {
-        (_, Some(error)) => Err(error),
-        (Err(error), None) => Err(bad_file(path, &error)),
-        (Ok(schema), None) => Ok(schema),
-    }
-}
-
-fn failed(path: &Path, failure: Failure) -> Error {
-    match failure {
-        Failure::Io(error) => Error::io(path, error),
-        Failure::Misplaced(at) => bad_file(path, &format!("line {}, column {}: {}", at.line, at.column, at.problem)),
-    }
-}
-
-/// An object as a value.
-fn parse(path: &Path, object: &Object) -> Result<Value> {
-    let at = |column: u64, problem: &str| bad_file(path, &format!("line {}, column {column}: {problem}", object.line));
-    match serde_json::from_slice(object.text.trim_ascii_end()) {
-        Ok(value @ Value::Object(_)) => Ok(value),
-        Ok(other) => {
-            Err(at(object.column, &format!("expected an object, got {}", lines::shown(other.to_string().as_bytes()))))
+    while objects.read(&mut object).map_err(|failure| failed(input, failure))? {
+        let refused = || refusal(input.path(), &object);
+        let mut cursor = Cursor::new(str::from_utf8(&object.text).map_err(|_| refused())?);
+        let goes_on = call(&mut cursor).filter(|_| cursor.is_at_end()).ok_or_else(refused)?;
+        if !goes_on {
+            break;
         }
+    }
+    Ok(())
+}
+
+/// Why a text is no object.
+fn refusal(path: &Path, object: &Object) -> Error {
+    let at =
+        |line: u64, column: u64, problem: &str| bad_file(path, &format!("line {line}, column {column}: {problem}"));
+    let here = |problem: &str| at(object.line, object.column, problem);
+    if str::from_utf8(&object.text).is_err() {
+        return here(&format!("expected UTF-8, got {}", lines::shown(&object.text)));
+    }
+    match serde_json::from_slice::<Value>(object.text.trim_ascii_end()) {
+        Ok(Value::Object(_)) => here("expected an object whose lists and objects are not as deep in each other"),
+        Ok(other) => here(&format!("expected an object, got {}", lines::shown(other.to_string().as_bytes()))),
         Err(error) => {
             let text = error.to_string();
             let problem = text.split(" at line ").next().unwrap_or_default();
-            Err(at(object.column + (error.column() as u64).saturating_sub(1), problem))
+            let (line, column) = (error.line() as u64, error.column() as u64);
+            match line {
+                0 | 1 => at(object.line, object.column + column.saturating_sub(1), problem),
+                _ => at(object.line + line - 1, column, problem),
+            }
         }
     }
 }
 
-/// What is wrong in an object that is JSON.
-fn problem(object: &Object, value: &Value, columns: &Schema) -> Option<String> {
-    let is_good = |schema: Schema| {
-        let reader = ReaderBuilder::new(Arc::new(schema)).build(object.text.as_slice());
-        reader.is_ok_and(|mut reader| matches!(reader.next(), Some(Ok(_))))
-    };
-    let field = columns.fields().iter().find(|field| !is_good(Schema::new(vec![Arc::clone(field)])))?;
-    let (name, expected) = (field.name(), field.data_type());
-    let got = value.get(name).map_or("nothing".into(), Value::to_string);
-    Some(format!("column {name:?}: expected {expected}, got {}", lines::cut(&got)))
+fn failed(input: &Input, failure: Failure) -> Error {
+    match failure {
+        Failure::Io(error) => input.failed(error),
+        Failure::Misplaced(at) => {
+            bad_file(input.path(), &format!("line {}, column {}: {}", at.line, at.column, at.problem))
+        }
+    }
 }
 
 /// Refuses a file of the other form, and an array that is cut off, before any of it is read.
-fn check_form(path: &Path, format: JsonFormat) -> Result<()> {
-    let io = |error| Error::io(path, error);
+fn check_form(input: &Input, format: JsonFormat) -> Result<()> {
+    use std::io::{BufRead, Read, Seek, SeekFrom};
+
     let (start, expected) = format.start();
-    let mut file = BufReader::new(open_file(path)?);
-    let is_space = |byte: &io::Result<u8>| byte.as_ref().is_ok_and(u8::is_ascii_whitespace);
-    let got = match file.by_ref().bytes().find(|byte| !is_space(byte)).transpose().map_err(io)? {
+    let mut text = input.text(TextEncoding::Utf8)?;
+    let first = loop {
+        let bytes = text.fill_buf().map_err(|error| input.failed(error))?;
+        match bytes.iter().position(|byte| !byte.is_ascii_whitespace()) {
+            Some(place) => break Some(bytes[place]),
+            None if bytes.is_empty() => break None,
+            None => {
+                let read = bytes.len();
+                text.consume(read);
+            }
+        }
+    };
+    let got = match first {
         Some(first) if first == start => None,
         Some(first) => Some(format!("a file that begins with '{}'", first.escape_ascii())),
         None => Some("a file of white space".into()),
     };
     if let Some(got) = got {
         let start = char::from(start);
-        return Err(bad_file(path, &format!("expected {expected}, beginning with '{start}', got {got}")));
+        return Err(bad_file(input.path(), &format!("expected {expected}, beginning with '{start}', got {got}")));
     }
-    if format == JsonFormat::Array {
-        let len = file.seek(SeekFrom::End(0)).map_err(io)?;
-        file.seek(SeekFrom::Start(len.saturating_sub(4096))).map_err(io)?;
+    let io = |error| input.failed(error);
+    let mut bytes = input.bytes()?;
+    let mut begin = Vec::new();
+    bytes.by_ref().take(4).read_to_end(&mut begin).map_err(io)?;
+    if format == JsonFormat::Array && Compression::of(&begin).is_none() {
+        let len = bytes.len().map_err(io)?;
+        bytes.seek(SeekFrom::Start(len.saturating_sub(4096))).map_err(io)?;
         let mut tail = Vec::new();
-        file.read_to_end(&mut tail).map_err(io)?;
+        bytes.read_to_end(&mut tail).map_err(io)?;
         let last = tail.trim_ascii_end().last().map_or(String::new(), |last| last.escape_ascii().to_string());
         if last != "]" {
-            return Err(bad_file(
-                path,
-                &format!("expected {expected}, ending with ']', got a file that ends with '{last}'"),
-            ));
+            let problem = format!("expected {expected}, ending with ']', got a file that ends with '{last}'");
+            return Err(bad_file(input.path(), &problem));
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! The objects of a JSON file, one after the other, with their places.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead};
 
 use std::str::FromStr;
 
@@ -37,7 +37,7 @@ impl JsonFormat {
     }
 }
 
-/// One object as it is written, on one line.
+/// One object as it is written.
 #[derive(Debug, Default)]
 pub(super) struct Object {
     /// The line on which it begins, counting from 1.
@@ -69,10 +69,13 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// The objects of a file. In lines, each line that is not blank is one; in an array, each item is.
+/// The objects of a file. In lines, each line that is not blank is one, unless the first object goes on over several lines, as
+/// it is printed for people: then each of them may. In an array, each item is one.
 pub(super) struct Objects<R> {
     input: R,
     format: JsonFormat,
+    /// Whether objects may go on over several lines.
+    is_printed: bool,
     line: u64,
     column: u64,
     /// Objects given so far.
@@ -82,7 +85,7 @@ pub(super) struct Objects<R> {
 
 impl<R: BufRead> Objects<R> {
     pub fn new(input: R, format: JsonFormat) -> Self {
-        Self { input, format, line: 1, column: 1, count: 0, is_over: false }
+        Self { input, format, is_printed: false, line: 1, column: 1, count: 0, is_over: false }
     }
 
     /// The next object.
@@ -103,10 +106,32 @@ impl<R: BufRead> Objects<R> {
             }
             (object.line, object.column) = (self.line, 1);
             self.line += 1;
-            if !object.text.trim_ascii().is_empty() {
-                return Ok(true);
+            if object.text.trim_ascii().is_empty() {
+                continue;
             }
+            if self.count == 0 {
+                self.is_printed = matches!(object.text.trim_ascii_end().last(), Some(b'{' | b'[' | b',' | b':'));
+            }
+            if self.is_printed {
+                self.read_lines_of(object)?;
+            }
+            return Ok(true);
         }
+    }
+
+    /// The lines on which the object goes on.
+    fn read_lines_of(&mut self, object: &mut Object) -> io::Result<()> {
+        let mut nesting = Nesting::default();
+        nesting.pass_all(&object.text);
+        while nesting.depth > 0 {
+            let read = object.text.len();
+            if self.input.read_until(b'\n', &mut object.text)? == 0 {
+                break;
+            }
+            self.line += 1;
+            nesting.pass_all(&object.text[read..]);
+        }
+        Ok(())
     }
 
     fn read_item(&mut self, object: &mut Object) -> Result<bool, Failure> {
@@ -172,10 +197,9 @@ impl<R: BufRead> Objects<R> {
         }
     }
 
-    /// The object after its `{`, to the end of the file where it is not closed. Line ends in it become spaces: in texts there are
-    /// none.
+    /// The object after its `{`, to the end of the file where it is not closed.
     fn copy_rest(&mut self, text: &mut Vec<u8>) -> io::Result<()> {
-        let (mut depth, mut is_text, mut is_escaped) = (1_u32, false, false);
+        let mut nesting = Nesting { depth: 1, ..Nesting::default() };
         loop {
             let bytes = self.input.fill_buf()?;
             if bytes.is_empty() {
@@ -185,74 +209,46 @@ impl<R: BufRead> Objects<R> {
             for byte in bytes {
                 used += 1;
                 column += 1;
-                match byte {
-                    _ if is_escaped => is_escaped = false,
-                    b'\\' if is_text => is_escaped = true,
-                    b'"' => is_text = !is_text,
-                    b'{' | b'[' if !is_text => depth += 1,
-                    b'}' | b']' if !is_text => depth -= 1,
-                    b'\n' => (line, column) = (line + 1, 1),
-                    _ => {}
+                nesting.pass(*byte);
+                if *byte == b'\n' {
+                    (line, column) = (line + 1, 1);
                 }
-                text.push(if *byte == b'\n' { b' ' } else { *byte });
-                if depth == 0 {
+                if nesting.depth == 0 {
                     break;
                 }
             }
+            text.extend_from_slice(&bytes[..used]);
             (self.line, self.column) = (line, column);
             self.input.consume(used);
-            if depth == 0 {
+            if nesting.depth == 0 {
                 return Ok(());
             }
         }
     }
 }
 
-/// The objects as lines, for a reader of those.
-pub(super) struct ObjectLines<R> {
-    objects: Objects<R>,
-    object: Object,
-    /// Bytes of the object that are read.
-    used: usize,
+/// How deep a place of a JSON text is in objects and lists.
+#[derive(Debug, Default)]
+struct Nesting {
+    depth: u32,
+    is_text: bool,
+    is_escaped: bool,
 }
 
-impl<R: BufRead> ObjectLines<R> {
-    pub fn new(objects: Objects<R>) -> Self {
-        Self { objects, object: Object::default(), used: 0 }
-    }
-}
-
-impl<R: BufRead> BufRead for ObjectLines<R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.used == self.object.text.len() {
-            self.used = 0;
-            match self.objects.read(&mut self.object) {
-                Ok(true) => {
-                    if self.object.text.last() != Some(&b'\n') {
-                        self.object.text.push(b'\n');
-                    }
-                }
-                Ok(false) => self.object.text.clear(),
-                Err(Failure::Io(error)) => return Err(error),
-                Err(Failure::Misplaced(found)) => {
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, found.problem));
-                }
-            }
+impl Nesting {
+    fn pass(&mut self, byte: u8) {
+        match byte {
+            _ if self.is_escaped => self.is_escaped = false,
+            b'\\' if self.is_text => self.is_escaped = true,
+            b'"' => self.is_text = !self.is_text,
+            b'{' | b'[' if !self.is_text => self.depth += 1,
+            b'}' | b']' if !self.is_text => self.depth = self.depth.saturating_sub(1),
+            _ => {}
         }
-        Ok(&self.object.text[self.used..])
     }
 
-    fn consume(&mut self, bytes: usize) {
-        self.used += bytes;
-    }
-}
-
-impl<R: BufRead> Read for ObjectLines<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let mut bytes = self.fill_buf()?;
-        let read = bytes.read(into)?;
-        self.consume(read);
-        Ok(read)
+    fn pass_all(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.pass(*byte));
     }
 }
 
@@ -293,10 +289,19 @@ mod tests {
     }
 
     #[test]
+    fn an_object_that_is_printed_for_people_goes_on_over_lines() {
+        let found = objects("{\n \"a\": \"}\",\n \"b\": {}\n}\n{\"a\":2}\n", JsonFormat::Lines).unwrap();
+        assert_eq!(found, [at(1, 1, "{\n \"a\": \"}\",\n \"b\": {}\n}"), at(5, 1, "{\"a\":2}")]);
+        // A line that breaks off is no such object.
+        let found = objects("{\"a\": 1\n{\"a\":2}\n", JsonFormat::Lines).unwrap();
+        assert_eq!(found, [at(1, 1, "{\"a\": 1"), at(2, 1, "{\"a\":2}")]);
+    }
+
+    #[test]
     fn items_of_an_array_are_objects_wherever_they_are() {
         let text = "\n [{\"a\":\"]},{\\\"\"}, {\n\"b\":[{}, {}]}\n,{}]\n ";
         let found = objects(text, JsonFormat::Array).unwrap();
-        assert_eq!(found, [at(2, 3, "{\"a\":\"]},{\\\"\"}"), at(2, 19, "{ \"b\":[{}, {}]}"), at(4, 2, "{}")]);
+        assert_eq!(found, [at(2, 3, "{\"a\":\"]},{\\\"\"}"), at(2, 19, "{\n\"b\":[{}, {}]}"), at(4, 2, "{}")]);
         assert_eq!(objects("[ ]", JsonFormat::Array).unwrap(), []);
     }
 

@@ -1,22 +1,36 @@
 //! How a file or Arrow data becomes a table, and rows become a file.
 
 pub mod arrow;
+pub mod cell;
+mod cell_types;
 pub mod create;
 pub mod csv;
+mod csv_options;
 pub mod csv_part;
 mod csv_place;
+pub mod csv_records;
+mod csv_sample;
 mod csv_vectors;
 pub mod csv_write;
+mod decimal_text;
+pub mod encoding;
 pub mod file_form;
+pub mod input;
+pub mod inputs;
 mod insert;
 pub mod ipc;
 pub mod json;
+mod json_columns;
 mod json_floats;
 mod json_objects;
+mod json_scan;
+mod json_shape;
+mod json_values;
 pub mod keep;
 pub mod keep_expr;
 pub mod line;
 mod lines;
+mod many;
 pub mod parquet;
 mod parquet_table;
 pub mod probe;
@@ -24,6 +38,7 @@ pub mod row_file;
 pub mod scan;
 pub mod sql_type;
 pub mod table;
+mod time_text;
 mod vector_text;
 
 use std::path::{Path, PathBuf};
@@ -63,15 +78,6 @@ fn open_file(path: &Path) -> Result<std::fs::File> {
 /// Text that is no type, with those that are known.
 pub fn parse_type(name: &str) -> Result<::arrow::datatypes::DataType, String> {
     sql_type::parse(name)
-}
-
-/// Opens a file that has to hold something.
-fn open_full(path: &Path, expected: &str) -> Result<std::fs::File> {
-    let file = open_file(path)?;
-    if file.metadata().map_err(|error| Error::io(path, error))?.len() == 0 {
-        return Err(bad_file(path, &format!("expected {expected}, got an empty file")));
-    }
-    Ok(file)
 }
 
 /// A path as a URL, for DataFusion: it would take `*`, `?` and `[` in a path as a pattern.

@@ -1,25 +1,23 @@
 //! Text whose lines are rows: each is split at a delimiter, or taken apart by a regular expression.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::io::BufRead;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringBuilder};
-use arrow::compute::{CastOptions, can_cast_types, cast_with_options};
-use arrow::csv::reader::Format;
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, StringBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use regex::Regex;
 use vexact_core::error::{Error, Result};
 
-use super::csv_vectors::VectorColumn;
+use super::cell::{self, BadCell, CellRules, Cells};
+use super::cell_types;
+use super::encoding::TextEncoding;
+use super::input::{Input, TextReader};
 use super::scan::{Batches, FileTable, Records};
-use super::{READ_ONLY, bad_file, lines, open_file, open_full};
+use super::{READ_ONLY, bad_file, lines};
 
 /// Lines that decide the types that are not given.
 const TYPED_LINES: usize = 1000;
-const BUFFER_BYTES: usize = 1 << 18;
 
 /// How a line is taken apart.
 #[derive(Debug, Clone)]
@@ -106,28 +104,42 @@ fn outside_parentheses(text: &str) -> impl Iterator<Item = &str> {
 /// A missing or empty file, columns that the mode cannot have. A line that does not match, that has too few fields, or whose
 /// value is not of its type is an error of the query, with its line.
 pub fn open(
-    path: &Path,
+    inputs: Vec<Input>,
     columns: Vec<LineColumn>,
     mode: LineMode,
     skip_empty_lines: bool,
 ) -> Result<Arc<dyn TableProvider>> {
-    let file = LineFile::open(path, columns, mode, skip_empty_lines)?;
+    let file = LineFile::open(inputs, columns, mode, skip_empty_lines)?;
     Ok(FileTable::read_only(Arc::new(file), READ_ONLY))
 }
 
-/// A file of lines and its columns.
+/// Files of lines and their columns.
 #[derive(Debug, Clone)]
 pub(super) struct LineFile {
-    path: PathBuf,
+    inputs: Arc<[Input]>,
     mode: LineMode,
     skip_empty_lines: bool,
     schema: SchemaRef,
     /// Of each column.
-    fields: Vec<usize>,
+    fields: Vec<FieldOfLine>,
+}
+
+/// Where a column's value is.
+#[derive(Debug, Clone, Copy)]
+struct FieldOfLine {
+    /// A field or a group.
+    number: usize,
+    /// Whether the first lines decided on the type.
+    is_inferred: bool,
 }
 
 impl LineFile {
-    pub fn open(path: &Path, mut columns: Vec<LineColumn>, mode: LineMode, skip_empty_lines: bool) -> Result<Self> {
+    pub fn open(
+        inputs: Vec<Input>,
+        mut columns: Vec<LineColumn>,
+        mode: LineMode,
+        skip_empty_lines: bool,
+    ) -> Result<Self> {
         if let (LineMode::Regex(regex), true) = (&mode, columns.is_empty()) {
             let named =
                 |name: &str| LineColumn { name: name.into(), field: LineField::Group(name.into()), data_type: None };
@@ -137,27 +149,32 @@ impl LineFile {
             let expected = "expected at least one column, or a pattern with named groups";
             return Err(Error::InvalidArgument(format!("mappings: {expected}, got none")));
         }
-        let fields = columns.iter().map(|column| mode.field(column)).collect::<Result<Vec<_>>>()?;
+        let field = |column: &LineColumn| {
+            Ok(FieldOfLine { number: mode.field(column)?, is_inferred: column.data_type.is_none() })
+        };
+        let fields = columns.iter().map(field).collect::<Result<Vec<_>>>()?;
         for (place, column) in columns.iter().enumerate() {
             let refuse = |problem: String| Err(Error::InvalidArgument(format!("column {:?}: {problem}", column.name)));
             if columns[..place].iter().any(|other| other.name == column.name) {
                 return refuse("expected one of each name, got two".into());
             }
-            if let Some(data_type) = column.data_type.as_ref().filter(|data_type| !is_readable(data_type)) {
+            if let Some(data_type) = column.data_type.as_ref().filter(|data_type| !cell::is_readable(data_type)) {
                 return refuse(format!("expected VECTOR(n), a number, text or a time in a line, got {data_type}"));
             }
         }
-        open_full(path, "lines")?;
+        for input in &inputs {
+            input.full_bytes("lines")?;
+        }
         // As text first, which tells the types that are not given.
         let text = |column: &LineColumn| Field::new(&column.name, DataType::Utf8, true);
         let schema = Arc::new(Schema::new(columns.iter().map(text).collect::<Vec<_>>()));
-        let mut file = Self { path: path.into(), mode, skip_empty_lines, schema, fields };
+        let mut file = Self { inputs: inputs.into(), mode, skip_empty_lines, schema, fields };
         let inferred = match columns.iter().all(|column| column.data_type.is_some()) {
             true => None,
             false => Some(file.infer()?),
         };
         let typed = columns.iter().enumerate().map(|(place, column)| {
-            let inferred = inferred.as_ref().map(|schema| schema.field(place).data_type().clone());
+            let inferred = inferred.as_ref().map(|types| types[place].clone());
             Field::new(&column.name, column.data_type.clone().or(inferred).unwrap_or(DataType::Utf8), true)
         });
         file.schema = Arc::new(Schema::new(typed.collect::<Vec<_>>()));
@@ -171,33 +188,16 @@ impl LineFile {
     }
 
     /// The types of the first lines' values, as in a CSV file: text where there are none.
-    fn infer(&self) -> Result<Schema> {
+    fn infer(&self) -> Result<Vec<DataType>> {
         let all: Vec<usize> = (0..self.fields.len()).collect();
-        let mut text = Vec::new();
-        if let Some(batch) = self.read(&all, TYPED_LINES)?.next().transpose()? {
-            let mut writer = csv::Writer::from_writer(&mut text);
-            let columns: Vec<_> = batch.columns().iter().map(|column| column.as_string::<i32>()).collect();
-            for row in 0..batch.num_rows() {
-                let cells =
-                    columns.iter().map(|column| if column.is_null(row) { "" } else { column.value(row).trim() });
-                writer.write_record(cells).map_err(|error| bad_file(&self.path, &error))?;
+        let rules = CellRules::default();
+        Ok(match self.read(&all, TYPED_LINES)?.next().transpose()? {
+            Some(batch) => {
+                let columns = batch.columns().iter().map(|column| column.as_string::<i32>());
+                columns.map(|texts| cell_types::infer(&Trimmed(texts), &rules)).collect()
             }
-        }
-        let format = Format::default().with_header(false);
-        let (schema, _) = format.infer_schema(text.as_slice(), None).map_err(Error::arrow)?;
-        let typed = schema.fields().iter().map(|field| match field.data_type() {
-            DataType::Null => field.as_ref().clone().with_data_type(DataType::Utf8),
-            _ => field.as_ref().clone(),
-        });
-        Ok(Schema::new(typed.collect::<Vec<_>>()))
-    }
-}
-
-fn is_readable(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::FixedSizeList(item, _) => *item.data_type() == DataType::Float32,
-        DataType::Binary => false,
-        other => !other.is_nested() && can_cast_types(&DataType::Utf8, other),
+            None => vec![DataType::Utf8; self.fields.len()],
+        })
     }
 }
 
@@ -228,13 +228,13 @@ impl LineMode {
     }
 
     /// Appends the values of some fields of a line, or says what is wrong with it.
-    fn take_apart(&self, line: &str, fields: &[usize], texts: &mut [StringBuilder]) -> Result<(), String> {
+    fn take_apart(&self, line: &str, fields: &[FieldOfLine], texts: &mut [StringBuilder]) -> Result<(), String> {
         match self {
             Self::Split(delimiter) => {
                 let found: Vec<&str> = line.split(delimiter.as_str()).collect();
                 for (field, text) in fields.iter().zip(texts) {
-                    let Some(value) = found.get(*field) else {
-                        return Err(format!("expected at least {} fields, got {}", field + 1, found.len()));
+                    let Some(value) = found.get(field.number) else {
+                        return Err(format!("expected at least {} fields, got {}", field.number + 1, found.len()));
                     };
                     text.append_option(Some(value).filter(|value| !value.is_empty()));
                 }
@@ -243,7 +243,7 @@ impl LineMode {
                 let Some(groups) = regex.captures(line) else { return Err("the pattern does not match".into()) };
                 for (field, text) in fields.iter().zip(texts) {
                     text.append_option(
-                        groups.get(*field).map(|group| group.as_str()).filter(|value| !value.is_empty()),
+                        groups.get(field.number).map(|group| group.as_str()).filter(|value| !value.is_empty()),
                     );
                 }
             }
@@ -258,51 +258,66 @@ impl Records for LineFile {
     }
 
     fn read(&self, columns: &[usize], batch_rows: usize) -> Result<Batches> {
-        let input = BufReader::with_capacity(BUFFER_BYTES, open_file(&self.path)?);
-        Ok(Box::new(LineBatches {
-            input,
+        let mut batches = LineBatches {
+            text: None,
+            next: 0,
             schema: Arc::new(self.schema.project(columns).map_err(Error::arrow)?),
             fields: columns.iter().map(|column| self.fields[*column]).collect(),
             file: self.clone(),
             batch_rows,
             line: 0,
-            is_over: false,
-        }))
+        };
+        // A file that cannot be opened is an error at once.
+        batches.open_next()?;
+        Ok(Box::new(batches))
     }
 }
 
 struct LineBatches {
-    input: BufReader<File>,
+    /// Of the input before `next`, unless it is at its end.
+    text: Option<TextReader>,
+    next: usize,
     file: LineFile,
     /// Of the columns that are read.
     schema: SchemaRef,
-    fields: Vec<usize>,
+    fields: Vec<FieldOfLine>,
     batch_rows: usize,
     /// The last line that was read, counting from 1.
     line: u64,
-    is_over: bool,
 }
 
 impl LineBatches {
+    fn open_next(&mut self) -> Result<()> {
+        self.text = self.file.inputs.get(self.next).map(|input| input.text(TextEncoding::Utf8)).transpose()?;
+        (self.next, self.line) = (self.next + 1, 0);
+        Ok(())
+    }
+
+    fn input(&self) -> &Input {
+        &self.file.inputs[self.next - 1]
+    }
+
     fn error(&self, line: u64, problem: &str) -> Error {
-        bad_file(&self.file.path, &format!("line {line}: {problem}"))
+        bad_file(self.input().path(), &format!("line {line}: {problem}"))
     }
 
     fn batch(&mut self) -> Result<Option<RecordBatch>> {
         let mut texts: Vec<StringBuilder> = self.fields.iter().map(|_| StringBuilder::new()).collect();
         let mut places: Vec<u64> = Vec::new();
         let mut bytes = Vec::new();
-        while places.len() < self.batch_rows {
+        while let (true, Some(text)) = (places.len() < self.batch_rows, &mut self.text) {
             bytes.clear();
-            let read = self.input.read_until(b'\n', &mut bytes);
-            if read.map_err(|error| Error::io(&self.file.path, error))? == 0 {
-                self.is_over = true;
+            let read = text.read_until(b'\n', &mut bytes);
+            if read.map_err(|error| self.input().failed(error))? == 0 {
+                if places.is_empty() {
+                    self.open_next()?;
+                    continue;
+                }
                 break;
             }
             self.line += 1;
             let end = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
             let end = end.strip_suffix(b"\r").unwrap_or(end);
-            let end = if self.line == 1 { end.strip_prefix("\u{feff}".as_bytes()).unwrap_or(end) } else { end };
             if self.file.skip_empty_lines && end.trim_ascii().is_empty() {
                 continue;
             }
@@ -314,10 +329,10 @@ impl LineBatches {
         if places.is_empty() {
             return Ok(None);
         }
-        let typed = texts.into_iter().zip(self.schema.fields()).map(|(mut text, field)| {
-            let text: ArrayRef = Arc::new(text.finish());
-            typed(&text, field.data_type())
-                .map_err(|(row, problem)| self.error(places[row], &format!("column {:?}: {problem}", field.name())))
+        let typed = texts.into_iter().zip(&self.fields).zip(self.schema.fields()).map(|((mut text, column), field)| {
+            let rules = CellRules { is_inferred: column.is_inferred, ..CellRules::default() };
+            typed(&text.finish(), field.data_type(), &rules)
+                .map_err(|bad| self.error(places[bad.row], &format!("column {:?}: {}", field.name(), bad.problem)))
         });
         let columns = typed.collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(places.len()));
@@ -330,32 +345,33 @@ impl Iterator for LineBatches {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.is_over {
-            return None;
-        }
         let batch = self.batch().transpose();
-        self.is_over |= matches!(batch, Some(Err(_)));
+        if matches!(batch, Some(Err(_))) {
+            self.text = None;
+        }
         batch
     }
 }
 
-/// Text as values of a type, or the first row whose text is none.
-fn typed(text: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, (usize, String)> {
-    if let DataType::FixedSizeList(_, dim) = data_type {
-        let vectors = VectorColumn { ordinal: 0, dim: *dim as usize };
-        return vectors.parse(text).map_err(|bad| (bad.row, bad.problem));
+/// The values of a column, or the first row whose text is none. White space around what is not text is left out.
+fn typed(texts: &StringArray, data_type: &DataType, rules: &CellRules) -> Result<ArrayRef, BadCell> {
+    match data_type {
+        DataType::Utf8 => Ok(Arc::new(texts.clone())),
+        _ => cell::column(&Trimmed(texts), data_type, rules),
     }
-    if *data_type == DataType::Utf8 {
-        return Ok(Arc::clone(text));
+}
+
+/// Texts without the white space around them.
+struct Trimmed<'a>(&'a StringArray);
+
+impl Cells for Trimmed<'_> {
+    fn len(&self) -> usize {
+        Array::len(self.0)
     }
-    let strings = text.as_string::<i32>();
-    let trimmed = strings.iter().map(|value| value.map(str::trim).filter(|value| !value.is_empty()));
-    let trimmed: arrow::array::StringArray = trimmed.collect();
-    let options = CastOptions { safe: true, ..CastOptions::default() };
-    let values = cast_with_options(&trimmed, data_type, &options).map_err(|error| (0, error.to_string()))?;
-    match (0..values.len()).find(|row| values.is_null(*row) && trimmed.is_valid(*row)) {
-        None => Ok(values),
-        Some(row) => Err((row, format!("expected {data_type}, got {}", lines::shown(strings.value(row).as_bytes())))),
+
+    fn get(&self, row: usize) -> Option<&str> {
+        let text = if self.0.is_null(row) { "" } else { self.0.value(row).trim() };
+        if text.is_empty() { None } else { Some(text) }
     }
 }
 
@@ -371,7 +387,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.log");
         std::fs::write(&path, text).unwrap();
-        let file = LineFile::open(&path, columns, mode, true)?;
+        let file = LineFile::open(vec![Input::open(&path)?], columns, mode, true)?;
         let all: Vec<usize> = (0..file.schema.fields().len()).collect();
         file.read(&all, 2)?.collect()
     }

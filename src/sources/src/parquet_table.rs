@@ -1,11 +1,12 @@
 //! Parquet under a name: a file, or a folder of files of the same columns. INSERT adds a file to a folder, so that a reader
 //! sees all rows of a statement or none, and writers need not wait for each other.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arrow::datatypes::SchemaRef;
@@ -27,6 +28,8 @@ use vexact_core::atomic_file::AtomicFile;
 use vexact_core::error::{Error, Result};
 
 use super::file_form::FileForm;
+use super::input::Input;
+use super::inputs::{PARQUET as SUFFIXES, files_of_folder};
 use super::parquet::ParquetFile;
 use super::scan::{Records, check_columns, external, insert};
 use super::{bad_file, file_url};
@@ -35,51 +38,81 @@ use super::{bad_file, file_url};
 #[derive(Debug, Clone)]
 pub(super) struct ParquetTable {
     path: PathBuf,
-    is_folder: bool,
+    place: Place,
     schema: SchemaRef,
+    /// Files that have been found to have these columns, as they were then.
+    checked: Arc<Mutex<HashSet<(PathBuf, u64, SystemTime)>>>,
+}
+
+/// Where the rows are.
+#[derive(Debug, Clone)]
+enum Place {
+    /// In a folder, of which each INSERT makes one more file.
+    Folder,
+    /// In these files.
+    Files(Arc<[PathBuf]>),
 }
 
 impl ParquetTable {
     /// A file with the columns that it has, which are checked where they are declared.
-    pub fn of_file(path: &Path, declared: Option<&SchemaRef>) -> Result<Self> {
-        let found = Arc::clone(ParquetFile::open(path)?.schema());
+    pub fn of_file(input: &Input, declared: Option<&SchemaRef>) -> Result<Self> {
+        let file = ParquetFile::open(input)?;
         if let Some(declared) = declared {
-            check_columns(path, declared, &found)?;
+            check_columns(input.path(), declared, file.schema())?;
         }
-        Ok(Self { path: path.into(), is_folder: false, schema: found })
+        Self::of_files(std::slice::from_ref(input), &[file])
+    }
+
+    /// Files of the same columns.
+    pub fn of_files(inputs: &[Input], files: &[ParquetFile]) -> Result<Self> {
+        let schema = Arc::clone(files[0].schema());
+        for (input, file) in inputs.iter().zip(files).skip(1) {
+            check_columns(input.path(), &schema, file.schema())?;
+        }
+        let paths = inputs.iter().map(|input| input.path().to_owned()).collect();
+        Ok(Self { path: inputs[0].path().into(), place: Place::Files(paths), schema, checked: Arc::default() })
     }
 
     /// A folder, which may not be there yet where columns are declared. Each file in it has these columns.
     pub fn of_folder(path: &Path, declared: Option<SchemaRef>) -> Result<Self> {
-        let files = if path.exists() { files(path)? } else { Vec::new() };
+        let files = if path.exists() { files_of_folder(path, &SUFFIXES)? } else { Vec::new() };
         let schema = match (files.first(), declared) {
             (None, Some(declared)) => declared,
             (None, None) => return Err(bad_file(path, &"expected files *.parquet in the folder, or declared columns")),
             (Some(first), declared) => {
-                let found = Arc::clone(ParquetFile::open(first)?.schema());
+                let found = Arc::clone(ParquetFile::open(&Input::open(first)?)?.schema());
                 check_columns(first, &declared.unwrap_or_else(|| Arc::clone(&found)), &found)?;
                 found
             }
         };
-        for file in files.iter().skip(1) {
-            check_columns(file, &schema, ParquetFile::open(file)?.schema())?;
-        }
-        Ok(Self { path: path.into(), is_folder: true, schema })
+        let table = Self { path: path.into(), place: Place::Folder, schema, checked: Arc::default() };
+        table.check(&files)?;
+        Ok(table)
     }
-}
 
-/// The files of a folder, by name.
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let io = |error| Error::io(folder, error);
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).map_err(io)? {
-        let path = entry.map_err(io)?.path();
-        if path.extension().is_some_and(|extension| extension == "parquet") && path.is_file() {
-            files.push(path);
-        }
+    /// The files, each of which has the columns: one that came or was changed later is looked at.
+    fn files(&self) -> Result<Vec<PathBuf>> {
+        let files = match &self.place {
+            Place::Files(files) => files.to_vec(),
+            Place::Folder if self.path.exists() => files_of_folder(&self.path, &SUFFIXES)?,
+            Place::Folder => Vec::new(),
+        };
+        self.check(&files)?;
+        Ok(files)
     }
-    files.sort_unstable();
-    Ok(files)
+
+    fn check(&self, files: &[PathBuf]) -> Result<()> {
+        for file in files {
+            let metadata = std::fs::metadata(file).map_err(|error| Error::io(file, error))?;
+            let version = (file.clone(), metadata.len(), metadata.modified().unwrap_or(UNIX_EPOCH));
+            let is_known = |version| self.checked.lock().unwrap_or_else(PoisonError::into_inner).contains(version);
+            if !is_known(&version) {
+                check_columns(file, &self.schema, ParquetFile::open(&Input::open(file)?)?.schema())?;
+                self.checked.lock().unwrap_or_else(PoisonError::into_inner).insert(version);
+            }
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -107,7 +140,7 @@ impl TableProvider for ParquetTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
-        let files = if self.is_folder { files(&self.path).map_err(external)? } else { vec![self.path.clone()] };
+        let files = self.files().map_err(external)?;
         if files.is_empty() {
             let schema = match projection {
                 Some(columns) => Arc::new(self.schema.project(columns)?),
@@ -117,7 +150,8 @@ impl TableProvider for ParquetTable {
         }
         let url = |path: &PathBuf| ListingTableUrl::parse(file_url(path).map_err(external)?);
         let urls = files.iter().map(url).collect::<datafusion::common::Result<Vec<_>>>()?;
-        let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension("");
+        let options =
+            ListingOptions::new(Arc::new(ParquetFormat::default().with_skip_metadata(false))).with_file_extension("");
         let config = ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options);
         ListingTable::try_new(config.with_schema(Arc::clone(&self.schema)))?
             .scan(state, projection, filters, limit)
@@ -130,9 +164,11 @@ impl TableProvider for ParquetTable {
         input: Arc<dyn ExecutionPlan>,
         operation: InsertOp,
     ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
-        let sink: Result<Arc<dyn DataSink>, String> = match self.is_folder {
-            true => Ok(Arc::new(self.clone())),
-            false => Err("a Parquet file is whole: expected the path of a folder, to which INSERT adds files".into()),
+        let sink: Result<Arc<dyn DataSink>, String> = match self.place {
+            Place::Folder => Ok(Arc::new(self.clone())),
+            Place::Files(_) => {
+                Err("a Parquet file is whole: expected the path of a folder, to which INSERT adds files".into())
+            }
         };
         insert(input, operation, sink)
     }

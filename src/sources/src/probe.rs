@@ -4,11 +4,14 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use arrow::datatypes::SchemaRef;
-use vexact_core::error::{Error, Result};
+use serde::de::IgnoredAny;
+use vexact_core::error::Result;
 
+use super::csv::{CsvFile, CsvOptions};
+use super::input::Input;
 use super::json::{JsonFile, JsonFormat};
 use super::scan::Records;
-use super::{csv, ipc, lines, open_file, parquet};
+use super::{csv, ipc, lines, parquet};
 
 /// Bytes of a file that decide.
 const SAMPLE_BYTES: u64 = 1 << 16;
@@ -104,9 +107,10 @@ impl Probe {
 ///
 /// # Errors
 /// A missing or unreadable file.
-pub fn probe(path: &Path) -> Result<Probe> {
-    let (candidates, mut warnings) = candidates(path)?;
-    let schema = candidates.first().and_then(|best| match schema(path, best.format) {
+pub fn probe(input: &Input) -> Result<Probe> {
+    let path = input.path();
+    let (candidates, mut warnings) = candidates(input)?;
+    let schema = candidates.first().and_then(|best| match schema(input, best.format) {
         Ok(schema) => schema,
         Err(error) => {
             warnings.push(error.to_string());
@@ -120,20 +124,21 @@ pub fn probe(path: &Path) -> Result<Probe> {
 ///
 /// # Errors
 /// A missing or unreadable file, or one that nothing is known to read.
-pub fn detect(path: &Path) -> Result<Format> {
-    let (candidates, warnings) = candidates(path)?;
+pub fn detect(input: &Input) -> Result<Format> {
+    let (candidates, warnings) = candidates(input)?;
     candidates.first().map(|best| best.format).ok_or_else(|| {
         let expected = "expected Parquet, Arrow IPC, Excel, CSV, JSON or lines of text";
-        super::bad_file(path, &format!("{expected}, got another file ({})", warnings.join("; ")))
+        super::bad_file(input.path(), &format!("{expected}, got another file ({})", warnings.join("; ")))
     })
 }
 
-fn schema(path: &Path, format: Format) -> Result<Option<SchemaRef>> {
+fn schema(input: &Input, format: Format) -> Result<Option<SchemaRef>> {
+    let inputs = vec![input.clone()];
     let records: Box<dyn Records> = match format {
-        Format::Parquet => Box::new(parquet::ParquetFile::open(path)?),
-        Format::Arrow { .. } => Box::new(ipc::IpcFile::open(path)?),
-        Format::Csv(delimiter) => Box::new(csv::CsvFile::infer(path, delimiter)?),
-        Format::Json(format) => Box::new(JsonFile::infer(path, format)?),
+        Format::Parquet => Box::new(parquet::ParquetFile::open(input)?),
+        Format::Arrow { .. } => Box::new(ipc::IpcFile::open(input)?),
+        Format::Csv(delimiter) => Box::new(CsvFile::infer(inputs, CsvOptions::delimited(delimiter)?)?),
+        Format::Json(format) => Box::new(JsonFile::infer_by_first(input, format)?),
         Format::Excel | Format::Line => return Ok(None),
     };
     Ok(Some(SchemaRef::clone(records.schema())))
@@ -141,7 +146,9 @@ fn schema(path: &Path, format: Format) -> Result<Option<SchemaRef>> {
 
 /// A name that SQL takes without quotes.
 fn table_name(path: &Path) -> String {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let plain = [".gz", ".gzip", ".zst", ".zstd"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(&name);
+    let stem = Path::new(plain).file_stem().unwrap_or_default().to_string_lossy();
     let name: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     match name.trim_matches('_') {
         "" => "table_1".into(),
@@ -150,18 +157,31 @@ fn table_name(path: &Path) -> String {
     }
 }
 
+/// Of rows with several cells, how many in a thousand have as many as the first.
+fn share_as_first(rows: &[usize]) -> usize {
+    match rows.first() {
+        Some(width) if *width > 1 => 1000 * rows.iter().filter(|cells| *cells == width).count() / rows.len(),
+        _ => 0,
+    }
+}
+
+/// A file's suffix in lower case, without that of its compression.
+pub(crate) fn extension(path: &Path) -> String {
+    let suffix = |path: &Path| path.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default().to_lowercase();
+    match suffix(path).as_str() {
+        "gz" | "gzip" | "zst" | "zstd" => path.file_stem().map(|stem| suffix(Path::new(stem))).unwrap_or_default(),
+        other => other.to_owned(),
+    }
+}
+
 /// The forms that a file may have, best first, and what is odd.
-fn candidates(path: &Path) -> Result<(Vec<Candidate>, Vec<String>)> {
-    let io = |error| Error::io(path, error);
-    let file = open_file(path)?;
-    let len = file.metadata().map_err(io)?.len();
-    let mut sample = Vec::new();
-    file.take(SAMPLE_BYTES).read_to_end(&mut sample).map_err(io)?;
-    let sample = Sample {
-        is_whole: len <= SAMPLE_BYTES,
-        extension: path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_lowercase(),
-        bytes: sample,
-    };
+fn candidates(input: &Input) -> Result<(Vec<Candidate>, Vec<String>)> {
+    let mut bytes = Vec::new();
+    let read = input.decompressed()?.take(SAMPLE_BYTES + 1).read_to_end(&mut bytes);
+    read.map_err(|error| input.failed(error))?;
+    let is_whole = bytes.len() as u64 <= SAMPLE_BYTES;
+    bytes.truncate(SAMPLE_BYTES as usize);
+    let sample = Sample { is_whole, extension: extension(input.path()), bytes };
     let mut warnings = Vec::new();
     let mut candidates = sample.binary();
     if candidates.is_empty() {
@@ -275,10 +295,13 @@ impl Sample {
         let points = self.bonus(format, 10);
         if format == Format::Json(JsonFormat::Array) {
             let inner = text.trim_start()[1..].trim_start();
-            let is_of_objects = inner.starts_with(['{', ']']);
+            let is_of_objects = inner.starts_with(['{', ']']) || serde_json::from_str::<IgnoredAny>(text).is_ok();
             // A line that begins with a vector or a date in brackets is no JSON.
             let score = if is_of_objects { 90 } else { 30 };
             return Some(Candidate { format, score: score + points, reason: "begins with '['".into() });
+        }
+        if self.is_printed(text) {
+            return Some(Candidate { format, score: 90 + points, reason: "an object over several lines".into() });
         }
         let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         let is_object = |line: &str| matches!(serde_json::from_str(line), Ok(serde_json::Value::Object(_)));
@@ -302,15 +325,36 @@ impl Sample {
         })
     }
 
+    /// Whether a text begins with an object that goes on over several lines.
+    fn is_printed(&self, text: &str) -> bool {
+        let first_line = text.trim_start().lines().next().unwrap_or_default();
+        if !matches!(first_line.trim_end().bytes().last(), Some(b'{' | b'[' | b',' | b':')) {
+            return false;
+        }
+        match serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>().next() {
+            Some(Ok(_)) => true,
+            Some(Err(error)) => error.is_eof() && !self.is_whole,
+            None => false,
+        }
+    }
+
     fn csv(&self, text: &str, warnings: &mut Vec<String>) -> Candidate {
         let cells = |delimiter: char| -> Vec<usize> {
             let mut reader = csv::reader(delimiter as u8);
             let reader = reader.has_headers(false).from_reader(text.as_bytes());
-            reader.into_byte_records().take(100).map_while(Result::ok).map(|row| row.len()).collect()
+            let mut rows: Vec<usize> =
+                reader.into_byte_records().take(100).map_while(Result::ok).map(|row| row.len()).collect();
+            // The sample may end within quotes.
+            if !self.is_whole && rows.len() > 1 && rows.len() < 100 {
+                rows.pop();
+            }
+            rows
         };
         let first = if self.extension == "tsv" { '\t' } else { ',' };
         let tried = [first].into_iter().chain(DELIMITERS.into_iter().filter(|delimiter| *delimiter != first));
-        let found = tried.map(|delimiter| (delimiter, cells(delimiter))).find(|(_, cells)| cells.first() > Some(&1));
+        // The one that splits the most rows as it splits the first, the first of these.
+        let found = tried.map(|delimiter| (delimiter, cells(delimiter))).rev();
+        let found = found.max_by_key(|(_, rows)| share_as_first(rows)).filter(|(_, rows)| share_as_first(rows) > 0);
         let (delimiter, rows) = found.unwrap_or_else(|| (first, cells(first)));
         let format = Format::Csv(delimiter);
         let width = rows.first().copied().unwrap_or_default();
@@ -346,7 +390,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         std::fs::write(&path, content).unwrap();
-        let mut probe = probe(&path).unwrap();
+        let mut probe = probe(&Input::open(&path).unwrap()).unwrap();
         probe.warnings.iter_mut().for_each(|warning| *warning = warning.replace(path.to_str().unwrap(), name));
         probe
     }

@@ -198,15 +198,20 @@ pub(crate) fn check_names(path: &Path, declared: &[&str], found: &[&str]) -> Res
     if declared == found {
         return Ok(());
     }
-    let hint =
-        match found.iter().find(|name| !declared.contains(name) && declared.contains(&name.to_lowercase().as_str())) {
-            Some(name) => format!("; a name with upper case is declared in quotes, as \"{name}\""),
-            None => String::new(),
-        };
+    let hint = case_hint(declared, found);
     Err(super::bad_file(
         path,
         &format!("columns: declared are [{}], the file has [{}]{hint}", declared.join(", "), found.join(", ")),
     ))
+}
+
+/// What to do where a declared name is that of the file but for its case.
+pub(crate) fn case_hint<T: AsRef<str>>(declared: &[T], found: &[&str]) -> String {
+    let is_declared = |name: &str| declared.iter().any(|declared| declared.as_ref() == name);
+    match found.iter().find(|name| !is_declared(name) && is_declared(&name.to_lowercase())) {
+        Some(name) => format!("; a name with upper case is declared in quotes, as \"{name}\""),
+        None => String::new(),
+    }
 }
 
 /// Refuses declared columns whose names or types are not those of the file. Texts of every layout are one type, and timestamps of

@@ -2,7 +2,7 @@
 //!
 //! | USING | options besides `path` | INSERT |
 //! |---|---|---|
-//! | `csv`, `tsv` | `delimiter` | yes: a file with the rows behind takes the old one's place |
+//! | `csv`, `tsv` | `delimiter`, `header`, `null_values`, `quote`, `escape`, `comment`, `skip_rows`, `encoding`, `decimal` | yes, with `delimiter` alone: a file with the rows behind takes the old one's place |
 //! | `json` | `format`: `json_lines` or `json_array` (by content if not given) | as csv, into JSON lines |
 //! | `line` | `mode`, `split_delimiter`, `regex_pattern`, `mappings`, `skip_empty_lines` | no |
 //! | `parquet` | | into a folder: each INSERT is one more file in it |
@@ -11,14 +11,16 @@
 //! With declared columns, the path of a table that takes INSERT may be of a file that is not there yet: the first INSERT makes
 //! it, and before that the table cannot be read.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 use vexact_core::error::Result;
 
 use super::create::CreateTable;
-use super::csv::{self, CsvFile};
+use super::csv::{CsvFile, CsvOptions};
+use super::input::{Input, local_path};
+use super::inputs::{Paths, is_pattern};
 use super::insert::{Encoding, TextSink};
 use super::ipc;
 use super::json::{JsonFile, JsonFormat};
@@ -26,7 +28,7 @@ use super::line::{LineColumn, LineField, LineFile, LineMode, parse_mappings};
 use super::parquet::{ParquetFile, has_refused_name};
 use super::parquet_table::ParquetTable;
 use super::probe::{Format, detect};
-use super::scan::{FileTable, Records};
+use super::scan::{FileTable, Records, check_columns};
 
 const KNOWN: &str = "csv, tsv, json, line, parquet, arrow";
 
@@ -47,37 +49,94 @@ pub async fn open(create: &CreateTable) -> Result<Arc<dyn TableProvider>> {
 }
 
 fn csv(create: &CreateTable, delimiter: char) -> Result<Arc<dyn TableProvider>> {
-    create.check_options(&["path", "delimiter"])?;
-    let path = Path::new(create.required("path")?);
-    let delimiter = create.character("delimiter", delimiter)?;
-    let file = match create.schema() {
-        Some(schema) => CsvFile::declared(path, delimiter, &schema)?,
-        None => CsvFile::infer(path, delimiter)?,
+    const OPTIONS: [&str; 10] = [
+        "path",
+        "delimiter",
+        "header",
+        "null_values",
+        "quote",
+        "escape",
+        "comment",
+        "skip_rows",
+        "encoding",
+        "decimal",
+    ];
+    create.check_options(&OPTIONS)?;
+    let plain = CsvOptions::delimited(create.character("delimiter", delimiter)?)?;
+    let mut options = plain.clone();
+    let byte = |key: &str, default: Option<u8>| match create.option(key) {
+        None => Ok(default),
+        Some("") => Ok(None),
+        Some(_) => {
+            let character = create.character(key, '"')?;
+            let byte = u8::try_from(character).ok().filter(u8::is_ascii);
+            byte.map(Some).ok_or_else(|| create.refusal(&format!("option {key}: expected an ASCII character")))
+        }
     };
-    let encoding = Encoding::Csv { delimiter: csv::delimiter_byte(delimiter)? };
-    Ok(text_table(path, encoding, Arc::new(file)))
+    options.has_header = create.flag("header", true)?;
+    options.dialect.quote = byte("quote", options.dialect.quote)?;
+    options.dialect.escape = byte("escape", None)?;
+    options.dialect.comment = byte("comment", None)?;
+    options.rules.decimal = byte("decimal", Some(b'.'))?.unwrap_or(b'.');
+    if let Some(texts) = create.option("null_values") {
+        options.rules.null_values = texts.split(',').map(|text| text.trim().to_owned()).collect();
+    }
+    if let Some(number) = create.option("skip_rows") {
+        let refused = || create.refusal(&format!("option skip_rows: expected a whole number, got {number:?}"));
+        options.skip_rows = number.parse().map_err(|_| refused())?;
+    }
+    if let Some(name) = create.option("encoding") {
+        options.encoding = name.parse()?;
+    }
+    let is_plain = options == plain;
+    let (inputs, path) = text_inputs(create, Format::Csv(','))?;
+    let file = match create.schema() {
+        Some(schema) => CsvFile::declared(inputs, options, &schema)?,
+        None => CsvFile::infer(inputs, options)?,
+    };
+    let encoding = Encoding::Csv { delimiter: plain.dialect.delimiter };
+    Ok(match path {
+        Some(path) if is_plain => text_table(&path, encoding, Arc::new(file)),
+        Some(_) => FileTable::read_only(Arc::new(file), "its options say how CSV is read, and not how it is written"),
+        None => FileTable::read_only(Arc::new(file), SEVERAL),
+    })
 }
+
+/// Why files under one name take no rows.
+const SEVERAL: &str = "it is several files, or a pipe: expected the path of one file";
 
 fn json(create: &CreateTable) -> Result<Arc<dyn TableProvider>> {
     create.check_options(&["path", "format"])?;
-    let path = Path::new(create.required("path")?);
+    let (inputs, path) = text_inputs(create, Format::Json(JsonFormat::Lines))?;
     let format = match create.option("format") {
         Some(name) => name.parse()?,
-        None => match path.exists().then(|| detect(path)).transpose()? {
+        None => match inputs[0].is_there().then(|| detect(&inputs[0])).transpose()? {
             Some(Format::Json(format)) => format,
             _ => JsonFormat::Lines,
         },
     };
     let file = match create.schema() {
-        Some(schema) => JsonFile::declared(path, format, &schema)?,
-        None => JsonFile::infer(path, format)?.with_vectors()?,
+        Some(schema) => JsonFile::declared(inputs, format, &schema)?,
+        None => JsonFile::infer(inputs, format)?.with_vectors()?,
     };
-    Ok(match format {
-        JsonFormat::Lines => text_table(path, Encoding::JsonLines, Arc::new(file)),
-        JsonFormat::Array => {
+    Ok(match (format, path) {
+        (JsonFormat::Lines, Some(path)) => text_table(&path, Encoding::JsonLines, Arc::new(file)),
+        (JsonFormat::Lines, None) => FileTable::read_only(Arc::new(file), SEVERAL),
+        (JsonFormat::Array, _) => {
             FileTable::read_only(Arc::new(file), "a JSON array ends with its bracket: expected format json_lines")
         }
     })
+}
+
+/// The files of a statement's path, and the path itself if it is of one file, which may not be there yet.
+fn text_inputs(create: &CreateTable, format: Format) -> Result<(Vec<Input>, Option<PathBuf>)> {
+    let path = local_path(Path::new(create.required("path")?))?;
+    if path.is_dir() || is_pattern(&path) {
+        return Ok((Paths::from(&path).inputs(format)?, None));
+    }
+    let input = if path.exists() || create.columns.is_empty() { Input::open(&path)? } else { Input::of_file(&path) };
+    let is_pipe = input.is_pipe();
+    Ok((vec![input], (!is_pipe).then_some(path)))
 }
 
 fn text_table(path: &Path, encoding: Encoding, records: Arc<dyn Records>) -> Arc<dyn TableProvider> {
@@ -87,7 +146,7 @@ fn text_table(path: &Path, encoding: Encoding, records: Arc<dyn Records>) -> Arc
 
 fn line(create: &CreateTable) -> Result<Arc<dyn TableProvider>> {
     create.check_options(&["path", "mode", "split_delimiter", "regex_pattern", "mappings", "skip_empty_lines"])?;
-    let path = Path::new(create.required("path")?);
+    let inputs = Paths::from(create.required("path")?).inputs(Format::Line)?;
     let pattern = create.option("regex_pattern").unwrap_or_default();
     let by_pattern = if pattern.is_empty() { "split" } else { "regex" };
     let delimiter = create.option("split_delimiter").unwrap_or(",").replace("\\t", "\t");
@@ -112,7 +171,7 @@ fn line(create: &CreateTable) -> Result<Arc<dyn TableProvider>> {
             columns
         }
     };
-    let file = LineFile::open(path, columns, mode, create.flag("skip_empty_lines", true)?)?;
+    let file = LineFile::open(inputs, columns, mode, create.flag("skip_empty_lines", true)?)?;
     file.check()?;
     Ok(FileTable::read_only(Arc::new(file), "USING line says how lines are read, and not how they are written"))
 }
@@ -137,22 +196,31 @@ fn declared_columns(mode: &LineMode, declared: &[(String, arrow::datatypes::Data
 fn parquet(create: &CreateTable) -> Result<Arc<dyn TableProvider>> {
     create.check_options(&["path"])?;
     let written = create.required("path")?;
-    let path = Path::new(written);
+    let path = &local_path(Path::new(written))?;
     let schema = create.schema();
+    if is_pattern(path) {
+        let inputs = Paths::from(path).inputs(Format::Parquet)?;
+        let files = inputs.iter().map(ParquetFile::open).collect::<Result<Vec<_>>>()?;
+        if let Some(declared) = schema {
+            check_columns(inputs[0].path(), &declared, files[0].schema())?;
+        }
+        return Ok(Arc::new(ParquetTable::of_files(&inputs, &files)?));
+    }
     let is_folder = path.is_dir() || !path.exists() && schema.is_some() && !written.ends_with(".parquet");
     if is_folder {
         return Ok(Arc::new(ParquetTable::of_folder(path, schema)?));
     }
-    let table = ParquetTable::of_file(path, schema.as_ref())?;
-    Ok(match has_refused_name(path) {
-        true => FileTable::read_only(Arc::new(ParquetFile::open(path)?), "a Parquet file is whole"),
+    let input = Input::open(path)?;
+    let table = ParquetTable::of_file(&input, schema.as_ref())?;
+    Ok(match input.is_pipe() || has_refused_name(path) {
+        true => FileTable::read_only(Arc::new(ParquetFile::open(&input)?), "a Parquet file is whole"),
         false => Arc::new(table),
     })
 }
 
 fn arrow(create: &CreateTable) -> Result<Arc<dyn TableProvider>> {
     create.check_options(&["path"])?;
-    let file = ipc::IpcFile::open(Path::new(create.required("path")?))?;
+    let file = ipc::IpcFile::open(&Input::open(create.required("path")?)?)?;
     if let Some(schema) = create.schema() {
         super::scan::check_columns(file.path(), &schema, file.schema())?;
     }

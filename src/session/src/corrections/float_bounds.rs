@@ -4,16 +4,20 @@
 //! that hold NaN, take NaN for the one number beside it, or give a maximum that is not the greatest
 //! (apache/datafusion#15812, #24804). So two physical optimizer rules forget them: before the others, in the statistics of scans;
 //! after them, in the predicates by which scans leave out row groups and pages. Every other column keeps its bounds.
+//!
+//! For the same reason the second rule forgets predicates with a cast or a negation that does not keep the order of its column:
+//! DataFusion takes the times of day of two timestamps for bounds of those between them.
 
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Schema};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::stats::Precision;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, Statistics};
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
+use datafusion::physical_expr::expressions::{CastExpr, NegativeExpr, TryCastExpr};
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{DynamicFilterTracking, PhysicalExpr, conjunction, split_conjunction};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
@@ -23,7 +27,7 @@ use datafusion::physical_plan::ExecutionPlan;
 #[derive(Debug)]
 pub(crate) struct ForgetFloatStatistics;
 
-/// Forgets what a scan would leave out by the bounds. It runs after the rules that push filters down.
+/// Forgets what a scan would leave out by bounds that are none. It runs after the rules that push filters down.
 #[derive(Debug)]
 pub(crate) struct ForgetFloatPruning;
 
@@ -107,19 +111,19 @@ fn bounded(statistics: &Statistics, schema: &Schema) -> Statistics {
 fn without_pruning(config: &FileScanConfig, source: &ParquetSource) -> Option<FileScanConfig> {
     let predicate = config.file_source().filter()?;
     let schema = config.file_source().table_schema().table_schema();
-    let is_of_floats = |expr: &Arc<dyn PhysicalExpr>| {
+    let is_misleading = |expr: &Arc<dyn PhysicalExpr>| {
         let is_float = |name: &str| schema.field_with_name(name).is_ok_and(|field| has_floats(field.data_type()));
-        collect_columns(expr).iter().any(|column| is_float(column.name()))
+        collect_columns(expr).iter().any(|column| is_float(column.name())) || !keeps_order(expr, schema)
     };
-    let (floats, others): (Vec<_>, Vec<_>) =
-        split_conjunction(&predicate).into_iter().partition(|part| is_of_floats(part));
-    if floats.is_empty() {
+    let (misleading, others): (Vec<_>, Vec<_>) =
+        split_conjunction(&predicate).into_iter().partition(|part| is_misleading(part));
+    if misleading.is_empty() {
         return None;
     }
     let is_static = |part: &&Arc<dyn PhysicalExpr>| !DynamicFilterTracking::classify(part).contains_dynamic_filter();
     let filters: Vec<_> = match source.table_parquet_options().global.pushdown_filters {
         // Then the scan is the only filter; a dynamic one is no more than a hint.
-        true => floats.into_iter().filter(is_static).collect(),
+        true => misleading.into_iter().filter(is_static).collect(),
         false => Vec::new(),
     };
     let mut options = source.table_parquet_options().clone();
@@ -129,6 +133,31 @@ fn without_pruning(config: &FileScanConfig, source: &ParquetSource) -> Option<Fi
     let predicate = conjunction(others.into_iter().chain(filters).map(Arc::clone));
     let source = source.with_predicate(predicate).with_table_parquet_options(options);
     Some(FileScanConfigBuilder::from(config.clone()).with_source(Arc::new(source)).build())
+}
+
+/// Whether the bounds of a predicate's columns are those of what it compares.
+fn keeps_order(predicate: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
+    let is_kept = |from: &Arc<dyn PhysicalExpr>, to: &DataType| {
+        let is_time =
+            |data_type: &DataType| matches!(data_type, DataType::Date32 | DataType::Date64 | DataType::Timestamp(..));
+        from.data_type(schema).is_ok_and(|from| {
+            &from == to
+                || from.is_numeric() && to.is_numeric()
+                || from.is_string() && to.is_string()
+                || is_time(&from) && is_time(to)
+        })
+    };
+    let mut is_kept_everywhere = true;
+    let walked = predicate.apply(|expr| {
+        is_kept_everywhere &= match (expr.downcast_ref::<CastExpr>(), expr.downcast_ref::<TryCastExpr>()) {
+            (Some(cast), _) => is_kept(cast.expr(), cast.cast_type()),
+            (_, Some(cast)) => is_kept(cast.expr(), cast.cast_type()),
+            // The least integer is its own negative.
+            _ => expr.downcast_ref::<NegativeExpr>().is_none(),
+        };
+        Ok(if is_kept_everywhere { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+    });
+    walked.is_ok() && is_kept_everywhere
 }
 
 /// Whether values of a type are, or hold, floating-point numbers.

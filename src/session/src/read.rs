@@ -1,0 +1,123 @@
+//! Files as frames.
+
+use std::path::Path;
+
+use arrow::datatypes::DataType;
+use vexact_core::error::{Error, Result};
+use vexact_sources as sources;
+use vexact_sources::csv::CsvOptions;
+use vexact_sources::input::Input;
+use vexact_sources::inputs::Paths;
+use vexact_sources::json::JsonFormat;
+use vexact_sources::line::{LineColumn, LineField, LineMode};
+use vexact_sources::probe::{Format, Probe};
+
+use super::{DataFrame, Session};
+
+impl Session {
+    /// Delimited text with a header line. Cells `[1 2 3]` or `[1,2,3]` of one length become `FixedSizeList<Float32>`. Each path is a
+    /// file, also a compressed one, a folder or a pattern; files have the same columns.
+    ///
+    /// # Errors
+    /// A missing or empty file, a delimiter that is not one ASCII character, a vector cell of another length or that is none
+    /// (with its line).
+    pub async fn read_csv(&self, paths: impl Into<Paths>, delimiter: char) -> Result<DataFrame> {
+        self.read_csv_with(paths, CsvOptions::delimited(delimiter)?).await
+    }
+
+    /// As [`Self::read_csv`], written in another way.
+    ///
+    /// # Errors
+    /// As [`Self::read_csv`]; options that make no sense together.
+    pub async fn read_csv_with(&self, paths: impl Into<Paths>, options: CsvOptions) -> Result<DataFrame> {
+        let inputs = paths.into().inputs(Format::Csv(char::from(options.dialect.delimiter)))?;
+        Ok(self.table_frame(sources::csv::open(inputs, options).await?))
+    }
+
+    /// JSON files: objects, one a line or over several, or one array of objects. Lists of numbers of one length become vectors,
+    /// those of whole numbers alone stay lists.
+    ///
+    /// # Errors
+    /// A missing or empty file, or content that is not JSON of that form.
+    pub async fn read_json(
+        &self,
+        paths: impl Into<Paths>,
+        columns: Option<&[String]>,
+        format: JsonFormat,
+    ) -> Result<DataFrame> {
+        let provider = sources::json::open(paths.into().inputs(Format::Json(format))?, format).await?;
+        let frame = self.table_frame(provider);
+        match columns {
+            None => Ok(frame),
+            Some(columns) => frame.select(columns),
+        }
+    }
+
+    /// Parquet files, read as queries need them.
+    ///
+    /// # Errors
+    /// A missing or empty file, or one that is not Parquet.
+    pub async fn read_parquet(&self, paths: impl Into<Paths>) -> Result<DataFrame> {
+        let provider = sources::parquet::open(&self.ctx, &paths.into().inputs(Format::Parquet)?).await?;
+        Ok(self.table_frame(provider))
+    }
+
+    /// Arrow IPC files, in the file or the stream format, read as queries need them.
+    ///
+    /// # Errors
+    /// A missing or empty file, or one that is neither; compressed buffers.
+    pub async fn read_arrow_file(&self, paths: impl Into<Paths>) -> Result<DataFrame> {
+        Ok(self.table_frame(sources::ipc::open(&paths.into().inputs(Format::Arrow { is_stream: false })?)?))
+    }
+
+    /// Files whose lines are rows, read as queries need them (see [`sources::line::open`]). A pattern with named groups needs no
+    /// columns: they are these groups.
+    ///
+    /// # Errors
+    /// A missing or empty file, columns that the mode cannot have. A bad line is an error of the query, with its number.
+    pub async fn read_line_file(
+        &self,
+        paths: impl Into<Paths>,
+        columns: Vec<LineColumn>,
+        mode: LineMode,
+        skip_empty_lines: bool,
+    ) -> Result<DataFrame> {
+        let inputs = paths.into().inputs(Format::Line)?;
+        Ok(self.table_frame(sources::line::open(inputs, columns, mode, skip_empty_lines)?))
+    }
+
+    /// Files of text whose lines are the column `line`.
+    pub async fn read_lines(&self, paths: impl Into<Paths>) -> Result<DataFrame> {
+        let line = LineColumn { name: "line".into(), field: LineField::Index(0), data_type: Some(DataType::Utf8) };
+        // No line holds a line end: it is one field.
+        self.read_line_file(paths, vec![line], LineMode::Split("\n".into()), false).await
+    }
+
+    /// What a file is, by its content and name, and its columns.
+    ///
+    /// # Errors
+    /// A missing or unreadable file. What is odd in it is a warning.
+    pub fn probe(&self, path: impl AsRef<Path>) -> Result<Probe> {
+        sources::probe::probe(&Input::open(path)?)
+    }
+
+    /// Files by the content and name of the first: Parquet, Arrow IPC, CSV, TSV, JSON lines, a JSON array, or lines of text, which
+    /// are the column `line`.
+    ///
+    /// # Errors
+    /// As the method that reads that form; a file of none of them, or an Excel sheet; files of several forms.
+    pub async fn read(&self, paths: impl Into<Paths>) -> Result<DataFrame> {
+        let inputs = paths.into().any_inputs()?;
+        match sources::probe::detect(&inputs[0])? {
+            Format::Parquet => self.read_parquet(inputs).await,
+            Format::Arrow { .. } => self.read_arrow_file(inputs).await,
+            Format::Csv(delimiter) => self.read_csv(inputs, delimiter).await,
+            Format::Json(format) => self.read_json(inputs, None, format).await,
+            Format::Line => self.read_lines(inputs).await,
+            Format::Excel => Err(Error::InvalidArgument(format!(
+                "{}: expected another form than an Excel sheet, which Python reads (vexact.read_excel)",
+                inputs[0].path().display()
+            ))),
+        }
+    }
+}

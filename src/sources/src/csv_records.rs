@@ -1,0 +1,346 @@
+//! Records of delimited text, block by block, with the byte at which each begins. A quote that is never closed and text that is
+//! not UTF-8 are errors: the parser of `csv-core` itself never fails (BurntSushi/rust-csv#252).
+
+use std::io::{self, BufRead};
+
+use csv_core::{ReadRecordResult, Reader};
+
+use super::cell::{CellRules, Cells};
+
+/// What stands between cells and around them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dialect {
+    /// Between two cells.
+    pub delimiter: u8,
+    /// Around a cell with delimiters or line ends in it; `None`: quotes are text.
+    pub quote: Option<u8>,
+    /// Before a quote within quotes, besides a doubled quote.
+    pub escape: Option<u8>,
+    /// At the begin of a line that is left out.
+    pub comment: Option<u8>,
+}
+
+impl Dialect {
+    /// Comma-separated values with another delimiter.
+    pub fn delimited(delimiter: u8) -> Self {
+        Self { delimiter, quote: Some(b'"'), escape: None, comment: None }
+    }
+
+    fn parser(&self) -> Reader {
+        let mut builder = csv_core::ReaderBuilder::new();
+        builder.delimiter(self.delimiter).escape(self.escape).comment(self.comment);
+        match self.quote {
+            Some(quote) => builder.quote(quote),
+            None => builder.quoting(false),
+        };
+        builder.build()
+    }
+}
+
+/// Why there are no more records.
+#[derive(Debug)]
+pub(super) enum BadRecord {
+    Io(io::Error),
+    /// Something in the record that begins at this byte.
+    At {
+        byte: u64,
+        problem: String,
+    },
+    /// A cell of the record that begins at this byte.
+    Undecoded {
+        byte: u64,
+        cell: usize,
+        problem: String,
+    },
+}
+
+/// Consecutive records.
+#[derive(Debug, Default)]
+pub(super) struct Block {
+    text: String,
+    /// The end of each cell in the text.
+    ends: Vec<usize>,
+    /// For each record the number of cells up to its end.
+    records: Vec<usize>,
+    /// The byte of the input at which each record begins, or before the line ends in front of it.
+    starts: Vec<u64>,
+}
+
+impl Block {
+    /// Records.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// The byte at which a record begins.
+    pub fn start(&self, record: usize) -> u64 {
+        self.starts[record]
+    }
+
+    /// The number of a record's cells.
+    pub fn width(&self, record: usize) -> usize {
+        self.records[record] - self.first(record)
+    }
+
+    /// The cells of a record.
+    pub fn record(&self, record: usize) -> impl Iterator<Item = &str> {
+        (self.first(record)..self.records[record]).map(|cell| self.cell(cell))
+    }
+
+    /// A cell of a record.
+    pub fn get(&self, record: usize, ordinal: usize) -> &str {
+        self.cell(self.first(record) + ordinal)
+    }
+
+    /// One column of records that all have so many cells.
+    pub fn column<'a>(&'a self, ordinal: usize, width: usize, rules: &'a CellRules) -> impl Cells + 'a {
+        BlockColumn { block: self, ordinal, width, rules }
+    }
+
+    fn first(&self, record: usize) -> usize {
+        if record == 0 { 0 } else { self.records[record - 1] }
+    }
+
+    fn cell(&self, cell: usize) -> &str {
+        let start = if cell == 0 { 0 } else { self.ends[cell - 1] };
+        &self.text[start..self.ends[cell]]
+    }
+}
+
+struct BlockColumn<'a> {
+    block: &'a Block,
+    ordinal: usize,
+    width: usize,
+    rules: &'a CellRules,
+}
+
+impl Cells for BlockColumn<'_> {
+    fn len(&self) -> usize {
+        self.block.len()
+    }
+
+    fn get(&self, row: usize) -> Option<&str> {
+        let cell = self.block.cell(row * self.width + self.ordinal);
+        if self.rules.is_null(cell) { None } else { Some(cell) }
+    }
+}
+
+/// The records of a text.
+pub(super) struct CsvRecords<R> {
+    input: R,
+    parser: Reader,
+    /// Bytes that are parsed.
+    position: u64,
+    text: Vec<u8>,
+    /// What is parsed after the end: a line end, and a record that tells that no quote was open.
+    tail: [u8; 3],
+    is_over: bool,
+}
+
+impl<R: BufRead> CsvRecords<R> {
+    /// Reads a text whose first byte is this one of its input. A byte order mark at its begin has been taken away.
+    pub fn new(input: R, dialect: &Dialect, position: u64) -> Self {
+        let is_special = |byte: &u8| Some(*byte) == dialect.quote || Some(*byte) == dialect.comment;
+        let letter = [b'x', b'y', b'z'].into_iter().find(|byte| !is_special(byte)).unwrap_or(b'x');
+        let mut parser = dialect.parser();
+        // A blank line is no record: after it the parser takes no mark away.
+        parser.read_record(b"\n", &mut [0], &mut [0]);
+        Self { input, parser, position, text: Vec::new(), tail: [b'\n', letter, b'\n'], is_over: false }
+    }
+
+    /// The byte after the last record.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The next records, at most so many; `width`: the number of cells that each has to have. An empty block is the end.
+    pub fn read(&mut self, most: usize, width: Option<usize>) -> Result<Block, BadRecord> {
+        let mut block = Block::default();
+        let cells = width.unwrap_or(8);
+        // The parser fills what it is given: both have the length that they may have.
+        block.ends.resize(most.min(8192) * cells + 1, 0);
+        let mut ends = 0;
+        let mut bytes = 0;
+        while block.records.len() < most && !self.is_over {
+            let (start, first, first_byte) = (self.position, ends, bytes);
+            if !self.read_record(&mut block.ends, &mut ends, &mut bytes, start)? {
+                break;
+            }
+            // The parser counts the bytes of a record from its begin.
+            block.ends[first..ends].iter_mut().for_each(|end| *end += first_byte);
+            if let Some(expected) = width.filter(|expected| ends - first != *expected) {
+                // A record that cannot be decoded is none of another width.
+                self.decoded(&block.ends[first..ends], first_byte, bytes, start)?;
+                let problem = format!("expected {expected} cells, as in the header line, got {}", ends - first);
+                return Err(BadRecord::At { byte: start, problem });
+            }
+            block.records.push(ends);
+            block.starts.push(start);
+        }
+        block.ends.truncate(ends);
+        block.text = match String::from_utf8(self.text[..bytes].to_vec()) {
+            Ok(text) if text.is_ascii() || block.ends.iter().all(|end| text.is_char_boundary(*end)) => text,
+            _ => return Err(self.undecoded(&block, bytes)),
+        };
+        Ok(block)
+    }
+
+    /// One record at the end of the text; `false` where there is none.
+    fn read_record(
+        &mut self,
+        ends: &mut Vec<usize>,
+        count: &mut usize,
+        bytes: &mut usize,
+        start: u64,
+    ) -> Result<bool, BadRecord> {
+        loop {
+            if self.text.len() < *bytes + 64 {
+                self.text.resize((self.text.len() * 2).max(1 << 16), 0);
+            }
+            if ends.len() < *count + 1 {
+                ends.resize((ends.len() * 2).max(64), 0);
+            }
+            let input = self.input.fill_buf().map_err(BadRecord::Io)?;
+            let is_end = input.is_empty();
+            let given = if is_end { &self.tail[..] } else { input };
+            let (result, read, written, ended) =
+                self.parser.read_record(given, &mut self.text[*bytes..], &mut ends[*count..]);
+            *bytes += written;
+            *count += ended;
+            if is_end {
+                return match result {
+                    // Of the text, closed by the first byte of the tail.
+                    ReadRecordResult::Record if read == 1 => Ok(true),
+                    // Of the tail.
+                    ReadRecordResult::Record => {
+                        *bytes -= written;
+                        *count -= ended;
+                        self.is_over = true;
+                        Ok(false)
+                    }
+                    ReadRecordResult::OutputFull | ReadRecordResult::OutputEndsFull => continue,
+                    ReadRecordResult::InputEmpty | ReadRecordResult::End => {
+                        let problem = "expected a closing quote, got the end of the file".into();
+                        Err(BadRecord::At { byte: start, problem })
+                    }
+                };
+            }
+            self.input.consume(read);
+            self.position += read as u64;
+            if matches!(result, ReadRecordResult::Record) {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// The error of the first record of a block that is not UTF-8.
+    fn undecoded(&self, block: &Block, bytes: usize) -> BadRecord {
+        for record in 0..block.len() {
+            let cells = &block.ends[block.first(record)..block.records[record]];
+            let first = block.first(record).checked_sub(1).map_or(0, |cell| block.ends[cell]);
+            if let Err(bad) = self.decoded(cells, first, bytes, block.starts[record]) {
+                return bad;
+            }
+        }
+        BadRecord::At { byte: block.starts.first().copied().unwrap_or_default(), problem: "expected UTF-8".into() }
+    }
+
+    /// Checks the cells of one record, which have these ends.
+    fn decoded(&self, ends: &[usize], first: usize, bytes: usize, byte: u64) -> Result<(), BadRecord> {
+        let mut start = first;
+        for (ordinal, end) in ends.iter().enumerate() {
+            let cell = &self.text[start..(*end).min(bytes)];
+            if str::from_utf8(cell).is_err() {
+                let problem = format!("expected UTF-8, got {}", super::lines::shown(cell));
+                return Err(BadRecord::Undecoded { byte, cell: ordinal, problem });
+            }
+            start = *end;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The records, or the byte and the problem of a bad one.
+    fn records(text: &[u8], dialect: &Dialect, most: usize, buffer: usize) -> Result<Vec<Vec<String>>, (u64, String)> {
+        let mut records = CsvRecords::new(io::BufReader::with_capacity(buffer, text), dialect, 0);
+        let mut found = Vec::new();
+        loop {
+            match records.read(most, None) {
+                Ok(block) if block.len() == 0 => return Ok(found),
+                Ok(block) => {
+                    found.extend((0..block.len()).map(|row| block.record(row).map(str::to_owned).collect::<Vec<_>>()))
+                }
+                Err(BadRecord::At { byte, problem }) => return Err((byte, problem)),
+                Err(BadRecord::Undecoded { byte, cell, problem }) => {
+                    return Err((byte, format!("cell {}: {problem}", cell + 1)));
+                }
+                Err(BadRecord::Io(error)) => panic!("{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_is_an_error_where_its_record_begins() {
+        let comma = Dialect::delimited(b',');
+        for (text, expected) in
+            [("a,b\n1,\"x\n2,y\n3,z\n", 4), ("a,b\n1,\"x", 4), ("\"", 0), ("a\n\"x\"\"", 2), ("a\r\n1\r\n\"\r\n", 5)]
+        {
+            let (byte, problem) = records(text.as_bytes(), &comma, 2, 3).unwrap_err();
+            assert_eq!((byte, problem.contains("closing quote")), (expected, true), "{text:?}");
+        }
+        for text in
+            ["", "\n\n", "a", "a\n", "a,\n", "a,", "\"a\"", "\"a\"\n", "\"\"", "a\r", "a\r\n\r\n", "a\"", "a,\"b\nc\""]
+        {
+            assert!(records(text.as_bytes(), &comma, 2, 2).is_ok(), "{text:?}");
+        }
+        let commented = Dialect { comment: Some(b'x'), quote: Some(b'y'), ..comma };
+        assert_eq!(records(b"a\nx comment", &commented, 9, 9).unwrap(), [["a"]]);
+        let unquoted = Dialect { quote: None, ..comma };
+        assert_eq!(records(b"\"a,b\n", &unquoted, 9, 9).unwrap(), [["\"a", "b"]]);
+        let escaped = Dialect { escape: Some(b'\\'), ..comma };
+        assert_eq!(records(b"\"a\\\"b\",c\n", &escaped, 9, 9).unwrap(), [["a\"b", "c"]]);
+        assert!(records(b"\"a\\\"", &escaped, 9, 9).is_err());
+    }
+
+    #[test]
+    fn text_that_is_not_utf8_is_an_error_also_where_its_cells_together_are() {
+        let comma = Dialect::delimited(b',');
+        for (text, byte, cell) in
+            [(&b"a,b\n1,\xfc\n"[..], 4, "cell 2"), (b"a\n\xc3,\xa9\n", 2, "cell 1"), (b"\xff\xfea", 0, "cell 1")]
+        {
+            let (at, problem) = records(text, &comma, 9, 4).unwrap_err();
+            assert!(at == byte && problem.starts_with(cell) && problem.contains("UTF-8"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_mark_within_the_text_is_kept() {
+        let text = "\u{feff}a\n\u{feff}b\n";
+        assert_eq!(records(text.as_bytes(), &Dialect::delimited(b','), 1, 64).unwrap(), [["\u{feff}a"], ["\u{feff}b"]]);
+    }
+
+    proptest! {
+        /// Where it is not refused, a text has the records that the crate csv reads, whatever the sizes of buffers and blocks.
+        #[test]
+        fn records_are_those_of_another_reader(text in "[ab,;\"\r\n\u{e9}]{0,40}", most in 1_usize..4, buffer in 1_usize..9) {
+            let mut reader = csv::ReaderBuilder::new();
+            let reader = reader.has_headers(false).flexible(true).from_reader(text.as_bytes());
+            let expected: Vec<Vec<String>> =
+                reader.into_records().map(|record| record.unwrap().iter().map(str::to_owned).collect()).collect();
+            match records(text.as_bytes(), &Dialect::delimited(b','), most, buffer) {
+                Ok(found) => prop_assert_eq!(found, expected),
+                Err(_) => {
+                    // Closed, it is read.
+                    let closed = [text.as_bytes(), b"\""].concat();
+                    prop_assert!(records(&closed, &Dialect::delimited(b','), most, buffer).is_ok());
+                }
+            }
+        }
+    }
+}

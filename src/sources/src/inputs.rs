@@ -1,0 +1,208 @@
+//! Which files a path means: one file, the files of a folder and its subfolders, or those that a pattern matches.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use vexact_core::error::{Error, Result};
+
+use super::bad_file;
+use super::input::{Input, local_path};
+use super::probe::{Format, extension};
+
+/// Folders in each other.
+const MOST_DEPTH: usize = 32;
+/// Suffixes of the files of a folder that are read, in any case.
+pub(crate) const PARQUET: [&str; 3] = ["parquet", "parq", "pq"];
+const ARROW: [&str; 4] = ["arrow", "arrows", "feather", "ipc"];
+const CSV: [&str; 2] = ["csv", "tsv"];
+const JSON: [&str; 3] = ["json", "jsonl", "ndjson"];
+const LINE: [&str; 2] = ["log", "txt"];
+
+/// What is to be read: paths, or inputs that are open.
+#[derive(Debug, Clone)]
+pub enum Paths {
+    /// Each a file, a folder or a pattern.
+    Given(Vec<PathBuf>),
+    /// Opened before.
+    Open(Vec<Input>),
+}
+
+impl<T: AsRef<Path> + ?Sized> From<&T> for Paths {
+    fn from(path: &T) -> Self {
+        Self::Given(vec![path.as_ref().to_owned()])
+    }
+}
+
+impl From<PathBuf> for Paths {
+    fn from(path: PathBuf) -> Self {
+        Self::Given(vec![path])
+    }
+}
+
+impl From<Vec<PathBuf>> for Paths {
+    fn from(paths: Vec<PathBuf>) -> Self {
+        Self::Given(paths)
+    }
+}
+
+impl From<Vec<Input>> for Paths {
+    fn from(inputs: Vec<Input>) -> Self {
+        Self::Open(inputs)
+    }
+}
+
+impl Paths {
+    /// The files, in the order of the paths, those of a folder or a pattern by name. A file that is there is meant by its name, also
+    /// if it looks like a pattern.
+    ///
+    /// # Errors
+    /// A path of nothing; a folder without files of the form.
+    pub fn inputs(self, format: Format) -> Result<Vec<Input>> {
+        self.found(suffixes(format))
+    }
+
+    /// The files, whatever their form is: all of one family.
+    ///
+    /// # Errors
+    /// As [`Self::inputs`].
+    pub fn any_inputs(self) -> Result<Vec<Input>> {
+        let all: Vec<&str> = [&PARQUET[..], &ARROW, &CSV, &JSON, &LINE].concat();
+        let inputs = self.found(&all)?;
+        let family = |input: &Input| {
+            let suffix = extension(input.path());
+            [&PARQUET[..], &ARROW, &CSV, &JSON, &LINE].iter().position(|family| family.contains(&suffix.as_str()))
+        };
+        match inputs.iter().find(|input| family(input) != family(&inputs[0])) {
+            None => Ok(inputs),
+            Some(other) => {
+                let (first, other) = (inputs[0].path().display(), other.path().display());
+                Err(Error::InvalidArgument(format!("path: expected files of one form, got {first} and {other}")))
+            }
+        }
+    }
+
+    fn found(self, suffixes: &[&str]) -> Result<Vec<Input>> {
+        let paths = match self {
+            Self::Open(inputs) => return Ok(inputs),
+            Self::Given(paths) if paths.is_empty() => {
+                return Err(Error::InvalidArgument("path: expected at least one, got none".into()));
+            }
+            Self::Given(paths) => paths,
+        };
+        let files = paths.iter().map(|path| files(path, suffixes));
+        files.collect::<Result<Vec<_>>>()?.iter().flatten().map(Input::open).collect()
+    }
+}
+
+fn suffixes(format: Format) -> &'static [&'static str] {
+    match format {
+        Format::Parquet => &PARQUET,
+        Format::Arrow { .. } => &ARROW,
+        Format::Csv(_) => &CSV,
+        Format::Json(_) => &JSON,
+        Format::Line => &LINE,
+        Format::Excel => &["xlsx", "xlsm"],
+    }
+}
+
+/// Whether a path is a pattern, and no file of this name.
+pub(crate) fn is_pattern(path: &Path) -> bool {
+    path.to_str().is_some_and(|text| text.contains(['*', '?', '['])) && !path.exists()
+}
+
+fn files(path: &Path, suffixes: &[&str]) -> Result<Vec<PathBuf>> {
+    let path = local_path(path)?;
+    if path.is_dir() {
+        let files = files_of_folder(&path, suffixes)?;
+        if files.is_empty() {
+            let expected = suffixes.iter().map(|suffix| format!("*.{suffix}")).collect::<Vec<_>>().join(", ");
+            return Err(bad_file(&path, &format!("expected files {expected} in the folder, got none")));
+        }
+        return Ok(files);
+    }
+    let Some(pattern) = path.to_str().filter(|_| is_pattern(&path)) else { return Ok(vec![path]) };
+    let refused =
+        |problem: String| Error::InvalidArgument(format!("{pattern}: expected a path or a pattern: {problem}"));
+    let mut found = Vec::new();
+    for file in glob::glob(pattern).map_err(|error| refused(error.to_string()))? {
+        let file = file.map_err(|error| Error::io(&path, error.into()))?;
+        if !file.is_dir() {
+            found.push(file);
+        }
+    }
+    if found.is_empty() {
+        return Err(Error::FileNotFound { path });
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// The files of a folder with one of these suffixes, in any case, and those of its subfolders, by name. Names that begin with
+/// `.` or `_` are those of other programs' notes.
+///
+/// # Errors
+/// A subfolder whose name is the value of a column, which would be lost.
+pub(crate) fn files_of_folder(folder: &Path, suffixes: &[&str]) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    add_files(folder, suffixes, MOST_DEPTH, &mut found)?;
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn add_files(folder: &Path, suffixes: &[&str], depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
+    let io = |error| Error::io(folder, error);
+    for entry in fs::read_dir(folder).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with(['.', '_']) {
+            continue;
+        }
+        if path.is_dir() {
+            // A link may lead back to a folder that it is in.
+            let Some(deeper) = depth.checked_sub(1) else {
+                return Err(bad_file(&path, &format!("expected at most {MOST_DEPTH} folders in each other")));
+            };
+            let before = found.len();
+            add_files(&path, suffixes, deeper, found)?;
+            if name.contains('=') && found.len() > before {
+                let problem =
+                    "expected a folder whose files have all columns, got a partition, whose name is a value of one";
+                return Err(bad_file(&path, &problem));
+            }
+        } else if suffixes.contains(&extension(&path).as_str()) {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_and_a_pattern_are_their_files_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::create_dir_all(root.join("sub/deeper")).unwrap();
+        for name in ["b.CSV", "a.csv", "sub/deeper/c.csv.gz", "_note.csv", ".hidden.csv", "x.json", "[a].csv"] {
+            fs::write(root.join(name), "n\n1\n").unwrap();
+        }
+        let names = |path: PathBuf| -> Vec<String> {
+            let found = Paths::from(path).inputs(Format::Csv(',')).unwrap();
+            found.iter().map(|input| input.path().strip_prefix(root).unwrap().to_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(names(root.to_owned()), ["[a].csv", "a.csv", "b.CSV", "sub/deeper/c.csv.gz"]);
+        assert_eq!(names(root.join("?.csv")), ["a.csv"]);
+        assert_eq!(names(root.join("**/*.gz")), ["sub/deeper/c.csv.gz"]);
+        assert_eq!(names(root.join("[a].csv")), ["[a].csv"]);
+        let missing = Paths::from(root.join("no*.csv")).inputs(Format::Csv(',')).unwrap_err();
+        assert!(matches!(missing, Error::FileNotFound { .. }), "{missing}");
+        let none = Paths::from(root).inputs(Format::Parquet).unwrap_err().to_string();
+        assert!(none.contains("expected files *.parquet"), "{none}");
+        fs::create_dir(root.join("year=2024")).unwrap();
+        fs::write(root.join("year=2024/a.csv"), "n\n").unwrap();
+        let partition = Paths::from(root).inputs(Format::Csv(',')).unwrap_err().to_string();
+        assert!(partition.contains("year=2024: expected a folder"), "{partition}");
+    }
+}

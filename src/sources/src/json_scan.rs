@@ -1,0 +1,325 @@
+//! The values of a JSON text, one after the other, as they are written: their digits and their kind are kept. What is no JSON
+//! has no values; `serde_json` says why.
+
+use std::borrow::Cow;
+
+/// How deep lists and objects may be in each other, as in `serde_json`.
+const MOST_DEPTH: usize = 127;
+
+/// Bytes of a text that are not characters of their own: quotes, backslashes and control characters.
+const IS_SPECIAL: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        table[byte] = true;
+        byte += 1;
+    }
+    table[b'"' as usize] = true;
+    table[b'\\' as usize] = true;
+    table
+};
+
+/// What a value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Null,
+    Bool,
+    /// A number without fraction and exponent, and not `-0`.
+    Integer,
+    Float,
+    Text {
+        /// Whether characters in it are escaped.
+        is_escaped: bool,
+    },
+    List,
+    Object,
+}
+
+/// A value as it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Raw<'a> {
+    pub text: &'a str,
+    pub kind: Kind,
+}
+
+impl<'a> Raw<'a> {
+    /// A text without its quotes; `None` for any other value, and for half of a pair of surrogates.
+    pub fn string(&self) -> Option<Cow<'a, str>> {
+        match self.kind {
+            Kind::Text { is_escaped: false } => Some(Cow::Borrowed(&self.text[1..self.text.len() - 1])),
+            Kind::Text { is_escaped: true } => serde_json::from_str::<String>(self.text).ok().map(Cow::Owned),
+            _ => None,
+        }
+    }
+}
+
+/// A place in a text. Each of its methods is `None` where the text is no JSON.
+#[derive(Debug, Clone)]
+pub(super) struct Cursor<'a> {
+    text: &'a str,
+    at: usize,
+    depth: usize,
+}
+
+impl<'a> Cursor<'a> {
+    /// The begin of a text.
+    pub fn new(text: &'a str) -> Self {
+        Self { text, at: 0, depth: 0 }
+    }
+
+    /// The one value that a text is.
+    pub fn whole(text: &'a str) -> Option<Raw<'a>> {
+        let mut cursor = Self::new(text);
+        let value = cursor.value()?;
+        cursor.is_at_end().then_some(value)
+    }
+
+    /// Whether nothing but white space follows.
+    pub fn is_at_end(&mut self) -> bool {
+        self.space();
+        self.at == self.text.len()
+    }
+
+    /// The first byte of the next value, which is not passed.
+    pub fn first(&mut self) -> Option<u8> {
+        self.space();
+        self.peek()
+    }
+
+    /// Passes a bracket that opens a list or an object.
+    pub fn open(&mut self, bracket: u8) -> Option<()> {
+        if self.first()? != bracket || self.depth == MOST_DEPTH {
+            return None;
+        }
+        self.at += 1;
+        self.depth += 1;
+        Some(())
+    }
+
+    /// Whether an item or a member follows. Else the bracket that closes is passed.
+    pub fn has_next(&mut self, is_first: &mut bool, close: u8) -> Option<bool> {
+        match self.first()? {
+            byte if byte == close => {
+                self.at += 1;
+                self.depth -= 1;
+                return Some(false);
+            }
+            b',' if !*is_first => self.at += 1,
+            _ if *is_first => {}
+            _ => return None,
+        }
+        *is_first = false;
+        Some(true)
+    }
+
+    /// The name of a member, and the colon after it.
+    pub fn name(&mut self) -> Option<Raw<'a>> {
+        self.space();
+        let start = self.at;
+        let kind = if self.peek()? == b'"' { self.string()? } else { return None };
+        let text = self.text.get(start..self.at)?;
+        self.space();
+        let is_colon = self.peek()? == b':';
+        self.at += 1;
+        is_colon.then_some(Raw { text, kind })
+    }
+
+    /// The next value.
+    pub fn value(&mut self) -> Option<Raw<'a>> {
+        self.space();
+        let start = self.at;
+        let kind = match self.peek()? {
+            b'"' => self.string()?,
+            b'{' => self.object()?,
+            b'[' => self.list()?,
+            b't' => self.word("true", Kind::Bool)?,
+            b'f' => self.word("false", Kind::Bool)?,
+            b'n' => self.word("null", Kind::Null)?,
+            _ => self.number()?,
+        };
+        Some(Raw { text: self.text.get(start..self.at)?, kind })
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    fn word(&mut self, word: &str, kind: Kind) -> Option<Kind> {
+        let is_it = self.text.as_bytes()[self.at..].starts_with(word.as_bytes());
+        self.at += word.len();
+        is_it.then_some(kind)
+    }
+
+    fn string(&mut self) -> Option<Kind> {
+        let bytes = self.text.as_bytes();
+        let mut is_escaped = false;
+        let mut at = self.at + 1;
+        loop {
+            at += bytes.get(at..)?.iter().position(|byte| IS_SPECIAL[usize::from(*byte)])?;
+            match bytes[at] {
+                b'"' => {
+                    self.at = at + 1;
+                    return Some(Kind::Text { is_escaped });
+                }
+                b'\\' => {
+                    is_escaped = true;
+                    at += match *bytes.get(at + 1)? {
+                        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => 2,
+                        b'u' if bytes.get(at + 2..at + 6)?.iter().all(u8::is_ascii_hexdigit) => 6,
+                        _ => return None,
+                    };
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    fn digits(&mut self) -> Option<usize> {
+        let start = self.at;
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        Some(self.at - start).filter(|count| *count > 0)
+    }
+
+    fn number(&mut self) -> Option<Kind> {
+        let start = self.at;
+        let is_negative = self.peek() == Some(b'-');
+        self.at += usize::from(is_negative);
+        let is_zero = self.peek() == Some(b'0');
+        if self.digits()? > 1 && is_zero {
+            return None;
+        }
+        let mut kind = Kind::Integer;
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+            kind = Kind::Float;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.at += 1;
+            self.at += usize::from(matches!(self.peek(), Some(b'+' | b'-')));
+            self.digits()?;
+            kind = Kind::Float;
+        }
+        if is_negative && is_zero && self.at == start + 2 {
+            kind = Kind::Float;
+        }
+        Some(kind)
+    }
+
+    fn list(&mut self) -> Option<Kind> {
+        self.open(b'[')?;
+        let mut is_first = true;
+        while self.has_next(&mut is_first, b']')? {
+            self.value()?;
+        }
+        Some(Kind::List)
+    }
+
+    fn object(&mut self) -> Option<Kind> {
+        self.open(b'{')?;
+        let mut is_first = true;
+        while self.has_next(&mut is_first, b'}')? {
+            self.name()?;
+            self.value()?;
+        }
+        Some(Kind::Object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde::de::IgnoredAny;
+
+    use super::*;
+
+    fn is_json(text: &str) -> bool {
+        serde_json::from_str::<IgnoredAny>(text).is_ok()
+    }
+
+    #[test]
+    fn values_have_their_kind_and_their_text() {
+        for (text, kind) in [
+            ("null", Kind::Null),
+            ("true", Kind::Bool),
+            ("-12", Kind::Integer),
+            ("0", Kind::Integer),
+            ("-0", Kind::Float),
+            ("-0.0", Kind::Float),
+            ("1e3", Kind::Float),
+            ("\"a\"", Kind::Text { is_escaped: false }),
+            ("\"a\\u00e9\"", Kind::Text { is_escaped: true }),
+            ("[1, [2], {}]", Kind::List),
+            ("{\"a\": {\"b\": []}}", Kind::Object),
+        ] {
+            assert_eq!(Cursor::whole(&format!(" {text}\n")), Some(Raw { text, kind }), "{text}");
+        }
+        let mut list = Cursor::new("[ 1 , \"x\",[2 ,3]] ");
+        list.open(b'[').unwrap();
+        let (mut is_first, mut texts) = (true, Vec::new());
+        while list.has_next(&mut is_first, b']').unwrap() {
+            texts.push(list.value().unwrap().text);
+        }
+        assert!(list.is_at_end());
+        assert_eq!(texts, ["1", "\"x\"", "[2 ,3]"]);
+        let mut object = Cursor::new("{ \"a\" : 1 ,\"\\u0062\":{}}");
+        object.open(b'{').unwrap();
+        let (mut is_first, mut names) = (true, Vec::new());
+        while object.has_next(&mut is_first, b'}').unwrap() {
+            names.push(object.name().unwrap().string().unwrap());
+            object.value().unwrap();
+        }
+        assert_eq!(names, ["a", "b"]);
+        assert_eq!(Cursor::whole("\"\\ud800\"").unwrap().string(), None);
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert!(Cursor::whole(&nested(120)).is_some());
+        assert!(Cursor::whole(&nested(100_000)).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_json_is_decided_as_by_another_reader(text in "[ \\[\\]{}:,\"\\\\untrefals0-9.eE+-]{0,16}") {
+            prop_assert_eq!(Cursor::whole(&text).is_some(), is_json(&text), "{}", text);
+        }
+
+        #[test]
+        fn generated_json_is_scanned_whole(value in json_value()) {
+            let text = value.to_string();
+            prop_assert_eq!(Cursor::whole(&text).map(|raw| raw.text), Some(text.as_str()));
+            let cut = &text[..text.len() - 1];
+            prop_assert_eq!(Cursor::whole(cut).is_some(), is_json(cut), "{}", cut);
+        }
+    }
+
+    pub(in super::super) fn json_value() -> impl Strategy<Value = serde_json::Value> {
+        use serde_json::Value;
+
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "[a\"\\\\\n\u{e9}]{0,4}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 16, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map("[ab\"]{0,2}", inner, 0..4)
+                    .prop_map(|members| members.into_iter().collect()),
+            ]
+        })
+    }
+}

@@ -1,0 +1,199 @@
+//! The type of a JSON column by all of its values.
+//!
+//! | values | type |
+//! |---|---|
+//! | integers | BIGINT; beyond int64 the first of unsigned BIGINT, DECIMAL(38, 0), DECIMAL(76, 0) that has them all, else text |
+//! | numbers | DOUBLE; text where that would change an integer, or a number would become infinite or zero |
+//! | lists | a list of the type of their items |
+//! | objects | a struct of all members that any of them has |
+//! | several kinds, objects without members | text: what is not a text is its JSON as it is written |
+//! | only null | NULL |
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Fields};
+
+use super::cell::float64;
+use super::json_scan::{Cursor, Kind, Raw};
+
+/// Integers up to here are exact in float64.
+const EXACT_IN_FLOAT: u64 = 1 << 53;
+
+/// Names in their order, found fast where they come in it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Names {
+    names: Vec<String>,
+    places: HashMap<String, usize>,
+}
+
+impl Names {
+    /// The place of a name, which is thought to be this one.
+    pub fn find(&self, name: &str, guess: usize) -> Option<usize> {
+        match self.names.get(guess) {
+            Some(expected) if expected == name => Some(guess),
+            _ => self.places.get(name).copied(),
+        }
+    }
+
+    /// Adds a name at the end.
+    pub fn push(&mut self, name: &str) {
+        self.places.insert(name.to_owned(), self.names.len());
+        self.names.push(name.to_owned());
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &String> {
+        self.names.iter()
+    }
+}
+
+/// What the values of a column are.
+#[derive(Debug, Clone, Default)]
+pub(super) enum Shape {
+    /// Nothing but null.
+    #[default]
+    Null,
+    Bool,
+    Number(Numbers),
+    Text,
+    List(Box<Shape>),
+    Object(Members),
+    /// Values of several kinds.
+    Mixed,
+}
+
+/// The members of objects.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Members {
+    names: Names,
+    shapes: Vec<Shape>,
+}
+
+/// The numbers of a column.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Numbers {
+    has_float: bool,
+    /// Among the integers, one that a float64 would change.
+    has_large: bool,
+    has_negative: bool,
+    is_beyond_int64: bool,
+    is_beyond_uint64: bool,
+    /// The most digits of an integer beyond these.
+    digits: usize,
+    /// A float that a float64 does not hold.
+    has_unfit: bool,
+}
+
+impl Members {
+    /// Adds the members of the object that follows. Once it is not `is_open`, a value of another kind changes no type. Returns `None`
+    /// where the text is no object.
+    pub fn add(&mut self, cursor: &mut Cursor<'_>, is_open: bool) -> Option<()> {
+        cursor.open(b'{')?;
+        let (mut is_first, mut guess) = (true, 0);
+        while cursor.has_next(&mut is_first, b'}')? {
+            let name = cursor.name()?.string()?;
+            let place = self.names.find(&name, guess).unwrap_or_else(|| {
+                self.names.push(&name);
+                self.shapes.push(Shape::Null);
+                self.shapes.len() - 1
+            });
+            self.shapes[place].add(cursor, is_open)?;
+            guess = place + 1;
+        }
+        Some(())
+    }
+
+    /// The members as columns.
+    pub fn fields(&self) -> Fields {
+        let field = |(name, shape): (&String, &Shape)| Field::new(name, shape.data_type(), true);
+        self.names.iter().zip(&self.shapes).map(field).collect()
+    }
+}
+
+impl Shape {
+    /// Adds the value that follows.
+    fn add(&mut self, cursor: &mut Cursor<'_>, is_open: bool) -> Option<()> {
+        let first = cursor.first()?;
+        if matches!(self, Self::Null) {
+            *self = match first {
+                b'n' => Self::Null,
+                b't' | b'f' => Self::Bool,
+                b'"' => Self::Text,
+                b'[' => Self::List(Box::default()),
+                b'{' => Self::Object(Members::default()),
+                _ => Self::Number(Numbers::default()),
+            };
+        }
+        match (&mut *self, first) {
+            (Self::List(item), b'[') => {
+                cursor.open(b'[')?;
+                let mut is_first = true;
+                while cursor.has_next(&mut is_first, b']')? {
+                    item.add(cursor, is_open)?;
+                }
+                return Some(());
+            }
+            (Self::Object(members), b'{') => return members.add(cursor, is_open),
+            _ => {}
+        }
+        let value = cursor.value()?;
+        match (&mut *self, value.kind) {
+            (_, Kind::Null) | (Self::Mixed, _) | (Self::Bool, Kind::Bool) | (Self::Text, Kind::Text { .. }) => {}
+            (Self::Number(numbers), Kind::Integer | Kind::Float) => numbers.add(&value),
+            _ if is_open => *self = Self::Mixed,
+            // Reading refuses the value, with its line.
+            _ => {}
+        }
+        Some(())
+    }
+
+    fn data_type(&self) -> DataType {
+        match self {
+            Self::Null => DataType::Null,
+            Self::Bool => DataType::Boolean,
+            Self::Number(numbers) => numbers.data_type(),
+            Self::List(item) => DataType::List(Arc::new(Field::new_list_field(item.data_type(), true))),
+            Self::Object(members) if !members.shapes.is_empty() => DataType::Struct(members.fields()),
+            Self::Text | Self::Mixed | Self::Object(_) => DataType::Utf8,
+        }
+    }
+}
+
+impl Numbers {
+    fn add(&mut self, value: &Raw<'_>) {
+        if value.kind == Kind::Float {
+            self.has_float = true;
+            // Without an exponent only hundreds of digits are beyond a float64.
+            let may_be_unfit = value.text.len() > 300 || value.text.bytes().any(|byte| matches!(byte, b'e' | b'E'));
+            self.has_unfit |= may_be_unfit && float64(value.text).is_none();
+            return;
+        }
+        let digits = value.text.strip_prefix('-').unwrap_or(value.text);
+        self.has_negative |= digits.len() < value.text.len();
+        // Most integers are short.
+        if digits.len() < 16 {
+            return;
+        }
+        if value.text.parse::<i64>().is_ok_and(|number| number.unsigned_abs() <= EXACT_IN_FLOAT) {
+            return;
+        }
+        self.has_large = true;
+        if value.text.parse::<i64>().is_err() {
+            self.is_beyond_int64 = true;
+            self.is_beyond_uint64 |= value.text.parse::<u64>().is_err();
+            self.digits = self.digits.max(digits.len());
+        }
+    }
+
+    fn data_type(&self) -> DataType {
+        match self {
+            Self { has_unfit: true, .. } | Self { has_float: true, has_large: true, .. } => DataType::Utf8,
+            Self { has_float: true, .. } => DataType::Float64,
+            Self { is_beyond_int64: false, .. } => DataType::Int64,
+            Self { is_beyond_uint64: false, has_negative: false, .. } => DataType::UInt64,
+            Self { digits: ..=38, .. } => DataType::Decimal128(38, 0),
+            Self { digits: ..=76, .. } => DataType::Decimal256(76, 0),
+            _ => DataType::Utf8,
+        }
+    }
+}
