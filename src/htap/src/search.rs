@@ -112,6 +112,8 @@ impl HtapEngine {
             name: definition.name.clone(),
             schema: Arc::clone(state.version.schema()),
             owner: Owner::Replica,
+            // A filter names no `*`.
+            row_id: None,
         };
         let filter = search.filter.as_ref().map(|filter| router::filter_for_olap(filter, &table)).transpose()?;
         Ok(VectorSearch { table: table.name, columns, column: spelled(&search.column), filter, ..search.clone() })
