@@ -42,12 +42,13 @@ clippy: $(VENV)/.ready
 rust-test: $(VENV)/.ready
 	$(CARGO_TEST)
 
-# New random runs of the proofs that replicas equal their tables, that an engine and Python's sqlite3 in one process lose nothing, and
-# that a query has one answer, ten minutes each. A failure prints its seed.
+# New random runs of the proofs that replicas equal their tables, that an engine and Python's sqlite3 in one process lose nothing,
+# that a query has one answer, and that damaged files and statements are refused, ten minutes each. A failure prints its seed.
 soak: extension
 	VEXACT_SOAK_SECONDS=$${VEXACT_SOAK_SECONDS:-600} \
 		cargo test -p vexact --test integration -- --nocapture replicas_equal_their_tables_whatever_is_written
-	VEXACT_SOAK_SECONDS=$${VEXACT_SOAK_SECONDS:-600} $(BIN)/python -m pytest -q python/tests/test_two_sqlites.py python/tests/test_random_sql.py
+	VEXACT_SOAK_SECONDS=$${VEXACT_SOAK_SECONDS:-600} $(BIN)/python -m pytest -q python/tests/test_two_sqlites.py python/tests/test_random_sql.py \
+		python/tests/test_mutations.py
 
 python-test: extension
 	cd python && $(BIN)/python -m mypy vexact && $(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml vexact._native

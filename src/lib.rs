@@ -16,7 +16,7 @@
 //! ```
 
 pub use vexact_core::atomic_file::discard_unfinished;
-pub use vexact_core::{ColumnType, Error, Result, TableSchema, disk, error, json, schema};
+pub use vexact_core::{ColumnType, Error, Result, TableSchema, disk, entry, error, json, schema};
 pub use vexact_htap as htap;
 pub use vexact_kernel as kernel;
 pub use vexact_locks as locks;

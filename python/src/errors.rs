@@ -14,6 +14,8 @@ pub fn exception(py: Python<'_>, error: &vexact::Error) -> PyErr {
         ErrorKind::Io => "SourceIOError",
         ErrorKind::Resources => "ResourcesExhaustedError",
         ErrorKind::Execution => "ExecutionError",
+        ErrorKind::Timeout => "QueryTimeoutError",
+        ErrorKind::Internal => "InternalError",
     };
     let found = py.import("vexact.errors").and_then(|errors| Ok(errors.getattr(class)?.cast_into::<PyType>()?));
     let exception = match found {
@@ -40,6 +42,9 @@ fn cause(error: &vexact::Error) -> Option<&PyErr> {
 
 /// The exception for a failure of the replication engine, whatever its kind.
 pub fn engine_exception(py: Python<'_>, error: &vexact::Error) -> PyErr {
+    if matches!(error.kind(), ErrorKind::Internal | ErrorKind::Timeout) {
+        return exception(py, error);
+    }
     let found =
         py.import("vexact.errors").and_then(|errors| Ok(errors.getattr("EngineError")?.cast_into::<PyType>()?));
     match found {

@@ -7,7 +7,10 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
+use vexact::entry::{entry, task_ended};
+use vexact::sql::deep::{THREAD_STACK, stack_of_text};
 
+use crate::cancel::Call;
 use crate::errors::{engine_exception, exception};
 use crate::process::PerProcess;
 
@@ -18,7 +21,10 @@ fn runtime() -> PyResult<&'static Runtime> {
     static RUNTIME: PerProcess<Runtime> = PerProcess::new();
     // More threads than cores: so that the system shares the cores between a long query and short ones.
     let threads = 2 * std::thread::available_parallelism().map_or(2, usize::from);
-    let new = || tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    let new = || {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        runtime.worker_threads(threads).thread_stack_size(THREAD_STACK).enable_all().build()
+    };
     RUNTIME.get_or_try_init(new).map_err(|error| PyRuntimeError::new_err(format!("no threads for queries: {error}")))
 }
 
@@ -39,9 +45,7 @@ pub fn run_telling<T: Send + 'static>(
     let task = AbortOnDrop(runtime()?.spawn(future));
     let ended = async move {
         let mut task = task;
-        (&mut task.0)
-            .await
-            .map_err(|error| vexact::Error::InvalidArgument(format!("the query ended early: {error}")))?
+        (&mut task.0).await.map_err(|error| task_ended("a query", error))?
     };
     run_with(py, ended, exception, tell)
 }
@@ -76,17 +80,25 @@ fn run_with<T: Send>(
     tell: &(dyn Fn(Python<'_>) -> PyResult<()> + Sync),
 ) -> PyResult<T> {
     let runtime = runtime()?;
+    let call = Call::begin();
     let result = py.detach(|| {
         runtime.block_on(async {
-            let mut future = std::pin::pin!(future);
+            // What knows its statement names it within.
+            let mut future = entry(stack_of_text(""), "a call", future);
             loop {
                 tokio::select! {
+                    // The clock first: a future that never waits uses up the turn that both have.
                     biased;
+                    () = tokio::time::sleep(SIGNAL_INTERVAL) => {
+                        if call.is_cancelled() {
+                            return Ok(Err(vexact::Error::Interrupted("its caller is gone".into())));
+                        }
+                        Python::attach(|py| {
+                            py.check_signals()?;
+                            tell(py)
+                        })?;
+                    }
                     result = &mut future => return Ok(result),
-                    () = tokio::time::sleep(SIGNAL_INTERVAL) => Python::attach(|py| {
-                        py.check_signals()?;
-                        tell(py)
-                    })?,
                 }
             }
         })

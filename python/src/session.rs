@@ -1,6 +1,7 @@
 //! `vexact._native.Session`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use arrow::datatypes::DataType;
 use arrow_pyarrow::{FromPyArrow, ToPyArrow};
@@ -112,10 +113,12 @@ impl Session {
         py: Python<'_>,
         memory_limit_bytes: Option<&Bound<'_, PyAny>>,
         target_partitions: Option<&Bound<'_, PyAny>>,
+        timeout: Option<f64>,
     ) -> PyResult<Self> {
         let options = SessionOptions {
             memory_limit_bytes: convert::whole_number("memory_limit_bytes", memory_limit_bytes)?,
             target_partitions: convert::whole_number("target_partitions", target_partitions)?,
+            timeout: timeout.map(Duration::from_secs_f64),
         };
         let session = vexact::Session::with_options(&options);
         session.map(|session| Self(session.into())).map_err(|error| exception(py, &error))
@@ -198,10 +201,21 @@ impl Session {
         self.0.create_temp_view(name, &frame.0).map_err(|error| exception(py, &error))
     }
 
-    fn sql(&self, py: Python<'_>, query: &str, params: Option<&Bound<'_, PyAny>>) -> PyResult<DataFrame> {
+    fn sql(
+        &self,
+        py: Python<'_>,
+        query: &str,
+        params: Option<&Bound<'_, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<DataFrame> {
         let params = convert::parameters(params)?;
         let (session, query) = (self.0.clone(), query.to_owned());
-        run_long(py, async move { session.sql(&query, params).await }).map(DataFrame::from)
+        match timeout.map(Duration::from_secs_f64) {
+            None => run_long(py, async move { session.sql(&query, params).await }).map(DataFrame::from),
+            Some(timeout) => {
+                run_long(py, async move { session.sql_within(&query, params, timeout).await }).map(DataFrame::from)
+            }
+        }
     }
 
     fn explain_sql(&self, py: Python<'_>, query: &str, params: Option<&Bound<'_, PyAny>>) -> PyResult<Sections> {

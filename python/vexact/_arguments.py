@@ -102,6 +102,16 @@ def number(name: str, value: object) -> float:
         raise InvalidRequestError(f"{name}: expected a number within float64, got a larger one") from None
 
 
+def seconds(name: str, value: object) -> float | None:
+    """A time above 0; None for none."""
+    if value is None:
+        return None
+    time = number(name, value)
+    if not 0 < time < 1e9:
+        raise InvalidRequestError(f"{name}: expected a number of seconds above 0 and below 1e9, got {value!r}")
+    return time
+
+
 def items(name: str, value: Any, of: str) -> Iterable[Any]:
     """An iterable of several things: no text and no mapping, which are iterables of what nobody means."""
     kind = type(value)

@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias, final
+from typing import Any, TypeAlias, TypeVar, final
 
 import pyarrow as pa
 
 from .engine import HtapConfig
 
 __all__ = [
+    "Cancellation",
     "DataFrame",
     "HtapEngine",
     "RealtimeSink",
@@ -17,6 +18,7 @@ __all__ = [
     "StreamFrame",
     "StreamingQuery",
     "__version__",
+    "cancel_all",
     "check_config",
     "check_table_schema",
     "cli_main",
@@ -39,6 +41,7 @@ __all__ = [
 
 # Table, column, query, top_k, metric, filter, columns, params.
 _SearchArguments: TypeAlias = tuple[str, str, Any, int, str, str | None, Sequence[str], Any]
+_T = TypeVar("_T")
 _Params: TypeAlias = Sequence[Any] | Mapping[str, Any] | None
 # Trigger interval in ms, checkpoint path, delivery mode, execution mode, workers, partitions at a time.
 _StreamOptions: TypeAlias = tuple[float, str | os.PathLike[str] | None, str, str, int, int]
@@ -47,6 +50,12 @@ _StreamOptions: TypeAlias = tuple[float, str | os.PathLike[str] | None, str, str
 _Progress: TypeAlias = Callable[[int], object] | None
 
 __version__: str
+
+@final
+class Cancellation:
+    def __new__(cls) -> Cancellation: ...
+    def cancel(self) -> None: ...
+    def run(self, call: Callable[[], _T]) -> _T: ...
 
 @final
 class DataFrame:
@@ -61,7 +70,7 @@ class DataFrame:
 
 @final
 class Session:
-    def __new__(cls, memory_limit_bytes: int | None, target_partitions: int | None) -> Session: ...
+    def __new__(cls, memory_limit_bytes: int | None, target_partitions: int | None, timeout: float | None) -> Session: ...
     def read_csv(self, paths: list[str], options: dict[str, Any]) -> DataFrame: ...
     def read_json(self, paths: list[str], columns: Sequence[str] | None, format: str) -> DataFrame: ...
     def read_parquet(self, paths: list[str]) -> DataFrame: ...
@@ -81,7 +90,7 @@ class Session:
     def read(self, paths: list[str]) -> DataFrame: ...
     def read_arrow(self, data: Any) -> DataFrame: ...
     def create_temp_view(self, name: str, frame: DataFrame) -> None: ...
-    def sql(self, query: str, params: Sequence[Any] | Mapping[str, Any] | None) -> DataFrame: ...
+    def sql(self, query: str, params: Sequence[Any] | Mapping[str, Any] | None, timeout: float | None) -> DataFrame: ...
     def explain_sql(self, query: str, params: Sequence[Any] | Mapping[str, Any] | None) -> tuple[str, str, str]: ...
     def vector_search(self, arguments: _SearchArguments) -> DataFrame: ...
     def explain_vector_search(self, arguments: _SearchArguments) -> tuple[str, str, str]: ...
@@ -90,6 +99,7 @@ class Session:
         self, arguments: _SearchArguments, score_threshold: float | None
     ) -> tuple[str, str, str]: ...
 
+def cancel_all() -> None: ...
 def cli_main(argv: Sequence[str]) -> int: ...
 def discard_unfinished() -> None: ...
 def explain_html(logical: str, physical: str, strategy: str) -> str: ...

@@ -6,12 +6,18 @@ refused. What the child opens itself works.
 
 from __future__ import annotations
 
+import atexit
 import os
+import threading
 from typing import Any, Generic, TypeVar, overload
 
+from . import _native
 from .errors import EngineError
 
 T = TypeVar("T")
+
+# Before the interpreter waits for its threads, which may wait for a query; later functions of `atexit` still have theirs.
+getattr(threading, "_register_atexit", atexit.register)(_native.cancel_all)
 
 
 class OfProcess(Generic[T]):

@@ -100,8 +100,15 @@ class SyncStatus:
 
 
 async def _in_thread(call: Callable[[], T], *, abandons: bool = False) -> T:
-    # A read that nobody waits for may be left alone; a write is waited for, so that its end is known.
-    return await anyio.to_thread.run_sync(call, abandon_on_cancel=abandons)
+    # A read that nobody waits for is cancelled; a write is waited for, so that its end is known.
+    if not abandons:
+        return await anyio.to_thread.run_sync(call)
+    token = _native.Cancellation()
+    try:
+        return await anyio.to_thread.run_sync(partial(token.run, call), abandon_on_cancel=True)
+    except BaseException:
+        token.cancel()
+        raise
 
 
 def _sqlite_files(config: HtapConfig) -> list[Path]:

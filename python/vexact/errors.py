@@ -31,6 +31,15 @@ class ExecutionError(VexactError, RuntimeError):
     """A query failed while it ran."""
 
 
+class QueryTimeoutError(ExecutionError, EngineError, TimeoutError):
+    """A query took longer than it may."""
+
+
+class InternalError(ExecutionError, EngineError):
+    """A fault of vexact: native code panicked. The message names the statement or the file; please report it with them. Sessions and
+    engines go on."""
+
+
 class BitableClientError(VexactError, RuntimeError):
     """Feishu refused a request, could not be reached, or answered what is no answer. `code`: the API's own; `status`: HTTP's."""
 

@@ -31,19 +31,27 @@ _NativeSession: TypeAlias = _native.Session
 class Session:
     """One isolated catalog of views, with SQL and vector search over them. Safe from several threads; a context manager.
 
-    `memory_limit_bytes` bounds what the operators of its queries and the groups of its streams may hold (beyond,
-    `ResourcesExhaustedError`); `target_partitions` is the number of partitions, so of threads, of a query (default: one per
-    core). Both are at least 1 (else `InvalidRequestError`).
+    `memory_limit_bytes` bounds what the operators of its queries, their results and the groups of its streams may hold (beyond,
+    `ResourcesExhaustedError`; default: three quarters of the machine's memory); `target_partitions` is the number of partitions,
+    so of threads, of a query (default: one per core). Both are at least 1 (else `InvalidRequestError`). `timeout`: the seconds
+    that a query may run (beyond, `QueryTimeoutError`; default: as long as it takes).
     """
 
     _native = OfProcess[_native.Session]()
 
-    def __init__(self, *, memory_limit_bytes: int | None = None, target_partitions: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        memory_limit_bytes: int | None = None,
+        target_partitions: int | None = None,
+        timeout: float | None = None,
+    ) -> None:
         self._untyped: dict[str, RealtimeStreamSource] = {}
-        options = {"memory_limit_bytes": memory_limit_bytes, "target_partitions": target_partitions}
-        self._native = _native.Session(
-            *(None if value is None else check.integer(name, value, "an int or None") for name, value in options.items())
+        limits = {"memory_limit_bytes": memory_limit_bytes, "target_partitions": target_partitions}
+        memory, partitions = (
+            None if value is None else check.integer(name, value, "an int or None") for name, value in limits.items()
         )
+        self._native = _native.Session(memory, partitions, check.seconds("timeout", timeout))
 
     @classmethod
     def _over(cls, native: _NativeSession) -> Session:
@@ -363,7 +371,7 @@ class Session:
         options = _options(trigger_interval_ms, checkpoint_path, *mode)
         return Explain(*_native.explain_stream_sql(self._native, check.text("sql", sql), options))
 
-    def sql(self, query: str, params: Params | None = None) -> DataFrame:
+    def sql(self, query: str, params: Params | None = None, *, timeout: float | None = None) -> DataFrame:
         """One SQL statement (DataFusion's SQL and the vector functions). A SELECT runs when its rows are asked for, everything
         else now.
 
@@ -380,8 +388,11 @@ class Session:
 
         `params`: a sequence of values for `$1`, `$2`, ... or a mapping for `$name`; None, bool, int, float, str, bytes, vectors
         (lists of numbers, numpy arrays), dates and times. UPDATE, DELETE and MERGE are refused.
+
+        `timeout`: the seconds that the statement may run, each time that its rows are asked for (beyond, `QueryTimeoutError`);
+        None: as the session says.
         """
-        return DataFrame(self._native.sql(check.text("query", query), params))
+        return DataFrame(self._native.sql(check.text("query", query), params, check.seconds("timeout", timeout)))
 
     def explain_sql(self, query: str, params: Params | None = None) -> Explain:
         """What a statement will do; it does not run."""

@@ -8,6 +8,8 @@ use datafusion::sql::sqlparser::dialect::{Dialect, Precedence, dialect_from_str}
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
+use crate::deep;
+
 /// Implements a `Dialect`'s basic methods as `GenericDialect`, which is DataFusion's default.
 #[macro_export]
 #[doc(hidden)]
@@ -146,6 +148,7 @@ fn parse_with<T>(sql: &str, options: &SqlParserOptions, parse: impl FnOnce(DFPar
     let syntax = |error: ParserError| DataFusionError::SQL(Box::new(error), None);
     let tokens =
         Tokenizer::new(dialect.as_ref(), sql).tokenize_with_location().map_err(|error| syntax(error.into()))?;
+    deep::check(&tokens).map_err(|problem| syntax(ParserError::ParserError(problem)))?;
     let parser = DFParserBuilder::new(join_vector_operators(tokens))
         .with_dialect(dialect.as_ref())
         .with_recursion_limit(options.recursion_limit.get())

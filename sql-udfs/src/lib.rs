@@ -13,6 +13,7 @@
 
 pub mod chunks;
 mod config;
+pub mod deep;
 pub mod dialect;
 pub mod exec;
 mod explain;

@@ -14,7 +14,7 @@ use datafusion::logical_expr::{Expr, LogicalPlanBuilder, lit};
 use vexact_kernel::{Metric, Search};
 
 use super::{Table, metric_argument, text_argument};
-use crate::dialect::parse_expression;
+use crate::deep::parse_expr;
 use crate::functions::{k_argument, row_limit, score_expr};
 use crate::vector::{scalar_of_vector, vector_of_scalar, vector_type};
 
@@ -102,8 +102,7 @@ fn filter_expr(table: &Table, text: &str, session: &dyn datafusion::catalog::Ses
         return plan_err!("{NAME}: filter: needs a session of DataFusion itself");
     };
     let context = |error| plan_datafusion_err!("{NAME}: filter {text:?}: {error}");
-    let expr = parse_expression(text, &state.config_options().sql_parser).map_err(context)?;
-    let expr = state.create_logical_expr_from_sql_expr(expr, &table.df_schema()?).map_err(context)?;
+    let expr = parse_expr(state, text, &table.df_schema()?).map_err(context)?;
     expr.apply(|part| match part {
         Expr::AggregateFunction(_) => plan_err!("{NAME}: filter {text:?}: expected a predicate on single rows, got the aggregate {part}"),
         Expr::WindowFunction(_) => plan_err!("{NAME}: filter {text:?}: expected a predicate on single rows, got the window function {part}"),

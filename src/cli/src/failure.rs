@@ -200,7 +200,8 @@ fn of_kind(kind: ErrorKind) -> ErrorType {
     match kind {
         ErrorKind::Value => ErrorType::ValueError,
         ErrorKind::FileNotFound => ErrorType::FileNotFound,
-        ErrorKind::Io | ErrorKind::Resources | ErrorKind::Execution => ErrorType::InternalError,
+        ErrorKind::Timeout => ErrorType::Timeout,
+        ErrorKind::Io | ErrorKind::Resources | ErrorKind::Execution | ErrorKind::Internal => ErrorType::InternalError,
     }
 }
 

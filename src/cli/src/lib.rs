@@ -36,6 +36,9 @@ use std::io::{self, IsTerminal};
 use clap::Parser;
 use clap::error::ErrorKind;
 
+use vexact_core::entry::{enter, keep_panics};
+use vexact_sql::deep::stack_of_text;
+
 use answer::Answer;
 use arguments::{Cli, Command};
 use failure::Failure;
@@ -47,6 +50,7 @@ use track::Track;
 
 /// Runs a command, its arguments without the program's name, and prints what comes of it; the exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    keep_panics();
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let cli = match Cli::try_parse_from(std::iter::once("vexact".into()).chain(arguments.iter().cloned())) {
         Ok(cli) => cli,
@@ -59,11 +63,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     };
     let details = cli.command.details();
     // All of the output, before any of it is printed: a failure must not follow half an answer.
-    let printed = cli
-        .command
-        .check_format(cli.format)
-        .and_then(|()| execute(cli.command, cli.format))
-        .and_then(|answer| answer.rendered(cli.format));
+    let printed = enter(stack_of_text(""), "the command", || {
+        let checked = cli.command.check_format(cli.format);
+        Ok(checked.and_then(|()| execute(cli.command, cli.format)).and_then(|answer| answer.rendered(cli.format)))
+    });
+    let printed = printed.unwrap_or_else(|panic| Err(Failure::internal("run", panic.to_string())));
     match printed {
         Ok(text) => print(&text, 0),
         Err(failure) => fail(failure.with_details(details), cli.format),

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use vexact_core::atomic_file::discard_unfinished;
+use vexact_core::entry::task_ended;
+use vexact_sql::deep::THREAD_STACK;
 
 use super::answer::Answer;
 use super::failure::Failure;
@@ -77,7 +79,7 @@ impl Threads {
 
     /// Does the work.
     pub fn run(self, work: impl Future<Output = Result<Answer, Failure>> + Send + 'static) -> Result<Answer, Failure> {
-        let threads = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let threads = tokio::runtime::Builder::new_multi_thread().thread_stack_size(THREAD_STACK).enable_all().build();
         let runtime = threads.map_err(|error| Failure::internal("start", format!("no threads: {error}")))?;
         let Self { limit_ms, stop, sender, receiver } = self;
         // A task of its own, in which a panic ends.
@@ -85,7 +87,7 @@ impl Threads {
         runtime.spawn(async move {
             let ended = task.await;
             let ended = ended
-                .unwrap_or_else(|error| Err(Failure::internal("run", format!("the command ended early: {error}"))));
+                .unwrap_or_else(|error| Err(Failure::internal("run", task_ended("the command", error).to_string())));
             sender.send(Event::Ended(Box::new(ended)))
         });
         // This thread waits, and not the runtime's clock.

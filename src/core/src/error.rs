@@ -81,6 +81,22 @@ pub enum Error {
     /// A query was ended before its time.
     #[error("the query was interrupted: {0}")]
     Interrupted(String),
+    /// A query took longer than it may.
+    #[error("the query was ended: expected its end within {limit:?} (the setting vexact.timeout), got none")]
+    TimedOut {
+        /// How long it may take.
+        limit: std::time::Duration,
+    },
+    /// A fault of the library: it panicked.
+    #[error(
+        "internal error: {problem}; in {statement}. The fault is vexact's: please report it with the statement and the file"
+    )]
+    Internal {
+        /// What was asked for.
+        statement: String,
+        /// What the panic said.
+        problem: String,
+    },
     /// An error that several are told: what a streaming query ended with.
     #[error("{0}")]
     Shared(std::sync::Arc<Error>),
@@ -102,6 +118,10 @@ pub enum ErrorKind {
     Resources,
     /// A failure while running.
     Execution,
+    /// It took too long.
+    Timeout,
+    /// A fault of the library.
+    Internal,
 }
 
 impl Error {
@@ -118,6 +138,8 @@ impl Error {
             Error::Io { .. } => ErrorKind::Io,
             Error::Postgres { is_answer: false, .. } => ErrorKind::Io,
             Error::Shared(error) => error.kind(),
+            Error::TimedOut { .. } => ErrorKind::Timeout,
+            Error::Internal { .. } => ErrorKind::Internal,
             Error::Postgres { .. }
             | Error::Sqlite { .. }
             | Error::DuckDb(_)

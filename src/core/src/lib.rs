@@ -3,6 +3,7 @@
 pub mod atomic_file;
 pub mod database_path;
 pub mod disk;
+pub mod entry;
 pub mod error;
 pub mod folder;
 pub mod json;
@@ -15,3 +16,4 @@ pub mod sql;
 pub use error::{Error, ErrorKind, Result};
 pub use param::Param;
 pub use schema::{ColumnType, TableSchema};
+pub use vexact_sql::deep;

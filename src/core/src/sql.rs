@@ -66,7 +66,17 @@ pub fn keyword(sql: &str) -> String {
 /// The beginning of a statement on one line, for messages.
 pub fn excerpt(sql: &str) -> String {
     const SHOWN: usize = 80;
-    let line = sql.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut line = String::new();
+    for word in sql.split_whitespace() {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        // No more than is shown of a word as long as a file.
+        line.extend(word.chars().take(SHOWN + 1));
+        if line.len() > 4 * SHOWN {
+            break;
+        }
+    }
     match line.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}...", &line[..end]),
         None => line,

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use vexact_core::entry::entry;
 use vexact_core::error::{Error, Result};
 use vexact_core::sql::without_nul;
 use vexact_router as router;
 use vexact_router::{Reason, Route, Side};
 use vexact_session::DataFrame;
+use vexact_sql::deep::stack_of_text;
 
 use super::HtapEngine;
 use super::beyond::is_beyond_datafusion;
@@ -20,6 +22,10 @@ impl HtapEngine {
     /// As [`router::route`].
     pub async fn route(&self, sql: &str) -> Result<Route> {
         let sql = &*router::numbered(sql);
+        entry(stack_of_text(sql), sql, self.route_by_number(sql)).await
+    }
+
+    async fn route_by_number(&self, sql: &str) -> Result<Route> {
         let route = self.route_by_names(sql).await?;
         if !route.is_sqlite_able || route.side == Side::Sqlite {
             return Ok(route);

@@ -1,10 +1,12 @@
 //! Statements by call: their placeholders become numbers, then SQLite runs them or the router finds who answers.
 
 use arrow::array::RecordBatch;
+use vexact_core::entry::entry;
 use vexact_core::error::{Error, Result};
 use vexact_core::param::{Params, Statement, to_sqlite};
 use vexact_core::sql::{excerpt, within};
 use vexact_router as router;
+use vexact_sql::deep::stack_of_text;
 use vexact_sqlite::oltp::{Collation, FunctionDefinition, ResultTypes};
 
 use super::HtapEngine;
@@ -104,7 +106,7 @@ impl HtapEngine {
     /// Anything but one query, before any effect; what fails while it runs; a placeholder without a value.
     pub async fn query(&self, sql: &str, params: impl Into<Params>) -> Result<Vec<RecordBatch>> {
         let (sql, params) = router::by_number(sql, params.into())?;
-        self.query_by_number(&sql, &params).await
+        entry(stack_of_text(&sql), &sql, self.query_by_number(&sql, &params)).await
     }
 
     /// A query that only reads, straight on the replicas and the session's tables.
@@ -113,6 +115,6 @@ impl HtapEngine {
     /// As [`Self::query`].
     pub async fn query_olap(&self, sql: &str, params: impl Into<Params>) -> Result<Vec<RecordBatch>> {
         let (sql, params) = router::by_number(sql, params.into())?;
-        self.query_olap_by_number(&sql, &params).await
+        entry(stack_of_text(&sql), &sql, self.query_olap_by_number(&sql, &params)).await
     }
 }

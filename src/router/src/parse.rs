@@ -7,6 +7,7 @@ use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+use vexact_core::deep::{self, balance_statement};
 use vexact_core::error::{Error, Result};
 use vexact_sql::dialect::{is_vector_operator, join_vector_operators};
 
@@ -15,8 +16,6 @@ use super::grammar::Grammar;
 use super::lexer::Lexer;
 use super::set_operations::group_left_to_right;
 
-/// Tokens of one expression and of those around it. A tree is at most half as deep, and dropping it recurses.
-const MAX_CHAIN: usize = 6_000;
 const MAX_EXPLAINS: usize = 20;
 /// As SQLite's.
 const MAX_PARAMETER: usize = 32_766;
@@ -65,7 +64,10 @@ pub(super) fn parse(sql: &str) -> Result<Parsed> {
     match DFParserBuilder::new(tokens).with_dialect(&Grammar).build().and_then(|mut parser| parser.parse_statements()) {
         Ok(statements) => {
             let mut statements = Vec::from(statements);
-            statements.iter_mut().for_each(group_left_to_right);
+            statements.iter_mut().for_each(|statement| {
+                group_left_to_right(statement);
+                balance_statement(statement);
+            });
             Ok(Parsed::Statements(statements))
         }
         Err(error) => unknown(error),
@@ -91,49 +93,7 @@ fn bounded(tokens: &[TokenWithSpan]) -> Result<(), String> {
     if explains > MAX_EXPLAINS {
         return Err(format!("expected at most {MAX_EXPLAINS} times EXPLAIN, got {explains}"));
     }
-    let chain = longest_chain(tokens);
-    if chain > MAX_CHAIN {
-        return Err(format!("expected an expression of at most {MAX_CHAIN} tokens, got {chain}"));
-    }
-    Ok(())
-}
-
-/// An upper bound of twice the depth of the syntax tree, where each parenthesis and CASE adds to what is around it; how many of
-/// these are in each other the parser bounds.
-fn longest_chain(tokens: &[TokenWithSpan]) -> usize {
-    /// `chain` begins again with each expression of a list; the set operations of a query are one tree.
-    #[derive(Default)]
-    struct Level {
-        chain: usize,
-        set_operations: usize,
-    }
-    let (mut open, mut level, mut around, mut longest) = (Vec::new(), Level::default(), 0, 0);
-    for token in tokens {
-        let keyword = match &token.token {
-            Token::Word(word) => word.keyword,
-            _ => Keyword::NoKeyword,
-        };
-        match (&token.token, keyword) {
-            (Token::LParen | Token::LBracket, _) | (_, Keyword::CASE) => {
-                around += level.chain + level.set_operations;
-                open.push(std::mem::take(&mut level));
-            }
-            (Token::RParen | Token::RBracket, _) | (_, Keyword::END) => {
-                level = open.pop().unwrap_or_default();
-                around -= level.chain + level.set_operations;
-                level.chain += 1;
-            }
-            (_, Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::MINUS) => {
-                level = Level { chain: 0, set_operations: level.set_operations + 2 };
-            }
-            (Token::Comma | Token::SemiColon, _) | (_, Keyword::WHEN | Keyword::THEN | Keyword::ELSE) => {
-                level.chain = 0
-            }
-            _ => level.chain += 1,
-        }
-        longest = longest.max(around + level.chain + level.set_operations);
-    }
-    longest
+    deep::check(tokens)
 }
 
 /// `0x1F` is an integer of 64 bits, as in SQLite; `x'1F'` stays a BLOB. The tokenizer has one token for both, of different lengths,

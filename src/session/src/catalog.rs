@@ -1,17 +1,21 @@
 //! The tables and views of a session, by name. A view is replaced in one step: a query sees the one or the other.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::common::{Result, exec_err, plan_err};
 use vexact_replica::{ReplicaTable, Replicas};
+use vexact_sql::deep::Deep;
 
 /// The schema `public` of a session: its own tables and views, and the replicas, whose names are not case-sensitive.
 #[derive(Debug, Default)]
 pub(super) struct Views {
-    tables: RwLock<HashMap<String, Arc<dyn TableProvider>>>,
+    tables: RwLock<HashMap<String, Deep<Arc<dyn TableProvider>>>>,
+    /// The stack that the deepest view so far needs.
+    stack: AtomicUsize,
     replicas: Option<Arc<Replicas>>,
 }
 
@@ -31,9 +35,23 @@ impl Views {
         self.tables.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
+    /// The stack that planning over the deepest view needs.
+    pub fn stack(&self) -> usize {
+        self.stack.load(Ordering::Relaxed)
+    }
+
     /// Names a table; one that had the name is let go.
-    pub fn replace(&self, name: &str, table: Arc<dyn TableProvider>) -> Option<Arc<dyn TableProvider>> {
-        self.tables.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), table)
+    pub fn replace(&self, name: &str, table: Arc<dyn TableProvider>) {
+        let table = match table.get_logical_plan() {
+            Some(plan) => {
+                let view = Deep::of_plan(&plan, ());
+                self.stack.fetch_max(view.stack(), Ordering::Relaxed);
+                Deep::new(view.stack(), Arc::clone(&table))
+            }
+            None => Deep::new(0, table),
+        };
+        let replaced = self.tables.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), table);
+        drop(replaced);
     }
 
     /// The name of a table that is this one but for its case.
@@ -42,7 +60,7 @@ impl Views {
     }
 
     fn find(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
-        let own = self.tables.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        let own = self.tables.read().unwrap_or_else(PoisonError::into_inner).get(name).map(|own| Arc::clone(own));
         own.or_else(|| Some(Arc::new(ReplicaTable::find(self.replicas.as_ref()?, name)?)))
     }
 }
@@ -80,14 +98,15 @@ impl SchemaProvider for Views {
         if self.table_exist(&name) {
             return exec_err!("table {name:?} exists already: expected another name");
         }
-        Ok(self.replace(&name, table))
+        self.replace(&name, table);
+        Ok(None)
     }
 
     fn deregister_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         let own = self.tables.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         match own {
             None if self.table_exist(name) => exec_err!("{}", is_a_replica(name)),
-            own => Ok(own),
+            own => Ok(own.map(|table| Arc::clone(&table))),
         }
     }
 

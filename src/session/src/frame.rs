@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -15,13 +16,16 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
+use vexact_core::entry::{EntryStream, enter, entry};
 use vexact_core::error::{Error, Result};
 use vexact_core::rows::{concat, shortened};
+use vexact_core::sql::excerpt;
 use vexact_replica::Snapshot;
 use vexact_sources::row_file::{RowFile, RowFileOptions, RowFormat};
 use vexact_sql::chunks::ChunkTable;
+use vexact_sql::deep::{Deep, on_stack};
 use vexact_sql::precedence::Arrival;
-use vexact_sql::{Explained, explain_plan};
+use vexact_sql::{Explained, VexactOptions, explain_plan};
 
 use super::prepared::BoundPlan;
 use super::row_order;
@@ -29,7 +33,11 @@ use super::row_order;
 /// Rows, or the query that makes them. A query does not run before rows are asked for; asked twice, it runs twice.
 #[derive(Clone)]
 pub struct DataFrame {
-    source: Source,
+    source: Deep<Source>,
+    /// The statement that it is of, for errors.
+    statement: Arc<str>,
+    /// How long it may run; `None`: as long as its session says.
+    timeout: Option<Duration>,
 }
 
 #[derive(Clone)]
@@ -43,20 +51,27 @@ enum Source {
 
 /// A frame whose query is planned.
 pub struct PlannedFrame {
+    statement: Arc<str>,
+    plans: Deep<Plans>,
+    context: Arc<TaskContext>,
+}
+
+struct Plans {
     logical: LogicalPlan,
     physical: Arc<dyn ExecutionPlan>,
-    context: Arc<TaskContext>,
 }
 
 impl PlannedFrame {
     /// Runs it, batch by batch.
     pub fn stream(&self) -> Result<SendableRecordBatchStream> {
-        Ok(row_order::stream(Arc::clone(&self.physical), Arc::clone(&self.context))?)
+        streamed(self.plans.stack(), &self.statement, &self.plans.physical, &self.context)
     }
 
     /// How it was done, once it has run; before, how it will be.
     pub fn explained(&self) -> Explained {
-        explain_plan(&self.logical, &self.physical, self.context.session_config().options())
+        on_stack(self.plans.stack(), || {
+            explain_plan(&self.plans.logical, &self.plans.physical, self.context.session_config().options())
+        })
     }
 }
 
@@ -70,12 +85,13 @@ impl DataFrame {
     /// A query of DataFusion as a frame.
     pub fn of_query(query: DataFusionFrame) -> Self {
         let (state, plan) = query.into_parts();
-        Self { source: Source::Query(Arc::new(state), plan) }
+        Self::of_plan(Arc::new(state), plan)
     }
 
     /// A plan as a frame; `state` is what it was planned with.
     pub fn of_plan(state: Arc<SessionState>, plan: LogicalPlan) -> Self {
-        Self { source: Source::Query(state, plan) }
+        let stack = Deep::of_plan(&plan, ()).stack();
+        Self::new(stack, Source::Query(state, plan))
     }
 
     /// A query whose plan is kept.
@@ -83,8 +99,9 @@ impl DataFrame {
     /// # Errors
     /// Values that are no parameters of it.
     pub(super) fn of_kept(kept: BoundPlan) -> Result<Self> {
+        let stack = kept.stack();
         if let Some(schema) = kept.search_schema() {
-            return Ok(Self { source: Source::Kept(kept, schema) });
+            return Ok(Self::new(stack, Source::Kept(kept, schema)));
         }
         let plan = kept.logical()?;
         let source = match kept.is_planned() {
@@ -94,18 +111,27 @@ impl DataFrame {
                 Source::Kept(kept, schema)
             }
         };
-        Ok(Self { source })
+        Ok(Self::new(stack, source))
     }
 
     /// Whether it is a search that needs no more planning.
     pub async fn is_search(&self) -> bool {
-        let Source::Kept(kept, _) = &self.source else { return false };
+        let Source::Kept(kept, _) = &*self.source else { return false };
         (kept.is_planned() || self.planned().await.is_ok()) && kept.search_schema().is_some()
     }
 
     /// A table as a frame.
     pub fn of_table(ctx: &SessionContext, table: Arc<dyn TableProvider>) -> Self {
-        Self { source: Source::Table(ctx.clone(), table) }
+        Self::new(0, Source::Table(ctx.clone(), table))
+    }
+
+    fn new(stack: usize, source: Source) -> Self {
+        Self { source: Deep::new(stack, source), statement: "a frame".into(), timeout: None }
+    }
+
+    /// The frame of this statement, as errors name it.
+    pub(super) fn of_statement(self, text: &str) -> Self {
+        Self { statement: excerpt(text).into(), ..self }
     }
 
     /// What a view of this frame scans.
@@ -113,14 +139,42 @@ impl DataFrame {
     /// # Errors
     /// As [`Self::of_kept`].
     pub fn provider(&self) -> Result<Arc<dyn TableProvider>> {
-        match &self.source {
+        match &*self.source {
             Source::Table(_, table) => Ok(Arc::clone(table)),
-            _ => Ok(self.query()?.into_view()),
+            _ => self.enter(|| Ok(self.query()?.into_view())),
         }
     }
 
+    /// Runs what recurses through the plan and waits for nothing.
+    fn enter<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        enter(self.source.stack(), &self.statement, work)
+    }
+
+    /// Runs what recurses through the plan.
+    async fn entry<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let work = entry(self.source.stack(), &self.statement, work);
+        match self.timeout() {
+            Some(limit) => within(limit, work).await,
+            None => work.await,
+        }
+    }
+
+    /// How long it may run.
+    fn timeout(&self) -> Option<Duration> {
+        self.timeout.or_else(|| match &*self.source {
+            Source::Query(state, _) => timeout(state),
+            Source::Kept(kept, _) => timeout(kept.state()),
+            Source::Table(ctx, _) => timeout(&ctx.state_ref().read()),
+        })
+    }
+
+    /// The same frame, which may run for so long, whatever the session's `vexact.timeout` is.
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout: Some(timeout), ..self }
+    }
+
     fn query(&self) -> Result<DataFusionFrame> {
-        let (state, plan) = match &self.source {
+        let (state, plan) = match &*self.source {
             Source::Query(state, plan) => (state, plan.clone()),
             Source::Kept(kept, _) => (kept.state(), kept.logical()?),
             Source::Table(ctx, table) => return Ok(ctx.read_table(Arc::clone(table))?),
@@ -130,44 +184,48 @@ impl DataFrame {
 
     /// The plan to run, and what its operators need of the session: not its functions, which are in the plan.
     pub async fn planned(&self) -> Result<PlannedFrame> {
-        let (state, plan) = match &self.source {
-            Source::Query(state, plan) => (Arc::clone(state), plan.clone()),
-            Source::Kept(kept, _) => (Arc::clone(kept.state()), kept.logical()?),
-            Source::Table(..) => {
-                let (state, plan) = self.query()?.into_parts();
-                (Arc::new(state), plan)
+        let planned = async {
+            let (state, plan) = match &*self.source {
+                Source::Query(state, plan) => (Arc::clone(state), plan.clone()),
+                Source::Kept(kept, _) => (Arc::clone(kept.state()), kept.logical()?),
+                Source::Table(..) => {
+                    let (state, plan) = self.query()?.into_parts();
+                    (Arc::new(state), plan)
+                }
+            };
+            let (logical, physical) = vexact_sql::create_physical_plan(&state, &plan).await?;
+            if let Source::Kept(kept, schema) = &*self.source {
+                kept.keep(&physical, schema);
             }
+            let plans = Deep::new(self.source.stack(), Plans { logical, physical });
+            Ok(PlannedFrame { statement: Arc::clone(&self.statement), plans, context: context(&state) })
         };
-        let (logical, physical) = vexact_sql::create_physical_plan(&state, &plan).await?;
-        if let Source::Kept(kept, schema) = &self.source {
-            kept.keep(&physical, schema);
-        }
-        Ok(PlannedFrame { logical, physical, context: context(&state) })
+        self.entry(planned).await
     }
 
     /// As [`Self::planned`], without a logical plan where there is no need of one.
     async fn executable(&self) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>)> {
-        if let Source::Kept(kept, _) = &self.source
+        if let Source::Kept(kept, _) = &*self.source
             && let Some(search) = kept.search()
         {
             return Ok((search, context(kept.state())));
         }
-        let PlannedFrame { physical, context, .. } = self.planned().await?;
-        Ok((physical, context))
+        let PlannedFrame { plans, context, .. } = self.planned().await?;
+        Ok((Arc::clone(&plans.physical), context))
     }
 
     /// The plan of a query, not optimized; `None` for a table as it stands.
     pub fn plan(&self) -> Option<LogicalPlan> {
-        match &self.source {
+        on_stack(self.source.stack(), || match &*self.source {
             Source::Query(_, plan) => Some(plan.clone()),
             Source::Kept(kept, _) => kept.logical().ok(),
             Source::Table(..) => None,
-        }
+        })
     }
 
     /// The replicas' state that its query reads; `None` for a table as it stands.
     pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
-        let state = match &self.source {
+        let state = match &*self.source {
             Source::Query(state, _) => state,
             Source::Kept(kept, _) => kept.state(),
             Source::Table(..) => return None,
@@ -180,11 +238,11 @@ impl DataFrame {
     /// # Errors
     /// Types that do not go together.
     pub fn result_schema(&self) -> Result<SchemaRef> {
-        match &self.source {
+        self.enter(|| match &*self.source {
             Source::Query(state, plan) => settled(state, plan.clone()),
             Source::Kept(kept, _) => settled(kept.state(), kept.logical()?),
             Source::Table(_, table) => Ok(table.schema()),
-        }
+        })
     }
 
     /// The frame of some of its columns.
@@ -204,13 +262,13 @@ impl DataFrame {
             return Err(Error::InvalidArgument(format!("columns: expected each column once, got {twice:?} twice")));
         }
         let columns: Vec<_> = columns.iter().map(|name| datafusion::logical_expr::ident(name.as_str())).collect();
-        Ok(Self::of_query(self.query()?.select(columns)?))
+        self.enter(|| Ok(Self::of_query(self.query()?.select(columns)?)))
     }
 
     /// The columns' names and types; where these do not go together, and the query fails, as it is written.
     pub fn schema(&self) -> SchemaRef {
-        match &self.source {
-            Source::Query(state, plan) => settled_or_written(state, plan),
+        match &*self.source {
+            Source::Query(state, plan) => on_stack(self.source.stack(), || settled_or_written(state, plan)),
             Source::Kept(_, schema) => Arc::clone(schema),
             Source::Table(_, table) => table.schema(),
         }
@@ -218,7 +276,7 @@ impl DataFrame {
 
     /// The rows, where they are in memory as they stand.
     pub fn batches(&self) -> Option<Vec<RecordBatch>> {
-        match &self.source {
+        match &*self.source {
             Source::Query(..) | Source::Kept(..) => None,
             Source::Table(_, table) => Some(table.downcast_ref::<ChunkTable>()?.batches().to_vec()),
         }
@@ -233,14 +291,13 @@ impl DataFrame {
             return Ok(batches);
         }
         let _arrival = Arrival::now();
-        let (physical, context) = self.executable().await?;
-        self.as_told(row_order::collect(physical, context, |_| ()).await?)
+        self.collect_counting(|_| ()).await
     }
 
     /// The optimizer may find that a column has no NULL, or no longer know it; a frame keeps the schema that it has told.
     fn as_told(&self, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
         let Some(first) = batches.first() else { return Ok(batches) };
-        let told = match &self.source {
+        let told = match &*self.source {
             // Mostly the plan has it as it is, and need not be analyzed again.
             Source::Query(_, plan) if plan.schema().inner().contains(first.schema_ref()) => {
                 Arc::clone(plan.schema().inner())
@@ -256,8 +313,11 @@ impl DataFrame {
     /// # Errors
     /// What fails while it runs.
     pub async fn collect_counting(&self, count: impl Fn(usize)) -> Result<Vec<RecordBatch>> {
-        let (physical, context) = self.executable().await?;
-        self.as_told(row_order::collect(physical, context, count).await?)
+        let collected = async {
+            let (physical, context) = self.executable().await?;
+            self.as_told(row_order::collect(physical, context, count).await?)
+        };
+        self.entry(collected).await
     }
 
     /// Runs it, batch by batch.
@@ -266,7 +326,7 @@ impl DataFrame {
     /// What fails before the first batch.
     pub async fn stream(&self) -> Result<SendableRecordBatchStream> {
         let (physical, context) = self.executable().await?;
-        Ok(row_order::stream(physical, context)?)
+        streamed(self.source.stack(), &self.statement, &physical, &context)
     }
 
     /// Runs it; the number of rows.
@@ -276,7 +336,7 @@ impl DataFrame {
     pub async fn count(&self) -> Result<usize> {
         match self.is_statement() {
             true => Ok(self.collect().await?.iter().map(RecordBatch::num_rows).sum()),
-            false => Ok(self.query()?.count().await?),
+            false => self.entry(async { Ok(self.query()?.count().await?) }).await,
         }
     }
 
@@ -300,7 +360,10 @@ impl DataFrame {
         let wanted = max_rows.saturating_add(1);
         let batches = match self.is_statement() {
             true => self.collect().await?,
-            false => self.query()?.limit(0, Some(wanted))?.collect().await?,
+            false => {
+                let first = async { Ok::<_, Error>(self.query()?.limit(0, Some(wanted))?.collect().await?) };
+                self.entry(first).await?
+            }
         };
         let rows = concat(&self.schema(), &batches)?;
         Ok(rows.slice(0, rows.num_rows().min(wanted)))
@@ -309,7 +372,7 @@ impl DataFrame {
     /// Whether it is a statement, such as EXPLAIN, which no query can be made of.
     fn is_statement(&self) -> bool {
         use LogicalPlan::{Analyze, Copy, DescribeTable, Dml, Explain};
-        let Source::Query(_, plan) = &self.source else { return false };
+        let Source::Query(_, plan) = &*self.source else { return false };
         matches!(plan, Explain(_) | Analyze(_) | DescribeTable(_) | Dml(_) | Copy(_))
     }
 
@@ -346,16 +409,20 @@ impl DataFrame {
     pub async fn write_file(&self, path: &Path, form: RowFormat, options: &RowFileOptions) -> Result<u64> {
         let schema = self.schema();
         let mut file = RowFile::create_with(path, form, &schema, options)?;
-        let mut rows = self.stream().await?;
-        let mut count = 0;
-        while let Some(batch) = rows.try_next().await? {
-            count += batch.num_rows() as u64;
-            for batch in as_schema(vec![batch], &schema)? {
-                file.write(&batch)?;
+        let written = async {
+            let mut rows = self.stream().await?;
+            let mut count = 0;
+            while let Some(batch) = rows.try_next().await? {
+                count += batch.num_rows() as u64;
+                for batch in as_schema(vec![batch], &schema)? {
+                    file.write(&batch)?;
+                }
+                // A query that is always ready would never see that it is cancelled.
+                tokio::task::coop::consume_budget().await;
             }
-            // A query that is always ready would never see that it is cancelled.
-            tokio::task::coop::consume_budget().await;
-        }
+            Ok(count)
+        };
+        let count = self.entry(written).await?;
         file.finish()?;
         Ok(count)
     }
@@ -375,6 +442,17 @@ fn as_schema(batches: Vec<RecordBatch>, schema: &SchemaRef) -> Result<Vec<Record
     batches.into_iter().map(as_told).collect()
 }
 
+/// Runs a plan, batch by batch.
+fn streamed(
+    stack: usize,
+    statement: &Arc<str>,
+    physical: &Arc<dyn ExecutionPlan>,
+    context: &Arc<TaskContext>,
+) -> Result<SendableRecordBatchStream> {
+    let started = || Ok(row_order::stream(Arc::clone(physical), Arc::clone(context))?);
+    Ok(Box::pin(EntryStream::new(stack, statement, enter(stack, statement, started)?)))
+}
+
 /// A schema that lets a column have the NULLs that it has: DataFusion takes a scalar subquery without rows for not NULL where its
 /// column is (apache/datafusion#24513).
 fn with_nulls_of(schema: &SchemaRef, batches: &[RecordBatch]) -> SchemaRef {
@@ -389,6 +467,16 @@ fn with_nulls_of(schema: &SchemaRef, batches: &[RecordBatch]) -> SchemaRef {
     };
     let fields = schema.fields().iter().enumerate().map(field).collect::<Vec<_>>();
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
+}
+
+/// How long a query of this state may run.
+pub(super) fn timeout(state: &SessionState) -> Option<Duration> {
+    state.config_options().extensions.get::<VexactOptions>()?.timeout
+}
+
+/// Ends work that takes longer than it may.
+pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(limit, work).await.unwrap_or(Err(Error::TimedOut { limit }))
 }
 
 /// What the operators of a plan need of its session.

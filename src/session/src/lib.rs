@@ -1,5 +1,6 @@
 //! The one place that builds a DataFusion context and its catalog.
 
+mod argument_bounds;
 mod as_of;
 mod catalog;
 mod checked_sum;
@@ -7,8 +8,10 @@ mod copy;
 mod corrections;
 mod date_functions;
 mod distance_order;
+mod file_pruning;
 mod frame;
 mod insert;
+mod limits;
 mod meaning;
 mod memory;
 mod named_windows;
@@ -18,6 +21,7 @@ mod plan;
 mod prepared;
 mod query;
 mod read;
+mod refusals;
 #[cfg(test)]
 mod replicas_again;
 mod row_order;
@@ -25,8 +29,10 @@ mod search;
 #[cfg(test)]
 mod search_again;
 mod search_request;
+mod sized_functions;
 mod sqlite;
 mod statement;
+mod stop_points;
 mod streams;
 mod subqueries;
 mod typing;
@@ -34,6 +40,7 @@ mod unloaded;
 mod vector_literal;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -43,11 +50,14 @@ use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder}
 use datafusion::logical_expr::AggregateUDF;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use vexact_core::entry::enter;
 use vexact_core::error::{Error, Result};
 use vexact_replica::Replicas;
 use vexact_sources as sources;
 use vexact_sources::sql_type::VectorTypes;
+use vexact_sql::deep::stack_of_text;
 
+use argument_bounds::ArgumentBounds;
 use catalog::Views;
 use checked_sum::CheckedSum;
 pub use frame::DataFrame;
@@ -57,6 +67,8 @@ use one_zero::OneZero;
 use prepared::PreparedPlans;
 use row_order::KeepRowOrder;
 pub use search_request::{QueryVectors, VectorSearch};
+use sized_functions::bound_functions;
+use stop_points::StopPoints;
 use subqueries::SubqueriesInProjections;
 use unloaded::Unloaded;
 pub use unloaded::UnloadedTable;
@@ -65,10 +77,13 @@ pub use vector_literal::as_parameter;
 /// What a session may use.
 #[derive(Debug, Clone, Default)]
 pub struct SessionOptions {
-    /// Bytes that the operators of its queries and the groups of its streams may hold; `None`: no limit.
+    /// Bytes that the operators of its queries, their results and the groups of its streams may hold; `None`: three quarters of
+    /// the machine's memory, or of its control group's.
     pub memory_limit_bytes: Option<usize>,
     /// Partitions of a query, so threads of it; `None`: as many as the machine has cores.
     pub target_partitions: Option<usize>,
+    /// How long a query may run; `None`: as long as it takes. The setting `vexact.timeout`.
+    pub timeout: Option<Duration>,
 }
 
 /// One isolated catalog over the native engine. Cheap to clone; clones share the catalog. Safe from several threads.
@@ -132,17 +147,24 @@ impl Session {
             if partitions == 0 {
                 return Err(Error::InvalidArgument("target_partitions: expected at least 1, got 0".into()));
             }
+            if partitions > limits::MAX_PARTITIONS {
+                let most = limits::MAX_PARTITIONS;
+                let problem = format!("target_partitions: expected at most {most}, got {partitions}");
+                return Err(Error::InvalidArgument(problem));
+            }
             config = config.with_target_partitions(partitions);
         }
+        if options.memory_limit_bytes == Some(0) {
+            return Err(Error::InvalidArgument("memory_limit_bytes: expected at least 1 byte, got 0".into()));
+        }
         let mut runtime = RuntimeEnvBuilder::new();
-        if let Some(limit) = options.memory_limit_bytes {
-            if limit == 0 {
-                return Err(Error::InvalidArgument("memory_limit_bytes: expected at least 1 byte, got 0".into()));
-            }
+        let memory = options.memory_limit_bytes.or_else(limits::default_memory);
+        if let Some(limit) = memory {
             runtime = runtime.with_memory_limit(limit, 1.0);
         }
         let mut rules = corrections::physical_rules();
         rules.push(Arc::new(KeepRowOrder));
+        rules.push(Arc::new(StopPoints));
         let mut state = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(Arc::new(runtime.build()?))
@@ -159,9 +181,15 @@ impl Session {
             None => AggregateUDF::from(CheckedSum::new()),
         });
         vexact_sql::register(&ctx)?;
+        if let Some(timeout) = options.timeout {
+            let options = ctx.state_ref();
+            let mut state = options.write();
+            state.config_mut().options_mut().set("vexact.timeout", &format!("{}us", timeout.as_micros()))?;
+        }
         corrections::register(&ctx);
         ctx.add_analyzer_rule(Arc::new(NullWithoutRows));
         ctx.add_analyzer_rule(Arc::new(SubqueriesInProjections));
+        ctx.add_analyzer_rule(Arc::new(ArgumentBounds));
         if views.replicas().is_none() {
             // SQLite has none of these: over its tables they would be functions of one route alone.
             date_functions::functions().for_each(|function| ctx.register_udf(function));
@@ -180,6 +208,7 @@ impl Session {
                 ctx.register_udtf(name, Arc::new(as_of::AsOf { replicas: Arc::clone(replicas) }));
             }
         }
+        bound_functions(&mut *ctx.state_ref().write(), memory.unwrap_or(usize::MAX))?;
         let state = ctx.state();
         let catalog = &state.config_options().catalog;
         if let Some(provider) = ctx.catalog(&catalog.default_catalog) {
@@ -216,7 +245,8 @@ impl Session {
     /// # Errors
     /// Two columns of one name, batches of different schemas.
     pub fn create_dataframe_from_arrow(&self, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<DataFrame> {
-        Ok(self.table_frame(sources::arrow::open(schema, batches)?))
+        let open = || sources::arrow::open(schema, batches);
+        Ok(self.table_frame(enter(stack_of_text(""), "reading Arrow data", open)?))
     }
 
     /// Names a frame; another view of this name is replaced.

@@ -24,11 +24,12 @@ use vexact_core::error::{Error, Result};
 use vexact_kernel::{FilterReport, KernelError, Search};
 use vexact_replica::ReplicaTable;
 use vexact_sql::chunks::ChunkTable;
-use vexact_sql::dialect::parse_expression;
+use vexact_sql::deep::parse_expr;
 use vexact_sql::exec::{Join, JoinColumn, Scoring, TopK, VectorJoinExec, VectorTopKExec};
 use vexact_sql::{Explained, explain_plan};
 
 use super::Session;
+use super::file_pruning::{ScannedRows, prune};
 use super::memory::MemoryTable;
 use super::search_request::{QueryVectors, VectorSearch};
 
@@ -55,6 +56,8 @@ pub(super) struct Planned {
     columns: Vec<usize>,
     /// Where the result has its scores.
     pub score: usize,
+    /// Where the result has the rows' ordinals, and the rows of the table that were scanned, if not all were.
+    pub pruned: Option<(usize, ScannedRows)>,
 }
 
 /// A column of a table, as an expression.
@@ -109,6 +112,7 @@ impl Session {
                 scanned.push(needed);
             }
         }
+        let mut scanned_rows = None;
         let input: Arc<dyn ExecutionPlan> = match (in_memory, replica, &mut state) {
             (Some(chunks), _, _) => Arc::new(chunks.scan_columns(scanned.clone())?),
             (_, Some(replica), _) => Arc::new(replica.scan_columns(scanned.clone())?),
@@ -118,7 +122,24 @@ impl Session {
                 let scan = LogicalPlanBuilder::scan(table.clone(), provider_as_source(Arc::clone(&provider)), None)?
                     .project(scanned.iter().map(|i| column_expr(&table, &schema, *i)).collect::<Vec<_>>())?;
                 let plan = state.optimize(&scan.build()?)?;
-                state.query_planner().create_physical_plan(&plan, state).await?
+                let scan = state.query_planner().create_physical_plan(&plan, state).await?;
+                match &filter {
+                    None => scan,
+                    Some(filter) => {
+                        let filtered =
+                            LogicalPlanBuilder::scan(table.clone(), provider_as_source(Arc::clone(&provider)), None)?
+                                .filter(filter.clone())?;
+                        let filtered = state.optimize(&filtered.build()?)?;
+                        let filtered = state.query_planner().create_physical_plan(&filtered, state).await?;
+                        match prune(state, &scan, &filtered).await? {
+                            None => scan,
+                            Some((pruned, rows)) => {
+                                scanned_rows = Some(rows);
+                                pruned
+                            }
+                        }
+                    }
+                }
             }
             (None, None, None) => {
                 return Err(Error::InvalidArgument(format!("table {:?} cannot be planned", search.table)));
@@ -148,7 +169,10 @@ impl Session {
             true => usize::from(names.row_id.is_some()),
             false => columns.len(),
         };
-        Ok(Planned { physical, context: self.search_context(), table, provider, filter, column, columns, score })
+        let row_id = names.row_id.map(|_| usize::from(matches!(search.query, QueryVectors::Many(_))));
+        let pruned = row_id.zip(scanned_rows);
+        let context = self.search_context();
+        Ok(Planned { physical, context, table, provider, filter, column, columns, score, pruned })
     }
 
     /// What the operators of a search need of the session.
@@ -230,8 +254,7 @@ fn filter_expr(
 ) -> Result<Expr> {
     let df_schema = DFSchema::try_from_qualified_schema(table.clone(), schema)?;
     let refused = |problem: String| Error::InvalidArgument(format!("filter {text:?}: {problem}"));
-    let filter = parse_expression(text, &state.config_options().sql_parser)
-        .and_then(|parsed| state.create_logical_expr_from_sql_expr(parsed, &df_schema))
+    let filter = parse_expr(state, text, &df_schema)
         .and_then(|filter| bound(filter, params))
         .map_err(|error| refused(error.strip_backtrace()))?;
     match filter.get_type(&df_schema).map_err(|error| refused(error.strip_backtrace()))? {

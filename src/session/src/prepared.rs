@@ -25,6 +25,7 @@ use vexact_core::error::Result;
 use vexact_replica::{ReplicaTable, Snapshot};
 use vexact_sql::SearchPlan;
 use vexact_sql::chunks::ChunkTable;
+use vexact_sql::deep::Deep;
 
 use super::statement::bound;
 
@@ -45,7 +46,7 @@ pub(super) struct PreparedPlans<Asked> {
 
 /// A plan, its parameters not bound, and what it was made with.
 pub(super) struct Prepared {
-    pub plan: LogicalPlan,
+    pub plan: Deep<LogicalPlan>,
     /// `None`: a query has its own.
     pub state: Option<Arc<SessionState>>,
     settings: Arc<ConfigOptions>,
@@ -78,9 +79,14 @@ impl BoundPlan {
         &self.state
     }
 
+    /// The stack that its plan needs.
+    pub fn stack(&self) -> usize {
+        self.prepared.plan.stack()
+    }
+
     /// The plan with its parameters.
     pub fn logical(&self) -> Result<LogicalPlan> {
-        bound(self.prepared.plan.clone(), Some(self.params.clone()))
+        bound(LogicalPlan::clone(&self.prepared.plan), Some(self.params.clone()))
     }
 
     fn kept(&self) -> Option<&KeptSearch> {
@@ -203,7 +209,8 @@ impl<Asked: Eq + Hash> PreparedPlans<Asked> {
         let settings = Arc::clone(state.config_options());
         // The state of a query of replicas would hold on to what it sees.
         let state = state.config().get_extension::<Snapshot>().is_none().then(|| Arc::clone(state));
-        let prepared = Arc::new(Prepared { plan: plan.clone(), state, settings, tables, search: OnceLock::new() });
+        let prepared =
+            Arc::new(Prepared { plan: plan.clone().into(), state, settings, tables, search: OnceLock::new() });
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         // Rare, and cheaper than to know which one is the oldest.
         if plans.len() >= PLANS {

@@ -2,21 +2,26 @@
 
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::common::ParamValues;
 use datafusion::execution::SessionState;
 use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement as ParsedStatement;
+use vexact_core::entry::entry;
 use vexact_core::error::{Error, Result};
 use vexact_sources as sources;
 use vexact_sql::Explained;
+use vexact_sql::deep::{balance_statement, check_plan, stack_of_text};
 use vexact_sql::dialect::parse_statement;
 use vexact_sql::precedence::Arrival;
 
+use super::frame::within;
 use super::insert::{keep_values, own_casts};
 use super::named_windows::resolve_named_windows;
 use super::prepared::{BoundPlan, Prepared, PreparedPlans, TEXT_BYTES};
+use super::refusals::plannable;
 use super::statement::{bound, refuse_changes};
 use super::vector_literal::as_parameter;
 use super::{DataFrame, Session, distance_order};
@@ -32,14 +37,31 @@ impl Session {
     /// the table takes none.
     pub async fn sql(&self, query: &str, params: Option<ParamValues>) -> Result<DataFrame> {
         let _arrival = Arrival::now();
-        let frame = match params {
-            None => self.search_by_text(query).await,
-            Some(_) => None,
+        let planned = async {
+            let frame = match params {
+                None => self.search_by_text(query).await,
+                Some(_) => None,
+            };
+            match frame {
+                Some(frame) => Ok(frame),
+                None => self.sql_as_it_is(query, params).await,
+            }
         };
-        match frame {
-            Some(frame) => Ok(frame),
-            None => self.sql_as_it_is(query, params).await,
-        }
+        Ok(entry(self.stack_of(query), query, planned).await?.of_statement(query))
+    }
+
+    /// As [`Self::sql`], of a statement that may run for so long, whatever the session's `vexact.timeout` is: each time that its
+    /// rows are asked for.
+    ///
+    /// # Errors
+    /// As [`Self::sql`]; [`Error::TimedOut`].
+    pub async fn sql_within(&self, query: &str, params: Option<ParamValues>, timeout: Duration) -> Result<DataFrame> {
+        Ok(within(timeout, self.sql(query, params)).await?.with_timeout(timeout))
+    }
+
+    /// The stack that planning a text needs over the deepest view.
+    pub(super) fn stack_of(&self, text: &str) -> usize {
+        stack_of_text(text).max(self.views.stack())
     }
 
     /// A search whose query vector stands in the text, where it can be planned once for all vectors.
@@ -63,7 +85,8 @@ impl Session {
 
     pub(super) fn parse(&self, query: &str) -> Result<ParsedStatement> {
         let options = self.ctx.state_ref().read().config_options().sql_parser.clone();
-        let statement = parse_statement(query, &options)?;
+        let mut statement = parse_statement(query, &options)?;
+        balance_statement(&mut statement);
         refuse_changes(&statement)?;
         Ok(statement)
     }
@@ -79,17 +102,20 @@ impl Session {
             ParsedStatement::Statement(statement) if text.len() <= TEXT_BYTES => Some(statement.as_ref().clone()),
             _ => None,
         };
-        let prepared = match &asked {
-            Some(asked) => self.prepared_statements.find(&self.ctx, asked).await,
-            None => None,
-        };
-        match prepared {
-            Some(prepared) => {
-                self.check_search_by_sql(text, &prepared.plan)?;
-                self.prepared_frame(prepared, params)
+        let planned = async {
+            let prepared = match &asked {
+                Some(asked) => self.prepared_statements.find(&self.ctx, asked).await,
+                None => None,
+            };
+            match prepared {
+                Some(prepared) => {
+                    self.check_search_by_sql(text, &prepared.plan)?;
+                    self.prepared_frame(prepared, params)
+                }
+                None => self.planned_frame(&self.prepared_statements, (text, asked), statement, params).await,
             }
-            None => self.planned_frame(&self.prepared_statements, (text, asked), statement, params).await,
-        }
+        };
+        Ok(entry(self.stack_of(text), text, planned).await?.of_statement(text))
     }
 
     /// The frame of a plan that is kept.
@@ -97,7 +123,7 @@ impl Session {
         let state = prepared.state.clone().unwrap_or_else(|| Arc::new(self.state()));
         match params {
             Some(params) => DataFrame::of_kept(BoundPlan::new(prepared, state, params)),
-            None => Ok(DataFrame::of_plan(state, prepared.plan.clone())),
+            None => Ok(DataFrame::of_plan(state, LogicalPlan::clone(&prepared.plan))),
         }
     }
 
@@ -124,6 +150,7 @@ impl Session {
 
     async fn planned(&self, mut statement: ParsedStatement) -> Result<(Arc<SessionState>, LogicalPlan)> {
         resolve_named_windows(&mut statement);
+        plannable(&mut statement)?;
         let state = Arc::new(self.state());
         if state.config_options().sql_parser.default_null_ordering == "nulls_min" {
             distance_order::nulls_last(&mut statement);
@@ -132,6 +159,7 @@ impl Session {
         let plan = state.statement_to_plan(statement).await.map_err(|error| self.with_hint(error.into()))?;
         let plan = keep_values(plan, &own)?;
         SQLOptions::new().verify_plan(&plan)?;
+        check_plan(&plan)?;
         Ok((state, plan))
     }
 
@@ -152,17 +180,21 @@ impl Session {
     /// # Errors
     /// As [`Self::sql`]; a statement that has no plan, as CREATE and SET.
     pub async fn explain_sql(&self, query: &str, params: Option<ParamValues>) -> Result<Explained> {
-        if sources::create::parse(query)?.is_none() {
-            let (state, plan) = self.planned(self.parse(query)?).await?;
-            if !matches!(plan, LogicalPlan::Ddl(_) | LogicalPlan::Statement(_)) {
-                if params.is_none()
-                    && let Some(name) = plan.get_parameter_names()?.into_iter().min()
-                {
-                    return Err(Error::InvalidArgument(format!("params: expected a value for {name}, got none")));
+        let explained = async {
+            if sources::create::parse(query)?.is_none() {
+                let (state, plan) = self.planned(self.parse(query)?).await?;
+                if !matches!(plan, LogicalPlan::Ddl(_) | LogicalPlan::Statement(_)) {
+                    if params.is_none()
+                        && let Some(name) = plan.get_parameter_names()?.into_iter().min()
+                    {
+                        return Err(Error::InvalidArgument(format!("params: expected a value for {name}, got none")));
+                    }
+                    return DataFrame::of_plan(state, bound(plan, params)?).of_statement(query).explain().await;
                 }
-                return DataFrame::of_plan(state, bound(plan, params)?).explain().await;
             }
-        }
-        Err(Error::InvalidArgument("explain_sql: expected a query or INSERT, got a statement without a plan".into()))
+            let problem = "explain_sql: expected a query or INSERT, got a statement without a plan";
+            Err(Error::InvalidArgument(problem.into()))
+        };
+        entry(self.stack_of(query), query, explained).await
     }
 }

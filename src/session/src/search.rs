@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::AsArray;
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Float64Type;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::collect;
+use vexact_core::entry::entry;
 use vexact_core::error::{Error, Result};
 use vexact_core::rows::concat;
 use vexact_kernel::Metric;
 use vexact_sources as sources;
 use vexact_sql::Explained;
+use vexact_sql::deep::stack_of_expr;
 
 use super::plan::{HYBRID, Planned, SEARCH};
 use super::search_request::{QueryVectors, VectorSearch};
@@ -23,8 +25,17 @@ impl Session {
     /// # Errors
     /// An unknown table or column, a query that the kernel refuses, a filter that is not a predicate on the table.
     pub async fn vector_search(&self, search: &VectorSearch) -> Result<DataFrame> {
-        let planned = self.plan_search(search, None, &SEARCH).await?;
-        self.run(&planned, None).await
+        let found = async {
+            let planned = self.plan_search(search, None, &SEARCH).await?;
+            self.run(&planned, None).await
+        };
+        entry(self.search_stack(search, None), &search.to_string(), found).await
+    }
+
+    /// The stack that a search's filter, its condition and the views under it need.
+    fn search_stack(&self, search: &VectorSearch, condition: Option<&Expr>) -> usize {
+        let condition = condition.map_or(0, stack_of_expr);
+        self.stack_of(search.filter.as_deref().unwrap_or_default()).max(condition)
     }
 
     /// As [`Self::vector_search`] among the rows of a `condition` too, whose columns are the table's; of what is found, what is
@@ -39,14 +50,18 @@ impl Session {
         score_threshold: Option<f64>,
     ) -> Result<(DataFrame, Explained)> {
         check_threshold(score_threshold)?;
-        let planned = self.plan_search(search, condition, &SEARCH).await?;
-        let within = score_threshold.map(|threshold| (threshold, search.metric));
-        let found = self.run(&planned, within).await?;
-        let mut explained = planned.explained(search, &SEARCH)?;
-        if score_threshold.is_some() {
-            planned.add_threshold(&mut explained, score_threshold, found.count().await?);
-        }
-        Ok((found, explained))
+        let (stack, name) = (self.search_stack(search, condition.as_ref()), search.to_string());
+        let found = async {
+            let planned = self.plan_search(search, condition, &SEARCH).await?;
+            let within = score_threshold.map(|threshold| (threshold, search.metric));
+            let found = self.run(&planned, within).await?;
+            let mut explained = planned.explained(search, &SEARCH)?;
+            if score_threshold.is_some() {
+                planned.add_threshold(&mut explained, score_threshold, found.count().await?);
+            }
+            Ok((found, explained))
+        };
+        entry(stack, &name, found).await
     }
 
     /// The three sections of the explain of [`Self::vector_search`], as executed.
@@ -63,8 +78,11 @@ impl Session {
     /// # Errors
     /// As [`Self::vector_search`]; a query batch; a threshold that is not a number.
     pub async fn hybrid_search(&self, search: &VectorSearch, score_threshold: Option<f64>) -> Result<DataFrame> {
-        let planned = self.plan_hybrid(search, score_threshold).await?;
-        self.run(&planned, score_threshold.map(|threshold| (threshold, search.metric))).await
+        let found = async {
+            let planned = self.plan_hybrid(search, score_threshold).await?;
+            self.run(&planned, score_threshold.map(|threshold| (threshold, search.metric))).await
+        };
+        entry(self.search_stack(search, None), &search.to_string(), found).await
     }
 
     /// The three sections of the explain of [`Self::hybrid_search`], as executed.
@@ -76,12 +94,15 @@ impl Session {
         search: &VectorSearch,
         score_threshold: Option<f64>,
     ) -> Result<Explained> {
-        let planned = self.plan_hybrid(search, score_threshold).await?;
-        let within = score_threshold.map(|threshold| (threshold, search.metric));
-        let found = self.run(&planned, within).await?.count().await?;
-        let mut explained = planned.explained(search, &HYBRID)?;
-        planned.add_threshold(&mut explained, score_threshold, found);
-        Ok(explained)
+        let found = async {
+            let planned = self.plan_hybrid(search, score_threshold).await?;
+            let within = score_threshold.map(|threshold| (threshold, search.metric));
+            let found = self.run(&planned, within).await?.count().await?;
+            let mut explained = planned.explained(search, &HYBRID)?;
+            planned.add_threshold(&mut explained, score_threshold, found);
+            Ok(explained)
+        };
+        entry(self.search_stack(search, None), &search.to_string(), found).await
     }
 
     async fn plan_hybrid(&self, search: &VectorSearch, score_threshold: Option<f64>) -> Result<Planned> {
@@ -97,6 +118,11 @@ impl Session {
         let batches = collect(Arc::clone(&planned.physical), Arc::clone(&planned.context)).await?;
         let schema = planned.physical.schema();
         let mut found = concat(&schema, &batches)?;
+        if let Some((row_id, rows)) = &planned.pruned {
+            let mut columns = found.columns().to_vec();
+            columns[*row_id] = rows.ordinals(&columns[*row_id]);
+            found = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(Error::arrow)?;
+        }
         if let Some((threshold, metric)) = within {
             let scores = found.column(planned.score).as_primitive::<Float64Type>();
             let is_within =

@@ -1,6 +1,7 @@
 //! What a search by call asks for.
 
 use datafusion::common::ParamValues;
+use vexact_core::sql::excerpt;
 use vexact_kernel::{Element, Metric};
 
 /// One query, or a query batch.
@@ -38,6 +39,13 @@ pub struct VectorSearch {
     pub params: Option<ParamValues>,
     /// Columns of the table that the result has, besides `row_id` and `score`; `*` for all.
     pub columns: Vec<String>,
+}
+
+impl std::fmt::Display for VectorSearch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a vector search on column {:?} of table {:?}", self.column, self.table)?;
+        self.filter.as_ref().map_or(Ok(()), |filter| write!(f, " with the filter {}", excerpt(filter)))
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use datafusion::common::ParamValues;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{CreateMemoryTable, DdlStatement, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{
+    CreateMemoryTable, DdlStatement, LogicalPlan, LogicalPlanBuilder, Statement as PlanStatement,
+};
 use datafusion::sql::parser::Statement as ParsedStatement;
 use datafusion::sql::sqlparser::ast::Statement;
 use vexact_core::error::{Error, Result};
@@ -14,6 +16,7 @@ use vexact_sources::create::{CreateTable, TableKind};
 
 use super::catalog;
 use super::copy::{CopyTarget, query_of};
+use super::limits::check_setting;
 use super::memory::MemoryTable;
 use super::{DataFrame, Session};
 
@@ -22,7 +25,7 @@ impl Session {
     pub(super) async fn create_file_table(&self, create: &CreateTable) -> Result<DataFrame> {
         if self.is_to_create(&create.name, create.if_not_exists, create.or_replace)? {
             match create.kind {
-                TableKind::Table => drop(self.views.replace(&create.name, sources::table::open(create).await?)),
+                TableKind::Table => self.views.replace(&create.name, sources::table::open(create).await?),
                 TableKind::Source | TableKind::Sink => {
                     self.name_table(&create.name, vexact_stream::stream_table(&self.ctx, create)?)?;
                 }
@@ -72,6 +75,9 @@ impl Session {
 
     /// Runs a plan as far as its statement has effects.
     pub(super) async fn run_statement(&self, state: Arc<SessionState>, plan: LogicalPlan) -> Result<DataFrame> {
+        if let LogicalPlan::Statement(PlanStatement::SetVariable(set)) = &plan {
+            check_setting(&set.variable, &set.value)?;
+        }
         if let LogicalPlan::Ddl(ddl) = &plan {
             self.refuse_drop_of_replica(ddl)?;
             self.forget_plans();

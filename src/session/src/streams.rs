@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use vexact_core::entry::{enter, entry};
 use vexact_core::error::Result;
 use vexact_sql::Explained;
+use vexact_sql::deep::stack_of_text;
 use vexact_stream::csv_dir::CsvDir;
 use vexact_stream::memory::MemoryTable;
 use vexact_stream::{SinkTable, SourceTable, StreamFrame, StreamOptions, StreamingQuery, sink_table};
@@ -24,7 +26,8 @@ impl Session {
     /// # Errors
     /// Batches of different schemas.
     pub fn create_stream_from_arrow(&self, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<StreamFrame> {
-        Ok(self.stream(Arc::new(MemoryTable::try_new(schema, batches)?)))
+        let open = || MemoryTable::try_new(schema, batches);
+        Ok(self.stream(Arc::new(enter(stack_of_text(""), "reading Arrow data", open)?)))
     }
 
     /// A folder of CSV files as a stream, with the columns of its first file that has rows.
@@ -32,7 +35,9 @@ impl Session {
     /// # Errors
     /// A folder that is not there, or has no such file; a bad delimiter.
     pub fn read_stream_csv_dir(&self, folder: impl AsRef<Path>, delimiter: char) -> Result<StreamFrame> {
-        Ok(self.stream(Arc::new(CsvDir::infer(folder.as_ref(), delimiter)?)))
+        let folder = folder.as_ref();
+        let open = || CsvDir::infer(folder, delimiter);
+        Ok(self.stream(Arc::new(enter(stack_of_text(""), &format!("reading {}", folder.display()), open)?)))
     }
 
     /// Names a stream, for streaming SQL; another view of this name is replaced.
@@ -56,7 +61,7 @@ impl Session {
     /// # Errors
     /// As [`vexact_stream::stream_sql`].
     pub async fn stream_sql(&self, sql: &str) -> Result<StreamFrame> {
-        vexact_stream::stream_sql(&self.ctx, self.state(), sql).await
+        entry(self.stack_of(sql), sql, vexact_stream::stream_sql(&self.ctx, self.state(), sql)).await
     }
 
     /// `INSERT INTO sink SELECT ...` over a stream as a query, opened and not started: its source, sink and checkpoint are at
@@ -65,7 +70,7 @@ impl Session {
     /// # Errors
     /// As [`vexact_stream::start_stream_sql`].
     pub async fn start_stream_sql(&self, sql: &str, options: StreamOptions) -> Result<StreamingQuery> {
-        vexact_stream::start_stream_sql(self.state(), sql, options).await
+        entry(self.stack_of(sql), sql, vexact_stream::start_stream_sql(self.state(), sql, options)).await
     }
 
     /// As [`Self::start_stream_sql`], and the explain of the query; a SELECT is written to the sink `default`.
@@ -78,7 +83,8 @@ impl Session {
         sql: &str,
         options: StreamOptions,
     ) -> Result<(StreamingQuery, Explained)> {
-        vexact_stream::start_stream_sql_into(self.state(), default, sql, options).await
+        let started = vexact_stream::start_stream_sql_into(self.state(), default, sql, options);
+        entry(self.stack_of(sql), sql, started).await
     }
 
     /// The three sections of a streaming query's explain, SELECT or INSERT, without running it.
@@ -86,6 +92,6 @@ impl Session {
     /// # Errors
     /// As [`Self::start_stream_sql`].
     pub async fn explain_stream_sql(&self, sql: &str, options: &StreamOptions) -> Result<Explained> {
-        vexact_stream::explain_stream_sql(self.state(), sql, options).await
+        entry(self.stack_of(sql), sql, vexact_stream::explain_stream_sql(self.state(), sql, options)).await
     }
 }

@@ -12,6 +12,7 @@ use datafusion::catalog::TableProvider;
 use vexact_core::error::{Error, Result};
 
 use super::input::{Input, InputBytes};
+use super::ipc_check::{Undamaged, check_lengths, undamaged};
 use super::many::one_after_the_other;
 use super::scan::{Batches, FileTable, Records};
 use super::{READ_ONLY, bad_file};
@@ -49,11 +50,12 @@ impl IpcFile {
         if start != MAGIC && !is_stream {
             return Err(bad_file(path, &"expected an Arrow IPC file, or stream, got a file that begins otherwise"));
         }
+        check_lengths(input, is_stream)?;
         let bytes = BufReader::new(input.bytes()?);
-        let schema = match is_stream {
+        let schema = undamaged(|| match is_stream {
             true => StreamReader::try_new(bytes, None).map(|reader| reader.schema()),
             false => FileReader::try_new(bytes, None).map(|reader| reader.schema()),
-        };
+        });
         let schema = schema.map_err(|error| bad_file(path, &error))?;
         check_unique(path, schema.fields())?;
         Ok(Self { input: input.clone(), schema, is_stream })
@@ -71,6 +73,8 @@ impl Records for IpcFile {
 
     fn read(&self, columns: &[usize], batch_rows: usize) -> Result<Batches> {
         let bad = |error: ArrowError| bad_file(self.path(), &error);
+        // Another file may have taken its place.
+        check_lengths(&self.input, self.is_stream)?;
         let input = BufReader::new(self.input.bytes()?);
         // A reader gives the columns in the order of the file, each once.
         let mut read = columns.to_vec();
@@ -78,10 +82,12 @@ impl Records for IpcFile {
         read.dedup();
         let order = columns.iter().filter_map(|column| read.binary_search(column).ok()).collect();
         let reader: Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send> = match self.is_stream {
-            true => Box::new(StreamReader::try_new(input, Some(read)).map_err(bad)?),
-            false => Box::new(FileReader::<BufReader<InputBytes>>::try_new(input, Some(read)).map_err(bad)?),
+            true => Box::new(undamaged(|| StreamReader::try_new(input, Some(read))).map_err(bad)?),
+            false => {
+                Box::new(undamaged(|| FileReader::<BufReader<InputBytes>>::try_new(input, Some(read))).map_err(bad)?)
+            }
         };
-        Ok(in_order(self.path().into(), reader, order, batch_rows))
+        Ok(in_order(self.path().into(), Undamaged(Some(reader)), order, batch_rows))
     }
 }
 

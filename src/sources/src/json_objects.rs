@@ -6,6 +6,9 @@ use std::str::FromStr;
 
 use vexact_core::error::{Error, Result};
 
+/// Lists and objects within each other, as serde_json has it.
+const MAX_NESTING: usize = 128;
+
 /// How objects follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JsonFormat {
@@ -95,6 +98,9 @@ impl<R: BufRead> Objects<R> {
             JsonFormat::Array => !self.is_over && self.read_item(object)?,
         };
         self.count += u64::from(found);
+        if found && let Some(problem) = too_deep(&object.text) {
+            return Err(Failure::Misplaced(Misplaced { line: object.line, column: object.column, problem }));
+        }
         Ok(found)
     }
 
@@ -227,6 +233,21 @@ impl<R: BufRead> Objects<R> {
     }
 }
 
+/// Refuses lists and objects that are nested too deeply: to show such a value in a message recurses.
+fn too_deep(text: &[u8]) -> Option<String> {
+    let opens = |byte: &&u8| matches!(byte, b'{' | b'[');
+    if text.iter().filter(opens).count() <= MAX_NESTING {
+        return None;
+    }
+    let (mut nesting, mut deepest) = (Nesting::default(), 0);
+    for byte in text {
+        nesting.pass(*byte);
+        deepest = deepest.max(nesting.depth as usize);
+    }
+    let problem = || format!("expected at most {MAX_NESTING} lists and objects within each other, got {deepest}");
+    (deepest > MAX_NESTING).then(problem)
+}
+
 /// How deep a place of a JSON text is in objects and lists.
 #[derive(Debug, Default)]
 struct Nesting {
@@ -303,6 +324,21 @@ mod tests {
         let found = objects(text, JsonFormat::Array).unwrap();
         assert_eq!(found, [at(2, 3, "{\"a\":\"]},{\\\"\"}"), at(2, 19, "{\n\"b\":[{}, {}]}"), at(4, 2, "{}")]);
         assert_eq!(objects("[ ]", JsonFormat::Array).unwrap(), []);
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_and_brackets_in_text_are_none() {
+        let nested = |depth: usize| format!("{{\"a\":{}1{}}}", "[".repeat(depth), "]".repeat(depth));
+        assert!(objects(&nested(MAX_NESTING - 1), JsonFormat::Lines).is_ok());
+        for depth in [MAX_NESTING, 50_000] {
+            let error = objects(&nested(depth), JsonFormat::Lines).unwrap_err();
+            assert_eq!(
+                error,
+                format!("1:1: expected at most 128 lists and objects within each other, got {}", depth + 1)
+            );
+        }
+        let text = format!("{{\"a\":\"{}\"}}", "[".repeat(1000));
+        assert!(objects(&text, JsonFormat::Lines).is_ok());
     }
 
     #[test]

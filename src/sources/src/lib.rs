@@ -19,6 +19,7 @@ pub mod input;
 pub mod inputs;
 mod insert;
 pub mod ipc;
+mod ipc_check;
 pub mod json;
 mod json_columns;
 mod json_floats;

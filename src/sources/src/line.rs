@@ -174,7 +174,8 @@ impl LineFile {
             false => Some(file.infer()?),
         };
         let typed = columns.iter().enumerate().map(|(place, column)| {
-            let inferred = inferred.as_ref().map(|types| types[place].clone());
+            // Without a line, nothing is inferred.
+            let inferred = inferred.as_ref().and_then(|types| types.get(place).cloned());
             Field::new(&column.name, column.data_type.clone().or(inferred).unwrap_or(DataType::Utf8), true)
         });
         file.schema = Arc::new(Schema::new(typed.collect::<Vec<_>>()));
@@ -453,6 +454,14 @@ mod tests {
         assert!(
             LineMode::new("cut", "", "").unwrap_err().to_string().ends_with("expected split or regex, got \"cut\"")
         );
+    }
+
+    #[test]
+    fn a_file_of_empty_lines_has_columns_of_text() {
+        for text in ["\n", "\n\n", " \n"] {
+            let mode = LineMode::new("split", ",", "").unwrap();
+            assert_eq!(read(text, vec![column("a", 0, None)], mode).unwrap(), Vec::<RecordBatch>::new(), "{text:?}");
+        }
     }
 
     #[test]

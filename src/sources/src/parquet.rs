@@ -1,6 +1,7 @@
 //! Parquet files: read as queries need them, row group by row group.
 
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -64,7 +65,32 @@ fn builder(input: &Input) -> Result<ParquetRecordBatchReaderBuilder<Chunks>> {
         InputBytes::File(file) => Arc::new(file),
         InputBytes::Copy { file, .. } => file,
     });
-    ParquetRecordBatchReaderBuilder::try_new(chunks).map_err(|error| bad_file(input.path(), &error))
+    let bad = |problem: &dyn std::fmt::Display| bad_file(input.path(), problem);
+    check_footer(&chunks).map_err(|problem| bad(&problem))?;
+    // The reader panics at a footer that contradicts itself (apache/arrow-rs#9705).
+    match catch_unwind(AssertUnwindSafe(|| ParquetRecordBatchReaderBuilder::try_new(chunks))) {
+        Ok(opened) => opened.map_err(|error| bad(&error)),
+        Err(_) => Err(bad(&"the Parquet file is damaged: its footer contradicts itself")),
+    }
+}
+
+/// Refuses a file whose footer is not within it, for which the reader would allocate what the footer says.
+fn check_footer(file: &Chunks) -> Result<(), String> {
+    const MARK: u64 = 4;
+    let len = file.len();
+    let Some(room) = len.checked_sub(3 * MARK) else {
+        return Err(format!("Invalid Parquet file: expected a footer, got a file of {len} bytes"));
+    };
+    let end = file.get_bytes(len - 2 * MARK, 8).map_err(|error| error.to_string())?;
+    let (length, mark) = end.split_at(4);
+    if mark != b"PAR1" && mark != b"PARE" {
+        return Err("Invalid Parquet file: expected PAR1 at its end, got other bytes: it may be cut off".into());
+    }
+    let footer = u64::from(u32::from_le_bytes(length.try_into().unwrap_or_default()));
+    match footer == 0 || footer > room {
+        true => Err(format!("Invalid Parquet file: expected a footer of 1 to {room} bytes, got one of {footer}")),
+        false => Ok(()),
+    }
 }
 
 /// The bytes of a file, of which several parts are read at a time.

@@ -12,6 +12,9 @@ use datafusion::sql::sqlparser::parser::Parser;
 const KNOWN: &str = "STRING, BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p, s), DATE, TIME, TIMESTAMP, BYTEA, \
                      VECTOR(n) or an array of one of these";
 
+/// Components of a vector that SQL may declare or cast to.
+pub const MAX_DIMENSION: i32 = 65_536;
+
 /// The Arrow type of a type as sqlparser reads it, the same as in DataFusion's own `CREATE TABLE`; and `VECTOR(n)`, which is
 /// `FLOAT[n]`. A TIMESTAMP is in nanoseconds, with a time zone in UTC.
 ///
@@ -90,8 +93,8 @@ impl TypePlanner for VectorTypes {
 }
 
 fn dimension(written: &SqlType, dim: Option<u64>) -> Result<i32, String> {
-    let dim = dim.and_then(|dim| i32::try_from(dim).ok()).filter(|dim| *dim > 0);
-    dim.ok_or_else(|| format!("type {written}: expected a dimension from 1 to {}", i32::MAX))
+    let dim = dim.and_then(|dim| i32::try_from(dim).ok()).filter(|dim| (1..=MAX_DIMENSION).contains(dim));
+    dim.ok_or_else(|| format!("type {written}: expected a dimension from 1 to {MAX_DIMENSION}"))
 }
 
 fn decimal(written: &SqlType, digits: &ExactNumberInfo) -> Result<DataType, String> {

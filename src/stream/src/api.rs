@@ -177,7 +177,7 @@ impl StreamFrame {
         let source = provider_as_source(Arc::new(self.relation.clone()));
         let plan = LogicalPlanBuilder::scan("source", source, None)?.build()?;
         let state = stream_state(self.context.state());
-        Ok(StreamQuery { input: Box::new(self.relation.clone()), plan, state })
+        Ok(StreamQuery { input: Box::new(self.relation.clone()), plan: plan.into(), state })
     }
 }
 
@@ -191,6 +191,7 @@ fn workers(options: &StreamOptions) -> Workers {
 }
 
 async fn open(query: &StreamQuery, target: &Target, text: String, options: StreamOptions) -> Result<StreamingQuery> {
+    options.check()?;
     let workers = workers(&options);
     let pipeline = Pipeline::build(query, workers.partitions).await?;
     let (run, progress) = Run::open(pipeline, target, text, options, workers).await?;
@@ -198,6 +199,7 @@ async fn open(query: &StreamQuery, target: &Target, text: String, options: Strea
 }
 
 async fn explain(query: &StreamQuery, target: Option<&Target>, options: &StreamOptions) -> Result<Explained> {
+    options.check()?;
     let workers = workers(options);
     let pipeline = Pipeline::build(query, workers.partitions).await?;
     let mut lines = vec![("mode", "stream".to_owned())];

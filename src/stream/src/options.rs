@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use vexact_core::error::{Error, Result};
 
+/// Partitions of a micro-batch.
+const MAX_WORKERS: usize = 1024;
+
 /// What a crash may do to the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Delivery {
@@ -106,10 +109,14 @@ impl Default for StreamOptions {
 
 impl StreamOptions {
     /// # Errors
-    /// A number of workers that is 0; exactly-once without a checkpoint.
+    /// A number of workers that is 0 or larger than any machine has; exactly-once without a checkpoint.
     pub(super) fn check(&self) -> Result<()> {
         if self.local_workers == 0 {
             return Err(Error::InvalidArgument("local_workers: expected at least 1, got 0".into()));
+        }
+        if self.local_workers > MAX_WORKERS {
+            let problem = format!("local_workers: expected at most {MAX_WORKERS}, got {}", self.local_workers);
+            return Err(Error::InvalidArgument(problem));
         }
         if self.delivery == Delivery::ExactlyOnce && self.checkpoint_path.is_none() {
             let problem = "checkpoint_delivery_mode exactly-once: expected a checkpoint_path, got none";

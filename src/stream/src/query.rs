@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
+use vexact_core::entry::task_ended;
 use vexact_core::error::{Error, Result};
 
 use super::control::{Control, Shared};
@@ -53,7 +54,7 @@ impl StreamingQuery {
             // In a task of its own: that it ends by a panic is seen.
             let result = match tokio::spawn(run.work_to_end(Arc::clone(&shared))).await {
                 Ok(result) => result,
-                Err(error) => Err(Error::Interrupted(format!("the streaming query ended early: {error}"))),
+                Err(error) => Err(task_ended("the streaming query", error)),
             };
             watched.end(result);
         });

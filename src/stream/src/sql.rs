@@ -14,6 +14,7 @@ use datafusion::sql::sqlparser::dialect::{GenericDialect, dialect_from_str};
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use vexact_core::error::{Error, Result};
+use vexact_sql::deep;
 
 use super::clause::extract;
 use super::survey::stream_of;
@@ -69,11 +70,12 @@ pub(super) async fn plan(state: SessionState, sql: &str) -> Result<Planned> {
     }
     let statement = ParsedStatement::Statement(Box::new(Statement::Query(query)));
     let plan = state.statement_to_plan(statement).await?;
+    deep::check_plan(&plan)?;
     let input = stream_of(&plan)?;
     if window && input.window.is_none() {
         return Err(Error::InvalidArgument("WINDOW BY: expected a stream in FROM of the outer SELECT".into()));
     }
-    Ok(Planned { insert, query: StreamQuery { input: Box::new(input), plan, state } })
+    Ok(Planned { insert, query: StreamQuery { input: Box::new(input), plan: plan.into(), state } })
 }
 
 /// The name of a sink, and the columns that an INSERT names.
@@ -90,9 +92,11 @@ fn parse(state: &SessionState, sql: &str) -> Result<Parsed> {
     let dialect = dialect_from_str(state.config_options().sql_parser.dialect);
     let dialect = dialect.unwrap_or_else(|| Box::new(GenericDialect {}));
     let (tokens, clause) = extract(sql, dialect.as_ref())?;
+    deep::check(&tokens).map_err(|problem| Error::InvalidArgument(format!("SQL error: {problem}")))?;
     let syntax = |error| Error::InvalidArgument(format!("SQL error: {error}"));
     let mut parser = Parser::new(dialect.as_ref()).with_tokens_with_locations(tokens);
-    let statement = parser.parse_statement().map_err(syntax)?;
+    let mut statement = parser.parse_statement().map_err(syntax)?;
+    deep::balance(&mut statement);
     while parser.consume_token(&Token::SemiColon) {}
     let rest = parser.peek_token().token;
     if rest != Token::EOF {
@@ -179,7 +183,7 @@ impl Windows {
             LogicalPlan::TableScan(_) => input,
             _ => StreamRelation::new(Stream::Query(Arc::new(StreamQuery {
                 input: Box::new(input),
-                plan: inner.clone(),
+                plan: inner.clone().into(),
                 state: self.state.clone(),
             }))),
         };

@@ -22,6 +22,7 @@ use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use futures::stream;
+use vexact_sql::deep::Deep;
 
 use super::sink::SinkTable;
 use super::source::SourceTable;
@@ -39,7 +40,7 @@ pub(super) struct StreamQuery {
     /// What it reads.
     pub input: Box<StreamRelation>,
     /// Not optimized.
-    pub plan: LogicalPlan,
+    pub plan: Deep<LogicalPlan>,
     /// What it was planned with.
     pub state: SessionState,
 }

@@ -73,8 +73,8 @@ fn admit(site: &Site, uri: &Uri, headers: &HeaderMap) -> Option<Response> {
         let rest: String = form_urlencoded::Serializer::new(String::new())
             .extend_pairs(pairs().filter(|(name, _)| name != "token"))
             .finish();
-        // `//host/` would be another server.
-        let path = format!("/{}", uri.path().trim_start_matches('/'));
+        // `//host/` would be another server, and so would `/\host/`: browsers take `\` for `/`.
+        let path = format!("/{}", uri.path().trim_start_matches(['/', '\\']));
         let place = if rest.is_empty() { path } else { format!("{path}?{rest}") };
         let cookie = format!("{}={}; Path=/; HttpOnly; SameSite=Lax", site.cookie, site.token.text());
         let headers = [(header::LOCATION, place), (header::SET_COOKIE, cookie)];

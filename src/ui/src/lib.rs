@@ -5,6 +5,7 @@
 
 mod artifact;
 mod guard;
+mod idle;
 mod layout;
 mod plot;
 mod run;
@@ -29,6 +30,7 @@ use vexact_html as html;
 use vexact_workspace::Workspace;
 
 use guard::Token;
+use idle::{Impatient, SILENCE};
 
 /// The server of the page, which listens and does not answer yet.
 pub struct Ui {
@@ -78,8 +80,9 @@ impl Ui {
     pub async fn serve(self, end: impl Future<Output = ()>) -> Result<()> {
         let address = self.address;
         let router = router(self.site);
+        let listener = Impatient { listener: self.listener, silence: SILENCE };
         tokio::select! {
-            done = axum::serve(self.listener, router) => {
+            done = axum::serve(listener, router) => {
                 done.map_err(|error| Error::Engine(format!("the page on {address} ended: {error}")))
             }
             () = end => Ok(()),
@@ -131,7 +134,11 @@ async fn answer(site: Arc<Site>, make: impl FnOnce(&Workspace) -> Result<Markup>
             let status = match error.kind() {
                 // Every value of a request names something that is to be found.
                 ErrorKind::Value | ErrorKind::FileNotFound => StatusCode::NOT_FOUND,
-                ErrorKind::Io | ErrorKind::Resources | ErrorKind::Execution => StatusCode::INTERNAL_SERVER_ERROR,
+                ErrorKind::Io
+                | ErrorKind::Resources
+                | ErrorKind::Execution
+                | ErrorKind::Timeout
+                | ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             };
             layout::problem(status, &error.to_string())
         }

@@ -17,6 +17,9 @@ use super::text::{count, duration};
 const SNAPSHOTS: usize = 2000;
 /// The end of a log that is shown.
 const LOG_BYTES: u64 = 32 * 1024;
+/// Characters of a plan that are shown, and of each of its lines.
+const SHOWN: usize = 65_536;
+const SHOWN_LINE: usize = 2_000;
 
 pub(super) fn page(workspace: &Workspace, run_id: &str) -> Result<Markup> {
     let run = workspace.run(run_id)?;
@@ -155,13 +158,38 @@ fn json(value: &Value) -> String {
 
 fn explained(stored: Option<&Value>) -> Markup {
     let Some(stored) = stored else { return html! {} };
-    let text = |section: &str| stored[section].as_str().unwrap_or_default().to_owned();
+    // A plan of thousands of conditions would be a page that no browser shows.
+    let text = |section: &str| cut(stored[section].as_str().unwrap_or_default());
     let explained = Explained { logical: text("logical"), physical: text("physical"), strategy: text("strategy") };
     html! { section { h2 { "Explain" } (explain(&explained)) } }
+}
+
+/// The beginning of a text that is too long to be shown, and how long it is; each line of it, too.
+fn cut(text: &str) -> String {
+    let shortened = |text: &str, most: usize, of: &str| match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{} … {of} of {} characters", &text[..end], count(text.chars().count() as u64)),
+        None => text.to_owned(),
+    };
+    let lines: Vec<String> = text.lines().map(|line| shortened(line, SHOWN_LINE, "a line")).collect();
+    shortened(&lines.join("\n"), SHOWN, "a plan")
 }
 
 fn log(title: &str, end: &str) -> Markup {
     html! {
         @if !end.trim().is_empty() { section { h2 { (title) } pre.log { (end.trim_end()) } } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_plans_are_cut_and_say_so() {
+        assert_eq!(cut("Limit\n  Scan"), "Limit\n  Scan");
+        let line = cut(&"é".repeat(3_000));
+        assert!(line.starts_with("éé") && line.contains("a line of 3\u{202f}000 characters"), "{line}");
+        let plan = cut(&"  Filter\n".repeat(1_000_000));
+        assert!(plan.len() < 2 * SHOWN && plan.contains("a plan of"), "{}", plan.len());
     }
 }

@@ -111,6 +111,10 @@ async fn the_token_of_the_url_becomes_a_cookie() {
     // No path leads to another server.
     let elsewhere = served.with_headers(&format!("//evil.example/?token={}", served.token), "").await;
     assert_eq!(elsewhere.header("location"), Some("/evil.example/"));
+    for path in [r"/\evil.example/", r"\/evil.example/", r"/\/evil.example/", r"/\\evil.example/"] {
+        let elsewhere = served.with_headers(&format!("{path}?token={}", served.token), "").await;
+        assert!(matches!(elsewhere.header("location"), None | Some("/evil.example/")), "{path}: {}", elsewhere.head);
+    }
 }
 
 #[tokio::test]

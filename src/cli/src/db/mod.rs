@@ -15,6 +15,7 @@ use vexact_core::schema::TableSchema;
 
 use crate::answer::{Answer, Copied, Explained, RouteTaken, Table};
 use crate::failure::{During, Failure};
+use crate::output::remark;
 use crate::progress::{Shown, showing_copies};
 use crate::script;
 use crate::values::read_text;
@@ -174,7 +175,7 @@ async fn sync(command: Sync) -> Result<Answer, Failure> {
         // A table that cannot follow does not stop the others.
         for table in engine.sync_status().await.during("sync")?.tables {
             if let Some(error) = table.last_error {
-                eprintln!("table {:?} does not follow: {error}", table.name);
+                remark(format_args!("table {:?} does not follow: {error}", table.name));
             }
         }
         Ok(Answer::Synced { copied, result })
@@ -235,7 +236,7 @@ async fn opened(database: &Database) -> Result<HtapEngine, Failure> {
     let _shown = Shown::new(format!("opening {}", database.db.display()));
     let engine = HtapEngine::open(database.config()).await.during("open")?;
     if let Some(warning) = engine.warning() {
-        eprintln!("{warning}");
+        remark(warning);
     }
     Ok(engine)
 }

@@ -302,7 +302,7 @@ fn the_shape_of_the_text_is_that_of_sqlite() {
     // Comments do not nest, and `/*!` is one.
     goes(Side::Sqlite, Reason::Plain, &["SELECT id /*! , count(*) */ FROM docs", "/* /* */ SELECT id FROM docs"]);
     let long = format!("SELECT count(*) FROM docs WHERE id = 1{}", " OR id = 2".repeat(100_000));
-    assert!(matches!(routed(&long).reason, Reason::NotParsed(message) if message.contains("at most 6000 tokens")));
+    assert!(matches!(routed(&long).reason, Reason::NotParsed(message) if message.contains("at most 20000 conditions")));
     let list = format!("SELECT count(*) FROM docs WHERE id IN (1{})", ", 2".repeat(100_000));
     assert_eq!(routed(&list).side, Side::Olap);
     let nested = format!("SELECT {}1{} FROM docs", "(".repeat(10_000), ")".repeat(10_000));

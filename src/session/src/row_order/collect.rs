@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use datafusion::common::Result;
 use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::physical_plan::common::spawn_buffered;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, execute_stream};
 use futures::stream::select_all;
@@ -13,6 +14,12 @@ use futures::{StreamExt, TryStreamExt};
 /// Batches that a partition is ahead of the one who gathers them.
 const BUFFERED_BATCHES: usize = 2;
 
+/// The bytes of a batch's rows, which may be a part of larger buffers.
+fn slice_bytes(batch: &RecordBatch) -> Result<usize> {
+    let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size();
+    Ok(batch.columns().iter().map(bytes).sum::<Result<usize, _>>()?)
+}
+
 /// Runs the partitions of a plan at once; their rows one partition after the other. `count` is called with the rows of each
 /// batch as it comes.
 pub(crate) async fn collect(
@@ -20,9 +27,21 @@ pub(crate) async fn collect(
     context: Arc<TaskContext>,
     count: impl Fn(usize),
 ) -> Result<Vec<RecordBatch>> {
+    // What is collected takes part in the session's limit until it is the caller's.
+    let reservation = MemoryConsumer::new("collected rows").register(context.memory_pool());
+    let hold = |batch: &RecordBatch| {
+        count(batch.num_rows());
+        reservation.try_grow(slice_bytes(batch)?)
+    };
     let partitions = plan.output_partitioning().partition_count();
     if partitions <= 1 {
-        return execute_stream(plan, context)?.inspect_ok(|batch| count(batch.num_rows())).try_collect().await;
+        let mut rows = execute_stream(plan, context)?;
+        let mut gathered = Vec::new();
+        while let Some(batch) = rows.try_next().await? {
+            hold(&batch)?;
+            gathered.push(batch);
+        }
+        return Ok(gathered);
     }
     let started = (0..partitions).map(|partition| {
         let rows = spawn_buffered(plan.execute(partition, Arc::clone(&context))?, BUFFERED_BATCHES);
@@ -32,7 +51,7 @@ pub(crate) async fn collect(
     let mut gathered = vec![Vec::new(); partitions];
     while let Some((partition, batch)) = running.next().await {
         let batch = batch?;
-        count(batch.num_rows());
+        hold(&batch)?;
         gathered[partition].push(batch);
     }
     Ok(gathered.into_iter().flatten().collect())

@@ -1,0 +1,65 @@
+//! Cancelling calls that run on other threads: by their token, or all of them when the interpreter exits.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pyo3::prelude::*;
+
+/// The token of a call. Whoever holds it can cancel the call, which then fails within a moment.
+#[pyclass(frozen, module = "vexact._native")]
+pub struct Cancellation(Arc<AtomicBool>);
+
+thread_local! {
+    /// The token of what this thread calls.
+    static CURRENT: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
+}
+
+/// Whether the interpreter exits.
+static IS_ENDING: AtomicBool = AtomicBool::new(false);
+
+#[pymethods]
+impl Cancellation {
+    #[new]
+    fn new() -> Self {
+        Self(Arc::default())
+    }
+
+    fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Calls a function; what it asks of this module ends early once the token is cancelled.
+    fn run<'py>(&self, call: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let outer = CURRENT.replace(Some(Arc::clone(&self.0)));
+        let result = call.call0();
+        CURRENT.set(outer);
+        result
+    }
+}
+
+/// Cancels the calls of all threads: waiting for those threads would keep the interpreter from exiting.
+#[pyfunction]
+pub fn cancel_all() {
+    IS_ENDING.store(true, Ordering::Relaxed);
+}
+
+/// A call that runs.
+pub struct Call {
+    token: Option<Arc<AtomicBool>>,
+    /// What an exit handler calls still has its time.
+    is_of_exit: bool,
+}
+
+impl Call {
+    /// The call that this thread begins.
+    pub fn begin() -> Self {
+        Self { token: CURRENT.with_borrow(Clone::clone), is_of_exit: IS_ENDING.load(Ordering::Relaxed) }
+    }
+
+    /// Whether it is no longer wanted.
+    pub fn is_cancelled(&self) -> bool {
+        let is_ending = !self.is_of_exit && IS_ENDING.load(Ordering::Relaxed);
+        is_ending || self.token.as_ref().is_some_and(|token| token.load(Ordering::Relaxed))
+    }
+}
