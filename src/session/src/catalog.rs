@@ -54,9 +54,9 @@ impl Views {
         drop(replaced);
     }
 
-    /// The name of a table that is this one but for its case.
+    /// The name of a table that SQL without quotes writes as this one.
     fn in_another_case(&self, name: &str) -> Option<String> {
-        self.own_names().into_iter().find(|other| other != name && other.to_lowercase() == name.to_lowercase())
+        self.own_names().into_iter().find(|other| other != name && other.to_lowercase() == name)
     }
 
     fn find(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
