@@ -124,7 +124,7 @@ class Queries:
         if kind == "decimal":
             choices += [lambda: f"({column} + {self.literal('decimal')})", lambda: f"round({column}, 1)"]
         if kind == "ts":
-            choices += [lambda: f"({column} + INTERVAL '{rng.choice(['1 day', '1 month', '500 milliseconds'])}')"]
+            choices += [lambda: f"({column} + INTERVAL '{rng.choice(['1 day', '1 month', '2 seconds'])}')"]
             choices += [lambda: f"date_trunc('{rng.choice(['second', 'day', 'year'])}', {column})"]
         return rng.choice(choices)()
 

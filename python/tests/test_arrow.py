@@ -293,14 +293,16 @@ def test_a_failing_producer_says_why(session: vexact.Session) -> None:
 def test_what_a_mask_hides_is_null(session: vexact.Session) -> None:
     mask = [[False, True], [True, True], [False, False]]
     vectors = np.ma.array([[1.0, 2.0], [3.0, 4.0], [0.0, 1.0]], mask=mask)
+    objects = np.empty(3, object)
+    objects[:] = list(vectors)
     columns = {
         "id": range(3), "v": vectors, "rows": list(vectors), "n": np.ma.array([1, 2, 3], mask=[0, 1, 0]),
-        "one": [1.0, np.ma.masked, 3.0], "whole": np.ma.array([[1, 2], [3, 4], [5, 6]], mask=False),
+        "one": [1.0, np.ma.masked, 3.0], "objects": objects, "whole": np.ma.array([[1, 2], [3, 4], [5, 6]], mask=False),
     }
     frame = session.create_dataframe_from_arrow(columns)
     got = frame.to_arrow()
-    expected = [[1.0, None], [None, None], [0.0, 1.0]]
-    assert got["v"].to_pylist() == got["rows"].to_pylist() == expected
+    expected = [[1.0, None], None, [0.0, 1.0]]
+    assert got["v"].to_pylist() == got["rows"].to_pylist() == got["objects"].to_pylist() == expected
     assert got["n"].to_pylist() == [1, None, 3] and got["one"].to_pylist() == [1.0, None, 3.0]
     assert got["whole"].to_pylist() == [[1, 2], [3, 4], [5, 6]]
     session.create_temp_view("masked", frame)

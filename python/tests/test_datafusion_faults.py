@@ -170,7 +170,7 @@ def test_timestamps_of_two_units_are_joined(sources: Sources) -> None:
         assert rows(sources.session, joined) == [(0, 2), (1, 0), (2, 4)]
         assert rows(sources.session, f"SELECT id FROM {c} WHERE t IN (SELECT t FROM {f}) ORDER BY id") == [0, 1, 2]
         grouped = f"SELECT CAST(t AS DATE) AS day, count(*) FROM {f} GROUP BY CAST(t AS DATE) ORDER BY CAST(t AS DATE)"
-        assert rows(sources.session, grouped) == [("1970-01-01", 4), (None, 1)]
+        assert rows(sources.session, grouped) == [(dt.date(1970, 1, 1), 4), (None, 1)]
         assert rows(sources.session, f"SELECT sum(CAST(id AS TINYINT)) OVER () FROM {f} LIMIT 1") == [10]
 
 

@@ -149,10 +149,11 @@ def _column(name: str, values: Any) -> Any:
     if isinstance(values, (str, bytes, Mapping)):
         raise check.wrong(of, "a list or an array of values", values)
     try:
-        if isinstance(values, np.ndarray):
+        if isinstance(values, np.ndarray) and (values.dtype.kind != "O" or isinstance(values, np.ma.MaskedArray)):
             return _array(of, values)
         try:
-            return pa.array(_unmasked(values))
+            is_listed = isinstance(values, (list, tuple, np.ndarray))
+            return pa.array(_unmasked(values) if is_listed else values)
         except (pa.ArrowException, TypeError, ValueError):
             # pandas' own values for what is missing are NULL.
             cells = list(values)
@@ -170,9 +171,10 @@ def _column(name: str, values: Any) -> Any:
 
 def _unmasked(values: Any) -> Any:
     """The values with None for what a mask hides: pyarrow looks for a mask on a whole column, and not on arrays in it."""
-    if isinstance(values, np.ma.MaskedArray):
-        return values.tolist() if values.dtype.kind == "O" or values.ndim > 1 else values
-    is_listed = isinstance(values, (list, tuple)) or (isinstance(values, np.ndarray) and values.dtype.kind == "O")
-    if is_listed and any(np.ma.is_masked(value) for value in values):
-        return [value.tolist() if isinstance(value, np.ma.MaskedArray) else value for value in values]
+    if any(np.ma.is_masked(value) for value in values):
+        return [_shown(value) if isinstance(value, np.ma.MaskedArray) else value for value in values]
     return values
+
+
+def _shown(row: np.ma.MaskedArray[Any, Any]) -> Any:
+    return None if np.ma.getmaskarray(row).all() else row.tolist()

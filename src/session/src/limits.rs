@@ -20,7 +20,7 @@ const BOUNDS: &[(&str, u64, u64)] = &[
     ("datafusion.execution.parquet.maximum_parallel_row_group_writers", 1, MAX_PARALLEL),
     ("datafusion.execution.planning_concurrency", 0, MAX_PARALLEL),
     ("datafusion.execution.target_partitions", 0, MAX_PARALLEL),
-    ("datafusion.optimizer.max_passes", 1, 100),
+    ("datafusion.optimizer.max_passes", 0, 100),
     ("datafusion.sql_parser.recursion_limit", 1, 1000),
     ("vexact.threads", 0, MAX_PARALLEL),
 ];
