@@ -331,7 +331,7 @@ def test_a_bad_table_function_call_is_refused(docs: vexact.Session, call: str) -
         ("SELECT * FROM nope", "nope"),
         ("SELECT nope FROM docs", "nope"),
         ("SELECT nofunction(id) FROM docs", "nofunction"),
-        ("SELECT 1; SELECT 2", "single SQL statement"),
+        ("SELECT 1; SELECT 2", "one SQL statement"),
     ],
 )
 def test_bad_sql_is_refused(docs: vexact.Session, sql: str, says: str) -> None:
