@@ -99,7 +99,7 @@ def test_casts_that_do_not_keep_the_order_leave_no_rows_out(session: vexact.Sess
     for where in (
         "CAST(at AS TIME) < TIME '10:00:00'", "CAST(at AS TIME) > TIME '10:00:00'", "CAST(j AS BOOLEAN) < true", "-i < 0", "-i > 0",
         "CAST(n AS INT) > 9", "CAST(i AS VARCHAR) > '2'", "TRY_CAST(i AS SMALLINT) < 200", "TRY_CAST(i AS INT) IS NULL",
-        "CAST(at AS DATE) = DATE '2024-01-02'", "CAST(i AS DOUBLE) = 9223372036854775807", "date_part('hour', at) < 5", "abs(i) > 100",
+        "CAST(at AS DATE) = DATE '2024-01-02'", "CAST(i AS DOUBLE) = 9223372036854775807", "date_part('hour', at) < 5", "abs(j) > 1",
     ):
         rows = [session.sql(f"SELECT id FROM {table} WHERE {where} ORDER BY id").to_arrow()["id"].to_pylist() for table in "mp"]
         assert rows[0] == rows[1], where
