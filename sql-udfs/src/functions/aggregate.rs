@@ -1,10 +1,11 @@
 //! `sum(vectors)` and `avg(vectors)`, component by component, beside DataFusion's aggregates of numbers of these names.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Field, FieldRef, UInt64Type};
-use datafusion::common::{Result, ScalarValue, exec_err, plan_err, utils::take_function_args};
+use datafusion::common::{Result, ScalarValue, exec_err, internal_err, plan_err, utils::take_function_args};
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
@@ -38,6 +39,18 @@ pub(crate) fn with_vectors(numbers: Arc<AggregateUDF>) -> AggregateUDF {
 pub(crate) const AGGREGATES: [&str; 2] = [SUM, AVG];
 const SUM: &str = "sum";
 const AVG: &str = "avg";
+
+impl WithVectors {
+    fn sums(&self, args: &AccumulatorArgs) -> ComponentSums {
+        ComponentSums {
+            function: self.name().to_owned(),
+            is_average: self.name() == AVG,
+            data_type: args.return_field.data_type().clone(),
+            sums: None,
+            count: 0,
+        }
+    }
+}
 
 fn refuse_options(name: &str, args: &AccumulatorArgs) -> Result<()> {
     if args.is_distinct {
@@ -78,10 +91,10 @@ impl AggregateUDFImpl for WithVectors {
     }
 
     fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
-        if let [data_type] = arg_types
-            && is_vector(data_type)
-        {
-            return Ok(vec![argument_type(self.name(), data_type)?]);
+        match arg_types {
+            [data_type] if is_vector(data_type) => return Ok(vec![argument_type(self.name(), data_type)?]),
+            [DataType::Null] => return Ok(vec![DataType::Float64]),
+            _ => {}
         }
         let fields: Vec<FieldRef> =
             arg_types.iter().map(|data_type| Arc::new(Field::new("", data_type.clone(), true))).collect();
@@ -101,13 +114,7 @@ impl AggregateUDFImpl for WithVectors {
             return self.numbers.accumulator(args);
         }
         refuse_options(self.name(), &args)?;
-        Ok(Box::new(ComponentSums {
-            function: self.name().to_owned(),
-            is_average: self.name() == AVG,
-            data_type: args.return_field.data_type().clone(),
-            sums: None,
-            count: 0,
-        }))
+        Ok(Box::new(self.sums(&args)))
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
@@ -128,7 +135,11 @@ impl AggregateUDFImpl for WithVectors {
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        if of_vectors(&args) { self.accumulator(args) } else { self.numbers.create_sliding_accumulator(args) }
+        if !of_vectors(&args) {
+            return self.numbers.create_sliding_accumulator(args);
+        }
+        refuse_options(self.name(), &args)?;
+        Ok(Box::new(SlidingSums { sums: self.sums(&args), frame: VecDeque::new() }))
     }
 
     fn simplify_expr_op_literal(
@@ -241,5 +252,60 @@ impl Accumulator for ComponentSums {
         self.add_all(sums)?;
         self.count += counts.as_primitive::<UInt64Type>().iter().flatten().sum::<u64>();
         Ok(())
+    }
+}
+
+/// Sums over a frame that moves forward. They are computed anew for each row, as a sum that loses what was added before is
+/// neither exact nor free of NaN.
+#[derive(Debug)]
+struct SlidingSums {
+    sums: ComponentSums,
+    /// The vectors of the frame, first in, first out; `None` for those that are skipped.
+    frame: VecDeque<Option<Vec<f64>>>,
+}
+
+impl Accumulator for SlidingSums {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let [vectors] = take_function_args(&self.sums.function, values)?;
+        let rows = VectorRows::try_new(vectors)?;
+        for row in 0..vectors.len() {
+            let mut vector = Vec::new();
+            self.frame.push_back(rows.read(row, &mut vector).then_some(vector));
+        }
+        Ok(())
+    }
+
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let [vectors] = take_function_args(&self.sums.function, values)?;
+        self.frame.drain(..vectors.len().min(self.frame.len()));
+        Ok(())
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        true
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        (self.sums.sums, self.sums.count) = (None, 0);
+        for vector in self.frame.iter().flatten() {
+            self.sums.add(vector)?;
+            self.sums.count += 1;
+        }
+        self.sums.evaluate()
+    }
+
+    fn size(&self) -> usize {
+        let vector =
+            |vector: &Option<Vec<f64>>| vector.as_ref().map_or(0, |vector| vector.capacity() * size_of::<f64>());
+        self.sums.size() + self.frame.iter().map(|x| size_of_val(x) + vector(x)).sum::<usize>()
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        self.evaluate()?;
+        self.sums.state()
+    }
+
+    fn merge_batch(&mut self, _: &[ArrayRef]) -> Result<()> {
+        internal_err!("{}: the frame of a window is one partition", self.sums.function)
     }
 }
