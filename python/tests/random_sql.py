@@ -122,7 +122,7 @@ class Queries:
         if kind in ("decimal", "day", "ts"):
             choices += [lambda: self.cast(alias, kind, depth)] * 3
         if kind == "decimal":
-            choices += [lambda: f"({column} + {self.literal('decimal')})", lambda: f"round({column}, 1)"]
+            choices += [lambda: f"({column} + {self.literal('decimal')})", lambda: f"abs({column})"]
         if kind == "ts":
             choices += [lambda: f"({column} + INTERVAL '{rng.choice(['1 day', '1 month', '2 seconds'])}')"]
             choices += [lambda: f"date_trunc('{rng.choice(['second', 'day', 'year'])}', {column})"]
