@@ -404,3 +404,12 @@ def test_a_filtered_search_of_a_file_leaves_row_groups_out_and_keeps_row_ids(tmp
             assert found["row_id"].to_pylist() == found["id"].to_pylist(), condition
     read = made.explain_vector_search("file", "v", [1.0], 5, "l2", filter="id < 1000").strategy
     assert "input_rows=10000" not in read, read
+    # A file that is large enough for several threads.
+    rows, dim = 60_000, 64
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(range(rows * dim), pa.float32()), dim)
+    pq.write_table(pa.table({"id": range(rows), "v": vectors}), path, row_group_size=10_000, use_dictionary=False)
+    assert path.stat().st_size > 10 << 20
+    made.create_temp_view("large", made.read_parquet(path))
+    search = ("large", "v", [0.0] * dim, 3, "l2")
+    assert "input_rows=10000" in made.explain_vector_search(*search, filter="id >= 50000").strategy.splitlines()
+    assert made.vector_search(*search, filter="id >= 50000").to_arrow()["row_id"].to_pylist() == [50_000, 50_001, 50_002]

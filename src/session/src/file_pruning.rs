@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::{Int64Type, Schema};
 use datafusion::common::{Result, Statistics};
-use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::listing::{FileRange, PartitionedFile};
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::datasource::physical_plan::parquet::{
     PagePruningAccessPlanFilter, ParquetAccessPlan, ParquetFileMetrics, RowGroupAccess, RowGroupAccessPlanFilter,
@@ -68,7 +68,8 @@ pub(super) async fn prune(
     let mut rows = ScannedRows::default();
     let mut files = Vec::new();
     for file in group.iter() {
-        if file.range.is_some() {
+        let is_whole = |range: &FileRange| range.start <= 0 && range.end as u64 >= file.object_meta.size;
+        if !file.range.as_ref().is_none_or(is_whole) {
             return Ok(None);
         }
         let metadata = metadata(state, &config.object_store_url, file).await?;
@@ -91,7 +92,7 @@ pub(super) async fn prune(
             }
         }
         let mut file = file.clone().with_extension(plan);
-        file.statistics = None;
+        (file.statistics, file.range) = (None, None);
         files.push(file);
     }
     if rows.scanned == rows.rows {
