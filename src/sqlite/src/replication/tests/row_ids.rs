@@ -27,7 +27,7 @@ async fn a_table_without_a_key_is_followed_by_its_row_ids_through_a_vacuum() {
         "UPDATE OR REPLACE words SET n = 5 WHERE n = 2",
         "VACUUM",
         "UPDATE words SET word = upper(word) WHERE word <> 'free'",
-        "INSERT INTO words SELECT word || 'x', n + 1000 FROM words",
+        "INSERT INTO words SELECT word || 'x', n * 1000 + length(word) FROM words",
         "DELETE FROM words WHERE n % 2 = 0; VACUUM; UPDATE words SET n = n + 100; VACUUM",
         "DELETE FROM words",
         "INSERT INTO words VALUES ('z', 1)",
