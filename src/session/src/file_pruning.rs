@@ -114,7 +114,11 @@ fn parquet_scan(plan: &dyn ExecutionPlan) -> Option<&FileScanConfig> {
 /// The predicate by which the scan of a plan leaves out row groups.
 fn predicate(plan: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn PhysicalExpr>> {
     match parquet_scan(plan.as_ref()) {
-        Some(config) => config.file_source().filter(),
+        // A scan that evaluates the filter itself keeps the parts that bounds do not decide, and prunes by none.
+        Some(config) => {
+            let source = config.file_source().downcast_ref::<ParquetSource>()?;
+            source.table_parquet_options().global.pruning.then(|| config.file_source().filter())?
+        }
         None => match plan.children().as_slice() {
             [child] => predicate(child),
             _ => None,
