@@ -237,7 +237,11 @@ def test_parameters_are_kept_whole_too(session: vexact.Session) -> None:
     for params in ([1.5, None], [1 << 40, None], [1, datetime.datetime(2024, 1, 1, 23)]):
         with pytest.raises(vexact.VexactError):
             session.sql("INSERT INTO t VALUES ($1, $2)", params)
-    assert session.sql("SELECT count(*) FROM t").to_rows()["rows"] == [[1]]
+    session.sql("PREPARE p AS INSERT INTO t VALUES ($1, NULL)")
+    with pytest.raises(vexact.VexactError, match='column "a"'):
+        session.sql("EXECUTE p(1.5)").to_rows()
+    assert session.sql("EXECUTE p(8)").to_rows()["rows"] == [[1]]
+    assert session.sql("SELECT a FROM t").to_rows()["rows"] == [[7], [8]]
 
 
 def test_what_a_form_lacks_is_refused_before_it_is_written(session: vexact.Session, tmp_path: pathlib.Path) -> None:

@@ -1,16 +1,19 @@
 //! Rows alone on the standard output: as CSV, or as an Arrow IPC stream.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::Schema;
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use arrow::ipc::writer::StreamWriter;
 use vexact::sources::csv_write::CsvWriter;
 use vexact::sources::row_file::RowFormat;
 use vexact_core::error::{Error, Result};
+use vexact_core::rows::{cell_text, unreadable_cells};
 
 use super::answer::{Answer, Excerpt, Ran, Streamed, Table, Written};
 use super::failure::{During, Failure};
+use super::output::remark;
 
 impl Answer {
     /// The rows of an answer, and how many there are if it has but the first of them.
@@ -41,7 +44,7 @@ impl Answer {
         };
         if let Some(count) = more {
             let shown: usize = table.batches().iter().map(RecordBatch::num_rows).sum();
-            super::output::remark(format_args!("first {shown} of {count} rows"));
+            remark(format_args!("first {shown} of {count} rows"));
         }
         written(table.batches(), form).during("output")
     }
@@ -51,6 +54,8 @@ fn written(batches: &[RecordBatch], form: RowFormat) -> Result<Vec<u8>> {
     let schema = batches.first().map_or_else(|| Schema::empty().into(), RecordBatch::schema);
     form.check_schema(&schema)?;
     if form == RowFormat::Csv {
+        let batches = batches.iter().map(readable).collect::<Result<Vec<_>>>()?;
+        let schema = batches.first().map_or(schema, RecordBatch::schema);
         let mut writer = CsvWriter::begin(Vec::new(), Path::new("stdout"), &schema, b',', true)?;
         batches.iter().try_for_each(|batch| writer.write(batch))?;
         return Ok(writer.into_inner());
@@ -58,4 +63,25 @@ fn written(batches: &[RecordBatch], form: RowFormat) -> Result<Vec<u8>> {
     let mut writer = StreamWriter::try_new(Vec::new(), &schema).map_err(Error::arrow)?;
     batches.iter().try_for_each(|batch| writer.write(batch)).map_err(Error::arrow)?;
     writer.finish().and_then(|()| writer.into_inner()).map_err(Error::arrow)
+}
+
+/// A batch in which a value without a text, such as a date beyond the calendar, is the text of the error.
+fn readable(batch: &RecordBatch) -> Result<RecordBatch> {
+    let mut fields: Vec<FieldRef> = Vec::with_capacity(batch.num_columns());
+    let mut columns: Vec<ArrayRef> = Vec::with_capacity(batch.num_columns());
+    for (place, field) in batch.schema().fields().iter().enumerate() {
+        let unreadable = unreadable_cells(&[batch.project(&[place]).map_err(Error::arrow)?]);
+        let column = batch.column(place);
+        if unreadable.is_empty() {
+            fields.push(Arc::clone(field));
+            columns.push(Arc::clone(column));
+            continue;
+        }
+        remark(format_args!("values without a text: {}", unreadable.join("; ")));
+        let text = |row| (!column.is_null(row)).then(|| cell_text(column, row));
+        columns.push(Arc::new((0..batch.num_rows()).map(text).collect::<StringArray>()));
+        fields.push(Arc::new(Field::new(field.name(), DataType::Utf8, true)));
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options).map_err(Error::arrow)
 }

@@ -6,31 +6,46 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::expr::{Alias, Cast};
-use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, Projection, Values, WriteOp};
+use datafusion::logical_expr::{
+    DmlStatement, Expr, LogicalPlan, Prepare, Projection, Statement as PlannedStatement, Values, WriteOp,
+};
 use datafusion::sql::parser::Statement as ParsedStatement;
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, SetExpr, Statement};
 use vexact_sources::keep_expr::keep_cast_expr;
 
-/// For each row and column of VALUES, how many casts the statement itself has around the value. Empty for any other INSERT.
-pub(super) type OwnCasts = Vec<Vec<usize>>;
+/// The casts that a statement itself asks for.
+#[derive(Debug, Default)]
+pub(super) struct OwnCasts {
+    /// For each row and column of VALUES, how many there are around the value. Empty for any other INSERT.
+    values: Vec<Vec<usize>>,
+    /// Whether PREPARE declares the types of its parameters.
+    are_parameters_typed: bool,
+}
 
-/// Finds the casts in VALUES.
+/// Finds the casts of a statement.
 pub(super) fn own_casts(statement: &ParsedStatement) -> OwnCasts {
+    let mut own = OwnCasts::default();
     let mut statement = match statement {
         ParsedStatement::Explain(explain) => return own_casts(&explain.statement),
         ParsedStatement::Statement(statement) => statement.as_ref(),
-        _ => return Vec::new(),
+        _ => return own,
     };
-    while let Statement::Prepare { statement: inner, .. } | Statement::Explain { statement: inner, .. } = statement {
-        statement = inner;
+    loop {
+        statement = match statement {
+            Statement::Explain { statement, .. } => statement,
+            Statement::Prepare { statement, data_types, .. } => {
+                own.are_parameters_typed = !data_types.is_empty();
+                statement
+            }
+            _ => break,
+        };
     }
-    let Statement::Insert(insert) = statement else { return Vec::new() };
-    match insert.source.as_deref().map(|query| query.body.as_ref()) {
-        Some(SetExpr::Values(values)) => {
-            values.rows.iter().map(|row| row.content.iter().map(casts).collect()).collect()
-        }
-        _ => Vec::new(),
+    if let Statement::Insert(insert) = statement
+        && let Some(SetExpr::Values(values)) = insert.source.as_deref().map(|query| query.body.as_ref())
+    {
+        own.values = values.rows.iter().map(|row| row.content.iter().map(casts).collect()).collect();
     }
+    own
 }
 
 fn casts(expr: &SqlExpr) -> usize {
@@ -58,6 +73,13 @@ pub(super) fn keep_values(plan: LogicalPlan, own: &OwnCasts) -> Result<LogicalPl
             };
             Ok(Transformed::yes(LogicalPlan::Dml(DmlStatement { table_name, target, op, input, output_schema })))
         }
+        // EXECUTE would cast the values to the types of the columns.
+        LogicalPlan::Statement(PlannedStatement::Prepare(prepare))
+            if !own.are_parameters_typed && matches!(prepare.input.as_ref(), LogicalPlan::Dml(_)) =>
+        {
+            let untyped = Prepare { fields: Vec::new(), ..prepare };
+            Ok(Transformed::yes(LogicalPlan::Statement(PlannedStatement::Prepare(untyped))))
+        }
         other => Ok(Transformed::no(other)),
     })?;
     Ok(kept.data)
@@ -74,7 +96,7 @@ fn kept_projection(projection: &Projection, own: &OwnCasts) -> Result<LogicalPla
         other => other.clone(),
     };
     let input = match projection.input.as_ref() {
-        LogicalPlan::Values(values) if !own.is_empty() => {
+        LogicalPlan::Values(values) if !own.values.is_empty() => {
             Arc::new(LogicalPlan::Values(kept_values(values, projection, own)))
         }
         _ => Arc::clone(&projection.input),
@@ -97,7 +119,7 @@ fn kept_values(values: &Values, projection: &Projection, own: &OwnCasts) -> Valu
     };
     let rows = values.values.iter().enumerate().map(|(row, cells)| {
         let cell = |(place, cell): (usize, &Expr)| {
-            let own = own.get(row).and_then(|row| row.get(place)).copied().unwrap_or_default();
+            let own = own.values.get(row).and_then(|row| row.get(place)).copied().unwrap_or_default();
             match cell {
                 // One more than the statement has.
                 Expr::Cast(Cast { expr, field }) if planned_casts(cell) > own => {

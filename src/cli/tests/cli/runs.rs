@@ -331,6 +331,9 @@ fn a_value_without_text_is_named_and_costs_no_other_cell() {
     assert_eq!((&answer["rows"][0]["id"], &answer["unreadable"]), (&json!(7), &json!(["column \"d\", row 0"])));
     assert!(answer["rows"][0]["d"].as_str().unwrap().starts_with("ERROR: "));
     assert!(folder.out(&[&sql[..], &["--format", "table"]].concat()).contains("ERROR: "));
+    let csv = folder.run(&[&sql[..], &["--format", "csv"]].concat());
+    assert!(String::from_utf8_lossy(&csv.stdout).starts_with("id,d\n7,ERROR: "));
+    assert!(String::from_utf8_lossy(&csv.stderr).contains("column \"d\", row 0"));
     let run = folder.answer(&[&["run", "start", "--"], &sql[..]].concat());
     assert_eq!(run["result"]["rows"][0]["id"], 7);
 }
