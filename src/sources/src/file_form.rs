@@ -170,7 +170,7 @@ pub(crate) fn is_finite(array: &dyn Array) -> bool {
             let there = |column: &arrow::array::ArrayRef| match rows.nulls() {
                 Some(nulls) => {
                     let mask = arrow::array::BooleanArray::new(nulls.inner().clone(), None);
-                    arrow::compute::filter(column, &mask).map_or(false, |column| is_finite(&column))
+                    arrow::compute::filter(column, &mask).is_ok_and(|column| is_finite(&column))
                 }
                 None => is_finite(column),
             };
