@@ -101,8 +101,11 @@ fn without_ties(plan: Arc<dyn ExecutionPlan>, as_before: &Arc<dyn ExecutionPlan>
     Ok(Arc::new(ProjectionExec::try_new(columns.collect::<Vec<_>>(), plan)?))
 }
 
-/// The plan with more columns after its own if need be, and those that its table orders ties by. `None`: it has none.
-fn with_tie_columns(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<(Arc<dyn ExecutionPlan>, Vec<usize>)>> {
+/// A plan, and the ordinals of the columns that its table orders ties by.
+type TieColumns = (Arc<dyn ExecutionPlan>, Vec<usize>);
+
+/// The plan with more columns after its own if need be, and those that its table orders ties by. Returns `None` if it has none.
+fn with_tie_columns(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<TieColumns>> {
     if let Some(scan) = plan.downcast_ref::<ChunkScanExec>() {
         return Ok(scan.with_tie_columns().map(|(scan, columns)| (Arc::new(scan) as _, columns)));
     }

@@ -154,7 +154,7 @@ impl<R: Read> Decoded<R> {
                 if !is_end && units.last().is_some_and(|unit| (0xd800..0xdc00).contains(unit)) {
                     units.pop();
                 }
-                if is_end && self.bytes.len() % 2 > 0 {
+                if is_end && !self.bytes.len().is_multiple_of(2) {
                     return Err(bad("UTF-16"));
                 }
                 let text = String::from_utf16(&units).map_err(|_| bad("UTF-16"))?;

@@ -17,7 +17,7 @@ pub(super) struct EmptySorts;
 impl PhysicalOptimizerRule for EmptySorts {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         let replaced = plan.transform_up(|plan| {
-            if !plan.downcast_ref::<SortExec>().is_some_and(|sort| sort.fetch() == Some(0)) {
+            if plan.downcast_ref::<SortExec>().is_none_or(|sort| sort.fetch() != Some(0)) {
                 return Ok(Transformed::no(plan));
             }
             let partitions = plan.output_partitioning().partition_count();

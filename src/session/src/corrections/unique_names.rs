@@ -17,7 +17,7 @@ pub(super) struct FilterPushdownByUniqueNames(pub Arc<dyn PhysicalOptimizerRule 
 
 impl PhysicalOptimizerRule for FilterPushdownByUniqueNames {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        if plan.children().into_iter().all(|input| has_unique_names(input)) {
+        if plan.children().into_iter().all(has_unique_names) {
             return self.0.optimize(plan, config);
         }
         let inputs = plan.children().into_iter().map(|input| self.optimize(Arc::clone(input), config));
