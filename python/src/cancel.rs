@@ -15,7 +15,7 @@ thread_local! {
     static CURRENT: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
 }
 
-/// Whether the interpreter exits.
+/// True from the moment when the interpreter begins to exit.
 static IS_ENDING: AtomicBool = AtomicBool::new(false);
 
 #[pymethods]
@@ -47,7 +47,7 @@ pub fn cancel_all() {
 /// A call that runs.
 pub struct Call {
     token: Option<Arc<AtomicBool>>,
-    /// What an exit handler calls still has its time.
+    /// Calls of an exit handler are not cancelled by the exit.
     is_of_exit: bool,
 }
 
@@ -57,7 +57,7 @@ impl Call {
         Self { token: CURRENT.with_borrow(Clone::clone), is_of_exit: IS_ENDING.load(Ordering::Relaxed) }
     }
 
-    /// Whether it is no longer wanted.
+    /// Returns true once the caller has given the call up, or the interpreter exits.
     pub fn is_cancelled(&self) -> bool {
         let is_ending = !self.is_of_exit && IS_ENDING.load(Ordering::Relaxed);
         is_ending || self.token.as_ref().is_some_and(|token| token.load(Ordering::Relaxed))

@@ -83,7 +83,7 @@ fn run_with<T: Send>(
     let call = Call::begin();
     let result = py.detach(|| {
         runtime.block_on(async {
-            // What knows its statement names it within.
+            // Entries that know their statement name it, within this one.
             let mut future = entry(stack_of_text(""), "a call", future);
             loop {
                 tokio::select! {

@@ -186,7 +186,7 @@ class Queries:
         ])()
 
     def condition(self, depth: int = 3) -> str:
-        """What a query of `t` is filtered by."""
+        """A random predicate on `t`."""
         rng = self.rng
         if rng.random() < 0.25:
             parts = [self.subquery_predicate(depth - 1), self.predicate("t", depth - 1)]

@@ -1,4 +1,4 @@
-"""What is written: files that replace others when they are complete, and values that are kept whole or refused."""
+"""Outputs: files replace others when they are complete, and values are kept whole or refused."""
 
 import csv
 import datetime

@@ -133,7 +133,7 @@ def test_a_query_has_the_answer_that_sqlite_gives(tmp_path: Path) -> None:
 
 
 def is_refused(got: list[Any] | str) -> bool:
-    """What DataFusion has no plan for is an error, and no wrong answer."""
+    """A query that DataFusion has no plan for is an error, and no wrong answer."""
     known = ("not implemented", "not supported", "unique expression names", "must be aggregated")
     return isinstance(got, str) and any(part in got for part in known)
 

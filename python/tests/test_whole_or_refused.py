@@ -40,7 +40,7 @@ def outcome(work: Callable[[], Any]) -> Any:
 
 
 def is_whole(cell: str, value: Any) -> bool:
-    """Whether a value is all that a cell says."""
+    """Returns true if a value is all that a cell says."""
     if value is None:
         return cell == ""
     if isinstance(value, bool):
@@ -147,7 +147,7 @@ def json_value(chance: random.Random, depth: int) -> Any:
 
 
 def is_same(written: Any, value: Any) -> bool:
-    """Whether a value is what was written, where values of several kinds are the text of their JSON."""
+    """Returns true if a value is what was written; values of several kinds are the text of their JSON."""
     if isinstance(value, str):
         return written == value or not isinstance(written, str) and json.loads(value) == written
     if isinstance(written, dict) and isinstance(value, dict):
@@ -179,7 +179,7 @@ def test_a_json_value_is_whole_or_refused(session: vexact.Session, tmp_path: Pat
         if len(rows) <= 1000:
             assert got is not None, rows
         for written, row in zip(rows, got or [], strict=got is not None):
-            # What is no member of an object is NULL in its row.
+            # A key that an object lacks is NULL in its row.
             assert is_same(written, row), (written, row)
     assert repr(answers[0]) == repr(answers[1])
 

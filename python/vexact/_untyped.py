@@ -92,5 +92,5 @@ class UntypedQuery(StreamingQuery):
 
 
 def mentions(sql: str, name: str) -> bool:
-    """Whether a statement may read a view of this name."""
+    """Returns true if a statement may read a view of this name."""
     return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", sql, re.IGNORECASE) is not None

@@ -96,7 +96,7 @@ def _with_openpyxl(path: str, sheet_name: str | int) -> tuple[list[str], list[li
             if sheet_name not in names:
                 raise InvalidRequestError(f"{path}: sheet {sheet_name!r}: expected one of {names}")
             sheet = book[sheet_name]
-            # What the file says of its size may be wrong.
+            # The size that the file declares may be wrong.
             sheet.reset_dimensions()
             rows = [row for row in sheet.iter_rows(values_only=True)]
         finally:

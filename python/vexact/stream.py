@@ -163,7 +163,7 @@ class RealtimeStreamSource:
 
     @property
     def _is_untyped(self) -> bool:
-        """Whether the columns have names alone: the first rows that are pushed say their types."""
+        """True if the columns have names alone: the first rows that are pushed decide their types."""
         return self._names is not None
 
     def _when_typed(self, work: Callable[[], None]) -> None:

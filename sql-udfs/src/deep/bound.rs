@@ -34,7 +34,7 @@ struct Chain {
     conditions: usize,
 }
 
-/// What stands between two parentheses. `chain` begins again with each expression of a list and each condition; the set
+/// The tokens between two parentheses. `chain` begins again with each expression of a list and each condition; the set
 /// operations of a query are one tree.
 #[derive(Default)]
 struct Level {

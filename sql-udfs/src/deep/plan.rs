@@ -10,7 +10,7 @@ use super::stack::{on_stack, stack_of_plan};
 const MAX_DEPTH: usize = 4_000;
 /// Operators of a plan, those of a view once for each place that names it.
 const MAX_OPERATORS: usize = 50_000;
-/// What a step of the recursion through subqueries needs.
+/// Stack that one step of the recursion through subqueries needs.
 const SUBQUERY_STACK: usize = 64 << 10;
 
 /// How deep and how large a plan is.
