@@ -31,6 +31,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<frame::DataFrame>()?;
     module.add_class::<engine::HtapEngine>()?;
     module.add_function(wrap_pyfunction!(cancel::cancel_all, module)?)?;
+    module.add_function(wrap_pyfunction!(runtime::wait_for_queries, module)?)?;
     module.add_function(wrap_pyfunction!(command::cli_main, module)?)?;
     module.add_function(wrap_pyfunction!(engine::check_config, module)?)?;
     module.add_function(wrap_pyfunction!(engine::check_table_schema, module)?)?;

@@ -1,7 +1,8 @@
 //! Runs the engine's futures from Python: without the GIL, and so that Ctrl-C ends them.
 
 use std::future::Future;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -42,12 +43,46 @@ pub fn run_telling<T: Send + 'static>(
     future: impl Future<Output = vexact::Result<T>> + Send + 'static,
     tell: &(dyn Fn(Python<'_>) -> PyResult<()> + Sync),
 ) -> PyResult<T> {
-    let task = AbortOnDrop(runtime()?.spawn(future));
+    let running = RunningQuery::new();
+    let task = AbortOnDrop(runtime()?.spawn(async move {
+        let _running = running;
+        future.await
+    }));
     let ended = async move {
         let mut task = task;
         (&mut task.0).await.map_err(|error| task_ended("a query", error))?
     };
     run_with(py, ended, exception, tell)
+}
+
+/// Queries on the runtime's threads, those included whose caller is gone.
+static RUNNING_QUERIES: AtomicUsize = AtomicUsize::new(0);
+
+struct RunningQuery;
+
+impl RunningQuery {
+    fn new() -> Self {
+        RUNNING_QUERIES.fetch_add(1, Ordering::AcqRel);
+        Self
+    }
+}
+
+impl Drop for RunningQuery {
+    fn drop(&mut self) {
+        RUNNING_QUERIES.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Waits, for a second at most, until no query runs. The process's exit unloads pyarrow, and an aborted query releases the
+/// buffers of pyarrow that it reads only when its present step is done.
+#[pyfunction]
+pub fn wait_for_queries(py: Python<'_>) {
+    py.detach(|| {
+        let until = Instant::now() + Duration::from_secs(1);
+        while RUNNING_QUERIES.load(Ordering::Acquire) > 0 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    });
 }
 
 struct AbortOnDrop<T>(JoinHandle<T>);

@@ -305,6 +305,30 @@ time.sleep(0.5)
 """
 
 
+READS_PYARROW = """
+import threading, numpy as np, pyarrow as pa, vexact
+rows = np.random.default_rng(0).standard_normal(384 * 40_000, dtype=np.float32)
+table = pa.table({"v": pa.FixedSizeListArray.from_arrays(pa.array(rows), 384)})
+session = vexact.Session()
+session.create_temp_view("t", session.create_dataframe_from_arrow(table))
+del table
+begun = threading.Event()
+def work():
+    begun.set()
+    try:
+        session.vector_search("t", "v", np.ones((400, 384)), top_k=10).to_arrow()
+    except vexact.VexactError:
+        pass
+threading.Thread(target=work).start()
+begun.wait()
+"""
+
+
+def test_the_exit_waits_until_a_cancelled_query_reads_no_more_of_pyarrow() -> None:
+    ended = subprocess.run([sys.executable, "-c", READS_PYARROW], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_the_interpreter_exits_while_a_thread_waits_for_a_query() -> None:
     ended = subprocess.run([sys.executable, "-c", LEFT], capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stdout) == (0, "ended\n"), ended.stderr

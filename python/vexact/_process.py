@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 # Before the interpreter waits for its threads, which may wait for a query; later functions of `atexit` still have theirs.
 getattr(threading, "_register_atexit", atexit.register)(_native.cancel_all)
+atexit.register(_native.wait_for_queries)
 
 
 class OfProcess(Generic[T]):
