@@ -73,7 +73,7 @@ impl Dialect for VectorDialect {
     }
 }
 
-/// Whether a token is one of pgvector's operators, after [`join_vector_operators`].
+/// Returns true if a token is one of pgvector's operators, after [`join_vector_operators`].
 pub fn is_vector_operator(token: &Token) -> bool {
     match token {
         Token::Spaceship => true,

@@ -132,7 +132,7 @@ pub(crate) fn vector_type(data_type: &DataType) -> Option<Option<usize>> {
     }
 }
 
-/// Whether values of this type are lists of numbers, each of which a distance function takes for a vector.
+/// Returns true if values of this type are lists of numbers, each of which a distance function takes for a vector.
 pub(crate) fn is_list_of_numbers(data_type: &DataType) -> bool {
     match data_type {
         DataType::FixedSizeList(item, _)

@@ -11,11 +11,11 @@ use super::plan::{PlanSize, plan_size};
 pub const THREAD_STACK: usize = 128 << 20;
 /// No recursion that the bounds permit needs more. Memory is taken for what is used of it alone.
 const MAX_STACK: usize = 256 << 20;
-/// What the shallowest statement needs.
+/// Stack of the shallowest statement.
 const BASE: usize = 768 << 10;
-/// What a step of the largest recursion needs, for two bytes of text.
+/// Stack of one step of the largest recursion, for two bytes of text.
 const STEP: usize = 4 << 10;
-/// What a step of planning and optimizing an operator needs.
+/// Stack of one step of planning and optimizing an operator.
 const OPERATOR: usize = 16 << 10;
 
 /// Runs a recursion that needs `stack` bytes: on this thread's stack, or on another one if that has less left.

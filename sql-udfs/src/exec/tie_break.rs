@@ -17,7 +17,7 @@ use futures::StreamExt;
 
 use super::stream::ORDINAL_BITS;
 
-/// What orders rows of one distance.
+/// The order of rows of one distance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TieBreak {
     /// The position: partitions follow each other.

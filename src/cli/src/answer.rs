@@ -173,7 +173,7 @@ pub(super) struct Ran {
     pub artifacts: Vec<Artifact>,
 }
 
-/// What a run has made: the first rows of its result, once it has one, and its last snapshot.
+/// Output of a run: the first rows of its result, once it has one, and its last snapshot.
 #[derive(Debug, Serialize)]
 pub(super) struct SoFar {
     #[serde(skip_serializing_if = "Option::is_none")]

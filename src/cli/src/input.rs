@@ -14,7 +14,7 @@ use vexact::sources::json::JsonFormat;
 use vexact::sources::probe::{Format, detect};
 use vexact_core::error::{Error, Result};
 
-/// What `-` stands for.
+/// The input that `-` stands for.
 const STDIN: &str = "/dev/stdin";
 
 /// Reads the first sheet of an Excel workbook, or says what is wrong with it.

@@ -238,7 +238,7 @@ fn create_temporary(target: &Path, old: Option<&Metadata>) -> io::Result<(PathBu
         #[cfg(unix)]
         if let Some(old) = old {
             use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-            // Who must not read the old content must not read the new one either.
+            // Readers that the old file kept out must not read the new one either.
             options.mode(old.permissions().mode() & 0o777 | 0o600);
         }
         #[cfg(not(unix))]
@@ -273,7 +273,7 @@ fn random() -> u64 {
     hasher.finish()
 }
 
-/// Whether a temporary name is one of ours.
+/// Returns true if a temporary name is one of ours.
 fn is_temporary(name: &str) -> bool {
     let digits = name.strip_suffix(END).and_then(|name| name.rsplit_once(MARK)).map(|(_, digits)| digits);
     digits.is_some_and(|digits| digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
