@@ -19,7 +19,7 @@ use crate::errors::invalid;
 use crate::query::{got, query};
 
 /// Position of an argument in a call; numbers count from 1.
-struct Place<'a> {
+struct ArgumentPosition<'a> {
     part: Part,
     slot: Slot<'a>,
 }
@@ -63,7 +63,7 @@ impl Display for Slot<'_> {
     }
 }
 
-impl Display for Place<'_> {
+impl Display for ArgumentPosition<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.part, self.slot)
     }
@@ -95,7 +95,7 @@ pub fn statements(statements: Vec<(String, Option<Bound<'_, PyAny>>)>) -> PyResu
 
 /// The result of a SQL function as a parameter.
 pub fn result(value: &Bound<'_, PyAny>) -> PyResult<Param> {
-    parameter(&Place { part: Part::Function, slot: Slot::Result }, value)
+    parameter(&ArgumentPosition { part: Part::Function, slot: Slot::Result }, value)
 }
 
 /// The placeholders of a statement that take a list, found when the first list comes.
@@ -145,11 +145,11 @@ fn arguments_of(part: Part, lists: &Lists<'_>, params: Option<&Bound<'_, PyAny>>
 fn argument(part: Part, slot: Slot<'_>, lists: &Lists<'_>, value: &Bound<'_, PyAny>) -> PyResult<Argument> {
     if is_several(value) && lists.take(&slot) {
         let item = |(at, item): (usize, PyResult<Bound<'_, PyAny>>)| {
-            parameter(&Place { part, slot: Slot::Item(&slot, at + 1) }, &item?)
+            parameter(&ArgumentPosition { part, slot: Slot::Item(&slot, at + 1) }, &item?)
         };
         return Ok(Argument::List(value.try_iter()?.enumerate().map(item).collect::<PyResult<_>>()?));
     }
-    parameter(&Place { part, slot }, value).map(Argument::Value)
+    parameter(&ArgumentPosition { part, slot }, value).map(Argument::Value)
 }
 
 /// Returns true for a list, a set or an array, which are several values, and not for text or bytes.
@@ -165,7 +165,7 @@ fn is_several(value: &Bound<'_, PyAny>) -> bool {
     is_set || value.is_instance_of::<PyRange>() || (!is_text && is_array())
 }
 
-fn parameter(place: &Place<'_>, value: &Bound<'_, PyAny>) -> PyResult<Param> {
+fn parameter(place: &ArgumentPosition<'_>, value: &Bound<'_, PyAny>) -> PyResult<Param> {
     if value.is_none() {
         return Ok(Param::Null);
     }
@@ -223,13 +223,13 @@ fn parameter(place: &Place<'_>, value: &Bound<'_, PyAny>) -> PyResult<Param> {
     no_parameter(place, value)
 }
 
-fn no_parameter(place: &Place<'_>, value: &Bound<'_, PyAny>) -> PyResult<Param> {
+fn no_parameter(place: &ArgumentPosition<'_>, value: &Bound<'_, PyAny>) -> PyResult<Param> {
     let expected = "None, bool, int, float, str, bytes, a vector, a datetime, a date, a Decimal or a UUID";
     Err(PyTypeError::new_err(format!("{place}: expected {expected}, got {}", got(value))))
 }
 
 /// A scalar of numpy's.
-fn scalar(place: &Place<'_>, value: &Bound<'_, PyAny>) -> PyResult<Param> {
+fn scalar(place: &ArgumentPosition<'_>, value: &Bound<'_, PyAny>) -> PyResult<Param> {
     let kind = value.getattr("dtype").and_then(|dtype| dtype.getattr("kind")?.extract::<String>());
     match kind.as_deref() {
         // Its own item is an int where it counts nanoseconds. NaT is no time: None.

@@ -13,6 +13,7 @@
 
 pub mod chunks;
 mod config;
+pub mod cooperative;
 pub mod deep;
 pub mod dialect;
 pub mod exec;
@@ -21,7 +22,6 @@ mod functions;
 mod literal;
 mod operators;
 mod plan;
-pub mod precedence;
 mod register;
 mod rewrite;
 mod search_plan;

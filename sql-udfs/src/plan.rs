@@ -27,7 +27,7 @@ pub async fn create_physical_plan(
     state: &SessionState,
     plan: &LogicalPlan,
 ) -> Result<(LogicalPlan, Arc<dyn ExecutionPlan>)> {
-    if let Some(short) = state.config().get_extension::<ShortWay>()
+    if let Some(short) = state.config().get_extension::<FastPathPlanner>()
         && let Some(planned) = short.plan(state, plan).await
     {
         return Ok(planned);
@@ -39,13 +39,13 @@ pub async fn create_physical_plan(
 
 /// The few rules that such a search needs.
 #[derive(Debug)]
-pub(crate) struct ShortWay {
+pub(crate) struct FastPathPlanner {
     optimizer: Optimizer,
     /// Has the physical rule; the functions are in the plan.
     state: SessionState,
 }
 
-impl ShortWay {
+impl FastPathPlanner {
     pub fn new(runtime: Arc<RuntimeEnv>) -> Self {
         let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
             Arc::new(SimplifyExpressions::new()),

@@ -13,7 +13,7 @@ use crate::config::VexactOptions;
 use crate::explain::StrategyPlanner;
 use crate::literal::NumberArrays;
 use crate::operators::VectorOperators;
-use crate::plan::ShortWay;
+use crate::plan::FastPathPlanner;
 use crate::rewrite::{BindQueries, BreakTies, OrderZeros, VectorRewrite};
 use crate::{functions, table};
 
@@ -49,7 +49,7 @@ pub fn register(ctx: &SessionContext) -> Result<()> {
     let mut analyzers: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(BindQueries)];
     analyzers.extend(state.analyzer().rules.iter().cloned());
     let planner = StrategyPlanner::new(Arc::clone(state.query_planner()));
-    let short = Arc::new(ShortWay::new(Arc::clone(state.runtime_env())));
+    let short = Arc::new(FastPathPlanner::new(Arc::clone(state.runtime_env())));
     let config = state.config().clone().with_option_extension(VexactOptions::default()).with_extension(short);
     let state = SessionStateBuilder::new_from_existing(state)
         .with_config(config)

@@ -9,7 +9,7 @@ mod functions;
 mod laws;
 mod layers;
 mod nullability;
-mod plans_again;
+mod plan_cache;
 mod pruning;
 mod query_writer;
 mod replication;

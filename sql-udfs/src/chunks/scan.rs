@@ -29,7 +29,7 @@ use futures::{StreamExt, stream};
 use super::Chunks;
 use super::prune::Pruner;
 use super::pruning::{Piece, Pruning};
-use crate::precedence::LongWork;
+use crate::cooperative::BackgroundWork;
 
 /// A batch that is wide has no more bytes of values of fixed width: more would not stay in a core's cache, and would hold a
 /// thread for long.
@@ -216,13 +216,13 @@ impl ExecutionPlan for ChunkScanExec {
                 None => batch,
             })
         };
-        let work = LongWork::of_query();
+        let work = BackgroundWork::of_query();
         // A scan is always ready, so that a thread would run a query over it to the end while others wait for the thread.
         let stream = stream::iter(pieces).filter_map(move |piece| {
             let batch = (!known.rules_out(piece)).then(|| next(piece));
             async move {
                 if batch.is_some() {
-                    work.give_way();
+                    work.yield_to_foreground();
                     tokio::task::yield_now().await;
                 }
                 batch

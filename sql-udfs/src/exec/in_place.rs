@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use vexact_kernel::{ChunkedColumn, VectorColumn};
 
 use super::ranked::{Ranker, external};
-use super::run::{FILTER, Run, vectors};
+use super::run::{FILTER, SearchState, vectors};
 use super::ties::Ties;
 use crate::chunks::{InPlace, Pruner};
 
@@ -27,7 +27,7 @@ const FILTER_ROWS: usize = 16_384;
 const INLINE_BYTES: usize = 1 << 21;
 
 /// Searches on a blocking thread, as the kernel computes for milliseconds without a pause; what is small, at once.
-pub(super) async fn run(run: Run, scan: InPlace, ranker: Ranker) -> Result<RecordBatch> {
+pub(super) async fn run(run: SearchState, scan: InPlace, ranker: Ranker) -> Result<RecordBatch> {
     let rows: usize = scan.chunks.batches().iter().map(RecordBatch::num_rows).sum();
     let dim = ranker.query.as_ref().map_or(0, Vec::len);
     if rows.saturating_mul(dim).saturating_mul(size_of::<f32>()) <= INLINE_BYTES && run.top_k.predicate.is_none() {
@@ -39,7 +39,7 @@ pub(super) async fn run(run: Run, scan: InPlace, ranker: Ranker) -> Result<Recor
         .map_err(|error| DataFusionError::External(Box::new(error)))?
 }
 
-fn search(run: &Run, scan: &InPlace, ranker: &Ranker) -> Result<RecordBatch> {
+fn search(run: &SearchState, scan: &InPlace, ranker: &Ranker) -> Result<RecordBatch> {
     let started = Instant::now();
     let selection = match &run.top_k.predicate {
         Some(predicate) => {

@@ -27,7 +27,7 @@ use futures::stream::once;
 use futures::{StreamExt, TryStreamExt};
 use vexact_kernel::{FilterReport, Metric, Report};
 
-use self::run::Run;
+use self::run::SearchState;
 use crate::chunks;
 use crate::config::VexactOptions;
 
@@ -176,7 +176,7 @@ impl ExecutionPlan for VectorJoinExec {
         if let Ok(mut executed) = self.executed.lock() {
             *executed = None;
         }
-        let run = Run {
+        let run = SearchState {
             join: Arc::clone(&self.join),
             schema: self.schema(),
             options: VexactOptions::of(context.session_config().options()),

@@ -19,7 +19,7 @@ use super::spec::TopK;
 pub(super) const FILTER: &str = "vectorized-predicate-to-selection-bitmap";
 
 /// What one execution needs.
-pub(super) struct Run {
+pub(super) struct SearchState {
     pub input: Arc<dyn ExecutionPlan>,
     pub top_k: Arc<TopK>,
     pub schema: SchemaRef,
@@ -34,7 +34,7 @@ pub(super) struct Run {
     pub executed: Arc<Mutex<Option<Report>>>,
 }
 
-impl Run {
+impl SearchState {
     /// The output rows from the winners' needed columns.
     pub fn output(
         &self,

@@ -16,7 +16,7 @@ use vexact_kernel::{ChunkedColumn, FilterReport, Report, VectorColumn};
 
 use super::in_place::kept;
 use super::ranked::{Entry, Ranker, external};
-use super::run::{FILTER, Run, vectors};
+use super::run::{FILTER, SearchState, vectors};
 
 /// How reports name this way of reading.
 pub(super) const ACCELERATION: &str = "batch-stream+simd-topk";
@@ -93,7 +93,7 @@ impl Best {
 }
 
 /// Searches all partitions of the input at once, each batch by batch.
-pub(super) async fn run(run: Run, ranker: Ranker) -> Result<RecordBatch> {
+pub(super) async fn run(run: SearchState, ranker: Ranker) -> Result<RecordBatch> {
     let partitions = run.input.output_partitioning().partition_count();
     let best = Arc::new(Mutex::new(Best {
         k: run.top_k.k,
@@ -136,7 +136,7 @@ fn lock(best: &Mutex<Best>) -> Result<std::sync::MutexGuard<'_, Best>> {
     best.lock().map_err(|_| internal_datafusion_err!("a partition of the search panicked"))
 }
 
-async fn search_partition(run: &Run, partition: usize, ranker: &Ranker, best: &Mutex<Best>) -> Result<()> {
+async fn search_partition(run: &SearchState, partition: usize, ranker: &Ranker, best: &Mutex<Best>) -> Result<()> {
     let mut batches = run.input.execute(partition, Arc::clone(&run.context))?;
     let mut first = (partition as u64) << ORDINAL_BITS;
     let schema: SchemaRef = Arc::new(run.input.schema().project(&run.top_k.columns)?);

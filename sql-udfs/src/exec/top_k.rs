@@ -24,7 +24,7 @@ use futures::stream::once;
 use vexact_kernel::{FilterReport, Report};
 
 use super::ranked::Ranker;
-use super::run::{FILTER, Run};
+use super::run::{FILTER, SearchState};
 use super::spec::TopK;
 use super::{in_place, stream};
 use crate::chunks;
@@ -191,7 +191,7 @@ impl ExecutionPlan for VectorTopKExec {
         if partition != 0 {
             return internal_err!("VectorTopKExec has one partition, got {partition}");
         }
-        let run = Run {
+        let run = SearchState {
             input: Arc::clone(&self.input),
             top_k: Arc::clone(&self.top_k),
             schema: self.schema(),
@@ -220,7 +220,7 @@ impl ExecutionPlan for VectorTopKExec {
 }
 
 /// Searches the input in place where it hands its chunks over, else batch by batch.
-async fn execute(run: Run) -> Result<RecordBatch> {
+async fn execute(run: SearchState) -> Result<RecordBatch> {
     let options = VexactOptions::of(run.context.session_config().options());
     let ranker = Ranker {
         scoring: run.top_k.scoring,

@@ -2,24 +2,24 @@
 
 mod aggregate;
 mod arithmetic;
+mod bound_distance;
 mod builder;
 mod distance;
 mod l2_norm;
 mod row_limit;
 mod rows;
 mod score;
-mod to_query;
 mod to_vector;
 mod vector_dims;
 
 use datafusion::logical_expr::ScalarUDF;
 
 pub(crate) use aggregate::{AGGREGATES, with_vectors};
+pub(crate) use bound_distance::{BoundDistance, bind_query};
 pub(crate) use distance::{Distance, Function};
 pub(crate) use row_limit::{k_argument, row_limit};
 pub(crate) use score::VectorScore;
 pub use score::score_expr;
-pub(crate) use to_query::{ToQuery, bind_query};
 
 /// All scalar functions that a user can name.
 pub(crate) fn all() -> Vec<ScalarUDF> {

@@ -15,7 +15,7 @@ use datafusion::physical_expr_common::physical_expr::is_volatile;
 
 use super::Decline;
 use crate::exec::{Scoring, SqlFunction};
-use crate::functions::{Distance, Function, ToQuery, VectorScore};
+use crate::functions::{BoundDistance, Distance, Function, VectorScore};
 use crate::vector::{vector_of_scalar, vector_type};
 
 /// A call of a distance function, whatever its arguments are.
@@ -42,7 +42,7 @@ fn downcast<T: PhysicalExpr>(expr: &Arc<dyn PhysicalExpr>) -> Option<&T> {
 
 /// What a function computes, and the query that it carries; `None`: no distance.
 pub(crate) fn scoring(function: &ScalarUDF) -> Option<(Scoring, Option<&ScalarValue>)> {
-    let (udf, bound) = match function.inner().downcast_ref::<ToQuery>() {
+    let (udf, bound) = match function.inner().downcast_ref::<BoundDistance>() {
         Some(to_query) => (to_query.function.inner(), Some(&to_query.query)),
         None => (function.inner(), None),
     };

@@ -5,9 +5,9 @@
 mod bind;
 mod call;
 mod decline;
+mod range_search;
 mod ties;
 mod top_k;
-mod within;
 mod zero_order;
 
 use std::sync::Arc;
@@ -22,8 +22,8 @@ pub(crate) use bind::BindQueries;
 pub use bind::bind_parameters;
 pub(crate) use call::{has_call, scoring};
 pub use decline::Decline;
+pub(crate) use range_search::range_strategy;
 pub(crate) use ties::BreakTies;
-pub(crate) use within::range_strategy;
 pub(crate) use zero_order::OrderZeros;
 
 use crate::chunks;
@@ -45,7 +45,7 @@ impl PhysicalOptimizerRule for VectorRewrite {
         let target = config.execution.target_partitions;
         let plan = plan.transform_down(|plan| {
             Ok(match top_k::rewrite(&plan, target, config)? {
-                top_k::Outcome::Rewritten(rewritten) if !self.is_in_place || is_in_place(&rewritten) => {
+                top_k::RewriteResult::Rewritten(rewritten) if !self.is_in_place || is_in_place(&rewritten) => {
                     Transformed::yes(rewritten)
                 }
                 _ => Transformed::no(plan),
@@ -54,7 +54,7 @@ impl PhysicalOptimizerRule for VectorRewrite {
         if self.is_in_place {
             return Ok(plan.data);
         }
-        Ok(plan.data.transform_up(within::rewrite)?.data)
+        Ok(plan.data.transform_up(range_search::rewrite)?.data)
     }
 
     fn name(&self) -> &str {
@@ -78,8 +78,8 @@ pub(crate) fn declines(plan: &Arc<dyn ExecutionPlan>, config: &ConfigOptions) ->
     let mut pending = vec![Arc::clone(plan)];
     while let Some(plan) = pending.pop() {
         match top_k::rewrite(&plan, config.execution.target_partitions, config) {
-            Ok(top_k::Outcome::Declined(reason)) => declines.push(reason),
-            Ok(top_k::Outcome::Rewritten(_)) if is_off => declines.push(Decline::Disabled),
+            Ok(top_k::RewriteResult::Declined(reason)) => declines.push(reason),
+            Ok(top_k::RewriteResult::Rewritten(_)) if is_off => declines.push(Decline::Disabled),
             _ => {}
         }
         pending.extend(plan.children().into_iter().cloned());

@@ -35,7 +35,7 @@ use crate::chunks;
 use crate::exec::{Scoring, TieBreakExec, TopK, VectorTopKExec};
 
 /// What became of a node.
-pub(super) enum Outcome {
+pub(super) enum RewriteResult {
     Rewritten(Arc<dyn ExecutionPlan>),
     Declined(Decline),
     /// Not a sort by distance.
@@ -246,21 +246,25 @@ pub(super) fn rewrite(
     plan: &Arc<dyn ExecutionPlan>,
     target_partitions: usize,
     config: &ConfigOptions,
-) -> Result<Outcome> {
-    let Some((sort, fetch)) = sort_of(plan) else { return Ok(Outcome::NoDistance) };
-    let Some(first) = sort.expr().iter().next() else { return Ok(Outcome::NoDistance) };
+) -> Result<RewriteResult> {
+    let Some((sort, fetch)) = sort_of(plan) else { return Ok(RewriteResult::NoDistance) };
+    let Some(first) = sort.expr().iter().next() else { return Ok(RewriteResult::NoDistance) };
     let schema: SchemaRef = match columns_of(sort) {
         all if all == sort.schema().fields().len() => sort.schema(),
         columns => Arc::new(sort.schema().project(&(0..columns).collect::<Vec<_>>())?),
     };
-    let Some(mut folded) = Folded::of(sort)? else { return Ok(Outcome::NoDistance) };
+    let Some(mut folded) = Folded::of(sort)? else { return Ok(RewriteResult::NoDistance) };
     // A later rule may have moved a distance into the scan of a file: only the reason why it stayed can be told then.
     let scanned = if has_call(&folded.key) { None } else { scan_projection(&folded.plan) };
     if let Some((_, exprs)) = &scanned {
         folded.key = substitute(&folded.key, &|i| Arc::clone(&exprs[i].expr))?;
     }
     let Some((call, direction)) = monotone(&folded.key) else {
-        return Ok(if has_call(&folded.key) { Outcome::Declined(Decline::NotMonotone) } else { Outcome::NoDistance });
+        return Ok(if has_call(&folded.key) {
+            RewriteResult::Declined(Decline::NotMonotone)
+        } else {
+            RewriteResult::NoDistance
+        });
     };
 
     let is_descending = first.options.descending;
@@ -269,25 +273,25 @@ pub(super) fn rewrite(
         return match call.scoring {
             // Its plan always has a limit, unless that is NULL.
             Scoring::Search(_) => plan_err!("vector_search: k: expected a whole number of at least 1, got NULL"),
-            Scoring::Sql(_) => Ok(Outcome::Declined(Decline::NoLimit)),
+            Scoring::Sql(_) => Ok(RewriteResult::Declined(Decline::NoLimit)),
         };
     };
     if k == 0 {
-        return Ok(Outcome::Rewritten(Arc::new(EmptyExec::new(schema))));
+        return Ok(RewriteResult::Rewritten(Arc::new(EmptyExec::new(schema))));
     }
     if !folded.trailing.is_empty() && !folded.follows_tie_order() {
-        return Ok(Outcome::Declined(Decline::SecondSortKey));
+        return Ok(RewriteResult::Declined(Decline::SecondSortKey));
     }
     if !is_closest_first {
-        return Ok(Outcome::Declined(Decline::FarthestFirst));
+        return Ok(RewriteResult::Declined(Decline::FarthestFirst));
     }
     if folded.plan.boundedness().is_unbounded() {
-        return Ok(Outcome::Declined(Decline::UnboundedInput));
+        return Ok(RewriteResult::Declined(Decline::UnboundedInput));
     }
     let input_schema = scanned.as_ref().map_or_else(|| folded.plan.schema(), |(schema, _)| Arc::clone(schema));
     let on_column = match call.on_column(&input_schema) {
         Ok(on_column) => on_column,
-        Err(reason) => return Ok(Outcome::Declined(reason)),
+        Err(reason) => return Ok(RewriteResult::Declined(reason)),
     };
     if let Err(reason) = on_column.check_literal(&input_schema) {
         let column = input_schema.field(on_column.column).name();
@@ -295,11 +299,11 @@ pub(super) fn rewrite(
             (Decline::BadQuery(error), Scoring::Search(_)) => {
                 Err(plan_datafusion_err!("vector_search on column {column:?}: {error}"))
             }
-            (reason, _) => Ok(Outcome::Declined(reason)),
+            (reason, _) => Ok(RewriteResult::Declined(reason)),
         };
     }
     if scanned.is_some() {
-        return Ok(Outcome::NoDistance);
+        return Ok(RewriteResult::NoDistance);
     }
     let input = match folded.plan.repartitioned(target_partitions, config)? {
         // Splitting a scan may drop its limit.
@@ -321,7 +325,7 @@ pub(super) fn rewrite(
         output,
     };
     let exec = VectorTopKExec::try_new(input, top_k, schema, LexOrdering::new(keys_of(sort)))?;
-    Ok(Outcome::Rewritten(Arc::new(exec)))
+    Ok(RewriteResult::Rewritten(Arc::new(exec)))
 }
 
 /// The columns that the output needs, and the output over these and the value of the call.

@@ -8,7 +8,7 @@ use rusqlite::ErrorCode;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use vexact_core::error::{Error, ErrorKind, Result};
-use vexact_workspace::{Outcome, RunError};
+use vexact_workspace::{RunError, RunOutcome};
 
 /// Whose fault it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl Failure {
     }
 
     /// How it ends a tracked run.
-    pub fn outcome(&self) -> Outcome {
+    pub fn outcome(&self) -> RunOutcome {
         let error = RunError {
             error: self.error.clone(),
             error_type: self.error_type.name().into(),
@@ -100,9 +100,9 @@ impl Failure {
             details: self.details.clone(),
         };
         match (self.is_cancelled, self.error_type) {
-            (true, _) => Outcome::Cancelled(error),
-            (false, ErrorType::Timeout) => Outcome::TimedOut(error),
-            _ => Outcome::Failed(error),
+            (true, _) => RunOutcome::Cancelled(error),
+            (false, ErrorType::Timeout) => RunOutcome::TimedOut(error),
+            _ => RunOutcome::Failed(error),
         }
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use vexact::session::{DataFrame, Session};
 use vexact_core::error::{Error, Result};
 use vexact_workspace::{
-    Artifact, ArtifactKind, Cleanup, NewRun, Outcome, Preview, Run, RunFilter, RunStatus, Workspace,
+    Artifact, ArtifactKind, Cleanup, NewRun, Preview, Run, RunFilter, RunOutcome, RunStatus, Workspace,
 };
 
 use super::action::Action;
@@ -217,7 +217,7 @@ fn start(command: Start) -> Result<Answer, Failure> {
     let ended = ended.map_err(of_run);
     // What it would have printed by itself.
     let (printed, outcome) = match &ended {
-        Ok(answer) => (answer.json()?, Outcome::Succeeded),
+        Ok(answer) => (answer.json()?, RunOutcome::Succeeded),
         Err(failure) => (failure.json(), failure.outcome()),
     };
     run.stdout(&printed).during("workspace").map_err(of_run)?;

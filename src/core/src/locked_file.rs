@@ -4,11 +4,13 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::ops::Deref;
 
+use vexact_locks::ProcessFile;
+
 /// A file with an exclusive lock, which is given back when this is dropped: at once, and not when the last copy of its descriptor is
-/// closed. A program that this process is just starting has copies for a moment.
+/// closed. A program that this process is just starting has copies for a moment. Forked children have none.
 #[derive(Debug)]
 pub struct LockedFile {
-    file: File,
+    file: ProcessFile,
     is_locked: bool,
     /// A child of `fork` has copies of both: the lock is its parent's.
     process: u32,
@@ -18,22 +20,24 @@ impl LockedFile {
     /// # Errors
     /// Somebody else has the lock.
     pub fn try_new(file: File) -> Result<Self, TryLockError> {
+        let file = ProcessFile::of(file);
         file.try_lock()?;
         Ok(Self::new(file, true))
     }
 
     /// Waits for the lock.
     pub fn wait_for(file: File) -> io::Result<Self> {
+        let file = ProcessFile::of(file);
         file.lock()?;
         Ok(Self::new(file, true))
     }
 
     /// A file that others may write as well: a pipe or a device.
     pub fn shared(file: File) -> Self {
-        Self::new(file, false)
+        Self::new(ProcessFile::inherited(file), false)
     }
 
-    fn new(file: File, is_locked: bool) -> Self {
+    fn new(file: ProcessFile, is_locked: bool) -> Self {
         Self { file, is_locked, process: std::process::id() }
     }
 

@@ -1,9 +1,9 @@
 //! The engine: SQLite for writes, replicas for analytics and search, in one process.
 
-mod beyond;
 mod config;
 #[cfg(feature = "duckdb-linked")]
 mod duckdb;
+mod fallback;
 mod followers;
 mod local;
 mod names;
@@ -29,12 +29,12 @@ use vexact_router as router;
 use vexact_router::Side;
 use vexact_session::{Session, SessionOptions};
 use vexact_sidecar::Sidecar;
-use vexact_sql::precedence::Arrival;
+use vexact_sql::cooperative::ForegroundQuery;
 use vexact_sqlite::oltp::{Lookup, ResultTypes};
 use vexact_sqlite::replication::{RegisterOutcome, SyncResult, SyncStatus};
 
-use beyond::is_beyond_datafusion;
 pub use config::{HtapConfig, OlapBackend, StorageMode};
+use fallback::should_fall_back;
 use followers::Followers;
 use local::{Local, opened};
 use names::{EngineNames, TableNames};
@@ -169,16 +169,16 @@ impl HtapEngine {
     }
 
     async fn routed_query(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
-        let _arrival = Arrival::now();
+        let _arrival = ForegroundQuery::begin();
         let route = self.route_by_names(sql).await?;
         if route.side == Side::Olap {
             self.check_followed(&route.tables)?;
             self.check_searched(&route)?;
             match self.olap_frame(sql, params).await {
-                Ok(frame) if route.is_sqlite_able && self.semantic_gap(sql, &frame, &route.tables).await.is_some() => {}
+                Ok(frame) if route.can_fall_back && self.semantic_gap(sql, &frame, &route.tables).await.is_some() => {}
                 Ok(frame) => match self.answer(sql, params, &frame).await {
                     Ok(batches) if route.is_explain => return with_route(&route, batches),
-                    Err(error) if route.is_sqlite_able && is_beyond_datafusion(&error) => {
+                    Err(error) if route.can_fall_back && should_fall_back(&error) => {
                         let Some(local) = &self.local else { return Err(error) };
                         return self.query_sqlite(local, sql, params).await.or(Err(error));
                     }
@@ -188,7 +188,7 @@ impl HtapEngine {
                 Err(error) => match self.unplanned(sql, params).await {
                     Some(batches) if route.is_explain => return with_route(&route, batches),
                     Some(batches) => return Ok(batches),
-                    None if route.is_sqlite_able && is_beyond_datafusion(&error) => {}
+                    None if route.can_fall_back && should_fall_back(&error) => {}
                     None => return Err(error),
                 },
             }
@@ -229,7 +229,7 @@ impl HtapEngine {
     }
 
     async fn olap_query(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
-        let _arrival = Arrival::now();
+        let _arrival = ForegroundQuery::begin();
         if (self.followers.sidecar.is_some() || !self.followers.unloaded().is_empty())
             && let Ok(route) = self.route(sql).await
         {

@@ -9,7 +9,7 @@ use vexact_core::error::Result;
 use vexact_core::schema::{ColumnType, declared, is_row_id_name};
 use vexact_core::sql::failed;
 use vexact_replica::Snapshot;
-use vexact_router::{Names, OlapTable, Owner};
+use vexact_router::{OlapTable, Owner, TableLookup};
 use vexact_session::Session;
 use vexact_sqlite::oltp::{FileId, Oltp, capture};
 
@@ -141,7 +141,7 @@ pub(super) struct EngineNames<'e> {
     pub followed: Vec<String>,
 }
 
-impl Names for EngineNames<'_> {
+impl TableLookup for EngineNames<'_> {
     fn in_sqlite(&self, table: &str) -> bool {
         let table = table.to_ascii_lowercase();
         self.sqlite.contains(&table) && !self.followed.contains(&table)

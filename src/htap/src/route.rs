@@ -12,7 +12,7 @@ use vexact_session::DataFrame;
 use vexact_sql::deep::stack_of_text;
 
 use super::HtapEngine;
-use super::beyond::is_beyond_datafusion;
+use super::fallback::should_fall_back;
 use super::read_columns::ReadColumns;
 
 impl HtapEngine {
@@ -27,7 +27,7 @@ impl HtapEngine {
 
     async fn route_by_number(&self, sql: &str) -> Result<Route> {
         let route = self.route_by_names(sql).await?;
-        if !route.is_sqlite_able || route.side == Side::Sqlite {
+        if !route.can_fall_back || route.side == Side::Sqlite {
             return Ok(route);
         }
         let reason = match self.olap_frame(sql, &[]).await {
@@ -46,7 +46,7 @@ impl HtapEngine {
         if self.duckdb.is_some() {
             return None;
         }
-        is_beyond_datafusion(error).then(|| Reason::NotPlanned(error.to_string()))
+        should_fall_back(error).then(|| Reason::NotPlanned(error.to_string()))
     }
 
     /// Why SQLite answers a query that is planned over these tables: DataFusion would answer otherwise.
@@ -71,8 +71,8 @@ impl HtapEngine {
         let route = router::route(sql, &self.names().await?)?;
         Ok(match (&self.local, &route.reason) {
             (Some(_), _) | (None, Reason::NotAQuery(_)) => route,
-            (None, _) if route.side == Side::Olap => Route { is_sqlite_able: false, ..route },
-            (None, _) => Route { side: Side::Olap, reason: Reason::NoSqlite, is_sqlite_able: false, ..route },
+            (None, _) if route.side == Side::Olap => Route { can_fall_back: false, ..route },
+            (None, _) => Route { side: Side::Olap, reason: Reason::NoSqlite, can_fall_back: false, ..route },
         })
     }
 

@@ -8,7 +8,7 @@ use vexact_core::param::{Params, to_olap};
 use vexact_core::sql::within;
 use vexact_router::{self as router, OlapTable, Owner};
 use vexact_session::{DataFrame, VectorSearch};
-use vexact_sql::precedence::Arrival;
+use vexact_sql::cooperative::ForegroundQuery;
 
 use super::HtapEngine;
 
@@ -32,7 +32,7 @@ impl HtapEngine {
     /// A table that is not registered; as [`vexact_session::Session::vector_search`].
     pub async fn vector_search(&self, search: &VectorSearch, is_fresh: bool) -> Result<Vec<RecordBatch>> {
         let search = self.prepared(search, is_fresh).await?;
-        let _arrival = Arrival::now();
+        let _arrival = ForegroundQuery::begin();
         self.until_end(async { self.key_first(&search, &self.session.vector_search(&search).await?).await }).await
     }
 
@@ -46,7 +46,7 @@ impl HtapEngine {
         is_fresh: bool,
     ) -> Result<(Vec<RecordBatch>, vexact_sql::Explained)> {
         let search = self.prepared(search, is_fresh).await?;
-        let _arrival = Arrival::now();
+        let _arrival = ForegroundQuery::begin();
         let (found, explained) = self.session.vector_search_explained(&search, None, None).await?;
         Ok((self.key_first(&search, &found).await?, explained))
     }

@@ -14,7 +14,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use vexact_core::error::{Error, Result};
 use vexact_core::schema::{ColumnType, declared};
 use vexact_router as router;
-use vexact_router::{Names, OlapTable, Owner};
+use vexact_router::{OlapTable, Owner, TableLookup};
 
 use super::names::EngineNames;
 
@@ -39,7 +39,7 @@ impl Declared<'_> {
     }
 }
 
-impl Names for Declared<'_> {
+impl TableLookup for Declared<'_> {
     fn in_sqlite(&self, table: &str) -> bool {
         self.names.in_sqlite(table)
     }

@@ -2,11 +2,16 @@
 //!
 //! POSIX locks, which SQLite takes on unix, belong to the process: two SQLite libraries in one process do not see each other's
 //! locks, and a `close` in one drops the locks of the other, which destroys the file. On Linux the bundled library locks with
-//! open-file-description locks instead; `ofd_locks.c` says how. All connections of the workspace are opened here.
+//! open-file-description locks instead; `ofd_locks.c` says how. All connections of the workspace are opened here, and all files
+//! that it locks ([`ProcessFile`]), so that a forked child inherits no lock.
 
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, Result};
+
+mod process_file;
+
+pub use process_file::ProcessFile;
 
 /// Opens a database file.
 ///
@@ -42,6 +47,9 @@ pub fn has_open(path: &Path) -> bool {
 #[allow(unsafe_code)]
 mod system {
     use std::ffi::{CString, c_char, c_int};
+    use std::fs::File;
+    use std::marker::PhantomData;
+    use std::os::fd::{AsRawFd, IntoRawFd};
     use std::os::unix::ffi::OsStrExt;
     use std::path::Path;
 
@@ -51,6 +59,42 @@ mod system {
     unsafe extern "C" {
         fn vexact_ofd_is_installed() -> c_int;
         fn vexact_ofd_has_open(path: *const c_char) -> c_int;
+        fn vexact_ofd_begin_open();
+        fn vexact_ofd_end_open(fd: c_int);
+        fn vexact_ofd_close(fd: c_int) -> c_int;
+    }
+
+    /// The opening of a file whose descriptor a forked child gives up. A fork waits until it is over.
+    pub(super) struct Opening(Option<c_int>, PhantomData<*const ()>);
+
+    impl Opening {
+        pub fn begin() -> Self {
+            let is_waited_for = are_isolated();
+            if is_waited_for {
+                // SAFETY: The function has no arguments and takes a mutex, which is given back when this is dropped.
+                unsafe { vexact_ofd_begin_open() };
+            }
+            Self(is_waited_for.then_some(-1), PhantomData)
+        }
+
+        pub fn end(mut self, file: &File) {
+            self.0 = self.0.map(|_| file.as_raw_fd());
+        }
+    }
+
+    impl Drop for Opening {
+        fn drop(&mut self) {
+            if let Some(descriptor) = self.0 {
+                // SAFETY: `begin` took the mutex on this thread, which this value does not leave, and this gives it back once.
+                unsafe { vexact_ofd_end_open(descriptor) };
+            }
+        }
+    }
+
+    /// Closes a file.
+    pub(super) fn close(file: File) {
+        // SAFETY: The descriptor is owned by `file`, which gives it up.
+        unsafe { vexact_ofd_close(file.into_raw_fd()) };
     }
 
     pub(super) fn are_isolated() -> bool {
@@ -67,6 +111,7 @@ mod system {
 
 #[cfg(not(target_os = "linux"))]
 mod system {
+    use std::fs::File;
     use std::path::Path;
 
     use libsqlite3_sys as _;
@@ -77,5 +122,19 @@ mod system {
 
     pub(super) fn has_open(_path: &Path) -> bool {
         false
+    }
+
+    pub(super) struct Opening;
+
+    impl Opening {
+        pub fn begin() -> Self {
+            Self
+        }
+
+        pub fn end(self, _file: &File) {}
+    }
+
+    pub(super) fn close(file: File) {
+        drop(file);
     }
 }

@@ -370,6 +370,20 @@ int vexact_ofd_has_open(const char *path) {
   return has;
 }
 
+/* Begins and ends the opening of a file by other code than SQLite, whose descriptor a forked child is to
+ * give up as it gives up SQLite's: fork() waits meanwhile. fd: the descriptor, or -1 if there is none.
+ * vexact_ofd_close() closes it. */
+void vexact_ofd_begin_open(void) { pthread_mutex_lock(&vexact_ofd_mutex); }
+
+void vexact_ofd_end_open(int fd) {
+  struct slot *s = fd < 0 ? NULL : slot_of(fd);
+  if (s) {
+    if (s->state != FREE) forget(fd);         /* Closed by somebody else, and a new file now. */
+    s->state = PLAIN;
+  }
+  pthread_mutex_unlock(&vexact_ofd_mutex);
+}
+
 /* Parked descriptors are closed. The others are still known by number to connections that the child
  * inherits but cannot use: each number is kept, for a descriptor (O_PATH) on which all I/O fails, so
  * that these connections never touch another file that gets the number. */

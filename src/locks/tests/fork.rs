@@ -4,11 +4,14 @@
 
 mod common;
 
+use std::fs::{File, TryLockError};
+use std::io::{PipeReader, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use common::*;
 use rusqlite::{Connection, OpenFlags};
+use vexact_locks::ProcessFile;
 
 #[test]
 #[ignore = "is run by the other tests, as another process"]
@@ -67,4 +70,76 @@ fn a_child_takes_nothing_from_its_parent() {
         assert_eq!(other(&database, "INSERT INTO t VALUES(4)"), "ok");
         assert_eq!(count(&reader).unwrap(), 3);
     }
+}
+
+/// What a parent that is about to be killed does: it locks the file, and forks a child that lives until its `hold` ends.
+fn parent(path: &Path, mut hold: PipeReader, mut says: std::io::PipeWriter) {
+    let open = || File::options().create(true).truncate(false).write(true).open(path);
+    let locked = ProcessFile::open(open).unwrap();
+    locked.try_lock().unwrap();
+    let child = unsafe_fork();
+    if child == 0 {
+        // What is inherited is of no use, and closing it harms nobody.
+        let is_dead = locked.metadata().is_err() || locked.set_len(7).is_err();
+        drop(locked);
+        std::io::Write::write_all(&mut says, if is_dead { b"c" } else { b"!" }).unwrap();
+        let _ = hold.read(&mut [0]);
+        return;
+    }
+    let _ = hold.read(&mut [0]);
+}
+
+#[test]
+fn a_lock_ends_with_a_process_that_is_killed_although_its_child_lives() {
+    let folder = Folder::new();
+    let path = folder.file("lock");
+    let ((hold, holder), (mut heard, says)) = (std::io::pipe().unwrap(), std::io::pipe().unwrap());
+    let process = unsafe_fork();
+    if process == 0 {
+        drop((holder, heard));
+        let _ = catch_unwind(AssertUnwindSafe(|| parent(&path, hold, says)));
+        // SAFETY: It ends the process, without destructors.
+        unsafe { libc::_exit(0) }
+    }
+    drop(says);
+    let mut said = [0];
+    heard.read_exact(&mut said).unwrap();
+    assert_eq!(said, *b"c", "a child can use the file of its parent");
+    let file = File::options().write(true).open(&path).unwrap();
+    assert!(matches!(file.try_lock(), Err(TryLockError::WouldBlock)), "the parent lives, and holds the lock");
+    let mut status = 0;
+    // SAFETY: `process` is a child of this process, and `status` outlives the call.
+    unsafe {
+        assert_eq!(libc::kill(process, libc::SIGKILL), 0);
+        assert_eq!(libc::waitpid(process, &raw mut status, 0), process);
+    }
+    file.try_lock().expect("the parent is dead: its child holds no lock");
+    // The child still lived: only now does it end.
+    drop(hold);
+    drop(holder);
+    assert_eq!(heard.read(&mut said).unwrap(), 0);
+}
+
+#[test]
+fn a_file_that_is_dropped_or_fails_to_open_leaves_its_number_to_others() {
+    let folder = Folder::new();
+    let path = folder.file("a");
+    assert!(ProcessFile::open(|| File::open(&path)).is_err());
+    drop(ProcessFile::open(|| File::create(&path)).unwrap());
+    let plain = File::open(&path).unwrap();
+    let process = unsafe_fork();
+    if process == 0 {
+        let is_usable = plain.metadata().is_ok() && (&plain).read(&mut [0]).is_ok();
+        // SAFETY: It ends the process, without destructors.
+        unsafe { libc::_exit(i32::from(!is_usable)) }
+    }
+    let mut status = 0;
+    // SAFETY: `process` is a child of this process, and `status` outlives the call.
+    assert_eq!(unsafe { libc::waitpid(process, &raw mut status, 0) }, process);
+    assert_eq!((status >> 8, status & 0x7f), (0, 0), "exit code and signal of the child");
+}
+
+fn unsafe_fork() -> libc::pid_t {
+    // SAFETY: The child calls the allocator, which is usable after a fork of glibc and musl, and ends with `_exit`.
+    unsafe { libc::fork() }
 }

@@ -8,11 +8,11 @@ use vexact_core::error::{Error, Result};
 use super::changes::{Change, ChangeBatch, Counts, KeyState};
 use super::index::Location;
 use super::key::Keys;
-use super::outcome::{Current, Outcome};
+use super::outcome::{Current, WriteResult};
 use super::version::TableVersion;
 
 /// The keys that a batch of changes speaks of, each once, with where its row was before.
-pub(super) struct Touched<'c> {
+pub(super) struct ChangedKeys<'c> {
     changes: &'c ChangeBatch,
     rows: Keys,
     gone: Keys,
@@ -34,7 +34,7 @@ pub(super) struct TouchedKey {
     pub last: KeyState,
 }
 
-impl<'c> Touched<'c> {
+impl<'c> ChangedKeys<'c> {
     /// `version` is the newest one.
     pub fn try_new(version: &TableVersion, changes: &'c ChangeBatch) -> Result<Self> {
         let gone: Vec<usize> = (0..changes.gone.num_columns()).collect();
@@ -94,8 +94,8 @@ fn key_of<'k>(rows: &'k Keys, gone: &'k Keys, state: KeyState) -> (&'k Keys, usi
 }
 
 /// What the changes amount to.
-pub(super) fn outcome(version: &TableVersion, changes: &ChangeBatch) -> Result<Outcome> {
-    let mut touched = Touched::try_new(version, changes)?;
+pub(super) fn outcome(version: &TableVersion, changes: &ChangeBatch) -> Result<WriteResult> {
+    let mut touched = ChangedKeys::try_new(version, changes)?;
     let mut counts = Counts::default();
     let mut superseded = 0;
     for (ordinal, change) in changes.changes.iter().enumerate() {
@@ -148,5 +148,5 @@ pub(super) fn outcome(version: &TableVersion, changes: &ChangeBatch) -> Result<O
             (KeyState::Gone(_), None) => {}
         }
     }
-    Ok(Outcome { rows, current, forgotten, counts })
+    Ok(WriteResult { rows, current, forgotten, counts })
 }

@@ -7,11 +7,11 @@
 mod changes;
 mod compaction;
 mod destructive;
-mod difference;
 mod index;
 mod key;
 mod load;
 mod outcome;
+mod reconcile;
 mod snapshot;
 mod storage;
 mod table;
@@ -22,7 +22,7 @@ mod version;
 mod writer;
 
 pub use changes::{Change, ChangeBatch, Counts, KeyState};
-pub use difference::Standing;
+pub use reconcile::RowState;
 pub use snapshot::{Replicas, Snapshot, TableState, Update};
 pub use storage::{StorageFormat, Store, Stored, StoredTable};
 pub use table::ReplicaTable;

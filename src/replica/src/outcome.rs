@@ -8,7 +8,7 @@ use super::index::Location;
 /// A row that is its key's current one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Current {
-    /// In [`Outcome::rows`].
+    /// In [`WriteResult::rows`].
     pub row: u32,
     pub hash: u64,
     /// Where the key's row was.
@@ -17,7 +17,7 @@ pub(super) struct Current {
 
 /// What a batch of changes amounts to.
 #[derive(Debug)]
-pub(super) struct Outcome {
+pub(super) struct WriteResult {
     /// New rows, of the stored schema.
     pub rows: RecordBatch,
     /// Those of them that are current.

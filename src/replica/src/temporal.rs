@@ -9,9 +9,9 @@ use arrow::datatypes::Int64Type;
 use vexact_core::error::{Error, Result};
 
 use super::changes::{ChangeBatch, Counts, KeyState};
-use super::destructive::Touched;
+use super::destructive::ChangedKeys;
 use super::index::Location;
-use super::outcome::{Current, Outcome};
+use super::outcome::{Current, WriteResult};
 use super::version::TableVersion;
 
 /// Where the registered columns of a row come from.
@@ -23,7 +23,7 @@ enum Source {
 
 /// A row of the history.
 #[derive(Debug, Clone, Copy)]
-struct Held {
+struct BufferedRow {
     source: Source,
     from: i64,
     to: Option<i64>,
@@ -47,10 +47,10 @@ fn stored(version: &TableVersion, location: Location) -> Result<(i64, &'static s
 }
 
 /// What the changes amount to.
-pub(super) fn outcome(version: &TableVersion, changes: &ChangeBatch) -> Result<Outcome> {
-    let mut touched = Touched::try_new(version, changes)?;
+pub(super) fn outcome(version: &TableVersion, changes: &ChangeBatch) -> Result<WriteResult> {
+    let mut touched = ChangedKeys::try_new(version, changes)?;
     let mut counts = Counts::default();
-    let mut held: Vec<Held> = Vec::with_capacity(2 * changes.changes.len());
+    let mut held: Vec<BufferedRow> = Vec::with_capacity(2 * changes.changes.len());
     // Of each touched key, its open row in `held`.
     let mut open: Vec<Option<usize>> = Vec::new();
     for (ordinal, change) in changes.changes.iter().enumerate() {
@@ -60,7 +60,7 @@ pub(super) fn outcome(version: &TableVersion, changes: &ChangeBatch) -> Result<O
             if let Some(before) = touched.keys[key].before {
                 let (from, operation) = stored(version, before)?;
                 open[key] = Some(held.len());
-                held.push(Held { source: Source::Stored(before), from, to: None, operation });
+                held.push(BufferedRow { source: Source::Stored(before), from, to: None, operation });
             }
         }
         let closed = open[key].take();
@@ -75,12 +75,12 @@ pub(super) fn outcome(version: &TableVersion, changes: &ChangeBatch) -> Result<O
                 counts.updated += u64::from(closed.is_some());
                 counts.inserted += u64::from(closed.is_none());
                 open[key] = Some(held.len());
-                held.push(Held { source: Source::New(row), from: time, to: None, operation });
+                held.push(BufferedRow { source: Source::New(row), from: time, to: None, operation });
             }
             (KeyState::Gone(_), Some(closed)) => {
                 counts.deleted += 1;
                 let source = held[closed].source;
-                held.push(Held { source, from: time, to: Some(time), operation: DELETE });
+                held.push(BufferedRow { source, from: time, to: Some(time), operation: DELETE });
             }
             (KeyState::Gone(_), None) => {}
         }
@@ -96,11 +96,11 @@ pub(super) fn outcome(version: &TableVersion, changes: &ChangeBatch) -> Result<O
             (None, None) => {}
         }
     }
-    Ok(Outcome { rows, current, forgotten, counts })
+    Ok(WriteResult { rows, current, forgotten, counts })
 }
 
 /// The rows of the history as a batch.
-fn rows(version: &TableVersion, changes: &ChangeBatch, held: &[Held]) -> Result<RecordBatch> {
+fn rows(version: &TableVersion, changes: &ChangeBatch, held: &[BufferedRow]) -> Result<RecordBatch> {
     let stored: Vec<Location> = held
         .iter()
         .filter_map(|held| match held.source {

@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use vexact_core::error::Result;
 
 use super::lexer::Lexer;
-use super::names::{Names, OlapTable};
+use super::names::{OlapTable, TableLookup};
 use super::olap::Rewriter;
 
 /// Spells the names of a predicate on one table as [`for_olap`](super::for_olap) spells those of a statement. A text that is no
@@ -38,7 +38,7 @@ fn parse(text: &str) -> Option<Expr> {
 /// The names of a filter: its table's.
 struct OneTable<'t>(&'t OlapTable);
 
-impl Names for OneTable<'_> {
+impl TableLookup for OneTable<'_> {
     fn in_sqlite(&self, _: &str) -> bool {
         false
     }

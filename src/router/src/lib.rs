@@ -12,6 +12,8 @@
 //! What rule 6 sends to the replicas goes back to SQLite where its plan has a [`semantic_gap`].
 
 mod affinity;
+mod analysis;
+mod canonical_names;
 mod column_facts;
 mod filter;
 mod function_compat;
@@ -31,8 +33,6 @@ mod scope;
 mod semantic_gap;
 mod set_operations;
 mod shared_columns;
-mod spelling;
-mod survey;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -41,21 +41,21 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use vexact_core::error::{Error, Result};
 
+pub use analysis::is_of_columns;
 pub use column_facts::ColumnFacts;
 pub use filter::filter_for_olap;
-pub use names::{Names, OlapTable, Owner};
+pub use names::{OlapTable, Owner, TableLookup};
 pub use olap::for_olap;
 pub use placeholders::{InLists, all_by_number, by_number, numbered, rows_by_number};
 pub use read_only::read_only;
 pub use reason::{Reason, Shape};
 pub use replicas::replicas_alone;
 pub use semantic_gap::semantic_gap;
-pub use survey::is_of_columns;
 
-use names::{Place, place};
+use analysis::StatementAnalysis;
+use names::{TableOrigin, origin};
 use parse::{Parsed, Unknown};
 use reason::first_word;
-use survey::Survey;
 
 /// Who answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,14 +77,14 @@ pub struct Route {
     /// [`Side::Sqlite`].
     pub tables: Vec<String>,
     /// Whether SQLite has every table and function of it known here, so that it can answer what DataFusion cannot plan.
-    pub is_sqlite_able: bool,
+    pub can_fall_back: bool,
     /// Whether it is an EXPLAIN; the route is that of the query explained.
     pub is_explain: bool,
 }
 
 impl Route {
     fn sqlite(reason: Reason) -> Self {
-        Self { side: Side::Sqlite, reason, tables: Vec::new(), is_sqlite_able: true, is_explain: false }
+        Self { side: Side::Sqlite, reason, tables: Vec::new(), can_fall_back: true, is_explain: false }
     }
 }
 
@@ -93,7 +93,7 @@ impl Route {
 /// # Errors
 /// Several statements; a query that neither side can answer because each lacks a table of it; a query with a vector function that
 /// DataFusion's parser does not understand, with the parser's message.
-pub fn route(sql: &str, names: &dyn Names) -> Result<Route> {
+pub fn route(sql: &str, names: &dyn TableLookup) -> Result<Route> {
     let mut statements = match parse::parse(sql)? {
         Parsed::Statements(statements) => statements,
         Parsed::Unknown(unknown) => return route_unknown(unknown),
@@ -116,7 +116,7 @@ fn route_unknown(unknown: Unknown) -> Result<Route> {
     }
 }
 
-fn route_statement(statement: &Statement, names: &dyn Names) -> Result<Route> {
+fn route_statement(statement: &Statement, names: &dyn TableLookup) -> Result<Route> {
     let inner = match statement {
         Statement::Explain(explain) => {
             return route_statement(&explain.statement, names).map(|route| Route { is_explain: true, ..route });
@@ -124,7 +124,7 @@ fn route_statement(statement: &Statement, names: &dyn Names) -> Result<Route> {
         Statement::Statement(statement) => statement.as_ref(),
         other => return Ok(Route::sqlite(Reason::NotAQuery(first_word(other)))),
     };
-    let survey = Survey::of(inner);
+    let survey = StatementAnalysis::of(inner);
     if let Some(change) = survey.change {
         return Ok(Route::sqlite(Reason::NotAQuery(change)));
     }
@@ -132,7 +132,7 @@ fn route_statement(statement: &Statement, names: &dyn Names) -> Result<Route> {
     route_query(survey, names).map(|route| Route { is_explain, ..route })
 }
 
-fn route_query(survey: Survey, names: &dyn Names) -> Result<Route> {
+fn route_query(survey: StatementAnalysis, names: &dyn TableLookup) -> Result<Route> {
     let mut olap = Vec::new();
     let mut vector = survey.vector_function.map(Reason::VectorFunction);
     let mut only_sqlite = survey.sqlite_function.map(Reason::SqliteFunction);
@@ -140,29 +140,29 @@ fn route_query(survey: Survey, names: &dyn Names) -> Result<Route> {
     let mut missing = None;
     let mut all_olap_only = true;
     for name in &survey.tables {
-        let table = match place(name, names) {
-            Place::Sqlite(table) => {
+        let table = match origin(name, names) {
+            TableOrigin::Sqlite(table) => {
                 only_sqlite.get_or_insert(Reason::NotReplicated(table));
                 all_olap_only = false;
                 continue;
             }
-            Place::Nowhere => {
+            TableOrigin::Nowhere => {
                 missing.get_or_insert(Reason::NoSuchTable(name.to_string()));
                 continue;
             }
-            Place::System => {
+            TableOrigin::System => {
                 only_olap.get_or_insert(Reason::OnlyInOlap(name.to_string()));
                 continue;
             }
-            Place::Session(table) => {
+            TableOrigin::Session(table) => {
                 vector.get_or_insert(Reason::SessionTable(table.name.clone()));
                 table
             }
-            Place::Replica { table, in_sqlite: true } => {
+            TableOrigin::Replica { table, in_sqlite: true } => {
                 all_olap_only = false;
                 table
             }
-            Place::Replica { table, in_sqlite: false } => {
+            TableOrigin::Replica { table, in_sqlite: false } => {
                 only_olap.get_or_insert(Reason::OnlyInOlap(table.name.clone()));
                 table
             }
@@ -171,9 +171,8 @@ fn route_query(survey: Survey, names: &dyn Names) -> Result<Route> {
             olap.push(table.name);
         }
     }
-    let to_olap = |reason, is_sqlite_able| {
-        Ok(Route { side: Side::Olap, reason, tables: olap, is_sqlite_able, is_explain: false })
-    };
+    let to_olap =
+        |reason, can_fall_back| Ok(Route { side: Side::Olap, reason, tables: olap, can_fall_back, is_explain: false });
     let vector = vector.or(survey.olap_statement.map(Reason::OlapStatement));
     match (vector, only_sqlite, only_olap, missing) {
         // Each side lacks a part of these.

@@ -4,7 +4,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
 
 /// The tables of both sides, by name. Names are compared as SQLite does: ASCII letters in any case.
-pub trait Names {
+pub trait TableLookup {
     /// Whether SQLite's main database has a table or view of this name.
     fn in_sqlite(&self, table: &str) -> bool;
     /// The OLAP side's table of this name.
@@ -47,7 +47,7 @@ pub enum Owner {
 }
 
 /// Where a table name leads.
-pub(super) enum Place {
+pub(super) enum TableOrigin {
     Session(OlapTable),
     Replica {
         table: OlapTable,
@@ -64,36 +64,36 @@ pub(super) enum Place {
 pub(super) const OLAP_CATALOG: &str = "datafusion";
 pub(super) const OLAP_SCHEMA: &str = "public";
 
-pub(super) fn place(name: &ObjectName, names: &dyn Names) -> Place {
-    let Some(parts) = idents(name) else { return Place::Nowhere };
+pub(super) fn origin(name: &ObjectName, names: &dyn TableLookup) -> TableOrigin {
+    let Some(parts) = idents(name) else { return TableOrigin::Nowhere };
     let parts: Vec<&str> = parts.iter().map(|part| part.value.as_str()).collect();
     let is = |part: &str, expected: &str| part.eq_ignore_ascii_case(expected);
     let olap = |table: OlapTable, in_sqlite| match table.owner {
-        Owner::Session => Place::Session(table),
-        Owner::Replica => Place::Replica { table, in_sqlite },
+        Owner::Session => TableOrigin::Session(table),
+        Owner::Replica => TableOrigin::Replica { table, in_sqlite },
     };
     match parts[..] {
         [table] => match names.olap(table) {
             Some(found) => olap(found, names.in_sqlite(table)),
-            None if names.in_sqlite(table) || is_sqlites(table) => Place::Sqlite(table.into()),
-            None => Place::Nowhere,
+            None if names.in_sqlite(table) || is_sqlites(table) => TableOrigin::Sqlite(table.into()),
+            None => TableOrigin::Nowhere,
         },
         [schema, table] if is(schema, "main") => match names.olap(table) {
             Some(found) if found.owner == Owner::Replica && names.in_sqlite(table) => olap(found, true),
-            _ if names.in_sqlite(table) || is_sqlites(table) => Place::Sqlite(table.into()),
-            _ => Place::Nowhere,
+            _ if names.in_sqlite(table) || is_sqlites(table) => TableOrigin::Sqlite(table.into()),
+            _ => TableOrigin::Nowhere,
         },
-        [schema, table] if is(schema, "temp") => Place::Sqlite(format!("temp.{table}")),
-        [schema, _] if is(schema, "information_schema") => Place::System,
-        [catalog, schema, _] if is(catalog, OLAP_CATALOG) && is(schema, "information_schema") => Place::System,
+        [schema, table] if is(schema, "temp") => TableOrigin::Sqlite(format!("temp.{table}")),
+        [schema, _] if is(schema, "information_schema") => TableOrigin::System,
+        [catalog, schema, _] if is(catalog, OLAP_CATALOG) && is(schema, "information_schema") => TableOrigin::System,
         // SQLite has no schemas of these names.
         [schema, table] if is(schema, OLAP_SCHEMA) => {
-            names.olap(table).map_or(Place::Nowhere, |found| olap(found, false))
+            names.olap(table).map_or(TableOrigin::Nowhere, |found| olap(found, false))
         }
         [catalog, schema, table] if is(catalog, OLAP_CATALOG) && is(schema, OLAP_SCHEMA) => {
-            names.olap(table).map_or(Place::Nowhere, |found| olap(found, false))
+            names.olap(table).map_or(TableOrigin::Nowhere, |found| olap(found, false))
         }
-        _ => Place::Nowhere,
+        _ => TableOrigin::Nowhere,
     }
 }
 

@@ -11,13 +11,13 @@ use datafusion::sql::sqlparser::ast::{
 };
 use vexact_core::error::{Error, Result};
 
+use super::analysis::{bare, function_name, table_function};
+use super::canonical_names::{CanonicalNames, olap_table};
 use super::filter::filter_for_olap;
-use super::names::{Names, OLAP_CATALOG, OLAP_SCHEMA, OlapTable};
+use super::names::{OLAP_CATALOG, OLAP_SCHEMA, OlapTable, TableLookup};
 use super::order::qualify_hidden_columns;
 use super::scope::Ctes;
 use super::shared_columns::expand_wildcard;
-use super::spelling::{Spelling, olap_table};
-use super::survey::{bare, function_name, table_function};
 use super::tree::{constraint_of, first_select, joined, set_text, spell};
 
 /// Spells the tables, columns and aliases of a statement of [`super::read_only`] so that DataFusion, which compares names exactly,
@@ -26,14 +26,14 @@ use super::tree::{constraint_of, first_select, joined, set_text, spell};
 ///
 /// # Errors
 /// A table that the OLAP side lacks; a column without its table where two tables spell it differently; a parameter `@name`.
-pub fn for_olap(statement: Statement, names: &dyn Names) -> Result<Statement> {
+pub fn for_olap(statement: Statement, names: &dyn TableLookup) -> Result<Statement> {
     match statement {
         Statement::Explain(mut explain) => {
             explain.statement = Box::new(for_olap(*explain.statement, names)?);
             Ok(Statement::Explain(explain))
         }
         Statement::Statement(mut statement) => {
-            let spelling = Spelling::of(&statement, names)?;
+            let spelling = CanonicalNames::of(&statement, names)?;
             let mut rewriter = Rewriter {
                 names,
                 spelling,
@@ -79,8 +79,8 @@ fn affinity(data_type: &DataType) -> Option<DataType> {
 }
 
 pub(super) struct Rewriter<'a> {
-    names: &'a dyn Names,
-    spelling: Spelling,
+    names: &'a dyn TableLookup,
+    spelling: CanonicalNames,
     ctes: Ctes,
     /// One for each open query and SELECT. A query has that of its first SELECT, once it is done, for its ORDER BY.
     scopes: Vec<Scope>,
@@ -97,10 +97,10 @@ type Flow = ControlFlow<Box<Error>>;
 
 impl<'a> Rewriter<'a> {
     /// For an expression over one table.
-    pub(super) fn of_table(names: &'a dyn Names, table: &OlapTable) -> Self {
+    pub(super) fn of_table(names: &'a dyn TableLookup, table: &OlapTable) -> Self {
         Self {
             names,
-            spelling: Spelling::of_table(table),
+            spelling: CanonicalNames::of_table(table),
             ctes: Ctes::default(),
             scopes: vec![Some(vec![(table.name.clone(), table.clone())])],
             output: None,

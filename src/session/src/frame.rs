@@ -23,11 +23,11 @@ use vexact_core::sql::excerpt;
 use vexact_replica::Snapshot;
 use vexact_sources::row_file::{RowFile, RowFileOptions, RowFormat};
 use vexact_sql::chunks::ChunkTable;
+use vexact_sql::cooperative::ForegroundQuery;
 use vexact_sql::deep::{Deep, on_stack};
-use vexact_sql::precedence::Arrival;
 use vexact_sql::{Explained, VexactOptions, explain_plan};
 
-use super::prepared::BoundPlan;
+use super::plan_cache::BoundPlan;
 use super::row_order;
 
 /// Rows, or the query that makes them. A query does not run before rows are asked for; asked twice, it runs twice.
@@ -290,7 +290,7 @@ impl DataFrame {
         if let Some(batches) = self.batches() {
             return Ok(batches);
         }
-        let _arrival = Arrival::now();
+        let _arrival = ForegroundQuery::begin();
         self.collect_counting(|_| ()).await
     }
 

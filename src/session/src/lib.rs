@@ -12,25 +12,25 @@ mod file_pruning;
 mod frame;
 mod insert;
 mod limits;
-mod meaning;
 mod memory;
 mod named_windows;
 mod no_rows;
 mod one_zero;
 mod plan;
-mod prepared;
+mod plan_cache;
+#[cfg(test)]
+mod plan_cache_replica_tests;
+#[cfg(test)]
+mod plan_cache_search_tests;
 mod query;
 mod read;
 mod refusals;
-#[cfg(test)]
-mod replicas_again;
 mod row_order;
 mod search;
-#[cfg(test)]
-mod search_again;
 mod search_request;
 mod sized_functions;
 mod sqlite;
+mod sqlite_semantics;
 mod statement;
 mod stop_points;
 mod streams;
@@ -61,13 +61,13 @@ use argument_bounds::ArgumentBounds;
 use catalog::Views;
 use checked_sum::CheckedSum;
 pub use frame::DataFrame;
-use meaning::{SqliteNumbers, WideNumbers};
 use no_rows::NullWithoutRows;
 use one_zero::OneZero;
-use prepared::PreparedPlans;
+use plan_cache::PlanCache;
 use row_order::KeepRowOrder;
 pub use search_request::{QueryVectors, VectorSearch};
 use sized_functions::bound_functions;
+use sqlite_semantics::{SqliteNumbers, WideNumbers};
 use stop_points::StopPoints;
 use subqueries::SubqueriesInProjections;
 use unloaded::Unloaded;
@@ -91,8 +91,8 @@ pub struct SessionOptions {
 pub struct Session {
     ctx: SessionContext,
     views: Arc<Views>,
-    prepared: Arc<PreparedPlans<String>>,
-    prepared_statements: Arc<PreparedPlans<SqlStatement>>,
+    prepared: Arc<PlanCache<String>>,
+    prepared_statements: Arc<PlanCache<SqlStatement>>,
     unloaded: Unloaded,
 }
 

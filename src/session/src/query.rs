@@ -13,14 +13,14 @@ use vexact_core::entry::entry;
 use vexact_core::error::{Error, Result};
 use vexact_sources as sources;
 use vexact_sql::Explained;
+use vexact_sql::cooperative::ForegroundQuery;
 use vexact_sql::deep::{balance_statement, check_plan, stack_of_text};
 use vexact_sql::dialect::parse_statement;
-use vexact_sql::precedence::Arrival;
 
 use super::frame::within;
 use super::insert::{keep_values, own_casts};
 use super::named_windows::resolve_named_windows;
-use super::prepared::{BoundPlan, Prepared, PreparedPlans, TEXT_BYTES};
+use super::plan_cache::{BoundPlan, CachedPlan, PlanCache, TEXT_BYTES};
 use super::refusals::plannable;
 use super::statement::{bound, refuse_changes};
 use super::vector_literal::as_parameter;
@@ -36,7 +36,7 @@ impl Session {
     /// SQL that cannot be planned; a file that is not as it is declared; UPDATE, DELETE and MERGE, and INSERT where the format of
     /// the table takes none.
     pub async fn sql(&self, query: &str, params: Option<ParamValues>) -> Result<DataFrame> {
-        let _arrival = Arrival::now();
+        let _arrival = ForegroundQuery::begin();
         let planned = async {
             let frame = match params {
                 None => self.search_by_text(query).await,
@@ -119,7 +119,7 @@ impl Session {
     }
 
     /// The frame of a plan that is kept.
-    fn prepared_frame(&self, prepared: Arc<Prepared>, params: Option<ParamValues>) -> Result<DataFrame> {
+    fn prepared_frame(&self, prepared: Arc<CachedPlan>, params: Option<ParamValues>) -> Result<DataFrame> {
         let state = prepared.state.clone().unwrap_or_else(|| Arc::new(self.state()));
         match params {
             Some(params) => DataFrame::of_kept(BoundPlan::new(prepared, state, params)),
@@ -128,10 +128,10 @@ impl Session {
     }
 
     /// Plans a statement, and keeps its plan as that of what was `asked`.
-    async fn planned_frame<Asked: Eq + Hash>(
+    async fn planned_frame<K: Eq + Hash>(
         &self,
-        plans: &PreparedPlans<Asked>,
-        (text, asked): (&str, Option<Asked>),
+        plans: &PlanCache<K>,
+        (text, asked): (&str, Option<K>),
         statement: ParsedStatement,
         params: Option<ParamValues>,
     ) -> Result<DataFrame> {

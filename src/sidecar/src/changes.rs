@@ -7,7 +7,7 @@ use arrow::compute::take_record_batch;
 use rusqlite::types::{Value, ValueRef};
 use vexact_core::error::{Error, Result};
 use vexact_core::schema::{Column, TableSchema};
-use vexact_replica::{Change, ChangeBatch, Counts, KeyState, Standing, TableVersion};
+use vexact_replica::{Change, ChangeBatch, Counts, KeyState, RowState, TableVersion};
 use vexact_sqlite::oltp::column::{ColumnBuilder, described};
 
 use super::poll::Row;
@@ -117,7 +117,7 @@ pub(super) fn changes(schema: &TableSchema, clocks: &[usize], version: &TableVer
     let mut changes = Vec::new();
     for (at, (row, standing)) in rows.iter().zip(standings).enumerate() {
         let state = match (row.is_deleted, standing) {
-            (true, Standing::New) | (false, Standing::Same) => continue,
+            (true, RowState::New) | (false, RowState::Same) => continue,
             (true, _) => {
                 counts.deleted += 1;
                 gone.push(at as u32);
@@ -125,7 +125,7 @@ pub(super) fn changes(schema: &TableSchema, clocks: &[usize], version: &TableVer
             }
             (false, standing) => {
                 // A key that comes with a later version than its first is an insert that was not seen.
-                match standing == Standing::New && row.is_new {
+                match standing == RowState::New && row.is_new {
                     true => counts.inserted += 1,
                     false => counts.updated += 1,
                 }

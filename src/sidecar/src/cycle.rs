@@ -9,7 +9,7 @@ use vexact_sqlite::replication::SyncResult;
 
 use super::config::DeleteDetection;
 use super::source::{Range, Source};
-use super::table::{Prepared, Step, Table};
+use super::table::{StagedUpdate, Step, Table};
 use super::{Settings, durable};
 
 /// What a sidecar knows between cycles.
@@ -122,7 +122,7 @@ impl State {
         replicas: &Replicas,
         settings: &Settings,
     ) -> Result<(SyncResult, Vec<bool>)> {
-        let mut prepared: Vec<(String, Prepared)> = Vec::new();
+        let mut prepared: Vec<(String, StagedUpdate)> = Vec::new();
         let mut taken: Vec<Option<Step>> = Vec::new();
         for (table, step) in self.tables.iter_mut().zip(steps) {
             match step {
@@ -134,9 +134,9 @@ impl State {
                 }
                 Some(Err(error)) => {
                     if table.definition.is_none() && replicas.snapshot().table(&table.name).is_none() {
-                        prepared.push((table.name.clone(), Prepared::Empty(table.unknown(settings.mode)?)));
+                        prepared.push((table.name.clone(), StagedUpdate::Empty(table.unknown(settings.mode)?)));
                     }
-                    prepared.push((table.name.clone(), Prepared::Failed(error.to_string())));
+                    prepared.push((table.name.clone(), StagedUpdate::Failed(error.to_string())));
                     table.fail(error.to_string());
                     taken.push(None);
                 }

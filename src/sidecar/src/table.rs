@@ -38,7 +38,7 @@ pub(super) struct Table {
 
 /// What a cycle does to a replica, and to what is known of its table.
 pub(super) struct Step {
-    pub updates: Vec<Prepared>,
+    pub updates: Vec<StagedUpdate>,
     pub definition: Arc<Definition>,
     pub plan: Plan,
     pub mark: Vec<Vec<Value>>,
@@ -49,20 +49,20 @@ pub(super) struct Step {
 }
 
 /// An update that owns what it is made of.
-pub(super) enum Prepared {
+pub(super) enum StagedUpdate {
     Empty(Arc<Definition>),
     Redefined(Arc<Definition>, HashMap<String, ArrayRef>),
     Changes(ChangeBatch),
     Failed(String),
 }
 
-impl Prepared {
+impl StagedUpdate {
     pub fn as_update(&self) -> Update<'_> {
         match self {
-            Prepared::Empty(definition) => Update::Replace(Arc::clone(definition), Vec::new(), 0),
-            Prepared::Redefined(definition, nulls) => Update::Redefine(Arc::clone(definition), nulls.clone()),
-            Prepared::Changes(changes) => Update::Apply(changes),
-            Prepared::Failed(error) => Update::Fail(error.clone()),
+            StagedUpdate::Empty(definition) => Update::Replace(Arc::clone(definition), Vec::new(), 0),
+            StagedUpdate::Redefined(definition, nulls) => Update::Redefine(Arc::clone(definition), nulls.clone()),
+            StagedUpdate::Changes(changes) => Update::Apply(changes),
+            StagedUpdate::Failed(error) => Update::Fail(error.clone()),
         }
     }
 }
@@ -127,9 +127,9 @@ impl Table {
                 nulls.retain(|name, null| {
                     known.schema.field_with_name(name).map_or(true, |old| old.data_type() != null.data_type())
                 });
-                (vec![Prepared::Redefined(Arc::clone(&definition), nulls)], Progress::default())
+                (vec![StagedUpdate::Redefined(Arc::clone(&definition), nulls)], Progress::default())
             }
-            _ => (vec![Prepared::Empty(Arc::clone(&definition))], Progress::default()),
+            _ => (vec![StagedUpdate::Empty(Arc::clone(&definition))], Progress::default()),
         };
         let mut progress = progress;
         if progress.after.is_none() {
@@ -210,7 +210,7 @@ impl Table {
         // What changes nothing makes no new version; but it tells that a table is sound again.
         let has_failed = replicas.snapshot().table(&self.name).is_some_and(|state| state.failed.is_some());
         if has_failed || !changes.batch.changes.is_empty() {
-            step.updates.push(Prepared::Changes(changes.batch));
+            step.updates.push(StagedUpdate::Changes(changes.batch));
         }
         (step.progress, step.is_complete, step.is_behind) = (progress, is_complete, is_behind);
         Ok(step)
@@ -225,7 +225,7 @@ impl Table {
         let polled = poll::read_all(source, &step.plan, &self.name, &step.progress, settings)?;
         let changes = match settings.mode {
             SyncMode::Destructive => {
-                step.updates = vec![Prepared::Empty(Arc::clone(&step.definition))];
+                step.updates = vec![StagedUpdate::Empty(Arc::clone(&step.definition))];
                 let empty = TableVersion::empty(Arc::clone(&step.definition))?;
                 changes::changes(&schema, &self.clocks(&schema), &empty, &polled.rows)?.batch
             }
@@ -244,7 +244,7 @@ impl Table {
                 batch
             }
         };
-        step.updates.push(Prepared::Changes(changes));
+        step.updates.push(StagedUpdate::Changes(changes));
         (step.progress, step.is_complete) = (polled.progress, true);
         Ok(step)
     }
@@ -264,7 +264,7 @@ fn version_after(step: &Step, name: &str, replicas: &Replicas) -> Result<Arc<Tab
     let now = replicas.snapshot().table(name).map(|state| Arc::clone(&state.version));
     match (step.updates.first(), now) {
         (None, Some(version)) => Ok(version),
-        (Some(Prepared::Redefined(definition, nulls)), Some(version)) => {
+        (Some(StagedUpdate::Redefined(definition, nulls)), Some(version)) => {
             version.with_definition(Arc::clone(definition), nulls).map(Arc::new)
         }
         _ => TableVersion::empty(Arc::clone(&step.definition)).map(Arc::new),

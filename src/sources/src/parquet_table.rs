@@ -38,7 +38,7 @@ use super::{bad_file, file_url};
 #[derive(Debug, Clone)]
 pub(super) struct ParquetTable {
     path: PathBuf,
-    place: Place,
+    place: Origin,
     schema: SchemaRef,
     /// Files that have been found to have these columns, as they were then.
     checked: Arc<Mutex<HashSet<(PathBuf, u64, SystemTime)>>>,
@@ -46,7 +46,7 @@ pub(super) struct ParquetTable {
 
 /// Where the rows are.
 #[derive(Debug, Clone)]
-enum Place {
+enum Origin {
     /// In a folder, of which each INSERT makes one more file.
     Folder,
     /// In these files.
@@ -70,7 +70,7 @@ impl ParquetTable {
             check_columns(input.path(), &schema, file.schema())?;
         }
         let paths = inputs.iter().map(|input| input.path().to_owned()).collect();
-        Ok(Self { path: inputs[0].path().into(), place: Place::Files(paths), schema, checked: Arc::default() })
+        Ok(Self { path: inputs[0].path().into(), place: Origin::Files(paths), schema, checked: Arc::default() })
     }
 
     /// A folder, which may not be there yet where columns are declared. Each file in it has these columns.
@@ -85,7 +85,7 @@ impl ParquetTable {
                 found
             }
         };
-        let table = Self { path: path.into(), place: Place::Folder, schema, checked: Arc::default() };
+        let table = Self { path: path.into(), place: Origin::Folder, schema, checked: Arc::default() };
         table.check(&files)?;
         Ok(table)
     }
@@ -93,9 +93,9 @@ impl ParquetTable {
     /// The files, each of which has the columns: one that came or was changed later is looked at.
     fn files(&self) -> Result<Vec<PathBuf>> {
         let files = match &self.place {
-            Place::Files(files) => files.to_vec(),
-            Place::Folder if self.path.exists() => files_of_folder(&self.path, &SUFFIXES)?,
-            Place::Folder => Vec::new(),
+            Origin::Files(files) => files.to_vec(),
+            Origin::Folder if self.path.exists() => files_of_folder(&self.path, &SUFFIXES)?,
+            Origin::Folder => Vec::new(),
         };
         self.check(&files)?;
         Ok(files)
@@ -165,8 +165,8 @@ impl TableProvider for ParquetTable {
         operation: InsertOp,
     ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
         let sink: Result<Arc<dyn DataSink>, String> = match self.place {
-            Place::Folder => Ok(Arc::new(self.clone())),
-            Place::Files(_) => {
+            Origin::Folder => Ok(Arc::new(self.clone())),
+            Origin::Files(_) => {
                 Err("a Parquet file is whole: expected the path of a folder, to which INSERT adds files".into())
             }
         };

@@ -13,7 +13,7 @@ use vexact_sql::Explained;
 use super::options::{ExecutionMode, StreamOptions};
 use super::pipeline::Pipeline;
 use super::query::{StreamingQuery, threads};
-use super::run::{Run, aggregate_facts};
+use super::run::{StreamDriver, aggregate_facts};
 use super::sink::SinkTable;
 use super::source::SourceTable;
 use super::sql::{Planned, plan, stream_state};
@@ -194,7 +194,7 @@ async fn open(query: &StreamQuery, target: &Target, text: String, options: Strea
     options.check()?;
     let workers = workers(&options);
     let pipeline = Pipeline::build(query, workers.partitions).await?;
-    let (run, progress) = Run::open(pipeline, target, text, options, workers).await?;
+    let (run, progress) = StreamDriver::open(pipeline, target, text, options, workers).await?;
     Ok(StreamingQuery::new(run, progress))
 }
 

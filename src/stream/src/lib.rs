@@ -4,6 +4,7 @@
 //! built so.
 
 mod aggregate;
+mod analysis;
 mod api;
 mod checkpoint;
 mod clause;
@@ -26,7 +27,6 @@ pub mod source;
 mod split;
 mod sql;
 mod state;
-mod survey;
 mod table;
 mod target;
 #[cfg(test)]

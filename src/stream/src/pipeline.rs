@@ -17,13 +17,13 @@ use vexact_core::error::{Error, Result};
 use vexact_sql::{Explained, explain_plan};
 
 use super::aggregate::Aggregates;
+use super::analysis::analyze;
 use super::reserved::Reserved;
 use super::run_plan::{RunPlan, concat};
 use super::source::SourceTable;
 use super::split::{split, stream_passes};
 use super::sql::groups_by_window_only;
 use super::state::GroupState;
-use super::survey::survey;
 use super::table::{Feed, Stream, StreamQuery, StreamRelation};
 use super::window::WindowBy;
 
@@ -100,7 +100,7 @@ impl Pipeline {
 
     /// Adds the stages of a plan over what the pipeline gives so far.
     async fn extend(&mut self, query: &StreamQuery, optimized: &LogicalPlan, partitions: usize) -> Result<()> {
-        let survey = survey(optimized)?;
+        let survey = analyze(optimized)?;
         if let Some(what) = survey.needs_end.filter(|_| !self.source.is_bounded()) {
             let problem = format!("{what} needs a bounded source: this stream has no end");
             return Err(Error::InvalidArgument(problem));

@@ -9,7 +9,7 @@ use vexact_core::error::{Error, Result};
 
 use super::control::{Control, Shared};
 use super::progress::Progress;
-use super::run::Run;
+use super::run::StreamDriver;
 
 /// A streaming query. Cheap to clone; clones are one query, which is stopped when the last one is dropped.
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ pub struct StreamingQuery {
 struct Handle {
     shared: Arc<Shared>,
     /// Until it is started.
-    run: Mutex<Option<Run>>,
+    run: Mutex<Option<StreamDriver>>,
 }
 
 impl Drop for Handle {
@@ -31,7 +31,7 @@ impl Drop for Handle {
 }
 
 impl StreamingQuery {
-    pub(super) fn new(run: Run, progress: Progress) -> Self {
+    pub(super) fn new(run: StreamDriver, progress: Progress) -> Self {
         let shared = Shared {
             progress: watch::Sender::new(progress),
             control: watch::Sender::new(Control::default()),

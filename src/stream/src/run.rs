@@ -34,7 +34,7 @@ const BLOCKED: Duration = Duration::from_millis(10);
 const FAR_MS: i64 = 86_400_000;
 
 /// A query that is opened and ready to run.
-pub(super) struct Run {
+pub(super) struct StreamDriver {
     pipeline: Pipeline,
     source: Box<dyn Source>,
     /// To run first, from the log.
@@ -47,9 +47,9 @@ pub(super) struct Run {
     options: StreamOptions,
 }
 
-impl fmt::Debug for Run {
+impl fmt::Debug for StreamDriver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Run({:?})", self.source)
+        write!(f, "StreamDriver({:?})", self.source)
     }
 }
 
@@ -74,7 +74,7 @@ async fn stopped(control: &mut watch::Receiver<Control>) {
     }
 }
 
-impl Run {
+impl StreamDriver {
     /// Opens source, sink and checkpoint. `query` is its text.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, collect}
 use futures::future::BoxFuture;
 use vexact_core::error::{Error, Result};
 
-use super::survey::is_by_row;
+use super::analysis::is_by_row;
 use super::table::{Feed, FeedExec};
 
 type Plan = Arc<dyn ExecutionPlan>;

@@ -16,8 +16,8 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use vexact_core::error::{Error, Result};
 use vexact_sql::deep;
 
+use super::analysis::stream_of;
 use super::clause::extract;
-use super::survey::stream_of;
 use super::table::{Stream, StreamQuery, StreamRelation};
 use super::window::{WindowBy, WindowClause};
 

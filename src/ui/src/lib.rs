@@ -110,7 +110,7 @@ fn router(site: Arc<Site>) -> Router {
         .with_state(site)
 }
 
-async fn runs_page(State(site): State<Arc<Site>>, Query(asked): Query<runs::Asked>) -> Response {
+async fn runs_page(State(site): State<Arc<Site>>, Query(asked): Query<runs::RunsQuery>) -> Response {
     answer(site, move |workspace| runs::page(workspace, &asked)).await
 }
 

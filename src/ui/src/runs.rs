@@ -21,7 +21,7 @@ const STATUSES: [RunStatus; 5] =
 /// What the form asks for; an empty text is no condition.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Asked {
+pub(super) struct RunsQuery {
     status: String,
     action: String,
     tag: String,
@@ -29,7 +29,7 @@ pub(super) struct Asked {
     limit: String,
 }
 
-impl Asked {
+impl RunsQuery {
     fn filter(&self) -> Result<RunFilter> {
         let given = |text: &str| (!text.trim().is_empty()).then(|| text.trim().to_owned());
         Ok(RunFilter {
@@ -61,7 +61,7 @@ impl Asked {
     }
 }
 
-pub(super) fn page(workspace: &Workspace, asked: &Asked) -> Result<Markup> {
+pub(super) fn page(workspace: &Workspace, asked: &RunsQuery) -> Result<Markup> {
     let runs = workspace.runs(&asked.filter()?)?;
     let is_running = runs.iter().any(|run| run.status == RunStatus::Running);
     let body = html! {
@@ -82,7 +82,7 @@ pub(super) fn page(workspace: &Workspace, asked: &Asked) -> Result<Markup> {
     Ok(Page { title: "Runs", place: "/", refresh_ms: Some(if is_running { 1000 } else { 5000 }), body }.render())
 }
 
-fn form(asked: &Asked, runs: &[Run]) -> Markup {
+fn form(asked: &RunsQuery, runs: &[Run]) -> Markup {
     let mut actions: BTreeSet<&str> = ACTIONS.into_iter().chain(runs.iter().map(|run| run.action.as_str())).collect();
     actions.extend((!asked.action.is_empty()).then_some(asked.action.as_str()));
     let known_tags: BTreeSet<&String> = runs.iter().flat_map(|run| &run.tags).collect();
@@ -132,7 +132,7 @@ fn table(runs: &[Run]) -> Markup {
     }
 }
 
-fn empty(asked: &Asked, workspace: &Workspace) -> Markup {
+fn empty(asked: &RunsQuery, workspace: &Workspace) -> Markup {
     html! {
         div.empty {
             @if asked.is_filtered() {

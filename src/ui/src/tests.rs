@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
-use vexact_workspace::{ArtifactKind, NewArtifact, NewRun, Outcome, Preview, RunError, Workspace};
+use vexact_workspace::{ArtifactKind, NewArtifact, NewRun, Preview, RunError, RunOutcome, Workspace};
 
 use super::Ui;
 
@@ -197,8 +197,8 @@ async fn what_is_not_there_is_not_found_and_nothing_can_be_sent() {
 #[tokio::test]
 async fn runs_are_listed_newest_first_and_filtered() {
     let served = Served::new().await;
-    served.run("first", "csv-sql", &["nightly", "a&b"]).finish(Outcome::Succeeded).unwrap();
-    served.run("second <b>", "vector-search", &[]).finish(Outcome::Failed(error("column \"x\" <gone>"))).unwrap();
+    served.run("first", "csv-sql", &["nightly", "a&b"]).finish(RunOutcome::Succeeded).unwrap();
+    served.run("second <b>", "vector-search", &[]).finish(RunOutcome::Failed(error("column \"x\" <gone>"))).unwrap();
     let third = served.run("third", "my-action", &["nightly"]);
     let names = |page: &str| {
         let mut found: Vec<(usize, &str)> = ["first", "second", "third"]
@@ -236,7 +236,7 @@ async fn runs_are_listed_newest_first_and_filtered() {
     let limited = served.page("/?limit=2&tag=&action=").await;
     assert_eq!(limited.matches("<td class=\"state\">").count(), 2);
     assert!(limited.contains("href=\"/?limit=10\""), "{limited}");
-    third.finish(Outcome::Succeeded).unwrap();
+    third.finish(RunOutcome::Succeeded).unwrap();
     assert!(served.page("/").await.contains("data-refresh=\"5000\""));
 }
 
@@ -273,7 +273,7 @@ async fn a_run_shows_all_that_is_known_of_it() {
         assert!(page.contains(text), "{text}: {page}");
     }
     assert!(!page.contains("options.where") && !page.contains("options.columns"), "{page}");
-    run.finish(Outcome::Failed(error("it broke <here>"))).unwrap();
+    run.finish(RunOutcome::Failed(error("it broke <here>"))).unwrap();
     let page = served.page(&path).await;
     assert!(page.contains("it broke &lt;here&gt;") && page.contains("data-status=\"failed\""), "{page}");
     assert!(!page.contains("data-refresh"), "{page}");
@@ -295,7 +295,7 @@ async fn an_artifact_shows_its_first_rows() {
     let artifact = run
         .add_artifact(NewArtifact { kind: ArtifactKind::Result, format: "csv", path, rows_path: None, preview })
         .unwrap();
-    run.finish(Outcome::Succeeded).unwrap();
+    run.finish(RunOutcome::Succeeded).unwrap();
     let link = format!("href=\"/artifacts/{}\"", artifact.artifact_id);
     for page in [served.page("/artifacts").await, served.page(&format!("/runs/{}", artifact.run_id)).await] {
         assert!(page.contains(&link) && page.contains("csv"), "{page}");

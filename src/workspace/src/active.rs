@@ -33,7 +33,7 @@ pub struct NewRun {
 
 /// How a run ended.
 #[derive(Debug, Clone)]
-pub enum Outcome {
+pub enum RunOutcome {
     /// It came to its end.
     Succeeded,
     /// It failed.
@@ -248,16 +248,16 @@ impl ActiveRun {
     ///
     /// # Errors
     /// Files or an index that cannot be written.
-    pub fn finish(&self, outcome: Outcome) -> Result<Run> {
+    pub fn finish(&self, outcome: RunOutcome) -> Result<Run> {
         let mut state = self.state();
         if state.lock.is_none() {
             return Ok(state.run.clone().located(&self.workspace));
         }
         let (status, error) = match outcome {
-            Outcome::Succeeded => (RunStatus::Succeeded, None),
-            Outcome::Failed(error) => (RunStatus::Failed, Some(error)),
-            Outcome::TimedOut(error) => (RunStatus::TimedOut, Some(error)),
-            Outcome::Cancelled(error) => (RunStatus::Cancelled, Some(error)),
+            RunOutcome::Succeeded => (RunStatus::Succeeded, None),
+            RunOutcome::Failed(error) => (RunStatus::Failed, Some(error)),
+            RunOutcome::TimedOut(error) => (RunStatus::TimedOut, Some(error)),
+            RunOutcome::Cancelled(error) => (RunStatus::Cancelled, Some(error)),
         };
         state.run = state.run.clone().ended_after(self.started.elapsed(), status, error);
         files::write_run(&self.folder, &state.run, &state.artifacts)?;
@@ -280,7 +280,7 @@ impl Drop for ActiveRun {
                 details: serde_json::Map::new(),
             };
             // A failure to say so leaves an orphan, which is found.
-            let _ = self.finish(Outcome::Failed(error));
+            let _ = self.finish(RunOutcome::Failed(error));
         }
     }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vexact_core::error::{Error, Result};
 use vexact_core::locked_file::LockedFile;
+use vexact_locks::ProcessFile;
 
 use super::{Artifact, Run};
 
@@ -178,7 +179,7 @@ pub(super) fn hold(folder: &Path) -> Result<LockedFile> {
 
 /// Whether a process runs the run of this folder. Where it cannot be known, it does.
 pub(super) fn is_held(folder: &Path) -> bool {
-    match File::open(folder.join(LOCK)) {
+    match ProcessFile::open(|| File::open(folder.join(LOCK))) {
         // Shared: those who ask do not look like the one that holds it to each other.
         Ok(file) => match file.try_lock_shared() {
             Ok(()) => false,

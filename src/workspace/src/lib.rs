@@ -27,7 +27,7 @@ use serde_json::Value;
 use vexact_core::atomic_file::remove_leftovers;
 use vexact_core::error::{Error, Result};
 
-pub use active::{ActiveRun, NewRun, Outcome};
+pub use active::{ActiveRun, NewRun, RunOutcome};
 pub use artifact::{Artifact, ArtifactKind, NewArtifact};
 pub use cleanup::{Cleaned, Cleanup};
 pub use diff::{Change, Diff};

@@ -99,7 +99,7 @@ fn what_a_run_leaves_is_found_again() {
     run.stdout("out").unwrap();
     run.stderr("err").unwrap();
     let artifact = add_result(&run, &rows(60, "t"));
-    let ended = run.finish(Outcome::Succeeded).unwrap();
+    let ended = run.finish(RunOutcome::Succeeded).unwrap();
     assert_eq!(workspace.run(run.run_id()).unwrap(), ended);
     assert_eq!((ended.status, ended.row_count, ended.tags.len()), (RunStatus::Succeeded, Some(60), 2));
     assert_eq!(std::fs::read_to_string(ended.run_dir.join("stdout.log")).unwrap(), "out");
@@ -120,7 +120,7 @@ fn what_a_run_leaves_is_found_again() {
 
     let late = run.progress(&json!({})).unwrap_err().to_string();
     assert!(late.contains("has ended: succeeded"), "{late}");
-    assert_eq!(run.finish(Outcome::TimedOut(error())).unwrap().status, RunStatus::Succeeded);
+    assert_eq!(run.finish(RunOutcome::TimedOut(error())).unwrap().status, RunStatus::Succeeded);
     for unknown in ["20260101T000000Z_00000000", "../x", ""] {
         let error = workspace.run(unknown).unwrap_err().to_string();
         assert!(error.starts_with("run_id: expected a run of the workspace"), "{error}");
@@ -132,7 +132,7 @@ fn what_a_run_leaves_is_found_again() {
 fn filters_are_texts_and_no_patterns() {
     let (_folder, workspace) = workspace();
     let first = workspace.start(new_run("100% sure")).unwrap();
-    first.finish(Outcome::Failed(error())).unwrap();
+    first.finish(RunOutcome::Failed(error())).unwrap();
     let second = workspace.start(NewRun { action: "vector-search".into(), ..NewRun::default() }).unwrap();
     let found = |filter: RunFilter| -> Vec<String> {
         workspace.runs(&filter).unwrap().into_iter().map(|run| run.run_id).collect()
@@ -196,7 +196,7 @@ fn the_index_can_be_made_of_the_folders() {
     let (folder, workspace) = workspace();
     let run = workspace.start(new_run("kept")).unwrap();
     let artifact = add_result(&run, &rows(3, "t"));
-    let ended = run.finish(Outcome::Succeeded).unwrap();
+    let ended = run.finish(RunOutcome::Succeeded).unwrap();
     drop((run, workspace));
     std::fs::remove_dir_all(folder.path().join("index")).unwrap();
     std::fs::create_dir(folder.path().join("runs").join("notes")).unwrap();
@@ -240,7 +240,7 @@ fn cleanup_keeps_what_either_rule_keeps() {
     let runs: Vec<ActiveRun> = [40, 30, 20, 10, 0].into_iter().map(started).collect();
     let ids: Vec<&str> = runs.iter().map(ActiveRun::run_id).collect();
     for run in &runs[1..] {
-        run.finish(Outcome::Succeeded).unwrap();
+        run.finish(RunOutcome::Succeeded).unwrap();
     }
     assert!(workspace.cleanup(&Cleanup::default()).is_err());
     let both = Cleanup { keep_last: Some(1), ttl_days: Some(25), delete_files: false };
@@ -266,8 +266,8 @@ fn a_diff_names_what_differs() {
         workspace.start(NewRun { inputs: json!({"options": {"query": "SELECT 2"}}), ..new_run("second") }).unwrap();
     add_result(&first, &rows(3, "t"));
     add_result(&second, &rows(4, "t"));
-    first.finish(Outcome::Succeeded).unwrap();
-    second.finish(Outcome::Cancelled(error())).unwrap();
+    first.finish(RunOutcome::Succeeded).unwrap();
+    second.finish(RunOutcome::Cancelled(error())).unwrap();
     let diff = workspace.diff(first.run_id(), second.run_id()).unwrap();
     let fields: Vec<&str> = diff.changes.iter().map(|change| change.field.as_str()).collect();
     assert_eq!(fields, ["error", "inputs.options.query", "result.row_count", "status"]);
@@ -284,7 +284,7 @@ fn threads_and_connections_share_a_workspace() {
             let run = workspace.start(new_run("shared")).unwrap();
             add_result(&run, &rows(3, "t"));
             assert_eq!(workspace.run(run.run_id()).unwrap().status, RunStatus::Running);
-            run.finish(Outcome::Succeeded).unwrap();
+            run.finish(RunOutcome::Succeeded).unwrap();
         }
     };
     std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(work))));

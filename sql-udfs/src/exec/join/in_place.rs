@@ -14,12 +14,12 @@ use super::super::in_place::select;
 use super::super::ranked::external;
 use super::super::run::vectors;
 use super::super::ties::Ties;
-use super::run::{Found, QUERY_BLOCK, Run};
+use super::run::{Found, QUERY_BLOCK, SearchState};
 use crate::chunks::{Chunks, InPlace};
 
 /// Searches chunks in memory, block of queries after block.
 pub(super) fn run(
-    run: Run,
+    run: SearchState,
     scan: InPlace,
     schema: SchemaRef,
     batch: RecordBatch,
@@ -65,7 +65,7 @@ pub(super) fn run(
 
 /// What each query finds, in order.
 fn found(
-    run: &Run,
+    run: &SearchState,
     chunks: &Chunks,
     column: &ChunkedColumn<'_>,
     queries: &[Vec<f64>],

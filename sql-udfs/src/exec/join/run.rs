@@ -27,14 +27,14 @@ pub(super) struct Found {
 }
 
 /// One execution.
-pub(super) struct Run {
+pub(super) struct SearchState {
     pub join: Arc<Join>,
     pub schema: SchemaRef,
     pub options: VexactOptions,
     pub executed: Arc<Mutex<Option<Report>>>,
 }
 
-impl Run {
+impl SearchState {
     pub fn search(
         &self,
         queries: &[Vec<f64>],

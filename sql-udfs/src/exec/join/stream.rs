@@ -14,11 +14,11 @@ use vexact_kernel::{Report, VectorColumn};
 use super::super::in_place::kept as kept_rows;
 use super::super::ranked::external;
 use super::super::run::vectors;
-use super::run::{Found, QUERY_BLOCK, Run};
+use super::run::{Found, QUERY_BLOCK, SearchState};
 
 /// Searches any input batch by batch, holding what each query has found so far.
 pub(super) async fn run(
-    run: Run,
+    run: SearchState,
     searched: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
     memory: MemoryReservation,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-use super::{Names, OlapTable, Owner};
+use super::{OlapTable, Owner, TableLookup};
 
 /// `Docs`, `orders` and `Group By` are replicated, `notes` is not, `feed` is a sidecar's, `Frame` is the session's; SQLite has a
 /// `shared` that the session shadows.
@@ -35,7 +35,7 @@ fn schema(columns: &[&str]) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-impl Names for World {
+impl TableLookup for World {
     fn in_sqlite(&self, table: &str) -> bool {
         SQLITE.iter().any(|name| name.eq_ignore_ascii_case(table))
     }

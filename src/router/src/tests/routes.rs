@@ -349,7 +349,7 @@ fn a_query_that_neither_side_can_answer_is_an_error() {
 fn the_route_names_its_tables_and_whether_sqlite_could_answer() {
     let able = |sql| {
         let route = routed(sql);
-        (route.tables, route.is_sqlite_able, route.is_explain)
+        (route.tables, route.can_fall_back, route.is_explain)
     };
     let tables = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
     let sql = "SELECT count(*) FROM ORDERS, docs d, main.Docs WHERE 1 IN (SELECT id FROM orders)";

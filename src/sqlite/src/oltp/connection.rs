@@ -12,7 +12,7 @@ use vexact_core::database_path::refuse_uri;
 use vexact_core::error::{Error, Result};
 use vexact_core::param::vector_value;
 use vexact_core::sql::failed;
-use vexact_sql::precedence::LongWork;
+use vexact_sql::cooperative::BackgroundWork;
 
 use super::column::described;
 use super::extensions::{Extensions, Installed};
@@ -94,7 +94,7 @@ pub(super) fn open_writer(path: &Path, busy_timeout: Duration, shared: &Arc<Shar
         let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
         conn.execute_batch("PRAGMA synchronous = NORMAL")?;
         let is_to_stop = || {
-            LongWork::beside().give_way();
+            BackgroundWork::background().yield_to_foreground();
             false
         };
         conn.progress_handler(INSTRUCTIONS, Some(is_to_stop))?;

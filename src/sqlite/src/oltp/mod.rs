@@ -14,7 +14,7 @@ use arrow::array::RecordBatch;
 use rusqlite::Connection;
 use rusqlite::types::Value;
 use vexact_core::error::{Error, Result};
-use vexact_sql::precedence::LongWork;
+use vexact_sql::cooperative::BackgroundWork;
 
 pub mod capture;
 mod check;
@@ -75,7 +75,7 @@ pub struct Oltp {
     /// Connections beside the pool: that of a sync, and those that help it to copy.
     sync_readers: readers::Readers,
     /// Connections that wait for nothing.
-    glances: readers::Readers,
+    nonblocking_readers: readers::Readers,
     copying_threads: u32,
     shared: Arc<connection::Shared>,
 }
@@ -106,15 +106,21 @@ impl Oltp {
             path.clone(),
             options.read_pool_size,
             options.busy_timeout,
-            LongWork::of_query,
+            BackgroundWork::of_query,
             &shared,
         );
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
         let copying_threads = cores.min(MOST_COPYING_THREADS);
-        let sync_readers =
-            readers::Readers::new(path.clone(), copying_threads, options.busy_timeout, LongWork::beside, &shared);
-        let glances = readers::Readers::new(path.clone(), cores, Duration::ZERO, LongWork::of_query, &shared);
-        Ok(Self { path, writer, readers, sync_readers, glances, copying_threads, shared })
+        let sync_readers = readers::Readers::new(
+            path.clone(),
+            copying_threads,
+            options.busy_timeout,
+            BackgroundWork::background,
+            &shared,
+        );
+        let nonblocking_readers =
+            readers::Readers::new(path.clone(), cores, Duration::ZERO, BackgroundWork::of_query, &shared);
+        Ok(Self { path, writer, readers, sync_readers, nonblocking_readers, copying_threads, shared })
     }
 
     /// The file, as an absolute path.
@@ -229,7 +235,7 @@ impl Oltp {
     /// As [`capture::schema_version`], and the file that has it, at once and on this thread, if that can be had: a query that waits
     /// for another thread waits for a core too.
     pub fn schema_version_at_once(&self) -> Option<(FileId, i64)> {
-        self.glances.run_at_once(|opened| Ok((opened.file, capture::schema_version(&opened.conn)?))).ok()
+        self.nonblocking_readers.run_at_once(|opened| Ok((opened.file, capture::schema_version(&opened.conn)?))).ok()
     }
 
     /// The file that the path names now. A restore may have replaced the one that was opened: each call works on the file that has
@@ -297,7 +303,7 @@ impl Oltp {
     pub async fn shutdown(&self) {
         self.readers.shutdown().await;
         self.sync_readers.shutdown().await;
-        self.glances.shutdown().await;
+        self.nonblocking_readers.shutdown().await;
         self.writer.shutdown().await;
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn query(opened: &Opened, sql: &str, params: &[Value], types: &Result
     })
 }
 
-fn prepare<'conn>(conn: &'conn Connection, sql: &str) -> Result<Prepared<'conn>> {
+fn prepare<'conn>(conn: &'conn Connection, sql: &str) -> Result<NamedStatement<'conn>> {
     let refused = || {
         Err(Error::Engine(format!(
             "query takes statements that only read (execute writes, execute_returning gives the rows of RETURNING), got: {}",
@@ -56,9 +56,9 @@ fn prepare<'conn>(conn: &'conn Connection, sql: &str) -> Result<Prepared<'conn>>
 }
 
 /// A query in which LIKE is case-sensitive, as on the OLAP side, and the names of its columns if its own text has others.
-type Prepared<'conn> = (CachedStatement<'conn>, Vec<String>);
+type NamedStatement<'conn> = (CachedStatement<'conn>, Vec<String>);
 
-fn prepare_case_sensitive<'conn>(conn: &'conn Connection, sql: &str) -> Result<Prepared<'conn>> {
+fn prepare_case_sensitive<'conn>(conn: &'conn Connection, sql: &str) -> Result<NamedStatement<'conn>> {
     let prepare = |sql: &str| prepare_one(conn, sql, "query takes one");
     match like::case_sensitive(sql) {
         Some(Cow::Borrowed(sql)) => Ok((prepare(sql)?, Vec::new())),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use vexact_core::error::{Error, Result};
-use vexact_sql::precedence::LongWork;
+use vexact_sql::cooperative::BackgroundWork;
 
 use super::connection::{INSTRUCTIONS, Opened, Shared, open_reader};
 use super::file_id::FileId;
@@ -25,14 +25,14 @@ struct Pool {
     idle: Mutex<Vec<Reader>>,
     is_closed: Arc<AtomicBool>,
     /// What a job is, as it begins.
-    begin: fn() -> LongWork,
+    begin: fn() -> BackgroundWork,
     shared: Arc<Shared>,
 }
 
 struct Reader {
     opened: Opened,
     /// Of the job that it runs: whether to stop, and what it gives way to.
-    job: Arc<Mutex<(Arc<AtomicBool>, LongWork)>>,
+    job: Arc<Mutex<(Arc<AtomicBool>, BackgroundWork)>>,
 }
 
 impl Readers {
@@ -41,7 +41,7 @@ impl Readers {
         path: PathBuf,
         size: u32,
         busy_timeout: Duration,
-        begin: fn() -> LongWork,
+        begin: fn() -> BackgroundWork,
         shared: &Arc<Shared>,
     ) -> Self {
         let shared = Arc::clone(shared);
@@ -133,7 +133,7 @@ impl Pool {
                 let (stop, work) = &*current.lock().unwrap_or_else(PoisonError::into_inner);
                 (stop.load(Ordering::Relaxed), *work)
             };
-            work.give_way();
+            work.yield_to_foreground();
             is_to_stop || is_closed.load(Ordering::Relaxed)
         };
         let watched = opened.conn.progress_handler(INSTRUCTIONS, Some(is_to_stop));

@@ -11,7 +11,7 @@ use vexact_core::schema::TableSchema;
 use vexact_replica::{ChangeBatch, Counts, Definition, Replicas, SyncMode, Update};
 
 use super::position::now_us;
-use super::state::{Followed, State};
+use super::state::{State, TableState};
 use super::status::SyncResult;
 use super::worker::Worker;
 use super::{changes, copy};
@@ -19,7 +19,7 @@ use crate::oltp::capture::{self, Registered};
 use crate::oltp::{log, uninstall};
 
 /// How a cycle ended.
-pub(super) enum Outcome {
+pub(super) enum CycleResult {
     /// Applied.
     Done(SyncResult),
     /// The file is not as it should be: that has to be mended first.
@@ -53,26 +53,26 @@ pub(super) fn run(
     state: &mut State,
     unmended: &Unmended,
     written: Option<i64>,
-) -> Result<Outcome> {
+) -> Result<CycleResult> {
     let Worker { oltp, replicas, copying, position, .. } = worker;
     let schema_version = capture::schema_version(conn)?;
     // Before the log is read.
     if state.schema_version != Some(schema_version) && uninstall::is_broken(conn)? {
-        return Ok(Outcome::Broken(Broken::Log(state.registered())));
+        return Ok(CycleResult::Broken(Broken::Log(state.registered())));
     }
     if !position.is_as_written(conn, written)? || log::time_at(conn, state.applied_seq)? != state.applied_time {
         start_over(conn, state, replicas)?;
         // Until the next time it is written.
         position.forget_written();
     }
-    let mut updates: Vec<(String, Prepared)> = Vec::new();
+    let mut updates: Vec<(String, StagedUpdate)> = Vec::new();
     if state.schema_version != Some(schema_version) {
         let broken = look_at_registrations(conn, state, &unmended.uncaptured, &mut updates)?;
         if !broken.is_empty() {
-            return Ok(Outcome::Broken(Broken::Triggers(broken)));
+            return Ok(CycleResult::Broken(Broken::Triggers(broken)));
         }
         if !unmended.has_strays && uninstall::has_strays(conn)? {
-            return Ok(Outcome::Broken(Broken::Strays));
+            return Ok(CycleResult::Broken(Broken::Strays));
         }
     }
     if state.row_ids_version != Some(schema_version) {
@@ -108,10 +108,10 @@ pub(super) fn run(
         updates.push((
             followed.schema.name().to_owned(),
             match batch {
-                Ok(batch) => Prepared::Changes(batch),
+                Ok(batch) => StagedUpdate::Changes(batch),
                 Err(error) => {
                     fail(followed, &error);
-                    Prepared::Failed(error)
+                    StagedUpdate::Failed(error)
                 }
             },
         ));
@@ -140,10 +140,10 @@ pub(super) fn run(
                 (followed.needs_copy, followed.is_loaded, followed.error) = (false, true, None);
                 followed.replica_version = Some(followed.version);
                 let copy = match past {
-                    None => Prepared::Rows(Arc::clone(&followed.definition), rows, time),
+                    None => StagedUpdate::Rows(Arc::clone(&followed.definition), rows, time),
                     Some(_) => {
                         let rows = arrow::compute::concat_batches(&followed.definition.schema, &rows);
-                        Prepared::Continued(rows.map_err(Error::arrow)?, time)
+                        StagedUpdate::Continued(rows.map_err(Error::arrow)?, time)
                     }
                 };
                 updates.push((name, copy));
@@ -154,7 +154,7 @@ pub(super) fn run(
                     followed.publish_empty(replicas, state.applied_seq);
                 }
                 fail(followed, &error);
-                updates.push((name, Prepared::Failed(error)));
+                updates.push((name, StagedUpdate::Failed(error)));
             }
         }
     }
@@ -164,7 +164,7 @@ pub(super) fn run(
     let mut counts = Counts::default();
     for ((name, result), (_, prepared)) in results.into_iter().zip(&updates) {
         match (result, prepared) {
-            (Ok(changed), Prepared::Changes(_)) => counts += changed,
+            (Ok(changed), StagedUpdate::Changes(_)) => counts += changed,
             (Ok(_), _) => {}
             (Err(error), _) => {
                 if let Some(followed) = state.find(&name) {
@@ -183,7 +183,7 @@ pub(super) fn run(
     // What keeps a table from being captured may end without a change of the schema.
     let is_settled = !unmended.has_strays && state.tables.values().all(|followed| !followed.is_uncaptured);
     (state.schema_version, state.row_ids_version) = (is_settled.then_some(schema_version), Some(schema_version));
-    Ok(Outcome::Done(SyncResult::new(read.events, counts)))
+    Ok(CycleResult::Done(SyncResult::new(read.events, counts)))
 }
 
 /// Takes up the history that the file has now. A temporal replica goes on with what differs.
@@ -196,7 +196,7 @@ fn start_over(conn: &Connection, state: &mut State, replicas: &Replicas) -> Resu
 }
 
 /// An update that owns what it is made of.
-enum Prepared {
+enum StagedUpdate {
     Changes(ChangeBatch),
     Rows(Arc<Definition>, Vec<RecordBatch>, i64),
     Redefined(Arc<Definition>, HashMap<String, ArrayRef>),
@@ -205,20 +205,20 @@ enum Prepared {
     Dropped,
 }
 
-impl Prepared {
+impl StagedUpdate {
     fn as_update(&self) -> Update<'_> {
         match self {
-            Prepared::Changes(batch) => Update::Apply(batch),
-            Prepared::Redefined(definition, defaults) => Update::Redefine(Arc::clone(definition), defaults.clone()),
-            Prepared::Continued(rows, time) => Update::Continue(rows.clone(), *time),
-            Prepared::Rows(definition, rows, time) => Update::Replace(Arc::clone(definition), rows.clone(), *time),
-            Prepared::Failed(error) => Update::Fail(error.clone()),
-            Prepared::Dropped => Update::Drop,
+            StagedUpdate::Changes(batch) => Update::Apply(batch),
+            StagedUpdate::Redefined(definition, defaults) => Update::Redefine(Arc::clone(definition), defaults.clone()),
+            StagedUpdate::Continued(rows, time) => Update::Continue(rows.clone(), *time),
+            StagedUpdate::Rows(definition, rows, time) => Update::Replace(Arc::clone(definition), rows.clone(), *time),
+            StagedUpdate::Failed(error) => Update::Fail(error.clone()),
+            StagedUpdate::Dropped => Update::Drop,
         }
     }
 }
 
-fn fail(followed: &mut Followed, error: &str) {
+fn fail(followed: &mut TableState, error: &str) {
     followed.error = Some(error.to_owned());
     followed.needs_copy = true;
 }
@@ -228,7 +228,7 @@ fn fail(followed: &mut Followed, error: &str) {
 fn past(
     conn: &Connection,
     id: i64,
-    followed: &Followed,
+    followed: &TableState,
     replicas: &Replicas,
 ) -> Result<Option<BTreeMap<i64, TableSchema>>> {
     let snapshot = replicas.snapshot();
@@ -240,7 +240,7 @@ fn past(
     let versions = log::versions(conn)?.into_iter();
     let versions = versions.filter(|(version, what)| what.table == id && (first..=followed.version).contains(version));
     let versions: BTreeMap<i64, TableSchema> = versions.map(|(version, what)| (version, what.schema)).collect();
-    let is_one_table = versions.values().all(|schema| known.has_key_of(&Followed::definition(schema, known.mode)));
+    let is_one_table = versions.values().all(|schema| known.has_key_of(&TableState::definition(schema, known.mode)));
     Ok(is_one_table.then_some(versions))
 }
 
@@ -251,11 +251,11 @@ fn history(
     past: &[i64],
     schemas: &HashMap<i64, TableSchema>,
     batches: &mut BTreeMap<i64, Result<ChangeBatch, String>>,
-) -> Result<Vec<Prepared>> {
+) -> Result<Vec<StagedUpdate>> {
     let mut steps = Vec::new();
     for version in past {
         let Some(schema) = schemas.get(version) else { continue };
-        let definition = Followed::definition(schema, SyncMode::Temporal);
+        let definition = TableState::definition(schema, SyncMode::Temporal);
         if let Some(before) = before.filter(|before| *before != definition) {
             let is_new = |field: &Arc<Field>| {
                 before.schema.field_with_name(field.name()).map_or(true, |old| old.data_type() != field.data_type())
@@ -263,11 +263,11 @@ fn history(
             let added = definition.schema.fields().iter().enumerate().filter(|(_, field)| is_new(field));
             let defaults = added.map(|(at, field)| Ok((field.name().clone(), copy::default_value(conn, schema, at)?)));
             let defaults = defaults.collect::<Result<_>>()?;
-            steps.push(Prepared::Redefined(Arc::new(definition.clone()), defaults));
+            steps.push(StagedUpdate::Redefined(Arc::new(definition.clone()), defaults));
         }
         // What cannot be read of the log is seen as a difference later.
         if let Some(Ok(batch)) = batches.remove(version) {
-            steps.push(Prepared::Changes(batch));
+            steps.push(StagedUpdate::Changes(batch));
         }
         before = Some(definition);
     }
@@ -284,13 +284,13 @@ fn look_at_registrations(
     conn: &Connection,
     state: &mut State,
     uncaptured: &HashMap<i64, String>,
-    updates: &mut Vec<(String, Prepared)>,
+    updates: &mut Vec<(String, StagedUpdate)>,
 ) -> Result<Vec<Registered>> {
     let registered = capture::registered(conn)?;
     let mut broken = Vec::new();
     for registered in &registered {
         let mode = state.mode;
-        let followed = state.tables.entry(registered.id).or_insert_with(|| Followed::new(registered, mode));
+        let followed = state.tables.entry(registered.id).or_insert_with(|| TableState::new(registered, mode));
         if followed.version != registered.version {
             *followed = followed.registered_anew(registered, mode);
         }
@@ -327,7 +327,7 @@ fn look_at_registrations(
         state.tables.retain(|id, followed| {
             let is_kept = is_registered(id);
             if !is_kept {
-                updates.push((followed.schema.name().to_owned(), Prepared::Dropped));
+                updates.push((followed.schema.name().to_owned(), StagedUpdate::Dropped));
             }
             is_kept
         });

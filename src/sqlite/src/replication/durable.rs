@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use vexact_core::error::{Error, Result};
 use vexact_replica::{Replicas, Store, Stored, SyncMode, Update};
 
-use super::state::{Followed, State};
+use super::state::{State, TableState};
 use crate::oltp::capture::Registered;
 use crate::oltp::log;
 
@@ -92,9 +92,9 @@ impl Found {
             let snapshot = replicas.snapshot();
             let Some(table) = snapshot.table(registered.schema.name()) else { continue };
             let needs_copy = !goes_on || table.failed.is_some() || known.version != Some(registered.version);
-            let followed = Followed::new(registered, state.mode);
+            let followed = TableState::new(registered, state.mode);
             let (is_loaded, replica_version) = (known.is_loaded, known.version);
-            state.tables.insert(registered.id, Followed { needs_copy, is_loaded, replica_version, ..followed });
+            state.tables.insert(registered.id, TableState { needs_copy, is_loaded, replica_version, ..followed });
         }
         let is_followed =
             |name: &str| state.tables.values().any(|followed| followed.schema.name().eq_ignore_ascii_case(name));
@@ -122,7 +122,7 @@ impl Mark {
 impl Durable {
     /// Makes the replicas durable, at their position in the log. Blocks.
     pub fn save(&self, replicas: &Replicas, state: &State) -> Result<()> {
-        let table = |(id, followed): (&i64, &Followed)| {
+        let table = |(id, followed): (&i64, &TableState)| {
             (*id, ExtraTable { version: followed.replica_version, is_loaded: followed.is_loaded })
         };
         let tables = state.tables.iter().map(table).collect();

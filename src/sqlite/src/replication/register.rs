@@ -8,7 +8,7 @@ use vexact_core::sql::{failed, ident};
 use vexact_replica::SyncMode;
 
 use super::cycle::NO_HISTORY;
-use super::state::Followed;
+use super::state::TableState;
 use super::{RegisterOutcome, Replicator};
 use crate::oltp::capture;
 
@@ -65,7 +65,7 @@ impl Replicator {
             })
             .await?;
         position.has_written(applied_seq);
-        let mut followed = Followed::new(&registered, state.mode);
+        let mut followed = TableState::new(&registered, state.mode);
         followed.is_claimed = true;
         followed.needs_copy = initial_sync || rows == 0;
         let needs_copy = followed.needs_copy;

@@ -11,7 +11,7 @@ use crate::oltp::capture::Registered;
 
 /// A table that is followed.
 #[derive(Debug, Clone)]
-pub(super) struct Followed {
+pub(super) struct TableState {
     pub schema: TableSchema,
     pub definition: Arc<Definition>,
     /// The version of the registration whose changes the replica takes.
@@ -29,7 +29,7 @@ pub(super) struct Followed {
     pub error: Option<String>,
 }
 
-impl Followed {
+impl TableState {
     pub fn new(registered: &Registered, mode: SyncMode) -> Self {
         Self {
             schema: registered.schema.clone(),
@@ -68,7 +68,7 @@ impl Followed {
 pub(super) struct State {
     pub mode: SyncMode,
     /// By the number of the registration.
-    pub tables: BTreeMap<i64, Followed>,
+    pub tables: BTreeMap<i64, TableState>,
     pub applied_seq: i64,
     /// The log's end when it was last read.
     pub log_end: i64,
@@ -91,10 +91,10 @@ impl State {
     /// again. The names of tables that are no longer registered.
     pub fn start_over(&mut self, registered: &[Registered], (log_end, time): (i64, Option<i64>)) -> Vec<String> {
         // Numbers of registrations and versions may mean others now.
-        let mut before: Vec<Followed> = std::mem::take(&mut self.tables).into_values().collect();
+        let mut before: Vec<TableState> = std::mem::take(&mut self.tables).into_values().collect();
         for registered in registered {
-            let is_same = |followed: &Followed| followed.schema.name().eq_ignore_ascii_case(registered.schema.name());
-            let mut followed = Followed::new(registered, self.mode);
+            let is_same = |followed: &TableState| followed.schema.name().eq_ignore_ascii_case(registered.schema.name());
+            let mut followed = TableState::new(registered, self.mode);
             if let Some(at) = before.iter().position(is_same) {
                 let known = before.swap_remove(at);
                 followed.is_claimed = known.is_claimed;
@@ -109,7 +109,7 @@ impl State {
 
     /// The registrations as they are followed.
     pub fn registered(&self) -> Vec<Registered> {
-        let registered = |(id, followed): (&i64, &Followed)| Registered {
+        let registered = |(id, followed): (&i64, &TableState)| Registered {
             id: *id,
             version: followed.version,
             schema: followed.schema.clone(),
@@ -117,7 +117,7 @@ impl State {
         self.tables.iter().map(registered).collect()
     }
 
-    pub fn find(&mut self, table: &str) -> Option<&mut Followed> {
+    pub fn find(&mut self, table: &str) -> Option<&mut TableState> {
         self.tables.values_mut().find(|followed| followed.schema.name().eq_ignore_ascii_case(table))
     }
 }

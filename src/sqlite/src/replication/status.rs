@@ -7,7 +7,7 @@ use serde::Serialize;
 use vexact_replica::{Counts, Snapshot};
 
 use super::absent::LogPosition;
-use super::state::{Followed, State};
+use super::state::{State, TableState};
 
 /// What one sync did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -129,7 +129,7 @@ impl fmt::Display for TableCondition {
 #[derive(Debug, Default)]
 pub(super) struct Known {
     pub applied_seq: i64,
-    tables: Vec<Followed>,
+    tables: Vec<TableState>,
     /// Columns that a migration took, by the table.
     lost: Vec<(String, Vec<String>)>,
 }
@@ -164,7 +164,7 @@ impl Known {
         copying: &Copying,
         (has_synced, last_error): (bool, Option<String>),
     ) -> SyncStatus {
-        let table = |followed: &Followed| TableStatus {
+        let table = |followed: &TableState| TableStatus {
             name: followed.schema.name().to_owned(),
             rows: snapshot.table(followed.schema.name()).map_or(0, |state| state.version.num_rows() as u64),
             lag: lag.iter().filter(|(version, _)| *version == followed.version).map(|(_, count)| count).sum(),

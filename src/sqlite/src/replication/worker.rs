@@ -7,7 +7,7 @@ use vexact_core::error::{Error, Result};
 use vexact_replica::Replicas;
 
 use super::ReplicationOptions;
-use super::cycle::{self, Broken, Outcome, Unmended};
+use super::cycle::{self, Broken, CycleResult, Unmended};
 use super::durable::Durable;
 use super::position::Position;
 use super::state::State;
@@ -46,8 +46,8 @@ impl Worker {
             let outcome = self.oltp.read_here(|conn| cycle::run(conn, &self, state, &unmended, written));
             self.copying.set(None);
             match outcome? {
-                Outcome::Done(result) => break result,
-                Outcome::Broken(Broken::Triggers(broken)) => {
+                CycleResult::Done(result) => break result,
+                CycleResult::Broken(Broken::Triggers(broken)) => {
                     // Each on its own: one that cannot be captured holds up no other.
                     for table in broken {
                         let (id, before) = (table.id, table.schema.clone());
@@ -70,8 +70,10 @@ impl Worker {
                         unmended.uncaptured.insert(id, problem);
                     }
                 }
-                Outcome::Broken(Broken::Strays) => unmended.has_strays = self.mend(uninstall::drop_strays)?.is_none(),
-                Outcome::Broken(Broken::Log(known)) => {
+                CycleResult::Broken(Broken::Strays) => {
+                    unmended.has_strays = self.mend(uninstall::drop_strays)?.is_none()
+                }
+                CycleResult::Broken(Broken::Log(known)) => {
                     let (position, applied_seq) = (Arc::clone(&self.position), state.applied_seq);
                     let mended = self.mend(move |tx| {
                         uninstall::mend(tx, &known, applied_seq)?;

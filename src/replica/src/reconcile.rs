@@ -16,7 +16,7 @@ use super::version::{Definition, Part, Segment, TableVersion};
 
 /// How a row stands to the current row of its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum RowState {
     /// The key has none.
     New,
     /// They are the same.
@@ -90,15 +90,15 @@ impl TableVersion {
     ///
     /// # Errors
     /// Rows of another schema.
-    pub fn compare(&self, rows: &RecordBatch) -> Result<Vec<Standing>> {
+    pub fn compare(&self, rows: &RecordBatch) -> Result<Vec<RowState>> {
         let keys = Keys::try_new(rows, &self.definition.key)?;
         let located: Vec<Option<Location>> = (0..rows.num_rows()).map(|row| self.locate(&keys, row)).collect();
         let known = located.iter().enumerate().filter_map(|(row, location)| Some((row as u32, (*location)?)));
         let known: Vec<(u32, Location)> = known.collect();
         let locations: Vec<Location> = known.iter().map(|(_, location)| *location).collect();
-        let mut standings = vec![Standing::New; rows.num_rows()];
+        let mut standings = vec![RowState::New; rows.num_rows()];
         for ((row, _), is_changed) in known.iter().zip(self.is_changed(rows, &known, &locations)?) {
-            standings[*row as usize] = if is_changed { Standing::Changed } else { Standing::Same };
+            standings[*row as usize] = if is_changed { RowState::Changed } else { RowState::Same };
         }
         Ok(standings)
     }

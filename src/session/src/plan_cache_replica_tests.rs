@@ -9,8 +9,8 @@ use datafusion::sql::parser::Statement as ParsedStatement;
 use vexact_replica::{Change, ChangeBatch, Definition, KeyState, SyncMode, Update};
 use vexact_sql::scalar_of_vector;
 
-use super::prepared::BoundPlan;
-use super::search_again::{DIM, shown, vector};
+use super::plan_cache::BoundPlan;
+use super::plan_cache_search_tests::{DIM, shown, vector};
 use super::*;
 
 fn schema(extra: &[Field]) -> SchemaRef {

@@ -39,13 +39,13 @@ const SEARCH_FUNCTION: &str = "vector_search";
 const PLANS: usize = 256;
 
 /// The plans of a session, by what was asked: a text, or a statement.
-pub(super) struct PreparedPlans<Asked> {
-    plans: Mutex<HashMap<Asked, Arc<Prepared>>>,
+pub(super) struct PlanCache<K> {
+    plans: Mutex<HashMap<K, Arc<CachedPlan>>>,
     is_off: AtomicBool,
 }
 
 /// A plan, its parameters not bound, and what it was made with.
-pub(super) struct Prepared {
+pub(super) struct CachedPlan {
     pub plan: Deep<LogicalPlan>,
     /// `None`: a query has its own.
     pub state: Option<Arc<SessionState>>,
@@ -64,14 +64,14 @@ struct KeptSearch {
 /// A kept plan with the values of its parameters.
 #[derive(Clone)]
 pub(super) struct BoundPlan {
-    prepared: Arc<Prepared>,
+    prepared: Arc<CachedPlan>,
     state: Arc<SessionState>,
     params: ParamValues,
 }
 
 impl BoundPlan {
     /// `state`: that of the query.
-    pub fn new(prepared: Arc<Prepared>, state: Arc<SessionState>, params: ParamValues) -> Self {
+    pub fn new(prepared: Arc<CachedPlan>, state: Arc<SessionState>, params: ParamValues) -> Self {
         Self { prepared, state, params }
     }
 
@@ -137,13 +137,13 @@ impl BoundPlan {
     }
 }
 
-impl<Asked> Default for PreparedPlans<Asked> {
+impl<K> Default for PlanCache<K> {
     fn default() -> Self {
         Self { plans: Mutex::default(), is_off: AtomicBool::new(false) }
     }
 }
 
-impl<Asked: Eq + Hash> PreparedPlans<Asked> {
+impl<K: Eq + Hash> PlanCache<K> {
     /// Forgets all plans: a name has been given, which may be closer to what a text says than the one that was found.
     pub fn forget(&self) {
         self.plans.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -155,9 +155,9 @@ impl<Asked: Eq + Hash> PreparedPlans<Asked> {
     }
 
     /// The plan of what is asked, if it is still the one.
-    pub async fn find<Q: Eq + Hash + ?Sized>(&self, ctx: &SessionContext, asked: &Q) -> Option<Arc<Prepared>>
+    pub async fn find<Q: Eq + Hash + ?Sized>(&self, ctx: &SessionContext, asked: &Q) -> Option<Arc<CachedPlan>>
     where
-        Asked: Borrow<Q>,
+        K: Borrow<Q>,
     {
         if self.is_off.load(Ordering::Relaxed) {
             return None;
@@ -183,11 +183,11 @@ impl<Asked: Eq + Hash> PreparedPlans<Asked> {
     pub async fn keep(
         &self,
         ctx: &SessionContext,
-        asked: Asked,
+        asked: K,
         names: Vec<TableReference>,
         plan: &LogicalPlan,
         state: &Arc<SessionState>,
-    ) -> Option<Arc<Prepared>> {
+    ) -> Option<Arc<CachedPlan>> {
         if self.is_off.load(Ordering::Relaxed) {
             return None;
         }
@@ -210,7 +210,7 @@ impl<Asked: Eq + Hash> PreparedPlans<Asked> {
         // The state of a query of replicas would hold on to what it sees.
         let state = state.config().get_extension::<Snapshot>().is_none().then(|| Arc::clone(state));
         let prepared =
-            Arc::new(Prepared { plan: plan.clone().into(), state, settings, tables, search: OnceLock::new() });
+            Arc::new(CachedPlan { plan: plan.clone().into(), state, settings, tables, search: OnceLock::new() });
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         // Rare, and cheaper than to know which one is the oldest.
         if plans.len() >= PLANS {

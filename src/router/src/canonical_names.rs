@@ -8,23 +8,23 @@ use datafusion::sql::sqlparser::ast::{
 };
 use vexact_core::error::{Error, Result};
 
-use super::names::{Names, OlapTable, Place, place};
+use super::analysis::{bare, table_function};
+use super::names::{OlapTable, TableLookup, TableOrigin, origin};
 use super::scope::Ctes;
-use super::survey::{bare, table_function};
 
 /// One spelling for each name of a statement, whatever the cases it is written in: that of a table or column if one has the name,
 /// else that of its first alias. Keys are in lower case.
-pub(super) struct Spelling {
+pub(super) struct CanonicalNames {
     tables: HashMap<String, String>,
     columns: HashMap<String, String>,
     relation_aliases: HashMap<String, String>,
     column_aliases: HashMap<String, String>,
 }
 
-impl Spelling {
+impl CanonicalNames {
     /// # Errors
     /// A table that the OLAP side lacks.
-    pub fn of(statement: &Statement, names: &dyn Names) -> Result<Self> {
+    pub fn of(statement: &Statement, names: &dyn TableLookup) -> Result<Self> {
         let spelling = Self {
             tables: HashMap::new(),
             columns: HashMap::new(),
@@ -81,23 +81,23 @@ fn first(spellings: &mut HashMap<String, String>, name: &str) {
 ///
 /// # Errors
 /// The OLAP side lacks it.
-pub(super) fn olap_table(name: &ObjectName, names: &dyn Names) -> Result<Option<OlapTable>> {
-    match place(name, names) {
-        Place::Session(table) | Place::Replica { table, .. } => Ok(Some(table)),
-        Place::System => Ok(None),
-        Place::Sqlite(table) => Err(Error::Engine(format!(
+pub(super) fn olap_table(name: &ObjectName, names: &dyn TableLookup) -> Result<Option<OlapTable>> {
+    match origin(name, names) {
+        TableOrigin::Session(table) | TableOrigin::Replica { table, .. } => Ok(Some(table)),
+        TableOrigin::System => Ok(None),
+        TableOrigin::Sqlite(table) => Err(Error::Engine(format!(
             "table {table:?} is not replicated: expected a replicated table (register_table makes it one)"
         ))),
-        Place::Nowhere => {
+        TableOrigin::Nowhere => {
             Err(Error::Engine(format!("no such table: {name}: expected a replicated table or one of the session")))
         }
     }
 }
 
 struct Collector<'a> {
-    names: &'a dyn Names,
+    names: &'a dyn TableLookup,
     ctes: Ctes,
-    spelling: Spelling,
+    spelling: CanonicalNames,
 }
 
 impl Collector<'_> {

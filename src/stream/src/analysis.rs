@@ -69,7 +69,7 @@ pub(super) struct Survey {
 ///
 /// # Errors
 /// What cannot be done over a stream at all.
-pub(super) fn survey(plan: &LogicalPlan) -> Result<Survey> {
+pub(super) fn analyze(plan: &LogicalPlan) -> Result<Survey> {
     if let LogicalPlan::TableScan(scan) = plan {
         let provider = source_as_provider(&scan.source).ok();
         let has_stream = provider.is_some_and(|provider| provider.downcast_ref::<StreamRelation>().is_some());
@@ -83,7 +83,7 @@ pub(super) fn survey(plan: &LogicalPlan) -> Result<Survey> {
     if in_subquery {
         return Err(refused("a subquery over a stream, which has no end to wait for"));
     }
-    let inputs: Vec<Survey> = plan.inputs().into_iter().map(survey).collect::<Result<_>>()?;
+    let inputs: Vec<Survey> = plan.inputs().into_iter().map(analyze).collect::<Result<_>>()?;
     let mut streams = inputs.iter().filter(|input| input.has_stream);
     let Some(mut below) = streams.next().copied() else { return Ok(Survey::default()) };
     let has_more = streams.next().is_some();

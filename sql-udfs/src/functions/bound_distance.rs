@@ -22,7 +22,7 @@ const SHOWN_LEN: usize = 3;
 
 /// `distance(_, query)`.
 #[derive(Debug)]
-pub(crate) struct ToQuery {
+pub(crate) struct BoundDistance {
     /// The function of two vectors.
     pub function: Arc<ScalarUDF>,
     /// The query, as a literal.
@@ -33,7 +33,7 @@ pub(crate) struct ToQuery {
     signature: Signature,
 }
 
-impl PartialEq for ToQuery {
+impl PartialEq for BoundDistance {
     fn eq(&self, other: &Self) -> bool {
         let bits = |x: &f64| x.to_bits();
         self.hash == other.hash
@@ -42,15 +42,15 @@ impl PartialEq for ToQuery {
     }
 }
 
-impl Eq for ToQuery {}
+impl Eq for BoundDistance {}
 
-impl Hash for ToQuery {
+impl Hash for BoundDistance {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.hash);
     }
 }
 
-impl ToQuery {
+impl BoundDistance {
     fn new(function: Arc<ScalarUDF>, components: Vec<f64>) -> Self {
         let mut hasher = DefaultHasher::new();
         function.name().hash(&mut hasher);
@@ -67,7 +67,7 @@ impl ToQuery {
     }
 }
 
-impl ScalarUDFImpl for ToQuery {
+impl ScalarUDFImpl for BoundDistance {
     fn name(&self) -> &str {
         &self.name
     }
@@ -119,5 +119,5 @@ pub(crate) fn bind_query(expr: &Expr, params: Option<&ParamValues>) -> Option<Ex
     };
     // What is no vector is left to be refused by the function itself.
     let query = vector_of_scalar(&query).ok().flatten().filter(|query| query.len() >= BOUND_LEN)?;
-    Some(ScalarUDF::from(ToQuery::new(Arc::clone(&call.func), query)).call(vec![stored.clone()]))
+    Some(ScalarUDF::from(BoundDistance::new(Arc::clone(&call.func), query)).call(vec![stored.clone()]))
 }

@@ -16,7 +16,7 @@ use super::scope::Ctes;
 
 /// What a statement's route depends on. Of each kind the first that was met.
 #[derive(Default)]
-pub(super) struct Survey {
+pub(super) struct StatementAnalysis {
     /// It is more than a query: the word that says so.
     pub change: Option<String>,
     /// SHOW or DESCRIBE.
@@ -31,7 +31,7 @@ pub(super) struct Survey {
     ctes: Ctes,
 }
 
-impl Survey {
+impl StatementAnalysis {
     pub fn of(statement: &Statement) -> Self {
         let mut survey = Self::default();
         let ControlFlow::Continue(()) = statement.visit(&mut survey);
@@ -76,7 +76,7 @@ impl Survey {
     }
 }
 
-impl Visitor for Survey {
+impl Visitor for StatementAnalysis {
     type Break = std::convert::Infallible;
 
     fn pre_visit_statement(&mut self, statement: &Statement) -> ControlFlow<Self::Break> {

@@ -6,7 +6,7 @@ use vexact_core::error::Error;
 
 /// Whether a query failed at what DataFusion lacks, or on a value that SQLite takes: a function or syntax that it does not know, a
 /// cast, an overflow. A failure of the engine, of a file or of memory is none of these, and is told as it is.
-pub(super) fn is_beyond_datafusion(error: &Error) -> bool {
+pub(super) fn should_fall_back(error: &Error) -> bool {
     match error {
         // A name or parameter that the OLAP side writes in another way.
         Error::Engine(_) | Error::InvalidArgument(_) => true,
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     fn of(error: DataFusionError) -> bool {
-        is_beyond_datafusion(&Error::Query(error))
+        should_fall_back(&Error::Query(error))
     }
 
     fn arrow(error: ArrowError) -> DataFusionError {
@@ -72,8 +72,8 @@ mod tests {
         }
         let schema = datafusion::common::SchemaError::DuplicateUnqualifiedField { name: text() };
         assert!(of(DataFusionError::SchemaError(Box::new(schema), Box::new(None))));
-        assert!(is_beyond_datafusion(&Error::Engine(text())));
-        assert!(is_beyond_datafusion(&Error::InvalidArgument(text())));
+        assert!(should_fall_back(&Error::Engine(text())));
+        assert!(should_fall_back(&Error::InvalidArgument(text())));
     }
 
     #[test]
@@ -105,7 +105,7 @@ mod tests {
             let message = error.to_string();
             assert!(!of(error), "{message}");
         }
-        assert!(!is_beyond_datafusion(&Error::Interrupted(text())));
+        assert!(!should_fall_back(&Error::Interrupted(text())));
     }
 
     #[test]

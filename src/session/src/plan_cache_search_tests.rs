@@ -8,7 +8,7 @@ use arrow::util::pretty::pretty_format_batches;
 use datafusion::common::{ParamValues, ScalarValue};
 use vexact_sql::scalar_of_vector;
 
-use super::prepared::BoundPlan;
+use super::plan_cache::BoundPlan;
 use super::*;
 
 pub(super) const DIM: usize = 24;
