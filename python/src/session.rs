@@ -8,7 +8,7 @@ use arrow_pyarrow::{FromPyArrow, ToPyArrow};
 use pyo3::prelude::*;
 use vexact::SessionOptions;
 use vexact::sources::csv::CsvOptions;
-use vexact::sources::line::{LineColumn, LineField, LineMode};
+use vexact::sources::line_columns::{LineColumn, LineField, LineMode};
 use vexact::sources::probe::Format;
 
 use crate::convert;

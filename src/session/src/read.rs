@@ -9,7 +9,7 @@ use vexact_sources::csv::CsvOptions;
 use vexact_sources::input::Input;
 use vexact_sources::inputs::Paths;
 use vexact_sources::json::JsonFormat;
-use vexact_sources::line::{LineColumn, LineField, LineMode};
+use vexact_sources::line_columns::{LineColumn, LineField, LineMode};
 use vexact_sources::probe::{Format, Probe};
 
 use super::{DataFrame, Session};
@@ -70,7 +70,7 @@ impl Session {
         Ok(self.table_frame(sources::ipc::open(&paths.into().inputs(Format::Arrow { is_stream: false })?)?))
     }
 
-    /// Files whose lines are rows, read as queries need them (see [`sources::line::open`]). A pattern with named groups needs no
+    /// Files whose lines are rows, read as queries need them (see [`sources::line_file::open`]). A pattern with named groups needs no
     /// columns: they are these groups.
     ///
     /// # Errors
@@ -83,7 +83,7 @@ impl Session {
         skip_empty_lines: bool,
     ) -> Result<DataFrame> {
         let inputs = paths.into().inputs(Format::Line)?;
-        Ok(self.table_frame(sources::line::open(inputs, columns, mode, skip_empty_lines)?))
+        Ok(self.table_frame(sources::line_file::open(inputs, columns, mode, skip_empty_lines)?))
     }
 
     /// Files of text whose lines are the column `line`.

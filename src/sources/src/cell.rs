@@ -16,7 +16,7 @@ use arrow::datatypes::{
 
 use super::csv_vectors::VectorColumn;
 use super::decimal_text;
-use super::lines;
+use super::describe;
 use super::time_text::{self, Offsets};
 
 /// A cell that is no value of its column's type.
@@ -191,7 +191,7 @@ impl<C: Cells> Column<'_, C> {
     }
 
     fn bad(&self, row: usize, cell: &str) -> BadCell {
-        let (expected, got) = (self.data_type, lines::shown(cell.as_bytes()));
+        let (expected, got) = (self.data_type, describe::shown(cell.as_bytes()));
         BadCell { row, problem: format!("expected {expected}, got {got}") }
     }
 }

@@ -66,7 +66,8 @@ impl CsvFile {
             if let (Some(expected), Some(found)) = (&header, &found) {
                 check_header(input.path(), expected, found)?;
             }
-            sample.read(input, &options, &mut records, found.as_deref())?;
+            let read = sample.read(input, &options, &mut records, found.as_deref());
+            read.map_err(|error| records.input().blame(error))?;
             header = header.or(found);
         }
         let path = inputs.first().map_or(Path::new(""), Input::path);
@@ -156,11 +157,13 @@ impl Iterator for CsvBatches {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let batch = self.batch().transpose();
-        if matches!(batch, Some(Err(_))) {
-            self.current = None;
+        match self.batch() {
+            Ok(batch) => batch.map(Ok),
+            Err(error) => Some(Err(match self.current.take() {
+                Some(records) => records.input().blame(error),
+                None => error,
+            })),
         }
-        batch
     }
 }
 
@@ -172,7 +175,8 @@ fn begin(input: &Input, options: &CsvOptions) -> Result<(Option<Vec<String>>, Cs
     if !options.has_header {
         return Ok((None, records));
     }
-    let block = records.read(1, None).map_err(|bad| bad_record(input, options.encoding, bad, &[]))?;
+    let block =
+        records.read(1, None).map_err(|bad| records.input().blame(bad_record(input, options.encoding, bad, &[])))?;
     if block.len() == 0 {
         return Err(bad_file(input.path(), &"expected a header line, got only line ends"));
     }

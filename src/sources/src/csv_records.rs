@@ -148,6 +148,11 @@ impl<R: BufRead> CsvRecords<R> {
         Self { input, parser, position, text: Vec::new(), tail: [b'\n', letter, b'\n'], is_over: false }
     }
 
+    /// The text that the records are in.
+    pub fn input(&self) -> &R {
+        &self.input
+    }
+
     /// The byte after the last record.
     pub fn position(&self) -> u64 {
         self.position
@@ -251,7 +256,7 @@ impl<R: BufRead> CsvRecords<R> {
         for (ordinal, end) in ends.iter().enumerate() {
             let cell = &self.text[start..(*end).min(bytes)];
             if str::from_utf8(cell).is_err() {
-                let problem = format!("expected UTF-8, got {}", super::lines::shown(cell));
+                let problem = format!("expected UTF-8, got {}", super::describe::shown(cell));
                 return Err(BadRecord::Undecoded { byte, cell: ordinal, problem });
             }
             start = *end;

@@ -2,9 +2,10 @@
 //! decompressed and in UTF-8.
 
 use std::fs::{File, Metadata};
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use vexact_core::error::{Error, Result};
 
@@ -14,8 +15,8 @@ use super::{bad_file, refuse_open_database};
 const BUFFER_BYTES: usize = 1 << 18;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The text of an input.
-pub(crate) type TextReader = BufReader<Box<dyn Read + Send>>;
+/// Why rows of a file are refused that belong to no state of it.
+pub(crate) const CHANGED: &str = "the file was changed while it was read: expected it to stay as it is";
 
 /// A file, or what came through a pipe. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -68,10 +69,15 @@ impl Input {
 
     /// The content as it is, from its begin.
     pub(crate) fn bytes(&self) -> Result<InputBytes> {
-        match &self.copy {
-            Some(copy) => Ok(InputBytes::Copy { file: Arc::clone(copy), at: 0 }),
-            None => super::open_file(&self.path).map(InputBytes::File),
-        }
+        let (file, version) = match &self.copy {
+            Some(copy) => (Arc::clone(copy), None),
+            None => {
+                let file = super::open_file(&self.path)?;
+                let metadata = file.metadata().map_err(|error| Error::io(&self.path, error))?;
+                (Arc::new(file), Some(Version::of(&metadata)))
+            }
+        };
+        Ok(InputBytes { file, position: 0, version })
     }
 
     /// The content as it is, where there is any.
@@ -85,8 +91,11 @@ impl Input {
 
     /// The content, decompressed.
     pub(crate) fn decompressed(&self) -> Result<Box<dyn Read + Send>> {
+        self.decompress(self.bytes()?)
+    }
+
+    fn decompress(&self, mut bytes: InputBytes) -> Result<Box<dyn Read + Send>> {
         let io = |error| Error::io(&self.path, error);
-        let mut bytes = self.bytes()?;
         let mut start = Vec::new();
         bytes.by_ref().take(4).read_to_end(&mut start).map_err(io)?;
         bytes.seek(SeekFrom::Start(0)).map_err(io)?;
@@ -99,7 +108,8 @@ impl Input {
 
     /// The text, without a byte order mark.
     pub(crate) fn text(&self, encoding: TextEncoding) -> Result<TextReader> {
-        let mut bytes = self.decompressed()?;
+        let opened = self.bytes()?;
+        let mut bytes = self.decompress(opened.clone())?;
         let mut start = Vec::new();
         bytes.by_ref().take(3).read_to_end(&mut start).map_err(|error| self.failed(error))?;
         let text: Box<dyn Read + Send> = match encoding.at(&start) {
@@ -108,7 +118,7 @@ impl Input {
             Ok(other) => Box::new(Decoded::new(io::Cursor::new(start).chain(bytes), other)),
             Err(problem) => return Err(bad_file(&self.path, &problem)),
         };
-        Ok(BufReader::with_capacity(BUFFER_BYTES, text))
+        Ok(TextReader { text: BufReader::with_capacity(BUFFER_BYTES, text), opened, path: self.path.clone() })
     }
 
     /// A failure to read it: bytes that cannot be decompressed or decoded are the file's fault.
@@ -173,54 +183,101 @@ fn can_be_read_again(_: &Metadata) -> bool {
     true
 }
 
-/// The bytes of an input.
-#[derive(Debug)]
-pub(crate) enum InputBytes {
-    File(File),
-    /// Several read one copy, each at its own place.
-    Copy {
-        file: Arc<File>,
-        at: u64,
-    },
+/// The text of an input, in UTF-8.
+pub(crate) struct TextReader {
+    text: BufReader<Box<dyn Read + Send>>,
+    opened: InputBytes,
+    path: PathBuf,
+}
+
+impl TextReader {
+    /// What is wrong with the text: that the file was changed, if it was, else this error.
+    pub fn blame(&self, error: Error) -> Error {
+        self.opened.blame(&self.path, error)
+    }
+}
+
+impl Read for TextReader {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.text.read(into)
+    }
+}
+
+impl BufRead for TextReader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.text.fill_buf()
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.text.consume(bytes);
+    }
+}
+
+/// The state of a file at one moment: writing to it changes this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Version {
+    len: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Version {
+    pub fn of(metadata: &Metadata) -> Self {
+        Self { len: metadata.len(), modified: metadata.modified().ok() }
+    }
+}
+
+/// The bytes of an input. A clone reads the same open file, at its own position.
+#[derive(Debug, Clone)]
+pub(crate) struct InputBytes {
+    file: Arc<File>,
+    position: u64,
+    /// The file as it was when it was opened; `None` for the copy of a pipe.
+    version: Option<Version>,
 }
 
 impl InputBytes {
     pub fn len(&self) -> io::Result<u64> {
-        let file = match self {
-            Self::File(file) => file,
-            Self::Copy { file, .. } => file.as_ref(),
-        };
-        Ok(file.metadata()?.len())
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// The same bytes, read from a position on.
+    pub fn from(&self, position: u64) -> Self {
+        Self { position, ..self.clone() }
+    }
+
+    /// Whether the file was written to since it was opened. Another file that took its name leaves it as it is.
+    pub fn is_changed(&self) -> bool {
+        let is_same = |version| self.file.metadata().is_ok_and(|now| Version::of(&now) == version);
+        self.version.is_some_and(|version| !is_same(version))
+    }
+
+    /// What is wrong with the content: that the file was changed, if it was, else this error.
+    pub fn blame(&self, path: &Path, error: Error) -> Error {
+        if self.is_changed() { bad_file(path, &CHANGED) } else { error }
     }
 }
 
 impl Read for InputBytes {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::File(file) => file.read(into),
-            Self::Copy { file, at } => {
-                let read = read_at(file, into, *at)?;
-                *at += read as u64;
-                Ok(read)
-            }
+        let read = read_at(&self.file, into, self.position)?;
+        self.position += read as u64;
+        // Who reads to the end has read all of one state of the file, or gets an error.
+        if read == 0 && !into.is_empty() && self.is_changed() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, CHANGED));
         }
+        Ok(read)
     }
 }
 
 impl Seek for InputBytes {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        match self {
-            Self::File(file) => file.seek(to),
-            Self::Copy { file, at } => {
-                let (base, offset) = match to {
-                    SeekFrom::Start(at) => (at, 0),
-                    SeekFrom::Current(offset) => (*at, offset),
-                    SeekFrom::End(offset) => (file.metadata()?.len(), offset),
-                };
-                *at = base.checked_add_signed(offset).ok_or(io::ErrorKind::InvalidInput)?;
-                Ok(*at)
-            }
-        }
+        let (base, offset) = match to {
+            SeekFrom::Start(position) => (position, 0),
+            SeekFrom::Current(offset) => (self.position, offset),
+            SeekFrom::End(offset) => (self.len()?, offset),
+        };
+        self.position = base.checked_add_signed(offset).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.position)
     }
 }
 
@@ -283,6 +340,41 @@ mod tests {
             std::fs::write(&path, bytes).unwrap();
             let error = text_of(&Input::open(&path).unwrap(), TextEncoding::Utf8).unwrap_err();
             assert!(matches!(&error, Error::BadFile { problem, .. } if problem.contains(expected)), "{error}");
+        }
+    }
+
+    /// Changes a file in place, at a later time than it has.
+    fn rewrite(path: &Path, content: &[u8]) {
+        let before = std::fs::metadata(path).unwrap().modified().unwrap();
+        std::fs::write(path, content).unwrap();
+        let file = File::options().write(true).open(path).unwrap();
+        file.set_modified(before + std::time::Duration::from_secs(1)).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_changed_while_it_is_read_is_refused_and_one_that_is_replaced_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("a"), folder.path().join("b"));
+        let text = "a,b\n1,2\n".repeat(1 << 17);
+        for compressed in [text.as_bytes().to_vec(), zstd::encode_all(text.as_bytes(), 1).unwrap()] {
+            for content in [&compressed[..], &compressed[..compressed.len() - 1], &[&compressed[..], b"x"].concat()] {
+                std::fs::write(&path, &compressed).unwrap();
+                let input = Input::open(&path).unwrap();
+                let mut reader = input.text(TextEncoding::Utf8).unwrap();
+                reader.read_exact(&mut [0; 10]).unwrap();
+                rewrite(&path, content);
+                let error = io::copy(&mut reader, &mut io::sink()).map_err(|error| input.failed(error));
+                let error = reader.blame(error.unwrap_err()).to_string();
+                assert!(error.ends_with(CHANGED) && error.contains(path.to_str().unwrap()), "{error}");
+            }
+            std::fs::write(&path, &compressed).unwrap();
+            let mut reader = Input::open(&path).unwrap().text(TextEncoding::Utf8).unwrap();
+            let mut found = vec![0; 10];
+            reader.read_exact(&mut found).unwrap();
+            std::fs::write(&other, "x").unwrap();
+            std::fs::rename(&other, &path).unwrap();
+            reader.read_to_end(&mut found).unwrap();
+            assert!(found == text.as_bytes());
         }
     }
 

@@ -11,7 +11,7 @@ use arrow::ipc::reader::{FileReader, StreamReader};
 use datafusion::catalog::TableProvider;
 use vexact_core::error::{Error, Result};
 
-use super::input::{Input, InputBytes};
+use super::input::{CHANGED, Input, InputBytes};
 use super::ipc_check::{Undamaged, check_lengths, undamaged};
 use super::many::one_after_the_other;
 use super::scan::{Batches, FileTable, Records};
@@ -44,19 +44,19 @@ impl IpcFile {
     pub fn open(input: &Input) -> Result<Self> {
         let path = input.path();
         let mut start = Vec::new();
-        let file = input.full_bytes("an Arrow IPC file")?;
-        file.take(MAGIC.len() as u64).read_to_end(&mut start).map_err(|error| Error::io(path, error))?;
+        let bytes = input.full_bytes("an Arrow IPC file")?;
+        bytes.from(0).take(MAGIC.len() as u64).read_to_end(&mut start).map_err(|error| Error::io(path, error))?;
         let is_stream = start.starts_with(&CONTINUATION);
         if start != MAGIC && !is_stream {
             return Err(bad_file(path, &"expected an Arrow IPC file, or stream, got a file that begins otherwise"));
         }
-        check_lengths(input, is_stream)?;
-        let bytes = BufReader::new(input.bytes()?);
+        check_lengths(path, &bytes, is_stream)?;
+        let content = BufReader::new(bytes.from(0));
         let schema = undamaged(|| match is_stream {
-            true => StreamReader::try_new(bytes, None).map(|reader| reader.schema()),
-            false => FileReader::try_new(bytes, None).map(|reader| reader.schema()),
+            true => StreamReader::try_new(content, None).map(|reader| reader.schema()),
+            false => FileReader::try_new(content, None).map(|reader| reader.schema()),
         });
-        let schema = schema.map_err(|error| bad_file(path, &error))?;
+        let schema = schema.map_err(|error| bytes.blame(path, bad_file(path, &error)))?;
         check_unique(path, schema.fields())?;
         Ok(Self { input: input.clone(), schema, is_stream })
     }
@@ -72,10 +72,11 @@ impl Records for IpcFile {
     }
 
     fn read(&self, columns: &[usize], batch_rows: usize) -> Result<Batches> {
-        let bad = |error: ArrowError| bad_file(self.path(), &error);
+        let bytes = self.input.bytes()?;
+        let bad = |error: ArrowError| bytes.blame(self.path(), bad_file(self.path(), &error));
         // Another file may have taken its place.
-        check_lengths(&self.input, self.is_stream)?;
-        let input = BufReader::new(self.input.bytes()?);
+        check_lengths(self.path(), &bytes, self.is_stream)?;
+        let input = BufReader::new(bytes.from(0));
         // A reader gives the columns in the order of the file, each once.
         let mut read = columns.to_vec();
         read.sort_unstable();
@@ -87,7 +88,7 @@ impl Records for IpcFile {
                 Box::new(undamaged(|| FileReader::<BufReader<InputBytes>>::try_new(input, Some(read))).map_err(bad)?)
             }
         };
-        Ok(in_order(self.path().into(), Undamaged(Some(reader)), order, batch_rows))
+        Ok(in_order(self.path().into(), bytes, reader, order, batch_rows))
     }
 }
 
@@ -97,20 +98,25 @@ pub(super) fn check_unique(path: &Path, fields: &Fields) -> Result<()> {
     super::csv::check_unique(path, &names)
 }
 
-/// The columns of batches in another order, and batches of at most so many rows.
+/// The batches that a reader makes of the bytes of a file: their columns in another order, and of at most so many rows.
 pub(super) fn in_order(
     path: PathBuf,
-    batches: impl Iterator<Item = Result<RecordBatch, ArrowError>> + Send + 'static,
+    bytes: InputBytes,
+    reader: impl Iterator<Item = Result<RecordBatch, ArrowError>> + Send + 'static,
     order: Vec<usize>,
     batch_rows: usize,
 ) -> Batches {
-    Box::new(batches.flat_map(move |batch| {
+    let (end_path, end_bytes) = (path.clone(), bytes.clone());
+    let end =
+        std::iter::once_with(move || end_bytes.is_changed().then(|| Err(bad_file(&end_path, &CHANGED)))).flatten();
+    let batches = Undamaged(Some(reader)).flat_map(move |batch| {
         let batch = match batch.and_then(|batch| batch.project(&order)) {
             Ok(batch) => batch,
-            Err(error) => return vec![Err(bad_file(&path, &error))],
+            Err(error) => return vec![Err(bytes.blame(&path, bad_file(&path, &error)))],
         };
         let rows = batch.num_rows();
         let firsts = (0..rows).step_by(batch_rows.max(1));
         firsts.map(|first| Ok(batch.slice(first, batch_rows.min(rows - first)))).collect()
-    }))
+    });
+    Box::new(batches.chain(end))
 }

@@ -10,7 +10,7 @@ use arrow::ipc::{Block, MessageHeader, root_as_footer, root_as_message};
 use vexact_core::error::{Error, Result};
 
 use super::bad_file;
-use super::input::{Input, InputBytes};
+use super::input::InputBytes;
 use super::ipc::{CONTINUATION, MAGIC};
 
 /// Rows of a batch. A column of NULL alone has no buffers that tell how many there can be.
@@ -22,14 +22,14 @@ const TRAILER: u64 = 10;
 ///
 /// # Errors
 /// The position of the first bad message, expected and got.
-pub(super) fn check_lengths(input: &Input, is_stream: bool) -> Result<()> {
-    let (path, bytes) = (input.path(), input.bytes()?);
+pub(super) fn check_lengths(path: &Path, bytes: &InputBytes, is_stream: bool) -> Result<()> {
     let len = bytes.len().map_err(|error| Error::io(path, error))?;
-    let mut messages = Messages { path, input: BufReader::new(bytes), len };
-    match is_stream {
+    let mut messages = Messages { path, input: BufReader::new(bytes.from(0)), len };
+    let checked = match is_stream {
         true => messages.check_stream(),
         false => messages.check_blocks(),
-    }
+    };
+    checked.map_err(|error| bytes.blame(path, error))
 }
 
 struct Messages<'a> {

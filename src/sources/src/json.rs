@@ -13,12 +13,12 @@ use super::encoding::TextEncoding;
 use super::input::{Compression, Input, TextReader};
 use super::json_columns::JsonRows;
 pub use super::json_objects::JsonFormat;
-use super::json_objects::{Failure, Object, Objects};
+use super::json_objects::{Failure, Object, Objects, too_deep};
 use super::json_scan::Cursor;
 use super::json_shape::Members;
 use super::json_values::is_readable;
 use super::scan::{self, Batches, FileTable, Records};
-use super::{READ_ONLY, arrow, bad_file, lines};
+use super::{READ_ONLY, arrow, bad_file, describe};
 
 /// Objects that decide of which kind the values of a column are: numbers, text, lists and so on. All objects decide which columns
 /// there are and how wide they are.
@@ -190,7 +190,15 @@ impl Iterator for JsonBatches {
         }
         let batch = self.batch().transpose();
         self.is_over = !matches!(batch, Some(Ok(_)));
-        batch
+        batch.map(|batch| batch.map_err(|error| blame(self.objects.as_ref(), error)))
+    }
+}
+
+/// The error of these objects.
+fn blame(objects: Option<&Objects<TextReader>>, error: Error) -> Error {
+    match objects {
+        Some(objects) => objects.input().blame(error),
+        None => error,
     }
 }
 
@@ -202,8 +210,8 @@ fn objects(input: &Input, format: JsonFormat) -> Result<Objects<TextReader>> {
 fn each_object(input: &Input, format: JsonFormat, mut call: impl FnMut(&mut Cursor<'_>) -> Option<bool>) -> Result<()> {
     let mut objects = objects(input, format)?;
     let mut object = Object::default();
-    while objects.read(&mut object).map_err(|failure| failed(input, failure))? {
-        let refused = || refusal(input.path(), &object);
+    while objects.read(&mut object).map_err(|failure| objects.input().blame(failed(input, failure)))? {
+        let refused = || objects.input().blame(refusal(input.path(), &object));
         let mut cursor = Cursor::new(str::from_utf8(&object.text).map_err(|_| refused())?);
         let goes_on = call(&mut cursor).filter(|_| cursor.is_at_end()).ok_or_else(refused)?;
         if !goes_on {
@@ -219,11 +227,13 @@ fn refusal(path: &Path, object: &Object) -> Error {
         |line: u64, column: u64, problem: &str| bad_file(path, &format!("line {line}, column {column}: {problem}"));
     let here = |problem: &str| at(object.line, object.column, problem);
     if str::from_utf8(&object.text).is_err() {
-        return here(&format!("expected UTF-8, got {}", lines::shown(&object.text)));
+        return here(&format!("expected UTF-8, got {}", describe::shown(&object.text)));
+    }
+    if let Some(problem) = too_deep(&object.text) {
+        return here(&problem);
     }
     match serde_json::from_slice::<Value>(object.text.trim_ascii_end()) {
-        Ok(Value::Object(_)) => here("expected an object whose lists and objects are not as deep in each other"),
-        Ok(other) => here(&format!("expected an object, got {}", lines::shown(other.to_string().as_bytes()))),
+        Ok(other) => here(&format!("expected an object, got {}", describe::shown(other.to_string().as_bytes()))),
         Err(error) => {
             let text = error.to_string();
             let problem = text.split(" at line ").next().unwrap_or_default();

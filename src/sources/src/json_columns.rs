@@ -6,10 +6,10 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Fields, SchemaRef};
 use vexact_core::error::{Error, Result};
 
+use super::describe;
 use super::json_scan::{Cursor, Kind, Raw};
 use super::json_shape::Names;
 use super::json_values::{Column, column, push};
-use super::lines;
 
 /// The members of objects as columns.
 pub(super) struct Members {
@@ -44,14 +44,16 @@ impl Members {
         cursor.open(b'{').ok_or(Bad::Text)?;
         let (mut is_first, mut guess) = (true, 0);
         while cursor.has_next(&mut is_first, b'}').ok_or(Bad::Text)? {
-            let name = cursor.name().and_then(|name| name.string()).ok_or(Bad::Text)?;
-            let Some(place) = self.names.find(&name, guess) else {
-                cursor.value().filter(|_| self.is_open).ok_or_else(|| Bad::Unknown(name.into_owned()))?;
-                continue;
+            let place = match self.names.pass(cursor, guess).ok_or(Bad::Text)? {
+                Ok(place) => place,
+                Err(name) => {
+                    cursor.value().filter(|_| self.is_open).ok_or_else(|| Bad::Unknown(name.into_owned()))?;
+                    continue;
+                }
             };
             guess = place + 1;
             if std::mem::replace(&mut self.last[place], self.count) == self.count {
-                return Err(Bad::Twice(name.into_owned()));
+                return Err(Bad::Twice(self.names.iter().nth(place).cloned().unwrap_or_default()));
             }
             match self.places[place] {
                 None => cursor.value().map(|_| ()).ok_or(Bad::Text)?,
@@ -119,7 +121,7 @@ impl JsonRows {
             Bad::Value(place) => {
                 let field = self.all.field(place);
                 let got = member(text, field.name()).map_or("another", |value| value.text);
-                Some(format!("column {:?}: expected {}, got {}", field.name(), field.data_type(), lines::cut(got)))
+                Some(format!("column {:?}: expected {}, got {}", field.name(), field.data_type(), describe::cut(got)))
             }
         })
     }

@@ -6,8 +6,7 @@ use std::str::FromStr;
 
 use vexact_core::error::{Error, Result};
 
-/// Lists and objects within each other, as serde_json has it.
-const MAX_NESTING: usize = 128;
+use super::json_scan::MAX_DEPTH;
 
 /// How objects follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +90,11 @@ impl<R: BufRead> Objects<R> {
         Self { input, format, is_printed: false, line: 1, column: 1, count: 0, is_over: false }
     }
 
+    /// The text that the objects are in.
+    pub fn input(&self) -> &R {
+        &self.input
+    }
+
     /// The next object.
     pub fn read(&mut self, object: &mut Object) -> Result<bool, Failure> {
         let found = match self.format {
@@ -98,9 +102,6 @@ impl<R: BufRead> Objects<R> {
             JsonFormat::Array => !self.is_over && self.read_item(object)?,
         };
         self.count += u64::from(found);
-        if found && let Some(problem) = too_deep(&object.text) {
-            return Err(Failure::Misplaced(Misplaced { line: object.line, column: object.column, problem }));
-        }
         Ok(found)
     }
 
@@ -233,19 +234,15 @@ impl<R: BufRead> Objects<R> {
     }
 }
 
-/// Refuses lists and objects that are nested too deeply: to show such a value in a message recurses.
-fn too_deep(text: &[u8]) -> Option<String> {
-    let opens = |byte: &&u8| matches!(byte, b'{' | b'[');
-    if text.iter().filter(opens).count() <= MAX_NESTING {
-        return None;
-    }
+/// The problem of an object whose lists and objects are nested too deeply, if they are.
+pub(super) fn too_deep(text: &[u8]) -> Option<String> {
     let (mut nesting, mut deepest) = (Nesting::default(), 0);
     for byte in text {
         nesting.pass(*byte);
         deepest = deepest.max(nesting.depth as usize);
     }
-    let problem = || format!("expected at most {MAX_NESTING} lists and objects within each other, got {deepest}");
-    (deepest > MAX_NESTING).then(problem)
+    let problem = || format!("expected at most {MAX_DEPTH} lists and objects within each other, got {deepest}");
+    (deepest > MAX_DEPTH).then(problem)
 }
 
 /// How deep a place of a JSON text is in objects and lists.
@@ -327,18 +324,14 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_is_refused_and_brackets_in_text_are_none() {
+    fn deep_nesting_is_named_and_brackets_in_text_are_none() {
         let nested = |depth: usize| format!("{{\"a\":{}1{}}}", "[".repeat(depth), "]".repeat(depth));
-        assert!(objects(&nested(MAX_NESTING - 1), JsonFormat::Lines).is_ok());
-        for depth in [MAX_NESTING, 50_000] {
-            let error = objects(&nested(depth), JsonFormat::Lines).unwrap_err();
-            assert_eq!(
-                error,
-                format!("1:1: expected at most 128 lists and objects within each other, got {}", depth + 1)
-            );
+        assert_eq!(too_deep(nested(MAX_DEPTH - 1).as_bytes()), None);
+        for depth in [MAX_DEPTH, 50_000] {
+            let expected = format!("expected at most 127 lists and objects within each other, got {}", depth + 1);
+            assert_eq!(too_deep(nested(depth).as_bytes()), Some(expected));
         }
-        let text = format!("{{\"a\":\"{}\"}}", "[".repeat(1000));
-        assert!(objects(&text, JsonFormat::Lines).is_ok());
+        assert_eq!(too_deep(format!("{{\"a\":\"{}\"}}", "[".repeat(1000)).as_bytes()), None);
     }
 
     #[test]

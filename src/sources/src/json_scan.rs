@@ -3,21 +3,29 @@
 
 use std::borrow::Cow;
 
-/// How deep lists and objects may be in each other, as in `serde_json`.
-const MOST_DEPTH: usize = 127;
+/// The most lists and objects within each other, as in `serde_json`: to show such a value in a message recurses.
+pub(super) const MAX_DEPTH: usize = 127;
 
-/// Bytes of a text that are not characters of their own: quotes, backslashes and control characters.
-const IS_SPECIAL: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 0x20 {
-        table[byte] = true;
-        byte += 1;
+/// The position of the first byte from `at` on that is a quote, a backslash or a control character. It looks at eight bytes at a
+/// time: a byte of a word is one of these if subtracting from it borrows from its highest bit.
+#[inline]
+pub(super) fn special(bytes: &[u8], mut at: usize) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    // A borrow may run on into the next bytes, which come after the one that is looked for.
+    let is_less = |word: u64, bound: u8| word.wrapping_sub(ONES * u64::from(bound)) & !word & HIGH;
+    while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        let word = u64::from_le_bytes(*eight);
+        let quote = is_less(word ^ (ONES * u64::from(b'"')), 1);
+        let found = is_less(word, 0x20) | quote | is_less(word ^ (ONES * u64::from(b'\\')), 1);
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
     }
-    table[b'"' as usize] = true;
-    table[b'\\' as usize] = true;
-    table
-};
+    let is_special = |byte: &u8| *byte < 0x20 || matches!(byte, b'"' | b'\\');
+    bytes.get(at..)?.iter().position(is_special).map(|found| at + found)
+}
 
 /// What a value is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +52,7 @@ pub(super) struct Raw<'a> {
 
 impl<'a> Raw<'a> {
     /// A text without its quotes; `None` for any other value, and for half of a pair of surrogates.
+    #[inline]
     pub fn string(&self) -> Option<Cow<'a, str>> {
         match self.kind {
             Kind::Text { is_escaped: false } => Some(Cow::Borrowed(&self.text[1..self.text.len() - 1])),
@@ -75,20 +84,23 @@ impl<'a> Cursor<'a> {
     }
 
     /// Whether nothing but white space follows.
+    #[inline]
     pub fn is_at_end(&mut self) -> bool {
         self.space();
         self.at == self.text.len()
     }
 
     /// The first byte of the next value, which is not passed.
+    #[inline]
     pub fn first(&mut self) -> Option<u8> {
         self.space();
         self.peek()
     }
 
     /// Passes a bracket that opens a list or an object.
+    #[inline]
     pub fn open(&mut self, bracket: u8) -> Option<()> {
-        if self.first()? != bracket || self.depth == MOST_DEPTH {
+        if self.first()? != bracket || self.depth == MAX_DEPTH {
             return None;
         }
         self.at += 1;
@@ -97,6 +109,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Whether an item or a member follows. Else the bracket that closes is passed.
+    #[inline]
     pub fn has_next(&mut self, is_first: &mut bool, close: u8) -> Option<bool> {
         match self.first()? {
             byte if byte == close => {
@@ -113,6 +126,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The name of a member, and the colon after it.
+    #[inline]
     pub fn name(&mut self) -> Option<Raw<'a>> {
         self.space();
         let start = self.at;
@@ -124,7 +138,23 @@ impl<'a> Cursor<'a> {
         is_colon.then_some(Raw { text, kind })
     }
 
+    /// Passes the name of a member and the colon after it, if the name is written as `quoted`; else nothing.
+    #[inline]
+    pub fn pass_name(&mut self, quoted: &str) -> bool {
+        self.space();
+        if !self.text.as_bytes()[self.at..].starts_with(quoted.as_bytes()) {
+            return false;
+        }
+        let start = self.at;
+        self.at += quoted.len();
+        self.space();
+        let is_colon = self.peek() == Some(b':');
+        self.at = if is_colon { self.at + 1 } else { start };
+        is_colon
+    }
+
     /// The next value.
+    #[inline]
     pub fn value(&mut self) -> Option<Raw<'a>> {
         self.space();
         let start = self.at;
@@ -140,10 +170,12 @@ impl<'a> Cursor<'a> {
         Some(Raw { text: self.text.get(start..self.at)?, kind })
     }
 
+    #[inline]
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
 
+    #[inline]
     fn space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
@@ -156,12 +188,13 @@ impl<'a> Cursor<'a> {
         is_it.then_some(kind)
     }
 
+    #[inline]
     fn string(&mut self) -> Option<Kind> {
         let bytes = self.text.as_bytes();
         let mut is_escaped = false;
         let mut at = self.at + 1;
         loop {
-            at += bytes.get(at..)?.iter().position(|byte| IS_SPECIAL[usize::from(*byte)])?;
+            at = special(bytes, at)?;
             match bytes[at] {
                 b'"' => {
                     self.at = at + 1;
@@ -180,6 +213,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    #[inline]
     fn digits(&mut self) -> Option<usize> {
         let start = self.at;
         while matches!(self.peek(), Some(b'0'..=b'9')) {
@@ -188,6 +222,7 @@ impl<'a> Cursor<'a> {
         Some(self.at - start).filter(|count| *count > 0)
     }
 
+    #[inline]
     fn number(&mut self) -> Option<Kind> {
         let start = self.at;
         let is_negative = self.peek() == Some(b'-');
@@ -282,13 +317,22 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_bounded() {
-        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
-        assert!(Cursor::whole(&nested(120)).is_some());
-        assert!(Cursor::whole(&nested(100_000)).is_none());
+    fn depth_is_bounded_as_by_another_reader() {
+        for depth in [MAX_DEPTH - 1, MAX_DEPTH, MAX_DEPTH + 1, 100_000] {
+            let nested = "[".repeat(depth) + &"]".repeat(depth);
+            assert_eq!(Cursor::whole(&nested).is_some(), depth <= MAX_DEPTH);
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&nested).is_ok(), depth <= MAX_DEPTH);
+        }
     }
 
     proptest! {
+        #[test]
+        fn special_bytes_are_found_at_every_position(text in "[a\u{1f}\u{20}\u{7f}\u{e9}\u{ffff}\"\\\\]{0,40}", at in 0_usize..50) {
+            let is_special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
+            let expected = text.as_bytes().iter().enumerate().skip(at).find(|(_, byte)| is_special(byte));
+            prop_assert_eq!(special(text.as_bytes(), at), expected.map(|(place, _)| place));
+        }
+
         #[test]
         fn what_is_json_is_decided_as_by_another_reader(text in "[ \\[\\]{}:,\"\\\\untrefals0-9.eE+-]{0,16}") {
             prop_assert_eq!(Cursor::whole(&text).is_some(), is_json(&text), "{}", text);

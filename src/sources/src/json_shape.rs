@@ -9,6 +9,7 @@
 //! | several kinds, objects without members | text: what is not a text is its JSON as it is written |
 //! | only null | NULL |
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -24,22 +25,29 @@ const EXACT_IN_FLOAT: u64 = 1 << 53;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Names {
     names: Vec<String>,
-    places: HashMap<String, usize>,
+    /// Each name as it is mostly written.
+    quoted: Vec<String>,
+    positions: HashMap<String, usize>,
 }
 
 impl Names {
-    /// The place of a name, which is thought to be this one.
-    pub fn find(&self, name: &str, guess: usize) -> Option<usize> {
-        match self.names.get(guess) {
-            Some(expected) if expected == name => Some(guess),
-            _ => self.places.get(name).copied(),
+    /// Passes the name of the member that follows, which is expected to be the one at `guess`. Returns its position, or the name if it
+    /// is unknown; `None` if the text is no JSON.
+    #[inline]
+    pub fn pass<'a>(&self, cursor: &mut Cursor<'a>, guess: usize) -> Option<Result<usize, Cow<'a, str>>> {
+        if self.quoted.get(guess).is_some_and(|quoted| cursor.pass_name(quoted)) {
+            return Some(Ok(guess));
         }
+        let name = cursor.name()?.string()?;
+        Some(self.positions.get(name.as_ref()).copied().ok_or(name))
     }
 
     /// Adds a name at the end.
     pub fn push(&mut self, name: &str) {
-        self.places.insert(name.to_owned(), self.names.len());
+        self.positions.insert(name.to_owned(), self.names.len());
         self.names.push(name.to_owned());
+        // A name with characters that have to be escaped is never written so.
+        self.quoted.push(format!("\"{name}\""));
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &String> {
@@ -91,14 +99,13 @@ impl Members {
         cursor.open(b'{')?;
         let (mut is_first, mut guess) = (true, 0);
         while cursor.has_next(&mut is_first, b'}')? {
-            let name = cursor.name()?.string()?;
-            let place = self.names.find(&name, guess).unwrap_or_else(|| {
+            let position = self.names.pass(cursor, guess)?.unwrap_or_else(|name| {
                 self.names.push(&name);
                 self.shapes.push(Shape::Null);
                 self.shapes.len() - 1
             });
-            self.shapes[place].add(cursor, is_open)?;
-            guess = place + 1;
+            self.shapes[position].add(cursor, is_open)?;
+            guess = position + 1;
         }
         Some(())
     }
@@ -112,6 +119,7 @@ impl Members {
 
 impl Shape {
     /// Adds the value that follows.
+    #[inline]
     fn add(&mut self, cursor: &mut Cursor<'_>, is_open: bool) -> Option<()> {
         let first = cursor.first()?;
         if matches!(self, Self::Null) {

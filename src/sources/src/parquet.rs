@@ -1,6 +1,7 @@
 //! Parquet files: read as queries need them, row group by row group.
 
-use std::fs::File;
+use std::io::Read;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use datafusion::catalog::TableProvider;
 use datafusion::parquet::arrow::ProjectionMask;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use datafusion::parquet::errors::Result as ParquetResult;
+use datafusion::parquet::errors::{ParquetError, Result as ParquetResult};
 use datafusion::parquet::file::reader::{ChunkReader, Length};
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use vexact_core::error::Result;
@@ -18,6 +19,7 @@ use vexact_core::error::Result;
 use super::input::{Input, InputBytes};
 use super::ipc::{check_unique, in_order};
 use super::many::one_after_the_other;
+use super::parquet_pages::{check_metadata, check_pages, chunk};
 use super::parquet_table::ParquetTable;
 use super::scan::{Batches, FileTable, Records};
 use super::{READ_ONLY, bad_file, file_url};
@@ -54,30 +56,56 @@ pub(super) struct ParquetFile {
 
 impl ParquetFile {
     pub fn open(input: &Input) -> Result<Self> {
-        let schema = Arc::clone(builder(input)?.schema());
+        let schema = Arc::clone(builder(input)?.0.schema());
         check_unique(input.path(), schema.fields())?;
         Ok(Self { input: input.clone(), schema })
     }
-}
 
-fn builder(input: &Input) -> Result<ParquetRecordBatchReaderBuilder<Chunks>> {
-    let chunks = Chunks(match input.full_bytes("a Parquet file")? {
-        InputBytes::File(file) => Arc::new(file),
-        InputBytes::Copy { file, .. } => file,
-    });
-    let bad = |problem: &dyn std::fmt::Display| bad_file(input.path(), problem);
-    check_footer(&chunks).map_err(|problem| bad(&problem))?;
-    // The reader panics at a footer that contradicts itself (apache/arrow-rs#9705).
-    match catch_unwind(AssertUnwindSafe(|| ParquetRecordBatchReaderBuilder::try_new(chunks))) {
-        Ok(opened) => opened.map_err(|error| bad(&error)),
-        Err(_) => Err(bad(&"the Parquet file is damaged: its footer contradicts itself")),
+    /// Refuses damaged pages of the columns that are read.
+    fn check_pages(
+        &self,
+        builder: &ParquetRecordBatchReaderBuilder<InputBytes>,
+        bytes: &InputBytes,
+        mask: &ProjectionMask,
+    ) -> Result<()> {
+        for group in builder.metadata().row_groups() {
+            let columns = group.columns().iter().enumerate().filter(|(leaf, _)| mask.leaf_included(*leaf));
+            for (_, column) in columns {
+                let Some(pages) = chunk(column) else { continue };
+                let read = |part: Range<u64>| {
+                    let length = (part.end - part.start) as usize;
+                    bytes.get_bytes(part.start, length).map_err(|error| error.to_string())
+                };
+                check_pages(column, pages, read).map_err(|problem| {
+                    let problem = format!("the Parquet file is damaged: {problem}");
+                    bytes.blame(self.input.path(), bad_file(self.input.path(), &problem))
+                })?;
+            }
+        }
+        Ok(())
     }
 }
 
+/// A reader of a file, and the bytes that it reads.
+fn builder(input: &Input) -> Result<(ParquetRecordBatchReaderBuilder<InputBytes>, InputBytes)> {
+    let bytes = input.full_bytes("a Parquet file")?;
+    let bad = |problem: &dyn std::fmt::Display| bytes.blame(input.path(), bad_file(input.path(), problem));
+    check_footer(&bytes).map_err(|problem| bad(&problem))?;
+    // The reader panics at a footer that contradicts itself (apache/arrow-rs#9705).
+    let opened = catch_unwind(AssertUnwindSafe(|| ParquetRecordBatchReaderBuilder::try_new(bytes.clone())));
+    let opened = match opened {
+        Ok(opened) => opened.map_err(|error| bad(&error))?,
+        Err(_) => return Err(bad(&"the Parquet file is damaged: its footer contradicts itself")),
+    };
+    let checked = check_metadata(opened.metadata(), Length::len(&bytes));
+    checked.map_err(|problem| bad(&format!("the Parquet file is damaged: {problem}")))?;
+    Ok((opened, bytes))
+}
+
 /// Refuses a file whose footer is not within it, for which the reader would allocate what the footer says.
-fn check_footer(file: &Chunks) -> Result<(), String> {
+fn check_footer(file: &InputBytes) -> Result<(), String> {
     const MARK: u64 = 4;
-    let len = file.len();
+    let len = Length::len(file);
     let Some(room) = len.checked_sub(3 * MARK) else {
         return Err(format!("Invalid Parquet file: expected a footer, got a file of {len} bytes"));
     };
@@ -93,26 +121,27 @@ fn check_footer(file: &Chunks) -> Result<(), String> {
     }
 }
 
-/// The bytes of a file, of which several parts are read at a time.
-struct Chunks(Arc<File>);
-
-impl Length for Chunks {
+impl Length for InputBytes {
     fn len(&self) -> u64 {
-        self.0.metadata().map_or(0, |metadata| metadata.len())
+        Self::len(self).unwrap_or_default()
     }
 }
 
-impl ChunkReader for Chunks {
-    type T = InputBytes;
+impl ChunkReader for InputBytes {
+    type T = Self;
 
-    fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
-        Ok(InputBytes::Copy { file: Arc::clone(&self.0), at: start })
+    fn get_read(&self, start: u64) -> ParquetResult<Self> {
+        Ok(self.from(start))
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
-        let mut bytes = vec![0; length];
-        std::io::Read::read_exact(&mut self.get_read(start)?, &mut bytes)?;
-        Ok(bytes.into())
+        let mut bytes = Vec::new();
+        // Nothing is allocated for what is not there.
+        self.from(start).take(length as u64).read_to_end(&mut bytes)?;
+        match bytes.len() == length {
+            true => Ok(bytes.into()),
+            false => Err(ParquetError::EOF(format!("expected {length} bytes from {start}, got {}", bytes.len()))),
+        }
     }
 }
 
@@ -122,14 +151,15 @@ impl Records for ParquetFile {
     }
 
     fn read(&self, columns: &[usize], batch_rows: usize) -> Result<Batches> {
-        let builder = builder(&self.input)?;
+        let (builder, bytes) = builder(&self.input)?;
         let mut read = columns.to_vec();
         read.sort_unstable();
         read.dedup();
         let order = columns.iter().filter_map(|column| read.binary_search(column).ok()).collect();
         let mask = ProjectionMask::roots(builder.parquet_schema(), read);
+        self.check_pages(&builder, &bytes, &mask)?;
         let reader = builder.with_projection(mask).with_batch_size(batch_rows).build();
         let reader = reader.map_err(|error| bad_file(self.input.path(), &error))?;
-        Ok(in_order(self.input.path().into(), reader, order, batch_rows))
+        Ok(in_order(self.input.path().into(), bytes, reader, order, batch_rows))
     }
 }

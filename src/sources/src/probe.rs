@@ -11,7 +11,7 @@ use super::csv::{CsvFile, CsvOptions};
 use super::input::Input;
 use super::json::{JsonFile, JsonFormat};
 use super::scan::Records;
-use super::{csv, ipc, lines, parquet};
+use super::{csv, describe, ipc, parquet};
 
 /// Bytes of a file that decide.
 const SAMPLE_BYTES: u64 = 1 << 16;
@@ -371,7 +371,7 @@ impl Sample {
             let line = rows.iter().position(|cells| *cells != width).unwrap_or_default() + 1;
             warnings.push(format!("row {line} has {} cells, the header line has {width}", rows[line - 1]));
         }
-        let shown = lines::shown(delimiter.to_string().as_bytes());
+        let shown = describe::shown(delimiter.to_string().as_bytes());
         let reason = format!("{same} of the first {} rows have {width} cells between {shown}", rows.len());
         Candidate { format, score: score + bonus, reason }
     }

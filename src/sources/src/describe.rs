@@ -1,4 +1,4 @@
-//! Text for people, of what a file holds.
+//! Describes what a file holds, in messages.
 
 /// Characters of a value that an error shows.
 const SHOWN_CHARS: usize = 80;

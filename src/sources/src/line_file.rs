@@ -1,4 +1,4 @@
-//! Text whose lines are rows: each is split at a delimiter, or taken apart by a regular expression.
+//! Text files whose lines are rows.
 
 use std::io::BufRead;
 use std::sync::Arc;
@@ -6,96 +6,18 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, StringBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
-use regex::Regex;
 use vexact_core::error::{Error, Result};
 
 use super::cell::{self, BadCell, CellRules, Cells};
 use super::cell_types;
 use super::encoding::TextEncoding;
 use super::input::{Input, TextReader};
+use super::line_columns::{FieldOfLine, LineColumn, LineField, LineMode};
 use super::scan::{Batches, FileTable, Records};
-use super::{READ_ONLY, bad_file, lines};
+use super::{READ_ONLY, bad_file, describe};
 
 /// Lines that decide the types that are not given.
 const TYPED_LINES: usize = 1000;
-
-/// How a line is taken apart.
-#[derive(Debug, Clone)]
-pub enum LineMode {
-    /// Into the fields between a delimiter.
-    Split(String),
-    /// Into the groups of a regular expression, which has to match somewhere in the line.
-    Regex(Regex),
-}
-
-impl LineMode {
-    /// By its name: `split` or `regex`.
-    ///
-    /// # Errors
-    /// Another name, an empty delimiter, a pattern that is none.
-    pub fn new(mode: &str, split_delimiter: &str, regex_pattern: &str) -> Result<Self> {
-        match mode.to_ascii_lowercase().as_str() {
-            "split" if split_delimiter.is_empty() => {
-                Err(Error::InvalidArgument("split_delimiter: expected a text, got an empty one".into()))
-            }
-            "split" => Ok(Self::Split(split_delimiter.into())),
-            "regex" if regex_pattern.is_empty() => {
-                Err(Error::InvalidArgument("regex_pattern: expected a regular expression, got an empty one".into()))
-            }
-            "regex" => Regex::new(regex_pattern)
-                .map(Self::Regex)
-                .map_err(|error| Error::InvalidArgument(format!("regex_pattern: {error}"))),
-            _ => Err(Error::InvalidArgument(format!("mode: expected split or regex, got {mode:?}"))),
-        }
-    }
-}
-
-/// Where a column's value is in a line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LineField {
-    /// A field, counting from 0, or a group, where 0 is all that matches.
-    Index(usize),
-    /// A named group.
-    Group(String),
-}
-
-/// A column.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LineColumn {
-    /// Its name.
-    pub name: String,
-    /// Where its value is.
-    pub field: LineField,
-    /// What its values are; `None`: by the first lines, as in a CSV file.
-    pub data_type: Option<DataType>,
-}
-
-/// Reads columns as they are written in one text: `name:field, name:field:TYPE`, where a field is a number or a group's name.
-///
-/// # Errors
-/// Text of another form, an unknown type.
-pub fn parse_mappings(text: &str) -> Result<Vec<LineColumn>> {
-    let column = |written: &str| {
-        let refuse = |problem: &str| Error::InvalidArgument(format!("mapping {:?}: {problem}", written.trim()));
-        let mut parts = written.splitn(3, ':').map(str::trim);
-        let (Some(name), Some(field)) = (parts.next().filter(|name| !name.is_empty()), parts.next()) else {
-            return Err(refuse("expected name:field or name:field:TYPE"));
-        };
-        let field = field.parse().map_or_else(|_| LineField::Group(field.into()), LineField::Index);
-        let data_type = parts.next().map(super::sql_type::parse).transpose().map_err(|problem| refuse(&problem))?;
-        Ok(LineColumn { name: name.into(), field, data_type })
-    };
-    outside_parentheses(text).map(column).collect()
-}
-
-/// The parts of a text between commas that are not in parentheses: `DECIMAL(10, 2)` is one part.
-fn outside_parentheses(text: &str) -> impl Iterator<Item = &str> {
-    let mut depth = 0_i32;
-    text.split(move |c: char| {
-        depth += i32::from(c == '(') - i32::from(c == ')');
-        c == ',' && depth <= 0
-    })
-}
 
 /// A file of lines as a table, read as queries need it. White space around values that are not text is let go; an empty value
 /// and a group that takes no part are NULL.
@@ -122,15 +44,6 @@ pub(super) struct LineFile {
     schema: SchemaRef,
     /// Of each column.
     fields: Vec<FieldOfLine>,
-}
-
-/// Where a column's value is.
-#[derive(Debug, Clone, Copy)]
-struct FieldOfLine {
-    /// A field or a group.
-    number: usize,
-    /// Whether the first lines decided on the type.
-    is_inferred: bool,
 }
 
 impl LineFile {
@@ -199,57 +112,6 @@ impl LineFile {
             }
             None => vec![DataType::Utf8; self.fields.len()],
         })
-    }
-}
-
-impl LineMode {
-    /// The number of a column's field or group.
-    fn field(&self, column: &LineColumn) -> Result<usize> {
-        let refuse = |problem: String| Err(Error::InvalidArgument(format!("column {:?}: {problem}", column.name)));
-        match (self, &column.field) {
-            (Self::Split(_), LineField::Index(index)) => Ok(*index),
-            (Self::Split(_), LineField::Group(name)) => {
-                refuse(format!("expected the number of a field, as the mode is split, got {name:?}"))
-            }
-            (Self::Regex(regex), LineField::Index(index)) if *index < regex.captures_len() => Ok(*index),
-            (Self::Regex(regex), LineField::Index(index)) => {
-                let last = regex.captures_len() - 1;
-                refuse(format!("expected a group of the pattern, 0 to {last}, got {index}"))
-            }
-            (Self::Regex(regex), LineField::Group(name)) => {
-                match regex.capture_names().position(|group| group == Some(name)) {
-                    Some(group) => Ok(group),
-                    None => {
-                        let groups: Vec<&str> = regex.capture_names().flatten().collect();
-                        refuse(format!("expected a named group of the pattern [{}], got {name:?}", groups.join(", ")))
-                    }
-                }
-            }
-        }
-    }
-
-    /// Appends the values of some fields of a line, or says what is wrong with it.
-    fn take_apart(&self, line: &str, fields: &[FieldOfLine], texts: &mut [StringBuilder]) -> Result<(), String> {
-        match self {
-            Self::Split(delimiter) => {
-                let found: Vec<&str> = line.split(delimiter.as_str()).collect();
-                for (field, text) in fields.iter().zip(texts) {
-                    let Some(value) = found.get(field.number) else {
-                        return Err(format!("expected at least {} fields, got {}", field.number + 1, found.len()));
-                    };
-                    text.append_option(Some(value).filter(|value| !value.is_empty()));
-                }
-            }
-            Self::Regex(regex) => {
-                let Some(groups) = regex.captures(line) else { return Err("the pattern does not match".into()) };
-                for (field, text) in fields.iter().zip(texts) {
-                    text.append_option(
-                        groups.get(field.number).map(|group| group.as_str()).filter(|value| !value.is_empty()),
-                    );
-                }
-            }
-        }
-        Ok(())
     }
 }
 
@@ -322,7 +184,7 @@ impl LineBatches {
             if self.file.skip_empty_lines && end.trim_ascii().is_empty() {
                 continue;
             }
-            let refuse = |problem: &str| self.error(self.line, &format!("{problem}: {}", lines::shown(end)));
+            let refuse = |problem: &str| self.error(self.line, &format!("{problem}: {}", describe::shown(end)));
             let line = str::from_utf8(end).map_err(|_| refuse("expected UTF-8"))?;
             self.file.mode.take_apart(line, &self.fields, &mut texts).map_err(|problem| refuse(&problem))?;
             places.push(self.line);
@@ -346,11 +208,13 @@ impl Iterator for LineBatches {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let batch = self.batch().transpose();
-        if matches!(batch, Some(Err(_))) {
-            self.text = None;
+        match self.batch() {
+            Ok(batch) => batch.map(Ok),
+            Err(error) => Some(Err(match self.text.take() {
+                Some(text) => text.blame(error),
+                None => error,
+            })),
         }
-        batch
     }
 }
 
@@ -395,23 +259,6 @@ mod tests {
 
     fn shown(batches: &[RecordBatch]) -> String {
         arrow::util::pretty::pretty_format_batches(batches).unwrap().to_string()
-    }
-
-    #[test]
-    fn mappings_are_read_from_text() {
-        let columns = parse_mappings("host:0, price:2:DECIMAL(10, 2), at : time : TIMESTAMP").unwrap();
-        let fields: Vec<_> = columns.iter().map(|column| (column.name.as_str(), column.field.clone())).collect();
-        let group = LineField::Group("time".into());
-        assert_eq!(fields, [("host", LineField::Index(0)), ("price", LineField::Index(2)), ("at", group)]);
-        assert_eq!(columns[0].data_type, None);
-        assert_eq!(columns[1].data_type, Some(DataType::Decimal128(10, 2)));
-        assert_eq!(
-            parse_mappings("a").unwrap_err().to_string(),
-            "mapping \"a\": expected name:field or name:field:TYPE"
-        );
-        assert!(
-            parse_mappings("a:0:BLUB").unwrap_err().to_string().starts_with("mapping \"a:0:BLUB\": unknown type BLUB")
-        );
     }
 
     #[test]

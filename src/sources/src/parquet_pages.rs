@@ -1,0 +1,293 @@
+//! Damaged pages of Parquet files: the sizes in their headers are checked before the reader allocates what they say.
+//!
+//! The reader takes a page's size when it is decompressed, and the number of values of a dictionary, from the header alone: a flipped
+//! bit makes it allocate gigabytes. Here they have to be possible: a codec has a highest ratio, a page is within its column chunk, and
+//! a dictionary's values are in its page.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use datafusion::parquet::basic::{Compression, Encoding, Type};
+use datafusion::parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
+
+/// Bytes of a header that are read at first.
+const HEADER_BYTES: u64 = 1 << 12;
+/// Structs within each other in a header.
+const MAX_DEPTH: u32 = 8;
+/// What a file may say too little about its sizes: some writers leave headers out of the sums.
+const SLACK_BYTES: i64 = 1 << 20;
+
+/// Refuses metadata of which a column chunk cannot be in a file of so many bytes.
+///
+/// # Errors
+/// The first such chunk, expected and got.
+pub(super) fn check_metadata(metadata: &ParquetMetaData, len: u64) -> Result<(), String> {
+    for (number, group) in metadata.row_groups().iter().enumerate() {
+        let rows = group.num_rows();
+        if rows < 0 {
+            return Err(format!("row group {number}: expected a number of rows, got {rows}"));
+        }
+        for column in group.columns() {
+            let refused =
+                |problem: String| Err(format!("row group {number}, column {}: {problem}", column.column_path()));
+            let pages = match chunk(column) {
+                Some(pages) if pages.end <= len => pages,
+                _ => {
+                    let (start, bytes) = (column.data_page_offset(), column.compressed_size());
+                    return refused(format!(
+                        "expected pages within the {len} bytes of the file, got {bytes} from {start}"
+                    ));
+                }
+            };
+            let (size, most) = (column.uncompressed_size(), most_bytes(column.compression(), pages.end - pages.start));
+            if !(0..=most).contains(&size) {
+                return refused(format!("expected at most {most} bytes when it is decompressed, got {size}"));
+            }
+            if column.num_values() < 0 {
+                return refused(format!("expected a number of values, got {}", column.num_values()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The bytes of a column chunk; `None` where its metadata gives none.
+pub(super) fn chunk(column: &ColumnChunkMetaData) -> Option<Range<u64>> {
+    let start = column.dictionary_page_offset().filter(|offset| *offset > 0).unwrap_or(column.data_page_offset());
+    let start = u64::try_from(start.min(column.data_page_offset())).ok()?;
+    Some(start..start.checked_add(u64::try_from(column.compressed_size()).ok()?)?)
+}
+
+/// The most bytes that so many compressed ones become, with what may be wrong in sums.
+fn most_bytes(compression: Compression, bytes: u64) -> i64 {
+    let ratio = match compression {
+        Compression::UNCOMPRESSED => 1,
+        // 64 bytes for three.
+        Compression::SNAPPY => 22,
+        // 255 bytes for one.
+        Compression::LZ4 | Compression::LZ4_RAW | Compression::LZO => 256,
+        // 258 bytes for two bits.
+        Compression::GZIP(_) => 1033,
+        // A block of 128 KiB for four bytes; what is not known has no bound.
+        _ => 1 << 15,
+    };
+    i64::try_from(bytes).unwrap_or(i64::MAX).saturating_mul(ratio).saturating_add(SLACK_BYTES)
+}
+
+/// Refuses pages of a column chunk that say what cannot be; `pages` begins with one, and `read` gives bytes of the file.
+///
+/// # Errors
+/// The position of the first such page, expected and got; what `read` refuses.
+pub(super) fn check_pages(
+    column: &ColumnChunkMetaData,
+    pages: Range<u64>,
+    mut read: impl FnMut(Range<u64>) -> Result<Bytes, String>,
+) -> Result<(), String> {
+    let mut has_dictionary = chunk(column).is_some_and(|chunk| chunk.start < pages.start);
+    let mut position = pages.start;
+    while position < pages.end {
+        let header = header(position..pages.end, &mut read)?;
+        let Some(header) = header else {
+            return Err(format!("page at byte {position}: expected a header, got other bytes"));
+        };
+        let left = pages.end - position - header.length;
+        header
+            .check(column, left, has_dictionary)
+            .map_err(|problem| format!("column {}, page at byte {position}: {problem}", column.column_path()))?;
+        has_dictionary |= header.kind == DICTIONARY_PAGE;
+        position += header.length + header.compressed as u64;
+    }
+    Ok(())
+}
+
+const DATA_PAGE: i64 = 0;
+const DICTIONARY_PAGE: i64 = 2;
+const DATA_PAGE_V2: i64 = 3;
+
+/// The sizes in the header of a page.
+#[derive(Debug, Default)]
+struct PageHeader {
+    /// Its own bytes.
+    length: u64,
+    kind: i64,
+    uncompressed: i64,
+    compressed: i64,
+    /// What the header of its kind says.
+    values: Option<i64>,
+    encoding: Option<i64>,
+}
+
+/// The header with which some bytes of a file begin; `None` where there is none.
+fn header(
+    bytes: Range<u64>,
+    read: &mut impl FnMut(Range<u64>) -> Result<Bytes, String>,
+) -> Result<Option<PageHeader>, String> {
+    let (all, mut window) = (bytes.end - bytes.start, HEADER_BYTES);
+    loop {
+        let found = read(bytes.start..bytes.start + window.min(all))?;
+        match PageHeader::read(&found) {
+            None if window < all => window = window.saturating_mul(8),
+            header => return Ok(header),
+        }
+    }
+}
+
+impl PageHeader {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (mut thrift, mut header) =
+            (Thrift { bytes, position: 0 }, Self { kind: -1, compressed: -1, ..Self::default() });
+        thrift.fields(|thrift, field, kind| {
+            match (field, kind) {
+                (1, Thrift::INTEGER) => header.kind = thrift.integer()?,
+                (2, Thrift::INTEGER) => header.uncompressed = thrift.integer()?,
+                (3, Thrift::INTEGER) => header.compressed = thrift.integer()?,
+                (5 | 7 | 8, Thrift::STRUCT) => {
+                    let encoding = if field == 8 { 4 } else { 2 };
+                    thrift.fields(|thrift, inner, kind| {
+                        match kind {
+                            Thrift::INTEGER if inner == 1 => header.values = Some(thrift.integer()?),
+                            Thrift::INTEGER if inner == encoding => header.encoding = Some(thrift.integer()?),
+                            _ => thrift.skip(kind, MAX_DEPTH)?,
+                        }
+                        Some(())
+                    })?;
+                }
+                _ => thrift.skip(kind, MAX_DEPTH)?,
+            }
+            Some(())
+        })?;
+        header.length = thrift.position as u64;
+        Some(header)
+    }
+
+    /// Checks the sizes; `left`: bytes of the chunk after the header.
+    fn check(&self, column: &ColumnChunkMetaData, left: u64, has_dictionary: bool) -> Result<(), String> {
+        let compressed = u64::try_from(self.compressed).ok().filter(|bytes| *bytes <= left);
+        let Some(compressed) = compressed else {
+            return Err(format!("expected at most {left} bytes, got {}", self.compressed));
+        };
+        let whole = column.uncompressed_size().saturating_mul(2).saturating_add(SLACK_BYTES);
+        let most = most_bytes(column.compression(), compressed).min(whole);
+        if !(0..=most).contains(&self.uncompressed) {
+            return Err(format!("expected at most {most} bytes when it is decompressed, got {}", self.uncompressed));
+        }
+        let Some(values) = self.values else { return Ok(()) };
+        let most = match self.kind {
+            DICTIONARY_PAGE => {
+                // Each value has at least its length in the page.
+                let bytes = match column.column_type() {
+                    Type::BOOLEAN => return Err("expected no dictionary of booleans, got one".into()),
+                    Type::INT32 | Type::FLOAT | Type::BYTE_ARRAY => 4,
+                    Type::INT64 | Type::DOUBLE => 8,
+                    Type::INT96 => 12,
+                    Type::FIXED_LEN_BYTE_ARRAY => i64::from(column.column_descr().type_length()).max(1),
+                };
+                self.uncompressed.max(self.compressed) / bytes
+            }
+            DATA_PAGE | DATA_PAGE_V2 => column.num_values(),
+            _ => return Ok(()),
+        };
+        if !(0..=most).contains(&values) {
+            return Err(format!("expected at most {most} values, got {values}"));
+        }
+        let is_of_dictionary = [Encoding::PLAIN_DICTIONARY, Encoding::RLE_DICTIONARY]
+            .iter()
+            .any(|encoding| self.encoding == Some(i64::from(*encoding as i32)));
+        if self.kind != DICTIONARY_PAGE && is_of_dictionary && !has_dictionary {
+            return Err("expected a dictionary before its values, got none".into());
+        }
+        Ok(())
+    }
+}
+
+/// Reads Thrift's compact protocol, as far as headers of pages have it. Each method returns `None` where the bytes are none.
+struct Thrift<'a> {
+    bytes: &'a [u8],
+    position: usize,
+}
+
+impl Thrift<'_> {
+    const INTEGER: u8 = 5;
+    const STRUCT: u8 = 12;
+
+    fn byte(&mut self) -> Option<u8> {
+        let byte = *self.bytes.get(self.position)?;
+        self.position += 1;
+        Some(byte)
+    }
+
+    fn pass(&mut self, bytes: u64) -> Option<()> {
+        let end = self.position.checked_add(usize::try_from(bytes).ok()?)?;
+        self.position = Some(end).filter(|end| *end <= self.bytes.len())?;
+        Some(())
+    }
+
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn integer(&mut self) -> Option<i64> {
+        let value = self.varint()?;
+        Some((value >> 1) as i64 ^ -((value & 1) as i64))
+    }
+
+    /// Calls a function for each field of a struct, with its number and its kind; the function passes the value.
+    fn fields(&mut self, mut field: impl FnMut(&mut Self, i64, u8) -> Option<()>) -> Option<()> {
+        let mut number = 0_i64;
+        loop {
+            let byte = self.byte()?;
+            if byte == 0 {
+                return Some(());
+            }
+            number = match byte >> 4 {
+                0 => self.integer()?,
+                delta => number.checked_add(i64::from(delta))?,
+            };
+            field(self, number, byte & 0x0f)?;
+        }
+    }
+
+    /// Passes a value.
+    fn skip(&mut self, kind: u8, depth: u32) -> Option<()> {
+        let depth = depth.checked_sub(1)?;
+        match kind {
+            // A boolean field is its kind.
+            1 | 2 => Some(()),
+            3 => self.pass(1),
+            4..=6 => self.varint().map(|_| ()),
+            7 => self.pass(8),
+            8 => {
+                let length = self.varint()?;
+                self.pass(length)
+            }
+            9 | 10 => {
+                let byte = self.byte()?;
+                let items = if byte >> 4 == 15 { self.varint()? } else { u64::from(byte >> 4) };
+                (0..items).try_for_each(|_| self.skip_item(byte & 0x0f, depth))
+            }
+            11 => {
+                let items = self.varint()?;
+                let kinds = if items == 0 { 0 } else { self.byte()? };
+                (0..items).try_for_each(|_| {
+                    self.skip_item(kinds >> 4, depth)?;
+                    self.skip_item(kinds & 0x0f, depth)
+                })
+            }
+            Self::STRUCT => self.fields(|thrift, _, kind| thrift.skip(kind, depth)),
+            _ => None,
+        }
+    }
+
+    /// Passes an item of a list, in which a boolean is a byte.
+    fn skip_item(&mut self, kind: u8, depth: u32) -> Option<()> {
+        if matches!(kind, 1 | 2) { self.pass(1) } else { self.skip(kind, depth) }
+    }
+}
