@@ -44,6 +44,7 @@ pub struct Config {
     storage_mode: String,
     storage_path: Option<PathBuf>,
     prune_after_sync: bool,
+    log_limit: Option<u64>,
     sync_batch_size: u64,
     read_pool_size: u32,
     sidecar_source: Option<String>,
@@ -119,6 +120,7 @@ impl Config {
                 storage_mode: HtapConfig::parse_storage_mode(&self.storage_mode)?,
                 storage_path: self.storage_path,
                 prune_after_sync: self.prune_after_sync,
+                log_limit: self.log_limit,
                 sync_batch_size: self.sync_batch_size,
                 read_pool_size: self.read_pool_size,
                 sidecar: sidecar(

@@ -261,6 +261,7 @@ def test_names_and_defaults_are_the_contracts():
         sidecar_poll_batch_size=500,
         sidecar_delete_detection="disabled",
         sidecar_enable_oltp=False,
+        log_limit=None,
     )
     assert defaults(vexact.open) == expected
     assert defaults(HtapConfig) == expected

@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 import os
 import sqlite3
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -183,3 +184,47 @@ def test_workers_of_multiprocessing_open_their_own(tmp_path: Path) -> None:
     asyncio.run(engine.sync_all())
     assert count(engine) == 121
     engine.shutdown()
+
+
+def test_a_child_of_a_killed_process_holds_neither_lease_nor_storage(tmp_path: Path) -> None:
+    program = """
+import asyncio, os, signal, sys, warnings, vexact
+warnings.simplefilter("ignore", DeprecationWarning)
+path, folder = sys.argv[1:]
+in_memory = vexact.HtapEngine(vexact.HtapConfig(oltp_path=path))
+async def register():
+    await in_memory.execute("CREATE TABLE docs (id INTEGER PRIMARY KEY, v BLOB)")
+    await in_memory.register_table(vexact.TableSchema("docs", {"id": "int64", "v": "vector(2)"}, "id"))
+asyncio.run(register())
+in_files = vexact.HtapEngine(vexact.HtapConfig(oltp_path=path, storage_mode="arrow_ipc", storage_path=folder))
+reader = vexact.HtapEngine(vexact.HtapConfig(oltp_path=f"file:{path}?mode=ro"))
+if os.fork() == 0:
+    print("forked", flush=True)
+    sys.stdin.read()
+    os._exit(0)
+signal.pause()
+"""
+    path, folder = tmp_path / "app.db", tmp_path / "replicas"
+    pipe = subprocess.PIPE
+    parent = subprocess.Popen([sys.executable, "-c", program, path, folder], stdin=pipe, stdout=pipe, text=True)
+    assert parent.stdin is not None and parent.stdout is not None
+    assert parent.stdout.readline() == "forked\n"
+
+    async def running(**settings: Any) -> int:
+        async with await vexact.open(path, **settings) as engine:
+            await engine.execute("INSERT INTO docs(v) VALUES (NULL)")
+            await engine.sync_all()
+            return sum(position.is_running for position in (await engine.sync_status()).positions)
+
+    assert asyncio.run(running()) == 4
+    with pytest.raises(vexact.EngineError, match="in use by another engine"):
+        asyncio.run(running(storage_mode="arrow_ipc", storage_path=folder))
+    parent.kill()
+    assert parent.wait() != 0
+    # The child lives, until its stdin ends.
+    assert asyncio.run(running()) == 1
+    assert asyncio.run(running(storage_mode="arrow_ipc", storage_path=folder)) == 1
+    assert not [name for name in os.listdir(tmp_path) if "-vexact-" in name]
+    parent.stdin.close()
+    assert parent.stdout.read() == ""
+    parent.stdout.close()

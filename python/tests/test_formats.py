@@ -78,3 +78,29 @@ def test_a_checkpoint_of_version_2_goes_on(files: Path) -> None:
     assert query.progress()["status"] == "restored"
     query.await_termination()
     assert [batch.to_pylist() for batch in sink] == [[{"key": "x", "total": 4}, {"key": "z", "total": 4}]]
+
+
+async def test_later_versions_are_refused_with_both(files: Path) -> None:
+    async with await vexact.open(files / "app.db"):
+        pass
+    with sqlite3.connect(files / "app.db") as app:
+        assert app.execute("SELECT value FROM _vexact_meta WHERE key = 'format'").fetchall() == [(2,)]
+        app.execute("UPDATE _vexact_meta SET value = 97 WHERE key = 'format'")
+    for path in (files / "app.db", f"file:{files}/app.db?mode=ro"):
+        with pytest.raises(vexact.EngineError, match=r"app\.db has format version 97, .* reads up to version 2: open it with the version"):
+            await vexact.open(path)
+
+    def later(name: str, version: int) -> None:
+        text = (files / name).read_text()
+        assert f'"version":{version}' in text
+        (files / name).write_text(text.replace(f'"version":{version}', '"version":97'))
+
+    later("arrow_ipc/manifest.json", 1)
+    with pytest.raises(vexact.EngineError, match=r"manifest\.json: .* have format version 97, .* reads version 1: open them"):
+        await vexact.open(files / "new.db", storage_mode="arrow_ipc", storage_path=files / "arrow_ipc")
+    later("checkpoint/checkpoint.json", 2)
+    session = vexact.Session()
+    session.create_temp_view("s", session.create_stream_from_arrow([pa.record_batch({"key": ["x"]})]))
+    session.create_temp_view("out", session.create_realtime_stream_sink())
+    with pytest.raises(vexact.VexactError, match=r"checkpoint\.json: .* has format version 97, .* reads version 2: go on with the version"):
+        session.start_stream_sql("INSERT INTO out SELECT key FROM s", checkpoint_path=files / "checkpoint")

@@ -43,9 +43,11 @@ async def test_an_update_after_an_incremental_blob_write_tells_the_log(tmp_path:
 @pytest.mark.anyio
 async def test_a_uri_is_not_taken_for_the_name_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for uri in ["file:app.db", "file:app.db?mode=ro", "sqlite:///app.db"]:
-        with pytest.raises((ValueError, RuntimeError), match="expected the path of a file, got the URI"):
+    for uri in ["file:app.db", "file:app.db?mode=rwc", "sqlite:///app.db"]:
+        with pytest.raises((ValueError, RuntimeError), match="expected the path of a file, or .*, got the URI"):
             await vexact.open(uri)
+    with pytest.raises(vexact.EngineError, match="file not found: .*app.db"):
+        await vexact.open("file:app.db?mode=ro")
     assert os.listdir(tmp_path) == []
     async with await vexact.open("./file:app.db") as engine:
         assert engine.config.oltp_path == "./file:app.db"

@@ -111,10 +111,11 @@ def _without_password(source: Path | None) -> Path | None:
 class HtapConfig:
     """The settings of an engine.
 
-    `oltp_path`: the SQLite file. `sync_mode`: `destructive` (a replica equals its table) or `temporal` (it keeps history, SCD type
+    `oltp_path`: the SQLite file, or `file:app.db?mode=ro`, by which it is followed and never written. `sync_mode`: `destructive` (a replica equals its table) or `temporal` (it keeps history, SCD type
     2). `storage_mode`: `inmemory` (copied from SQLite when the engine opens), or `arrow_ipc` or `parquet` files in the folder
-    `storage_path`. `prune_after_sync`: whether the change log is cut to what replicas still need. `sync_batch_size`: changes of
-    one sync cycle. `read_pool_size`: readers of SQLite at one time.
+    `storage_path`. `prune_after_sync`: whether the change log is cut to what replicas still need. `log_limit`: changes that the log takes
+    while no engine reads it, after which the tables are copied anew; the file keeps it (None: what the file has, at first the number
+    of their rows, and at least 100 000). `sync_batch_size`: changes of one sync cycle. `read_pool_size`: readers of SQLite at one time.
 
     `sidecar_source`: a database that is followed and never written, a SQLite file or `postgres://user:password@host:port/database`, with
     `?sslmode=verify-full&sslrootcert=FILE` where the connection is to be safe from others; `sidecar_tables`: its tables. A sync cycle reads at most `sidecar_poll_batch_size` rows of each table.
@@ -137,6 +138,7 @@ class HtapConfig:
     sidecar_poll_batch_size: int = 500
     sidecar_delete_detection: str = "disabled"
     sidecar_enable_oltp: bool = False
+    log_limit: int | None = None
 
     def __repr__(self) -> str:
         # The address of a server may have a password.
@@ -145,8 +147,10 @@ class HtapConfig:
         return f"HtapConfig({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     def __post_init__(self) -> None:
-        for name in ("sync_batch_size", "read_pool_size", "sidecar_poll_batch_size"):
+        for name in ("sync_batch_size", "read_pool_size", "sidecar_poll_batch_size", "log_limit"):
             value = getattr(self, name)
+            if name == "log_limit" and value is None:
+                continue
             if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) < 2**31:
                 raise ValueError(f"{name}: expected a whole number of at least 1 and at most {2**31 - 1}, got {value!r}")
             object.__setattr__(self, name, int(value))

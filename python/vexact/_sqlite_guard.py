@@ -14,6 +14,7 @@ import threading
 import warnings
 from collections import Counter
 from typing import Any
+from urllib.parse import unquote
 
 from . import _native
 from .errors import EngineError
@@ -29,7 +30,7 @@ def _file(path: Any) -> str | None:
         return None
     text = os.fsdecode(path)
     if text.startswith("file:"):
-        text = text.removeprefix("file:").partition("?")[0]
+        text = unquote(text.removeprefix("file:").partition("?")[0])
     return None if text in ("", ":memory:") else os.path.realpath(text)
 
 

@@ -117,7 +117,7 @@ fn kind(ordinal: u64) -> Kind {
 async fn open(folder: &Path, kind: Kind, disk: Arc<dyn Disk>) -> Engine {
     let oltp = Arc::new(Oltp::open(folder.join("app.db"), OltpOptions::default()).unwrap());
     let store = kind.format.map(|format| Arc::new(Store::open(&folder.join("replicas"), format, disk).unwrap()));
-    let options = ReplicationOptions { mode: kind.mode, prunes: true, batch_size: 20, store };
+    let options = ReplicationOptions { mode: kind.mode, prunes: true, batch_size: 20, log_limit: None, store };
     let replicas = Arc::new(Replicas::default());
     let replicator = Replicator::start(Arc::clone(&oltp), Arc::clone(&replicas), options).await.unwrap();
     let session = Session::over_replicas(&SessionOptions::default(), replicas).unwrap();

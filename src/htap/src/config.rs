@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use vexact_core::database_path::refuse_uri;
+use vexact_core::database_path::{DatabasePath, refuse_uri};
 use vexact_core::error::{Error, Result};
 use vexact_replica::SyncMode;
 use vexact_sidecar::SidecarConfig;
@@ -34,7 +34,7 @@ pub enum OlapBackend {
 /// The settings of an engine. `default` is what `open` without arguments has.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HtapConfig {
-    /// The SQLite file.
+    /// The SQLite file, or the URI `file:app.db?mode=ro`, by which it is read and never written.
     pub oltp_path: PathBuf,
     /// How replicas follow.
     pub sync_mode: SyncMode,
@@ -46,6 +46,9 @@ pub struct HtapConfig {
     pub storage_path: Option<PathBuf>,
     /// Whether the log is cut to what replicas still need.
     pub prune_after_sync: bool,
+    /// Changes that the log takes while no engine reads it, at least 1; then the tables are copied anew. The file keeps it. `None`: what
+    /// the file has, at first the number of their rows, and at least 100 000.
+    pub log_limit: Option<u64>,
     /// Changes of one cycle, at least 1.
     pub sync_batch_size: u64,
     /// Readers of SQLite at one time, at least 1.
@@ -64,6 +67,7 @@ impl Default for HtapConfig {
             storage_mode: StorageMode::InMemory,
             storage_path: None,
             prune_after_sync: true,
+            log_limit: None,
             sync_batch_size: 1000,
             read_pool_size: 4,
             sidecar: None,
@@ -124,16 +128,25 @@ impl HtapConfig {
     /// Refuses settings that cannot be used together.
     ///
     /// # Errors
-    /// A size of 0; a URI in the place of a path; files without a folder, or a folder without files; what [`SidecarConfig::check`] refuses.
+    /// A size of 0; a URI in the place of a path, but for one that asks to read a file alone; files without a folder, or a folder without files; what [`SidecarConfig::check`] refuses.
     pub fn check(&self) -> Result<()> {
         let refused = |problem: String| Err(Error::InvalidArgument(problem));
         if self.sync_batch_size == 0 {
             return refused("sync_batch_size: expected at least 1, got 0".into());
         }
+        match self.log_limit {
+            Some(0) => return refused("log_limit: expected at least 1, got 0".into()),
+            Some(got) if !self.prune_after_sync => {
+                return refused(format!(
+                    "log_limit: expected none without prune_after_sync, which keeps the whole log, got {got}"
+                ));
+            }
+            _ => {}
+        }
         if self.read_pool_size == 0 {
             return refused("read_pool_size: expected at least 1, got 0".into());
         }
-        refuse_uri("oltp_path", &self.oltp_path)?;
+        DatabasePath::parse("oltp_path", &self.oltp_path)?;
         if let Some(storage) = &self.storage_path {
             refuse_uri("storage_path", storage)?;
         }

@@ -54,6 +54,7 @@ impl Local {
             mode: config.sync_mode,
             prunes: config.prune_after_sync,
             batch_size: config.sync_batch_size,
+            log_limit: config.log_limit,
             store,
         };
         let replicator = Arc::new(Replicator::start(Arc::clone(&oltp), replicas, options).await?);

@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, Result};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Result};
 
 mod process_file;
 
@@ -21,6 +21,34 @@ pub fn open(path: impl AsRef<Path>, flags: OpenFlags) -> Result<Connection> {
     // The call also makes the linker keep the constructor that installs the locks.
     system::are_isolated();
     Connection::open_with_flags(path, flags)
+}
+
+/// Opens a file to read it alone, in a folder in which SQLite cannot make what readers of a write-ahead log share. Where no
+/// write-ahead log is, nothing is missed; changes are not seen until the file is opened again.
+///
+/// # Errors
+/// SQLite's.
+pub fn open_immutable(path: &Path, flags: OpenFlags) -> Result<Connection> {
+    let mut uri = String::from("file:");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'~' => uri.push((*byte).into()),
+            byte => uri.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    open(uri + "?immutable=1", flags | OpenFlags::SQLITE_OPEN_URI)
+}
+
+/// Whether a write-ahead log with content lies beside a file.
+pub fn has_wal(path: &Path) -> bool {
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    std::fs::metadata(wal).is_ok_and(|wal| wal.len() > 0)
+}
+
+/// Whether an error is that of a file whose folder cannot be written: [`open_immutable`] may open it.
+pub fn is_of_read_only_folder(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
 }
 
 /// Opens a new database in memory.

@@ -78,30 +78,13 @@ impl SqliteSource {
         match begin(vexact_locks::open(&self.path, flags)) {
             Ok(conn) => Ok(Opened { conn, file, is_immutable: false }),
             // In a folder that cannot be written, the shared memory of a WAL cannot be made. Without a WAL nothing is missed.
-            Err(error) if is_unopenable(&error) && !self.has_wal() => {
-                let conn = vexact_locks::open(self.uri(), flags | OpenFlags::SQLITE_OPEN_URI);
-                let conn = begin(conn).map_err(failed(|| self.name.clone()))?;
+            Err(error) if vexact_locks::is_of_read_only_folder(&error) && !vexact_locks::has_wal(&self.path) => {
+                let conn =
+                    begin(vexact_locks::open_immutable(&self.path, flags)).map_err(failed(|| self.name.clone()))?;
                 Ok(Opened { conn, file, is_immutable: true })
             }
             Err(error) => Err(failed(|| self.name.clone())(error)),
         }
-    }
-
-    fn has_wal(&self) -> bool {
-        let mut wal = self.path.as_os_str().to_owned();
-        wal.push("-wal");
-        std::fs::metadata(wal).is_ok_and(|wal| wal.len() > 0)
-    }
-
-    fn uri(&self) -> String {
-        let mut uri = String::from("file:");
-        for byte in self.name.bytes() {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'~' => uri.push(byte.into()),
-                byte => uri.push_str(&format!("%{byte:02X}")),
-            }
-        }
-        uri + "?immutable=1"
     }
 
     fn conn(&self) -> Result<&Connection> {
@@ -124,10 +107,6 @@ impl SqliteSource {
         }
         result
     }
-}
-
-fn is_unopenable(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
 }
 
 impl Source for SqliteSource {

@@ -191,8 +191,13 @@ impl Store {
         };
         let bad = |problem: String| Error::BadFile { path: path.clone(), problem };
         let found: serde_json::Value = serde_json::from_slice(&content).map_err(|error| bad(error.to_string()))?;
-        if let Some(version) = found.get("version") {
-            return Err(bad(format!("expected a checkpoint of version {VERSION}, got one of version {version}")));
+        // Another version may be sealed in another way.
+        let content = found.get("content").unwrap_or(&found);
+        if let Some(version) = content.get("version").filter(|version| **version != VERSION) {
+            return Err(bad(format!(
+                "the checkpoint has format version {version}, and this version of vexact reads version {VERSION}: go on with the \
+                 version that made it, or begin with another checkpoint_path"
+            )));
         }
         let sealed: Sealed = serde_json::from_value(found).map_err(|error| bad(error.to_string()))?;
         let own = serde_json::to_vec(&sealed.content).map_err(|error| bad(error.to_string()))?;
@@ -200,9 +205,6 @@ impl Store {
         if got != sealed.xxh64 {
             let expected = sealed.xxh64;
             return Err(bad(format!("the file is damaged: expected the xxHash64 {expected}, got {got}")));
-        }
-        if let Some(version) = sealed.content.get("version").filter(|version| **version != VERSION) {
-            return Err(bad(format!("expected a checkpoint of version {VERSION}, got one of version {version}")));
         }
         serde_json::from_value(sealed.content).map(Some).map_err(|error| bad(error.to_string()))
     }

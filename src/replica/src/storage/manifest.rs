@@ -97,6 +97,13 @@ pub(super) fn made_with(folder: &Path) -> Option<(StorageFormat, Option<SyncMode
     Some((format, mode))
 }
 
+fn later_version(version: u32) -> String {
+    format!(
+        "the replicas have format version {version}, and this version of vexact reads version {VERSION}: open them with the version \
+         that made them, or use another folder"
+    )
+}
+
 const SEAL: &str = ",\"xxh64\":\"";
 const SEAL_END: &str = "\"}\n";
 const SUM_DIGITS: usize = 16;
@@ -130,7 +137,7 @@ impl Manifest {
         // Another version may be sealed in another way.
         let head = serde_json::from_slice::<Head>(content);
         if let Some(head) = head.as_ref().ok().filter(|head| head.version != VERSION) {
-            return Err(bad(path, format!("expected format version {VERSION}, got {}", head.version)));
+            return Err(bad(path, later_version(head.version)));
         }
         let sealed = content.strip_suffix(SEAL_END.as_bytes()).and_then(|rest| rest.split_last_chunk::<SUM_DIGITS>());
         let sealed = sealed.and_then(|(rest, sum)| Some((rest.strip_suffix(SEAL.as_bytes())?, sum)));
@@ -230,10 +237,11 @@ mod tests {
     #[test]
     fn other_versions_and_formats_are_refused_by_name() {
         let path = Path::new("manifest.json");
-        let manifest = Manifest { version: 2, ..Manifest::empty(StorageFormat::Parquet) };
+        let manifest = Manifest { version: 97, ..Manifest::empty(StorageFormat::Parquet) };
         let later = manifest.to_json().unwrap();
         let error = Manifest::of_json(later.as_bytes(), path, StorageFormat::Parquet).unwrap_err().to_string();
-        assert_eq!(error, "manifest.json: expected format version 1, got 2");
+        assert!(error.starts_with("manifest.json: the replicas have format version 97, and"), "{error}");
+        assert!(error.contains("reads version 1: "), "{error}");
         let other = Manifest::empty(StorageFormat::Parquet).to_json().unwrap();
         let error = Manifest::of_json(other.as_bytes(), path, StorageFormat::ArrowIpc).unwrap_err().to_string();
         assert_eq!(error, "manifest.json: expected a folder of arrow_ipc, got one of parquet");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::{Value, ValueRef};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, ffi};
 use vexact_core::database_path::refuse_uri;
 use vexact_core::error::{Error, Result};
 use vexact_core::param::vector_value;
@@ -35,6 +35,8 @@ pub(super) struct Opened {
     installed: Installed,
     /// The file that it has open.
     pub file: FileId,
+    /// It does not see what others write.
+    pub is_immutable: bool,
     /// How long its statements wait for other programs' locks.
     pub busy_timeout: Duration,
 }
@@ -42,6 +44,8 @@ pub(super) struct Opened {
 /// What all connections of an engine share.
 #[derive(Default)]
 pub(super) struct Shared {
+    /// Nothing is written to the file.
+    pub is_read_only: bool,
     pub last_write: Arc<LastWrite>,
     pub extensions: Extensions,
 }
@@ -63,6 +67,11 @@ impl Opened {
 /// No path; `:memory:`, which no second connection could read; a URI, which SQLite would take for the name of a new file.
 pub(super) fn resolve(path: &Path) -> Result<PathBuf> {
     refuse_uri("oltp_path", path)?;
+    resolve_path(path)
+}
+
+/// As [`resolve`], for a path that is none of a URI.
+pub(super) fn resolve_path(path: &Path) -> Result<PathBuf> {
     if path.as_os_str().is_empty() || path.as_os_str() == ":memory:" {
         return Err(Error::InvalidArgument(format!(
             "oltp_path: expected a file, got {:?}: readers have connections of their own",
@@ -90,7 +99,8 @@ fn canonical(path: &Path) -> io::Result<PathBuf> {
 /// Opens the writing connection; creates the file if it is not there. WAL, synchronous NORMAL.
 pub(super) fn open_writer(path: &Path, busy_timeout: Duration, shared: &Arc<Shared>) -> Result<Opened> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    open(path, flags, Side::Writer, busy_timeout, shared, |conn| {
+    let connect = || vexact_locks::open(path, flags);
+    open(path, &connect, Side::Writer, busy_timeout, shared, |conn| {
         let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
         conn.execute_batch("PRAGMA synchronous = NORMAL")?;
         let is_to_stop = || {
@@ -105,24 +115,47 @@ pub(super) fn open_writer(path: &Path, busy_timeout: Duration, shared: &Arc<Shar
 /// Opens a connection that cannot write.
 pub(super) fn open_reader(path: &Path, busy_timeout: Duration, shared: &Arc<Shared>) -> Result<Opened> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    open(path, flags, Side::Reader, busy_timeout, shared, |conn| {
-        shared.last_write.install(conn)?;
-        conn.execute_batch("PRAGMA query_only = ON")?;
-        like::add_function(conn)?;
-        Ok(None)
-    })
+    let open = |connect: &dyn Fn() -> rusqlite::Result<Connection>| {
+        open(path, connect, Side::Reader, busy_timeout, shared, |conn| {
+            shared.last_write.install(conn)?;
+            conn.execute_batch("PRAGMA query_only = ON")?;
+            like::add_function(conn)?;
+            if shared.is_read_only {
+                // No writing connection has read the file before: the first read is what fails.
+                conn.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))?;
+            }
+            Ok(None)
+        })
+    };
+    match open(&|| vexact_locks::open(path, flags)) {
+        Err(Error::Sqlite { context, source })
+            if shared.is_read_only && vexact_locks::is_of_read_only_folder(&source) =>
+        {
+            let help = if source.sqlite_error().is_some_and(|e| e.extended_code == ffi::SQLITE_READONLY_ROLLBACK) {
+                "a program that was killed left it half written, and a reader cannot undo that: open it once with a program that writes it"
+            } else if vexact_locks::has_wal(path) {
+                "its write-ahead log cannot be read where its folder cannot be written: let a program that writes the file move the \
+                 log into it (PRAGMA wal_checkpoint(TRUNCATE))"
+            } else {
+                let opened = open(&|| vexact_locks::open_immutable(path, flags))?;
+                return Ok(Opened { is_immutable: true, ..opened });
+            };
+            Err(Error::Sqlite { context: format!("{context}: {help}"), source })
+        }
+        opened => opened,
+    }
 }
 
 fn open(
     path: &Path,
-    flags: OpenFlags,
+    connect: &dyn Fn() -> rusqlite::Result<Connection>,
     side: Side,
     busy_timeout: Duration,
     shared: &Arc<Shared>,
     set_up: impl Fn(&mut Connection) -> rusqlite::Result<Option<String>>,
 ) -> Result<Opened> {
     let open = || {
-        let mut conn = vexact_locks::open(path, flags)?;
+        let mut conn = connect()?;
         conn.busy_timeout(busy_timeout)?;
         conn.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
         let problem = set_up(&mut conn)?;
@@ -147,6 +180,7 @@ fn open(
                 shared: Arc::clone(shared),
                 installed: Installed::default(),
                 file,
+                is_immutable: false,
                 busy_timeout,
             });
         }

@@ -54,23 +54,25 @@ impl Plan<'_> {
     }
 
     /// Logs noted keys that no row has now, and forgets the notes.
-    pub(super) fn gone_of_noted(&self, noted: &str) -> [String; 2] {
+    pub(super) fn gone_of_noted(&self, noted: &str) -> Vec<String> {
         let (slots, _) = self.key_slots();
         let keys: Vec<_> = (0..self.schema.key().len()).map(|slot| format!("n.k{slot}")).collect();
-        [
+        let statements = [
             format!(
                 "INSERT INTO _vexact_log(time, version, op, {slots}) SELECT {NOW}, {}, {}, {} FROM _vexact_displaced AS n \
-                 WHERE {noted} AND NOT {}",
+                 WHERE {}{noted} AND NOT {}",
                 self.version,
                 op::GONE,
                 keys.join(", "),
+                self.is_open(),
                 self.exists(|slot, _| format!("n.k{slot}")),
             ),
             format!(
                 "DELETE FROM _vexact_displaced WHERE {noted} AND NOT {}",
                 self.exists(|slot, _| format!("_vexact_displaced.k{slot}")),
             ),
-        ]
+        ];
+        statements.into_iter().chain(self.close()).collect()
     }
 
     /// `FROM` and `WHERE`: the rows of other keys that have NEW's values in a unique index. `itself` is the row whose key does

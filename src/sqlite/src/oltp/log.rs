@@ -7,6 +7,8 @@
 //! | `_vexact_tables` | a registered table: `id`, `name`, current `version` |
 //! | `_vexact_versions`, `_vexact_columns` | what the columns of log rows mean; kept for ever |
 //! | `_vexact_engines` | the position of a replica, so that no other prunes what it still needs |
+//! | `_vexact_meta` | the version of the format (`meta.rs`) |
+//! | `_vexact_limit` | how far the log may grow (`limit.rs`) |
 //! | `_vexact_<id>_absent` | always empty: the columns of a registered table that a migration may drop (see `reference.rs`) |
 //!
 //! Log and notes have columns without a type, so SQLite stores values as they are. `seq` grows by one and is never reused: the
@@ -21,9 +23,10 @@ use vexact_core::schema::{Column, ColumnType, TableSchema};
 use vexact_core::sql::failed;
 
 use super::trigger::{NOW, op};
+use super::{limit, meta};
 
-/// Creates the log, if it is not there.
-pub(super) fn create(tx: &Connection) -> Result<()> {
+/// Creates the log, if it is not there. One of an earlier format gets what it lacks.
+pub(crate) fn create(tx: &Connection) -> Result<()> {
     let create = || {
         tx.execute_batch(
             "CREATE TABLE IF NOT EXISTS _vexact_log(seq INTEGER PRIMARY KEY, time, version, op);
@@ -41,32 +44,55 @@ pub(super) fn create(tx: &Connection) -> Result<()> {
         )?;
         // The first row is a mark: there always is a newest row.
         const NONE: &str = "NOT EXISTS (SELECT 1 FROM _vexact_log)";
-        tx.execute(&format!("INSERT INTO _vexact_log(time, version, op) SELECT {NOW}, 0, 0 WHERE {NONE}"), [])
+        tx.execute(&format!("INSERT INTO _vexact_log(time, version, op) SELECT {NOW}, 0, 0 WHERE {NONE}"), [])?;
+        for column in ["folder TEXT", "is_temporal INTEGER"] {
+            let name = column.split(' ').next().unwrap_or(column);
+            if !tx.column_exists(Some("main"), "_vexact_engines", name)? {
+                tx.execute_batch(&format!("ALTER TABLE _vexact_engines ADD COLUMN {column}"))?;
+            }
+        }
+        let is_missing = |table: &str| tx.table_exists(Some("main"), table).map(|is_there| !is_there);
+        if is_missing("_vexact_meta")? {
+            tx.execute_batch(meta::CREATE)?;
+        }
+        let has_no_limit = is_missing("_vexact_limit")?;
+        if has_no_limit {
+            tx.execute_batch(limit::CREATE)?;
+        }
+        Ok(has_no_limit)
     };
-    create().map(drop).map_err(failed(|| "creating the change log"))
+    let has_no_limit = create().map_err(failed(|| "creating the change log"))?;
+    if has_no_limit {
+        limit::open(tx, last_seq(tx)?)?;
+    }
+    meta::set_version(tx)
 }
-
-/// The tables that every log has.
-const TABLES: &str =
-    "'_vexact_log', '_vexact_displaced', '_vexact_tables', '_vexact_versions', '_vexact_columns', '_vexact_engines'";
 
 /// Whether some of the log's tables are missing, but not all: somebody dropped them.
 pub(super) fn is_partial(conn: &Connection) -> Result<bool> {
-    conn.prepare_cached(&format!(
-        "SELECT count(*) BETWEEN 1 AND 5 FROM sqlite_master WHERE type = 'table' AND name IN ({TABLES})"
-    ))
+    // Logs of format version 1 lack the last two, and their triggers name neither.
+    conn.prepare_cached(
+        "SELECT all_versions + since_2 > 0 AND NOT (all_versions = 6 AND (since_2 = 2 OR since_2 = 0 AND NOT has_limit)) FROM (SELECT
+            (SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('_vexact_log', '_vexact_displaced', '_vexact_tables',
+                '_vexact_versions', '_vexact_columns', '_vexact_engines')) AS all_versions,
+            (SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('_vexact_meta', '_vexact_limit')) AS since_2,
+            EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND substr(name, 1, 8) = '_vexact_'
+                AND instr(sql, ' _vexact_limit')) AS has_limit)",
+    )
     .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
     .map_err(failed(|| "looking for the change log"))
 }
 
-/// Empties the log, whose rows nobody can read any more. Positions go on after `seq`, which a replica has applied of it.
+/// Empties the log, whose rows nobody can read any more, and lets it take changes again. Positions go on after `seq`, which a replica
+/// has applied of it, and after those of the log.
 pub(super) fn restart_after(tx: &Connection, seq: i64) -> Result<()> {
     let next = last_seq(tx)?.max(seq) + 1;
     let restart = || {
         tx.execute("DELETE FROM _vexact_log", [])?;
         tx.execute(&format!("INSERT INTO _vexact_log(seq, time, version, op) VALUES (?1, {NOW}, 0, 0)"), [next])
     };
-    restart().map(drop).map_err(failed(|| "mending the change log"))
+    restart().map_err(failed(|| "mending the change log"))?;
+    limit::open(tx, next)
 }
 
 /// Numbers for a new registration and a new version; never used before.
@@ -117,9 +143,12 @@ pub(super) fn widen(tx: &Connection, columns: usize, unique: usize, key: usize) 
 pub fn exists(conn: &Connection) -> Result<bool> {
     // Not by the connection's own idea of the schema, which may be older than the file's; and by running the statement, which
     // was prepared when there was a log: a registration that made it may have been rolled back.
-    let run =
-        conn.prepare_cached("SELECT 1 FROM main._vexact_log LIMIT 1").and_then(|mut statement| statement.exists([]));
-    match run {
+    has_table(conn, "SELECT 1 FROM main._vexact_log LIMIT 1")
+}
+
+/// Whether the file has the table that a statement reads.
+pub(super) fn has_table(conn: &Connection, sql: &str) -> Result<bool> {
+    match conn.prepare_cached(sql).and_then(|mut statement| statement.exists([])) {
         Ok(_) => Ok(true),
         Err(error) if error.to_string().contains("no such table") => Ok(false),
         Err(error) => Err(failed(|| "looking for the change log")(error)),

@@ -13,6 +13,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use rusqlite::Connection;
 use rusqlite::types::Value;
+use vexact_core::database_path::DatabasePath;
 use vexact_core::error::{Error, Result};
 use vexact_sql::cooperative::BackgroundWork;
 
@@ -29,7 +30,9 @@ mod file_id;
 mod guard;
 mod last_write;
 mod like;
+pub(crate) mod limit;
 pub mod log;
+pub(crate) mod meta;
 mod query;
 mod readers;
 mod reference;
@@ -67,10 +70,11 @@ impl Default for OltpOptions {
     }
 }
 
-/// A SQLite file, open for statements and queries. Its methods need a tokio runtime and never block its threads.
+/// A SQLite file, open for statements and queries, or for queries alone. Its methods need a tokio runtime and never block its threads.
 pub struct Oltp {
     path: PathBuf,
-    writer: writer::Writer,
+    /// `None`: nothing is written to the file.
+    writer: Option<writer::Writer>,
     readers: readers::Readers,
     /// Connections beside the pool: that of a sync, and those that help it to copy.
     sync_readers: readers::Readers,
@@ -87,21 +91,31 @@ impl std::fmt::Debug for Oltp {
 }
 
 impl Oltp {
-    /// Opens a file, or creates it, in WAL mode. Blocks.
+    /// Opens a file, or creates it, in WAL mode. With a URI, `file:app.db?mode=ro`, it is read as it is and never written. Blocks.
     ///
     /// # Errors
-    /// `read_pool_size` 0, no file path; a file that is no database or cannot be written.
+    /// `read_pool_size` 0, no file path; a file that is no database, cannot be written, or is to be read and not there.
     pub fn open(path: impl AsRef<Path>, options: OltpOptions) -> Result<Self> {
         const MOST_READERS: u32 = 1024;
         if !(1..=MOST_READERS).contains(&options.read_pool_size) {
             let got = options.read_pool_size;
             return Err(Error::InvalidArgument(format!("read_pool_size: expected 1 to {MOST_READERS}, got {got}")));
         }
-        let path = connection::resolve(path.as_ref())?;
-        let shared = Arc::new(connection::Shared::default());
-        let opened = connection::open_writer(&path, options.busy_timeout, &shared)?;
-        opened.guard.reserve(options.reserved_tables);
-        let writer = writer::Writer::start(path.clone(), opened)?;
+        let DatabasePath { path, is_read_only } = DatabasePath::parse("oltp_path", path.as_ref())?;
+        let path = connection::resolve_path(&path)?;
+        let shared = Arc::new(connection::Shared { is_read_only, ..connection::Shared::default() });
+        let writer = if is_read_only {
+            if !path.try_exists().map_err(|error| Error::io(&path, error))? {
+                return Err(Error::FileNotFound { path });
+            }
+            // An error of the file is one of this call.
+            drop(connection::open_reader(&path, options.busy_timeout, &shared)?);
+            None
+        } else {
+            let opened = connection::open_writer(&path, options.busy_timeout, &shared)?;
+            opened.guard.reserve(options.reserved_tables);
+            Some(writer::Writer::start(path.clone(), opened)?)
+        };
         let readers = readers::Readers::new(
             path.clone(),
             options.read_pool_size,
@@ -128,6 +142,35 @@ impl Oltp {
         &self.path
     }
 
+    /// Whether nothing is written to the file.
+    pub fn is_read_only(&self) -> bool {
+        self.writer.is_none()
+    }
+
+    /// Refuses what writes to a file that is only read. `what`: what was asked for; `instead`: what to do.
+    ///
+    /// # Errors
+    /// [`Error::Engine`]: the file is only read.
+    pub fn check_writable(&self, what: &str, instead: &str) -> Result<()> {
+        self.writer(what, instead).map(drop)
+    }
+
+    fn writer(&self, what: &str, instead: &str) -> Result<&writer::Writer> {
+        self.writer.as_ref().ok_or_else(|| {
+            let path = self.path.display();
+            Error::Engine(format!("{what} is refused: {path} is opened read-only (mode=ro): {instead}"))
+        })
+    }
+
+    /// The writer, for a statement of the user.
+    fn user_writer(&self, call: &str) -> Result<&writer::Writer> {
+        self.writer(call, "open it by its path to write it")
+    }
+
+    fn own_writer(&self) -> Result<&writer::Writer> {
+        self.writer("a write of the engine", "this is an error of vexact")
+    }
+
     /// Runs one DML or DDL statement in a transaction of its own; the rows affected, 0 for DDL. `?` and `$1` bind.
     ///
     /// # Errors
@@ -136,7 +179,7 @@ impl Oltp {
     /// type cannot hold names table, column, expected and what was bound. After an error nothing is changed.
     pub async fn execute(&self, sql: impl Into<String>, params: Vec<Value>) -> Result<u64> {
         let sql = sql.into();
-        self.writer.run(move |opened| statement::execute(opened, &sql, &params)).await
+        self.user_writer("execute")?.run(move |opened| statement::execute(opened, &sql, &params)).await
     }
 
     /// Runs statements in one transaction: all or nothing; the rows affected in all.
@@ -144,7 +187,7 @@ impl Oltp {
     /// # Errors
     /// As [`Self::execute`], with the number and the beginning of the statement.
     pub async fn execute_batch(&self, statements: Vec<(String, Vec<Value>)>) -> Result<u64> {
-        self.writer.run(move |opened| statement::execute_batch(opened, &statements)).await
+        self.user_writer("execute_batch")?.run(move |opened| statement::execute_batch(opened, &statements)).await
     }
 
     /// Runs one INSERT, UPDATE or DELETE with RETURNING in a transaction of its own; the rows that it returns, typed as those of
@@ -160,7 +203,9 @@ impl Oltp {
         types: ResultTypes,
     ) -> Result<Vec<RecordBatch>> {
         let sql = sql.into();
-        self.writer.run(move |opened| statement::execute_returning(opened, &sql, &params, &types)).await
+        self.user_writer("execute_returning")?
+            .run(move |opened| statement::execute_returning(opened, &sql, &params, &types))
+            .await
     }
 
     /// The row id of the last row that a user's statement inserted; 0 before the first. SQL's `last_insert_rowid()` is the same.
@@ -174,7 +219,7 @@ impl Oltp {
     /// As [`Self::execute`], with the number of the row.
     pub async fn execute_many(&self, sql: impl Into<String>, rows: Vec<Vec<Value>>) -> Result<u64> {
         let sql = sql.into();
-        self.writer.run(move |opened| statement::execute_many(opened, &sql, &rows)).await
+        self.user_writer("execute_many")?.run(move |opened| statement::execute_many(opened, &sql, &rows)).await
     }
 
     /// Adds a scalar SQL function to every connection, in the place of an earlier one of the app of the same name.
@@ -220,7 +265,7 @@ impl Oltp {
         &self,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.writer.run(move |opened| writer::transaction(&opened.conn, || work(&opened.conn))).await
+        self.own_writer()?.run(move |opened| writer::transaction(&opened.conn, || work(&opened.conn))).await
     }
 
     /// Runs the engine's own work in one read transaction: it sees one state of the file. A caller that goes away interrupts
@@ -252,7 +297,7 @@ impl Oltp {
         &self,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.writer.run_here(move |opened| writer::transaction(&opened.conn, || work(&opened.conn)))
+        self.own_writer()?.run_here(move |opened| writer::transaction(&opened.conn, || work(&opened.conn)))
     }
 
     /// As [`Self::write_here`], without waiting for another program that writes, for work that can as well be done later. `committed`
@@ -279,7 +324,7 @@ impl Oltp {
             }
             Ok(done)
         };
-        self.writer.run_soon(job).map(Option::flatten)
+        self.own_writer()?.run_soon(job).map(Option::flatten)
     }
 
     /// As [`Self::read`], on a thread that may block and belongs to a runtime, on a connection that no query waits for and that
@@ -304,6 +349,8 @@ impl Oltp {
         self.readers.shutdown().await;
         self.sync_readers.shutdown().await;
         self.nonblocking_readers.shutdown().await;
-        self.writer.shutdown().await;
+        if let Some(writer) = &self.writer {
+            writer.shutdown().await;
+        }
     }
 }

@@ -117,10 +117,10 @@ impl Pool {
         outcome
     }
 
-    /// A connection that nobody uses. Those to a file that was replaced are closed.
+    /// A connection that nobody uses. Those that do not see the file as it is now are closed.
     fn idle(&self, file: FileId) -> Option<Reader> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|reader| reader.opened.file == file);
+        idle.retain(|reader| reader.opened.file == file && !reader.opened.is_immutable);
         idle.pop()
     }
 

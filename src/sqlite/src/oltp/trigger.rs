@@ -6,6 +6,8 @@
 //!
 //! What REPLACE removes without firing a trigger is in [`super::displaced`]; how columns are named, in [`super::reference`].
 //!
+//! While the log is full ([`super::limit`]) nothing is logged; values are checked as ever.
+//!
 //! The text is for old SQLites too, uses built-in functions alone, and relies on no constraint of its own tables: the conflict
 //! clause of the statement outside would replace the one inside.
 
@@ -15,8 +17,10 @@ use vexact_core::schema::{ColumnType, TableSchema, is_row_id_name};
 use vexact_core::sql::ident;
 
 use super::check::{checked, refusal};
+use super::limit::{CLOSE, IS_OPEN};
 use super::reference::References;
 use super::table::{RowId, Table, Unique, UniqueColumn};
+use super::{log, meta};
 
 /// Microseconds since the Unix epoch, at the milliseconds that SQLite's clock has. It may go back: a trigger that kept it from
 /// that would have to read or write one more table for each row, so the reader of the log does it.
@@ -61,6 +65,8 @@ pub(super) struct Plan<'a> {
     watched_by_insert: usize,
     /// SQLite computes a generated column of NEW, before an update, from the columns that the triggers name: so they name all.
     reads_whole_row: bool,
+    /// Whether the log has a limit: one of format version 1 has none.
+    is_limited: bool,
 }
 
 impl<'a> Plan<'a> {
@@ -142,7 +148,19 @@ impl<'a> Plan<'a> {
             named.extend(table.columns.iter().map(|column| column.name.as_str()));
         }
         let references = References::new(table, id, named.into_iter());
-        Ok(Self { table, schema, id, version, references, lookup, watched, watched_by_insert, reads_whole_row })
+        let is_limited = meta::exists(conn)? || !log::exists(conn)?;
+        Ok(Self {
+            table,
+            schema,
+            id,
+            version,
+            references,
+            lookup,
+            watched,
+            watched_by_insert,
+            reads_whole_row,
+            is_limited,
+        })
     }
 
     /// How many values the notes need at most: unique values.
@@ -181,6 +199,9 @@ impl<'a> Plan<'a> {
                     columns.map(|column| self.references.changed("NEW", &column.name, "NULL")).collect();
                 any = format!("({any}) AND coalesce(1, {})", columns.join(", "));
             }
+            if self.is_limited {
+                any = format!("{IS_OPEN} AND ({any})");
+            }
             let head = format!("BEFORE {event} ON {table} WHEN {any}");
             triggers.push(self.trigger(&format!("note_{name}"), &head, &self.note_statements(itself, watched)));
             let head = format!("AFTER {event} ON {table} WHEN EXISTS (SELECT 1 FROM _vexact_displaced)");
@@ -212,23 +233,34 @@ impl<'a> Plan<'a> {
         let count = self.schema.columns().len();
         let slots: Vec<_> = (0..count).map(|at| format!("c{at}")).collect();
         let values: Vec<_> = (0..count).map(|at| self.value(at)).collect();
+        let from = self.references.from(self.schema.columns().iter().map(|column| column.name.as_str()));
+        let has_key = self.has_key(|_, column| self.references.changed("NEW", column, "NULL"));
         statements.push(format!(
-            "INSERT INTO _vexact_log(time, version, op, {}) SELECT {NOW}, {}, {}, {} FROM {} WHERE {}",
+            "INSERT INTO _vexact_log(time, version, op, {}) SELECT {NOW}, {}, {}, {} FROM {from} WHERE {}{has_key}",
             slots.join(", "),
             self.version,
             op::ROW,
             values.join(", "),
-            self.references.from(self.schema.columns().iter().map(|column| column.name.as_str())),
-            self.has_key(|_, column| self.references.changed("NEW", column, "NULL")),
+            self.is_open(),
         ));
+        let checked: Vec<_> = (0..count).filter(|at| self.is_checked(*at)).map(|at| values[at].as_str()).collect();
+        if self.is_limited && !checked.is_empty() {
+            statements.push(format!("SELECT {} FROM {from} WHERE NOT {IS_OPEN} AND {has_key}", checked.join(", ")));
+        }
+        statements.extend(self.close());
         statements
     }
 
     fn value(&self, at: usize) -> String {
+        let value = self.references.stored(&self.schema.columns()[at].name);
+        if self.is_checked(at) { checked(self.schema, at, &value) } else { value }
+    }
+
+    /// Whether SQLite stores values in a column that its type cannot hold.
+    fn is_checked(&self, at: usize) -> bool {
         let column = &self.schema.columns()[at];
-        let value = self.references.stored(&column.name);
         let is_integer = matches!(&self.table.row_id, RowId::Column(name) if name.eq_ignore_ascii_case(&column.name));
-        if is_integer && column.column_type == ColumnType::Int64 { value } else { checked(self.schema, at, &value) }
+        !(is_integer && column.column_type == ColumnType::Int64)
     }
 
     /// The old key, if no row has it now.
@@ -236,13 +268,25 @@ impl<'a> Plan<'a> {
         let (slots, _) = self.key_slots();
         let old = |column: &str| self.references.changed("OLD", column, "NULL");
         let key: Vec<_> = self.schema.key_columns().map(|key| old(&key.name)).collect();
-        vec![format!(
-            "INSERT INTO _vexact_log(time, version, op, {slots}) SELECT {NOW}, {}, {}, {} WHERE NOT {}",
+        let gone = format!(
+            "INSERT INTO _vexact_log(time, version, op, {slots}) SELECT {NOW}, {}, {}, {} WHERE {}NOT {}",
             self.version,
             op::GONE,
             key.join(", "),
+            self.is_open(),
             self.exists(|_, column| old(column)),
-        )]
+        );
+        std::iter::once(gone).chain(self.close()).collect()
+    }
+
+    /// The part of a condition under which changes are logged.
+    pub(super) fn is_open(&self) -> String {
+        if self.is_limited { format!("{IS_OPEN} AND ") } else { String::new() }
+    }
+
+    /// The statement after one that logs.
+    pub(super) fn close(&self) -> Option<String> {
+        self.is_limited.then(|| CLOSE.to_owned())
     }
 
     pub(super) fn exists(&self, value: impl Fn(usize, &str) -> String) -> String {

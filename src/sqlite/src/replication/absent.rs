@@ -16,7 +16,8 @@ use vexact_core::error::{Error, Result};
 use vexact_core::sql::failed;
 
 use super::position::{context, is_running};
-use crate::oltp::log;
+use super::reader_lease;
+use crate::oltp::{limit, log};
 
 /// A log of so many rows, held by engines that do not run or grown without any, is worth a warning.
 const WARNED_ROWS: u64 = 100_000;
@@ -34,20 +35,6 @@ pub struct LogPosition {
     pub folder: Option<String>,
     /// Whether the engine runs, in any process.
     pub is_running: bool,
-}
-
-/// Adds the columns that files of earlier versions lack.
-pub(super) fn upgrade(tx: &Connection) -> Result<()> {
-    let upgrade = || {
-        for column in ["folder TEXT", "is_temporal INTEGER"] {
-            let name = column.split(' ').next().unwrap_or(column);
-            if !tx.column_exists(Some("main"), "_vexact_engines", name)? {
-                tx.execute_batch(&format!("ALTER TABLE _vexact_engines ADD COLUMN {column}"))?;
-            }
-        }
-        Ok(())
-    };
-    upgrade().map_err(failed(context))
 }
 
 struct Row {
@@ -82,7 +69,8 @@ pub(super) fn oldest_needed(
 ) -> Result<i64> {
     let others = rows(tx)?.into_iter().filter(|row| row.id != own_id);
     let (running, absent): (Vec<Row>, Vec<Row>) = others.partition(|row| is_running(database, &row.id));
-    let needed_by_running = running.iter().map(|row| row.applied_seq).fold(own_seq, i64::min);
+    let readers = reader_lease::running(database).into_iter().map(|(_, applied_seq)| applied_seq);
+    let needed_by_running = running.iter().map(|row| row.applied_seq).chain(readers).fold(own_seq, i64::min);
     let mut needed = needed_by_running;
     for row in absent {
         let held = needed_by_running.saturating_sub(row.applied_seq).max(0).unsigned_abs();
@@ -114,7 +102,15 @@ pub(super) fn list(conn: &Connection, database: &Path) -> Result<Vec<LogPosition
         applied_seq: row.applied_seq,
         folder: row.folder.or_else(|| (!row.is_lease).then(|| "unknown".to_owned())),
     };
-    Ok(rows(conn)?.into_iter().map(position).collect())
+    let mut positions: Vec<LogPosition> = rows(conn)?.into_iter().map(position).collect();
+    positions.extend(reader_lease::running(database).into_iter().map(|(id, applied_seq)| LogPosition {
+        is_running: true,
+        lag: end.saturating_sub(applied_seq).max(0).unsigned_abs(),
+        id,
+        applied_seq,
+        folder: None,
+    }));
+    Ok(positions)
 }
 
 /// Removes the position of an engine that does not run.
@@ -138,7 +134,8 @@ pub(super) fn drop_position(tx: &Connection, database: &Path, id: &str) -> Resul
 
 /// The warning about the file when an engine opens it.
 pub(super) fn warning(conn: &Connection, database: &Path) -> Result<Option<String>> {
-    let warnings: Vec<String> = [links(database), size(conn, database)?].into_iter().flatten().collect();
+    let warnings: Vec<String> =
+        [links(database), full(conn, database)?, size(conn, database)?].into_iter().flatten().collect();
     Ok((!warnings.is_empty()).then(|| warnings.join("; ")))
 }
 
@@ -154,6 +151,17 @@ fn links(database: &Path) -> Option<String> {
             database.display()
         )
     })
+}
+
+/// A log that this engine cannot begin anew, as it only reads the file or another program is writing.
+fn full(conn: &Connection, database: &Path) -> Result<Option<String>> {
+    let warning = || {
+        format!(
+            "{}: the change log is full, so each sync copies the tables until an engine that writes the file has begun the log anew",
+            database.display()
+        )
+    };
+    Ok(limit::is_full(conn)?.then(warning))
 }
 
 fn size(conn: &Connection, database: &Path) -> Result<Option<String>> {

@@ -31,6 +31,11 @@ impl Replicator {
     }
 
     async fn alter(&self, table: &str, alteration: Alteration) -> Result<()> {
+        let call = match &alteration {
+            Alteration::Add(..) => "add_column",
+            Alteration::Drop(_) => "drop_column",
+        };
+        self.oltp.check_writable(call, "an engine that writes the file alters tables")?;
         let mut state = Arc::clone(&self.state).lock_owned().await;
         let Some(id) =
             state.tables.iter().find(|(_, t)| t.schema.name().eq_ignore_ascii_case(table)).map(|(id, _)| *id)

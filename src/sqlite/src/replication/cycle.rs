@@ -16,7 +16,7 @@ use super::status::SyncResult;
 use super::worker::Worker;
 use super::{changes, copy};
 use crate::oltp::capture::{self, Registered};
-use crate::oltp::{log, uninstall};
+use crate::oltp::{limit, log, meta, uninstall};
 
 /// How a cycle ended.
 pub(super) enum CycleResult {
@@ -32,6 +32,8 @@ pub(super) enum Broken {
     Triggers(Vec<Registered>),
     /// There are triggers that capture nothing of use.
     Strays,
+    /// Changes were not logged, as the log has reached its limit.
+    Full,
     /// Tables of the log were dropped, under triggers that need them. These are the registrations that were followed.
     Log(Vec<Registered>),
 }
@@ -43,6 +45,8 @@ pub(super) struct Unmended {
     pub uncaptured: HashMap<i64, String>,
     /// Triggers that capture nothing of use are left.
     pub has_strays: bool,
+    /// The log is full: all tables are copied.
+    pub is_full: bool,
 }
 
 /// Applies at most a batch of changes, extended to the end of a transaction. A file that went back to a backup is read anew. `written`:
@@ -57,8 +61,14 @@ pub(super) fn run(
     let Worker { oltp, replicas, copying, position, .. } = worker;
     let schema_version = capture::schema_version(conn)?;
     // Before the log is read.
-    if state.schema_version != Some(schema_version) && uninstall::is_broken(conn)? {
-        return Ok(CycleResult::Broken(Broken::Log(state.registered())));
+    if state.schema_version != Some(schema_version) {
+        meta::check(conn)?;
+        if uninstall::is_broken(conn)? {
+            return Ok(CycleResult::Broken(Broken::Log(state.registered())));
+        }
+    }
+    if !unmended.is_full && limit::is_full(conn)? {
+        return Ok(CycleResult::Broken(Broken::Full));
     }
     if !position.is_as_written(conn, written)? || log::time_at(conn, state.applied_seq)? != state.applied_time {
         start_over(conn, state, replicas)?;
@@ -82,7 +92,7 @@ pub(super) fn run(
         }
     }
     state.log_end = log::last_seq(conn)?.max(state.applied_seq);
-    if log::has_gap(conn, state.applied_seq)? {
+    if unmended.is_full || log::has_gap(conn, state.applied_seq)? {
         state.tables.values_mut().for_each(|followed| followed.needs_copy = true);
     }
     let has_copies = state.tables.values().any(|followed| followed.needs_copy && !followed.is_uncaptured);
@@ -181,7 +191,8 @@ pub(super) fn run(
         state.last_time = time;
     }
     // What keeps a table from being captured may end without a change of the schema.
-    let is_settled = !unmended.has_strays && state.tables.values().all(|followed| !followed.is_uncaptured);
+    let has_strays = unmended.has_strays && !oltp.is_read_only();
+    let is_settled = !has_strays && state.tables.values().all(|followed| !followed.is_uncaptured);
     (state.schema_version, state.row_ids_version) = (is_settled.then_some(schema_version), Some(schema_version));
     Ok(CycleResult::Done(SyncResult::new(read.events, counts)))
 }

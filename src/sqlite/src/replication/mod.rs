@@ -11,6 +11,7 @@ mod copy;
 mod cycle;
 mod durable;
 mod position;
+mod reader_lease;
 mod register;
 mod start;
 mod state;
@@ -50,6 +51,9 @@ pub struct ReplicationOptions {
     pub prunes: bool,
     /// Changes of one cycle, before it is extended to the end of a transaction.
     pub batch_size: u64,
+    /// Changes that the log takes while no engine reads it; then the tables are copied. `None`: what the file has, at first the number
+    /// of their rows, and at least 100 000.
+    pub log_limit: Option<u64>,
     /// Where replicas are kept; `None`: in memory.
     pub store: Option<Arc<Store>>,
 }
@@ -197,6 +201,7 @@ impl Replicator {
     /// # Errors
     /// No such position; an engine that runs; SQLite's.
     pub async fn drop_position(&self, id: &str) -> Result<u64> {
+        self.oltp.check_writable("drop_position", "an engine that writes the file drops positions")?;
         let state = Arc::clone(&self.state).lock_owned().await;
         let (id, database) = (id.to_owned(), self.oltp.path().to_owned());
         self.oltp.write(move |tx| absent::drop_position(tx, &database, &id)).await?;
@@ -233,7 +238,7 @@ impl Replicator {
         let position = self.position.lock().unwrap_or_else(PoisonError::into_inner).take();
         // Its folder can be opened again.
         self.durable.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(position) = position {
+        if let Some(position) = position.filter(|position| !position.is_reader()) {
             let oltp = Arc::clone(&self.oltp);
             // A position that stays, as another program is writing, is found dead by the next engine.
             let leave = move || drop(oltp.write_soon(move |tx| position.leave(tx), |()| ()));

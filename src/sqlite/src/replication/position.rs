@@ -2,7 +2,8 @@
 //!
 //! A running engine holds a lock that the operating system has on a file beside the database, and releases when the process ends,
 //! however it ends. The position of an engine that keeps its replicas in memory is a lease: it ends with the lock. That of an
-//! engine with a store lasts: see [`super::absent`].
+//! engine with a store lasts: see [`super::absent`]. An engine that only reads the file has its position beside it:
+//! [`super::reader_lease`].
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -12,8 +13,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rusqlite::{Connection, OptionalExtension};
 use vexact_core::error::{Error, Result};
 use vexact_core::sql::failed;
+use vexact_locks::ProcessFile;
 
 use super::absent;
+use super::reader_lease::ReaderLease;
+use crate::oltp::limit::{self, Limit};
 use crate::oltp::{FileId, log};
 
 /// The position of one engine.
@@ -21,13 +25,20 @@ use crate::oltp::{FileId, log};
 pub(super) struct Position {
     id: String,
     database: PathBuf,
-    storage: Option<Storage>,
-    /// Locked for the life of the position.
-    _lock: File,
+    kept: Kept,
     /// A forked child inherits the position and is not its owner.
     process: u32,
     /// What the file has, as this engine wrote it last. `None` while that is not known.
     written: Mutex<Option<i64>>,
+}
+
+/// Where a position is kept.
+#[derive(Debug)]
+enum Kept {
+    /// In the database, with a lock file that is locked for the life of the position.
+    InDatabase { storage: Option<Storage>, _lock: ProcessFile },
+    /// Beside it, if that can be.
+    Beside(Option<ReaderLease>),
 }
 
 /// Where a lasting position has its replicas.
@@ -86,14 +97,38 @@ impl Position {
                 None => id = new_id(),
             }
         };
-        Ok(Self {
-            id,
-            database: database.into(),
-            storage,
-            _lock: lock,
-            process: std::process::id(),
-            written: Mutex::default(),
-        })
+        Ok(Self::new(id, database, Kept::InDatabase { storage, _lock: lock }))
+    }
+
+    /// A position of an engine that only reads the file.
+    pub fn reader(database: &Path) -> Self {
+        let id = new_id();
+        let lease = ReaderLease::take(database, &id);
+        Self::new(id, database, Kept::Beside(lease))
+    }
+
+    fn new(id: String, database: &Path, kept: Kept) -> Self {
+        let (database, process) = (database.into(), std::process::id());
+        Self { id, database, kept, process, written: Mutex::default() }
+    }
+
+    /// Whether the engine only reads the file.
+    pub fn is_reader(&self) -> bool {
+        matches!(self.kept, Kept::Beside(_))
+    }
+
+    /// Moves on the position of an engine that only reads the file.
+    pub fn publish(&self, applied_seq: i64) {
+        if let Kept::Beside(Some(lease)) = &self.kept {
+            lease.publish(applied_seq);
+        }
+    }
+
+    fn storage(&self) -> Option<&Storage> {
+        match &self.kept {
+            Kept::InDatabase { storage, .. } => storage.as_ref(),
+            Kept::Beside(_) => None,
+        }
     }
 
     /// The engine's name.
@@ -116,11 +151,11 @@ impl Position {
             .map_err(failed(context))
     }
 
-    /// Puts the position into the file, which has a log. Harmless to repeat. After the commit [`Self::has_written`] is to follow.
+    /// Puts the position into the file, which has a log, if of an earlier format. Harmless to repeat. After the commit [`Self::has_written`] is to follow.
     pub fn enter(&self, tx: &Connection, applied_seq: i64) -> Result<()> {
         self.forget_written();
-        absent::upgrade(tx)?;
-        let storage = self.storage.as_ref();
+        log::create(tx)?;
+        let storage = self.storage();
         let values = (
             &self.id,
             applied_seq,
@@ -171,19 +206,20 @@ impl Position {
     }
 
     /// Moves the position on, removes those that hold nothing any more, and prunes what no engine needs; the changes pruned.
-    /// `rows`: those of all registered tables, which is what a copy costs.
-    pub fn advance(&self, tx: &Connection, applied_seq: i64, prunes: bool, rows: u64) -> Result<u64> {
+    pub fn advance(&self, tx: &Connection, applied_seq: i64, limit: Limit) -> Result<u64> {
         if !log::exists(tx)? {
             return Ok(0);
         }
         self.move_on(tx, applied_seq)?;
-        let needed = absent::oldest_needed(tx, &self.database, (&self.id, applied_seq), rows)?;
-        if prunes { log::prune(tx, needed) } else { Ok(0) }
+        let needed = absent::oldest_needed(tx, &self.database, (&self.id, applied_seq), limit.rows)?;
+        let pruned = if limit.is_pruned { log::prune(tx, needed)? } else { 0 };
+        limit::extend(tx, applied_seq, limit)?;
+        Ok(pruned)
     }
 
     /// Takes a lease out of the file: this engine needs the log no more.
     pub fn leave(&self, tx: &Connection) -> Result<()> {
-        if self.storage.is_none() && log::exists(tx)? {
+        if self.storage().is_none() && log::exists(tx)? {
             tx.execute("DELETE FROM _vexact_engines WHERE id = ?1", [&self.id]).map_err(failed(context))?;
         }
         Ok(())
@@ -192,7 +228,7 @@ impl Position {
 
 impl Drop for Position {
     fn drop(&mut self) {
-        if self.process == std::process::id() {
+        if self.process == std::process::id() && !self.is_reader() {
             // A file that stays is found unlocked by the next engine, which takes it for what it is. Removed before it is unlocked.
             let _ = std::fs::remove_file(lock_path(&self.database, &self.id));
         }
@@ -209,9 +245,10 @@ fn lock_path(database: &Path, id: &str) -> PathBuf {
 /// Locks a file, which is made if it is not there. Returns `None` if an engine holds the lock.
 ///
 /// An engine holds it exclusively, who asks whether it runs shares it for an instant: so the two are told apart.
-fn lock(path: &Path) -> std::io::Result<Option<File>> {
+pub(super) fn lock(path: &Path) -> std::io::Result<Option<ProcessFile>> {
     loop {
-        let file = File::options().create(true).truncate(false).read(true).write(true).open(path)?;
+        let open = || File::options().create(true).truncate(false).read(true).write(true).open(path);
+        let file = ProcessFile::open(open)?;
         match file.try_lock() {
             // Who found it unlocked before may have removed it.
             Ok(()) if is_at(&file, path) => return Ok(Some(file)),
@@ -236,7 +273,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 /// Whether the engine of a position runs, in any process. The lock file of one that ended without removing it is removed.
 pub(super) fn is_running(database: &Path, id: &str) -> bool {
     let path = lock_path(database, id);
-    let Ok(file) = File::open(&path) else { return path.exists() };
+    let Ok(file) = ProcessFile::open(|| File::open(&path)) else { return path.exists() };
     match file.try_lock_shared() {
         Ok(()) => {
             let _ = std::fs::remove_file(path);

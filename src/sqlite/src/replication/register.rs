@@ -11,6 +11,7 @@ use super::cycle::NO_HISTORY;
 use super::state::TableState;
 use super::{RegisterOutcome, Replicator};
 use crate::oltp::capture;
+use crate::oltp::limit::{self, Limit};
 
 impl Replicator {
     /// Captures a table and makes its replica. With `initial_sync`, the rows that it has are copied.
@@ -47,8 +48,14 @@ impl Replicator {
             }
             return Ok(RegisterOutcome { unloaded_rows: 0 });
         }
+        self.oltp.check_writable(
+            "register_table",
+            "an engine that writes the file registers tables (vexact.open of its path, or vexact db register), and this one follows \
+             them from its next sync on",
+        )?;
         let (position, entered) = (self.position()?, self.position()?);
         let (applied_seq, mode) = (state.applied_seq, state.mode);
+        let (changes, is_pruned) = (self.options.log_limit, self.options.prunes);
         let (registered, rows) = self
             .oltp
             .write(move |tx| {
@@ -60,8 +67,9 @@ impl Replicator {
                 // An index may have a collation that only the app has.
                 let count = format!("SELECT count(*) FROM {} NOT INDEXED", ident(schema.name()));
                 let count = tx.query_row(&count, [], |row| row.get::<_, i64>(0));
-                let count = count.map_err(failed(|| "counting rows"))?;
-                Ok((registered, count.unsigned_abs()))
+                let rows = count.map_err(failed(|| "counting rows"))?.unsigned_abs();
+                limit::extend(tx, applied_seq, Limit { changes, rows, is_pruned })?;
+                Ok((registered, rows))
             })
             .await?;
         position.has_written(applied_seq);
@@ -88,6 +96,7 @@ impl Replicator {
     /// # Errors
     /// A table that is not registered; SQLite's.
     pub async fn unregister(&self, table: &str) -> Result<()> {
+        self.oltp.check_writable("unregister_table", "an engine that writes the file unregisters tables")?;
         let mut state = Arc::clone(&self.state).lock_owned().await;
         let name = table.to_owned();
         let known = state.tables.iter().find(|(_, followed)| followed.schema.name().eq_ignore_ascii_case(table));

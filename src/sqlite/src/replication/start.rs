@@ -15,7 +15,7 @@ use super::position::{self, Position, Storage};
 use super::state::State;
 use super::{ReplicationOptions, Replicator, absent};
 use crate::oltp::capture::Registered;
-use crate::oltp::{Oltp, capture, log, uninstall};
+use crate::oltp::{Oltp, capture, limit, log, meta, uninstall};
 
 impl Replicator {
     /// Starts with the tables that are registered in the file: their replicas are copied, or come from the store and go on from
@@ -35,8 +35,11 @@ impl Replicator {
             }
             None => None,
         };
-        position::remove_stale_locks(oltp.path());
+        if !oltp.is_read_only() {
+            position::remove_stale_locks(oltp.path());
+        }
         let position = Arc::new(match found.as_mut().zip(folder) {
+            _ if oltp.is_read_only() => Position::reader(oltp.path()),
             Some((found, folder)) => {
                 let storage = Storage { folder, is_temporal: mode == SyncMode::Temporal };
                 let position = Position::lasting(oltp.path(), found.durable.engine.clone(), storage)?;
@@ -99,10 +102,16 @@ impl Beginning {
     /// writing, that waits for a later cycle: if something is pruned until then, the cycle notices and copies.
     async fn enter(oltp: Arc<Oltp>, position: Arc<Position>, stored: Option<Mark>) -> Result<Self> {
         let enter = move || {
+            if oltp.is_read_only() {
+                return oltp.read_here(|conn| Self::read(conn, &position, stored));
+            }
             let entering = Arc::clone(&position);
             let enter = move |tx: &Connection| {
+                meta::check(tx)?;
                 if uninstall::is_broken(tx)? {
                     uninstall::mend(tx, &[], 0)?;
+                } else {
+                    limit::begin_anew(tx)?;
                 }
                 let found = Self::read(tx, &entering, stored)?;
                 if log::exists(tx)? {
@@ -125,15 +134,17 @@ impl Beginning {
     }
 
     fn read(conn: &Connection, position: &Position, stored: Option<Mark>) -> Result<Self> {
+        meta::check(conn)?;
         if uninstall::is_broken(conn)? {
             // The first cycle mends it.
             return Ok(Self { goes_on: None, log_end: 0, time: None, registered: Vec::new(), warning: None });
         }
         let log_end = log::last_seq(conn)?;
         let known = position.entered(conn)?;
+        let has_position = |mark: Mark| position.is_reader() || known.map_or(log_end == 0, |known| known <= mark.seq);
         // What is stored goes on only if this is its log, which still has everything since.
         let goes_on = match stored {
-            Some(mark) if known.map_or(log_end == 0, |known| known <= mark.seq) && mark.is_of(conn)? => Some(mark.seq),
+            Some(mark) if has_position(mark) && !limit::is_full(conn)? && mark.is_of(conn)? => Some(mark.seq),
             _ => None,
         };
         let registered = capture::registered(conn)?;

@@ -12,6 +12,7 @@ use super::durable::Durable;
 use super::position::Position;
 use super::state::State;
 use super::status::{Copying, SyncResult};
+use crate::oltp::limit::{self, Limit};
 use crate::oltp::{Oltp, capture, uninstall};
 
 /// Longest wait for another program's write transaction before the file is mended: most are shorter.
@@ -59,9 +60,7 @@ impl Worker {
                                 state.lost.entry(id).or_default().extend(lost);
                                 continue;
                             }
-                            Ok(None) => {
-                                "its triggers are lost: the next sync captures it, as another program is writing".into()
-                            }
+                            Ok(None) => format!("its triggers are lost: {}", self.mended_by()),
                             Err(error) => {
                                 self.mend(move |tx| capture::suspend(tx, id))?;
                                 error.to_string()
@@ -73,6 +72,7 @@ impl Worker {
                 CycleResult::Broken(Broken::Strays) => {
                     unmended.has_strays = self.mend(uninstall::drop_strays)?.is_none()
                 }
+                CycleResult::Broken(Broken::Full) => unmended.is_full = self.mend(limit::begin_anew)?.is_none(),
                 CycleResult::Broken(Broken::Log(known)) => {
                     let (position, applied_seq) = (Arc::clone(&self.position), state.applied_seq);
                     let mended = self.mend(move |tx| {
@@ -80,9 +80,10 @@ impl Worker {
                         position.enter(tx, applied_seq)
                     });
                     if mended?.is_none() {
-                        return Err(Error::Engine(
-                            "tables of the change log were dropped: the next sync mends it, as another program is writing".into(),
-                        ));
+                        return Err(Error::Engine(format!(
+                            "tables of the change log were dropped: {}",
+                            self.mended_by()
+                        )));
                     }
                 }
             }
@@ -95,12 +96,20 @@ impl Worker {
     }
 
     /// Mends the file. Another program that writes for longer than a moment is not waited for: the sync's readers would wait too.
-    /// Returns `None` then.
+    /// Returns `None` then, and if the file is only read.
     fn mend<T: Send + 'static>(
         &self,
         work: impl FnOnce(&rusqlite::Connection) -> Result<T> + Send + 'static,
     ) -> Result<Option<T>> {
-        self.oltp.write_within(MOMENT, work, |_| ())
+        if self.oltp.is_read_only() { Ok(None) } else { self.oltp.write_within(MOMENT, work, |_| ()) }
+    }
+
+    /// Who mends the file later.
+    fn mended_by(&self) -> &'static str {
+        match self.oltp.is_read_only() {
+            true => "an engine that writes the file mends it at its next sync, this one is read-only (mode=ro)",
+            false => "the next sync mends it, as another program is writing",
+        }
     }
 
     /// Moves the position on and prunes; the changes pruned, if any. Where another program is writing, a later cycle does it: a sync
@@ -111,11 +120,15 @@ impl Worker {
         if state.log_end == 0 || self.position.written() == Some(applied_seq) {
             return Ok(None);
         }
+        if self.position.is_reader() {
+            self.position.publish(applied_seq);
+            return Ok(None);
+        }
         let snapshot = self.replicas.snapshot();
         let rows = snapshot.tables().map(|table| table.version.num_current_rows() as u64).sum();
-        let (position, prunes) = (Arc::clone(&self.position), self.options.prunes);
-        let written = Arc::clone(&self.position);
-        let advance = move |tx: &_| position.advance(tx, applied_seq, prunes, rows);
+        let limit = Limit { changes: self.options.log_limit, rows, is_pruned: self.options.prunes };
+        let (position, written) = (Arc::clone(&self.position), Arc::clone(&self.position));
+        let advance = move |tx: &_| position.advance(tx, applied_seq, limit);
         let pruned = self.oltp.write_soon(advance, move |_| written.has_written(applied_seq))?;
         Ok(pruned.filter(|pruned| *pruned > 0))
     }

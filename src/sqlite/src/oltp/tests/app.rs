@@ -262,7 +262,7 @@ fn what_is_left_after_an_uninstall_is_what_was_there() {
         capture::install(&tx, &t).unwrap();
         tx.commit().unwrap();
         conn.execute_batch("INSERT OR REPLACE INTO t(a) VALUES ('x')").unwrap();
-        assert_eq!(uninstall::uninstall(&path).unwrap().len(), 14);
+        assert_eq!(uninstall::uninstall(&path).unwrap().len(), 16);
         assert_eq!(texts(&conn, all), before);
         conn.execute_batch("INSERT OR REPLACE INTO t(a) VALUES ('x')").unwrap();
     }

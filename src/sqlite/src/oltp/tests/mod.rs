@@ -6,6 +6,7 @@ mod cost;
 mod displaced;
 mod engine;
 mod lifecycle;
+mod limit;
 mod registry;
 mod values;
 

@@ -2,8 +2,10 @@
 
 mod engines;
 mod history;
+mod limit;
 mod migrations;
 mod positions;
+mod read_only;
 mod restore;
 mod row_ids;
 mod stored;
@@ -29,7 +31,7 @@ struct Engine {
 }
 
 fn options(mode: SyncMode) -> ReplicationOptions {
-    ReplicationOptions { mode, prunes: true, batch_size: 1000, store: None }
+    ReplicationOptions { mode, prunes: true, batch_size: 1000, log_limit: None, store: None }
 }
 
 async fn open(path: &std::path::Path, options: ReplicationOptions) -> Engine {
