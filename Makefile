@@ -46,7 +46,8 @@ rust-test: $(VENV)/.ready
 # that a query has one answer, and that damaged files and statements are refused, ten minutes each. A failure prints its seed.
 soak: extension
 	VEXACT_SOAK_SECONDS=$${VEXACT_SOAK_SECONDS:-600} \
-		cargo test -p vexact --test integration -- --nocapture replicas_equal_their_tables_whatever_is_written
+		cargo test -p vexact --test integration -- --nocapture replicas_equal_their_tables_whatever_is_written \
+		a_damaged_file_is_read_or_refused_by_name
 	VEXACT_SOAK_SECONDS=$${VEXACT_SOAK_SECONDS:-600} $(BIN)/python -m pytest -q python/tests/test_two_sqlites.py python/tests/test_random_sql.py \
 		python/tests/test_mutations.py
 

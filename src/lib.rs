@@ -15,7 +15,7 @@
 //! # }
 //! ```
 
-pub use vexact_core::atomic_file::discard_unfinished;
+pub use vexact_core::temporary_file::discard_unfinished;
 pub use vexact_core::{ColumnType, Error, Result, TableSchema, disk, entry, error, json, schema};
 pub use vexact_htap as htap;
 pub use vexact_kernel as kernel;

@@ -80,3 +80,56 @@ def test_the_peak_grows_by_less_than_the_limit(large_file: Path, name: str) -> N
     result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert result["ids"][0] == PLANTED
     assert result["growth"] < LIMIT_BYTES
+
+
+READ = """
+import json
+import sys
+
+import vexact
+
+
+def peak_bytes():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+
+
+small, large, limit, method = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+session = vexact.Session(memory_limit_bytes=limit, target_partitions=2)
+
+
+def read(path):
+    session.create_temp_view("t", getattr(session, method)(path))
+    return session.sql("SELECT count(*), sum(id), max(name), sum(price) FROM t").to_rows()["rows"]
+
+
+read(small)
+before = peak_bytes()
+rows = read(large)
+print(json.dumps({"growth": peak_bytes() - before, "rows": rows}))
+"""
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "arrow", "parquet"])
+def test_a_file_is_read_in_less_memory_than_it_has_bytes(form: str, tmp_path: Path) -> None:
+    small, large = tmp_path / f"small.{form}", tmp_path / f"large.{form}"
+    rows, repeats = 20_000, 100
+    names = [f"a name of some length, number {row}" for row in range(rows)]
+    table = pa.table({"id": range(rows), "name": names, "price": [row / 4 for row in range(rows)]})
+    if form in ("arrow", "parquet"):
+        for path, count in ((small, 1), (large, repeats)):
+            arrow = pa.ipc.new_file if form == "arrow" else lambda *given: pq.ParquetWriter(*given, compression="none", use_dictionary=False)
+            with arrow(str(path), table.schema) as writer:
+                for _ in range(count):
+                    writer.write_table(table)
+    else:
+        line = (lambda row: f"{row},{names[row]!r},{row / 4}\n") if form == "csv" else lambda row: json.dumps({"id": row, "name": names[row], "price": row / 4}) + "\n"
+        header, text = ("id,name,price\n" if form == "csv" else ""), "".join(map(line, range(rows))).replace("'", '"')
+        for path, count in ((small, 1), (large, repeats)):
+            path.write_text(header + text * count)
+    assert large.stat().st_size > 90e6
+    method = {"csv": "read_csv", "jsonl": "read_json", "arrow": "read_arrow_file", "parquet": "read_parquet"}[form]
+    command = [sys.executable, "-c", READ, str(small), str(large), str(LIMIT_BYTES), method]
+    result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert result["rows"] == [[rows * repeats, repeats * rows * (rows - 1) // 2, max(names), repeats * sum(range(rows)) / 4]]
+    assert result["growth"] < 48 << 20, f"{form} of {large.stat().st_size} bytes: {result['growth'] / 1e6:.0f} MB"

@@ -6,6 +6,7 @@ mod crash;
 mod docs;
 mod fallback;
 mod functions;
+mod fuzz;
 mod laws;
 mod layers;
 mod nullability;

@@ -4,7 +4,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use vexact_core::atomic_file::discard_unfinished;
+use vexact_core::temporary_file::discard_unfinished;
 use vexact_core::entry::task_ended;
 use vexact_sql::deep::THREAD_STACK;
 

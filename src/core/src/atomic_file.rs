@@ -1,48 +1,20 @@
 //! Output files that appear under their name only when they are complete.
 //!
-//! A file is written under a temporary name in the target's folder, synced and renamed. The temporary name is random, created
-//! exclusively and locked while its writer lives: two writers of one target do not meet, and a temporary file without a lock is
-//! the leftover of a killed process, which the next writer in the folder removes. A symbolic link stays and the file that it
+//! A file is written under a temporary name in the target's folder ([`crate::temporary_file`]), synced and renamed. A symbolic link stays and the file that it
 //! names is replaced; permissions and owner of a replaced file are kept. A target that is no regular file (a pipe, a device)
 //! has no place to be renamed to and is written directly.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::locked_file::LockedFile;
+use crate::temporary_file::{create_temporary, forget_temporary, remove_leftovers};
 
-/// Between the target's name and the random digits of a temporary name.
-const MARK: &str = ".vexact-";
-/// The end of a temporary name.
-const END: &str = ".tmp";
-/// Hexadecimal digits between [`MARK`] and [`END`].
-const DIGITS: usize = 16;
-/// Bytes of the target's name in a temporary one: file systems allow 255 in all.
-const NAME_BYTES: usize = 200;
 /// Symbolic links that lead from one to the next at most, as on Linux.
 const LINKS: usize = 40;
-
-/// Temporary files, each with its process: a child of `fork` has those of its parent here too.
-static UNFINISHED: Mutex<BTreeSet<(u32, PathBuf)>> = Mutex::new(BTreeSet::new());
-
-fn unfinished() -> MutexGuard<'static, BTreeSet<(u32, PathBuf)>> {
-    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Removes the temporary files of this process. To be called when the process is about to end: writers that are still at work
-/// fail.
-pub fn discard_unfinished() {
-    for (process, path) in std::mem::take(&mut *unfinished()) {
-        if process == std::process::id() {
-            // One that got its name meanwhile is not there.
-            let _ = fs::remove_file(path);
-        }
-    }
-}
 
 /// Rejects a path that cannot become a file: a folder, or one in a folder that is not there.
 ///
@@ -162,7 +134,7 @@ impl AtomicFile {
     /// The temporary name is no more.
     fn release(&mut self) {
         if let Some(temporary) = self.temporary.take() {
-            unfinished().remove(&(std::process::id(), temporary));
+            forget_temporary(temporary);
         }
     }
 }
@@ -226,76 +198,6 @@ fn followed(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("expected a file, got symbolic links that lead in a circle"))
 }
 
-/// A new file under a temporary name, locked.
-fn create_temporary(target: &Path, old: Option<&Metadata>) -> io::Result<(PathBuf, LockedFile)> {
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let end = (0..=NAME_BYTES.min(name.len())).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
-    loop {
-        let number = random();
-        let path = target.with_file_name(format!("{}{MARK}{number:016x}{END}", &name[..end]));
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true);
-        #[cfg(unix)]
-        if let Some(old) = old {
-            use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-            // Readers that the old file kept out must not read the new one either.
-            options.mode(old.permissions().mode() & 0o777 | 0o600);
-        }
-        #[cfg(not(unix))]
-        let _ = old;
-        let file = match options.open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-            opened => opened?,
-        };
-        let entry = (std::process::id(), path.clone());
-        unfinished().insert(entry.clone());
-        // Between these two steps another writer may have taken it for a leftover.
-        match LockedFile::try_new(file) {
-            Ok(file) if is_at(&file, &path) => return Ok((path, file)),
-            Err(fs::TryLockError::Error(error)) => {
-                unfinished().remove(&entry);
-                let _ = fs::remove_file(&path);
-                return Err(error);
-            }
-            Ok(_) | Err(fs::TryLockError::WouldBlock) => {
-                unfinished().remove(&entry);
-            }
-        }
-    }
-}
-
-/// A number that no other writer has: its hasher's keys are random.
-fn random() -> u64 {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-
-    let mut hasher = RandomState::new().build_hasher();
-    hasher.write_u32(std::process::id());
-    hasher.finish()
-}
-
-/// Returns true if a temporary name is one of ours.
-fn is_temporary(name: &str) -> bool {
-    let digits = name.strip_suffix(END).and_then(|name| name.rsplit_once(MARK)).map(|(_, digits)| digits);
-    digits.is_some_and(|digits| digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
-}
-
-/// Removes temporary files in a folder that no process writes any more.
-pub fn remove_leftovers(folder: &Path) {
-    // A folder that cannot be listed keeps them.
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        if !entry.file_name().to_str().is_some_and(is_temporary) || !entry.file_type().is_ok_and(|kind| kind.is_file())
-        {
-            continue;
-        }
-        if let Ok(file) = OpenOptions::new().write(true).open(entry.path())
-            && let Ok(_lock) = LockedFile::try_new(file)
-        {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-}
-
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -324,24 +226,6 @@ fn sync_folder(target: &Path) -> io::Result<()> {
         Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput) => Ok(()),
         other => other,
     }
-}
-
-/// Whether an open file still has this path.
-#[cfg(unix)]
-pub fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-
-    let id = |metadata: Metadata| (metadata.dev(), metadata.ino());
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(open), Ok(there)) => id(open) == id(there),
-        _ => false,
-    }
-}
-
-/// Whether an open file still has this path: one that is open cannot be replaced.
-#[cfg(not(unix))]
-pub fn is_at(_file: &File, path: &Path) -> bool {
-    path.exists()
 }
 
 #[cfg(test)]
@@ -427,7 +311,7 @@ mod tests {
     #[test]
     fn leftovers_of_the_killed_go_and_files_of_the_living_stay() {
         let folder = tempfile::tempdir().unwrap();
-        let leftover = folder.path().join(format!("x{MARK}0123456789abcdef{END}"));
+        let leftover = folder.path().join("x.vexact-0123456789abcdef.tmp");
         let others = folder.path().join("x.0123456789abcdef.tmp");
         fs::write(&leftover, "rest").unwrap();
         fs::write(&others, "of others").unwrap();

@@ -176,6 +176,12 @@ thread_local! {
     static HERE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
+/// The message of the panic that was just caught, and where it was, for callers that know more of it: on this thread, else on any.
+pub fn caught_message() -> Option<String> {
+    let here = HERE.with_borrow(Option::clone);
+    here.or_else(|| LAST.lock().unwrap_or_else(PoisonError::into_inner).clone())
+}
+
 /// What the last panic on any thread said, and where.
 static LAST: Mutex<Option<String>> = Mutex::new(None);
 

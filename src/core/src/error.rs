@@ -145,6 +145,7 @@ impl Error {
             | Error::DuckDb(_)
             | Error::Engine(_)
             | Error::Interrupted(_) => ErrorKind::Execution,
+            Error::Query(error) if let Some(error) = within(error) => error.kind(),
             Error::Query(error) => match error.find_root() {
                 DataFusionError::ResourcesExhausted(_) => ErrorKind::Resources,
                 DataFusionError::IoError(_) | DataFusionError::ObjectStore(_) => ErrorKind::Io,
@@ -158,7 +159,6 @@ impl Error {
                 {
                     ErrorKind::Value
                 }
-                DataFusionError::External(source) if let Some(error) = source.downcast_ref::<Error>() => error.kind(),
                 _ => ErrorKind::Execution,
             },
         }
@@ -203,6 +203,18 @@ fn message(error: &DataFusionError) -> String {
             ParserError::TokenizerError(problem) | ParserError::ParserError(problem) => format!("SQL error: {problem}"),
             ParserError::RecursionLimitExceeded => "SQL error: it is nested too deeply".into(),
         },
-        other => other.strip_backtrace(),
+        other => within(other).map_or_else(|| other.strip_backtrace(), Error::to_string),
     }
+}
+
+/// The error of vexact that another library hands on: Arrow and Parquet wrap what their readers are told.
+fn within(error: &DataFusionError) -> Option<&Error> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(own) = error.downcast_ref::<Error>() {
+            return Some(own);
+        }
+        cause = error.source();
+    }
+    None
 }

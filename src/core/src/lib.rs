@@ -12,6 +12,7 @@ pub mod param;
 pub mod rows;
 pub mod schema;
 pub mod sql;
+pub mod temporary_file;
 
 pub use error::{Error, ErrorKind, Result};
 pub use param::Param;

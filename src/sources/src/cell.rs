@@ -49,6 +49,11 @@ impl CellRules {
         cell.is_empty() || !self.null_values.is_empty() && self.null_values.iter().any(|null| null == cell)
     }
 
+    /// Whether a cell of two quotes is NULL too.
+    pub(super) fn is_quoted_null(&self) -> bool {
+        self.null_values.iter().any(String::is_empty)
+    }
+
     /// Calls a parser with a number that has a decimal point.
     pub(super) fn with_point<T>(&self, cell: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
         if self.decimal == b'.' {
@@ -66,6 +71,11 @@ pub(super) trait Cells {
 
     /// The cell of a row; `None` where it is NULL.
     fn get(&self, row: usize) -> Option<&str>;
+
+    /// The same in a column of texts, which may be empty.
+    fn text(&self, row: usize) -> Option<&str> {
+        self.get(row)
+    }
 }
 
 /// Whether cells can hold values of a type.
@@ -95,6 +105,7 @@ pub(super) fn column(cells: &impl Cells, data_type: &DataType, rules: &CellRules
         T::Int8 => column.integers::<Int8Type>(),
         T::Int16 => column.integers::<Int16Type>(),
         T::Int32 => column.integers::<Int32Type>(),
+        T::Int64 if rules.is_inferred => column.primitive::<Int64Type>(plain_int64),
         T::Int64 => column.integers::<Int64Type>(),
         T::UInt8 => column.integers::<UInt8Type>(),
         T::UInt16 => column.integers::<UInt16Type>(),
@@ -111,7 +122,12 @@ pub(super) fn column(cells: &impl Cells, data_type: &DataType, rules: &CellRules
             let typed = values.with_precision_and_scale(*precision, *scale);
             Ok(Arc::new(typed.map_err(|error| BadCell { row: 0, problem: error.to_string() })?))
         }
-        T::Date32 => Ok(Arc::new(column.collect::<i32, Date32Array>(time_text::date)?)),
+        T::Date32 => {
+            // Only this form of a date decided on the type.
+            let is_plain = |cell: &str| !rules.is_inferred || cell.len() == "2024-01-01".len();
+            let parse = |cell: &str| time_text::date(cell).filter(|_| is_plain(cell));
+            Ok(Arc::new(column.collect::<i32, Date32Array>(parse)?))
+        }
         T::Time64(TimeUnit::Nanosecond) => {
             Ok(Arc::new(column.collect::<i64, Time64NanosecondArray>(time_text::time_of_day)?))
         }
@@ -143,10 +159,10 @@ pub(super) fn column(cells: &impl Cells, data_type: &DataType, rules: &CellRules
 
 /// A column's cells as they are.
 fn text(cells: &impl Cells) -> ArrayRef {
-    let bytes = (0..cells.len()).filter_map(|row| cells.get(row)).map(str::len).sum();
+    let bytes = (0..cells.len()).filter_map(|row| cells.text(row)).map(str::len).sum();
     let mut texts = StringBuilder::with_capacity(cells.len(), bytes);
     for row in 0..cells.len() {
-        texts.append_option(cells.get(row));
+        texts.append_option(cells.text(row));
     }
     Arc::new(texts.finish())
 }
@@ -210,8 +226,21 @@ pub(super) fn float64(cell: &str) -> Option<f64> {
     is_whole(cell, value.is_infinite(), value == 0.0).then_some(value)
 }
 
-/// As [`float64`]; an integer is one that a float64 has.
+/// An integer that is written as one is: another one would lose zeros or a sign.
+fn plain_int64(cell: &str) -> Option<i64> {
+    let is_plain = match cell.strip_prefix('-').unwrap_or(cell).as_bytes() {
+        [b'0'] => cell.len() == 1,
+        [b'1'..=b'9', digits @ ..] => digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    if is_plain { Int64Type::parse(cell) } else { None }
+}
+
+/// As [`float64`]; an integer is one that a float64 has, and no number loses zeros in front of it.
 fn exact_float64(cell: &str) -> Option<f64> {
+    if matches!(cell.strip_prefix('-').unwrap_or(cell).as_bytes(), [b'0', b'0'..=b'9', ..] | [b'+', ..]) {
+        return None;
+    }
     let is_short = cell.len() < 16 || cell.bytes().any(|byte| matches!(byte, b'.' | b'e' | b'E'));
     float64(cell).filter(|value| is_short || cell.parse::<i128>().is_ok_and(|integer| integer == *value as i128))
 }
@@ -250,6 +279,32 @@ mod tests {
 
     fn is_value(cell: &str, data_type: &DataType) -> bool {
         column(&[cell].as_slice(), data_type, &CellRules::default()).is_ok()
+    }
+
+    #[test]
+    fn what_would_not_decide_on_a_type_is_no_value_of_an_inferred_one() {
+        let rules = CellRules { is_inferred: true, ..CellRules::default() };
+        for (data_type, whole, refused) in [
+            (
+                DataType::Int64,
+                &["0", "-7", "9223372036854775807"][..],
+                &["007", "-0", "+7", " 7", "7 ", "00", "--1", "-"][..],
+            ),
+            (
+                DataType::Float64,
+                &["0", "-7", ".5", "0.5", "-0", "1e3", "inf"],
+                &["007.5", "-00.5", "+1.5", " 1.5", "01"],
+            ),
+            (DataType::Date32, &["2024-01-01"], &["2024-1-1", "20240101", "+2024-01-01"]),
+            (DataType::Boolean, &["true", "FALSE"], &["t", "1", "True "]),
+        ] {
+            for cell in whole {
+                assert!(column(&[*cell].as_slice(), &data_type, &rules).is_ok(), "{cell:?} as {data_type}");
+            }
+            for cell in refused {
+                assert!(column(&[*cell].as_slice(), &data_type, &rules).is_err(), "{cell:?} as {data_type}");
+            }
+        }
     }
 
     #[test]

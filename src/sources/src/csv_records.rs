@@ -3,7 +3,7 @@
 
 use std::io::{self, BufRead};
 
-use csv_core::{ReadRecordResult, Reader};
+use csv_core::{ReadFieldResult, ReadRecordResult, Reader};
 
 use super::cell::{CellRules, Cells};
 
@@ -33,7 +33,50 @@ impl Dialect {
             Some(quote) => builder.quote(quote),
             None => builder.quoting(false),
         };
-        builder.build()
+        let mut parser = builder.build();
+        // A blank line is no record: after it the parser takes no mark away.
+        parser.read_record(b"\n", &mut [0], &mut [0]);
+        parser
+    }
+
+    /// The cells of a record that are written as two quotes, by their place in it.
+    fn quoted_cells(&self, record: &[u8]) -> Vec<usize> {
+        let Some(quote) = self.quote.filter(|quote| record.contains(quote)) else { return Vec::new() };
+        let mut rest = record;
+        while let Some((first, after)) = rest.split_first() {
+            // Line ends and comments before the record are part of none of its cells.
+            rest = match first {
+                b'\r' | b'\n' => after,
+                first if Some(*first) == self.comment => {
+                    let end = after.iter().position(|byte| *byte == b'\n').unwrap_or(after.len());
+                    &after[end..]
+                }
+                _ => break,
+            };
+        }
+        let (mut parser, mut quoted, mut cell) = (self.parser(), Vec::new(), 0);
+        let (mut is_quoted, mut written) = (rest.first() == Some(&quote), 0);
+        loop {
+            let (result, read, bytes) = parser.read_field(rest, &mut [0; 256]);
+            rest = &rest[read..];
+            written += bytes;
+            match result {
+                ReadFieldResult::OutputFull => {}
+                ReadFieldResult::Field { record_end } => {
+                    quoted.extend((is_quoted && written == 0).then_some(cell));
+                    if record_end || rest.is_empty() {
+                        // A cell after the last delimiter has no byte.
+                        return quoted;
+                    }
+                    (is_quoted, written, cell) = (rest.first() == Some(&quote), 0, cell + 1);
+                }
+                // The end of the text ends its last cell.
+                ReadFieldResult::InputEmpty | ReadFieldResult::End => {
+                    quoted.extend((is_quoted && written == 0).then_some(cell));
+                    return quoted;
+                }
+            }
+        }
     }
 }
 
@@ -64,6 +107,8 @@ pub(super) struct Block {
     records: Vec<usize>,
     /// The byte of the input at which each record begins, or before the line ends in front of it.
     starts: Vec<u64>,
+    /// The cells that are written as two quotes, in their order.
+    quoted: Vec<usize>,
 }
 
 impl Block {
@@ -97,6 +142,11 @@ impl Block {
         BlockColumn { block: self, ordinal, width, rules }
     }
 
+    /// Whether a cell is written as two quotes, which is an empty text, where no quotes are NULL.
+    fn is_quoted(&self, cell: usize) -> bool {
+        self.quoted.binary_search(&cell).is_ok()
+    }
+
     fn first(&self, record: usize) -> usize {
         if record == 0 { 0 } else { self.records[record - 1] }
     }
@@ -123,12 +173,22 @@ impl Cells for BlockColumn<'_> {
         let cell = self.block.cell(row * self.width + self.ordinal);
         if self.rules.is_null(cell) { None } else { Some(cell) }
     }
+
+    fn text(&self, row: usize) -> Option<&str> {
+        let cell = row * self.width + self.ordinal;
+        self.get(row).or_else(|| (self.block.is_quoted(cell) && !self.rules.is_quoted_null()).then_some(""))
+    }
 }
 
 /// The records of a text.
 pub(super) struct CsvRecords<R> {
     input: R,
+    dialect: Dialect,
     parser: Reader,
+    /// The bytes of the record that is read, but for those of the last part of the input.
+    raw: Vec<u8>,
+    /// The cells of the last record that are written as two quotes.
+    quoted: Vec<usize>,
     /// Bytes that are parsed.
     position: u64,
     text: Vec<u8>,
@@ -142,10 +202,19 @@ impl<R: BufRead> CsvRecords<R> {
     pub fn new(input: R, dialect: &Dialect, position: u64) -> Self {
         let is_special = |byte: &u8| Some(*byte) == dialect.quote || Some(*byte) == dialect.comment;
         let letter = [b'x', b'y', b'z'].into_iter().find(|byte| !is_special(byte)).unwrap_or(b'x');
-        let mut parser = dialect.parser();
-        // A blank line is no record: after it the parser takes no mark away.
-        parser.read_record(b"\n", &mut [0], &mut [0]);
-        Self { input, parser, position, text: Vec::new(), tail: [b'\n', letter, b'\n'], is_over: false }
+        let parser = dialect.parser();
+        let (dialect, tail) = (*dialect, [b'\n', letter, b'\n']);
+        Self {
+            input,
+            dialect,
+            parser,
+            raw: Vec::new(),
+            quoted: Vec::new(),
+            position,
+            text: Vec::new(),
+            tail,
+            is_over: false,
+        }
     }
 
     /// The text that the records are in.
@@ -173,6 +242,7 @@ impl<R: BufRead> CsvRecords<R> {
             }
             // The parser counts the bytes of a record from its begin.
             block.ends[first..ends].iter_mut().for_each(|end| *end += first_byte);
+            block.quoted.extend(self.quoted.iter().map(|cell| first + cell));
             if let Some(expected) = width.filter(|expected| ends - first != *expected) {
                 // A record that cannot be decoded is none of another width.
                 self.decoded(&block.ends[first..ends], first_byte, bytes, start)?;
@@ -198,6 +268,9 @@ impl<R: BufRead> CsvRecords<R> {
         bytes: &mut usize,
         start: u64,
     ) -> Result<bool, BadRecord> {
+        let first = *count;
+        self.raw.clear();
+        self.quoted.clear();
         loop {
             if self.text.len() < *bytes + 64 {
                 self.text.resize((self.text.len() * 2).max(1 << 16), 0);
@@ -215,7 +288,12 @@ impl<R: BufRead> CsvRecords<R> {
             if is_end {
                 return match result {
                     // Of the text, closed by the first byte of the tail.
-                    ReadRecordResult::Record if read == 1 => Ok(true),
+                    ReadRecordResult::Record if read == 1 => {
+                        if *count - first > 1 {
+                            self.quoted = self.dialect.quoted_cells(&self.raw);
+                        }
+                        Ok(true)
+                    }
                     // Of the tail.
                     ReadRecordResult::Record => {
                         *bytes -= written;
@@ -230,9 +308,23 @@ impl<R: BufRead> CsvRecords<R> {
                     }
                 };
             }
+            let is_record = matches!(result, ReadRecordResult::Record);
+            let record = match (is_record, self.raw.is_empty()) {
+                (true, true) => &given[..read],
+                _ => {
+                    self.raw.extend_from_slice(&given[..read]);
+                    &self.raw
+                }
+            };
+            // Only a record of several cells tells an empty one from NULL: a line of one is else none.
+            let ends = &ends[first..*count];
+            let has_empty = || ends.first() == Some(&0) || ends.windows(2).any(|pair| pair[0] == pair[1]);
+            if is_record && ends.len() > 1 && has_empty() {
+                self.quoted = self.dialect.quoted_cells(record);
+            }
             self.input.consume(read);
             self.position += read as u64;
-            if matches!(result, ReadRecordResult::Record) {
+            if is_record {
                 return Ok(true);
             }
         }

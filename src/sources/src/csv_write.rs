@@ -1,5 +1,6 @@
-//! Rows as delimited text under a header line. A list of numbers becomes text `[1,2,3]`, which [`super::csv::open`] reads as the
-//! same vector; so the lists of a column have to be of one length and without NULL components.
+//! Rows as delimited text under a header line. NULL is an empty cell and an empty text a quoted one, as PostgreSQL has it. A list
+//! of numbers becomes text `[1,2,3]`, which [`super::csv::open`] reads as the same vector; so the lists of a column have to be of one
+//! length and without NULL components.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -8,8 +9,8 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::compute::cast;
-use arrow::csv::{Writer, WriterBuilder};
 use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type, Schema, SchemaRef, UInt64Type};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::error::DataFusionError;
 use vexact_core::error::{Error, Result};
 
@@ -17,8 +18,8 @@ use super::{bad_file, vector_text};
 
 /// CSV text that is being written.
 pub struct CsvWriter<W: Write> {
-    writer: Writer<W>,
-    texts: ListTexts,
+    output: W,
+    encoder: CsvEncoder,
     path: PathBuf,
 }
 
@@ -28,10 +29,10 @@ impl<W: Write> CsvWriter<W> {
     /// # Errors
     /// An output that cannot be written.
     pub fn begin(output: W, path: &Path, schema: &SchemaRef, delimiter: u8, has_header: bool) -> Result<Self> {
-        let texts = ListTexts::new("write_csv", schema);
-        let writer = WriterBuilder::new().with_header(has_header).with_delimiter(delimiter).build(output);
-        let mut begun = Self { writer, texts, path: path.into() };
-        begun.write(&RecordBatch::new_empty(Arc::clone(schema)))?;
+        let mut begun = Self { output, encoder: CsvEncoder::new("write_csv", schema, delimiter), path: path.into() };
+        if has_header {
+            begun.put(&begun.encoder.header(schema))?;
+        }
         Ok(begun)
     }
 
@@ -40,18 +41,117 @@ impl<W: Write> CsvWriter<W> {
     /// # Errors
     /// Lists that would not be read back; values without a text; an output that cannot be written.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        let batch = self.texts.replace(batch)?;
-        self.writer.write(&batch).map_err(|error| bad_file(&self.path, &error))
+        let text = self.encoder.encode(batch)?;
+        self.put(&text)
     }
 
     /// The output, to which all is written.
     pub fn into_inner(self) -> W {
-        self.writer.into_inner()
+        self.output
+    }
+
+    fn put(&mut self, text: &str) -> Result<()> {
+        self.output.write_all(text.as_bytes()).map_err(|error| bad_file(&self.path, &error))
+    }
+}
+
+/// Encodes rows as lines of cells.
+pub struct CsvEncoder {
+    delimiter: u8,
+    lists: ListTexts,
+}
+
+impl CsvEncoder {
+    /// Cells between these delimiters; `caller` is for messages.
+    pub fn new(caller: &'static str, schema: &Schema, delimiter: u8) -> Self {
+        Self { delimiter, lists: ListTexts::new(caller, schema) }
+    }
+
+    /// What stands between cells.
+    pub fn delimiter(&self) -> u8 {
+        self.delimiter
+    }
+
+    /// The header line.
+    pub fn header(&self, schema: &Schema) -> String {
+        let mut line = String::new();
+        for (place, field) in schema.fields().iter().enumerate() {
+            self.begin_cell(place, &mut line);
+            // A line without any character would be none.
+            if !field.name().is_empty() || schema.fields().len() == 1 {
+                self.put(field.name(), &mut line);
+            }
+        }
+        line.push('\n');
+        line
+    }
+
+    /// The lines of some rows.
+    ///
+    /// # Errors
+    /// Lists that would not be read back; values without a text; an empty text where it is the only cell of its line, in which
+    /// NULL is written as it would be.
+    pub fn encode(&mut self, batch: &RecordBatch) -> Result<String> {
+        let first = self.lists.rows;
+        let batch = self.lists.replace(batch)?;
+        if let Some(field) = batch.schema().fields().iter().find(|field| field.data_type().is_nested()) {
+            let (caller, name, got) = (self.lists.caller, field.name(), field.data_type());
+            let problem = format!("{caller}: column {name:?}: expected a type that a CSV cell holds, got {got}");
+            return Err(Error::InvalidArgument(problem));
+        }
+        let options = FormatOptions::default();
+        let formatters = batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options));
+        let formatters = formatters.collect::<Result<Vec<_>, _>>().map_err(Error::arrow)?;
+        let nulls: Vec<_> = batch.columns().iter().map(|column| column.logical_nulls()).collect();
+        let (mut lines, mut cell) = (String::new(), String::new());
+        for row in 0..batch.num_rows() {
+            for (place, (formatter, nulls)) in formatters.iter().zip(&nulls).enumerate() {
+                self.begin_cell(place, &mut lines);
+                if nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
+                    // A line without any character is none.
+                    lines.push_str(if formatters.len() == 1 { "\"\"" } else { "" });
+                    continue;
+                }
+                cell.clear();
+                let bad = |problem: &dyn Display| {
+                    let (caller, name) = (self.lists.caller, batch.schema().field(place).name().clone());
+                    Error::InvalidArgument(format!("{caller}: column {name:?}, row {}: {problem}", first + row))
+                };
+                formatter.value(row).write(&mut cell).map_err(|error| bad(&error))?;
+                if cell.is_empty() && formatters.len() == 1 {
+                    return Err(bad(&"expected a text with characters, as NULL is an empty one in a single column"));
+                }
+                self.put(&cell, &mut lines);
+            }
+            lines.push('\n');
+        }
+        Ok(lines)
+    }
+
+    fn begin_cell(&self, place: usize, line: &mut String) {
+        if place > 0 {
+            line.push(char::from(self.delimiter));
+        }
+    }
+
+    /// Adds a text, in quotes where it would be read otherwise without.
+    fn put(&self, text: &str, line: &mut String) {
+        let is_special = |byte: u8| byte == self.delimiter || matches!(byte, b'"' | b'\n' | b'\r');
+        if !text.is_empty() && !text.bytes().any(is_special) {
+            line.push_str(text);
+            return;
+        }
+        line.push('"');
+        for (place, part) in text.split('"').enumerate() {
+            line.push_str(if place > 0 { "\"\"" } else { "" });
+            line.push_str(part);
+        }
+        line.push('"');
     }
 }
 
 /// What was written so far, and by whom.
-pub struct ListTexts {
+struct ListTexts {
     caller: &'static str,
     /// The length of each column's lists, once there was one.
     dims: Vec<Option<usize>>,
@@ -60,7 +160,7 @@ pub struct ListTexts {
 
 impl ListTexts {
     /// Before the first row. Vectors have the length of their column's type.
-    pub fn new(caller: &'static str, schema: &Schema) -> Self {
+    fn new(caller: &'static str, schema: &Schema) -> Self {
         let dim = |field: &Arc<Field>| match field.data_type() {
             DataType::FixedSizeList(_, dim) => usize::try_from(*dim).ok().filter(|dim| *dim > 0),
             _ => None,
@@ -69,7 +169,7 @@ impl ListTexts {
     }
 
     /// The batch with lists of numbers as text.
-    pub fn replace(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
+    fn replace(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
         let mut fields = Vec::with_capacity(batch.num_columns());
         let mut columns = Vec::with_capacity(batch.num_columns());
         for (ordinal, (field, column)) in batch.schema().fields().iter().zip(batch.columns()).enumerate() {
@@ -137,4 +237,57 @@ fn text(list: &ArrayRef, dim: &mut Option<usize>) -> Result<String, String> {
 fn numbers<T: ArrowPrimitiveType<Native: Display>>(list: &ArrayRef) -> Result<String, String> {
     let wide = cast(list, &T::DATA_TYPE).map_err(|error| error.to_string())?;
     Ok(vector_text::write(wide.as_primitive::<T>().values()))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+
+    use super::super::input::Input;
+    use super::super::scan::Records;
+    use super::super::{csv::CsvFile, csv::CsvOptions};
+    use super::*;
+
+    fn encoded(columns: &[(&str, ArrayRef)]) -> Result<String> {
+        let batch =
+            RecordBatch::try_from_iter_with_nullable(columns.iter().map(|(n, c)| (*n, Arc::clone(c), true))).unwrap();
+        let mut encoder = CsvEncoder::new("write_csv", &batch.schema(), b',');
+        Ok(encoder.header(&batch.schema()) + &encoder.encode(&batch)?)
+    }
+
+    #[test]
+    fn null_and_the_empty_text_are_two_cells_and_come_back() {
+        let texts = [Some(""), None, Some("\""), Some("\"\""), Some("a,\"\",b"), Some("x\ny"), Some(" "), Some("é")];
+        let texts: ArrayRef = Arc::new(StringArray::from(texts.to_vec()));
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter((0..8).map(|row| (row % 2 == 0).then_some(row))));
+        for columns in [
+            vec![("s", Arc::clone(&texts)), ("n", Arc::clone(&numbers))],
+            vec![("n", Arc::clone(&numbers)), ("s", Arc::clone(&texts)), ("t", Arc::clone(&texts))],
+        ] {
+            let text = encoded(&columns).unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("a.csv");
+            for text in [text.clone(), text.trim_end().to_owned(), text.replace('\n', "\r\n").replace("x\r\ny", "x\ny")]
+            {
+                std::fs::write(&path, text).unwrap();
+                let file = CsvFile::infer(vec![Input::open(&path).unwrap()], CsvOptions::default()).unwrap();
+                for batch_rows in [1, 3, 100] {
+                    let all: Vec<usize> = (0..columns.len()).collect();
+                    let batches: Vec<_> = file.read(&all, batch_rows).unwrap().collect::<Result<_>>().unwrap();
+                    let read = arrow::compute::concat_batches(file.schema(), &batches).unwrap();
+                    for ((_, expected), found) in columns.iter().zip(read.columns()) {
+                        assert_eq!(found, expected);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_single_column_has_null_and_no_empty_text() {
+        let one = |value| encoded(&[("s", Arc::new(StringArray::from(vec![Some("a"), value])) as ArrayRef)]);
+        assert_eq!(one(None).unwrap(), "s\na\n\"\"\n");
+        let error = one(Some("")).unwrap_err().to_string();
+        assert!(error.starts_with("write_csv: column \"s\", row 1: expected a text with characters"), "{error}");
+    }
 }

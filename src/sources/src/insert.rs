@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::csv::{Writer as CsvWriter, WriterBuilder};
 use arrow::datatypes::SchemaRef;
 use arrow::json::LineDelimitedWriter;
 use async_trait::async_trait;
@@ -18,12 +17,13 @@ use datafusion::datasource::sink::DataSink;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
 use futures::TryStreamExt;
-use vexact_core::atomic_file::{AtomicFile, AtomicWriter, is_at};
+use vexact_core::atomic_file::{AtomicFile, AtomicWriter};
 use vexact_core::error::{Error, Result};
 use vexact_core::locked_file::LockedFile;
+use vexact_core::temporary_file::is_at;
 
 use super::csv_records::{CsvRecords, Dialect};
-use super::csv_write::ListTexts;
+use super::csv_write::CsvEncoder;
 use super::encoding::TextEncoding;
 use super::file_form::FileForm;
 use super::input::{Compression, Input};
@@ -93,10 +93,7 @@ impl TextSink {
     ) -> datafusion::common::Result<u64> {
         let file = BufWriter::new(into.writer());
         let mut writer = match self.encoding {
-            Encoding::Csv { delimiter } => {
-                let builder = WriterBuilder::new().with_header(false).with_delimiter(delimiter);
-                RowWriter::Csv(Box::new(builder.build(file)), ListTexts::new("INSERT", &self.schema))
-            }
+            Encoding::Csv { delimiter } => RowWriter::Csv(file, CsvEncoder::new("INSERT", &self.schema, delimiter)),
             Encoding::JsonLines => RowWriter::Json(LineDelimitedWriter::new(file)),
         };
         let mut count = 0;
@@ -112,23 +109,24 @@ impl TextSink {
 }
 
 enum RowWriter {
-    Csv(Box<CsvWriter<BufWriter<AtomicWriter>>>, ListTexts),
+    Csv(BufWriter<AtomicWriter>, CsvEncoder),
     Json(LineDelimitedWriter<BufWriter<AtomicWriter>>),
 }
 
 impl RowWriter {
     fn write(&mut self, path: &Path, batch: &RecordBatch) -> Result<()> {
         match self {
-            Self::Csv(writer, texts) => writer.write(&texts.replace(batch)?),
-            Self::Json(writer) => writer.write(batch),
+            Self::Csv(file, encoder) => {
+                file.write_all(encoder.encode(batch)?.as_bytes()).map_err(|error| Error::io(path, error))
+            }
+            Self::Json(writer) => writer.write(batch).map_err(|error| bad_file(path, &error)),
         }
-        .map_err(|error| bad_file(path, &error))
     }
 
     fn finish(self, path: &Path) -> Result<()> {
         let io = |error| Error::io(path, error);
         let mut file = match self {
-            Self::Csv(writer, _) => writer.into_inner(),
+            Self::Csv(file, _) => file,
             Self::Json(mut writer) => {
                 writer.finish().map_err(|error| bad_file(path, &error))?;
                 writer.into_inner()
@@ -210,9 +208,7 @@ fn copy(mut old: &File, rows: &AtomicFile, new: &AtomicFile) -> io::Result<()> {
 fn begin(new: &AtomicFile, encoding: Encoding, schema: &SchemaRef, rows: &AtomicFile) -> io::Result<()> {
     let mut output = new.writer();
     if let Encoding::Csv { delimiter } = encoding {
-        let mut writer = ::csv::WriterBuilder::new().delimiter(delimiter).from_writer(&mut output);
-        writer.write_record(schema.fields().iter().map(|field| field.name()))?;
-        writer.flush()?;
+        output.write_all(CsvEncoder::new("INSERT", schema, delimiter).header(schema).as_bytes())?;
     }
     copy_rows(rows, &mut output)
 }

@@ -291,3 +291,159 @@ impl Thrift<'_> {
         if matches!(kind, 1 | 2) { self.pass(1) } else { self.skip(kind, depth) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, BooleanArray, FixedSizeBinaryArray, Int64Array, ListArray, RecordBatch, StringArray};
+    use arrow::datatypes::Int32Type;
+    use datafusion::parquet::arrow::ArrowWriter;
+    use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+    use datafusion::parquet::basic::{BrotliLevel, GzipLevel, ZstdLevel};
+    use datafusion::parquet::file::properties::{WriterProperties, WriterVersion};
+
+    use super::*;
+
+    fn written(compression: Compression, version: WriterVersion, has_dictionary: bool) -> Bytes {
+        let lists = (0..5000).map(|row| (row % 3 > 0).then(|| vec![Some(row), None, Some(7)]));
+        let fixed = (0..5000_u32).map(|row| row.to_le_bytes());
+        let columns: [(&str, ArrayRef); 5] = [
+            ("i", Arc::new(Int64Array::from_iter((0..5000).map(|row| (row % 7 > 0).then_some(row * row))))),
+            ("s", Arc::new(StringArray::from_iter_values((0..5000).map(|row| format!("text {}", row % 50))))),
+            ("l", Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(lists))),
+            ("b", Arc::new(BooleanArray::from_iter((0..5000).map(|row| Some(row % 2 == 0))))),
+            ("f", Arc::new(FixedSizeBinaryArray::try_from_iter(fixed).unwrap())),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let properties = WriterProperties::builder()
+            .set_compression(compression)
+            .set_writer_version(version)
+            .set_dictionary_enabled(has_dictionary)
+            .set_data_page_row_count_limit(700)
+            .set_max_row_group_row_count(Some(3000))
+            .build();
+        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        writer.into_inner().unwrap().into()
+    }
+
+    fn metadata(file: &Bytes) -> Arc<ParquetMetaData> {
+        Arc::clone(ParquetRecordBatchReaderBuilder::try_new(file.clone()).unwrap().metadata())
+    }
+
+    fn check(file: &Bytes, column: &ColumnChunkMetaData) -> Result<(), String> {
+        let read = |part: Range<u64>| Ok(file.slice(part.start as usize..part.end as usize));
+        check_pages(column, chunk(column).unwrap(), read)
+    }
+
+    #[test]
+    fn what_is_written_passes_at_every_codec_and_encoding() {
+        let codecs = [
+            Compression::UNCOMPRESSED,
+            Compression::SNAPPY,
+            Compression::GZIP(GzipLevel::default()),
+            Compression::BROTLI(BrotliLevel::default()),
+            Compression::LZ4_RAW,
+            Compression::ZSTD(ZstdLevel::default()),
+        ];
+        for codec in codecs {
+            for (version, has_dictionary) in [
+                (WriterVersion::PARQUET_1_0, true),
+                (WriterVersion::PARQUET_2_0, true),
+                (WriterVersion::PARQUET_2_0, false),
+            ] {
+                let file = written(codec, version, has_dictionary);
+                let metadata = metadata(&file);
+                check_metadata(&metadata, file.len() as u64).unwrap();
+                for column in metadata.row_groups().iter().flat_map(|group| group.columns()) {
+                    check(&file, column).unwrap();
+                }
+                assert!(check_metadata(&metadata, 100).unwrap_err().contains("within the 100 bytes"));
+            }
+        }
+    }
+
+    /// A number in Thrift's compact protocol.
+    fn integer(value: i64) -> Vec<u8> {
+        let (mut rest, mut bytes) = ((value << 1 ^ value >> 63) as u64, Vec::new());
+        while rest >= 0x80 {
+            bytes.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        bytes.push(rest as u8);
+        bytes
+    }
+
+    /// A header of a page of `kind`, whose own header has the field `inner`.
+    fn page(kind: i64, inner: u8, sizes: [i64; 2], values: i64, encoding: i64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for number in [kind, sizes[0], sizes[1]] {
+            bytes.push(0x15);
+            bytes.extend(integer(number));
+        }
+        bytes.push((inner - 3) << 4 | Thrift::STRUCT);
+        bytes.push(0x15);
+        bytes.extend(integer(values));
+        bytes.push((if inner == 8 { 3 } else { 1 }) << 4 | Thrift::INTEGER);
+        bytes.extend(integer(encoding));
+        // A flag, as of dictionaries that are sorted, and the ends of both structs.
+        bytes.extend([0x11, 0, 0]);
+        bytes
+    }
+
+    #[test]
+    fn sizes_that_cannot_be_are_refused_before_anything_is_allocated_for_them() {
+        const HUGE: i64 = i32::MAX as i64;
+
+        for codec in [Compression::UNCOMPRESSED, Compression::SNAPPY, Compression::ZSTD(ZstdLevel::default())] {
+            let file = written(codec, WriterVersion::PARQUET_1_0, true);
+            let column = metadata(&file).row_group(0).column(0).clone();
+            let (plain, dictionary) = (Encoding::PLAIN as i64, Encoding::RLE_DICTIONARY as i64);
+            for (header, expected) in [
+                (page(DICTIONARY_PAGE, 7, [80, 50], 10, plain), ""),
+                (page(DATA_PAGE, 5, [80, 50], 10, plain), ""),
+                (page(DATA_PAGE_V2, 8, [80, 50], 10, plain), ""),
+                (page(DICTIONARY_PAGE, 7, [80, 50], 11, plain), "expected at most 10 values, got 11"),
+                (page(DICTIONARY_PAGE, 7, [80, 50], HUGE, plain), "expected at most 10 values, got 2147483647"),
+                (page(DICTIONARY_PAGE, 7, [80, 50], -1, plain), "values, got -1"),
+                (page(DATA_PAGE, 5, [80, 50], HUGE, plain), "expected at most 3000 values, got 2147483647"),
+                (page(DATA_PAGE_V2, 8, [80, 50], HUGE, plain), "expected at most 3000 values"),
+                (page(DATA_PAGE, 5, [HUGE, 50], 10, plain), "when it is decompressed, got 2147483647"),
+                (page(DICTIONARY_PAGE, 7, [HUGE, 50], 10, plain), "when it is decompressed, got 2147483647"),
+                (page(DATA_PAGE, 5, [-1, 50], 10, plain), "when it is decompressed, got -1"),
+                (page(DATA_PAGE, 5, [80, 51], 10, plain), "expected at most 50 bytes, got 51"),
+                (page(DATA_PAGE, 5, [80, -1], 10, plain), "bytes, got -1"),
+                (page(DATA_PAGE, 5, [80, 50], 10, dictionary), "expected a dictionary before its values, got none"),
+            ] {
+                let bytes = Bytes::from([&header[..], &[0; 50]].concat());
+                let builder = column.clone().into_builder().set_dictionary_page_offset(None).set_data_page_offset(0);
+                let column = builder.set_total_compressed_size(bytes.len() as i64).build().unwrap();
+                let found = check(&bytes, &column).err().unwrap_or_default();
+                assert_eq!(found.is_empty(), expected.is_empty(), "{expected:?}: {found}");
+                assert!(found.contains(expected), "{expected:?}: {found}");
+                for cut in 0..header.len() {
+                    let cut = bytes.slice(..cut);
+                    let column =
+                        column.clone().into_builder().set_total_compressed_size(cut.len() as i64).build().unwrap();
+                    assert_eq!(check(&cut, &column).is_ok(), cut.is_empty());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_flipped_bit_of_a_header_is_a_page_beyond_its_chunk() {
+        let file = written(Compression::SNAPPY, WriterVersion::PARQUET_2_0, true);
+        let metadata = metadata(&file);
+        for column in metadata.row_groups().iter().flat_map(|group| group.columns()) {
+            let pages = chunk(column).unwrap();
+            for bit in pages.start * 8..(pages.start + 64).min(pages.end) * 8 {
+                let mut damaged = file.to_vec();
+                damaged[bit as usize / 8] ^= 1 << (bit % 8);
+                // It passes or is refused; nothing is read that is not there.
+                let _ = check(&damaged.into(), column);
+            }
+        }
+    }
+}

@@ -3,20 +3,22 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arrow::error::ArrowError;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DataFusionError, Result};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{
     FileScanConfig, FileScanConfigBuilder, ParquetFileReaderFactory, ParquetSource,
 };
 use datafusion::datasource::source::DataSourceExec;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::parquet::arrow::arrow_reader::ArrowReaderOptions;
 use datafusion::parquet::arrow::async_reader::AsyncFileReader;
 use datafusion::parquet::errors::{ParquetError, Result as ParquetResult};
@@ -24,13 +26,16 @@ use datafusion::parquet::file::metadata::ParquetMetaData;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
-use futures::FutureExt;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+use vexact_core::entry::caught_message;
 use vexact_core::error::Error;
 
 use super::bad_file;
 use super::input::CHANGED;
 use super::parquet_pages::{check_metadata, check_pages, chunk};
+use super::scan::external;
 
 /// Lets scans of Parquet files read through checks.
 #[derive(Debug)]
@@ -61,6 +66,78 @@ impl PhysicalOptimizerRule for CheckParquet {
     fn schema_check(&self) -> bool {
         true
     }
+}
+
+/// The rows of a plan. An error of the Parquet reader in them, or a panic, is that of a damaged file, and names it.
+pub fn named(plan: &Arc<dyn ExecutionPlan>, rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
+    let files = files(plan);
+    if files.is_empty() {
+        return rows;
+    }
+    let schema = rows.schema();
+    let rows = AssertUnwindSafe(rows).catch_unwind().map(move |batch| match batch {
+        Ok(batch) => batch.map_err(|error| match reader_problem(&error) {
+            Some(problem) => unreadable(&files, &problem),
+            None => error,
+        }),
+        Err(payload) => match caught_message().filter(|message| is_of_reader(message)) {
+            Some(problem) => Err(unreadable(&files, &problem)),
+            None => resume_unwind(payload),
+        },
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+}
+
+/// The Parquet files that a plan reads.
+fn files(plan: &Arc<dyn ExecutionPlan>) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let looked = plan.apply(|plan| {
+        let config = plan.downcast_ref::<DataSourceExec>().and_then(|scan| scan.data_source().downcast_ref());
+        if let Some(config) = config.filter(|config: &&FileScanConfig| config.file_source().is::<ParquetSource>()) {
+            files.extend(config.file_groups.iter().flat_map(|group| group.iter()).map(local_path));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    // Nothing in it fails.
+    let _ = looked;
+    files.dedup();
+    files
+}
+
+/// What the Parquet reader reports in an error, if it is that reader's.
+fn reader_problem(error: &DataFusionError) -> Option<String> {
+    match error.find_root() {
+        DataFusionError::ParquetError(error) => match error.as_ref() {
+            // Ours, which has the file's name.
+            ParquetError::External(source) if source.is::<Error>() => None,
+            error => Some(error.to_string()),
+        },
+        DataFusionError::ArrowError(error, _) => match error.as_ref() {
+            ArrowError::ParquetError(problem) => Some(problem.clone()),
+            _ => None,
+        },
+        DataFusionError::ExecutionJoin(error) if error.is_panic() => caught_message().filter(|text| is_of_reader(text)),
+        _ => None,
+    }
+}
+
+/// Whether a panic was in the reader, or in what it decompresses and slices with.
+fn is_of_reader(message: &str) -> bool {
+    ["/parquet-", "/bytes-", "/snap-", "/lz4_flex-", "/brotli", "/arrow-"].iter().any(|place| message.contains(place))
+}
+
+fn unreadable(files: &[PathBuf], problem: &str) -> DataFusionError {
+    let which = match files.len() {
+        1 => "the Parquet file is damaged".to_owned(),
+        count => format!("it, or another of the {count} Parquet files of the query, is damaged"),
+    };
+    let first = files.first().map_or(Path::new(""), PathBuf::as_path);
+    external(bad_file(first, &format!("{which}: {problem}")))
+}
+
+/// The path of a file: scans read files of this machine alone.
+fn local_path(file: &PartitionedFile) -> PathBuf {
+    PathBuf::from(format!("/{}", file.object_meta.location))
 }
 
 #[derive(Debug)]
@@ -94,9 +171,8 @@ impl fmt::Debug for CheckedReader {
 }
 
 impl CheckedReader {
-    /// The file's path: scans read files of this machine alone.
     fn path(&self) -> PathBuf {
-        PathBuf::from(format!("/{}", self.file.object_meta.location))
+        local_path(&self.file)
     }
 
     /// Refuses a file that is another one than the query was planned for.
@@ -194,5 +270,88 @@ impl AsyncFileReader for CheckedReader {
         options: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
         self.metadata(options).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+    use datafusion::parquet::arrow::ArrowWriter;
+    use datafusion::physical_plan::{collect, execute_stream};
+    use datafusion::prelude::{ParquetReadOptions, SessionContext};
+    use futures::TryStreamExt;
+
+    use super::super::input::Input;
+    use super::super::parquet::ParquetFile;
+    use super::*;
+
+    fn write(path: &Path, rows: i64) {
+        let texts = StringArray::from_iter_values((0..rows).map(|row| format!("text {}", row % 10)));
+        let columns: [(&str, ArrayRef); 2] =
+            [("i", Arc::new(Int64Array::from_iter_values(0..rows))), ("s", Arc::new(texts))];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let mut writer = ArrowWriter::try_new(std::fs::File::create(path).unwrap(), batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+    }
+
+    async fn planned(ctx: &SessionContext, path: &Path) -> Arc<dyn ExecutionPlan> {
+        let frame = ctx.read_parquet(path.to_str().unwrap(), ParquetReadOptions::default()).await.unwrap();
+        CheckParquet.optimize(frame.create_physical_plan().await.unwrap(), &ConfigOptions::default()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_changed_or_replaced_after_it_was_planned_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("a.parquet"), folder.path().join("b.parquet"));
+        for is_replaced in [false, true] {
+            write(&path, 1000);
+            let ctx = SessionContext::new();
+            let plan = planned(&ctx, &path).await;
+            let rows: usize =
+                collect(Arc::clone(&plan), ctx.task_ctx()).await.unwrap().iter().map(|b| b.num_rows()).sum();
+            assert_eq!(rows, 1000);
+            let plan = planned(&SessionContext::new(), &path).await;
+            match is_replaced {
+                true => {
+                    write(&other, 500);
+                    std::fs::rename(&other, &path).unwrap();
+                }
+                false => write(&path, 500),
+            }
+            let error = Error::from(collect(plan, SessionContext::new().task_ctx()).await.unwrap_err()).to_string();
+            assert!(error.contains(CHANGED) && error.contains("a.parquet"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_damaged_byte_is_read_or_refused_by_name() {
+        vexact_core::entry::keep_panics();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        write(&path, 20);
+        let whole = std::fs::read(&path).unwrap();
+        for (place, bit) in (4..whole.len()).flat_map(|place| [(place, 0), (place, 6), (place, 7)]) {
+            let mut damaged = whole.clone();
+            damaged[place] ^= 1 << bit;
+            std::fs::write(&path, &damaged).unwrap();
+            // What is wrong with the footer is an error when a file is opened.
+            if let Err(error) = Input::open(&path).and_then(|input| ParquetFile::open(&input)) {
+                assert!(error.to_string().contains("a.parquet"), "byte {place}, bit {bit}: {error}");
+                continue;
+            }
+            let ctx = SessionContext::new();
+            let Ok(frame) = ctx.read_parquet(path.to_str().unwrap(), ParquetReadOptions::default()).await else {
+                continue;
+            };
+            let Ok(plan) = frame.create_physical_plan().await else { continue };
+            let plan = CheckParquet.optimize(plan, &ConfigOptions::default()).unwrap();
+            let rows = execute_stream(Arc::clone(&plan), ctx.task_ctx()).unwrap();
+            let read = named(&plan, rows).try_collect::<Vec<_>>().await;
+            if let Err(error) = read {
+                let error = Error::from(error).to_string();
+                assert!(error.contains("a.parquet"), "byte {place}, bit {bit}: {error}");
+            }
+        }
     }
 }

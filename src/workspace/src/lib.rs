@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
-use vexact_core::atomic_file::remove_leftovers;
+use vexact_core::temporary_file::remove_leftovers;
 use vexact_core::error::{Error, Result};
 
 pub use active::{ActiveRun, NewRun, RunOutcome};

@@ -145,3 +145,18 @@ fn a_position_is_dropped_by_its_name_alone() {
     assert_eq!(folder.ok(&["drop-position", "--position", id])["position"], id);
     assert_eq!(absent(folder.ok(&["status"])), Vec::<Value>::new());
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_stdout_that_was_closed_before_the_start_is_a_failure() {
+    let folder = Folder::new();
+    let run = |redirection: &str| {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &format!("exec \"$0\" artifacts list {redirection}"), env!("CARGO_BIN_EXE_vexact")]);
+        command.env("VEXACT_HOME", folder.path("home")).output().unwrap()
+    };
+    let closed = run(">&-");
+    let problem = String::from_utf8(closed.stderr).unwrap();
+    assert!(!closed.status.success() && problem.contains("stdout: expected an open file"), "{problem}");
+    assert!(run("> /dev/null").status.success() && run("<&- 2>&-").status.success());
+}

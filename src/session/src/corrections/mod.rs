@@ -68,6 +68,7 @@ pub(crate) fn physical_rules() -> Vec<PhysicalRule> {
     }
     rules.push(Arc::new(limit_zero::EmptySorts));
     rules.push(Arc::new(float_bounds::ForgetFloatPruning));
+    rules.push(Arc::new(vexact_sources::parquet_reader::CheckParquet));
     rules
 }
 

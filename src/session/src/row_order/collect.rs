@@ -10,6 +10,7 @@ use datafusion::physical_plan::common::spawn_buffered;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, execute_stream};
 use futures::stream::select_all;
 use futures::{StreamExt, TryStreamExt};
+use vexact_sources::parquet_reader::named;
 
 /// Batches that a partition is ahead of the one who gathers them.
 const BUFFERED_BATCHES: usize = 2;
@@ -35,7 +36,7 @@ pub(crate) async fn collect(
     };
     let partitions = plan.output_partitioning().partition_count();
     if partitions <= 1 {
-        let mut rows = execute_stream(plan, context)?;
+        let mut rows = named(&plan, execute_stream(Arc::clone(&plan), context)?);
         let mut gathered = Vec::new();
         while let Some(batch) = rows.try_next().await? {
             hold(&batch)?;
@@ -44,7 +45,8 @@ pub(crate) async fn collect(
         return Ok(gathered);
     }
     let started = (0..partitions).map(|partition| {
-        let rows = spawn_buffered(plan.execute(partition, Arc::clone(&context))?, BUFFERED_BATCHES);
+        let rows = named(&plan, plan.execute(partition, Arc::clone(&context))?);
+        let rows = spawn_buffered(rows, BUFFERED_BATCHES);
         Ok(rows.map(move |batch| (partition, batch)))
     });
     let mut running = select_all(started.collect::<Result<Vec<_>>>()?);

@@ -20,6 +20,7 @@ use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{
     ExecutionPlan, ExecutionPlanProperties, execute_stream, replace_children_if_necessary,
 };
+use vexact_sources::parquet_reader::named;
 use vexact_sql::exec::{TieBreakExec, VectorJoinExec, VectorTopKExec};
 
 pub(crate) use collect::collect;
@@ -90,8 +91,9 @@ pub(crate) fn stream(
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<datafusion::execution::TaskContext>,
 ) -> Result<datafusion::execution::SendableRecordBatchStream> {
-    match plan.output_partitioning().partition_count() {
-        0 | 1 => execute_stream(plan, context),
-        _ => OrderedMergeExec::new(plan).execute(0, context),
-    }
+    let rows = match plan.output_partitioning().partition_count() {
+        0 | 1 => execute_stream(Arc::clone(&plan), context),
+        _ => OrderedMergeExec::new(Arc::clone(&plan)).execute(0, context),
+    };
+    Ok(named(&plan, rows?))
 }

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::csv::WriterBuilder;
 use arrow::datatypes::SchemaRef;
 use arrow::json::writer::LineDelimited;
 use async_trait::async_trait;
@@ -20,7 +19,7 @@ use vexact_core::error::{Error, Result};
 use vexact_core::locked_file::LockedFile;
 use vexact_sources::csv::delimiter_byte;
 use vexact_sources::csv_part::last_record;
-use vexact_sources::csv_write::ListTexts;
+use vexact_sources::csv_write::CsvEncoder;
 use vexact_sources::file_form::FileForm;
 
 use super::{blocking, open_locked, sync_folder_of};
@@ -28,45 +27,40 @@ use crate::sink::{Position, Sink};
 
 /// Rows as text.
 enum Encoder {
-    Csv { delimiter: u8, texts: ListTexts, header: Vec<u8> },
+    Csv { encoder: CsvEncoder, header: String },
     Json,
 }
 
 impl Encoder {
-    fn csv(schema: &SchemaRef, delimiter: u8) -> Result<Self> {
-        let mut texts = ListTexts::new("csv sink", schema);
-        let mut header = Vec::new();
-        let builder = WriterBuilder::new().with_header(true).with_delimiter(delimiter);
-        let none = texts.replace(&RecordBatch::new_empty(Arc::clone(schema)))?;
-        builder.build(&mut header).write(&none).map_err(Error::arrow)?;
-        Ok(Self::Csv { delimiter, texts, header })
+    fn csv(schema: &SchemaRef, delimiter: u8) -> Self {
+        let encoder = CsvEncoder::new("csv sink", schema, delimiter);
+        Self::Csv { header: encoder.header(schema), encoder }
     }
 
     /// What stands before the first row.
     fn header(&self) -> &[u8] {
         match self {
-            Self::Csv { header, .. } => header,
+            Self::Csv { header, .. } => header.as_bytes(),
             Self::Json => &[],
         }
     }
 
     fn rows(&mut self, batch: &RecordBatch) -> Result<Vec<u8>> {
-        let mut text = Vec::new();
         match self {
-            Self::Csv { delimiter, texts, .. } => {
+            Self::Csv { encoder, .. } => {
                 FileForm::Csv.check_values(batch)?;
-                let builder = WriterBuilder::new().with_header(false).with_delimiter(*delimiter);
-                builder.build(&mut text).write(&texts.replace(batch)?).map_err(Error::arrow)?;
+                Ok(encoder.encode(batch)?.into_bytes())
             }
             Self::Json => {
+                let mut text = Vec::new();
                 FileForm::Json.check_values(batch)?;
                 FileForm::Json.check_numbers(batch)?;
                 let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
                 let mut writer = builder.build::<_, LineDelimited>(&mut text);
                 writer.write(batch).and_then(|()| writer.finish()).map_err(Error::arrow)?;
+                Ok(text)
             }
         }
-        Ok(text)
     }
 }
 
@@ -104,7 +98,7 @@ impl LinesFile {
     pub fn csv(path: &Path, schema: &SchemaRef, delimiter: char, is_restored: bool) -> Result<Self> {
         // Columns that have no form in a cell are refused here, before the file is touched.
         FileForm::Csv.check_schema(schema)?;
-        let encoder = Encoder::csv(schema, delimiter_byte(delimiter)?)?;
+        let encoder = Encoder::csv(schema, delimiter_byte(delimiter)?);
         Self::open(path, encoder, is_restored)
     }
 
@@ -174,7 +168,7 @@ impl LinesFile {
         let io = |error| Error::io(&self.path, error);
         let file = File::open(&self.path).map_err(io)?;
         match &self.encoder {
-            Encoder::Csv { delimiter, .. } => last_record(BufReader::new(file), *delimiter).map_err(io),
+            Encoder::Csv { encoder, .. } => last_record(BufReader::new(file), encoder.delimiter()).map_err(io),
             Encoder::Json => last_line_end(file, self.len).map_err(io),
         }
     }

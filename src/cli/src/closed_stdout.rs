@@ -1,0 +1,33 @@
+//! Whether stdout was closed when the program began. Rust opens `/dev/null` in its place before `main`, so that an answer would be
+//! lost and reported as written; a function that the loader calls before that looks.
+
+#[cfg(target_os = "linux")]
+mod before_main {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    static WAS_CLOSED: AtomicBool = AtomicBool::new(false);
+
+    // SAFETY: the loader calls the functions of this section before Rust's runtime begins; this one only asks for a file's metadata.
+    #[allow(unsafe_code)]
+    #[used]
+    #[unsafe(link_section = ".init_array")]
+    static LOOK: extern "C" fn() = look;
+
+    extern "C" fn look() {
+        let is_closed = std::fs::symlink_metadata("/proc/self/fd/1")
+            .is_err_and(|_| std::fs::symlink_metadata("/proc/self/fd").is_ok());
+        WAS_CLOSED.store(is_closed, Ordering::Relaxed);
+    }
+
+    pub fn was_closed() -> bool {
+        WAS_CLOSED.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether there was no stdout. Where it cannot be known, there was one.
+pub fn was_closed() -> bool {
+    #[cfg(target_os = "linux")]
+    return before_main::was_closed();
+    #[cfg(not(target_os = "linux"))]
+    return false;
+}
