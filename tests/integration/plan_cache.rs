@@ -1,8 +1,14 @@
-//! Queries of an engine whose plans it keeps: they see what was written since, and a table that became another.
+//! Cached plans answer as new ones: over SQL files, over rows that change, over tables that became others.
+
+use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
+use arrow::util::pretty::pretty_format_batches;
+use datafusion::datasource::MemTable;
+use sqllogictest::{DefaultColumnType, Record};
 use tokio::runtime::Runtime;
+use vexact::Session;
 use vexact::htap::{HtapConfig, HtapEngine, Param};
 use vexact::kernel::Metric;
 use vexact::{QueryVectors, TableSchema, VectorSearch};
@@ -53,6 +59,8 @@ fn searches_by_sql_find_what_searches_by_call_find_after_each_sync() {
                 metric: Metric::L2,
                 filter: Some("note <> 'n4'".into()),
                 params: None,
+                min_score: None,
+                group_by: None,
                 columns: vec![],
             };
             let expected = ids(&engine.vector_search(&search, false).await.unwrap());
@@ -99,5 +107,102 @@ fn a_table_that_was_made_again_is_planned_anew() {
         assert!(error.contains("note"), "{error}");
         let found = engine.query_olap(all, &params).await.unwrap();
         assert_eq!((ids(&found), found[0].num_columns()), (vec![3], 3));
+    });
+}
+
+/// A session with the tables of the SQL files.
+async fn documents(folder: &std::path::Path) -> Session {
+    let session = Session::new().unwrap();
+    let docs = crate::sql::documents_batch();
+    let listed = crate::sql::listed_batch();
+    for (name, batch) in [("docs", docs.clone()), ("docs_list", listed)] {
+        let frame = session.create_dataframe_from_arrow(batch.schema(), vec![batch]).unwrap();
+        session.create_temp_view(name, &frame).unwrap();
+    }
+    let path = folder.join("docs.parquet");
+    if !path.exists() {
+        let frame = session.sql("SELECT * FROM docs", None).await.unwrap();
+        frame.write_parquet(&path).await.unwrap();
+    }
+    session.create_temp_view("docs_parquet", &session.read_parquet(&path).await.unwrap()).unwrap();
+    let rows = MemTable::try_new(docs.schema(), vec![vec![docs]]).unwrap();
+    session.name_table("docs_mem", Arc::new(rows)).unwrap();
+    session
+}
+
+/// The columns and rows of a query, or its error. Rows are sorted if the query leaves their order open.
+async fn shown(session: &Session, sql: &str) -> String {
+    // A plan that does not fit is shown in the error with addresses in it.
+    let told = |error: vexact::Error| error.to_string().chars().take(100).collect::<String>();
+    let frame = match session.sql(sql, None).await {
+        Ok(frame) => frame,
+        Err(error) => return told(error),
+    };
+    match frame.collect().await {
+        Ok(rows) => {
+            let table = pretty_format_batches(&rows).unwrap().to_string();
+            let mut lines: Vec<&str> = table.lines().collect();
+            if !sql.contains("ORDER BY") {
+                lines.sort_unstable();
+            }
+            format!("{}\n{}", frame.schema(), lines.join("\n"))
+        }
+        Err(error) => told(error),
+    }
+}
+
+#[test]
+fn cache_on_equals_cache_off_for_the_sql_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = std::fs::read_dir("tests/sql").unwrap().map(|entry| entry.unwrap().path());
+    let (mut queries, mut differences) = (0, Vec::new());
+    Runtime::new().unwrap().block_on(async {
+        for file in files {
+            let (cached, uncached) = (documents(folder.path()).await, documents(folder.path()).await);
+            // A session whose context is known outside caches no plan.
+            uncached.context();
+            for record in sqllogictest::parse_file::<DefaultColumnType>(&file).unwrap() {
+                match record {
+                    // Never cached; its times and the order of its columns differ.
+                    Record::Query { sql, .. } if sql.contains("EXPLAIN") => {}
+                    Record::Query { sql, .. } => {
+                        let expected = shown(&uncached, &sql).await;
+                        let answers = [shown(&cached, &sql).await, shown(&cached, &sql).await];
+                        queries += 1;
+                        if answers.iter().any(|answer| *answer != expected) {
+                            differences.push(format!("{sql}\nexpected {expected}\ngot {answers:#?}"));
+                        }
+                    }
+                    Record::Statement { sql, .. } => {
+                        let (expected, got) = (shown(&uncached, &sql).await, shown(&cached, &sql).await);
+                        if got != expected {
+                            differences.push(format!("{sql}\nexpected {expected}\ngot {got}"));
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+    });
+    assert!(queries > 300, "{queries} queries");
+    assert!(differences.is_empty(), "{}", differences.join("\n\n"));
+}
+
+#[test]
+fn query_of_a_sessions_own_table_leaves_the_cache_on() {
+    let folder = tempfile::tempdir().unwrap();
+    Runtime::new().unwrap().block_on(async {
+        let engine = open(&folder).await;
+        let own = engine.query_olap("SELECT 7 AS id", &[]).await.unwrap().remove(0);
+        let frame = engine.session().create_dataframe_from_arrow(own.schema(), vec![own]).unwrap();
+        engine.session().create_temp_view("own", &frame).unwrap();
+        let search = "SELECT id FROM docs ORDER BY l2_distance(v, $1) LIMIT 3";
+        let params = [Param::Vector(vector(4))];
+        engine.query_olap(search, &params).await.unwrap();
+        assert!(engine.session().has_cached_plans());
+        assert_eq!(ids(&engine.query("SELECT id FROM own", &[]).await.unwrap()), [7]);
+        assert!(engine.session().has_cached_plans());
+        engine.query_olap(search, &params).await.unwrap();
+        assert!(engine.session().has_cached_plans());
     });
 }

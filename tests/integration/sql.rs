@@ -111,15 +111,25 @@ fn list_embeddings() -> ArrayRef {
     ))
 }
 
+/// The documents, their vectors of a fixed size.
+pub fn documents_batch() -> RecordBatch {
+    batch(embeddings())
+}
+
+/// The documents, their vectors as lists.
+pub fn listed_batch() -> RecordBatch {
+    batch(list_embeddings())
+}
+
 async fn session(folder: &Path) -> Result<Db, DataFusionError> {
     let config = SessionConfig::new().with_target_partitions(2).with_information_schema(true);
     let ctx = SessionContext::new_with_config(config);
     vexact_sql::register(&ctx)?;
-    let docs = batch(embeddings());
+    let docs = documents_batch();
     let chunks = vec![docs.slice(0, 3), docs.slice(3, 5)];
     ctx.register_table("docs", Arc::new(ChunkTable::try_new(docs.schema(), chunks)?))?;
     ctx.register_table("docs_mem", Arc::new(MemTable::try_new(docs.schema(), vec![vec![docs.clone()]])?))?;
-    let listed = batch(list_embeddings());
+    let listed = listed_batch();
     ctx.register_table("docs_list", Arc::new(ChunkTable::try_new(listed.schema(), vec![listed])?))?;
     let path = folder.join("docs.parquet");
     if !path.exists() {

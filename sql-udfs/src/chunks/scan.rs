@@ -25,11 +25,11 @@ use datafusion::physical_plan::{
     apply_expression_roots,
 };
 use futures::{StreamExt, stream};
+use vexact_cooperative::Scheduler;
 
 use super::Chunks;
 use super::prune::Pruner;
 use super::pruning::{Piece, Pruning};
-use crate::cooperative::BackgroundWork;
 
 /// A batch that is wide has no more bytes of values of fixed width: more would not stay in a core's cache, and would hold a
 /// thread for long.
@@ -205,7 +205,7 @@ impl ExecutionPlan for ChunkScanExec {
         Ok((scan.partitions.len() > self.partitions.len()).then(|| Arc::new(scan) as _))
     }
 
-    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let (chunks, columns) = (Arc::clone(&self.chunks), self.columns.clone());
         let pieces = self.partitions[partition].clone();
         let mut known = self.pruning.begin(self.pruner(), &self.metrics, partition);
@@ -216,13 +216,17 @@ impl ExecutionPlan for ChunkScanExec {
                 None => batch,
             })
         };
-        let work = BackgroundWork::of_query();
+        let work = context.session_config().get_extension::<Scheduler>().map(|scheduler| scheduler.query_work());
         // A scan is always ready, so that a thread would run a query over it to the end while others wait for the thread.
         let stream = stream::iter(pieces).filter_map(move |piece| {
             let batch = (!known.rules_out(piece)).then(|| next(piece));
+            if batch.is_some()
+                && let Some(work) = &work
+            {
+                work.yield_to_foreground();
+            }
             async move {
                 if batch.is_some() {
-                    work.yield_to_foreground();
                     tokio::task::yield_now().await;
                 }
                 batch

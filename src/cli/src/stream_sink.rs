@@ -1,11 +1,12 @@
 //! Where the rows of a streaming query go: into a file, and what the answer and the run keep of them.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
+use parking_lot::{Mutex, MutexGuard};
 use vexact::sources::row_file::RowFile;
 use vexact::stream::file_sink::{FileFormat, FileSink};
 use vexact::stream::{Position, Sink, SinkTable};
@@ -51,7 +52,7 @@ impl WatchedSink {
     }
 
     fn written(&self) -> MutexGuard<'_, WrittenRows> {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+        self.written.lock()
     }
 
     /// The first rows that were written since it was opened, and how many there were.

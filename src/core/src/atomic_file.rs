@@ -7,7 +7,9 @@
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 use crate::locked_file::LockedFile;
@@ -87,7 +89,7 @@ impl AtomicFile {
 
     /// The error to report for one that an encoder gave: the operating system's with the path, if that was its cause.
     pub fn error(&self, otherwise: Error) -> Error {
-        match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        match self.failure.lock().take() {
             Some(source) => Error::Io { path: self.path.clone(), source },
             None => otherwise,
         }
@@ -164,7 +166,7 @@ impl Write for AtomicWriter {
         let mut file: &File = &self.file;
         file.write(bytes).inspect_err(|error| {
             if error.kind() != io::ErrorKind::Interrupted {
-                let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut failure = self.failure.lock();
                 failure.get_or_insert_with(|| copy_of(error));
             }
         })

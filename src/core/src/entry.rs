@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Once};
 use std::task::{Context, Poll};
 
 use arrow::array::RecordBatch;
@@ -14,6 +14,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
 use futures::{FutureExt, Stream};
+use parking_lot::Mutex;
 use vexact_sql::deep::on_stack;
 
 use crate::error::{Error, Result};
@@ -179,14 +180,14 @@ thread_local! {
 /// The message of the panic that was just caught, and where it was, for callers that know more of it: on this thread, else on any.
 pub fn caught_message() -> Option<String> {
     let here = HERE.with_borrow(Option::clone);
-    here.or_else(|| LAST.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    here.or_else(|| LAST.lock().clone())
 }
 
 /// What the last panic on any thread said, and where.
 static LAST: Mutex<Option<String>> = Mutex::new(None);
 
 fn last_message() -> Option<String> {
-    LAST.lock().unwrap_or_else(PoisonError::into_inner).take()
+    LAST.lock().take()
 }
 
 /// Keeps what panics say for the errors that they become, instead of printing it; with `RUST_BACKTRACE` set it is printed too.
@@ -198,7 +199,7 @@ pub fn keep_panics() {
         std::panic::set_hook(Box::new(move |panic| {
             let place = panic.location().map_or(String::new(), |place| format!(" ({place})"));
             let message = format!("{}{place}", text(panic.payload()));
-            *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.clone());
+            *LAST.lock() = Some(message.clone());
             HERE.with_borrow_mut(|here| *here = Some(message));
             if std::backtrace::Backtrace::capture().status() == BacktraceStatus::Captured {
                 print(panic);

@@ -8,6 +8,7 @@ mod followers;
 mod local;
 mod names;
 mod olap;
+mod query;
 mod read_columns;
 mod route;
 mod search;
@@ -18,27 +19,20 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
 use tokio::sync::watch;
 use vexact_core::disk::FileSystem;
 use vexact_core::error::{Error, Result};
-use vexact_core::param::to_sqlite;
 use vexact_core::schema::{ColumnType, TableSchema};
 use vexact_replica::{Replicas, StorageFormat, Store};
-use vexact_router as router;
-use vexact_router::Side;
 use vexact_session::{Session, SessionOptions};
 use vexact_sidecar::Sidecar;
-use vexact_sql::cooperative::ForegroundQuery;
-use vexact_sqlite::oltp::{Lookup, ResultTypes};
+use vexact_sqlite::oltp::Lookup;
 use vexact_sqlite::replication::{RegisterOutcome, SyncResult, SyncStatus};
 
 pub use config::{HtapConfig, OlapBackend, StorageMode};
-use fallback::should_fall_back;
 use followers::Followers;
 use local::{Local, opened};
 use names::{EngineNames, TableNames};
-use route::with_route;
 pub use search::bind_filter;
 pub use vexact_core::param::{Argument, Param, Params, Statement};
 pub use vexact_sqlite::oltp::{Collation, FunctionDefinition, ScalarFunction};
@@ -90,7 +84,10 @@ impl HtapEngine {
         };
         let local = match &config.sidecar {
             Some(sidecar) if !sidecar.enable_oltp => None,
-            _ => Some(Local::open(&config, sidecar.as_deref(), Arc::clone(&replicas), store).await?),
+            _ => Some(
+                Local::open(&config, sidecar.as_deref(), Arc::clone(&replicas), store, session.scheduler().clone())
+                    .await?,
+            ),
         };
         let log = local.as_ref().map(|local| Arc::clone(&local.replicator));
         #[cfg(feature = "duckdb-linked")]
@@ -163,43 +160,6 @@ impl HtapEngine {
         }
     }
 
-    /// [`Self::query`] with placeholders by number.
-    async fn query_by_number(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
-        self.until_end(self.routed_query(sql, params)).await
-    }
-
-    async fn routed_query(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
-        let _arrival = ForegroundQuery::begin();
-        let route = self.route_by_names(sql).await?;
-        if route.side == Side::Olap {
-            self.check_followed(&route.tables)?;
-            self.check_searched(&route)?;
-            match self.olap_frame(sql, params).await {
-                Ok(frame) if route.can_fall_back && self.semantic_gap(sql, &frame, &route.tables).await.is_some() => {}
-                Ok(frame) => match self.answer(sql, params, &frame).await {
-                    Ok(batches) if route.is_explain => return with_route(&route, batches),
-                    Err(error) if route.can_fall_back && should_fall_back(&error) => {
-                        let Some(local) = &self.local else { return Err(error) };
-                        return self.query_sqlite(local, sql, params).await.or(Err(error));
-                    }
-                    answer => return answer,
-                },
-                // What DataFusion cannot plan, DuckDB or SQLite may still know.
-                Err(error) => match self.unplanned(sql, params).await {
-                    Some(batches) if route.is_explain => return with_route(&route, batches),
-                    Some(batches) => return Ok(batches),
-                    None if route.can_fall_back && should_fall_back(&error) => {}
-                    None => return Err(error),
-                },
-            }
-        }
-        match &self.local {
-            Some(local) => self.query_sqlite(local, sql, params).await,
-            // It is no query: this says so.
-            None => self.olap_query(sql, params).await,
-        }
-    }
-
     /// Finds the schema of a registered table.
     fn registered(&self) -> Lookup {
         let snapshot = self.replicas.snapshot();
@@ -207,39 +167,6 @@ impl HtapEngine {
             let schema = snapshot.table(table)?.version.definition().table_schema()?;
             Some(Arc::new(schema))
         })
-    }
-
-    async fn query_sqlite(&self, local: &Local, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
-        let names = self.names().await?;
-        let expressions = match router::is_of_columns(sql, &|table| names.sqlite.is_table(table)) {
-            // SQLite tells the tables that they come from.
-            true => Vec::new(),
-            false => match self.olap_frame(sql, &[]).await {
-                Ok(frame) => frame.result_schema().map(|schema| typing::types_of(&schema)).unwrap_or_default(),
-                Err(_) => typing::expression_types(&names, sql).await,
-            },
-        };
-        let types = ResultTypes { registered: Some(self.registered()), expressions };
-        local.oltp.query(sql, to_sqlite(params), types).await
-    }
-
-    /// [`Self::query_olap`] with placeholders by number.
-    async fn query_olap_by_number(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
-        self.until_end(self.olap_query(sql, params)).await
-    }
-
-    async fn olap_query(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
-        let _arrival = ForegroundQuery::begin();
-        if (self.followers.sidecar.is_some() || !self.followers.unloaded().is_empty())
-            && let Ok(route) = self.route(sql).await
-        {
-            self.check_followed(&route.tables)?;
-            self.check_searched(&route)?;
-        }
-        match self.olap_frame(sql, params).await {
-            Ok(frame) => self.answer(sql, params, &frame).await,
-            Err(error) => self.unplanned(sql, params).await.ok_or(error),
-        }
     }
 
     /// Captures a table and makes its replica.

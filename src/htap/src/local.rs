@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use vexact_cooperative::Scheduler;
 use vexact_core::error::{Error, Result};
 use vexact_replica::{Replicas, Store};
 use vexact_sidecar::Sidecar;
@@ -33,12 +34,14 @@ impl Local {
         sidecar: Option<&Sidecar>,
         replicas: Arc<Replicas>,
         store: Option<Arc<Store>>,
+        scheduler: Scheduler,
     ) -> Result<Self> {
         let followed = sidecar.map_or(&[][..], Sidecar::tables);
         let options = OltpOptions {
             read_pool_size: config.read_pool_size,
             busy_timeout: BUSY_TIMEOUT,
             reserved_tables: followed.to_vec(),
+            scheduler,
         };
         let path = config.oltp_path.clone();
         let oltp = Arc::new(opened(move || Oltp::open(path, options)).await?);

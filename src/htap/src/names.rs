@@ -1,14 +1,14 @@
 //! What the router knows of names: the tables of SQLite, the replicas, the session's own.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use futures::FutureExt;
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use vexact_core::error::Result;
 use vexact_core::schema::{ColumnType, declared, is_row_id_name};
 use vexact_core::sql::failed;
-use vexact_replica::Snapshot;
+use vexact_replica::{Snapshot, SyncMode};
 use vexact_router::{OlapTable, Owner, TableLookup};
 use vexact_session::Session;
 use vexact_sqlite::oltp::{FileId, Oltp, capture};
@@ -119,7 +119,7 @@ impl SqliteTables {
         oltp.read(move |conn| {
             let version = (file, capture::schema_version(conn)?);
             let names = KnownTables::read(conn).map(Arc::new).map_err(failed(|| "reading the names of tables"))?;
-            *known.lock().unwrap_or_else(PoisonError::into_inner) = Some((version, Arc::clone(&names)));
+            *known.lock() = Some((version, Arc::clone(&names)));
             Ok(names)
         })
         .await
@@ -127,7 +127,7 @@ impl SqliteTables {
 
     /// What was read of a version of the schema.
     fn of(&self, version: SchemaId) -> Option<TableNames> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock();
         known.as_ref().filter(|(known, _)| *known == version).map(|(_, names)| Arc::clone(names))
     }
 }
@@ -141,6 +141,20 @@ pub(super) struct EngineNames<'e> {
     pub followed: Vec<String>,
 }
 
+impl EngineNames<'_> {
+    /// Whether a table of SQLite has columns that its replica lacks. A history is no copy of its table: it has columns of its own.
+    pub fn lacks_columns(&self, table: &str) -> bool {
+        let (Some(state), Some(columns)) = (self.snapshot.table(table), self.sqlite.columns(table)) else {
+            return false;
+        };
+        let definition = state.version.definition();
+        let is_there = |name: &str| definition.schema.fields().iter().any(|f| f.name().eq_ignore_ascii_case(name));
+        definition.mode == SyncMode::Destructive
+            && self.in_sqlite(table)
+            && !columns.iter().all(|(name, _)| is_there(name))
+    }
+}
+
 impl TableLookup for EngineNames<'_> {
     fn in_sqlite(&self, table: &str) -> bool {
         let table = table.to_ascii_lowercase();
@@ -148,11 +162,8 @@ impl TableLookup for EngineNames<'_> {
     }
 
     fn olap(&self, table: &str) -> Option<OlapTable> {
-        let own = self.session.own_tables().into_iter().find(|name| name.eq_ignore_ascii_case(table));
-        if let Some(name) = own {
-            // The session's own provider answers at once.
-            let provider = self.session.context().table_provider(name.as_str()).now_or_never()?.ok()?;
-            return Some(OlapTable { name, schema: provider.schema(), owner: Owner::Session, row_id: None });
+        if let Some((name, schema)) = self.session.own_table(table) {
+            return Some(OlapTable { name, schema, owner: Owner::Session, row_id: None });
         }
         let version = &self.snapshot.table(table)?.version;
         let of_sqlite = self.sqlite.columns(table);

@@ -5,15 +5,12 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use vexact_core::entry::entry;
 use vexact_core::error::{Error, Result};
-use vexact_core::sql::without_nul;
 use vexact_router as router;
 use vexact_router::{Reason, Route, Side};
-use vexact_session::DataFrame;
 use vexact_sql::deep::stack_of_text;
 
 use super::HtapEngine;
 use super::fallback::should_fall_back;
-use super::read_columns::ReadColumns;
 
 impl HtapEngine {
     /// Which side answers a query, and why.
@@ -26,12 +23,13 @@ impl HtapEngine {
     }
 
     async fn route_by_number(&self, sql: &str) -> Result<Route> {
-        let route = self.route_by_names(sql).await?;
+        let query = self.resolve(sql).await?;
+        let route = self.route_of(&query)?;
         if !route.can_fall_back || route.side == Side::Sqlite {
             return Ok(route);
         }
-        let reason = match self.olap_frame(sql, &[]).await {
-            Ok(frame) => self.semantic_gap(sql, &frame, &route.tables).await,
+        let reason = match self.plan(&query, &[]).await {
+            Ok(frame) => self.semantic_gap(&query, &frame, &route.tables).await,
             Err(error) => self.unplannable(&error),
         };
         Ok(match reason {
@@ -47,33 +45,6 @@ impl HtapEngine {
             return None;
         }
         should_fall_back(error).then(|| Reason::NotPlanned(error.to_string()))
-    }
-
-    /// Why SQLite answers a query that is planned over these tables: DataFusion would answer otherwise.
-    pub(super) async fn semantic_gap(&self, sql: &str, frame: &DataFrame, tables: &[String]) -> Option<Reason> {
-        let (local, plan) = (self.local.as_ref()?, frame.plan()?);
-        let names = local.tables.current(&local.oltp).await.ok()?;
-        let gap = {
-            let snapshot = frame.snapshot().unwrap_or_else(|| self.replicas.snapshot());
-            router::semantic_gap(&plan, &ReadColumns::new(names, &snapshot, tables))?
-        };
-        // What SQLite does not know has one meaning.
-        let sql = sql.to_owned();
-        let is_known = local.oltp.read(move |conn| Ok(conn.prepare(&sql).is_ok())).await.ok()?;
-        is_known.then_some(Reason::Differs(gap))
-    }
-
-    pub(super) async fn route_by_names(&self, sql: &str) -> Result<Route> {
-        if self.local.is_some() {
-            // Whichever side answers: what is refused does not depend on it.
-            without_nul(sql)?;
-        }
-        let route = router::route(sql, &self.names().await?)?;
-        Ok(match (&self.local, &route.reason) {
-            (Some(_), _) | (None, Reason::NotAQuery(_)) => route,
-            (None, _) if route.side == Side::Olap => Route { can_fall_back: false, ..route },
-            (None, _) => Route { side: Side::Olap, reason: Reason::NoSqlite, can_fall_back: false, ..route },
-        })
     }
 
     /// Refuses a query that names a followed table which does not follow: what it has is not read, not even its columns.

@@ -8,7 +8,6 @@ use vexact_core::param::{Params, to_olap};
 use vexact_core::sql::within;
 use vexact_router::{self as router, OlapTable, Owner};
 use vexact_session::{DataFrame, VectorSearch};
-use vexact_sql::cooperative::ForegroundQuery;
 
 use super::HtapEngine;
 
@@ -32,7 +31,7 @@ impl HtapEngine {
     /// A table that is not registered; as [`vexact_session::Session::vector_search`].
     pub async fn vector_search(&self, search: &VectorSearch, is_fresh: bool) -> Result<Vec<RecordBatch>> {
         let search = self.prepared(search, is_fresh).await?;
-        let _arrival = ForegroundQuery::begin();
+        let _foreground = self.session.scheduler().begin_query();
         self.until_end(async { self.key_first(&search, &self.session.vector_search(&search).await?).await }).await
     }
 
@@ -46,7 +45,7 @@ impl HtapEngine {
         is_fresh: bool,
     ) -> Result<(Vec<RecordBatch>, vexact_sql::Explained)> {
         let search = self.prepared(search, is_fresh).await?;
-        let _arrival = ForegroundQuery::begin();
+        let _foreground = self.session.scheduler().begin_query();
         let (found, explained) = self.session.vector_search_explained(&search, None, None).await?;
         Ok((self.key_first(&search, &found).await?, explained))
     }
@@ -106,6 +105,9 @@ impl HtapEngine {
             true => state.version.schema().fields().iter().map(|field| field.name().clone()).collect(),
             false => search.columns.iter().map(spelled).collect(),
         };
+        let group_by = search.group_by.as_ref().map(spelled);
+        let grouped = group_by.iter().filter(|group| !wanted.contains(group)).cloned();
+        let wanted: Vec<String> = grouped.chain(wanted.iter().cloned()).collect();
         let others = wanted.into_iter().filter(|name| !key.contains(name));
         let columns = key.iter().cloned().chain(others).collect();
         let table = OlapTable {
@@ -116,6 +118,13 @@ impl HtapEngine {
             row_id: None,
         };
         let filter = search.filter.as_ref().map(|filter| router::filter_for_olap(filter, &table)).transpose()?;
-        Ok(VectorSearch { table: table.name, columns, column: spelled(&search.column), filter, ..search.clone() })
+        Ok(VectorSearch {
+            table: table.name,
+            columns,
+            column: spelled(&search.column),
+            filter,
+            group_by,
+            ..search.clone()
+        })
     }
 }

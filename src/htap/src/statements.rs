@@ -76,14 +76,7 @@ impl HtapEngine {
     pub async fn create_function(&self, function: FunctionDefinition) -> Result<()> {
         let local = self.local("create_function")?;
         let name = function.name.to_ascii_lowercase();
-        let is_known = {
-            let state = self.session.context().state_ref();
-            let state = state.read();
-            state.scalar_functions().contains_key(&name)
-                || state.aggregate_functions().contains_key(&name)
-                || state.window_functions().contains_key(&name)
-        };
-        if is_known {
+        if self.session.has_function(&name) {
             return Err(Error::InvalidArgument(format!(
                 "function {:?}: expected a name that the queries on replicas do not have",
                 function.name
@@ -106,7 +99,7 @@ impl HtapEngine {
     /// Anything but one query, before any effect; what fails while it runs; a placeholder without a value.
     pub async fn query(&self, sql: &str, params: impl Into<Params>) -> Result<Vec<RecordBatch>> {
         let (sql, params) = router::by_number(sql, params.into())?;
-        entry(stack_of_text(&sql), &sql, self.query_by_number(&sql, &params)).await
+        entry(stack_of_text(&sql), &sql, self.until_end(self.answer_query(&sql, &params))).await
     }
 
     /// A query that only reads, straight on the replicas and the session's tables.
@@ -115,6 +108,6 @@ impl HtapEngine {
     /// As [`Self::query`].
     pub async fn query_olap(&self, sql: &str, params: impl Into<Params>) -> Result<Vec<RecordBatch>> {
         let (sql, params) = router::by_number(sql, params.into())?;
-        entry(stack_of_text(&sql), &sql, self.query_olap_by_number(&sql, &params)).await
+        entry(stack_of_text(&sql), &sql, self.until_end(self.answer_on_replicas(&sql, &params))).await
     }
 }

@@ -11,12 +11,14 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::sql::parser::Statement;
 use vexact_core::error::{Error, Result};
 use vexact_core::schema::{ColumnType, declared};
 use vexact_router as router;
-use vexact_router::{OlapTable, Owner, TableLookup};
+use vexact_router::{OlapTable, Owner, ParsedQuery, TableLookup};
 
 use super::names::EngineNames;
+use super::query::ResolvedQuery;
 
 /// What a column without a declared type is taken for, one after the other.
 const GUESSES: [DataType; 3] = [DataType::Int64, DataType::Float64, DataType::Utf8];
@@ -52,8 +54,9 @@ impl TableLookup for Declared<'_> {
     }
 }
 
-/// By position, the types of a query's columns; `None` or missing: the values decide.
-pub(super) async fn expression_types(names: &EngineNames<'_>, sql: &str) -> Vec<Option<ColumnType>> {
+/// The types of a query's columns, by position. The values decide where one is `None` or missing.
+pub(super) async fn expression_types(query: &ResolvedQuery<'_>) -> Vec<Option<ColumnType>> {
+    let names = &query.names;
     let mut known: Option<Vec<Option<ColumnType>>> = None;
     let mut plans = 0;
     let is_unknown = |(_, declaration): &(String, String)| declared(Some(declaration)).is_none();
@@ -61,7 +64,7 @@ pub(super) async fn expression_types(names: &EngineNames<'_>, sql: &str) -> Vec<
     let is_guessed = of_sqlite.filter_map(|table| names.sqlite.columns(table)).flatten().any(is_unknown);
     for guess in &GUESSES[..if is_guessed { GUESSES.len() } else { 1 }] {
         let declared = Declared { names, guess: guess.clone() };
-        let Some(types) = planned(&declared, sql).await else { continue };
+        let Some(types) = planned(&declared, &query.parsed).await else { continue };
         plans += 1;
         known = Some(match known {
             None => types,
@@ -72,8 +75,25 @@ pub(super) async fn expression_types(names: &EngineNames<'_>, sql: &str) -> Vec<
     known.filter(|_| plans > 1 || !is_guessed).unwrap_or_default()
 }
 
-async fn planned(declared: &Declared<'_>, sql: &str) -> Option<Vec<Option<ColumnType>>> {
-    let statement = router::for_olap(router::read_only(sql).ok()?, declared).ok()?;
+async fn planned(declared: &Declared<'_>, query: &ParsedQuery) -> Option<Vec<Option<ColumnType>>> {
+    let statement = router::without_limits(router::read_only(query).ok()?.clone());
+    if let Some(types) = types_of_statement(declared, statement.clone()).await {
+        return Some(types);
+    }
+    // A function that DataFusion lacks in one column says nothing of the others.
+    let mut types = Vec::new();
+    for (at, alone) in router::column_by_column(&statement).into_iter().enumerate() {
+        let planned = match alone {
+            Some(alone) => types_of_statement(declared, alone).await,
+            None => None,
+        };
+        types.push(planned.and_then(|types| types.get(at).copied().flatten()));
+    }
+    types.iter().any(Option::is_some).then_some(types)
+}
+
+async fn types_of_statement(declared: &Declared<'_>, statement: Statement) -> Option<Vec<Option<ColumnType>>> {
+    let statement = router::for_olap(statement, declared).ok()?;
     let all = declared.names.sqlite.tables();
     let own = all.filter(|table| declared.names.olap(table).is_none());
     let tables: HashMap<String, SchemaRef> =

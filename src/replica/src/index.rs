@@ -1,9 +1,9 @@
 //! Where the row of a key is: one 32-bit location for each live row, and nothing else, as the key itself is in the row.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
+use parking_lot::{RwLock, RwLockReadGuard};
 
 /// A row of a table: the slot of its segment, and its ordinal in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,7 +63,7 @@ impl KeyIndex {
     }
 
     fn read(&self, shard: usize) -> RwLockReadGuard<'_, HashTable<Location>> {
-        self.shards[shard].read().unwrap_or_else(PoisonError::into_inner)
+        self.shards[shard].read()
     }
 
     /// The version that the index is of, or is becoming that of.
@@ -96,7 +96,7 @@ impl KeyIndex {
         for (shard, places) in ByShard::new(edits.iter().map(|edit| edit.hash)).groups() {
             let edits = places.iter().map(|at| edits[*at as usize]);
             let added = edits.clone().filter(|edit| edit.from.is_none()).count();
-            let mut table = self.shards[shard].write().unwrap_or_else(PoisonError::into_inner);
+            let mut table = self.shards[shard].write();
             table.reserve(added, |location| hash_of(*location));
             for Edit { hash, from, to } in edits {
                 match (from, to) {

@@ -1,10 +1,11 @@
 //! The replicas of a database. What changed together is seen together.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use arrow::array::{ArrayRef, RecordBatch};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use vexact_core::error::{Error, Result};
 
 use super::changes::{ChangeBatch, Counts};
@@ -81,15 +82,15 @@ pub struct Replicas {
 impl Replicas {
     /// The newest state.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.current.read())
     }
 
     fn writers(&self) -> MutexGuard<'_, HashMap<String, TableWriter>> {
-        self.writers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.writers.lock()
     }
 
     fn publish(&self, snapshot: Snapshot) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+        *self.current.write() = Arc::new(snapshot);
     }
 
     /// Puts other tables in the place of all.

@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::functions::{filter_argument, is_aggregate, is_olap_table, is_vector, table_arguments};
 use super::names::idents;
-use super::parse::{Parsed, parse};
+use super::parse::ParsedQuery;
 use super::reason::{Shape, first_word};
 use super::scope::Ctes;
 
@@ -175,9 +175,8 @@ impl Visitor for StatementAnalysis {
 }
 
 /// Whether each column of a query is plainly a column of one table.
-pub fn is_of_columns(sql: &str, is_table: &dyn Fn(&str) -> bool) -> bool {
-    let Ok(Parsed::Statements(statements)) = parse(sql) else { return false };
-    let Some(DfStatement::Statement(statement)) = statements.first() else { return false };
+pub fn is_of_columns(query: &ParsedQuery, is_table: &dyn Fn(&str) -> bool) -> bool {
+    let Ok(DfStatement::Statement(statement)) = query.statement() else { return false };
     let Statement::Query(query) = statement.as_ref() else { return false };
     let (None, SetExpr::Select(select)) = (&query.with, query.body.as_ref()) else { return false };
     let is_column = |item: &SelectItem| match item {

@@ -108,7 +108,7 @@ fn operator_after_is(parser: &Parser) -> Option<Token> {
 mod tests {
     use datafusion::sql::sqlparser::ast::{SelectItem, SetExpr, Statement};
 
-    use super::super::parse::{Parsed, parse};
+    use super::super::parse::ParsedQuery;
     use super::*;
 
     /// An expression with all its parentheses.
@@ -130,8 +130,10 @@ mod tests {
     }
 
     fn parsed(text: &str) -> String {
-        let Ok(Parsed::Statements(statements)) = parse(&format!("SELECT {text}")) else { panic!("{text}") };
-        let datafusion::sql::parser::Statement::Statement(statement) = &statements[0] else { panic!("{text}") };
+        let query = ParsedQuery::parse(&format!("SELECT {text}")).unwrap();
+        let datafusion::sql::parser::Statement::Statement(statement) = query.statement().unwrap() else {
+            panic!("{text}")
+        };
         let Statement::Query(query) = statement.as_ref() else { panic!("{text}") };
         let SetExpr::Select(select) = query.body.as_ref() else { panic!("{text}") };
         let SelectItem::UnnamedExpr(expr) = &select.projection[0] else { panic!("{text}") };

@@ -25,10 +25,12 @@ mod names;
 mod olap;
 mod order;
 mod parse;
+mod partial_wildcard;
 mod placeholders;
 mod read_only;
 mod reason;
 mod replicas;
+mod result_types;
 mod scope;
 mod semantic_gap;
 mod set_operations;
@@ -46,15 +48,18 @@ pub use column_facts::ColumnFacts;
 pub use filter::filter_for_olap;
 pub use names::{OlapTable, Owner, TableLookup};
 pub use olap::for_olap;
+pub use parse::ParsedQuery;
+pub use partial_wildcard::partial_wildcard;
 pub use placeholders::{InLists, all_by_number, by_number, numbered, rows_by_number};
 pub use read_only::read_only;
 pub use reason::{Reason, Shape};
 pub use replicas::replicas_alone;
+pub use result_types::{column_by_column, without_limits};
 pub use semantic_gap::semantic_gap;
 
 use analysis::StatementAnalysis;
 use names::{TableOrigin, origin};
-use parse::{Parsed, Unknown};
+use parse::{Parsed, Unknown, several};
 use reason::first_word;
 
 /// Who answers.
@@ -88,31 +93,28 @@ impl Route {
     }
 }
 
-/// Decides who answers one statement.
+/// Decides who answers a query.
 ///
 /// # Errors
 /// Several statements; a query that neither side can answer because each lacks a table of it; a query with a vector function that
 /// DataFusion's parser does not understand, with the parser's message.
-pub fn route(sql: &str, names: &dyn TableLookup) -> Result<Route> {
-    let mut statements = match parse::parse(sql)? {
-        Parsed::Statements(statements) => statements,
-        Parsed::Unknown(unknown) => return route_unknown(unknown),
-    };
-    match (statements.pop(), statements.len()) {
-        (None, _) => Ok(Route::sqlite(Reason::NotAQuery("an empty statement".into()))),
-        (Some(statement), 0) => route_statement(&statement, names),
-        (Some(_), more) => Err(Error::Engine(format!("expected one statement, got {}", more + 1))),
+pub fn route(query: &ParsedQuery, names: &dyn TableLookup) -> Result<Route> {
+    match &query.parsed {
+        Parsed::Empty => Ok(Route::sqlite(Reason::NotAQuery("an empty statement".into()))),
+        Parsed::One(statement) => route_statement(statement, names),
+        Parsed::Several(count) => Err(several(*count)),
+        Parsed::Unknown(unknown) => route_unknown(unknown),
     }
 }
 
 /// SQLite has the last word on what the parser does not know, unless only the OLAP side could answer it.
-fn route_unknown(unknown: Unknown) -> Result<Route> {
+fn route_unknown(unknown: &Unknown) -> Result<Route> {
     match unknown.first_word.as_str() {
-        "" | "SELECT" | "WITH" | "VALUES" | "EXPLAIN" if unknown.has_vector_function => Err(unknown.error.into()),
+        "" | "SELECT" | "WITH" | "VALUES" | "EXPLAIN" if unknown.has_vector_function => Err(unknown.refusal()),
         "" | "SELECT" | "WITH" | "VALUES" | "EXPLAIN" => {
             Ok(Route::sqlite(Reason::NotParsed(unknown.error.strip_backtrace())))
         }
-        _ => Ok(Route::sqlite(Reason::NotAQuery(unknown.first_word))),
+        _ => Ok(Route::sqlite(Reason::NotAQuery(unknown.first_word.clone()))),
     }
 }
 

@@ -1,6 +1,7 @@
-//! Text to statements: tokens, parameters numbered, DataFusion's parser.
+//! The parsing step of a query: tokens, parameters numbered, DataFusion's parser.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use datafusion::error::DataFusionError;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
@@ -20,28 +21,81 @@ const MAX_EXPLAINS: usize = 20;
 /// As SQLite's.
 const MAX_PARAMETER: usize = 32_766;
 
+/// A query that was parsed once. The steps after it read its statement; only SQLite reads its text again.
+#[derive(Debug)]
+pub struct ParsedQuery {
+    text: Arc<str>,
+    pub(super) parsed: Parsed,
+}
+
+impl ParsedQuery {
+    /// Parses a text, whose parameters become `$1`, `$2`, .. as SQLite numbers them.
+    ///
+    /// # Errors
+    /// A parameter whose number SQLite would refuse. A text that the parser does not know is no error: SQLite may know it.
+    pub fn parse(text: &str) -> Result<Self> {
+        Ok(Self { text: text.into(), parsed: parse(text)? })
+    }
+
+    /// The text, for SQLite and for messages.
+    pub fn text(&self) -> &Arc<str> {
+        &self.text
+    }
+
+    /// The one statement.
+    ///
+    /// # Errors
+    /// None, several, or a text that the parser does not know.
+    pub(super) fn statement(&self) -> Result<&Statement> {
+        match &self.parsed {
+            Parsed::One(statement) => Ok(statement),
+            Parsed::Empty => Err(Error::Engine("expected a query, got an empty statement".into())),
+            Parsed::Several(count) => Err(several(*count)),
+            Parsed::Unknown(unknown) => Err(unknown.refusal()),
+        }
+    }
+}
+
+/// The error of a text with more than one statement.
+pub(super) fn several(count: usize) -> Error {
+    Error::Engine(format!("expected one statement, got {count}"))
+}
+
+/// What a text holds.
+#[derive(Debug)]
 pub(super) enum Parsed {
-    Statements(Vec<Statement>),
+    Empty,
+    One(Box<Statement>),
+    Several(usize),
     /// The parser does not know it.
     Unknown(Unknown),
 }
 
+/// A text that the parser does not know.
+#[derive(Debug)]
 pub(super) struct Unknown {
     /// The parser's complaint.
-    pub error: DataFusionError,
+    pub error: Arc<DataFusionError>,
     /// In upper case; empty where there is none.
     pub first_word: String,
     /// Whether the text seems to call one, or has one of its operators.
     pub has_vector_function: bool,
 }
 
+impl Unknown {
+    /// The parser's complaint as an error.
+    pub fn refusal(&self) -> Error {
+        DataFusionError::Shared(Arc::clone(&self.error)).into()
+    }
+}
+
 /// # Errors
 /// A parameter whose number SQLite would refuse.
-pub(super) fn parse(sql: &str) -> Result<Parsed> {
+fn parse(sql: &str) -> Result<Parsed> {
     let mut tokens = match Tokenizer::new(&Lexer, sql).tokenize_with_location() {
         Ok(tokens) => tokens,
         Err(error) => {
-            let error = sql_error(error.into());
+            let error = Arc::new(sql_error(error.into()));
             return Ok(Parsed::Unknown(Unknown { error, first_word: String::new(), has_vector_function: false }));
         }
     };
@@ -52,7 +106,7 @@ pub(super) fn parse(sql: &str) -> Result<Parsed> {
         _ => String::new(),
     };
     let has_vector_function = calls_vector_function(&tokens);
-    let unknown = |error| Ok(Parsed::Unknown(Unknown { error, first_word, has_vector_function }));
+    let unknown = |error| Ok(Parsed::Unknown(Unknown { error: Arc::new(error), first_word, has_vector_function }));
     if let Err(problem) = bounded(&tokens) {
         return unknown(sql_error(ParserError::ParserError(problem)));
     }
@@ -62,14 +116,15 @@ pub(super) fn parse(sql: &str) -> Result<Parsed> {
         Err(problem) => return unknown(sql_error(ParserError::ParserError(problem))),
     };
     match DFParserBuilder::new(tokens).with_dialect(&Grammar).build().and_then(|mut parser| parser.parse_statements()) {
-        Ok(statements) => {
-            let mut statements = Vec::from(statements);
-            statements.iter_mut().for_each(|statement| {
-                group_left_to_right(statement);
-                balance_statement(statement);
-            });
-            Ok(Parsed::Statements(statements))
-        }
+        Ok(mut statements) => Ok(match (statements.pop_front(), statements.len()) {
+            (None, _) => Parsed::Empty,
+            (Some(mut statement), 0) => {
+                group_left_to_right(&mut statement);
+                balance_statement(&mut statement);
+                Parsed::One(Box::new(statement))
+            }
+            (Some(_), more) => Parsed::Several(more + 1),
+        }),
         Err(error) => unknown(error),
     }
 }

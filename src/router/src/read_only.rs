@@ -6,26 +6,18 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Select, Statement as SqlStatement, TableFactor, Visit, Visitor};
 use vexact_core::error::{Error, Result};
 
-use super::parse::{Parsed, parse};
+use super::parse::ParsedQuery;
 use super::reason::first_word;
 
-/// Parses one query, with its parameters numbered `$1`, `$2`, .. as SQLite numbers them. SELECT, VALUES, SHOW and DESCRIBE are
-/// queries, and EXPLAIN of one, also with ANALYZE.
+/// The statement of one query that only reads. SELECT, VALUES, SHOW and DESCRIBE are queries, and EXPLAIN of one, also with
+/// ANALYZE.
 ///
 /// # Errors
 /// Anything else, at any depth: DML, DDL, COPY, external tables, SET, PREPARE, SELECT INTO, a file's path as a table; more than one
 /// statement or none; SQL that the parser does not understand.
-pub fn read_only(sql: &str) -> Result<Statement> {
-    let mut statements = match parse(sql)? {
-        Parsed::Statements(statements) => statements,
-        Parsed::Unknown(unknown) => return Err(unknown.error.into()),
-    };
-    let statement = match (statements.pop(), statements.len()) {
-        (None, _) => return Err(Error::Engine("expected a query, got an empty statement".into())),
-        (Some(statement), 0) => statement,
-        (Some(_), more) => return Err(Error::Engine(format!("expected one statement, got {}", more + 1))),
-    };
-    match refusal(&statement) {
+pub fn read_only(query: &ParsedQuery) -> Result<&Statement> {
+    let statement = query.statement()?;
+    match refusal(statement) {
         None => Ok(statement),
         Some(got) => Err(Error::Engine(format!(
             "{got} is refused: expected one query that only reads (execute takes writes to SQLite)"

@@ -1,12 +1,14 @@
 //! The tables and views of a session, by name. A view is replaced in one step: a query sees the one or the other.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::common::{Result, exec_err, plan_err};
+use parking_lot::RwLock;
 use vexact_replica::{ReplicaTable, Replicas};
 use vexact_sql::deep::Deep;
 
@@ -32,7 +34,14 @@ impl Views {
 
     /// The session's own tables and views.
     pub fn own_names(&self) -> Vec<String> {
-        self.tables.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+        self.tables.read().keys().cloned().collect()
+    }
+
+    /// The name and columns of the session's own table that has this name in any case.
+    pub fn own_table(&self, name: &str) -> Option<(String, SchemaRef)> {
+        let tables = self.tables.read();
+        let (name, table) = tables.iter().find(|(own, _)| own.eq_ignore_ascii_case(name))?;
+        Some((name.clone(), table.schema()))
     }
 
     /// The stack that planning over the deepest view needs.
@@ -40,7 +49,7 @@ impl Views {
         self.stack.load(Ordering::Relaxed)
     }
 
-    /// Names a table; one that had the name is let go.
+    /// Names a table; one that had the name is released.
     pub fn replace(&self, name: &str, table: Arc<dyn TableProvider>) {
         let table = match table.get_logical_plan() {
             Some(plan) => {
@@ -50,7 +59,7 @@ impl Views {
             }
             None => Deep::new(0, table),
         };
-        let replaced = self.tables.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), table);
+        let replaced = self.tables.write().insert(name.to_owned(), table);
         drop(replaced);
     }
 
@@ -60,7 +69,7 @@ impl Views {
     }
 
     fn find(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
-        let own = self.tables.read().unwrap_or_else(PoisonError::into_inner).get(name).map(|own| Arc::clone(own));
+        let own = self.tables.read().get(name).map(|own| Arc::clone(own));
         own.or_else(|| Some(Arc::new(ReplicaTable::find(self.replicas.as_ref()?, name)?)))
     }
 }
@@ -103,7 +112,7 @@ impl SchemaProvider for Views {
     }
 
     fn deregister_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let own = self.tables.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        let own = self.tables.write().remove(name);
         match own {
             None if self.table_exist(name) => exec_err!("{}", is_a_replica(name)),
             own => Ok(own.map(|table| Arc::clone(&table))),

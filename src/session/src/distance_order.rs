@@ -10,9 +10,7 @@ use datafusion::sql::sqlparser::ast::{
     SelectItem, SetExpr, Value, Visit, VisitMut, Visitor, VisitorMut, WindowType,
 };
 
-/// The functions whose results are distances, or similarities that a sort makes distances of.
-const SCORES: [&str; 6] =
-    ["cosine_distance", "cosine_similarity", "inner_product", "dot_product", "l2_distance", "l2_distance_squared"];
+use super::vector_syntax::{self, function_name};
 
 /// Adds NULLS LAST to each ascending sort by a distance that does not say where NULLs are to be. A column is a distance if it is
 /// named so in the statement: `cosine_distance(v, $1) AS d`.
@@ -43,10 +41,7 @@ fn is_score(expr: &Expr, named: &HashSet<String>) -> bool {
         fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
             let is_named = |name: &str| self.0.contains(&name.to_ascii_lowercase());
             let is_score = match expr {
-                Expr::Function(function) => {
-                    let name = function.name.0.last().and_then(|part| part.as_ident());
-                    name.is_some_and(|name| SCORES.iter().any(|score| name.value.eq_ignore_ascii_case(score)))
-                }
+                Expr::Function(function) => function_name(&function.name).is_some_and(vector_syntax::is_score),
                 Expr::Identifier(name) => is_named(&name.value),
                 Expr::CompoundIdentifier(parts) => parts.last().is_some_and(|name| is_named(&name.value)),
                 _ => false,

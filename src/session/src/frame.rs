@@ -1,4 +1,4 @@
-//! A frame: a query that has not run, or rows at hand.
+//! Lazy DataFrame: a query that has not run, or rows in memory.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,6 +16,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
+use vexact_cooperative::Scheduler;
 use vexact_core::entry::{EntryStream, enter, entry};
 use vexact_core::error::{Error, Result};
 use vexact_core::rows::{concat, shortened};
@@ -23,7 +24,6 @@ use vexact_core::sql::excerpt;
 use vexact_replica::Snapshot;
 use vexact_sources::row_file::{RowFile, RowFileOptions, RowFormat};
 use vexact_sql::chunks::ChunkTable;
-use vexact_sql::cooperative::ForegroundQuery;
 use vexact_sql::deep::{Deep, on_stack};
 use vexact_sql::{Explained, VexactOptions, explain_plan};
 
@@ -43,8 +43,8 @@ pub struct DataFrame {
 #[derive(Clone)]
 enum Source {
     Query(Arc<SessionState>, LogicalPlan),
-    /// A query whose plan is kept, with its columns.
-    Kept(BoundPlan, SchemaRef),
+    /// A query whose plan is cached, with its columns.
+    Cached(BoundPlan, SchemaRef),
     /// A table as it stands: a view of it is that table, so that searches find it.
     Table(SessionContext, Arc<dyn TableProvider>),
 }
@@ -94,21 +94,21 @@ impl DataFrame {
         Self::new(stack, Source::Query(state, plan))
     }
 
-    /// A query whose plan is kept.
+    /// A query whose plan is cached.
     ///
     /// # Errors
     /// Values that are no parameters of it.
-    pub(super) fn of_kept(kept: BoundPlan) -> Result<Self> {
-        let stack = kept.stack();
-        if let Some(schema) = kept.search_schema() {
-            return Ok(Self::new(stack, Source::Kept(kept, schema)));
+    pub(super) fn of_cached(cached: BoundPlan) -> Result<Self> {
+        let stack = cached.stack();
+        if let Some(schema) = cached.search_schema() {
+            return Ok(Self::new(stack, Source::Cached(cached, schema)));
         }
-        let plan = kept.logical()?;
-        let source = match kept.is_planned() {
-            true => Source::Query(Arc::clone(kept.state()), plan),
+        let plan = cached.logical()?;
+        let source = match cached.is_planned() {
+            true => Source::Query(Arc::clone(cached.state()), plan),
             false => {
-                let schema = settled_or_written(kept.state(), &plan);
-                Source::Kept(kept, schema)
+                let schema = settled_or_written(cached.state(), &plan);
+                Source::Cached(cached, schema)
             }
         };
         Ok(Self::new(stack, source))
@@ -116,8 +116,8 @@ impl DataFrame {
 
     /// Whether it is a search that needs no more planning.
     pub async fn is_search(&self) -> bool {
-        let Source::Kept(kept, _) = &*self.source else { return false };
-        (kept.is_planned() || self.planned().await.is_ok()) && kept.search_schema().is_some()
+        let Source::Cached(cached, _) = &*self.source else { return false };
+        (cached.is_planned() || self.planned().await.is_ok()) && cached.search_schema().is_some()
     }
 
     /// A table as a frame.
@@ -137,7 +137,7 @@ impl DataFrame {
     /// What a view of this frame scans.
     ///
     /// # Errors
-    /// As [`Self::of_kept`].
+    /// As [`Self::of_cached`].
     pub fn provider(&self) -> Result<Arc<dyn TableProvider>> {
         match &*self.source {
             Source::Table(_, table) => Ok(Arc::clone(table)),
@@ -163,7 +163,7 @@ impl DataFrame {
     fn timeout(&self) -> Option<Duration> {
         self.timeout.or_else(|| match &*self.source {
             Source::Query(state, _) => timeout(state),
-            Source::Kept(kept, _) => timeout(kept.state()),
+            Source::Cached(cached, _) => timeout(cached.state()),
             Source::Table(ctx, _) => timeout(&ctx.state_ref().read()),
         })
     }
@@ -176,7 +176,7 @@ impl DataFrame {
     fn query(&self) -> Result<DataFusionFrame> {
         let (state, plan) = match &*self.source {
             Source::Query(state, plan) => (state, plan.clone()),
-            Source::Kept(kept, _) => (kept.state(), kept.logical()?),
+            Source::Cached(cached, _) => (cached.state(), cached.logical()?),
             Source::Table(ctx, table) => return Ok(ctx.read_table(Arc::clone(table))?),
         };
         Ok(DataFusionFrame::new(state.as_ref().clone(), plan))
@@ -187,15 +187,15 @@ impl DataFrame {
         let planned = async {
             let (state, plan) = match &*self.source {
                 Source::Query(state, plan) => (Arc::clone(state), plan.clone()),
-                Source::Kept(kept, _) => (Arc::clone(kept.state()), kept.logical()?),
+                Source::Cached(cached, _) => (Arc::clone(cached.state()), cached.logical()?),
                 Source::Table(..) => {
                     let (state, plan) = self.query()?.into_parts();
                     (Arc::new(state), plan)
                 }
             };
             let (logical, physical) = vexact_sql::create_physical_plan(&state, &plan).await?;
-            if let Source::Kept(kept, schema) = &*self.source {
-                kept.keep(&physical, schema);
+            if let Source::Cached(cached, schema) = &*self.source {
+                cached.cache_search(&physical, schema);
             }
             let plans = Deep::new(self.source.stack(), Plans { logical, physical });
             Ok(PlannedFrame { statement: Arc::clone(&self.statement), plans, context: context(&state) })
@@ -205,10 +205,10 @@ impl DataFrame {
 
     /// As [`Self::planned`], without a logical plan where there is no need of one.
     async fn executable(&self) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>)> {
-        if let Source::Kept(kept, _) = &*self.source
-            && let Some(search) = kept.search()
+        if let Source::Cached(cached, _) = &*self.source
+            && let Some(search) = cached.search()
         {
-            return Ok((search, context(kept.state())));
+            return Ok((search, context(cached.state())));
         }
         let PlannedFrame { plans, context, .. } = self.planned().await?;
         Ok((Arc::clone(&plans.physical), context))
@@ -218,7 +218,7 @@ impl DataFrame {
     pub fn plan(&self) -> Option<LogicalPlan> {
         on_stack(self.source.stack(), || match &*self.source {
             Source::Query(_, plan) => Some(plan.clone()),
-            Source::Kept(kept, _) => kept.logical().ok(),
+            Source::Cached(cached, _) => cached.logical().ok(),
             Source::Table(..) => None,
         })
     }
@@ -227,7 +227,7 @@ impl DataFrame {
     pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
         let state = match &*self.source {
             Source::Query(state, _) => state,
-            Source::Kept(kept, _) => kept.state(),
+            Source::Cached(cached, _) => cached.state(),
             Source::Table(..) => return None,
         };
         state.config().get_extension::<Snapshot>()
@@ -240,7 +240,7 @@ impl DataFrame {
     pub fn result_schema(&self) -> Result<SchemaRef> {
         self.enter(|| match &*self.source {
             Source::Query(state, plan) => settled(state, plan.clone()),
-            Source::Kept(kept, _) => settled(kept.state(), kept.logical()?),
+            Source::Cached(cached, _) => settled(cached.state(), cached.logical()?),
             Source::Table(_, table) => Ok(table.schema()),
         })
     }
@@ -269,7 +269,7 @@ impl DataFrame {
     pub fn schema(&self) -> SchemaRef {
         match &*self.source {
             Source::Query(state, plan) => on_stack(self.source.stack(), || settled_or_written(state, plan)),
-            Source::Kept(_, schema) => Arc::clone(schema),
+            Source::Cached(_, schema) => Arc::clone(schema),
             Source::Table(_, table) => table.schema(),
         }
     }
@@ -277,7 +277,7 @@ impl DataFrame {
     /// The rows, where they are in memory as they stand.
     pub fn batches(&self) -> Option<Vec<RecordBatch>> {
         match &*self.source {
-            Source::Query(..) | Source::Kept(..) => None,
+            Source::Query(..) | Source::Cached(..) => None,
             Source::Table(_, table) => Some(table.downcast_ref::<ChunkTable>()?.batches().to_vec()),
         }
     }
@@ -290,8 +290,17 @@ impl DataFrame {
         if let Some(batches) = self.batches() {
             return Ok(batches);
         }
-        let _arrival = ForegroundQuery::begin();
+        let _foreground = self.scheduler().map(|scheduler| scheduler.begin_query());
         self.collect_counting(|_| ()).await
+    }
+
+    /// The scheduler of its session.
+    fn scheduler(&self) -> Option<Arc<Scheduler>> {
+        match &*self.source {
+            Source::Query(state, _) => state.config().get_extension(),
+            Source::Cached(cached, _) => cached.state().config().get_extension(),
+            Source::Table(context, _) => context.state_ref().read().config().get_extension(),
+        }
     }
 
     /// The optimizer may find that a column has no NULL, or no longer know it; a frame keeps the schema that it has told.

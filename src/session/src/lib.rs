@@ -11,11 +11,13 @@ mod distance_order;
 mod file_pruning;
 mod frame;
 mod insert;
+mod lifted_vector;
 mod limits;
 mod memory;
 mod named_windows;
 mod no_rows;
 mod one_zero;
+mod operator_chain;
 mod plan;
 mod plan_cache;
 #[cfg(test)]
@@ -37,7 +39,8 @@ mod streams;
 mod subqueries;
 mod typing;
 mod unloaded;
-mod vector_literal;
+mod vector_syntax;
+mod wide_select;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,10 +52,10 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::AggregateUDF;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use vexact_cooperative::Scheduler;
 use vexact_core::entry::enter;
 use vexact_core::error::{Error, Result};
-use vexact_replica::Replicas;
+use vexact_replica::{Replicas, Snapshot};
 use vexact_sources as sources;
 use vexact_sources::sql_type::VectorTypes;
 use vexact_sql::deep::stack_of_text;
@@ -63,6 +66,7 @@ use checked_sum::CheckedSum;
 pub use frame::DataFrame;
 use no_rows::NullWithoutRows;
 use one_zero::OneZero;
+use operator_chain::OperatorChains;
 use plan_cache::PlanCache;
 use row_order::KeepRowOrder;
 pub use search_request::{QueryVectors, VectorSearch};
@@ -72,7 +76,6 @@ use stop_points::StopPoints;
 use subqueries::SubqueriesInProjections;
 use unloaded::Unloaded;
 pub use unloaded::UnloadedTable;
-pub use vector_literal::as_parameter;
 
 /// What a session may use.
 #[derive(Debug, Clone, Default)]
@@ -91,8 +94,8 @@ pub struct SessionOptions {
 pub struct Session {
     ctx: SessionContext,
     views: Arc<Views>,
-    prepared: Arc<PlanCache<String>>,
-    prepared_statements: Arc<PlanCache<SqlStatement>>,
+    plans: Arc<PlanCache>,
+    scheduler: Scheduler,
     unloaded: Unloaded,
 }
 
@@ -143,6 +146,8 @@ impl Session {
         if views.replicas().is_some() {
             config.options_mut().sql_parser.default_null_ordering = "nulls_min".into();
         }
+        let scheduler = Scheduler::default();
+        config.set_extension(Arc::new(scheduler.clone()));
         if let Some(partitions) = options.target_partitions {
             if partitions == 0 {
                 return Err(Error::InvalidArgument("target_partitions: expected at least 1, got 0".into()));
@@ -168,11 +173,14 @@ impl Session {
         let mut state = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(Arc::new(runtime.build()?))
+            .with_analyzer_rules(corrections::analyzer_rules())
             .with_physical_optimizer_rules(rules);
-        if views.replicas().is_some() {
-            // Before DataFusion's own: the first that knows an expression plans it.
-            state = state.with_expr_planners(vec![Arc::new(sqlite::Calls)]);
-        }
+        // Before DataFusion's own: the first that knows an expression plans it.
+        let chains = OperatorChains { is_of_sqlite: views.replicas().is_some() };
+        state = match views.replicas() {
+            Some(_) => state.with_expr_planners(vec![Arc::new(sqlite::Calls), Arc::new(chains)]),
+            None => state.with_expr_planners(vec![Arc::new(chains)]),
+        };
         let state = state.with_default_features().with_type_planner(Arc::new(VectorTypes)).build();
         let ctx = SessionContext::new_with_state(state);
         // The sum of vectors is made beside it.
@@ -214,26 +222,13 @@ impl Session {
         if let Some(provider) = ctx.catalog(&catalog.default_catalog) {
             provider.register_schema(&catalog.default_schema, Arc::clone(&views) as _)?;
         }
-        Ok(Self {
-            ctx,
-            views,
-            prepared: Arc::default(),
-            prepared_statements: Arc::default(),
-            unloaded: Unloaded::default(),
-        })
+        Ok(Self { ctx, views, plans: Arc::default(), scheduler, unloaded: Unloaded::default() })
     }
 
     /// DataFusion's context of this session. From then on each query is planned anew, as functions may be others.
     pub fn context(&self) -> &SessionContext {
-        self.prepared.turn_off();
-        self.prepared_statements.turn_off();
+        self.plans.turn_off();
         &self.ctx
-    }
-
-    /// A name has been given: what was asked may mean something else.
-    fn forget_plans(&self) {
-        self.prepared.forget();
-        self.prepared_statements.forget();
     }
 
     fn table_frame(&self, provider: Arc<dyn TableProvider>) -> DataFrame {
@@ -263,7 +258,7 @@ impl Session {
             return Err(Error::InvalidArgument("view name: expected a name, got an empty text".into()));
         }
         self.views.replace(name, table);
-        self.forget_plans();
+        self.plans.invalidate();
         Ok(())
     }
 
@@ -274,6 +269,39 @@ impl Session {
             state.config_mut().set_extension(replicas.snapshot());
         }
         state
+    }
+
+    /// The state of one query that sees `snapshot`, or the replicas as they are now.
+    fn state_at(&self, snapshot: Option<&Arc<Snapshot>>) -> Arc<SessionState> {
+        let mut state = self.state();
+        if let Some(snapshot) = snapshot {
+            state.config_mut().set_extension(Arc::clone(snapshot));
+        }
+        Arc::new(state)
+    }
+
+    /// Returns true if a plan is cached.
+    pub fn has_cached_plans(&self) -> bool {
+        !self.plans.is_empty()
+    }
+
+    /// The scheduler of its queries.
+    pub fn scheduler(&self) -> &Scheduler {
+        &self.scheduler
+    }
+
+    /// Returns true if SQL knows a function of this name, which is in lower case.
+    pub fn has_function(&self, name: &str) -> bool {
+        let state = self.ctx.state_ref();
+        let state = state.read();
+        state.scalar_functions().contains_key(name)
+            || state.aggregate_functions().contains_key(name)
+            || state.window_functions().contains_key(name)
+    }
+
+    /// The name and columns of the session's own table that has this name in any case.
+    pub fn own_table(&self, name: &str) -> Option<(String, SchemaRef)> {
+        self.views.own_table(name)
     }
 
     /// The tables and views that are the session's own, and no replicas.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
@@ -17,6 +17,7 @@ use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
 use futures::TryStreamExt;
+use parking_lot::RwLock;
 use vexact_sources::scan::insert;
 use vexact_sql::chunks::{BATCH_ROWS, ChunkTable};
 
@@ -45,7 +46,7 @@ impl MemoryTable {
 
     /// The rows of now.
     pub fn current(&self) -> Arc<ChunkTable> {
-        Arc::clone(&self.rows.current.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.rows.current.read())
     }
 }
 
@@ -98,7 +99,7 @@ impl DataSink for Rows {
     async fn write_all(&self, rows: SendableRecordBatchStream, _: &Arc<TaskContext>) -> Result<u64> {
         let added: Vec<RecordBatch> = rows.try_collect().await?;
         let count = added.iter().map(|batch| batch.num_rows() as u64).sum();
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.write();
         let mut batches = current.batches().to_vec();
         for batch in added.into_iter().filter(|batch| batch.num_rows() > 0) {
             // Statements of few rows do not become as many batches.

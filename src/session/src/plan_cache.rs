@@ -1,15 +1,11 @@
-//! Plans that are kept by the text of their query: parsing and planning a short query takes longer than a search of a small table.
+//! A cache of plans by statement: planning a short query takes longer than a search of a small table.
 //!
-//! A plan is used again where planning would give it again: it reads just tables that are still what their names mean, calls just functions whose value follows from their arguments, and the session's settings are the same. The
-//! functions themselves cannot change, as long as nobody else holds the session's context. Of a search in memory whose vector is a
-//! parameter, the physical plan is kept too; of a replica, it is that of any version, and each query has its own state, which holds
-//! what it sees.
+//! A cached plan is valid while its tables and the settings are unchanged, and it calls only immutable functions. The functions
+//! themselves cannot change while nobody else holds the session's context. Of a search in memory whose vector is a parameter,
+//! the physical plan is cached too; that of a replica is of any version, as each query brings the state that it sees.
 
-use std::borrow::Borrow;
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
@@ -21,6 +17,9 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
+use datafusion::sql::sqlparser::ast::Statement;
+use hashlink::LruCache;
+use parking_lot::Mutex;
 use vexact_core::error::Result;
 use vexact_replica::{ReplicaTable, Snapshot};
 use vexact_sql::SearchPlan;
@@ -28,51 +27,49 @@ use vexact_sql::chunks::ChunkTable;
 use vexact_sql::deep::Deep;
 
 use super::statement::bound;
+use super::vector_syntax::VECTOR_SEARCH;
 
-/// Longer texts have values in them, such as a vector, and do not come again.
+/// Maximum length of a cached statement's text, in bytes. A longer one has values in it and does not come again.
 pub(super) const TEXT_BYTES: usize = 2048;
 
-/// A table function that is planned as a query of the table that it names.
-const SEARCH_FUNCTION: &str = "vector_search";
-
-/// So many are kept.
+/// Maximum number of cached plans. The least recently used one is evicted.
 const PLANS: usize = 256;
 
-/// The plans of a session, by what was asked: a text, or a statement.
-pub(super) struct PlanCache<K> {
-    plans: Mutex<HashMap<K, Arc<CachedPlan>>>,
+/// The cached plans of a session, by statement.
+pub(super) struct PlanCache {
+    plans: Mutex<LruCache<Statement, Arc<CachedPlan>>>,
     is_off: AtomicBool,
 }
 
-/// A plan, its parameters not bound, and what it was made with.
+/// A plan with unbound parameters, and the tables and settings that it was made with.
 pub(super) struct CachedPlan {
     pub plan: Deep<LogicalPlan>,
-    /// `None`: a query has its own.
+    /// `None` over replicas, where each query has a state of its own.
     pub state: Option<Arc<SessionState>>,
     settings: Arc<ConfigOptions>,
     tables: Vec<(TableReference, Arc<dyn TableProvider>)>,
-    /// The search that it is, once it has been planned with some query; `None`: it is none.
-    search: OnceLock<Option<KeptSearch>>,
+    /// Its physical plan, decided when it is first planned; `None` if it is no search.
+    search: OnceLock<Option<CachedSearch>>,
 }
 
-/// A search that is planned, and the columns that its frame has told.
-struct KeptSearch {
+/// The physical plan of a search, and the columns of its frame.
+struct CachedSearch {
     plan: SearchPlan,
     schema: SchemaRef,
 }
 
-/// A kept plan with the values of its parameters.
+/// A cached plan with the values of its parameters.
 #[derive(Clone)]
 pub(super) struct BoundPlan {
-    prepared: Arc<CachedPlan>,
+    cached: Arc<CachedPlan>,
     state: Arc<SessionState>,
     params: ParamValues,
 }
 
 impl BoundPlan {
     /// `state`: that of the query.
-    pub fn new(prepared: Arc<CachedPlan>, state: Arc<SessionState>, params: ParamValues) -> Self {
-        Self { prepared, state, params }
+    pub fn new(cached: Arc<CachedPlan>, state: Arc<SessionState>, params: ParamValues) -> Self {
+        Self { cached, state, params }
     }
 
     pub fn state(&self) -> &Arc<SessionState> {
@@ -81,89 +78,92 @@ impl BoundPlan {
 
     /// The stack that its plan needs.
     pub fn stack(&self) -> usize {
-        self.prepared.plan.stack()
+        self.cached.plan.stack()
     }
 
     /// The plan with its parameters.
     pub fn logical(&self) -> Result<LogicalPlan> {
-        bound(LogicalPlan::clone(&self.prepared.plan), Some(self.params.clone()))
+        bound(LogicalPlan::clone(&self.cached.plan), Some(self.params.clone()))
     }
 
-    fn kept(&self) -> Option<&KeptSearch> {
-        self.prepared.search.get()?.as_ref()
+    fn cached_search(&self) -> Option<&CachedSearch> {
+        self.cached.search.get()?.as_ref()
     }
 
-    /// Whether it is known if it is a search that needs no planning.
+    /// Whether the fast path has been decided.
     pub fn is_planned(&self) -> bool {
-        self.prepared.search.get().is_some()
+        self.cached.search.get().is_some()
     }
 
     /// The replica that it reads alone.
     fn replica(&self) -> Option<&ReplicaTable> {
-        match &self.prepared.tables[..] {
+        match &self.cached.tables[..] {
             [(_, table)] => table.downcast_ref(),
             _ => None,
         }
     }
 
-    /// The physical plan, where it needs no planning.
+    /// The cached physical plan with this query's parameters; `None` if there is none.
     pub fn search(&self) -> Option<Arc<dyn ExecutionPlan>> {
-        let plan = &self.kept()?.plan;
+        let plan = &self.cached_search()?.plan;
         match self.replica() {
-            // What cannot be read is told by planning.
+            // Planning reports a replica that cannot be read.
             Some(replica) => plan.with(&self.params, Some(&replica.chunks(self.state.config()).ok()?)),
             None => plan.with(&self.params, None),
         }
     }
 
-    /// The columns, where it needs no planning.
+    /// The columns of the cached physical plan; `None` if there is none.
     pub fn search_schema(&self) -> Option<SchemaRef> {
-        let kept = self.kept()?;
-        kept.plan.fits(&self.params).then(|| Arc::clone(&kept.schema))
+        let search = self.cached_search()?;
+        search.plan.fits(&self.params).then(|| Arc::clone(&search.schema))
     }
 
-    /// Keeps what was planned, if it is a search of a whole replica, or of tables that do not change.
-    pub fn keep(&self, physical: &Arc<dyn ExecutionPlan>, schema: &SchemaRef) {
-        self.prepared.search.get_or_init(|| {
-            let are_fixed = self.prepared.tables.iter().all(|(_, table)| table.downcast_ref::<ChunkTable>().is_some());
-            let plan = || SearchPlan::of(&self.prepared.plan, &self.params, physical);
+    /// Caches the physical plan if it is a search of a whole replica, or of tables that do not change.
+    pub fn cache_search(&self, physical: &Arc<dyn ExecutionPlan>, schema: &SchemaRef) {
+        self.cached.search.get_or_init(|| {
+            let are_fixed = self.cached.tables.iter().all(|(_, table)| table.downcast_ref::<ChunkTable>().is_some());
+            let plan = || SearchPlan::of(&self.cached.plan, &self.params, physical);
             let plan = match self.replica() {
                 Some(replica) => plan()?.without(&replica.chunks(self.state.config()).ok()?)?,
                 None if are_fixed => plan()?,
                 None => return None,
             };
-            Some(KeptSearch { plan, schema: Arc::clone(schema) })
+            Some(CachedSearch { plan, schema: Arc::clone(schema) })
         });
     }
 }
 
-impl<K> Default for PlanCache<K> {
+impl Default for PlanCache {
     fn default() -> Self {
-        Self { plans: Mutex::default(), is_off: AtomicBool::new(false) }
+        Self { plans: Mutex::new(LruCache::new(PLANS)), is_off: AtomicBool::new(false) }
     }
 }
 
-impl<K: Eq + Hash> PlanCache<K> {
-    /// Forgets all plans: a name has been given, which may be closer to what a text says than the one that was found.
-    pub fn forget(&self) {
-        self.plans.lock().unwrap_or_else(PoisonError::into_inner).clear();
+impl PlanCache {
+    /// Invalidates all plans after a table name is rebound.
+    pub fn invalidate(&self) {
+        self.plans.lock().clear();
     }
 
-    /// Keeps no plan from now on.
+    /// Turns the cache off for good.
     pub fn turn_off(&self) {
         self.is_off.store(true, Ordering::Relaxed);
+        self.invalidate();
     }
 
-    /// The plan of what is asked, if it is still the one.
-    pub async fn find<Q: Eq + Hash + ?Sized>(&self, ctx: &SessionContext, asked: &Q) -> Option<Arc<CachedPlan>>
-    where
-        K: Borrow<Q>,
-    {
+    /// Returns true if no plan is cached.
+    pub fn is_empty(&self) -> bool {
+        self.plans.lock().is_empty()
+    }
+
+    /// The plan of a statement, if it is still valid.
+    pub async fn find(&self, ctx: &SessionContext, statement: &Statement) -> Option<Arc<CachedPlan>> {
         if self.is_off.load(Ordering::Relaxed) {
             return None;
         }
-        let found = self.plans.lock().unwrap_or_else(PoisonError::into_inner).get(asked).cloned()?;
-        // The settings are copied when they are changed, as this holds them too.
+        let found = self.plans.lock().get(statement).cloned()?;
+        // A change copies the settings, as the cached plan holds them too.
         let has_same_settings = Arc::ptr_eq(ctx.state_ref().read().config_options(), &found.settings);
         if has_same_settings {
             let mut are_same = true;
@@ -175,15 +175,16 @@ impl<K: Eq + Hash> PlanCache<K> {
                 return Some(found);
             }
         }
-        self.plans.lock().unwrap_or_else(PoisonError::into_inner).remove(asked);
+        self.plans.lock().remove(statement);
         None
     }
 
-    /// Keeps the plan of what was asked, if it may be used again: it as it is kept. `names`: the tables that it names.
-    pub async fn keep(
+    /// Caches the plan of a statement if it is reusable; returns the cached entry. `names` are the tables that the statement
+    /// names.
+    pub async fn cache(
         &self,
         ctx: &SessionContext,
-        asked: K,
+        statement: Statement,
         names: Vec<TableReference>,
         plan: &LogicalPlan,
         state: &Arc<SessionState>,
@@ -200,24 +201,19 @@ impl<K: Eq + Hash> PlanCache<K> {
         }
         for name in names {
             match ctx.table_provider(name.clone()).await {
-                // Not what a view has read.
+                // A view is not: its plan reads other tables.
                 Ok(named) if tables.iter().any(|(_, table)| is_same(&named, table)) => {}
-                Err(_) if name.table().eq_ignore_ascii_case(SEARCH_FUNCTION) => {}
+                Err(_) if name.table().eq_ignore_ascii_case(VECTOR_SEARCH) => {}
                 _ => return None,
             }
         }
         let settings = Arc::clone(state.config_options());
-        // The state of a query of replicas would hold on to what it sees.
+        // The state of a query of replicas would pin the versions that it sees.
         let state = state.config().get_extension::<Snapshot>().is_none().then(|| Arc::clone(state));
-        let prepared =
+        let cached =
             Arc::new(CachedPlan { plan: plan.clone().into(), state, settings, tables, search: OnceLock::new() });
-        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        // Rare, and cheaper than to know which one is the oldest.
-        if plans.len() >= PLANS {
-            plans.clear();
-        }
-        plans.insert(asked, Arc::clone(&prepared));
-        Some(prepared)
+        self.plans.lock().insert(statement, Arc::clone(&cached));
+        Some(cached)
     }
 }
 
@@ -260,6 +256,17 @@ fn tables_of(plan: &LogicalPlan) -> Option<Vec<(TableReference, Arc<dyn TablePro
 }
 
 #[cfg(test)]
+impl crate::Session {
+    /// The cached plan of a query.
+    pub(super) async fn cached_plan(&self, query: &str) -> Option<Arc<CachedPlan>> {
+        match self.parse(query).ok()? {
+            datafusion::sql::parser::Statement::Statement(statement) => self.plans.find(&self.ctx, &statement).await,
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
     use arrow::datatypes::Int64Type;
@@ -293,7 +300,7 @@ mod tests {
 
     async fn is_kept(session: &Session, query: &str) -> bool {
         session.sql(query, None).await.unwrap();
-        session.prepared.find(&session.ctx, query).await.is_some()
+        session.cached_plan(query).await.is_some()
     }
 
     #[tokio::test]
@@ -301,7 +308,7 @@ mod tests {
         let session = session(0..5);
         let query = "SELECT n FROM t WHERE n >= $1 ORDER BY n";
         assert_eq!(rows(&session, query, Some(3)).await, [3, 4]);
-        assert!(session.prepared.find(&session.ctx, query).await.is_some());
+        assert!(session.cached_plan(query).await.is_some());
         assert_eq!(rows(&session, query, Some(4)).await, [4]);
         assert_eq!(rows(&session, query, Some(5)).await, [0_i64; 0]);
         let surplus = ParamValues::from(vec![ScalarValue::Int64(Some(1)), ScalarValue::Int64(Some(2))]);
@@ -315,7 +322,7 @@ mod tests {
         let query = "SELECT max(n) FROM t WHERE n > (SELECT min(n) FROM u)";
         name(&session, "u", 0..1);
         assert_eq!(rows(&session, query, None).await, [2]);
-        assert!(session.prepared.find(&session.ctx, query).await.is_some());
+        assert!(session.cached_plan(query).await.is_some());
         name(&session, "t", 10..20);
         assert_eq!(rows(&session, query, None).await, [19]);
         session.sql("DROP TABLE u", None).await.unwrap();
@@ -329,7 +336,7 @@ mod tests {
         let query = "SELECT n FROM t";
         assert!(is_kept(&session, query).await);
         session.sql("SET datafusion.execution.batch_size = 7", None).await.unwrap();
-        assert!(session.prepared.find(&session.ctx, query).await.is_none());
+        assert!(session.cached_plan(query).await.is_none());
         assert!(is_kept(&session, query).await);
     }
 

@@ -57,7 +57,7 @@ async fn answer(session: &Session, query: &str, params: &[ScalarValue]) -> Strin
 }
 
 async fn is_planned(session: &Session, query: &str, params: &[ScalarValue]) -> bool {
-    let prepared = session.prepared.find(&session.ctx, query).await.unwrap();
+    let prepared = session.cached_plan(query).await.unwrap();
     BoundPlan::new(prepared, Arc::new(session.state()), ParamValues::from(params.to_vec())).search().is_some()
 }
 

@@ -1,6 +1,5 @@
-//! Queries: from a text, or a statement, to the frame of its plan.
+//! The road of a query in a session: parse, plan or take the cached plan, and run what has effects.
 
-use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,22 +8,23 @@ use datafusion::execution::SessionState;
 use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement as ParsedStatement;
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use vexact_core::entry::entry;
 use vexact_core::error::{Error, Result};
+use vexact_replica::Snapshot;
 use vexact_sources as sources;
 use vexact_sql::Explained;
-use vexact_sql::cooperative::ForegroundQuery;
 use vexact_sql::deep::{balance_statement, check_plan, stack_of_text};
 use vexact_sql::dialect::parse_statement;
 
 use super::frame::within;
 use super::insert::{keep_values, own_casts};
+use super::lifted_vector::lift;
 use super::named_windows::resolve_named_windows;
-use super::plan_cache::{BoundPlan, CachedPlan, PlanCache, TEXT_BYTES};
+use super::plan_cache::{BoundPlan, TEXT_BYTES};
 use super::refusals::plannable;
 use super::statement::{bound, refuse_changes};
-use super::vector_literal::as_parameter;
-use super::{DataFrame, Session, distance_order};
+use super::{DataFrame, Session, distance_order, wide_select};
 
 impl Session {
     /// One SQL statement. A SELECT runs when its rows are asked for, everything else now.
@@ -36,15 +36,11 @@ impl Session {
     /// SQL that cannot be planned; a file that is not as it is declared; UPDATE, DELETE and MERGE, and INSERT where the format of
     /// the table takes none.
     pub async fn sql(&self, query: &str, params: Option<ParamValues>) -> Result<DataFrame> {
-        let _arrival = ForegroundQuery::begin();
+        let _foreground = self.scheduler.begin_query();
         let planned = async {
-            let frame = match params {
-                None => self.search_by_text(query).await,
-                Some(_) => None,
-            };
-            match frame {
-                Some(frame) => Ok(frame),
-                None => self.sql_as_it_is(query, params).await,
+            match sources::create::parse(query)? {
+                Some(create) => self.create_file_table(&create).await,
+                None => self.frame(self.parse(query)?, params, query.len(), None).await,
             }
         };
         Ok(entry(self.stack_of(query), query, planned).await?.of_statement(query))
@@ -64,25 +60,6 @@ impl Session {
         stack_of_text(text).max(self.views.stack())
     }
 
-    /// A search whose query vector stands in the text, where it can be planned once for all vectors.
-    async fn search_by_text(&self, query: &str) -> Option<DataFrame> {
-        let (text, vector) = as_parameter(query)?;
-        let frame = self.sql_as_it_is(&text, Some(vector)).await.ok()?;
-        frame.is_search().await.then_some(frame)
-    }
-
-    async fn sql_as_it_is(&self, query: &str, params: Option<ParamValues>) -> Result<DataFrame> {
-        if let Some(prepared) = self.prepared.find(&self.ctx, query).await {
-            self.check_search_by_sql(query, &prepared.plan)?;
-            return self.prepared_frame(prepared, params);
-        }
-        if let Some(create) = sources::create::parse(query)? {
-            return self.create_file_table(&create).await;
-        }
-        let asked = (query.len() <= TEXT_BYTES).then(|| query.to_owned());
-        self.planned_frame(&self.prepared, (query, asked), self.parse(query)?, params).await
-    }
-
     pub(super) fn parse(&self, query: &str) -> Result<ParsedStatement> {
         let options = self.ctx.state_ref().read().config_options().sql_parser.clone();
         let mut statement = parse_statement(query, &options)?;
@@ -91,76 +68,100 @@ impl Session {
         Ok(statement)
     }
 
-    /// One statement that is parsed already, and known to be allowed. `text` is what it was parsed from.
+    /// One statement that is parsed already, and known to be allowed. `text` is what it was parsed from, for messages; over
+    /// replicas, the query sees `snapshot`.
+    ///
+    /// # Errors
+    /// As [`Self::sql`].
     pub async fn statement(
         &self,
         text: &str,
         statement: ParsedStatement,
         params: Option<ParamValues>,
+        snapshot: Option<Arc<Snapshot>>,
     ) -> Result<DataFrame> {
-        let asked = match &statement {
-            ParsedStatement::Statement(statement) if text.len() <= TEXT_BYTES => Some(statement.as_ref().clone()),
-            _ => None,
-        };
-        let planned = async {
-            let prepared = match &asked {
-                Some(asked) => self.prepared_statements.find(&self.ctx, asked).await,
-                None => None,
-            };
-            match prepared {
-                Some(prepared) => {
-                    self.check_search_by_sql(text, &prepared.plan)?;
-                    self.prepared_frame(prepared, params)
-                }
-                None => self.planned_frame(&self.prepared_statements, (text, asked), statement, params).await,
-            }
-        };
+        let planned = self.frame(statement, params, text.len(), snapshot);
         Ok(entry(self.stack_of(text), text, planned).await?.of_statement(text))
     }
 
-    /// The frame of a plan that is kept.
-    fn prepared_frame(&self, prepared: Arc<CachedPlan>, params: Option<ParamValues>) -> Result<DataFrame> {
-        let state = prepared.state.clone().unwrap_or_else(|| Arc::new(self.state()));
-        match params {
-            Some(params) => DataFrame::of_kept(BoundPlan::new(prepared, state, params)),
-            None => Ok(DataFrame::of_plan(state, LogicalPlan::clone(&prepared.plan))),
-        }
-    }
-
-    /// Plans a statement, and keeps its plan as that of what was `asked`.
-    async fn planned_frame<K: Eq + Hash>(
+    /// The frame of a statement whose text has so many bytes. A search whose long vector stands in it is planned once for all
+    /// vectors.
+    async fn frame(
         &self,
-        plans: &PlanCache<K>,
-        (text, asked): (&str, Option<K>),
         statement: ParsedStatement,
         params: Option<ParamValues>,
+        bytes: usize,
+        snapshot: Option<Arc<Snapshot>>,
     ) -> Result<DataFrame> {
-        let names = || self.ctx.state_ref().read().resolve_table_references(&statement);
-        let asked = asked.map(|asked| Ok::<_, Error>((asked, names()?))).transpose()?;
-        let (state, plan) = self.planned(statement).await?;
-        self.check_search_by_sql(text, &plan)?;
-        if let Some((asked, names)) = asked
-            && let Some(prepared) = plans.keep(&self.ctx, asked, names, &plan, &state).await
-            && let Some(params) = &params
+        let snapshot = snapshot.as_ref();
+        if params.is_none()
+            && let ParsedStatement::Statement(inner) = &statement
+            && let Some(lifted) = lift(inner)
+            && bytes - lifted.bytes <= TEXT_BYTES
+            && let Ok(frame) = self.cached_frame(&lifted.statement, Some(lifted.params), snapshot).await
+            && frame.is_search().await
         {
-            return DataFrame::of_kept(BoundPlan::new(prepared, state, params.clone()));
+            return Ok(frame);
         }
-        self.run_statement(state, bound(plan, params)?).await
+        match &statement {
+            ParsedStatement::Statement(inner) if bytes <= TEXT_BYTES => {
+                self.cached_frame(inner, params, snapshot).await
+            }
+            _ => {
+                let state = self.state_at(snapshot);
+                let plan = self.logical_plan(statement, &state).await?;
+                self.run_statement(state, bound(plan, params)?).await
+            }
+        }
     }
 
-    async fn planned(&self, mut statement: ParsedStatement) -> Result<(Arc<SessionState>, LogicalPlan)> {
+    /// The frame of a statement's cached plan, or of a new one, which is cached if it is reusable.
+    async fn cached_frame(
+        &self,
+        statement: &SqlStatement,
+        params: Option<ParamValues>,
+        snapshot: Option<&Arc<Snapshot>>,
+    ) -> Result<DataFrame> {
+        let (cached, state) = match self.plans.find(&self.ctx, statement).await {
+            Some(cached) => {
+                self.check_search_by_sql(statement, &cached.plan)?;
+                let state = cached.state.clone().unwrap_or_else(|| self.state_at(snapshot));
+                (cached, state)
+            }
+            None => {
+                let parsed = ParsedStatement::Statement(Box::new(statement.clone()));
+                let names = self.ctx.state_ref().read().resolve_table_references(&parsed)?;
+                let state = self.state_at(snapshot);
+                let plan = self.logical_plan(parsed, &state).await?;
+                match self.plans.cache(&self.ctx, statement.clone(), names, &plan, &state).await {
+                    Some(cached) => (cached, state),
+                    None => return self.run_statement(state, bound(plan, params)?).await,
+                }
+            }
+        };
+        match params {
+            Some(params) => DataFrame::of_cached(BoundPlan::new(cached, state, params)),
+            None => Ok(DataFrame::of_plan(state, LogicalPlan::clone(&cached.plan))),
+        }
+    }
+
+    /// Plans a statement, its parameters unbound.
+    async fn logical_plan(&self, mut statement: ParsedStatement, state: &SessionState) -> Result<LogicalPlan> {
+        let parsed = statement.clone();
         resolve_named_windows(&mut statement);
         plannable(&mut statement)?;
-        let state = Arc::new(self.state());
         if state.config_options().sql_parser.default_null_ordering == "nulls_min" {
             distance_order::nulls_last(&mut statement);
         }
         let own = own_casts(&statement);
-        let plan = state.statement_to_plan(statement).await.map_err(|error| self.with_hint(error.into()))?;
+        let plan = wide_select::plan(state, statement).await.map_err(|error| self.with_hint(error.into()))?;
         let plan = keep_values(plan, &own)?;
         SQLOptions::new().verify_plan(&plan)?;
         check_plan(&plan)?;
-        Ok((state, plan))
+        if let ParsedStatement::Statement(statement) = &parsed {
+            self.check_search_by_sql(statement, &plan)?;
+        }
+        Ok(plan)
     }
 
     /// Says how a table is named whose name has upper case: SQL reads names without quotes in lower case.
@@ -182,7 +183,8 @@ impl Session {
     pub async fn explain_sql(&self, query: &str, params: Option<ParamValues>) -> Result<Explained> {
         let explained = async {
             if sources::create::parse(query)?.is_none() {
-                let (state, plan) = self.planned(self.parse(query)?).await?;
+                let state = self.state_at(None);
+                let plan = self.logical_plan(self.parse(query)?, &state).await?;
                 if !matches!(plan, LogicalPlan::Ddl(_) | LogicalPlan::Statement(_)) {
                     if params.is_none()
                         && let Some(name) = plan.get_parameter_names()?.into_iter().min()

@@ -80,7 +80,7 @@ impl Session {
         }
         if let LogicalPlan::Ddl(ddl) = &plan {
             self.refuse_drop_of_replica(ddl)?;
-            self.forget_plans();
+            self.plans.invalidate();
         }
         match plan {
             LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) if self.is_own_schema(&create) => {

@@ -1,30 +1,19 @@
 //! Searches of replicas that lack the rows which their tables had before they were followed: they would find others.
 
+use std::convert::Infallible;
+use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::sqlparser::ast::{Expr, ObjectName, Statement, TableFactor, Value, ValueWithSpan, Visit, Visitor};
 use vexact_core::error::{Error, Result};
 use vexact_replica::ReplicaTable;
 
 use super::Session;
-
-/// Functions that make a query a search, in lower case.
-const SEARCHES: [&str; 8] = [
-    "cosine_distance",
-    "cosine_similarity",
-    "inner_product",
-    "dot_product",
-    "l2_distance",
-    "l2_distance_squared",
-    "vector_search",
-    "vector_join",
-];
-
-/// Operators that make a query a search.
-const OPERATORS: [&str; 3] = ["<->", "<=>", "<#>"];
+use super::vector_syntax::{function_name, is_score, is_search_function, is_vector_operator};
 
 /// A replica that lacks rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,20 +44,19 @@ impl Session {
     }
 
     /// Refuses a search by SQL of a replica that lacks rows.
-    pub(super) fn check_search_by_sql(&self, sql: &str, plan: &LogicalPlan) -> Result<()> {
+    pub(super) fn check_search_by_sql(&self, statement: &Statement, plan: &LogicalPlan) -> Result<()> {
         let tables = self.unloaded.tables();
-        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let mut words = sql.split(|c: char| !is_word(c));
-        let mut is_search = || {
-            words.any(|word| SEARCHES.iter().any(|name| name.eq_ignore_ascii_case(word)))
-                || OPERATORS.iter().any(|operator| sql.contains(operator))
-        };
-        if tables.is_empty() || !is_search() {
+        if tables.is_empty() {
+            return Ok(());
+        }
+        let mut found = SearchSyntax::default();
+        let ControlFlow::Continue(()) = statement.visit(&mut found);
+        if !found.is_search {
             return Ok(());
         }
         let read = replicas_of(plan)?;
         // Arguments of functions name tables as texts.
-        let is_argument = |name: &str| sql.split('\'').skip(1).step_by(2).any(|text| text.eq_ignore_ascii_case(name));
+        let is_argument = |name: &str| found.texts.iter().any(|text| text.eq_ignore_ascii_case(name));
         let is_read = |table: &UnloadedTable| read.contains(&table.name) || is_argument(&table.name);
         refuse(tables.into_iter().find(is_read))
     }
@@ -85,6 +73,46 @@ impl Session {
             (None, None) => return Ok(()),
         };
         refuse(tables.into_iter().find(|table| read.contains(&table.name)))
+    }
+}
+
+/// Finds the search functions and operators of a statement, and its text literals.
+#[derive(Default)]
+struct SearchSyntax {
+    is_search: bool,
+    texts: Vec<String>,
+}
+
+impl SearchSyntax {
+    fn call(&mut self, name: &ObjectName) {
+        self.is_search |= function_name(name).is_some_and(|name| is_score(name) || is_search_function(name));
+    }
+}
+
+impl Visitor for SearchSyntax {
+    type Break = Infallible;
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Infallible> {
+        match expr {
+            Expr::Function(function) => self.call(&function.name),
+            Expr::BinaryOp { op, .. } => self.is_search |= is_vector_operator(op),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Infallible> {
+        if let TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } = factor {
+            self.call(name);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_value(&mut self, value: &ValueWithSpan) -> ControlFlow<Infallible> {
+        if let Value::SingleQuotedString(text) = &value.value {
+            self.texts.push(text.clone());
+        }
+        ControlFlow::Continue(())
     }
 }
 

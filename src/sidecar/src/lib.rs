@@ -19,9 +19,10 @@ mod status;
 mod stop;
 mod table;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use vexact_core::error::{Error, Result};
 use vexact_replica::{Replicas, Store, SyncMode};
@@ -138,7 +139,7 @@ impl Sidecar {
 
     /// The replicas of which no row was read yet.
     pub fn unloaded(&self) -> Vec<String> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).unloaded()
+        self.known.lock().unloaded()
     }
 
     /// Whether a replica of this name is a followed table's.
@@ -160,7 +161,7 @@ impl Sidecar {
         let work = move || {
             let Some(state) = &mut *state else { return Err(Error::shut_down()) };
             let outcome = work(state);
-            *known.lock().unwrap_or_else(PoisonError::into_inner) = Known::of(state);
+            *known.lock() = Known::of(state);
             outcome
         };
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(ended(&error)))
@@ -169,8 +170,7 @@ impl Sidecar {
     async fn cycle(&self) -> Result<Cycle> {
         let (replicas, settings) = (Arc::clone(&self.replicas), Arc::clone(&self.settings));
         let result = self.run(move |state| state.cycle(&replicas, &settings)).await;
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) =
-            result.as_ref().err().map(|error| error.to_string());
+        *self.last_error.lock() = result.as_ref().err().map(|error| error.to_string());
         if result.as_ref().is_ok_and(|cycle| cycle.result.events_processed > 0) {
             self.replicas.compact_beside();
         }
@@ -247,8 +247,8 @@ impl Sidecar {
                 counted?;
             }
         }
-        let last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let last_error = self.last_error.lock().clone();
+        let known = self.known.lock();
         Ok(known.status(&self.replicas.snapshot(), last_error))
     }
 

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arrow::datatypes::SchemaRef;
@@ -24,6 +24,7 @@ use datafusion::parquet::errors::ParquetError;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
 use futures::TryStreamExt;
+use parking_lot::Mutex;
 use vexact_core::atomic_file::AtomicFile;
 use vexact_core::error::{Error, Result};
 
@@ -105,10 +106,10 @@ impl ParquetTable {
         for file in files {
             let metadata = std::fs::metadata(file).map_err(|error| Error::io(file, error))?;
             let version = (file.clone(), metadata.len(), metadata.modified().unwrap_or(UNIX_EPOCH));
-            let is_known = |version| self.checked.lock().unwrap_or_else(PoisonError::into_inner).contains(version);
+            let is_known = |version| self.checked.lock().contains(version);
             if !is_known(&version) {
                 check_columns(file, &self.schema, ParquetFile::open(&Input::open(file)?)?.schema())?;
-                self.checked.lock().unwrap_or_else(PoisonError::into_inner).insert(version);
+                self.checked.lock().insert(version);
             }
         }
         Ok(())

@@ -1,9 +1,10 @@
 //! What a streaming query and those who watch it share.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use vexact_core::error::{Error, Result};
 
@@ -31,7 +32,7 @@ impl Shared {
     /// Ends the query.
     pub fn end(&self, result: Result<()>) {
         let status = if result.is_err() { Status::Failed } else { Status::Stopped };
-        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = result.err().map(Arc::new);
+        *self.error.lock() = result.err().map(Arc::new);
         self.progress.send_modify(|progress| {
             progress.status = status;
             (progress.inflight_batches, progress.inflight_partitions) = (0, 0);

@@ -1,8 +1,9 @@
 //! A streaming query: its life, from outside.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use vexact_core::entry::task_ended;
 use vexact_core::error::{Error, Result};
@@ -43,7 +44,7 @@ impl StreamingQuery {
 
     /// Starts it, on the tokio runtime that this is called on. Harmless to repeat, also after its end.
     pub fn start(&self) {
-        let run = self.handle.run.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let run = self.handle.run.lock().take();
         let Some(run) = run else { return };
         let shared = Arc::clone(&self.handle.shared);
         if shared.control.borrow().is_stopped {
@@ -74,7 +75,7 @@ impl StreamingQuery {
         let mut progress = shared.progress.subscribe();
         // The sender is held here, so that waiting cannot fail.
         let _ = progress.wait_for(|progress| progress.status.is_ended()).await;
-        match shared.error.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+        match shared.error.lock().clone() {
             Some(error) => Err(Error::Shared(error)),
             None => Ok(shared.processed.load(Ordering::Relaxed)),
         }
@@ -85,7 +86,7 @@ impl StreamingQuery {
     pub fn stop(&self) {
         self.handle.shared.control.send_modify(|control| control.is_stopped = true);
         // One that was never started ends here.
-        if self.handle.run.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
+        if self.handle.run.lock().take().is_some() {
             self.handle.shared.end(Ok(()));
         }
     }

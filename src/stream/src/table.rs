@@ -1,7 +1,7 @@
 //! Streams and sinks in a session's catalog, and the leaf of a plan that reads the micro-batch at hand.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -22,6 +22,7 @@ use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use futures::stream;
+use parking_lot::Mutex;
 use vexact_sql::deep::Deep;
 
 use super::sink::SinkTable;
@@ -130,12 +131,12 @@ impl Feed {
                 place += len;
             }
         }
-        *self.partitions.lock().unwrap_or_else(PoisonError::into_inner) = filled;
+        *self.partitions.lock() = filled;
     }
 
     /// Lets go of the rows.
     pub fn clear(&self) {
-        self.partitions.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.partitions.lock().clear();
     }
 }
 
@@ -287,7 +288,7 @@ impl ExecutionPlan for FeedExec {
     }
 
     fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let partitions = self.feed.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        let partitions = self.feed.partitions.lock();
         let batches = partitions.get(partition).cloned().unwrap_or_default();
         let columns = self.columns.clone();
         let projected = batches.into_iter().map(move |batch| Ok(batch.project(&columns)?));

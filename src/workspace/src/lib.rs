@@ -21,11 +21,12 @@ mod tests;
 mod time;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
-use vexact_core::temporary_file::remove_leftovers;
 use vexact_core::error::{Error, Result};
+use vexact_core::temporary_file::remove_leftovers;
 
 pub use active::{ActiveRun, NewRun, RunOutcome};
 pub use artifact::{Artifact, ArtifactKind, NewArtifact};
@@ -92,7 +93,7 @@ impl Workspace {
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {
-        self.inner.index.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.index.lock()
     }
 
     /// Runs, the newest first.

@@ -165,7 +165,7 @@ fn a_run_whose_process_died_is_orphaned() {
     let alive = workspace.start(new_run("lives")).unwrap();
     let run_id = run.run_id().to_owned();
     // What a kill leaves: the folder as it is, and a lock that nobody holds.
-    run.state.lock().unwrap().lock.take();
+    run.state.lock().lock.take();
     drop(run);
     let others = Workspace::open(folder.path()).unwrap();
     let found = others.run(&run_id).unwrap();
@@ -178,7 +178,7 @@ fn a_run_whose_process_died_is_orphaned() {
     // One that died between its last file and the index.
     let told = alive.run().ended(RunStatus::Succeeded, None);
     files::write_run(alive.run_dir(), &told, &[]).unwrap();
-    alive.state.lock().unwrap().lock.take();
+    alive.state.lock().lock.take();
     assert_eq!(others.run(alive.run_id()).unwrap().status, RunStatus::Succeeded);
 }
 
@@ -232,7 +232,7 @@ fn cleanup_keeps_what_either_rule_keeps() {
     let started = |days: i64| {
         let run = workspace.start(new_run("old")).unwrap();
         let then = time::text(time::now() - chrono::Duration::days(days));
-        run.state.lock().unwrap().run.started_at = then.clone();
+        run.state.lock().run.started_at = then.clone();
         let sql = "UPDATE runs SET started_at = ?2, record = json_set(record, '$.started_at', ?2) WHERE run_id = ?1";
         workspace.index().execute(sql, [run.run_id(), &then]);
         run

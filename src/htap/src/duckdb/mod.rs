@@ -9,7 +9,7 @@ mod scan;
 mod tests;
 
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
@@ -18,6 +18,7 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, VisitMut, VisitorMut};
 use duckdb::types::Value;
 use duckdb::{Config, Connection, InterruptHandle, params_from_iter};
+use parking_lot::Mutex;
 use vexact_core::error::{Error, Result};
 use vexact_core::sql::ident;
 use vexact_replica::TableVersion;
@@ -89,7 +90,7 @@ impl DuckDb {
     /// # Errors
     /// DuckDB's; a column that the expected type cannot hold.
     pub async fn query(&self, query: Query) -> Result<Vec<RecordBatch>> {
-        let connection = self.database.lock().unwrap_or_else(PoisonError::into_inner).try_clone().map_err(failed)?;
+        let connection = self.database.lock().try_clone().map_err(failed)?;
         let _waiting = Waiting(connection.interrupt_handle());
         let ended = |error| Err(Error::Engine(format!("a query ended: {error}")));
         tokio::task::spawn_blocking(move || run(&connection, query)).await.unwrap_or_else(ended)

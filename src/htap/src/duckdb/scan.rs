@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::cast;
@@ -12,6 +12,7 @@ use duckdb::arrow as theirs;
 use duckdb::core::{DataChunkHandle, LogicalTypeHandle, LogicalTypeId};
 use duckdb::vtab::{BindInfo, InitInfo, TableFunctionInfo, VTab};
 use duckdb::vtab::{record_batch_to_duckdb_data_chunk, to_duckdb_logical_type_for_field};
+use parking_lot::{Mutex, MutexGuard};
 use vexact_core::error::Result;
 use vexact_replica::TableVersion;
 use vexact_sql::chunks::Chunks;
@@ -125,7 +126,7 @@ impl Source {
 static SOURCES: LazyLock<Mutex<HashMap<u64, Arc<Source>>>> = LazyLock::new(Mutex::default);
 
 fn sources() -> MutexGuard<'static, HashMap<u64, Arc<Source>>> {
-    SOURCES.lock().unwrap_or_else(PoisonError::into_inner)
+    SOURCES.lock()
 }
 
 /// Keeps a version readable under a number, as DuckDB's functions take values alone.

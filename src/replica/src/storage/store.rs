@@ -3,8 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use vexact_core::disk::{Disk, DiskLock};
 use vexact_core::error::{Error, Result};
 use vexact_core::folder::{Folder, TEMPORARY, bad};
@@ -108,7 +109,7 @@ impl Store {
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Makes a state durable: all tables, with `last_time` and a text of the caller's. It writes the segments and bitmaps that are

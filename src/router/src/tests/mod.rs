@@ -9,8 +9,20 @@ mod routes;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::sql::parser::Statement;
+use vexact_core::error::Result;
 
-use super::{OlapTable, Owner, TableLookup};
+use super::{OlapTable, Owner, ParsedQuery, Route, TableLookup};
+
+/// The route of a text.
+fn route(sql: &str, names: &dyn TableLookup) -> Result<Route> {
+    super::route(&ParsedQuery::parse(sql)?, names)
+}
+
+/// The statement of a text that only reads.
+fn read_only(sql: &str) -> Result<Statement> {
+    super::read_only(&ParsedQuery::parse(sql)?).cloned()
+}
 
 /// `Docs`, `orders` and `Group By` are replicated, `notes` is not, `feed` is a sidecar's, `Frame` is the session's; SQLite has a
 /// `shared` that the session shadows.

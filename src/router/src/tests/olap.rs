@@ -6,8 +6,8 @@ use datafusion::datasource::MemTable;
 use datafusion::prelude::SessionContext;
 use vexact_core::error::Result;
 
-use super::{REPLICAS, SESSION, World, schema};
-use crate::{Side, for_olap, read_only, route};
+use super::{REPLICAS, SESSION, World, read_only, route, schema};
+use crate::{Side, for_olap};
 
 fn spelled(sql: &str) -> Result<String> {
     Ok(for_olap(read_only(sql)?, &World)?.to_string())

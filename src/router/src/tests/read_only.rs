@@ -1,6 +1,6 @@
 //! What the OLAP side accepts, and each refusal by its message.
 
-use crate::read_only;
+use super::read_only;
 
 #[test]
 fn queries_are_accepted() {

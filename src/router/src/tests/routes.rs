@@ -1,7 +1,7 @@
 //! Where each shape of statement goes, and why.
 
-use super::World;
-use crate::{Reason, Route, Shape, Side, route};
+use super::{World, route};
+use crate::{Reason, Route, Shape, Side};
 
 fn routed(sql: &str) -> Route {
     route(sql, &World).unwrap_or_else(|error| panic!("{sql}: {error}"))

@@ -8,11 +8,11 @@ use std::time::Duration;
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OpenFlags, ffi};
+use vexact_cooperative::Scheduler;
 use vexact_core::database_path::refuse_uri;
 use vexact_core::error::{Error, Result};
 use vexact_core::param::vector_value;
 use vexact_core::sql::failed;
-use vexact_sql::cooperative::BackgroundWork;
 
 use super::column::described;
 use super::extensions::{Extensions, Installed};
@@ -48,6 +48,7 @@ pub(super) struct Shared {
     pub is_read_only: bool,
     pub last_write: Arc<LastWrite>,
     pub extensions: Extensions,
+    pub scheduler: Scheduler,
 }
 
 impl Opened {
@@ -103,8 +104,9 @@ pub(super) fn open_writer(path: &Path, busy_timeout: Duration, shared: &Arc<Shar
     open(path, &connect, Side::Writer, busy_timeout, shared, |conn| {
         let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
         conn.execute_batch("PRAGMA synchronous = NORMAL")?;
-        let is_to_stop = || {
-            BackgroundWork::background().yield_to_foreground();
+        let work = shared.scheduler.background_work();
+        let is_to_stop = move || {
+            work.yield_to_foreground();
             false
         };
         conn.progress_handler(INSTRUCTIONS, Some(is_to_stop))?;

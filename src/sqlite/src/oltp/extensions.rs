@@ -4,9 +4,10 @@
 
 use std::cell::Cell;
 use std::cmp::Ordering;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering as Memory};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension};
@@ -88,7 +89,7 @@ impl Extensions {
     }
 
     fn add(&self, extension: Extension) {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.all.lock();
         all.push(extension);
         self.count.store(all.len(), Memory::Release);
     }
@@ -103,7 +104,7 @@ impl Extensions {
             return Ok(());
         }
         let new: Vec<Extension> = {
-            let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+            let all = self.all.lock();
             all[from..].to_vec()
         };
         for extension in new {

@@ -1,7 +1,8 @@
 //! What a user's statement may do on the engine's connections. SQLite asks while it prepares the statement, before any effect.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use vexact_core::error::{Error, Result};
@@ -59,7 +60,7 @@ impl Guard {
         })));
         let state = Arc::clone(&guard.0);
         conn.authorizer(Some(move |context: AuthContext<'_>| {
-            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = state.lock();
             match if state.is_on { state.refusal(&context) } else { None } {
                 None => Authorization::Allow,
                 Some(reason) => {
@@ -73,12 +74,12 @@ impl Guard {
 
     /// Keeps names from being given to tables and views.
     pub fn reserve(&self, names: Vec<String>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).reserved = names;
+        self.0.lock().reserved = names;
     }
 
     /// The names of [`Self::reserve`].
     pub fn reserved(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).reserved.clone()
+        self.0.lock().reserved.clone()
     }
 
     /// Runs what prepares and steps a user's statement. A refusal is the error, in place of SQLite's "not authorized".
@@ -86,7 +87,7 @@ impl Guard {
         self.set(true);
         let _off = Off(self);
         let outcome = run();
-        let reason = self.0.lock().unwrap_or_else(PoisonError::into_inner).reason.take();
+        let reason = self.0.lock().reason.take();
         match (outcome, reason) {
             (Err(_), Some(reason)) => Err(Error::Engine(reason)),
             (outcome, _) => outcome,
@@ -94,7 +95,7 @@ impl Guard {
     }
 
     fn set(&self, is_on: bool) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         (state.is_on, state.reason, state.dropped_table) = (is_on, None, None);
     }
 }

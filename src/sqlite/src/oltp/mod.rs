@@ -13,9 +13,9 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use rusqlite::Connection;
 use rusqlite::types::Value;
+use vexact_cooperative::Scheduler;
 use vexact_core::database_path::DatabasePath;
 use vexact_core::error::{Error, Result};
-use vexact_sql::cooperative::BackgroundWork;
 
 pub mod capture;
 mod check;
@@ -62,11 +62,18 @@ pub struct OltpOptions {
     pub busy_timeout: Duration,
     /// Names that statements cannot give to tables and views: they mean others'.
     pub reserved_tables: Vec<String>,
+    /// Orders its work and the queries of the engine that it belongs to.
+    pub scheduler: Scheduler,
 }
 
 impl Default for OltpOptions {
     fn default() -> Self {
-        Self { read_pool_size: 4, busy_timeout: Duration::from_secs(5), reserved_tables: Vec::new() }
+        Self {
+            read_pool_size: 4,
+            busy_timeout: Duration::from_secs(5),
+            reserved_tables: Vec::new(),
+            scheduler: Scheduler::default(),
+        }
     }
 }
 
@@ -103,7 +110,11 @@ impl Oltp {
         }
         let DatabasePath { path, is_read_only } = DatabasePath::parse("oltp_path", path.as_ref())?;
         let path = connection::resolve_path(&path)?;
-        let shared = Arc::new(connection::Shared { is_read_only, ..connection::Shared::default() });
+        let shared = Arc::new(connection::Shared {
+            is_read_only,
+            scheduler: options.scheduler.clone(),
+            ..connection::Shared::default()
+        });
         let writer = if is_read_only {
             if !path.try_exists().map_err(|error| Error::io(&path, error))? {
                 return Err(Error::FileNotFound { path });
@@ -120,7 +131,7 @@ impl Oltp {
             path.clone(),
             options.read_pool_size,
             options.busy_timeout,
-            BackgroundWork::of_query,
+            readers::JobKind::Query,
             &shared,
         );
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
@@ -129,11 +140,11 @@ impl Oltp {
             path.clone(),
             copying_threads,
             options.busy_timeout,
-            BackgroundWork::background,
+            readers::JobKind::Background,
             &shared,
         );
         let nonblocking_readers =
-            readers::Readers::new(path.clone(), cores, Duration::ZERO, BackgroundWork::of_query, &shared);
+            readers::Readers::new(path.clone(), cores, Duration::ZERO, readers::JobKind::Query, &shared);
         Ok(Self { path, writer, readers, sync_readers, nonblocking_readers, copying_threads, shared })
     }
 

@@ -1,18 +1,37 @@
 //! Read-only connections, at most so many at once, each for one reader at a time.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use vexact_cooperative::{LongWork, Scheduler};
 use vexact_core::error::{Error, Result};
-use vexact_sql::cooperative::BackgroundWork;
 
 use super::connection::{INSTRUCTIONS, Opened, Shared, open_reader};
 use super::file_id::FileId;
 use super::writer::caught;
+
+/// Who waits for the jobs of a pool.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum JobKind {
+    /// A query: only later queries preempt its jobs.
+    Query,
+    /// No query: every query preempts its jobs.
+    Background,
+}
+
+impl JobKind {
+    fn begin(self, scheduler: &Scheduler) -> LongWork {
+        match self {
+            JobKind::Query => scheduler.query_work(),
+            JobKind::Background => scheduler.background_work(),
+        }
+    }
+}
 
 /// The pool. Connections are opened when they are first needed.
 pub(super) struct Readers(Arc<Pool>);
@@ -24,30 +43,23 @@ struct Pool {
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<Reader>>,
     is_closed: Arc<AtomicBool>,
-    /// What a job is, as it begins.
-    begin: fn() -> BackgroundWork,
+    kind: JobKind,
     shared: Arc<Shared>,
 }
 
 struct Reader {
     opened: Opened,
-    /// Of the job that it runs: whether to stop, and what it gives way to.
-    job: Arc<Mutex<(Arc<AtomicBool>, BackgroundWork)>>,
+    /// The job that it runs: its stop flag and its work.
+    job: Arc<Mutex<(Arc<AtomicBool>, LongWork)>>,
 }
 
 impl Readers {
-    /// `begin` tells what a job is.
-    pub fn new(
-        path: PathBuf,
-        size: u32,
-        busy_timeout: Duration,
-        begin: fn() -> BackgroundWork,
-        shared: &Arc<Shared>,
-    ) -> Self {
+    /// A pool whose connections are opened when they are first needed.
+    pub fn new(path: PathBuf, size: u32, busy_timeout: Duration, kind: JobKind, shared: &Arc<Shared>) -> Self {
         let shared = Arc::clone(shared);
         let permits = Arc::new(Semaphore::new(size as usize));
         let is_closed = Arc::new(AtomicBool::new(false));
-        Self(Arc::new(Pool { path, busy_timeout, size, permits, idle: Mutex::default(), is_closed, begin, shared }))
+        Self(Arc::new(Pool { path, busy_timeout, size, permits, idle: Mutex::default(), is_closed, kind, shared }))
     }
 
     /// Runs a job on a connection, off the async threads. If the caller goes away, its statement is interrupted.
@@ -93,7 +105,7 @@ impl Readers {
             self.0.permits.close();
             all.forget();
         }
-        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0.idle.lock().clear();
     }
 }
 
@@ -103,7 +115,7 @@ impl Pool {
             return Err(Error::shut_down());
         }
         let reader = self.idle(FileId::of(&self.path)?).map_or_else(|| self.open(), Ok)?;
-        *reader.job.lock().unwrap_or_else(PoisonError::into_inner) = (stop, (self.begin)());
+        *reader.job.lock() = (stop, self.kind.begin(&self.shared.scheduler));
         let mut has_returned = false;
         let outcome = caught(|| {
             let outcome = reader.opened.extend().and_then(|()| job(&reader.opened));
@@ -112,26 +124,26 @@ impl Pool {
         });
         // After a panic nobody knows what the connection is in.
         if has_returned && reader.opened.conn.is_autocommit() {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+            self.idle.lock().push(reader);
         }
         outcome
     }
 
     /// A connection that nobody uses. Those that do not see the file as it is now are closed.
     fn idle(&self, file: FileId) -> Option<Reader> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock();
         idle.retain(|reader| reader.opened.file == file && !reader.opened.is_immutable);
         idle.pop()
     }
 
     fn open(&self) -> Result<Reader> {
         let mut opened = open_reader(&self.path, self.busy_timeout, &self.shared)?;
-        let job = Arc::new(Mutex::new((Arc::<AtomicBool>::default(), (self.begin)())));
+        let job = Arc::new(Mutex::new((Arc::<AtomicBool>::default(), self.kind.begin(&self.shared.scheduler))));
         let (is_closed, current) = (Arc::clone(&self.is_closed), Arc::clone(&job));
         let is_to_stop = move || {
             let (is_to_stop, work) = {
-                let (stop, work) = &*current.lock().unwrap_or_else(PoisonError::into_inner);
-                (stop.load(Ordering::Relaxed), *work)
+                let (stop, work) = &*current.lock();
+                (stop.load(Ordering::Relaxed), work.clone())
             };
             work.yield_to_foreground();
             is_to_stop || is_closed.load(Ordering::Relaxed)

@@ -235,18 +235,23 @@ impl<'a> Plan<'a> {
         let values: Vec<_> = (0..count).map(|at| self.value(at)).collect();
         let from = self.references.from(self.schema.columns().iter().map(|column| column.name.as_str()));
         let has_key = self.has_key(|_, column| self.references.changed("NEW", column, "NULL"));
+        let checked: Vec<_> = (0..count).filter(|at| self.is_checked(*at)).collect();
+        let is_logged = match (self.is_limited, checked.is_empty()) {
+            (false, _) => String::new(),
+            (true, true) => self.is_open(),
+            // Not true of any row, but each value is computed, and so checked, where it is not logged.
+            (true, false) => {
+                let checked: Vec<_> = checked.iter().map(|at| format!("({} IS NULL)", values[*at])).collect();
+                format!("({IS_OPEN} OR {} < 0) AND ", sum(&checked))
+            }
+        };
         statements.push(format!(
-            "INSERT INTO _vexact_log(time, version, op, {}) SELECT {NOW}, {}, {}, {} FROM {from} WHERE {}{has_key}",
+            "INSERT INTO _vexact_log(time, version, op, {}) SELECT {NOW}, {}, {}, {} FROM {from} WHERE {is_logged}{has_key}",
             slots.join(", "),
             self.version,
             op::ROW,
             values.join(", "),
-            self.is_open(),
         ));
-        let checked: Vec<_> = (0..count).filter(|at| self.is_checked(*at)).map(|at| values[at].as_str()).collect();
-        if self.is_limited && !checked.is_empty() {
-            statements.push(format!("SELECT {} FROM {from} WHERE NOT {IS_OPEN} AND {has_key}", checked.join(", ")));
-        }
         statements.extend(self.close());
         statements
     }
@@ -351,6 +356,18 @@ impl<'a> Plan<'a> {
         names.dedup();
         let names: Vec<_> = names.into_iter().map(ident).collect();
         format!(" OF {}", names.join(", "))
+    }
+}
+
+/// The sum of expressions, nested as little as can be: SQLite bounds the depth.
+fn sum(terms: &[String]) -> String {
+    match terms {
+        [] => "0".to_owned(),
+        [term] => term.clone(),
+        terms => {
+            let (left, right) = terms.split_at(terms.len() / 2);
+            format!("({} + {})", sum(left), sum(right))
+        }
     }
 }
 

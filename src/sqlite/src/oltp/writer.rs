@@ -4,10 +4,11 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 use vexact_core::error::{Error, Result};
@@ -56,7 +57,7 @@ impl Writer {
         let connection = Arc::clone(&opened);
         let run = move || {
             for job in queue {
-                job(connection.lock().unwrap_or_else(PoisonError::into_inner).current());
+                job(connection.lock().current());
             }
         };
         let thread = std::thread::Builder::new().name("vexact-writer".into()).spawn(run);
@@ -71,7 +72,7 @@ impl Writer {
 
     /// As [`Self::run`]; blocks this thread. If nobody writes, the job runs on it: a change of threads costs more than a short job.
     pub fn run_here<T: Send + 'static>(&self, job: impl FnOnce(&Opened) -> Result<T> + Send + 'static) -> Result<T> {
-        if let Ok(mut opened) = self.opened.try_lock() {
+        if let Some(mut opened) = self.opened.try_lock() {
             return opened.current().and_then(|opened| work(opened, job));
         }
         self.start_job(job)?.blocking_recv().unwrap_or_else(|_| Err(lost()))
@@ -83,7 +84,7 @@ impl Writer {
         &self,
         job: impl FnOnce(&Opened) -> Result<T> + Send + 'static,
     ) -> Result<Option<T>> {
-        if let Ok(mut opened) = self.opened.try_lock() {
+        if let Some(mut opened) = self.opened.try_lock() {
             return opened.current().and_then(|opened| work(opened, job)).map(Some);
         }
         let (answer, answered) = mpsc::channel();
@@ -106,7 +107,7 @@ impl Writer {
     }
 
     fn send(&self, job: Job) -> Result<()> {
-        let sent = match &*self.jobs.lock().unwrap_or_else(PoisonError::into_inner) {
+        let sent = match &*self.jobs.lock() {
             None => false,
             Some(jobs) => jobs.send(job).is_ok(),
         };
@@ -115,12 +116,12 @@ impl Writer {
 
     /// Ends the thread after the jobs that wait, and closes the connection. Harmless to repeat.
     pub async fn shutdown(&self) {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.jobs.lock().take();
         if let Some(thread) = self.thread.lock().await.take() {
             let opened = Arc::clone(&self.opened);
             let end = move || {
                 let _ = thread.join();
-                opened.lock().unwrap_or_else(PoisonError::into_inner).opened.take();
+                opened.lock().opened.take();
             };
             let _ = tokio::task::spawn_blocking(end).await;
         }

@@ -1,6 +1,6 @@
 //! Adding and dropping columns of registered tables.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use vexact_core::error::{Error, Result};
 use vexact_core::schema::{Column, ColumnType, TableSchema};
@@ -46,7 +46,7 @@ impl Replicator {
             && let Some(at) = lost.iter().position(|lost| lost.eq_ignore_ascii_case(name))
         {
             lost.remove(at);
-            *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Known::of(&state);
+            *self.known.lock() = Known::of(&state);
             return Ok(());
         }
         let added = match &alteration {

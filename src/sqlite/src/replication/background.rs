@@ -1,8 +1,9 @@
 //! Work that is done again and again beside everything else.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
@@ -39,7 +40,7 @@ impl Background {
     }
 
     fn replace(&self, task: Option<JoinHandle<()>>) {
-        if let Some(before) = std::mem::replace(&mut *self.task.lock().unwrap_or_else(PoisonError::into_inner), task) {
+        if let Some(before) = std::mem::replace(&mut *self.task.lock(), task) {
             before.abort();
         }
     }
@@ -61,7 +62,7 @@ mod tests {
         // One that takes its place.
         background.start(&done, Duration::ZERO, count);
         done.acquire_many(2).await.unwrap().forget();
-        let task = background.task.lock().unwrap().take().unwrap();
+        let task = background.task.lock().take().unwrap();
         background.stop();
         drop(done);
         task.await.unwrap();

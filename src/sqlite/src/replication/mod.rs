@@ -21,10 +21,11 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use vexact_core::error::{Error, Result};
 use vexact_core::schema::TableSchema;
@@ -129,8 +130,7 @@ impl Replicator {
     }
 
     fn note<T>(&self, result: &Result<T>) {
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) =
-            result.as_ref().err().map(|error| error.to_string());
+        *self.last_error.lock() = result.as_ref().err().map(|error| error.to_string());
         if result.is_ok() {
             self.has_synced.store(true, Ordering::Relaxed);
         }
@@ -152,7 +152,7 @@ impl Replicator {
         let ended = |error| Err(Error::Engine(format!("a sync ended: {error}")));
         let work = move || {
             let outcome = work(worker, &mut state);
-            *known.lock().unwrap_or_else(PoisonError::into_inner) = Known::of(&state);
+            *known.lock() = Known::of(&state);
             outcome
         };
         tokio::task::spawn_blocking(work).await.unwrap_or_else(ended)
@@ -163,14 +163,14 @@ impl Replicator {
             oltp: Arc::clone(&self.oltp),
             replicas: Arc::clone(&self.replicas),
             options: self.options.clone(),
-            durable: self.durable.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            durable: self.durable.lock().clone(),
             position: self.position()?,
             copying: Arc::clone(&self.copying),
         })
     }
 
     fn position(&self) -> Result<Arc<Position>> {
-        let position = self.position.lock().unwrap_or_else(PoisonError::into_inner);
+        let position = self.position.lock();
         position.clone().ok_or_else(Error::shut_down)
     }
 
@@ -179,12 +179,12 @@ impl Replicator {
     /// # Errors
     /// SQLite's.
     pub async fn status(&self) -> Result<SyncStatus> {
-        let applied_seq = self.known.lock().unwrap_or_else(PoisonError::into_inner).applied_seq;
+        let applied_seq = self.known.lock().applied_seq;
         let database = self.oltp.path().to_owned();
         let read = move |conn: &_| Ok((log::lag(conn, applied_seq)?, log::size(conn)?, absent::list(conn, &database)?));
         let (lag, log_rows, positions) = self.oltp.read(read).await?;
-        let last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let last_error = self.last_error.lock().clone();
+        let known = self.known.lock();
         let has_synced = self.has_synced.load(Ordering::Relaxed);
         let status = known.status(&lag, &self.replicas.snapshot(), &self.copying, (has_synced, last_error));
         Ok(SyncStatus { log_rows, positions, ..status })
@@ -212,7 +212,7 @@ impl Replicator {
 
     /// The tables that were registered and whose rows were never copied, so that their replicas lack those that they had then.
     pub fn unloaded(&self) -> Vec<String> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).unloaded()
+        self.known.lock().unloaded()
     }
 
     /// The registered schema of a table.
@@ -235,9 +235,9 @@ impl Replicator {
     pub async fn shutdown(&self) {
         self.stop_background();
         let _state = self.state.lock().await;
-        let position = self.position.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let position = self.position.lock().take();
         // Its folder can be opened again.
-        self.durable.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.durable.lock().take();
         if let Some(position) = position.filter(|position| !position.is_reader()) {
             let oltp = Arc::clone(&self.oltp);
             // A position that stays, as another program is writing, is found dead by the next engine.

@@ -7,9 +7,9 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension};
 use vexact_core::error::{Error, Result};
 use vexact_core::sql::failed;
@@ -183,17 +183,17 @@ impl Position {
 
     /// Notes that a transaction with [`Self::enter`] was committed.
     pub fn has_written(&self, applied_seq: i64) {
-        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(applied_seq);
+        *self.written.lock() = Some(applied_seq);
     }
 
     /// Notes that it is not known what the file has.
     pub fn forget_written(&self) {
-        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.written.lock() = None;
     }
 
     /// What was written last. Returns `None` if that is not known.
     pub fn written(&self) -> Option<i64> {
-        *self.written.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.written.lock()
     }
 
     /// Whether the file has this engine's position as it was written: nobody else writes it, so a file that has another one, or

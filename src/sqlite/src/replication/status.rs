@@ -1,8 +1,8 @@
 //! What a sync did, and where it stands.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use vexact_replica::{Counts, Snapshot};
 
@@ -195,11 +195,11 @@ pub(super) struct Copying(Mutex<Option<(String, u64)>>);
 
 impl Copying {
     pub fn set(&self, copying: Option<(&str, u64)>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = copying.map(|(table, rows)| (table.to_owned(), rows));
+        *self.0.lock() = copying.map(|(table, rows)| (table.to_owned(), rows));
     }
 
     fn rows(&self, table: &str) -> Option<u64> {
-        let copying = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let copying = self.0.lock();
         copying.as_ref().filter(|(name, _)| name == table).map(|(_, rows)| *rows)
     }
 }

@@ -21,13 +21,14 @@ mod seal;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use vexact_core::error::{Error, Result};
 use vexact_sources::csv_part::{CsvColumns, read_bytes};
 
@@ -170,7 +171,7 @@ impl CsvDirReader {
         let (files, table, positions) = (Arc::clone(&self.files), self.table.clone(), self.positions.clone());
         let may_wait = self.first_until.is_some_and(|until| Instant::now() < until);
         blocking(move || {
-            let mut files = files.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut files = files.lock();
             let seen = files.look(&positions)?;
             if may_wait && !part::are_settled(&seen, &positions)? {
                 return Ok(None);
@@ -226,18 +227,17 @@ impl Source for CsvDirReader {
     async fn read(&mut self, range: &OffsetRange) -> Result<RecordBatch> {
         let (from, to) = (self.positions(&range.from)?, self.positions(&range.to)?);
         let (table, seals) = (self.table.clone(), Arc::clone(&self.seals));
-        blocking(move || table.read(&from, &to, &mut seals.lock().unwrap_or_else(PoisonError::into_inner))).await
+        blocking(move || table.read(&from, &to, &mut seals.lock())).await
     }
 
     fn evidence(&self) -> serde_json::Value {
-        self.seals.lock().unwrap_or_else(PoisonError::into_inner).evidence()
+        self.seals.lock().evidence()
     }
 
     async fn verify(&mut self, evidence: &serde_json::Value) -> Result<()> {
         let (folder, positions) = (self.table.folder.clone(), self.positions.clone());
         let (seals, evidence) = (Arc::clone(&self.seals), evidence.clone());
-        blocking(move || seals.lock().unwrap_or_else(PoisonError::into_inner).verify(&folder, &positions, &evidence))
-            .await
+        blocking(move || seals.lock().verify(&folder, &positions, &evidence)).await
     }
 
     async fn restore(&mut self, offset: &Offset) -> Result<()> {

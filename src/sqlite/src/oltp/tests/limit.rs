@@ -94,3 +94,22 @@ fn the_limit_follows_the_users_wish_the_rows_and_whether_the_log_is_pruned() {
     extend(90_018, automatic);
     assert_eq!(last(), i64::MAX);
 }
+
+#[test]
+fn a_table_of_many_columns_is_checked_when_the_log_is_full() {
+    let columns: Vec<(String, String)> = (0..1500).map(|at| (format!("a{at}"), "int8".to_owned())).collect();
+    let ddl: Vec<String> = columns.iter().map(|(name, _)| format!("{name} INTEGER")).collect();
+    let conn = Connection::open_in_memory().unwrap();
+    conn.execute_batch(&format!("CREATE TABLE wide(id TEXT PRIMARY KEY NOT NULL, {})", ddl.join(", "))).unwrap();
+    let key = [("id".to_owned(), "utf8".to_owned())];
+    let all: Vec<_> = key.into_iter().chain(columns).collect();
+    let schema = TableSchema::try_new("wide", &all, &["id".to_owned()]).unwrap();
+    capture::install(&conn, &schema).unwrap();
+    conn.execute_batch("INSERT INTO wide(id, a7) VALUES ('x', 1)").unwrap();
+    conn.execute_batch("DELETE FROM _vexact_limit").unwrap();
+    let logged = count(&conn, "_vexact_log");
+    conn.execute_batch("UPDATE wide SET a1400 = 127").unwrap();
+    let error = conn.execute_batch("UPDATE wide SET a1400 = 128").unwrap_err().to_string();
+    assert!(error.contains("vexact: wide.a1400: expected int8"), "{error}");
+    assert_eq!(count(&conn, "_vexact_log"), logged);
+}

@@ -1,0 +1,37 @@
+//! The syntax of vector search in a parsed statement: distance functions, pgvector's operators, table functions.
+
+use datafusion::sql::sqlparser::ast::{BinaryOperator, ObjectName};
+
+/// Functions whose results are distances, or similarities that a sort makes distances of.
+const SCORES: [&str; 6] =
+    ["cosine_distance", "cosine_similarity", "inner_product", "dot_product", "l2_distance", "l2_distance_squared"];
+
+/// Table function that is planned as a query of the table that it names.
+pub(super) const VECTOR_SEARCH: &str = "vector_search";
+
+/// Table function that joins two tables by distance.
+const VECTOR_JOIN: &str = "vector_join";
+
+/// Returns true if a name, in any case, is that of a distance or similarity.
+pub(super) fn is_score(name: &str) -> bool {
+    SCORES.iter().any(|score| score.eq_ignore_ascii_case(name))
+}
+
+/// Returns true if a name, in any case, is that of a table function of searches.
+pub(super) fn is_search_function(name: &str) -> bool {
+    [VECTOR_SEARCH, VECTOR_JOIN].iter().any(|function| function.eq_ignore_ascii_case(name))
+}
+
+/// Returns true if an operator stands for a distance.
+pub(super) fn is_vector_operator(operator: &BinaryOperator) -> bool {
+    match operator {
+        BinaryOperator::Spaceship => true,
+        BinaryOperator::Custom(operator) => matches!(operator.as_str(), "<->" | "<#>"),
+        _ => false,
+    }
+}
+
+/// The last part of a function's name, which may have a schema before it.
+pub(super) fn function_name(name: &ObjectName) -> Option<&str> {
+    name.0.last().and_then(|part| part.as_ident()).map(|name| name.value.as_str())
+}
