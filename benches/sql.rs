@@ -78,6 +78,8 @@ fn sql(c: &mut Criterion) {
             metric: Metric::Cosine,
             filter: None,
             params: None,
+            min_score: None,
+            group_by: None,
             columns: vec!["id".into()],
         };
         let call =

@@ -189,6 +189,15 @@ impl<'a> ChunkedColumn<'a> {
         self.chunks[chunk].distance(metric, row, query)
     }
 
+    /// The score of one row in a search, as [`VectorColumn::score`].
+    ///
+    /// # Panics
+    /// As [`VectorColumn::distance`].
+    pub fn score(&self, metric: Metric, position: u64, query: &[f64]) -> Option<f64> {
+        let (chunk, row) = self.locate(position);
+        self.chunks[chunk].score(metric, row, query)
+    }
+
     /// The chunk that holds a row, and the row's ordinal within it.
     ///
     /// # Panics

@@ -1,9 +1,9 @@
 //! Runs the engine's futures from Python: without the GIL, and so that Ctrl-C ends them.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use tokio::runtime::Runtime;
@@ -55,21 +55,27 @@ pub fn run_telling<T: Send + 'static>(
     run_with(py, ended, exception, tell)
 }
 
-/// Queries on the runtime's threads, those included whose caller is gone.
-static RUNNING_QUERIES: AtomicUsize = AtomicUsize::new(0);
+/// The number of queries on the runtime's threads, those included whose caller is gone.
+static RUNNING_QUERIES: Mutex<usize> = Mutex::new(0);
+/// Notified when no query runs any more.
+static QUERIES_ENDED: Condvar = Condvar::new();
 
 struct RunningQuery;
 
 impl RunningQuery {
     fn new() -> Self {
-        RUNNING_QUERIES.fetch_add(1, Ordering::AcqRel);
+        *RUNNING_QUERIES.lock() += 1;
         Self
     }
 }
 
 impl Drop for RunningQuery {
     fn drop(&mut self) {
-        RUNNING_QUERIES.fetch_sub(1, Ordering::AcqRel);
+        let mut running = RUNNING_QUERIES.lock();
+        *running -= 1;
+        if *running == 0 {
+            QUERIES_ENDED.notify_all();
+        }
     }
 }
 
@@ -78,10 +84,8 @@ impl Drop for RunningQuery {
 #[pyfunction]
 pub fn wait_for_queries(py: Python<'_>) {
     py.detach(|| {
-        let until = Instant::now() + Duration::from_secs(1);
-        while RUNNING_QUERIES.load(Ordering::Acquire) > 0 && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        let mut running = RUNNING_QUERIES.lock();
+        QUERIES_ENDED.wait_while_for(&mut running, |running| *running > 0, Duration::from_secs(1));
     });
 }
 

@@ -8,7 +8,7 @@ use vexact::sql::Explained;
 use crate::convert;
 use crate::query::{Refusal, query as query_vectors};
 
-/// `(table, column, query, top_k, metric, filter, columns, params)`.
+/// `(table, column, query, top_k, metric, filter, columns, params, min_score, group_by)`.
 #[derive(FromPyObject)]
 pub struct SearchArguments<'py>(
     String,
@@ -19,6 +19,8 @@ pub struct SearchArguments<'py>(
     Option<String>,
     Vec<String>,
     Option<Bound<'py, PyAny>>,
+    Option<f64>,
+    Option<String>,
 );
 
 impl<'py> SearchArguments<'py> {
@@ -29,7 +31,7 @@ impl<'py> SearchArguments<'py> {
 
     /// The search. `invalid` makes the exception for a value that cannot be used, `query_name` is what the query is called.
     pub fn search(self, py: Python<'_>, query_name: &str, invalid: Refusal) -> PyResult<VectorSearch> {
-        let Self(table, column, query, top_k, metric, filter, columns, params) = self;
+        let Self(table, column, query, top_k, metric, filter, columns, params, min_score, group_by) = self;
         let metric = metric.parse().map_err(|error: vexact::kernel::KernelError| invalid(py, error.to_string()))?;
         // A whole number of any size: what is beyond all tables asks for all rows.
         if !top_k.hasattr("__index__")? {
@@ -46,7 +48,7 @@ impl<'py> SearchArguments<'py> {
             return Err(invalid(py, "params: expected none without a filter, got some".into()));
         }
         let params = convert::parameters(params.as_ref())?;
-        Ok(VectorSearch { table, column, query, top_k, metric, filter, params, columns })
+        Ok(VectorSearch { table, column, query, top_k, metric, filter, params, min_score, group_by, columns })
     }
 }
 

@@ -103,6 +103,8 @@ class Queries:
             lambda: f"CASE WHEN {self.predicate(alias, depth - 1)} THEN {sub()} ELSE {sub()} END",
             lambda: f"nullif({sub()}, {sub()})",
         ]
+        if kind in ("int", "real"):
+            choices += [lambda: "(" + " + ".join([f"{alias}.i", *(self.literal(kind) for _ in range(20))]) + ")"]
         if kind == "int":
             choices += [lambda: f"({sub()} {rng.choice('+-*')} {self.literal('int')})", lambda: f"abs({alias}.i)"] * 2
             if not self.portable:
@@ -123,6 +125,7 @@ class Queries:
             choices += [lambda: self.cast(alias, kind, depth)] * 3
         if kind == "decimal":
             choices += [lambda: f"({column} + {self.literal('decimal')})", lambda: f"abs({column})"]
+            choices += [lambda: f"round({column}, {rng.choice(['1', '0', '-1', f'abs({alias}.i)'])})"] * 2
         if kind == "ts":
             choices += [lambda: f"({column} + INTERVAL '{rng.choice(['1 day', '1 month', '2 seconds'])}')"]
             choices += [lambda: f"date_trunc('{rng.choice(['second', 'day', 'year'])}', {column})"]
@@ -165,8 +168,21 @@ class Queries:
             lambda: f"({left} {rng.choice(['', 'NOT '])}IN ({', '.join(right() for _ in range(rng.randint(1, 5)))}{rng.choice(['', ', NULL'])}))",
             lambda: f"({left} {rng.choice(['', 'NOT '])}BETWEEN {right()} AND {right()})",
         ]
+        def list_of() -> str:
+            return ", ".join(self.literal(kind) for _ in range(rng.randint(1, 3)))
+
+        choices += [
+            lambda: f"({left} {rng.choice(['', 'NOT '])}IN ({list_of()}) {rng.choice(['AND', 'OR'])} {left} {rng.choice(['', 'NOT '])}IN ({list_of()}))",
+        ]
         if not self.portable:
             choices += [lambda: f"({left} IS {rng.choice(['', 'NOT '])}DISTINCT FROM {right()})"]
+            if kind == "ts":
+                far = rng.choice(["0001-01-01", "9999-12-31 23:59:59.5", "2262-04-12 00:00:00", "1677-09-21 00:00:00"])
+                choices += [lambda: f"({self.column(alias, 'ts')} {op} {rng.choice(['', 'TIMESTAMP '])}'{far}')"] * 2
+            if kind == "int":
+                choices += [lambda: f"(array_has([{alias}.i, 1], {self.literal('int')}))", lambda: f"(({alias}.i ^ {rng.choice([f'{alias}.i', '3'])}) {op} 1)"]
+            if kind == "text":
+                choices += [lambda: f"({left} {rng.choice(['~', '!~'])} '.*')"]
         if kind == "text":
             choices += [lambda: f"({left} {rng.choice(['', 'NOT '])}LIKE '{rng.choice(['%', 'a%', '%b', '_', 'x_y', '%a%', ''])}')"] * 2
         return rng.choice(choices)()
@@ -182,6 +198,7 @@ class Queries:
         return rng.choice([
             lambda: f"{negated}EXISTS (SELECT 1 FROM u WHERE {linked}{inner}{offset if linked else ordered})",
             lambda: f"t.{key} {negated}IN (SELECT u.{key} FROM u WHERE {linked}{inner}{'' if linked else ordered})",
+            lambda: f"{self.literal('int')} {negated}IN (SELECT u.{key} FROM u WHERE {linked}{inner})",
             lambda: f"t.{key} {rng.choice(['<', '>=', '='])} (SELECT {rng.choice(['max', 'min', 'count', 'sum'])}(u.{key}) FROM u WHERE {linked}{inner})",
         ])()
 
@@ -249,6 +266,11 @@ class Queries:
             shapes += [
                 lambda: f"SELECT t.i, count(*) FROM {found} t WHERE {self.predicate('t', 2)} GROUP BY t.i HAVING count(*) > 0",
                 lambda: f"SELECT t.id, u.id FROM {found} t {join} {u} u ON {on}",
+                lambda: f"SELECT t.id, t.{key} FROM {found[:-1]}, group_by => '{key}', min_score => {rng.choice(['NULL', '0.5', '1'])}) t WHERE {self.predicate('t', 1)}",
+                lambda: f"SELECT x.{key}, x.b, count(*) FROM (SELECT t.* FROM {t} t ORDER BY t.{key}{way}) x GROUP BY GROUPING SETS ((x.{key}, x.b), (x.{key}), ())",
+                lambda: f"SELECT t.id FROM {t} t ORDER BY {rng.choice(['-abs(t.f)', '-abs(t.g + 1)', '-round(t.d, 1)', '-l2_norm(t.v)'])}{way}, t.id {cut}",
+                lambda: f"SELECT t.id, row_number() OVER (PARTITION BY t.{key} ORDER BY {distance}, -abs(t.f), t.id) AS w FROM {t} t ORDER BY t.id {cut}",
+                lambda: f"SELECT t.id FROM {t} t ORDER BY t.f{way}, t.id {cut}",
                 lambda: f"SELECT t.id FROM {found} t WHERE t.id IN (SELECT u.id FROM {u} u WHERE {self.predicate('u', 2)})",
                 lambda: f"SELECT sum(x.id), max(x.n) FROM (SELECT t.* FROM {t} t WHERE {self.predicate('t', 2)} ORDER BY {distance}{rng.choice(['', ' DESC', ' NULLS FIRST'])} {cut}) x",
                 lambda: f"SELECT t.id FROM {t} t WHERE {distance} {rng.choice(['<', '<=', '>', '>=', '='])} {rng.choice([0.5, 1.0, 2.0])} AND {self.predicate('t', 2)}",

@@ -185,3 +185,69 @@ def test_the_extremes_of_groups_do_not_depend_on_the_order_of_rows(sources: Sour
             assert [(str(least), str(greatest)) for _, least, greatest in got] == expected, t
             got = rows(sources.session, f"SELECT min(f) FILTER (WHERE f > 1), max(f) FILTER (WHERE f < 3) FROM {t} GROUP BY g ORDER BY g")
             assert [(str(least), str(greatest)) for least, greatest in got][:2] == [("nan", "1.0"), ("2.0", "2.0")], t
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        # apache/datafusion#24246
+        ("SELECT i IN (1) AND i IN (2), i NOT IN (1) OR i NOT IN (2), i IN (1, 3) AND i NOT IN (1, 3) FROM n", [(None, None, None), (False, True, False), (False, True, False)]),
+        ("SELECT i IN (1, 2, 3, 4, 5) AND i IN (6, 7), i IN (1, 2) OR i IN (2, 3), i NOT IN (1) AND i NOT IN (2) FROM n", [(None, None, None), (False, True, False), (False, True, False)]),
+        ("SELECT i FROM n WHERE i IN (1) AND i NOT IN (2, NULL)", []),
+        ("SELECT i FROM n WHERE (i IN (1) AND i IN (2)) IS NULL", [None]),
+        ("SELECT i FROM n WHERE NOT (i IN (1) AND i IN (2))", [1, 2]),
+        ("SELECT i FROM n WHERE NOT (NOT (i IN (1)) OR i NOT IN (1, 2))", [1]),
+        ("SELECT i ^ i, (i ^ 3) ^ i FROM n", [(None, None), (0, 3), (0, 3)]),
+        ("SELECT array_has([i, 1], 2), array_has([i, 1], 1) FROM n", [(False, True), (False, True), (True, True)]),
+        # #24379
+        ("SELECT s ~ '.*', s !~ '.*', s ~* '.*' FROM n", [(None, None, None), (True, False, True), (True, False, True)]),
+        # #16965, #24421
+        ("SELECT i FROM (SELECT * FROM n ORDER BY i) GROUP BY GROUPING SETS ((i), ()) ORDER BY i", [1, 2, None, None]),
+        ("SELECT id FROM (SELECT 'id' AS id UNION ALL SELECT 'id' AS id ORDER BY id) GROUP BY GROUPING SETS ((id), ()) ORDER BY id", ["id", None]),
+        # #25340
+        ("SELECT i FROM n WHERE 3 NOT IN (SELECT i FROM n)", []),
+        ("SELECT i FROM n WHERE 3 NOT IN (SELECT i FROM n WHERE i IS NOT NULL) ORDER BY i", [1, 2, None]),
+        # The type of round changed while the query was planned.
+        ("SELECT round(d, 1) > CAST(1.0 AS DECIMAL(10, 4)), round(d, i) < 2 FROM n", [(None, None), (True, True), (True, False)]),
+        ("SELECT sum(round(d, 1)), sum(round(d, 1 + 0)), round(max(d), -1) FROM n", [(D("3.6"), D("3.6"), D("0"))]),
+        # A sort by the opposite of a function failed the check of its own plan.
+        ("SELECT i FROM n ORDER BY -abs(f), i", [2, 1, None]),
+        ("SELECT i, row_number() OVER (ORDER BY -abs(f)) AS w FROM n ORDER BY w", [(2, 1), (1, 2), (None, 3)]),
+    ],
+)
+def test_unknown_stays_unknown_and_orders_are_kept(sources: Sources, sql: str, expected: list[Any]) -> None:
+    table = pa.table({
+        "i": pa.array([None, 1, 2], pa.int32()),
+        "s": [None, "a", "b"],
+        "d": pa.array([None, D("1.2500"), D("2.3400")], pa.decimal128(10, 4)),
+        "f": [None, 1.5, -2.5],
+    })
+    for name in sources.add("n", table):
+        for partitions in (1, 3):
+            sources.session.sql(f"SET datafusion.execution.target_partitions = {partitions}")
+            assert rows(sources.session, sql.replace("FROM n", f"FROM {name}")) == expected, (name, partitions)
+
+
+def test_texts_of_row_groups_without_bounds_are_found(tmp_path: Path) -> None:
+    # apache/datafusion#25226: pyarrow leaves out the bounds of long texts.
+    long = ["z" * 5000, "y" * 6000]
+    table = pa.table({"s": ["a", "b", *long, "c", "d"], "b": [b"a", b"b", *(text.encode() for text in long), b"c", b"d"]})
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet", row_group_size=2)
+    session = vexact.Session()
+    session.create_temp_view("t", session.read_parquet(tmp_path / "t.parquet"))
+    assert rows(session, "SELECT max(s), min(s), count(*) FROM t") == [(long[0], "a", 6)]
+    assert rows(session, "SELECT max(b) FROM t") == [long[0].encode()]
+    assert rows(session, "SELECT count(*) FROM t WHERE s > 'm'") == [2]
+    assert rows(session, f"SELECT length(s) FROM t WHERE s = '{long[1]}'") == [6000]
+    assert rows(session, "SELECT length(s) FROM t ORDER BY s DESC LIMIT 1") == [5000]
+
+
+def test_long_chains_are_planned_fast_and_answered(sources: Sources) -> None:
+    [name, *_] = sources.add("c", pa.table({"i": [1, 2], "s": ["a", None]}))
+    count = 2500
+    assert rows(sources.session, f"SELECT {' + '.join(['i'] * count)} FROM {name}") == [count, 2 * count]
+    assert rows(sources.session, f"SELECT {' - '.join(['i'] * count)} FROM {name}") == [2 - count, 2 * (2 - count)]
+    assert rows(sources.session, f"SELECT {' || '.join(['s'] * count)} FROM {name}") == ["a" * count, None]
+    assert rows(sources.session, f"SELECT count(*) FROM {name} WHERE {' + '.join(['i'] * count)} > {count}") == [1]
+    mixed = " + ".join(["i * 2", "0.5"] * (count // 5))
+    assert rows(sources.session, f"SELECT {mixed} FROM {name}") == [count / 2, count / 5 * 4 + count / 10]

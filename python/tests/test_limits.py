@@ -240,11 +240,16 @@ def test_a_timeout_ends_a_write_and_leaves_no_file(write: str, tmp_path: Path) -
 
 
 INTERRUPTED = """
-import sys, vexact, pyarrow as pa
+import sys, threading, time, vexact, pyarrow as pa
+def tell():
+    begun = time.process_time()
+    while time.process_time() - begun < 0.2:
+        time.sleep(0.01)
+    print("ready", flush=True)
 made = vexact.Session()
 made.create_temp_view("n", made.create_dataframe_from_arrow(pa.table({"i": range(1000)})))
 how, sql, path = sys.argv[1:]
-print("ready", flush=True)
+threading.Thread(target=tell, daemon=True).start()
 try:
     frame = made.sql(sql)
     frame.to_arrow() if how == "to_arrow" else getattr(frame, how)(path)
@@ -262,9 +267,8 @@ def test_ctrl_c_ends_every_query_and_the_process(how: str, sql: str, tmp_path: P
     command = [sys.executable, "-c", INTERRUPTED, how, sql, str(tmp_path / "out")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
+        # It has computed for a while.
         assert child.stdout.readline() == "ready\n"
-        # Somewhere in the midst of it.
-        time.sleep(0.5)
         child.send_signal(signal.SIGINT)
         try:
             assert child.communicate(timeout=20)[0] == "interrupted 1\n"
@@ -300,8 +304,10 @@ def work():
         vexact.Session().sql("SELECT sum(value) FROM generate_series(1, 9223372036854775807)").to_arrow()
     except vexact.VexactError as error:
         print("ended", flush=True)
+begun = time.process_time()
 threading.Thread(target=work).start()
-time.sleep(0.5)
+while time.process_time() - begun < 0.2:
+    time.sleep(0.01)
 """
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from .errors import InvalidRequestError
 
 T = TypeVar("T")
-SearchArguments = tuple[str, str, Any, int, str, str | None, list[str], Any]
+SearchArguments = tuple[str, str, Any, int, str, str | None, list[str], Any, float | None, str | None]
 
 
 def wrong(name: str, expected: str, value: object) -> TypeError:
@@ -156,6 +156,8 @@ def search(
     filter: object,
     params: Any,
     columns: object,
+    min_score: object,
+    group_by: object,
 ) -> SearchArguments:
     """The arguments of a vector search, as the native module takes them; it checks the query and the parameters."""
     return (
@@ -167,4 +169,6 @@ def search(
         None if filter is None else text("filter", filter, "a str or None"),
         [] if columns is None else texts("columns", columns),
         params,
+        None if min_score is None else number("min_score", min_score),
+        None if group_by is None else text("group_by", group_by, "a str or None"),
     )

@@ -41,7 +41,9 @@ __all__ = [
 ]
 
 # Table, column, query, top_k, metric, filter, columns, params.
-_SearchArguments: TypeAlias = tuple[str, str, Any, int, str, str | None, Sequence[str], Any]
+_SearchArguments: TypeAlias = tuple[
+    str, str, Any, int, str, str | None, Sequence[str], Any, float | None, str | None
+]
 _T = TypeVar("_T")
 _Params: TypeAlias = Sequence[Any] | Mapping[str, Any] | None
 # Trigger interval in ms, checkpoint path, delivery mode, execution mode, workers, partitions at a time.

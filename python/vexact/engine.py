@@ -301,14 +301,17 @@ class HtapEngine:
         filter: str | None = None,
         params: Params = None,
         columns: str | Sequence[str] | None = None,
+        min_score: float | None = None,
+        group_by: str | None = None,
         fresh: bool = False,
     ) -> list[pa.RecordBatch]:
         """The rows of a replica closest to `query`, best first: the key's columns, `score` (float64), then `columns` (`"*"`: all).
 
-        `filter`: a SQL predicate on the table, applied before the search; `params`: the values of its placeholders, as in `query`. `fresh`: syncs first, so that all writes before the call
-        are seen.
+        `filter`: a SQL predicate on the table, applied before the search; `params`: the values of its placeholders, as in `query`. `min_score`:
+        only rows of at least this score are searched. `group_by`: a column whose values group the rows, of each of which the result has
+        the `top_k` best. `fresh`: syncs first, so that all writes before the call are seen.
         """
-        arguments = check.search(table, "column", column, query, top_k, metric, filter, params, columns)
+        arguments = check.search(table, "column", column, query, top_k, metric, filter, params, columns, min_score, group_by)
         is_fresh = check.flag("fresh", fresh)
         return await _in_thread(partial(self._open().vector_search, arguments, is_fresh), abandons=True)
 
@@ -323,10 +326,12 @@ class HtapEngine:
         filter: str | None = None,
         params: Params = None,
         columns: str | Sequence[str] | None = None,
+        min_score: float | None = None,
+        group_by: str | None = None,
         fresh: bool = False,
     ) -> str:
         """How such a search is done, after running it: an `Explain`, a str with `.logical`, `.physical` and `.strategy`."""
-        arguments = check.search(table, "column", column, query, top_k, metric, filter, params, columns)
+        arguments = check.search(table, "column", column, query, top_k, metric, filter, params, columns, min_score, group_by)
         is_fresh = check.flag("fresh", fresh)
         explain = partial(self._open().explain_vector_search, arguments, is_fresh)
         return Explain(*await _in_thread(explain, abandons=True))
@@ -372,8 +377,12 @@ async def open(
     sidecar_poll_batch_size: int = 500,
     sidecar_delete_detection: str = "disabled",
     sidecar_enable_oltp: bool = False,
+    log_limit: int | None = None,
 ) -> HtapEngine:
-    """Opens an engine: `async with await vexact.open("app.db") as engine: ...`. The settings are those of `HtapConfig`."""
+    """Opens an engine: `async with await vexact.open("app.db") as engine: ...`. The settings are those of `HtapConfig`.
+
+    `file:app.db?mode=ro` opens an engine that follows what another engine captures in the file, and never writes it.
+    """
     config = HtapConfig(
         oltp_path=oltp_path,
         prune_after_sync=prune_after_sync,
@@ -388,6 +397,7 @@ async def open(
         sidecar_poll_batch_size=sidecar_poll_batch_size,
         sidecar_delete_detection=sidecar_delete_detection,
         sidecar_enable_oltp=sidecar_enable_oltp,
+        log_limit=log_limit,
     )
     return await HtapEngine.create(config)
 

@@ -409,6 +409,8 @@ class Session:
         filter: str | None = None,
         params: Params | None = None,
         columns: str | Sequence[str] | None = None,
+        min_score: float | None = None,
+        group_by: str | None = None,
     ) -> DataFrame:
         """The rows closest to a query, best first, exactly.
 
@@ -418,13 +420,16 @@ class Session:
         `vector_column`: vectors, or lists of numbers of one length. `query_vector`: a list, a numpy or pyarrow array of the
         column's length; a two-dimensional array searches a query batch, and the result has `query_id` (int64) in front.
         `metric`: `cosine` (`cosin`), `dot` (`inner_product`, `ip`) or `l2` (`euclidean`). `filter`: a SQL predicate, applied
-        before the search, so that `top_k` matching rows come back where there are as many; `params`: the values of its `$1` or `$name`, as in `sql`. Rows whose vector is NULL, not finite, or under cosine zero are skipped.
+        before the search, so that `top_k` matching rows come back where there are as many; `params`: the values of its `$1` or `$name`, as in `sql`. `min_score`: only rows of at
+        least this score are searched, so that under a distance the closest ones are left out, under `dot` the farthest. `group_by`: a
+        column whose values group the rows, NULL being one of them: the result has the `top_k` best rows of each group, best first, and
+        that column. Rows whose vector is NULL, not finite, or under cosine zero are skipped.
 
         Raises `InvalidRequestError` (a `ValueError`) for an unknown table, column or metric, a query of another length, not
         finite or under cosine zero, ragged or of three dimensions, `top_k` below 1, and a bad filter; `TypeError` for a query
         that is no array.
         """
-        arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, params, columns)
+        arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, params, columns, min_score, group_by)
         return DataFrame(self._native.vector_search(arguments))
 
     def explain_vector_search(
@@ -438,9 +443,11 @@ class Session:
         filter: str | None = None,
         params: Params | None = None,
         columns: str | Sequence[str] | None = None,
+        min_score: float | None = None,
+        group_by: str | None = None,
     ) -> Explain:
         """What `vector_search` with these arguments does: it runs, and the strategy is what happened."""
-        arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, params, columns)
+        arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, params, columns, min_score, group_by)
         return Explain(*self._native.explain_vector_search(arguments))
 
     def hybrid_search(
@@ -454,10 +461,12 @@ class Session:
         *,
         filter: str | None = None,
         params: Params | None = None,
+        min_score: float | None = None,
+        group_by: str | None = None,
     ) -> DataFrame:
         """All columns of the table and `vector_score` (float64) for the rows closest to a query, best first, whose score is
         at most `score_threshold` (under `dot`: at least). Arguments and errors are those of `vector_search`."""
-        arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, params, None)
+        arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, params, None, min_score, group_by)
         threshold = None if score_threshold is None else check.number("score_threshold", score_threshold)
         return DataFrame(self._native.hybrid_search(arguments, threshold))
 
@@ -472,9 +481,11 @@ class Session:
         *,
         filter: str | None = None,
         params: Params | None = None,
+        min_score: float | None = None,
+        group_by: str | None = None,
     ) -> Explain:
         """What `hybrid_search` with these arguments does: it runs, and the strategy is what happened."""
-        arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, params, None)
+        arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, params, None, min_score, group_by)
         threshold = None if score_threshold is None else check.number("score_threshold", score_threshold)
         return Explain(*self._native.explain_hybrid_search(arguments, threshold))
 

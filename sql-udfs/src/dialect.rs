@@ -1,4 +1,4 @@
-//! DataFusion's SQL parser with pgvector's operators `<->`, `<=>` and `<#>`.
+//! DataFusion's SQL parser with pgvector's operators `<->`, `<=>` and `<#>`, and with lambdas.
 
 use datafusion::common::config::{Dialect as DialectName, SqlParserOptions};
 use datafusion::common::{DataFusionError, Result, not_impl_err, plan_datafusion_err};
@@ -61,12 +61,45 @@ macro_rules! generic_dialect_methods {
     };
 }
 
-/// The generic dialect with pgvector's operators, which bind tighter than comparisons and looser than `+`, as in PostgreSQL.
+/// The generic dialect with lambdas, and with pgvector's operators, which bind tighter than comparisons and looser than `+`, as in PostgreSQL.
 #[derive(Debug)]
 struct VectorDialect;
 
 impl Dialect for VectorDialect {
     crate::generic_dialect_methods!();
+
+    /// `array_transform(list, x -> x + 1)`.
+    fn supports_lambda_functions(&self) -> bool {
+        true
+    }
+
+    /// CAST, NOT and the like begin nothing else before a parenthesis. sqlparser would parse what is wrong in them once more as the
+    /// call of a function, twice as often at each level: 50 of them within each other never ended.
+    fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        let Token::Word(word) = &parser.peek_token_ref().token else { return None };
+        let (keyword, next) = (word.keyword, &parser.peek_nth_token_ref(1).token);
+        let is_call = *next == Token::LParen;
+        let is_array = *next == Token::LBracket;
+        if is_call && matches!(keyword, Keyword::SUBSTR | Keyword::SUBSTRING) {
+            return Some(parser.parse_substring());
+        }
+        let parse: fn(&mut Parser) -> Result<Expr, ParserError> = match keyword {
+            Keyword::NOT => Parser::parse_not,
+            Keyword::CAST if is_call => |parser| parser.parse_cast_expr(CastKind::Cast),
+            Keyword::TRY_CAST if is_call => |parser| parser.parse_cast_expr(CastKind::TryCast),
+            Keyword::SAFE_CAST if is_call => |parser| parser.parse_cast_expr(CastKind::SafeCast),
+            Keyword::CONVERT if is_call => |parser| parser.parse_convert_expr(false),
+            Keyword::CEIL if is_call => |parser| parser.parse_ceil_floor_expr(true),
+            Keyword::FLOOR if is_call => |parser| parser.parse_ceil_floor_expr(false),
+            Keyword::ARRAY if is_array => |parser| {
+                parser.expect_token(&Token::LBracket)?;
+                parser.parse_array_expr(true)
+            },
+            _ => return None,
+        };
+        parser.next_token();
+        Some(parse(parser))
+    }
 
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
         is_vector_operator(&parser.peek_token_ref().token).then(|| Ok(self.prec_value(Precedence::Pipe)))

@@ -10,14 +10,18 @@ use datafusion::catalog::Session;
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::format::ExplainFormat;
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::context::QueryPlanner;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
+use crate::correlated::with_hint;
 use crate::exec::{VectorJoinExec, VectorTopKExec};
 use crate::rewrite;
+use crate::table::{BestOfEachGroup, GroupPlanner};
 
 /// Plans as before, and adds `strategy_plan` to EXPLAIN.
 #[derive(Debug)]
@@ -29,12 +33,34 @@ impl StrategyPlanner {
     pub fn new(inner: Arc<dyn QueryPlanner + Send + Sync>) -> Self {
         Self { inner }
     }
+
+    async fn plan(&self, plan: &LogicalPlan, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
+        let planned = match searches_groups(plan) {
+            true => {
+                let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(GroupPlanner)]);
+                planner.create_physical_plan(plan, session).await
+            }
+            false => self.inner.create_physical_plan(plan, session).await,
+        };
+        planned.map_err(|error| with_hint(error, plan))
+    }
+}
+
+/// Whether a plan has the operator of a search by group.
+fn searches_groups(plan: &LogicalPlan) -> bool {
+    let mut is_found = false;
+    let visited = plan.apply_with_subqueries(|node| {
+        is_found |=
+            matches!(node, LogicalPlan::Extension(extension) if extension.node.as_any().is::<BestOfEachGroup>());
+        Ok(if is_found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    visited.is_ok() && is_found
 }
 
 #[async_trait]
 impl QueryPlanner for StrategyPlanner {
     async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
-        let planned = self.inner.create_physical_plan(plan, session).await?;
+        let planned = self.plan(plan, session).await?;
         let LogicalPlan::Explain(explain) = plan else { return Ok(planned) };
         // DML may act while it is planned; the other formats have one row each.
         let may_write =
@@ -43,7 +69,7 @@ impl QueryPlanner for StrategyPlanner {
             return Ok(planned);
         }
         // What cannot be planned is EXPLAIN's to report.
-        let Ok(searched) = self.inner.create_physical_plan(&explain.plan, session).await else { return Ok(planned) };
+        let Ok(searched) = self.plan(&explain.plan, session).await else { return Ok(planned) };
         let Some(strategy) = strategy(&searched, session.config_options()) else { return Ok(planned) };
         let schema: SchemaRef = planned.schema();
         let text = |text: &str| Arc::new(StringArray::from(vec![text.to_owned()]));
@@ -63,7 +89,7 @@ pub fn strategy(plan: &Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Option
     while let Some(plan) = pending.pop() {
         let node: &dyn ExecutionPlan = plan.as_ref();
         if let Some(top_k) = node.downcast_ref::<VectorTopKExec>() {
-            sections.push(top_k.report().to_string());
+            sections.push(top_k.strategy());
         } else if let Some(join) = node.downcast_ref::<VectorJoinExec>() {
             sections.push(join.report().to_string());
         } else if let Some(filter) = node.downcast_ref::<FilterExec>() {

@@ -13,8 +13,9 @@
 
 pub mod chunks;
 mod config;
-pub mod cooperative;
+mod correlated;
 pub mod deep;
+mod delegate;
 pub mod dialect;
 pub mod exec;
 mod explain;
@@ -30,11 +31,12 @@ mod vector;
 
 pub use config::VexactOptions;
 pub use explain::{Explained, explain_plan, strategy};
-pub use functions::score_expr;
+pub use functions::{negate, score_expr, vector_of_text};
 pub use plan::create_physical_plan;
 pub use register::register;
 pub use rewrite::bind_parameters;
 pub use rewrite::{Decline, VectorRewrite};
 pub use search_plan::SearchPlan;
+pub use table::best_of_each_group;
 pub use vector::{VectorError, parse_vector, scalar_of_vector, vector_of_scalar, vectors_by_cast};
 pub use vexact_kernel as kernel;

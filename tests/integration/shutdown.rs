@@ -28,6 +28,8 @@ fn calls_after_a_shutdown_are_errors() {
             metric: Metric::L2,
             filter: None,
             params: None,
+            min_score: None,
+            group_by: None,
             columns: vec![],
         };
         assert_eq!(engine.vector_search(&search, false).await.unwrap()[0].num_rows(), 1);

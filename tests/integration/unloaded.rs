@@ -23,6 +23,8 @@ fn search() -> VectorSearch {
         metric: Metric::Cosine,
         filter: None,
         params: None,
+        min_score: None,
+        group_by: None,
         columns: Vec::new(),
     }
 }

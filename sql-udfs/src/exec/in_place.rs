@@ -15,6 +15,7 @@ use datafusion::physical_plan::PhysicalExpr;
 use rayon::prelude::*;
 use vexact_kernel::{ChunkedColumn, VectorColumn};
 
+use super::groups::Groups;
 use super::ranked::{Ranker, external};
 use super::run::{FILTER, SearchState, vectors};
 use super::ties::Ties;
@@ -63,9 +64,15 @@ fn search(run: &SearchState, scan: &InPlace, ranker: &Ranker) -> Result<RecordBa
     let columns =
         arrays.iter().map(|array| VectorColumn::try_new(array)).collect::<Result<_, _>>().map_err(external)?;
     let column = ChunkedColumn::try_new(columns).map_err(external)?;
-    let (entries, report) = match Ties::of(&scan.chunks, &column) {
-        Some(ties) => ranker.rank_tied(&column, selection.as_ref(), &ties)?,
-        None => ranker.rank(&column, selection.as_ref(), None)?,
+    let ties = Ties::of(&scan.chunks, &column);
+    let (entries, report) = match (run.top_k.group_by, &ties) {
+        (Some(group_by), ties) => {
+            let groups = groups(scan, group_by, &run.input.schema())?;
+            let (entries, report) = ranker.rank_groups_tied(&column, selection.as_ref(), &groups, ties.as_ref())?;
+            (entries, Some(report))
+        }
+        (None, Some(ties)) => ranker.rank_tied(&column, selection.as_ref(), ties)?,
+        (None, None) => ranker.rank(&column, selection.as_ref(), None)?,
     };
 
     let started = Instant::now();
@@ -96,6 +103,16 @@ fn search(run: &SearchState, scan: &InPlace, ranker: &Ranker) -> Result<RecordBa
     });
     run.publish(report, output.num_rows());
     Ok(output)
+}
+
+/// The group of each position, by the values of a column of the scan.
+fn groups(scan: &InPlace, column: usize, schema: &SchemaRef) -> Result<Vec<u32>> {
+    let mut groups = Groups::try_new(schema.field(column).data_type())?;
+    let mut of_rows = Vec::new();
+    for batch in scan.chunks.batches() {
+        of_rows.extend(groups.number(batch.column(scan.columns[column]))?);
+    }
+    Ok(of_rows)
 }
 
 /// What a predicate keeps of chunks.

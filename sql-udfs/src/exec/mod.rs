@@ -1,5 +1,6 @@
 //! The operators.
 
+mod groups;
 mod in_place;
 mod join;
 mod ranked;
@@ -10,6 +11,7 @@ mod tie_break;
 mod ties;
 mod top_k;
 
+pub use groups::check_group_type;
 pub use join::{Join, JoinColumn, VectorJoinExec};
 pub use spec::{Scoring, SqlFunction, TopK};
 pub(crate) use tie_break::TieBreak;

@@ -4,10 +4,19 @@ use std::cmp::Ordering;
 
 use arrow::buffer::BooleanBuffer;
 use datafusion::common::{DataFusionError, Result};
-use vexact_kernel::{ChunkedColumn, KernelError, Metric, Report, Search, Tier};
+use rayon::prelude::*;
+use vexact_kernel::{ChunkedColumn, FilterReport, KernelError, Metric, Report, Search, Tier};
 
+use super::groups::{GroupEntry, keep_first_of_each};
+use super::run::FILTER;
 use super::spec::Scoring;
 use super::ties::Ties;
+
+/// How reports name the ranking of groups.
+pub(super) const GROUPED: &str = "flat-buffer+group-topk";
+
+/// Rows that are ranked at once where there are groups.
+const GROUPED_ROWS: usize = 1 << 16;
 
 /// Where a row without an ordinary distance stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,7 +47,7 @@ impl Entry {
         self.class.cmp(&other.class).then(self.key.total_cmp(&other.key))
     }
 
-    fn is_tied(&self, other: &Entry) -> bool {
+    pub fn is_tied(&self, other: &Entry) -> bool {
         self.distance_order(other).is_eq()
     }
 }
@@ -148,6 +157,82 @@ impl Ranker {
         };
         let entries = ties.first(Some(self.k), entries, Entry::is_tied, |entry| entry.position, all_tied)?;
         Ok((entries, report.map(|report| Report { top_k: Some(self.k), ..report })))
+    }
+
+    /// The k first rows of each group, in the order of groups, and with `has_ties` all rows that are tied with the k-th. `groups`: the
+    /// group of each row.
+    pub fn rank_groups(
+        &self,
+        column: &ChunkedColumn<'_>,
+        selection: Option<&BooleanBuffer>,
+        groups: &[u32],
+        has_ties: bool,
+    ) -> Result<(Vec<GroupEntry>, Report)> {
+        self.search(column.dim())?;
+        let (metric, query) = (self.metric(), self.query.as_deref().unwrap_or_default());
+        let rank = |start: usize| {
+            let rows = start..groups.len().min(start + GROUPED_ROWS);
+            let selected: Vec<usize> = rows.filter(|row| selection.is_none_or(|bits| bits.value(*row))).collect();
+            let scored = selected.iter().filter_map(|row| {
+                let score = column.score(metric, *row as u64, query)?;
+                Some(GroupEntry { group: groups[*row], entry: self.entry(Some(score), *row as u64) })
+            });
+            let mut entries: Vec<GroupEntry> = scored.collect();
+            let skipped = selected.len() - entries.len();
+            keep_first_of_each(&mut entries, self.k, has_ties);
+            (entries, selected.len(), skipped)
+        };
+        let starts: Vec<usize> = (0..groups.len()).step_by(GROUPED_ROWS).collect();
+        let ranked: Vec<_> = match self.threads {
+            1 => starts.into_iter().map(rank).collect(),
+            _ => vexact_kernel::in_pool(|| starts.into_par_iter().map(rank).collect()),
+        };
+        let candidates: usize = ranked.iter().map(|(_, selected, _)| selected).sum();
+        let skipped: usize = ranked.iter().map(|(_, _, skipped)| skipped).sum();
+        let mut entries: Vec<GroupEntry> = ranked.into_iter().flat_map(|(entries, ..)| entries).collect();
+        keep_first_of_each(&mut entries, self.k, has_ties);
+        let filter = selection.map(|selection| FilterReport {
+            input_rows: Some(selection.len() as u64),
+            execution: FILTER,
+            returned_rows: Some(entries.len() as u64),
+        });
+        let report = Report {
+            candidate_rows: Some(candidates as u64),
+            skipped_rows: Some(skipped as u64),
+            filter,
+            acceleration: GROUPED,
+            ..Report::planned(metric, column.dim(), Some(self.k), self.tier)
+        };
+        Ok((entries, report))
+    }
+
+    /// As [`Self::rank_groups`], best first, rows of one distance in the order that the table has for them.
+    pub fn rank_groups_tied(
+        &self,
+        column: &ChunkedColumn<'_>,
+        selection: Option<&BooleanBuffer>,
+        groups: &[u32],
+        ties: Option<&Ties<'_>>,
+    ) -> Result<(Vec<Entry>, Report)> {
+        let (ranked, report) = self.rank_groups(column, selection, groups, ties.is_some())?;
+        let mut entries: Vec<Entry> = Vec::with_capacity(ranked.len());
+        for group in ranked.chunk_by(|a, b| a.group == b.group) {
+            let group: Vec<Entry> = group.iter().map(|ranked| ranked.entry).collect();
+            match ties {
+                None => entries.extend(group),
+                Some(ties) => {
+                    let all_tied = |last: &Entry| Ok(group.iter().filter(|row| row.is_tied(last)).copied().collect());
+                    let first =
+                        ties.first(Some(self.k), group.clone(), Entry::is_tied, |row| row.position, all_tied)?;
+                    entries.extend(first);
+                }
+            }
+        }
+        entries.sort_unstable_by(Entry::order);
+        if let Some(ties) = ties {
+            entries = ties.first(None, entries, Entry::is_tied, |row| row.position, |_| Ok(Vec::new()))?;
+        }
+        Ok((entries, report))
     }
 
     fn configured(&self, search: Search, selection: Option<&BooleanBuffer>) -> Search {

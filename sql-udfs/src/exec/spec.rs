@@ -65,8 +65,10 @@ pub struct TopK {
     pub negative_nans_first: bool,
     /// Whether rows whose value is NULL come first.
     pub nulls_first: bool,
-    /// How many rows.
+    /// How many rows, of each group if there are groups.
     pub k: usize,
+    /// Ordinal of the column of the input whose values group the rows. `None`: all rows are one group.
+    pub group_by: Option<usize>,
     /// Columns of the input that the output needs.
     pub columns: Vec<usize>,
     /// The output, over `columns` and two more: the value (`Float64`) and the row's ordinal in the input (`UInt64`).

@@ -14,12 +14,15 @@ use datafusion::physical_plan::ExecutionPlanProperties;
 use futures::StreamExt;
 use vexact_kernel::{ChunkedColumn, FilterReport, Report, VectorColumn};
 
+use super::groups::{Grouped, Groups, keep_first_of_each};
 use super::in_place::kept;
 use super::ranked::{Entry, Ranker, external};
 use super::run::{FILTER, SearchState, vectors};
 
 /// How reports name this way of reading.
 pub(super) const ACCELERATION: &str = "batch-stream+simd-topk";
+/// As [`ACCELERATION`], where rows are grouped.
+pub(super) const GROUPED: &str = "batch-stream+group-topk";
 
 /// A position is the partition and, in these bits, the row's ordinal in it: partitions of a file follow each other.
 pub(super) const ORDINAL_BITS: u32 = 44;
@@ -33,31 +36,87 @@ fn ordinal(position: u64) -> u64 {
 struct Best {
     k: usize,
     schema: SchemaRef,
-    rows: Vec<(Entry, usize, usize)>,
+    rows: Vec<HeldRow>,
+    /// Where rows are grouped: the groups, and how many rows there were when each had at most k.
+    groups: Option<(Groups, usize)>,
     batches: Vec<RecordBatch>,
     reservation: MemoryReservation,
     report: Option<Report>,
     input_rows: u64,
 }
 
+/// A row, and where its columns are.
+struct HeldRow {
+    entry: Entry,
+    group: u32,
+    batch: usize,
+    row: usize,
+}
+
+impl Grouped for HeldRow {
+    fn group(&self) -> u32 {
+        self.group
+    }
+
+    fn entry(&self) -> &Entry {
+        &self.entry
+    }
+}
+
 impl Best {
     /// The k-th entry: later ones are of no use.
     fn worst(&self) -> Option<Entry> {
-        self.rows.get(self.k.checked_sub(1)?).map(|row| row.0)
+        if self.groups.is_some() {
+            return None;
+        }
+        self.rows.get(self.k.checked_sub(1)?).map(|row| row.entry)
     }
 
-    fn add(&mut self, entries: &[Entry], rows: RecordBatch) -> Result<()> {
+    /// The group of each row of a batch; `None` without groups.
+    fn number(&mut self, batch: &RecordBatch, group_by: Option<usize>) -> Result<Option<Vec<u32>>> {
+        match (&mut self.groups, group_by) {
+            (Some((groups, _)), Some(column)) => groups.number(batch.column(column)).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn add(&mut self, entries: &[(u32, Entry)], rows: RecordBatch) -> Result<()> {
         let batch = self.batches.len();
-        self.rows.extend(entries.iter().enumerate().map(|(row, entry)| (*entry, batch, row)));
+        let held = entries.iter().enumerate().map(|(row, (group, entry))| HeldRow {
+            entry: *entry,
+            group: *group,
+            batch,
+            row,
+        });
+        self.rows.extend(held);
         self.batches.push(rows);
-        self.rows.sort_unstable_by(|a, b| a.0.order(&b.0));
-        self.rows.truncate(self.k);
+        match &mut self.groups {
+            None => {
+                self.rows.sort_unstable_by(|a, b| a.entry.order(&b.entry));
+                self.rows.truncate(self.k);
+            }
+            // Each row is sorted a few times, however many batches there are.
+            Some((_, pruned)) if self.rows.len() > 2 * *pruned + 1024 => {
+                keep_first_of_each(&mut self.rows, self.k, false);
+                *pruned = self.rows.len();
+            }
+            Some(_) => {}
+        }
         let held: usize = self.batches.iter().map(RecordBatch::num_rows).sum();
         if self.batches.len() > 64 || held > 2 * self.rows.len() + 64 {
             self.compact()?;
         }
         let bytes: usize = self.batches.iter().map(RecordBatch::get_array_memory_size).sum();
-        self.reservation.try_resize(bytes + self.rows.len() * size_of::<(Entry, usize, usize)>())
+        let groups = self.groups.as_ref().map_or(0, |(groups, _)| groups.bytes());
+        self.reservation.try_resize(bytes + groups + self.rows.len() * size_of::<HeldRow>())
+    }
+
+    /// Leaves the best rows, best first.
+    fn finish(&mut self) {
+        if self.groups.is_some() {
+            keep_first_of_each(&mut self.rows, self.k, false);
+            self.rows.sort_unstable_by(|a, b| a.entry.order(&b.entry));
+        }
     }
 
     /// Copies the rows that are still in use together.
@@ -66,14 +125,14 @@ impl Best {
         let options = RecordBatchOptions::new().with_row_count(Some(self.rows.len()));
         self.batches = vec![RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?];
         for (place, row) in self.rows.iter_mut().enumerate() {
-            (row.1, row.2) = (0, place);
+            (row.batch, row.row) = (0, place);
         }
         Ok(())
     }
 
     /// The columns of the best rows, in order.
     fn columns(&self) -> Result<Vec<ArrayRef>> {
-        let places: Vec<(usize, usize)> = self.rows.iter().map(|row| (row.1, row.2)).collect();
+        let places: Vec<(usize, usize)> = self.rows.iter().map(|row| (row.batch, row.row)).collect();
         let column = |(i, field): (usize, &Arc<arrow::datatypes::Field>)| {
             if self.batches.is_empty() {
                 return Ok(arrow::array::new_empty_array(field.data_type()));
@@ -87,7 +146,10 @@ impl Best {
     fn learn(&mut self, report: Report) {
         match &mut self.report {
             Some(all) => all.add_rows(&report),
-            None => self.report = Some(Report { acceleration: ACCELERATION, ..report }),
+            None => {
+                let acceleration = if self.groups.is_some() { GROUPED } else { ACCELERATION };
+                self.report = Some(Report { acceleration, ..report });
+            }
         }
     }
 }
@@ -99,6 +161,10 @@ pub(super) async fn run(run: SearchState, ranker: Ranker) -> Result<RecordBatch>
         k: run.top_k.k,
         schema: Arc::new(run.input.schema().project(&run.top_k.columns)?),
         rows: Vec::new(),
+        groups: match run.top_k.group_by {
+            Some(column) => Some((Groups::try_new(run.input.schema().field(column).data_type())?, 0)),
+            None => None,
+        },
         batches: Vec::new(),
         reservation: MemoryConsumer::new("VectorTopKExec").register(run.context.memory_pool()),
         report: None,
@@ -115,8 +181,9 @@ pub(super) async fn run(run: SearchState, ranker: Ranker) -> Result<RecordBatch>
     while let Some(result) = tasks.join_next().await {
         result.map_err(|error| DataFusionError::External(Box::new(error)))??;
     }
-    let best = lock(&best)?;
-    let entries: Vec<Entry> = best.rows.iter().map(|row| row.0).collect();
+    let mut best = lock(&best)?;
+    best.finish();
+    let entries: Vec<Entry> = best.rows.iter().map(|row| row.entry).collect();
     let output = run.output(best.columns()?, &entries, ordinal)?;
     let report = best.report.clone().map(|report| Report {
         threads: Some(partitions),
@@ -148,17 +215,29 @@ async fn search_partition(run: &SearchState, partition: usize, ranker: &Ranker, 
             None => None,
         };
         run.filter_us.add(started.elapsed().as_micros() as usize);
-        let worst = lock(best)?.worst();
+        let (worst, groups) = {
+            let mut best = lock(best)?;
+            (best.worst(), best.number(&batch, run.top_k.group_by)?)
+        };
         let (vector, query) = (batch.column(run.top_k.vector), ranker.query.as_deref());
         let array = vectors(vector, &ranker.column, query, selection.as_ref(), ordinal(first))?;
         let column = VectorColumn::try_new(&array).map_err(external)?;
         let column = ChunkedColumn::try_new(vec![column]).map_err(external)?;
-        let (mut entries, report) = ranker.rank(&column, selection.as_ref(), worst)?;
-        let rows: UInt64Array = entries.iter().map(|entry| Some(entry.position)).collect();
+        let (mut entries, report): (Vec<(u32, Entry)>, _) = match groups {
+            None => {
+                let (entries, report) = ranker.rank(&column, selection.as_ref(), worst)?;
+                (entries.into_iter().map(|entry| (0, entry)).collect(), report)
+            }
+            Some(groups) => {
+                let (entries, report) = ranker.rank_groups(&column, selection.as_ref(), &groups, false)?;
+                (entries.into_iter().map(|ranked| (ranked.group, ranked.entry)).collect(), Some(report))
+            }
+        };
+        let rows: UInt64Array = entries.iter().map(|(_, entry)| Some(entry.position)).collect();
         let columns = run.top_k.columns.iter().map(|column| Ok(take(batch.column(*column), &rows, None)?));
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
         let rows = RecordBatch::try_new_with_options(schema.clone(), columns.collect::<Result<_>>()?, &options)?;
-        for entry in &mut entries {
+        for (_, entry) in &mut entries {
             entry.position += first;
         }
         let mut best = lock(best)?;

@@ -23,7 +23,7 @@ use datafusion::physical_plan::{
 use futures::stream::once;
 use vexact_kernel::{FilterReport, Report};
 
-use super::ranked::Ranker;
+use super::ranked::{GROUPED, Ranker};
 use super::run::{FILTER, SearchState};
 use super::spec::TopK;
 use super::{in_place, stream};
@@ -110,14 +110,35 @@ impl VectorTopKExec {
         let dim = vector_type(column.data_type()).flatten().or_else(|| literal.map(|query| query.len()));
         let mut report = Report::planned(self.top_k.scoring.metric(), dim, Some(self.top_k.k), Default::default());
         let rows = chunks::in_place(&self.input).map(|scan| scan.chunks.live_rows() as u64);
-        if rows.is_none() {
-            report.acceleration = stream::ACCELERATION;
-        }
+        report.acceleration = match (rows.is_some(), self.top_k.group_by.is_some()) {
+            (true, false) => report.acceleration,
+            (true, true) => GROUPED,
+            (false, false) => stream::ACCELERATION,
+            (false, true) => stream::GROUPED,
+        };
         match self.top_k.predicate {
             Some(_) => report.filter = Some(FilterReport { input_rows: rows, execution: FILTER, returned_rows: None }),
             None => report.candidate_rows = rows,
         }
         report
+    }
+
+    /// The strategy as text: the report, and what the rows are grouped by.
+    pub fn strategy(&self) -> String {
+        self.strategy_of(&self.report())
+    }
+
+    /// As [`Self::strategy`], with another report.
+    pub fn strategy_of(&self, report: &Report) -> String {
+        let report = report.to_string();
+        match self.group_name() {
+            Some(group) => format!("{}\ngroup_by={group}", report.trim_end()),
+            None => report,
+        }
+    }
+
+    fn group_name(&self) -> Option<String> {
+        self.top_k.group_by.map(|column| self.input.schema().field(column).name().clone())
     }
 
     fn column_name(&self) -> String {
@@ -132,12 +153,18 @@ impl DisplayAs for VectorTopKExec {
         if matches!(t, DisplayFormatType::TreeRender) {
             writeln!(f, "column={column}")?;
             writeln!(f, "k={k}")?;
+            if let Some(group) = self.group_name() {
+                writeln!(f, "group_by={group}")?;
+            }
             return writeln!(f, "metric={}", report.metric);
         }
         write!(f, "VectorTopKExec: metric={}, column={column}, k={k}", report.metric)?;
         match self.top_k.literal().and_then(|value| vector_of_scalar(value).ok().flatten()) {
             Some(query) => write!(f, ", query=[{} components]", query.len())?,
             None => write!(f, ", query={}", self.top_k.query)?,
+        }
+        if let Some(group) = self.group_name() {
+            write!(f, ", group_by={group}")?;
         }
         if let Some(predicate) = &self.top_k.predicate {
             write!(f, ", filter={predicate}")?;
@@ -211,7 +238,7 @@ impl ExecutionPlan for VectorTopKExec {
     }
 
     fn fetch(&self) -> Option<usize> {
-        Some(self.top_k.k)
+        self.top_k.group_by.is_none().then_some(self.top_k.k)
     }
 
     fn cardinality_effect(&self) -> CardinalityEffect {

@@ -9,10 +9,9 @@ use datafusion::common::{Result, ScalarValue, exec_err, internal_err, plan_err, 
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
-use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, Expr, GroupsAccumulator, Operator, ReversedUDAF,
-    SetMonotonicity, Signature, StatisticsArgs, Volatility,
+    Accumulator, AggregateUDF, AggregateUDFImpl, Expr, GroupsAccumulator, Operator, SetMonotonicity, Signature,
+    StatisticsArgs, Volatility,
 };
 
 use super::builder::VectorBuilder;
@@ -59,12 +58,8 @@ fn refuse_options(name: &str, args: &AccumulatorArgs) -> Result<()> {
     Ok(())
 }
 
-fn is_vector(data_type: &DataType) -> bool {
-    is_list_of_numbers(data_type)
-}
-
 fn of_vectors(args: &AccumulatorArgs) -> bool {
-    args.expr_fields.first().is_some_and(|field| is_vector(field.data_type()))
+    args.expr_fields.first().is_some_and(|field| is_list_of_numbers(field.data_type()))
 }
 
 /// The type of the result for a type of vectors.
@@ -78,13 +73,9 @@ fn vectors_of_float64(data_type: &DataType) -> DataType {
 }
 
 impl AggregateUDFImpl for WithVectors {
-    fn name(&self) -> &str {
-        self.numbers.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.numbers.aliases()
-    }
+    crate::delegate_to_aggregate!(
+        numbers: name aliases reverse_expr order_sensitivity default_value documentation
+    );
 
     fn signature(&self) -> &Signature {
         &self.signature
@@ -92,7 +83,7 @@ impl AggregateUDFImpl for WithVectors {
 
     fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
         match arg_types {
-            [data_type] if is_vector(data_type) => return Ok(vec![argument_type(self.name(), data_type)?]),
+            [data_type] if is_list_of_numbers(data_type) => return Ok(vec![argument_type(self.name(), data_type)?]),
             [DataType::Null] => return Ok(vec![DataType::Float64]),
             _ => {}
         }
@@ -104,7 +95,7 @@ impl AggregateUDFImpl for WithVectors {
 
     fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
         match arg_types {
-            [data_type] if is_vector(data_type) => Ok(vectors_of_float64(data_type)),
+            [data_type] if is_list_of_numbers(data_type) => Ok(vectors_of_float64(data_type)),
             _ => self.numbers.return_type(arg_types),
         }
     }
@@ -118,7 +109,7 @@ impl AggregateUDFImpl for WithVectors {
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        if !args.input_fields.first().is_some_and(|field| is_vector(field.data_type())) {
+        if !args.input_fields.first().is_some_and(|field| is_list_of_numbers(field.data_type())) {
             return self.numbers.state_fields(args);
         }
         let sums = Field::new(format!("{}[sums]", args.name), args.return_field.data_type().clone(), true);
@@ -153,32 +144,16 @@ impl AggregateUDFImpl for WithVectors {
         self.numbers.inner().simplify_expr_op_literal(function, arg, op, literal, arg_is_left)
     }
 
-    fn reverse_expr(&self) -> ReversedUDAF {
-        self.numbers.reverse_udf()
-    }
-
-    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        self.numbers.order_sensitivity()
-    }
-
     fn value_from_stats(&self, statistics: &StatisticsArgs) -> Option<ScalarValue> {
-        if is_vector(statistics.return_type) { None } else { self.numbers.value_from_stats(statistics) }
-    }
-
-    fn default_value(&self, data_type: &DataType) -> Result<ScalarValue> {
-        self.numbers.default_value(data_type)
+        if is_list_of_numbers(statistics.return_type) { None } else { self.numbers.value_from_stats(statistics) }
     }
 
     fn set_monotonicity(&self, data_type: &DataType) -> SetMonotonicity {
-        if is_vector(data_type) {
+        if is_list_of_numbers(data_type) {
             SetMonotonicity::NotMonotonic
         } else {
             self.numbers.inner().set_monotonicity(data_type)
         }
-    }
-
-    fn documentation(&self) -> Option<&Documentation> {
-        self.numbers.documentation()
     }
 }
 

@@ -6,6 +6,7 @@ mod bound_distance;
 mod builder;
 mod distance;
 mod l2_norm;
+mod negate;
 mod row_limit;
 mod rows;
 mod score;
@@ -17,9 +18,12 @@ use datafusion::logical_expr::ScalarUDF;
 pub(crate) use aggregate::{AGGREGATES, with_vectors};
 pub(crate) use bound_distance::{BoundDistance, bind_query};
 pub(crate) use distance::{Distance, Function};
+pub(crate) use negate::Negate;
+pub use negate::negate;
 pub(crate) use row_limit::{k_argument, row_limit};
 pub(crate) use score::VectorScore;
 pub use score::score_expr;
+pub use to_vector::vector_of_text;
 
 /// All scalar functions that a user can name.
 pub(crate) fn all() -> Vec<ScalarUDF> {

@@ -15,7 +15,7 @@ use datafusion::physical_expr_common::physical_expr::is_volatile;
 
 use super::Decline;
 use crate::exec::{Scoring, SqlFunction};
-use crate::functions::{BoundDistance, Distance, Function, VectorScore};
+use crate::functions::{BoundDistance, Distance, Function, Negate, VectorScore};
 use crate::vector::{vector_of_scalar, vector_type};
 
 /// A call of a distance function, whatever its arguments are.
@@ -83,13 +83,22 @@ pub(super) struct Direction {
     pub is_negated: bool,
 }
 
+/// The number that an expression is the opposite of.
+fn negated(expr: &Arc<dyn PhysicalExpr>) -> Option<&Arc<dyn PhysicalExpr>> {
+    if let Some(negative) = downcast::<NegativeExpr>(expr) {
+        return Some(negative.arg());
+    }
+    let function = downcast::<ScalarFunctionExpr>(expr)?;
+    function.fun().inner().is::<Negate>().then(|| function.args().first()).flatten()
+}
+
 /// The call within an expression that is monotone in it: `-d`, `1 - d`, `d + 1`.
 pub(super) fn monotone(expr: &Arc<dyn PhysicalExpr>) -> Option<(Call, Direction)> {
     if let Some(call) = call(expr) {
         return Some((call, Direction::default()));
     }
-    if let Some(negative) = downcast::<NegativeExpr>(expr) {
-        let (call, direction) = monotone(negative.arg())?;
+    if let Some(number) = negated(expr) {
+        let (call, direction) = monotone(number)?;
         let flipped = Direction { is_falling: !direction.is_falling, is_negated: !direction.is_negated };
         return Some((call, flipped));
     }

@@ -24,6 +24,7 @@ pub(crate) use call::{has_call, scoring};
 pub use decline::Decline;
 pub(crate) use range_search::range_strategy;
 pub(crate) use ties::BreakTies;
+pub(crate) use top_k::below_filters;
 pub(crate) use zero_order::OrderZeros;
 
 use crate::chunks;

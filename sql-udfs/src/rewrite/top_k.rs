@@ -312,7 +312,7 @@ pub(super) fn rewrite(
         }
         _ => Arc::clone(&folded.plan),
     };
-    let (columns, output) = gather(&folded.output, &call)?;
+    let (columns, output) = gather(&folded.output, Some(&call))?;
     let top_k = TopK {
         predicate: folded.predicate,
         vector: on_column.column,
@@ -321,6 +321,7 @@ pub(super) fn rewrite(
         negative_nans_first: is_descending == direction.is_negated,
         nulls_first: first.options.nulls_first,
         k,
+        group_by: None,
         columns,
         output,
     };
@@ -328,14 +329,52 @@ pub(super) fn rewrite(
     Ok(RewriteResult::Rewritten(Arc::new(exec)))
 }
 
+/// The input of a search by group and what is over it.
+pub(crate) struct BelowFilters {
+    pub input: Arc<dyn ExecutionPlan>,
+    pub vector: usize,
+    pub group: usize,
+    pub predicate: Option<Arc<dyn PhysicalExpr>>,
+    /// The columns of the input that the output needs.
+    pub columns: Vec<usize>,
+    /// All columns of the plan that was given, over `columns`.
+    pub output: Vec<ProjectionExpr>,
+}
+
+/// What is below the filters and projections of a plan, with columns of vectors and groups: a scan that hands its chunks over, or the
+/// plan itself, which filters and projects row by row.
+pub(crate) fn below_filters(plan: &Arc<dyn ExecutionPlan>, vector: usize, group: usize) -> Result<BelowFilters> {
+    let schema = plan.schema();
+    let column = |i: usize| Arc::new(Column::new(schema.field(i).name(), i)) as Arc<dyn PhysicalExpr>;
+    let all = |i: usize| ProjectionExpr { expr: column(i), alias: schema.field(i).name().clone() };
+    let output: Vec<ProjectionExpr> = (0..schema.fields().len()).map(all).collect();
+    let mut folded = Folded {
+        plan: Arc::clone(plan),
+        key: column(vector),
+        trailing: vec![PhysicalSortExpr { expr: column(group), options: Default::default() }],
+        output: output.clone(),
+        predicate: None,
+    };
+    while folded.step()? {}
+    let stored = |expr: &Arc<dyn PhysicalExpr>| expr.downcast_ref::<Column>().map(Column::index);
+    if chunks::in_place(&folded.plan).is_some()
+        && let (Some(vector), Some(group)) = (stored(&folded.key), stored(&folded.trailing[0].expr))
+    {
+        let (columns, output) = gather(&folded.output, None)?;
+        return Ok(BelowFilters { input: folded.plan, vector, group, predicate: folded.predicate, columns, output });
+    }
+    let columns = (0..schema.fields().len()).collect();
+    Ok(BelowFilters { input: Arc::clone(plan), vector, group, predicate: None, columns, output })
+}
+
 /// The columns that the output needs, and the output over these and the value of the call.
-fn gather(output: &[ProjectionExpr], call: &Call) -> Result<(Vec<usize>, Vec<ProjectionExpr>)> {
+fn gather(output: &[ProjectionExpr], call: Option<&Call>) -> Result<(Vec<usize>, Vec<ProjectionExpr>)> {
     // A stand-in for the call's value, which no column of the input has the ordinal of.
     const VALUE: usize = usize::MAX;
     let mut with_value = Vec::with_capacity(output.len());
     for projected in output {
         let replaced = Arc::clone(&projected.expr).transform_down(|expr| {
-            Ok(if expr.as_ref() == call.expr.as_ref() {
+            Ok(if call.is_some_and(|call| expr.as_ref() == call.expr.as_ref()) {
                 Transformed::yes(Arc::new(Column::new("value", VALUE)) as Arc<dyn PhysicalExpr>)
             } else {
                 Transformed::no(expr)

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Int8Array, RecordBatch};
 use arrow::datatypes::{DataType, Float16Type, Float32Type, Float64Type, Schema};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::{Result, internal_err};
+use datafusion::common::{Result, ScalarValue, internal_err};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, replace_children_if_necessary};
@@ -54,13 +55,30 @@ fn ordered(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
             None => true,
         };
         // An operator that asks for the keys alone does not take them with others between.
-        inputs.push(if is_in_order { changed } else { Arc::clone(input) });
+        inputs.push(if is_in_order { changed } else { limited_after_sort(Arc::clone(input))? });
     }
     let plan = replace_children_if_necessary(plan, inputs)?;
     match plan.downcast_ref::<SortExec>().map(with_zeros).transpose()?.flatten() {
         Some(sort) => Ok(Arc::new(sort)),
         None => Ok(plan),
     }
+}
+
+/// Moves the limit of the sort of an input above it, so that no row is dropped before it is sorted. Looks below merges and
+/// projections.
+fn limited_after_sort(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    if let Some(sort) = plan.downcast_ref::<SortExec>() {
+        let (Some(fetch), true) = (sort.fetch(), with_zeros(sort)?.is_some()) else { return ordered(plan) };
+        let all = SortExec::new(sort.expr().clone(), ordered(Arc::clone(sort.input()))?)
+            .with_preserve_partitioning(sort.preserve_partitioning());
+        return Ok(match sort.preserve_partitioning() {
+            true => Arc::new(LocalLimitExec::new(Arc::new(all), fetch)),
+            false => Arc::new(GlobalLimitExec::new(Arc::new(all), 0, Some(fetch))),
+        });
+    }
+    let [input] = plan.children()[..] else { return Ok(plan) };
+    let input = limited_after_sort(Arc::clone(input))?;
+    replace_children_if_necessary(plan, vec![input])
 }
 
 /// A sort with a limit with the keys added; `None`: it needs none.
@@ -82,7 +100,7 @@ fn with_zeros(sort: &SortExec) -> Result<Option<SortExec>> {
     Ok(Some(ordered))
 }
 
-/// 0 for `-0.0`, 1 for any other number, NULL for NULL.
+/// 0 for `-0.0`, 1 for any other number and for NULL.
 #[derive(Debug, Eq)]
 pub(crate) struct ZeroSign(Arc<dyn PhysicalExpr>);
 
@@ -104,25 +122,39 @@ impl fmt::Display for ZeroSign {
     }
 }
 
+/// `None`: there is no negative zero.
+fn signs<T: Copy, B: Copy + PartialEq>(values: &[T], bits: impl Fn(T) -> B, negative_zero: B) -> Option<Int8Array> {
+    // Without a branch, so that it is vectorized.
+    let found = values.iter().fold(false, |found, x| found | (bits(*x) == negative_zero));
+    found.then(|| values.iter().map(|x| Some(i8::from(bits(*x) != negative_zero))).collect())
+}
+
 impl PhysicalExpr for ZeroSign {
     fn data_type(&self, _: &Schema) -> Result<DataType> {
         Ok(DataType::Int8)
     }
 
-    fn nullable(&self, schema: &Schema) -> Result<bool> {
-        self.0.nullable(schema)
+    fn nullable(&self, _: &Schema) -> Result<bool> {
+        Ok(false)
     }
 
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let values = self.0.evaluate(batch)?.into_array(batch.num_rows())?;
-        let sign = |is_negative_zero: bool| i8::from(!is_negative_zero);
-        let signs: Int8Array = match values.data_type() {
-            DataType::Float16 => values.as_primitive::<Float16Type>().unary(|x| sign(x.to_bits() == 0x8000)),
-            DataType::Float32 => values.as_primitive::<Float32Type>().unary(|x| sign(x == 0.0 && x.is_sign_negative())),
-            DataType::Float64 => values.as_primitive::<Float64Type>().unary(|x| sign(x == 0.0 && x.is_sign_negative())),
+        let signs = match values.data_type() {
+            DataType::Float16 => signs(values.as_primitive::<Float16Type>().values(), |x| x.to_bits(), 0x8000),
+            DataType::Float32 => {
+                signs(values.as_primitive::<Float32Type>().values(), |x| x.to_bits(), (-0.0_f32).to_bits())
+            }
+            DataType::Float64 => {
+                signs(values.as_primitive::<Float64Type>().values(), |x| x.to_bits(), (-0.0_f64).to_bits())
+            }
             other => return internal_err!("expected floating-point numbers, got {other}"),
         };
-        Ok(ColumnarValue::Array(Arc::new(signs) as ArrayRef))
+        Ok(match signs {
+            Some(signs) => ColumnarValue::Array(Arc::new(signs) as ArrayRef),
+            // Looking for a negative zero is much faster than making an array.
+            None => ColumnarValue::Scalar(ScalarValue::Int8(Some(1))),
+        })
     }
 
     fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {

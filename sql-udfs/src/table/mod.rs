@@ -1,5 +1,7 @@
 //! The table functions, and what their arguments have in common.
 
+mod by_group;
+mod named_arguments;
 mod vector_join;
 mod vector_search;
 
@@ -12,6 +14,9 @@ use datafusion::logical_expr::Expr;
 use futures::FutureExt;
 use vexact_kernel::Metric;
 
+pub use by_group::best_of_each_group;
+pub(crate) use by_group::{BestOfEachGroup, GroupPlanner};
+pub(crate) use named_arguments::NamedArguments;
 pub(crate) use vector_join::VectorJoin;
 pub(crate) use vector_search::VectorSearch;
 
@@ -31,9 +36,14 @@ fn text_argument(function: &str, name: &str, expr: &Expr) -> Result<String> {
     }
 }
 
+/// An argument that may be left out, also by NULL.
+fn given(expr: Option<&Expr>) -> Option<&Expr> {
+    expr.filter(|expr| !matches!(expr, Expr::Literal(value, _) if value.is_null()))
+}
+
 /// The metric, cosine where it is not given.
 fn metric_argument(function: &str, expr: Option<&Expr>) -> Result<Metric> {
-    let Some(expr) = expr else { return Ok(Metric::Cosine) };
+    let Some(expr) = given(expr) else { return Ok(Metric::Cosine) };
     let name = text_argument(function, "metric", expr)?;
     name.parse().map_err(|error| plan_datafusion_err!("{function}: {error}"))
 }
@@ -66,11 +76,17 @@ impl Table {
         DFSchema::try_from_qualified_schema(self.reference.clone(), &self.schema())
     }
 
-    /// The ordinal of a vector column, by its exact name or in lower case. Lists of whole numbers are vectors too.
-    fn vector_column(&self, function: &str, name: &str) -> Result<usize> {
+    /// The ordinal of a column, by its exact name or in lower case.
+    fn column(&self, name: &str) -> Option<usize> {
         let schema = self.schema();
         let find = |name: &str| schema.index_of(name).ok();
-        let Some(column) = find(name).or_else(|| find(&name.to_lowercase())) else {
+        find(name).or_else(|| find(&name.to_lowercase()))
+    }
+
+    /// The ordinal of a vector column. Lists of whole numbers are vectors too.
+    fn vector_column(&self, function: &str, name: &str) -> Result<usize> {
+        let schema = self.schema();
+        let Some(column) = self.column(name) else {
             let is_vector = |field: &&Arc<arrow::datatypes::Field>| vector_type(field.data_type()).is_some();
             let vectors: Vec<&str> =
                 schema.fields().iter().filter(is_vector).map(|field| field.name().as_str()).collect();

@@ -12,12 +12,13 @@ use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast};
 use datafusion::physical_plan::ExecutionPlan;
 use vexact_kernel::Metric;
 
-use super::{Table, metric_argument, text_argument};
+use super::{Table, given, metric_argument, text_argument};
 use crate::exec::{Join, JoinColumn, VectorJoinExec};
 use crate::functions::k_argument;
 use crate::vector::{vector_type, vectors_by_cast};
 
-const NAME: &str = "vector_join";
+pub(super) const NAME: &str = "vector_join";
+pub(super) const PARAMETERS: &[&str] = &["queries", "query_column", "table", "column", "k", "metric", "radius"];
 const RANK: &str = "rank";
 const SCORE: &str = "score";
 
@@ -62,7 +63,7 @@ impl TableFunctionImpl for VectorJoin {
             other => return plan_err!("{NAME}: k: expected a whole number of at least 1 or NULL, got {other}"),
         };
         let metric = metric_argument(NAME, rest.first())?;
-        let radius = match rest.get(1) {
+        let radius = match given(rest.get(1)) {
             None => None,
             Some(Expr::Literal(value, _)) => match value.cast_to(&DataType::Float64) {
                 Ok(ScalarValue::Float64(Some(radius))) if radius.is_finite() && value.data_type().is_numeric() => {

@@ -60,6 +60,12 @@ pub(super) struct FileSearch {
     /// Of these rows, those whose score is at most this; under dot at least
     #[arg(long, value_name = "T", allow_hyphen_values = true)]
     pub score_threshold: Option<f64>,
+    /// Only rows of at least this score are searched: under a distance it leaves out the closest rows
+    #[arg(long, value_name = "S", allow_hyphen_values = true)]
+    pub min_score: Option<f64>,
+    /// Return the K best rows of each group of rows with one value in this column
+    #[arg(long, value_name = "NAME")]
+    pub group_by: Option<String>,
     /// Columns to return, * for all
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     pub columns: Vec<String>,
@@ -106,6 +112,8 @@ impl FileSearch {
             metric: self.metric,
             filter: self.filter,
             params: None,
+            min_score: self.min_score,
+            group_by: self.group_by,
             columns: self.columns,
         };
         let found = session.vector_search_explained(&search, condition, self.score_threshold).await;

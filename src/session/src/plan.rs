@@ -25,8 +25,8 @@ use vexact_kernel::{FilterReport, KernelError, Search};
 use vexact_replica::ReplicaTable;
 use vexact_sql::chunks::ChunkTable;
 use vexact_sql::deep::parse_expr;
-use vexact_sql::exec::{Join, JoinColumn, Scoring, TopK, VectorJoinExec, VectorTopKExec};
-use vexact_sql::{Explained, explain_plan};
+use vexact_sql::exec::{Join, JoinColumn, Scoring, TopK, VectorJoinExec, VectorTopKExec, check_group_type};
+use vexact_sql::{Explained, best_of_each_group, explain_plan};
 
 use super::Session;
 use super::file_pruning::{ScannedRows, prune};
@@ -43,7 +43,7 @@ pub(super) struct Names {
 
 pub(super) const SEARCH: Names = Names { row_id: Some("row_id"), score: "score", is_leading: true };
 pub(super) const HYBRID: Names = Names { row_id: None, score: "vector_score", is_leading: false };
-const QUERY_ID: &str = "query_id";
+pub(super) const QUERY_ID: &str = "query_id";
 
 /// A planned search.
 pub(super) struct Planned {
@@ -81,8 +81,14 @@ impl Session {
         let schema = provider.schema();
         let column = column_of(search, &schema)?;
         check_query(search, schema.field(column))?;
+        let group_by = group_column(search, &schema)?;
         let columns = selected_columns(search, &schema, names)?;
         let table = TableReference::bare(search.table.as_str());
+
+        let condition = match (min_score(search, &column_expr(&table, &schema, column))?, condition) {
+            (Some(least), Some(condition)) => Some(least.and(condition)),
+            (least, condition) => least.or(condition),
+        };
 
         // Copying the state of a session costs more than a small search: only where something has to be planned.
         let in_memory = provider.downcast_ref::<ChunkTable>();
@@ -107,7 +113,7 @@ impl Session {
         let mut scanned = vec![column];
         let filtered =
             filter.iter().flat_map(|filter| filter.column_refs()).filter_map(|read| schema.index_of(&read.name).ok());
-        for needed in filtered.chain(columns.iter().copied()) {
+        for needed in filtered.chain(columns.iter().copied()).chain(group_by) {
             if !scanned.contains(&needed) {
                 scanned.push(needed);
             }
@@ -160,7 +166,10 @@ impl Session {
         let place = |column: usize| scanned.iter().position(|scanned| *scanned == column).unwrap_or(0);
         let places: Vec<usize> = columns.iter().map(|column| place(*column)).collect();
         let physical: Arc<dyn ExecutionPlan> = match &search.query {
-            QueryVectors::One(query) => Arc::new(top_k(search, (input, vectors), predicate, query, &places, names)?),
+            QueryVectors::One(query) => {
+                let group_by = group_by.map(place);
+                Arc::new(top_k(search, (input, vectors), (predicate, group_by), query, &places, names)?)
+            }
             QueryVectors::Many(queries) => {
                 Arc::new(join(search, (input, vectors), predicate, queries, &places, names)?)
             }
@@ -203,7 +212,11 @@ impl Planned {
     /// How it was done.
     pub fn explained(&self, search: &VectorSearch, names: &Names) -> Result<Explained> {
         let logical = self.logical(search, names)?;
-        Ok(explain_plan(&logical, &self.physical, self.context.session_config().options()))
+        let mut explained = explain_plan(&logical, &self.physical, self.context.session_config().options());
+        if let Some(least) = search.min_score {
+            explained.strategy = format!("{}\nmin_score={least}", explained.strategy.trim_end());
+        }
+        Ok(explained)
     }
 
     /// Says in the strategy what a threshold left of what was found.
@@ -218,7 +231,11 @@ impl Planned {
         });
         filter.returned_rows = Some(found as u64);
         report.radius = score_threshold;
-        explained.strategy = report.to_string();
+        let least = explained.strategy.lines().find(|line| line.starts_with("min_score=")).map(str::to_owned);
+        explained.strategy = top_k.strategy_of(&report);
+        if let Some(least) = least {
+            explained.strategy = format!("{}\n{least}", explained.strategy.trim_end());
+        }
     }
 
     /// What the physical plan does, in the terms of a logical one.
@@ -234,6 +251,12 @@ impl Planned {
             QueryVectors::Many(queries) => lit(format!("{} queries", queries.len())),
         };
         let vectors = column_expr(&self.table, &schema, self.column);
+        if let Some(group) = group_column(search, &schema)? {
+            let group = column_expr(&self.table, &schema, group);
+            let k = lit(search.top_k.min(i64::MAX as usize) as i64);
+            let input = scan.build()?;
+            return Ok(best_of_each_group(input, search.metric, (vectors, group), (query, k), names.score)?);
+        }
         let score = vexact_sql::score_expr(search.metric, vectors, query).alias(names.score);
         let stored: Vec<Expr> = self.columns.iter().map(|i| column_expr(&self.table, &schema, *i)).collect();
         let plan = scan
@@ -242,6 +265,31 @@ impl Planned {
             .limit(0, Some(search.top_k.min(i64::MAX as usize)))?;
         Ok(plan.build()?)
     }
+}
+
+/// The condition of a search of one query that has a least score.
+fn min_score(search: &VectorSearch, column: &Expr) -> Result<Option<Expr>> {
+    let (Some(least), QueryVectors::One(query)) = (search.min_score, &search.query) else { return Ok(None) };
+    if least.is_nan() {
+        return Err(Error::InvalidArgument(format!("min_score: expected a number, got {least}")));
+    }
+    let query = lit(ScalarValue::FixedSizeList(Arc::new(vector_array(std::slice::from_ref(query)))));
+    Ok(Some(vexact_sql::score_expr(search.metric, column.clone(), query).gt_eq(lit(least))))
+}
+
+/// The ordinal of the column that rows are grouped by.
+fn group_column(search: &VectorSearch, schema: &Schema) -> Result<Option<usize>> {
+    let Some(name) = &search.group_by else { return Ok(None) };
+    let Ok(column) = schema.index_of(name) else {
+        let all: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        return Err(Error::InvalidArgument(format!(
+            "group_by: column {name:?} not found in table {:?}: expected one of [{}]",
+            search.table,
+            all.join(", ")
+        )));
+    };
+    check_group_type(name, schema.field(column).data_type())?;
+    Ok(Some(column))
 }
 
 /// The filter's text as a predicate over the table, its placeholders replaced by their values.
@@ -385,7 +433,8 @@ fn vector_array(vectors: &[Vec<f64>]) -> FixedSizeListArray {
 /// The ordinals of the columns that the result has.
 fn selected_columns(search: &VectorSearch, schema: &Schema, names: &Names) -> Result<Vec<usize>> {
     let mut columns = Vec::new();
-    for name in &search.columns {
+    let is_selected = |group: &&String| search.columns.iter().any(|name| name == *group || name == "*");
+    for name in search.group_by.iter().filter(|group| !is_selected(group)).chain(&search.columns) {
         if name == "*" {
             columns.extend(0..schema.fields().len());
             continue;
@@ -427,7 +476,7 @@ fn result_schema(own: Vec<Field>, input: &Schema, places: &[usize], is_leading: 
 fn top_k(
     search: &VectorSearch,
     (input, vectors): (Arc<dyn ExecutionPlan>, usize),
-    predicate: Option<Arc<dyn PhysicalExpr>>,
+    (predicate, group_by): (Option<Arc<dyn PhysicalExpr>>, Option<usize>),
     query: &[f64],
     places: &[usize],
     names: &Names,
@@ -458,6 +507,7 @@ fn top_k(
         negative_nans_first: false,
         nulls_first: false,
         k: search.top_k,
+        group_by,
         columns: places.to_vec(),
         output,
     };

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::Float64Type;
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Float64Type, Schema};
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::collect;
 use vexact_core::entry::entry;
@@ -14,7 +14,7 @@ use vexact_sources as sources;
 use vexact_sql::Explained;
 use vexact_sql::deep::stack_of_expr;
 
-use super::plan::{HYBRID, Planned, SEARCH};
+use super::plan::{HYBRID, Planned, QUERY_ID, SEARCH};
 use super::search_request::{QueryVectors, VectorSearch};
 use super::{DataFrame, Session};
 
@@ -27,9 +27,33 @@ impl Session {
     pub async fn vector_search(&self, search: &VectorSearch) -> Result<DataFrame> {
         let found = async {
             let planned = self.plan_search(search, None, &SEARCH).await?;
-            self.run(&planned, None).await
+            match &search.query {
+                QueryVectors::Many(queries) if search.is_of_one_query() => self.one_by_one(search, queries).await,
+                _ => self.run(&planned, None).await,
+            }
         };
         entry(self.search_stack(search, None), &search.to_string(), found).await
+    }
+
+    /// The queries of a batch searched one after the other, with `query_id` in front.
+    async fn one_by_one(&self, search: &VectorSearch, queries: &[Vec<f64>]) -> Result<DataFrame> {
+        let (mut schema, mut found) = (None, Vec::with_capacity(queries.len()));
+        for (id, query) in queries.iter().enumerate() {
+            let one = VectorSearch { query: QueryVectors::One(query.clone()), ..search.clone() };
+            let rows = self.run(&self.plan_search(&one, None, &SEARCH).await?, None).await?;
+            let own = Field::new(QUERY_ID, DataType::Int64, false);
+            let columns = rows.schema();
+            let fields = std::iter::once(Arc::new(own)).chain(columns.fields().iter().cloned());
+            let schema = schema.get_or_insert_with(|| Arc::new(Schema::new(fields.collect::<Vec<_>>())));
+            for batch in rows.collect().await? {
+                let ids: ArrayRef = Arc::new(Int64Array::from_value(id as i64, batch.num_rows()));
+                let columns = std::iter::once(ids).chain(batch.columns().iter().cloned()).collect();
+                found.push(RecordBatch::try_new(Arc::clone(schema), columns).map_err(Error::arrow)?);
+            }
+        }
+        // A batch has a query, or it was refused.
+        let schema = schema.unwrap_or_else(|| Arc::new(Schema::empty()));
+        Ok(self.table_frame(sources::arrow::as_it_is(schema, found)?))
     }
 
     /// The stack that a search's filter, its condition and the views under it need.
@@ -50,6 +74,11 @@ impl Session {
         score_threshold: Option<f64>,
     ) -> Result<(DataFrame, Explained)> {
         check_threshold(score_threshold)?;
+        if search.is_of_one_query() && matches!(search.query, QueryVectors::Many(_)) {
+            let problem =
+                "explain_vector_search: expected one query vector with min_score or group_by, got a query batch";
+            return Err(Error::InvalidArgument(problem.into()));
+        }
         let (stack, name) = (self.search_stack(search, condition.as_ref()), search.to_string());
         let found = async {
             let planned = self.plan_search(search, condition, &SEARCH).await?;

@@ -37,8 +37,19 @@ pub struct VectorSearch {
     pub filter: Option<String>,
     /// The values of the filter's placeholders, `$1` or `$name`.
     pub params: Option<ParamValues>,
+    /// Only rows of at least this score are searched: under a distance it leaves out the closest rows, under dot the farthest.
+    pub min_score: Option<f64>,
+    /// A column whose values group the rows: the result has `top_k` rows of each group. NULL is a group.
+    pub group_by: Option<String>,
     /// Columns of the table that the result has, besides `row_id` and `score`; `*` for all.
     pub columns: Vec<String>,
+}
+
+impl VectorSearch {
+    /// Returns true if a query batch cannot be searched together.
+    pub(crate) fn is_of_one_query(&self) -> bool {
+        self.min_score.is_some() || self.group_by.is_some()
+    }
 }
 
 impl std::fmt::Display for VectorSearch {

@@ -43,7 +43,7 @@ impl ExprPlanner for WideNumbers {
     }
 }
 
-fn widened(expr: Expr, schema: &DFSchema) -> Expr {
+pub(super) fn widened(expr: Expr, schema: &DFSchema) -> Expr {
     match expr.get_type(schema) {
         // A literal beyond 64 bits stays what it is.
         Ok(DataType::UInt64) if matches!(expr, Expr::Literal(..)) => expr,

@@ -102,6 +102,8 @@ async fn followed_vectors_are_searched() {
         metric: vexact_kernel::Metric::Cosine,
         filter: None,
         params: None,
+        min_score: None,
+        group_by: None,
         columns: Vec::new(),
     };
     // Fresh: it is polled first.

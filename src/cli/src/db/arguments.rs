@@ -12,7 +12,7 @@ use crate::values::{QueryVector, column, metric, param};
 /// The database of a command.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Database {
-    /// The SQLite file
+    /// The SQLite file; as file:FILE?mode=ro it is read and never written
     #[arg(long, value_name = "FILE")]
     pub db: PathBuf,
     /// The folder that keeps the replicas; without it they are in memory, copied each time
@@ -25,6 +25,10 @@ pub(crate) struct Database {
     /// destructive]
     #[arg(long, value_parser = HtapConfig::parse_sync_mode, value_name = "MODE")]
     pub mode: Option<SyncMode>,
+    /// Changes that the log takes while no engine runs; then the tables are copied anew [default: what the file has; at first
+    /// as many as the tables have rows, and at least 100000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub log_limit: Option<u64>,
 }
 
 impl Database {
@@ -38,6 +42,7 @@ impl Database {
         let new = if self.storage_path.is_some() { StorageMode::Parquet } else { StorageMode::InMemory };
         HtapConfig {
             oltp_path: self.db.clone(),
+            log_limit: self.log_limit,
             storage_path: self.storage_path.clone(),
             storage_mode: self.storage_mode.or(stored_format).unwrap_or(new),
             sync_mode: self.mode.or(stored.and_then(|(_, mode)| mode)).unwrap_or(SyncMode::Destructive),
@@ -195,6 +200,12 @@ pub(crate) struct Search {
     /// A SQL predicate on the table, applied before the search
     #[arg(long = "where", value_name = "SQL")]
     pub filter: Option<String>,
+    /// Only rows of at least this score are searched: under a distance it leaves out the closest rows
+    #[arg(long, value_name = "S", allow_hyphen_values = true)]
+    pub min_score: Option<f64>,
+    /// Return the K best rows of each group of rows with one value in this column
+    #[arg(long, value_name = "NAME")]
+    pub group_by: Option<String>,
     /// Columns to return, * for all
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     pub columns: Vec<String>,

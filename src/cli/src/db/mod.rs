@@ -185,9 +185,10 @@ async fn sync(command: Sync) -> Result<Answer, Failure> {
 
 async fn search(command: Search) -> Result<Answer, Failure> {
     let query = command.query_vector.components()?;
-    let Search { database, table, column, top_k, metric, filter, columns, explain, .. } = command;
+    let Search { database, table, column, top_k, metric, filter, min_score, group_by, columns, explain, .. } = command;
+    let query = QueryVectors::One(query);
     let search =
-        VectorSearch { table, column, query: QueryVectors::One(query), top_k, metric, filter, params: None, columns };
+        VectorSearch { table, column, query, top_k, metric, filter, params: None, min_score, group_by, columns };
     let engine = open(&database).await?;
     closing(&engine, async {
         let (batches, explained) = engine.vector_search_explained(&search, false).await.during("search")?;

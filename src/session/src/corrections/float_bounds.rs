@@ -1,9 +1,12 @@
-//! The bounds of floating-point columns in Parquet files are not trusted.
+//! The bounds of floating-point columns in Parquet files are not trusted, nor those of text in whole files.
 //!
 //! A Parquet file's min and max leave NaN out, which SQL orders above every number. By them, DataFusion would leave out row groups
 //! that hold NaN, take NaN for the one number beside it, or give a maximum that is not the greatest
 //! (apache/datafusion#15812, #24804). So two physical optimizer rules forget them: before the others, in the statistics of scans;
 //! after them, in the predicates by which scans leave out row groups and pages. Every other column keeps its bounds.
+//!
+//! The bounds of text and bytes in a file's statistics are those of the row groups that have any: writers leave out long ones
+//! (apache/datafusion#25226). So the first rule forgets them too; the second need not, as it is row group by row group.
 //!
 //! For the same reason the second rule forgets predicates with a cast or a negation that does not keep the order of its column:
 //! DataFusion takes the times of day of two timestamps for bounds of those between them.
@@ -59,7 +62,7 @@ impl PhysicalOptimizerRule for ForgetFloatPruning {
     }
 }
 
-/// Applies a change to the scans of Parquet files that have floating-point columns.
+/// Applies a change to the scans of Parquet files.
 fn rewrite(
     plan: Arc<dyn ExecutionPlan>,
     change: fn(&FileScanConfig, &ParquetSource) -> Option<FileScanConfig>,
@@ -79,7 +82,7 @@ fn rewrite(
 
 fn without_statistics(config: &FileScanConfig, _: &ParquetSource) -> Option<FileScanConfig> {
     let schema = config.file_source().table_schema().table_schema();
-    if !schema.fields().iter().any(|field| has_floats(field.data_type())) {
+    if !schema.fields().iter().any(|field| has_no_bounds(field.data_type())) {
         return None;
     }
     let groups = config.file_groups.iter().map(|group| {
@@ -97,11 +100,11 @@ fn without_statistics(config: &FileScanConfig, _: &ParquetSource) -> Option<File
     Some(builder.with_statistics(bounded(&config.statistics(), schema)).build())
 }
 
-/// Statistics without the bounds of floating-point columns.
+/// Statistics without the bounds that may be none.
 fn bounded(statistics: &Statistics, schema: &Schema) -> Statistics {
     let mut statistics = statistics.clone();
     for (column, field) in statistics.column_statistics.iter_mut().zip(schema.fields()) {
-        if has_floats(field.data_type()) {
+        if has_no_bounds(field.data_type()) {
             (column.min_value, column.max_value) = (Precision::Absent, Precision::Absent);
         }
     }
@@ -158,6 +161,15 @@ fn keeps_order(predicate: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
         Ok(if is_kept_everywhere { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
     });
     walked.is_ok() && is_kept_everywhere
+}
+
+/// Whether the bounds in a file's statistics may be none of all its values.
+fn has_no_bounds(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Struct(fields) => fields.iter().any(|field| has_no_bounds(field.data_type())),
+        DataType::Dictionary(_, values) => has_no_bounds(values),
+        other => other.is_floating() || other.is_string() || other.is_binary(),
+    }
 }
 
 /// Whether values of a type are, or hold, floating-point numbers.

@@ -5,12 +5,13 @@
 //! found by `IN (0.0, 1.0, 2.0, 3.0)`, which `=` takes for equal.
 
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::expr::{Cast, InList};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Expr, LogicalPlan, not, or};
 use datafusion::optimizer::AnalyzerRule;
+
+use super::rewrite::rewrite_exprs;
 
 /// Compares with items that are no constants by `=`, and has both zeros in a list that has one.
 #[derive(Debug)]
@@ -22,31 +23,14 @@ impl AnalyzerRule for ConstantLists {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        Ok(plan.transform_up_with_subqueries(replaced)?.data)
-    }
-}
-
-fn replaced(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    let mut has_any = false;
-    plan.apply_expressions(|expr| {
-        has_any |= expr.exists(|expr| Ok(matches!(expr, Expr::InList(list) if is_odd(list))))?;
-        Ok(if has_any { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    })?;
-    if !has_any {
-        return Ok(Transformed::no(plan));
-    }
-    let names = NamePreserver::new(&plan);
-    let is_sort = matches!(plan, LogicalPlan::Sort(_));
-    plan.map_expressions(|expr| {
-        let name = names.save(&expr);
-        let compared = expr.transform_up(|expr| {
+        let is_candidate = |expr: &Expr| matches!(expr, Expr::InList(list) if is_odd(list));
+        rewrite_exprs(plan, is_candidate, |expr, _| {
             Ok(match expr {
                 Expr::InList(list) if is_odd(&list) => Transformed::yes(compared(list)),
                 other => Transformed::no(other),
             })
-        })?;
-        Ok(if is_sort { compared } else { compared.update_data(|expr| name.restore(expr)) })
-    })
+        })
+    }
 }
 
 fn is_odd(list: &InList) -> bool {

@@ -77,7 +77,9 @@ impl Rewriter<'_> {
 
     /// Which stands between ANDs: false is as good as NULL.
     fn alone(&mut self, is_in: InSubquery) -> Result<Expr> {
-        if !is_in.negated || is_in.subquery.outer_ref_columns.is_empty() {
+        // A constant is no key of DataFusion's join either (#25340).
+        let is_constant = is_in.expr.column_refs().is_empty();
+        if !is_in.negated || (is_in.subquery.outer_ref_columns.is_empty() && !is_constant) {
             return Ok(Expr::InSubquery(is_in));
         }
         let Some(x) = self.outer(&is_in.expr)? else { return Ok(Expr::InSubquery(is_in)) };

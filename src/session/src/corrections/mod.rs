@@ -11,29 +11,41 @@
 //! | `offset` | a sort below OFFSET is removed, or its limit is made smaller |
 //! | `extremes` | `min` and `max` of groups with NaN or infinities depend on the order of rows |
 //! | `limit_zero` | a sort with a limit of 0 panics |
-//! | `float_bounds` | NaN is missing in the bounds of Parquet files |
+//! | `float_bounds` | NaN is missing in the bounds of Parquet files, and text in those of row groups without bounds |
 //! | `statistics` | statistics that cannot be computed fail the query |
 //! | `unique_names` | a filter is pushed to another column of the same name |
 //! | `window_top_k` | a limit above a window function is taken for one of the aggregate below it |
+//! | `instants` | dates and timestamps are compared with constants as nanoseconds, which end in 2262 |
+//! | `null_semantics` | what is unknown becomes false or true where expressions are simplified |
+//! | `grouping_sets` | the order of the input is taken for that of grouping sets |
+//! | `round` | `round` of decimals is planned with another type than it returns |
+//! | `vector_text` | vectors are not cast to text, nor text to vectors |
 //! | `date_part` | `extract(year ...)` against years that a timestamp cannot have |
 
 mod date_part;
 mod exists_offset;
 mod extremes;
 mod float_bounds;
+mod grouping_sets;
 mod in_list;
 mod in_subquery;
+mod instant_text;
+mod instants;
 mod limit_zero;
+mod null_semantics;
 mod offset;
 mod opaque;
 mod preimage;
+mod rewrite;
+mod round;
 mod statistics;
 mod unique_names;
+mod vector_text;
 mod window_top_k;
 
 use std::sync::Arc;
 
-use datafusion::optimizer::AnalyzerRule;
+use datafusion::optimizer::{Analyzer, AnalyzerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -72,9 +84,20 @@ pub(crate) fn physical_rules() -> Vec<PhysicalRule> {
     rules
 }
 
+/// DataFusion's analyzer rules, and before them those that have to see types that are not settled.
+pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
+        vec![Arc::new(instants::ExactInstants), Arc::new(round::RoundToPlaces)];
+    rules.extend(Analyzer::new().rules);
+    rules
+}
+
 /// Adds the analyzer rules and the functions. They come after DataFusion's own, which settle the types.
 pub(crate) fn register(ctx: &SessionContext) {
-    let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 4] = [
+    let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 7] = [
+        Arc::new(grouping_sets::UnorderedGroupingSets),
+        Arc::new(null_semantics::UnknownStaysUnknown),
+        Arc::new(vector_text::VectorsAsText),
         Arc::new(in_subquery::ThreeValuedIn),
         Arc::new(exists_offset::CountedExists),
         Arc::new(in_list::ConstantLists),

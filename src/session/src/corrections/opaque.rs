@@ -9,25 +9,25 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use arrow::compute::CastOptions;
-use arrow::compute::kernels::numeric::neg_wrapping;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::format::{DEFAULT_CAST_OPTIONS, DEFAULT_FORMAT_OPTIONS};
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, Result, ScalarValue, internal_err};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, Result, internal_err};
 use datafusion::logical_expr::expr::{Cast, TryCast};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::preimage::PreimageResult;
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
     Signature, Volatility,
 };
 use datafusion::optimizer::AnalyzerRule;
 
+use vexact_sql::negate;
+
 use super::date_part;
 use super::preimage::preimage;
+use super::rewrite::rewrite_exprs;
 
 const NULL_FOR_FAILURE: CastOptions<'static> = CastOptions { safe: true, format_options: DEFAULT_FORMAT_OPTIONS };
 
@@ -41,32 +41,8 @@ impl AnalyzerRule for OpaqueConversions {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        Ok(plan.transform_up_with_subqueries(replaced)?.data)
+        rewrite_exprs(plan, is_candidate, opaque)
     }
-}
-
-fn replaced(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    let mut has_any = false;
-    plan.apply_expressions(|expr| {
-        has_any |= expr.exists(|expr| Ok(is_candidate(expr)))?;
-        Ok(if has_any { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    })?;
-    if !has_any {
-        return Ok(Transformed::no(plan));
-    }
-    let schema = match &plan {
-        LogicalPlan::TableScan(scan) => {
-            DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?
-        }
-        _ => merge_schema(&plan.inputs()),
-    };
-    let names = NamePreserver::new(&plan);
-    let is_sort = matches!(plan, LogicalPlan::Sort(_));
-    plan.map_expressions(|expr| {
-        let name = names.save(&expr);
-        let opaque = expr.transform_up(|expr| opaque(expr, &schema))?;
-        Ok(if is_sort { opaque } else { opaque.update_data(|expr| name.restore(expr)) })
-    })
 }
 
 fn is_candidate(expr: &Expr) -> bool {
@@ -85,9 +61,14 @@ fn opaque(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::TryCast(TryCast { expr, field }) if is_lossy(&expr, &field, schema) => {
             Ok(Transformed::yes(Conversion::TryCast(field).call(*expr)))
         }
-        Expr::Negative(expr) if is_variable(&expr) && expr.get_type(schema).is_ok_and(|of| of.is_integer()) => {
-            Ok(Transformed::yes(Conversion::Negate.call(*expr)))
-        }
+        // The opposite of a column keeps its order, but for the least integer, which has none. That of other numbers has bounds that
+        // DataFusion does not know, and then takes no order for its own.
+        Expr::Negative(expr) if is_variable(&expr) => match expr.get_type(schema) {
+            Ok(number) if number.is_integer() || !matches!(*expr, Expr::Column(_)) => {
+                Ok(Transformed::yes(negate(*expr)))
+            }
+            _ => Ok(Transformed::no(Expr::Negative(expr))),
+        },
         Expr::ScalarFunction(call) => Ok(match date_part::checked(&call) {
             Some(checked) => Transformed::yes(checked),
             None => Transformed::no(Expr::ScalarFunction(call)),
@@ -101,7 +82,7 @@ fn is_lossy(expr: &Expr, to: &Field, schema: &DFSchema) -> bool {
 }
 
 /// Whether an expression may differ from row to row.
-fn is_variable(expr: &Expr) -> bool {
+pub(super) fn is_variable(expr: &Expr) -> bool {
     let varies = |expr: &Expr| {
         matches!(
             expr,
@@ -188,7 +169,8 @@ pub(super) fn integer(data_type: &DataType) -> (i128, i128) {
 enum Conversion {
     Cast(FieldRef),
     TryCast(FieldRef),
-    Negate,
+    /// Nothing.
+    Same,
 }
 
 impl Conversion {
@@ -196,7 +178,7 @@ impl Conversion {
         let name = match &self {
             Self::Cast(to) => format!("cast_as_{}", to.data_type()),
             Self::TryCast(to) => format!("try_cast_as_{}", to.data_type()),
-            Self::Negate => "negate".into(),
+            Self::Same => "same".into(),
         };
         let signature = Signature::any(1, Volatility::Immutable);
         ScalarUDF::from(Opaque { conversion: self, name, signature }).call(vec![argument])
@@ -206,9 +188,14 @@ impl Conversion {
         match self {
             Self::Cast(to) => format!("CAST({argument} AS {})", to.data_type()),
             Self::TryCast(to) => format!("TRY_CAST({argument} AS {})", to.data_type()),
-            Self::Negate => format!("(- {argument})"),
+            Self::Same => argument.to_string(),
         }
     }
+}
+
+/// The value of an expression that DataFusion knows nothing of: neither its order, nor what it is made of.
+pub(super) fn same(expr: Expr) -> Expr {
+    Conversion::Same.call(expr)
 }
 
 /// A conversion as a function, which has no name in SQL.
@@ -241,7 +228,7 @@ impl ScalarUDFImpl for Opaque {
     fn return_type(&self, args: &[DataType]) -> Result<DataType> {
         Ok(match &self.conversion {
             Conversion::Cast(to) | Conversion::TryCast(to) => to.data_type().clone(),
-            Conversion::Negate => args[0].clone(),
+            Conversion::Same => args[0].clone(),
         })
     }
 
@@ -257,13 +244,7 @@ impl ScalarUDFImpl for Opaque {
         match &self.conversion {
             Conversion::Cast(to) => argument.cast_to(to.data_type(), Some(&DEFAULT_CAST_OPTIONS)),
             Conversion::TryCast(to) => argument.cast_to(to.data_type(), Some(&NULL_FOR_FAILURE)),
-            Conversion::Negate => match argument {
-                ColumnarValue::Array(array) => Ok(ColumnarValue::Array(neg_wrapping(array.as_ref())?)),
-                ColumnarValue::Scalar(value) => {
-                    let negative = neg_wrapping(value.to_array()?.as_ref())?;
-                    Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&negative, 0)?))
-                }
-            },
+            Conversion::Same => Ok(argument.clone()),
         }
     }
 
@@ -272,7 +253,7 @@ impl ScalarUDFImpl for Opaque {
         let (to, is_try) = match &self.conversion {
             Conversion::Cast(to) => (to.data_type(), false),
             Conversion::TryCast(to) => (to.data_type(), true),
-            Conversion::Negate => return Ok(PreimageResult::None),
+            Conversion::Same => return Ok(PreimageResult::None),
         };
         // The argument may be written twice.
         if argument.is_volatile() || &value.data_type() != to {

@@ -7,11 +7,13 @@ use arrow::array::{ArrayRef, Datum};
 use arrow::compute::kernels::numeric;
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::Result;
+use datafusion::common::utils::take_function_args;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, binary_expr,
 };
+use datafusion::physical_expr_common::datum::apply;
 
 /// One operator.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -70,24 +72,24 @@ impl ScalarUDFImpl for Checked {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let operate: fn(&dyn Datum, &dyn Datum) -> std::result::Result<ArrayRef, ArrowError> = match self.operator {
-            Operator::Plus => numeric::add,
-            Operator::Minus => numeric::sub,
-            _ => numeric::mul,
-        };
-        Ok(match &args.args[..] {
-            [ColumnarValue::Array(left), ColumnarValue::Array(right)] => ColumnarValue::Array(operate(left, right)?),
-            [ColumnarValue::Array(left), ColumnarValue::Scalar(right)] => {
-                ColumnarValue::Array(operate(left, &right.to_scalar()?)?)
-            }
-            [ColumnarValue::Scalar(left), ColumnarValue::Array(right)] => {
-                ColumnarValue::Array(operate(&left.to_scalar()?, right)?)
-            }
-            both => {
-                let both = both.iter().map(|value| value.to_array(1)).collect::<Result<Vec<_>>>()?;
-                let value = operate(&both[0] as &dyn Datum, &both[1] as &dyn Datum)?;
-                ColumnarValue::Scalar(ScalarValue::try_from_array(&value, 0)?)
-            }
-        })
+        let [left, right] = take_function_args(self.name, args.args)?;
+        checked_arithmetic(self.operator, &left, &right)
     }
+}
+
+/// Computes with two int64.
+///
+/// # Errors
+/// A result beyond 64 bits.
+pub(crate) fn checked_arithmetic(
+    operator: Operator,
+    left: &ColumnarValue,
+    right: &ColumnarValue,
+) -> Result<ColumnarValue> {
+    let operate: fn(&dyn Datum, &dyn Datum) -> std::result::Result<ArrayRef, ArrowError> = match operator {
+        Operator::Plus => numeric::add,
+        Operator::Minus => numeric::sub,
+        _ => numeric::mul,
+    };
+    apply(left, right, operate)
 }

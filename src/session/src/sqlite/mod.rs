@@ -21,7 +21,7 @@ use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
 
-pub(super) use arithmetic::{checked, may_overflow};
+pub(super) use arithmetic::{checked, checked_arithmetic, may_overflow};
 pub(super) use call::{Calls, Casts};
 use convert::canonical;
 pub(super) use sum::sum;

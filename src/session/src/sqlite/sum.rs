@@ -9,22 +9,20 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array};
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
 use datafusion::common::{Result, ScalarValue, exec_err};
-use datafusion::functions_aggregate::sum::Sum;
+use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
-use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, ReversedUDAF, Signature,
-};
+use datafusion::logical_expr::utils::format_state_name;
+use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator};
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_op::PrimitiveGroupsAccumulator;
 
 /// The function, for DataFusion.
 pub(crate) fn sum() -> AggregateUDF {
-    AggregateUDF::from(CheckedSum(Sum::new()))
+    AggregateUDF::from(CheckedSum(sum_udaf()))
 }
 
 /// DataFusion's sum, but for integers.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct CheckedSum(Sum);
+struct CheckedSum(Arc<AggregateUDF>);
 
 fn is_of_integers(return_type: &DataType) -> bool {
     *return_type == DataType::Int64
@@ -35,17 +33,9 @@ fn overflow<T>() -> Result<T> {
 }
 
 impl AggregateUDFImpl for CheckedSum {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn signature(&self) -> &Signature {
-        self.0.signature()
-    }
-
-    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
-        self.0.return_type(arg_types)
-    }
+    vexact_sql::delegate_to_aggregate!(
+        0: name signature return_type groups_accumulator_supported reverse_expr order_sensitivity
+    );
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         match (is_of_integers(args.return_field.data_type()), args.is_distinct) {
@@ -63,10 +53,6 @@ impl AggregateUDFImpl for CheckedSum {
         Ok(vec![field("positive"), field("negative")])
     }
 
-    fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
-        self.0.groups_accumulator_supported(args)
-    }
-
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
         match is_of_integers(args.return_field.data_type()) {
             true => Ok(Box::new(IntegerSums::new())),
@@ -79,14 +65,6 @@ impl AggregateUDFImpl for CheckedSum {
             true => Ok(Box::<IntegerSum>::default()),
             false => self.0.create_sliding_accumulator(args),
         }
-    }
-
-    fn reverse_expr(&self) -> ReversedUDAF {
-        self.0.reverse_expr()
-    }
-
-    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        self.0.order_sensitivity()
     }
 }
 
