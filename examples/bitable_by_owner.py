@@ -3,7 +3,7 @@
 Run by `make examples`. It needs no account: a small server on this machine stands in for Feishu's open API, pages of 40 records,
 with a token that ends in between and one answer of "too many requests". With an account it is:
 
-    client = vexact.BitableClient(app_id, app_secret)
+    client = vexact.bitable.BitableClient(app_id, app_secret)
     rows = client.list_records_from_url("https://YOUR.feishu.cn/base/APP?table=TABLE")
 """
 
@@ -71,7 +71,7 @@ class Feishu(BaseHTTPRequestHandler):
 
 server = ThreadingHTTPServer(("127.0.0.1", 0), Feishu)
 threading.Thread(target=server.serve_forever, daemon=True).start()
-client = vexact.BitableClient("cli_example", "secret", base_url=f"http://127.0.0.1:{server.server_address[1]}")
+client = vexact.bitable.BitableClient("cli_example", "secret", base_url=f"http://127.0.0.1:{server.server_address[1]}")
 url = "https://example.feishu.cn/base/bascnExample?table=tblTasks"
 
 # 1. Rows: plain Python values, page by page.
@@ -82,7 +82,7 @@ print("first record:", rows[1])
 assert len(rows) == 100 and Feishu.tokens == 2 and not Feishu.is_busy
 
 # 2. By owner, in Python: a task of two people counts for both.
-counts = vexact.group_rows_count_by_field(rows, "Owner")
+counts = vexact.bitable.group_rows_count_by_field(rows, "Owner")
 print("\ntasks by owner:", counts)
 expected = Counter(owner["name"] if owner else None for task in TASKS for owner in task.get("Owner", [None]))
 assert counts == dict(expected), (counts, expected)

@@ -38,15 +38,15 @@ def time() -> Time:
 
 
 @pytest.fixture
-def client(server: Bitable, time: Time) -> vexact.BitableClient:
-    return vexact.BitableClient("id", "secret", base_url=server.url, clock=lambda: time.now, sleep=time.sleep)
+def client(server: Bitable, time: Time) -> vexact.bitable.BitableClient:
+    return vexact.bitable.BitableClient("id", "secret", base_url=server.url, clock=lambda: time.now, sleep=time.sleep)
 
 
 def refused(code: int, message: str = "no", status: int = 200) -> tuple[int, dict[str, str], bytes]:
     return status, {}, json.dumps({"code": code, "msg": message}).encode()
 
 
-def test_all_pages_come_in_their_order(server: Bitable, client: vexact.BitableClient) -> None:
+def test_all_pages_come_in_their_order(server: Bitable, client: vexact.bitable.BitableClient) -> None:
     server.records = records(25)
     pages: list[tuple[int, int]] = []
     rows = client.list_records("app", "tbl", page_size=10, on_page=lambda number, page: pages.append((number, len(page))))
@@ -56,12 +56,12 @@ def test_all_pages_come_in_their_order(server: Bitable, client: vexact.BitableCl
     assert server.paths() == ["internal", "records", "records", "records"]
 
 
-def test_a_table_without_records_has_no_rows(client: vexact.BitableClient) -> None:
+def test_a_table_without_records_has_no_rows(client: vexact.bitable.BitableClient) -> None:
     assert client.list_records("app", "tbl") == []
     assert list(client.iter_record_pages("app", "tbl")) == []
 
 
-def test_pages_are_fetched_when_they_are_asked_for(server: Bitable, client: vexact.BitableClient) -> None:
+def test_pages_are_fetched_when_they_are_asked_for(server: Bitable, client: vexact.bitable.BitableClient) -> None:
     server.records = records(30)
     pages = client.iter_record_pages("app", "tbl", page_size=10)
     assert server.requests == []
@@ -73,23 +73,23 @@ def test_pages_are_fetched_when_they_are_asked_for(server: Bitable, client: vexa
     assert server.paths().count("records") == 3
 
 
-def test_a_url_says_the_table_and_the_view(server: Bitable, client: vexact.BitableClient) -> None:
+def test_a_url_says_the_table_and_the_view(server: Bitable, client: vexact.bitable.BitableClient) -> None:
     server.records = records(3)
     url = "https://example.feishu.cn/base/app?table=tbl&view=vew1#x"
-    assert vexact.parse_bitable_url(url) == ("app", "tbl", "vew1", False)
+    assert vexact.bitable.parse_bitable_url(url) == ("app", "tbl", "vew1", False)
     assert len(client.list_records_from_url(url, page_size=2)) == 3
     assert server.requests[-1][1] == {"view_id": "vew1", "page_size": "2", "page_token": "2"}
     wiki = "https://example.larksuite.com/wiki/page?table=tbl"
     inner = "https://example.com/base/app/tables/tbl?view=vew1"
-    assert vexact.parse_bitable_url(inner) == ("app", "tbl", "vew1", False)
-    assert vexact.parse_bitable_url(wiki) == ("page", "tbl", None, True)
+    assert vexact.bitable.parse_bitable_url(inner) == ("app", "tbl", "vew1", False)
+    assert vexact.bitable.parse_bitable_url(wiki) == ("page", "tbl", None, True)
     assert len(client.list_records_from_url(wiki)) == 3
     for bad in ("", "app", "https://example.feishu.cn/base/app", "https://x/docs/a?table=b", "ftp://x/base/a?table=b"):
         with pytest.raises(ValueError, match="url: expected"):
-            vexact.parse_bitable_url(bad)
+            vexact.bitable.parse_bitable_url(bad)
 
 
-def test_a_token_is_kept_until_shortly_before_its_end(server: Bitable, client: vexact.BitableClient, time: Time) -> None:
+def test_a_token_is_kept_until_shortly_before_its_end(server: Bitable, client: vexact.bitable.BitableClient, time: Time) -> None:
     server.records = records(1)
     client.list_records("app", "tbl")
     time.now += 7200 - 61
@@ -100,7 +100,7 @@ def test_a_token_is_kept_until_shortly_before_its_end(server: Bitable, client: v
     assert server.tokens == 2
 
 
-def test_a_token_that_the_server_ended_is_fetched_anew_once(server: Bitable, client: vexact.BitableClient) -> None:
+def test_a_token_that_the_server_ended_is_fetched_anew_once(server: Bitable, client: vexact.bitable.BitableClient) -> None:
     server.records = records(20)
     pages = client.iter_record_pages("app", "tbl", page_size=10)
     next(pages)
@@ -115,7 +115,7 @@ def test_a_token_that_the_server_ended_is_fetched_anew_once(server: Bitable, cli
 
 
 def test_throttled_requests_wait_as_long_as_the_server_asks(
-    server: Bitable, client: vexact.BitableClient, time: Time
+    server: Bitable, client: vexact.bitable.BitableClient, time: Time
 ) -> None:
     server.records = records(1)
     frequency = json.dumps({"code": 99991400, "msg": "request trigger frequency limit"}).encode()
@@ -133,7 +133,7 @@ def test_throttled_requests_wait_as_long_as_the_server_asks(
 
 
 def test_failures_that_may_pass_are_tried_again_with_longer_waits(
-    server: Bitable, client: vexact.BitableClient, time: Time
+    server: Bitable, client: vexact.bitable.BitableClient, time: Time
 ) -> None:
     server.records = records(1)
     server.answers = [(500, {}, b"oops"), (200, {}, None), (503, {}, b""), refused(1254607, "not ready"), (502, {}, b"")]
@@ -149,18 +149,18 @@ def test_failures_that_may_pass_are_tried_again_with_longer_waits(
 def test_a_server_that_is_not_there_is_named(time: Time) -> None:
     nobody = Bitable()
     nobody.close()
-    client = vexact.BitableClient("id", "secret", base_url=nobody.url, max_retries=1, sleep=time.sleep)
+    client = vexact.bitable.BitableClient("id", "secret", base_url=nobody.url, max_retries=1, sleep=time.sleep)
     with pytest.raises(vexact.BitableClientError, match=r"tenant_access_token/internal failed: .*refused.* \(2 times\)") as error:
         client.list_records("app", "tbl")
     assert isinstance(error.value.__cause__, OSError)
     assert len(time.slept) == 1
 
 
-def test_refusals_have_the_servers_code_and_words(server: Bitable, client: vexact.BitableClient, time: Time) -> None:
+def test_refusals_have_the_servers_code_and_words(server: Bitable, client: vexact.bitable.BitableClient, time: Time) -> None:
     with pytest.raises(vexact.BitableClientError, match="code 1254041: TableIdNotFound .HTTP 404") as error:
         client.list_records("app", "other")
     assert (error.value.code, error.value.status) == (1254041, 404)
-    wrong = vexact.BitableClient("id", "wrong", base_url=server.url, sleep=time.sleep)
+    wrong = vexact.bitable.BitableClient("id", "wrong", base_url=server.url, sleep=time.sleep)
     with pytest.raises(vexact.BitableClientError, match="code 10014: app secret invalid") as error:
         wrong.list_records("app", "tbl")
     assert "wrong" not in str(error.value) + repr(wrong), "a secret is not shown"
@@ -180,7 +180,7 @@ def test_refusals_have_the_servers_code_and_words(server: Bitable, client: vexac
     ],
 )
 def test_rubbish_is_refused_with_what_was_expected(
-    server: Bitable, client: vexact.BitableClient, time: Time, body: bytes, problem: str
+    server: Bitable, client: vexact.bitable.BitableClient, time: Time, body: bytes, problem: str
 ) -> None:
     server.answers = [(200, {}, body)]
     with pytest.raises(vexact.BitableClientError, match=problem):
@@ -188,14 +188,14 @@ def test_rubbish_is_refused_with_what_was_expected(
     assert time.slept == []
 
 
-def test_pages_in_a_circle_end(server: Bitable, client: vexact.BitableClient) -> None:
+def test_pages_in_a_circle_end(server: Bitable, client: vexact.bitable.BitableClient) -> None:
     page = json.dumps({"code": 0, "data": {"items": [], "has_more": True, "page_token": "same"}}).encode()
     server.answers = [(200, {}, page)] * 2
     with pytest.raises(vexact.BitableClientError, match="page_token that came before"):
         client.list_records("app", "tbl")
 
 
-def test_bad_arguments_are_refused_before_any_request(server: Bitable, client: vexact.BitableClient) -> None:
+def test_bad_arguments_are_refused_before_any_request(server: Bitable, client: vexact.bitable.BitableClient) -> None:
     for arguments in ({"page_size": 0}, {"page_size": 501}, {"max_rows": -1}):
         with pytest.raises(ValueError, match=f"{next(iter(arguments))}: expected"):
             client.list_records("app", "tbl", **arguments)
@@ -203,7 +203,7 @@ def test_bad_arguments_are_refused_before_any_request(server: Bitable, client: v
         client.list_records("app", "")
     for bad in ({"request_timeout_seconds": 0}, {"max_retries": -1}, {"base_url": "feishu"}, {"app_secret": ""}):
         with pytest.raises(ValueError, match=next(iter(bad))):
-            vexact.BitableClient(**{"app_id": "id", "app_secret": "secret", **bad})
+            vexact.bitable.BitableClient(**{"app_id": "id", "app_secret": "secret", **bad})
     assert server.requests == []
 
 
@@ -233,24 +233,24 @@ def test_bad_arguments_are_refused_before_any_request(server: Bitable, client: v
         (None, None),
     ],
 )
-def test_cells_become_plain_values(server: Bitable, client: vexact.BitableClient, cell: Any, plain: Any) -> None:
+def test_cells_become_plain_values(server: Bitable, client: vexact.bitable.BitableClient, cell: Any, plain: Any) -> None:
     server.records = [{"record_id": "r", "fields": {"F": cell}}]
     assert client.list_records("app", "tbl") == [{"record_id": "r", "F": plain}]
 
 
 def test_rows_are_grouped_by_each_of_their_values() -> None:
     rows = [{"o": ["Ann", "Bob"], "n": 1}, {"o": ["Bob"], "n": 2}, {"n": 3}, {"o": "", "n": 4}, {"o": [], "n": 5}]
-    groups = vexact.group_rows_by_field(rows, "o")
+    groups = vexact.bitable.group_rows_by_field(rows, "o")
     assert {name: [row["n"] for row in group] for name, group in groups.items()} == {
         "Ann": [1],
         "Bob": [1, 2],
         None: [3, 4, 5],
     }
-    assert list(vexact.group_rows_count_by_field(rows, "o").items()) == [(None, 3), ("Bob", 2), ("Ann", 1)]
-    assert vexact.group_rows_count_by_field([{"o": {"a": 1}}, {"o": {"a": 1}}], "o") == {'{"a": 1}': 2}
+    assert list(vexact.bitable.group_rows_count_by_field(rows, "o").items()) == [(None, 3), ("Bob", 2), ("Ann", 1)]
+    assert vexact.bitable.group_rows_count_by_field([{"o": {"a": 1}}, {"o": {"a": 1}}], "o") == {'{"a": 1}': 2}
 
 
-def test_fields_say_the_columns_types(server: Bitable, client: vexact.BitableClient) -> None:
+def test_fields_say_the_columns_types(server: Bitable, client: vexact.bitable.BitableClient) -> None:
     kinds = {"Text": 1, "N": 2, "One": 3, "Many": 4, "At": 5, "Ok": 7, "Who": 11, "Url": 15, "File": 17, "Next": 18}
     kinds |= {"Press": 3001, "Made": 1001, "By": 1003, "No": 1005, "Place": 22, "New": 9999}
     server.fields = [{"field_name": name, "type": kind} for name, kind in kinds.items()]
@@ -262,3 +262,14 @@ def test_fields_say_the_columns_types(server: Bitable, client: vexact.BitableCli
     schema = client.table_schema("app", "tbl")
     names = ["record_id", *(name for name in kinds if name != "Press"), "Sum", "Formula"]
     assert schema == pa.schema([(name, types.get(name, pa.string())) for name in names])
+
+
+@pytest.mark.parametrize("name", sorted(vexact._MOVED_TO_BITABLE))
+def test_moved_names_stay_importable_with_a_warning(name: str) -> None:
+    with pytest.warns(DeprecationWarning, match=rf"vexact\.{name} moved: use vexact\.bitable\.{name}"):
+        assert getattr(vexact, name) is getattr(vexact.bitable, name)
+
+
+def test_a_name_that_never_was_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'BitableClients'"):
+        vexact.BitableClients  # noqa: B018

@@ -84,7 +84,7 @@ def leaves(*command: str) -> Iterator[tuple[tuple[str, ...], str]]:
             yield from leaves(*command, name)
 
 
-SHARED_OPTIONS = {"--help", "--format", "--db", "--storage-path", "--storage-mode", "--mode"}
+SHARED_OPTIONS = {"--help", "--format", "--db", "--storage-path", "--storage-mode", "--mode", "--log-limit"}
 """Of all commands, or of all of `vexact db`: told once, in front of them."""
 
 

@@ -114,15 +114,15 @@ def test_a_number_with_a_fraction_is_not_cut(session: vexact.Session) -> None:
 
 
 def test_arguments_of_bitable_are_named(session: vexact.Session) -> None:
-    client = vexact.BitableClient("id", "secret", base_url="http://127.0.0.1:9", max_retries=0)
+    client = vexact.bitable.BitableClient("id", "secret", base_url="http://127.0.0.1:9", max_retries=0)
     for name in ("app_id", "app_secret", "base_url"):
-        refused_types(lambda v: vexact.BitableClient(**{"app_id": "i", "app_secret": "s", name: v}), f"{name}: expected a str", NO_TEXT)
-    refused_types(lambda v: vexact.BitableClient("i", "s", v), "request_timeout_seconds: expected a number", NO_NUMBER)
+        refused_types(lambda v: vexact.bitable.BitableClient(**{"app_id": "i", "app_secret": "s", name: v}), f"{name}: expected a str", NO_TEXT)
+    refused_types(lambda v: vexact.bitable.BitableClient("i", "s", v), "request_timeout_seconds: expected a number", NO_NUMBER)
     for bad in (float("nan"), float("inf"), -1):
-        refused(lambda: vexact.BitableClient("i", "s", bad), "request_timeout_seconds: expected more than 0")
-    refused_types(lambda v: vexact.BitableClient("i", "s", max_retries=v), "max_retries: expected an int", NO_INT)
+        refused(lambda: vexact.bitable.BitableClient("i", "s", bad), "request_timeout_seconds: expected more than 0")
+    refused_types(lambda v: vexact.bitable.BitableClient("i", "s", max_retries=v), "max_retries: expected an int", NO_INT)
     for name in ("clock", "sleep"):
-        refused_types(lambda v: vexact.BitableClient("i", "s", **{name: v}), f"{name}: expected a function", NO_THING[:-1])
+        refused_types(lambda v: vexact.bitable.BitableClient("i", "s", **{name: v}), f"{name}: expected a function", NO_THING[:-1])
     table: dict[str, Any] = {"app_token": "a", "table_id": "t"}
     for call in (client.list_records, client.iter_record_pages):
         for name in table:
@@ -131,18 +131,18 @@ def test_arguments_of_bitable_are_named(session: vexact.Session) -> None:
         refused_types(lambda v: call(**table, page_size=v), "page_size: expected an int", NO_INT)
         refused_types(lambda v: call(**table, max_rows=v), "max_rows: expected an int", NO_INT[1:])
     refused_types(lambda v: client.list_records(**table, on_page=v), "on_page: expected a function", NO_THING[1:-1])
-    for call in (vexact.parse_bitable_url, client.list_records_from_url, lambda v: vexact.create_stream_from_bitable(session, client, v)):
+    for call in (vexact.bitable.parse_bitable_url, client.list_records_from_url, lambda v: vexact.bitable.create_stream_from_bitable(session, client, v)):
         refused_types(call, "url: expected a str", NO_TEXT)
-    refused(lambda: vexact.parse_bitable_url("https://[::1"), "url: expected an address", "[::1")
+    refused(lambda: vexact.bitable.parse_bitable_url("https://[::1"), "url: expected an address", "[::1")
     url = "https://example.feishu.cn/base/a?table=t"
-    refused_types(lambda v: vexact.create_stream_from_bitable(v, client, url), "session: expected a vexact.Session", NO_THING)
-    refused_types(lambda v: vexact.create_stream_from_bitable(session, v, url), "client: expected a vexact.BitableClient", NO_THING)
-    schema = lambda v: vexact.create_stream_from_bitable(session, client, url, schema=v)  # noqa: E731
+    refused_types(lambda v: vexact.bitable.create_stream_from_bitable(v, client, url), "session: expected a vexact.Session", NO_THING)
+    refused_types(lambda v: vexact.bitable.create_stream_from_bitable(session, v, url), "client: expected a vexact.bitable.BitableClient", NO_THING)
+    schema = lambda v: vexact.bitable.create_stream_from_bitable(session, client, url, schema=v)  # noqa: E731
     refused_types(schema, "schema: expected a pyarrow.Schema or None", NO_THING[1:])
 
 
 def test_rows_that_are_no_mappings_are_not_grouped() -> None:
-    for group in (vexact.group_rows_by_field, vexact.group_rows_count_by_field):
+    for group in (vexact.bitable.group_rows_by_field, vexact.bitable.group_rows_count_by_field):
         refused_types(lambda v: group(v, "a"), "rows: expected an iterable of mappings", [None, 3, "ab", b"ab", {"a": 1}, THING])
         for row in (3, None, "a", [1]):
             refused(lambda: group([{"a": 1}, row], "a"), "rows: row 1: expected a mapping", got(row), kind=TypeError)

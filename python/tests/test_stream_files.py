@@ -220,29 +220,29 @@ URL = "https://example.feishu.cn/base/app?table=tbl"
 
 def test_a_bitable_streams_its_pages(session: vexact.Session, server: Bitable) -> None:
     server.records = records(25)
-    client = vexact.BitableClient("id", "secret", base_url=server.url)
+    client = vexact.bitable.BitableClient("id", "secret", base_url=server.url)
     # The fields cannot be read: the first page says the columns.
-    stream = vexact.create_stream_from_bitable(session, client, URL, page_size=10)
+    stream = vexact.bitable.create_stream_from_bitable(session, client, URL, page_size=10)
     assert stream.schema.names == ["record_id", "Owner", "Points"]
     assert server.paths().count("records") == 1
     assert [row["Points"] for row in collect(session, stream)] == list(range(25))
 
     server.fields = [{"field_name": "Owner", "type": 11}, {"field_name": "Points", "type": 2}, {"field_name": "Due", "type": 5}]
     server.records[3]["fields"]["Due"] = 1_675_440_000_000
-    rows = collect(session, vexact.create_stream_from_bitable(session, client, URL, page_size=10))
+    rows = collect(session, vexact.bitable.create_stream_from_bitable(session, client, URL, page_size=10))
     assert rows[3]["Due"].isoformat() == "2023-02-03T16:00:00+00:00" and rows[4]["Due"] is None
     assert rows[4] == {"record_id": "rec4", "Owner": ["Bob"], "Points": 4.0, "Due": None}
 
     schema = pa.schema([("Owner", pa.string()), ("Points", pa.int64())])
-    session.create_temp_view("tasks", vexact.create_stream_from_bitable(session, client, URL, schema=schema))
+    session.create_temp_view("tasks", vexact.bitable.create_stream_from_bitable(session, client, URL, schema=schema))
     by_owner = session.stream_sql('SELECT "Owner", count(*) AS n FROM tasks GROUP BY "Owner"')
     assert {row["Owner"]: row["n"] for row in collect(session, by_owner)} == {"Ann": 9, "Bob": 8, "Cid": 8}
 
 
 def test_a_bitable_that_fails_ends_its_query_with_the_cause(session: vexact.Session, server: Bitable) -> None:
     server.records = records(25)
-    client = vexact.BitableClient("id", "secret", base_url=server.url, max_retries=0)
-    stream = vexact.create_stream_from_bitable(session, client, URL, page_size=10)
+    client = vexact.bitable.BitableClient("id", "secret", base_url=server.url, max_retries=0)
+    stream = vexact.bitable.create_stream_from_bitable(session, client, URL, page_size=10)
     server.answers = [(500, {}, b"oops")]
     query = stream.write_stream(session.create_realtime_stream_sink(), trigger_interval_ms=0)
     with pytest.raises(vexact.VexactError, match="HTTP 500") as error:

@@ -9,17 +9,11 @@
 """
 
 import atexit as _atexit
+import typing as _typing
+import warnings as _warnings
 
-from . import _native, errors
+from . import _native, bitable, errors
 from ._native import __version__
-from .bitable import (
-    BitableClient,
-    BitableUrl,
-    create_stream_from_bitable,
-    group_rows_by_field,
-    group_rows_count_by_field,
-    parse_bitable_url,
-)
 from .custom_stream import (
     CustomArrowStreamSink,
     CustomArrowStreamSource,
@@ -61,10 +55,27 @@ from .stream import RealtimeStreamSink, RealtimeStreamSource, StreamingDataFrame
 # Writers end with the interpreter, and would leave their files.
 _atexit.register(_native.discard_unfinished)
 
-__all__ = [
+_MOVED_TO_BITABLE = {
     "BitableClient",
-    "BitableClientError",
     "BitableUrl",
+    "create_stream_from_bitable",
+    "group_rows_by_field",
+    "group_rows_count_by_field",
+    "parse_bitable_url",
+}
+
+if not _typing.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """The names that were here before they moved to `vexact.bitable`, with a `DeprecationWarning`."""
+        if name not in _MOVED_TO_BITABLE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        _warnings.warn(f"vexact.{name} moved: use vexact.bitable.{name}", DeprecationWarning, stacklevel=2)
+        return getattr(bitable, name)
+
+
+__all__ = [
+    "BitableClientError",
     "CustomArrowStreamSink",
     "CustomArrowStreamSource",
     "CustomStreamEmitOptions",
@@ -94,14 +105,11 @@ __all__ = [
     "TimestampTableConfig",
     "VexactError",
     "__version__",
+    "bitable",
     "consume_arrow_batches_with_custom_sink",
-    "create_stream_from_bitable",
     "create_stream_from_custom_source",
     "errors",
-    "group_rows_by_field",
-    "group_rows_count_by_field",
     "open",
-    "parse_bitable_url",
     "read_excel",
     "uninstall",
 ]

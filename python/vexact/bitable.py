@@ -1,8 +1,8 @@
 """Feishu (Lark) Bitable tables as rows and as streams.
 
-    client = vexact.BitableClient(app_id, app_secret)
+    client = vexact.bitable.BitableClient(app_id, app_secret)
     rows = client.list_records_from_url("https://example.feishu.cn/base/bascn...?table=tbl...&view=vew...")
-    print(vexact.group_rows_count_by_field(rows, "Owner"))
+    print(vexact.bitable.group_rows_count_by_field(rows, "Owner"))
 
 Over the open API's list of records (`GET /open-apis/bitable/v1/apps/:app_token/tables/:table_id/records`), with the standard
 library alone. A row is a dict of plain values, see `plain_value`.
