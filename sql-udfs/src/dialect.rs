@@ -3,8 +3,9 @@
 use datafusion::common::config::{Dialect as DialectName, SqlParserOptions};
 use datafusion::common::{DataFusionError, Result, not_impl_err, plan_datafusion_err};
 use datafusion::sql::parser::{DFParser, DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::ast::ExprWithAlias;
+use datafusion::sql::sqlparser::ast::{CastKind, Expr, ExprWithAlias};
 use datafusion::sql::sqlparser::dialect::{Dialect, Precedence, dialect_from_str};
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
@@ -73,32 +74,39 @@ impl Dialect for VectorDialect {
         true
     }
 
-    /// CAST, NOT and the like begin nothing else before a parenthesis. sqlparser would parse what is wrong in them once more as the
-    /// call of a function, twice as often at each level: 50 of them within each other never ended.
+    /// CAST, NOT and the like begin nothing else before a parenthesis. sqlparser would parse what is
+    /// wrong in them once more as the call of a function, which doubles the work at each level: 50 of
+    /// them within each other never ended.
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
         let Token::Word(word) = &parser.peek_token_ref().token else { return None };
-        let (keyword, next) = (word.keyword, &parser.peek_nth_token_ref(1).token);
-        let is_call = *next == Token::LParen;
-        let is_array = *next == Token::LBracket;
-        if is_call && matches!(keyword, Keyword::SUBSTR | Keyword::SUBSTRING) {
-            return Some(parser.parse_substring());
+        let (keyword, next) = (word.keyword, parser.peek_nth_token_ref(1).token.clone());
+        let begins = match keyword {
+            Keyword::NOT => true,
+            Keyword::ARRAY => next == Token::LBracket,
+            _ => next == Token::LParen,
+        };
+        if !begins {
+            return None;
         }
-        let parse: fn(&mut Parser) -> Result<Expr, ParserError> = match keyword {
-            Keyword::NOT => Parser::parse_not,
-            Keyword::CAST if is_call => |parser| parser.parse_cast_expr(CastKind::Cast),
-            Keyword::TRY_CAST if is_call => |parser| parser.parse_cast_expr(CastKind::TryCast),
-            Keyword::SAFE_CAST if is_call => |parser| parser.parse_cast_expr(CastKind::SafeCast),
-            Keyword::CONVERT if is_call => |parser| parser.parse_convert_expr(false),
-            Keyword::CEIL if is_call => |parser| parser.parse_ceil_floor_expr(true),
-            Keyword::FLOOR if is_call => |parser| parser.parse_ceil_floor_expr(false),
-            Keyword::ARRAY if is_array => |parser| {
+        let mut parse = |rest: &dyn Fn(&mut Parser) -> Result<Expr, ParserError>| {
+            parser.next_token();
+            Some(rest(parser))
+        };
+        match keyword {
+            Keyword::NOT => parse(&|parser| parser.parse_not()),
+            Keyword::CAST => parse(&|parser| parser.parse_cast_expr(CastKind::Cast)),
+            Keyword::TRY_CAST => parse(&|parser| parser.parse_cast_expr(CastKind::TryCast)),
+            Keyword::SAFE_CAST => parse(&|parser| parser.parse_cast_expr(CastKind::SafeCast)),
+            Keyword::CONVERT => parse(&|parser| parser.parse_convert_expr(false)),
+            Keyword::CEIL => parse(&|parser| parser.parse_ceil_floor_expr(true)),
+            Keyword::FLOOR => parse(&|parser| parser.parse_ceil_floor_expr(false)),
+            Keyword::ARRAY => parse(&|parser| {
                 parser.expect_token(&Token::LBracket)?;
                 parser.parse_array_expr(true)
-            },
-            _ => return None,
-        };
-        parser.next_token();
-        Some(parse(parser))
+            }),
+            Keyword::SUBSTR | Keyword::SUBSTRING => Some(parser.parse_substring()),
+            _ => None,
+        }
     }
 
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {

@@ -58,7 +58,7 @@ impl Session {
     /// # Errors
     /// A missing or empty file, or one that is not Parquet.
     pub async fn read_parquet(&self, paths: impl Into<Paths>) -> Result<DataFrame> {
-        let provider = sources::parquet::open(&self.ctx, &paths.into().inputs(Format::Parquet)?).await?;
+        let provider = sources::parquet::open(&paths.into().inputs(Format::Parquet)?)?;
         Ok(self.table_frame(provider))
     }
 

@@ -13,7 +13,6 @@ use datafusion::parquet::arrow::ProjectionMask;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use datafusion::parquet::errors::{ParquetError, Result as ParquetResult};
 use datafusion::parquet::file::reader::{ChunkReader, Length};
-use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use vexact_core::error::Result;
 
 use super::input::{Input, InputBytes};
@@ -22,23 +21,19 @@ use super::many::one_after_the_other;
 use super::parquet_pages::{check_metadata, check_pages, chunk};
 use super::parquet_table::ParquetTable;
 use super::scan::{Batches, FileTable, Records};
-use super::{READ_ONLY, bad_file, file_url};
+use super::{READ_ONLY, bad_file};
 
 /// Parquet files of the same columns as a table. Nothing but their footers is read.
 ///
 /// # Errors
 /// A file that is not Parquet, two columns of one name, other columns than those of the first file.
-pub async fn open(ctx: &SessionContext, inputs: &[Input]) -> Result<Arc<dyn TableProvider>> {
+pub fn open(inputs: &[Input]) -> Result<Arc<dyn TableProvider>> {
     let files = inputs.iter().map(ParquetFile::open).collect::<Result<Vec<_>>>()?;
     if inputs.iter().any(|input| input.is_pipe() || has_refused_name(input.path())) {
         let files = files.into_iter().map(|file| Arc::new(file) as Arc<dyn Records>).collect();
         return Ok(FileTable::read_only(one_after_the_other(inputs, files)?, READ_ONLY));
     }
-    let [input] = inputs else { return Ok(Arc::new(ParquetTable::of_files(inputs, &files)?)) };
-    // The metadata of the file says what types of other programs, and which column is an index.
-    let options = ParquetReadOptions::default().file_extension("").skip_metadata(false);
-    let frame = ctx.read_parquet(file_url(input.path())?, options).await;
-    Ok(frame.map_err(|error| bad_file(input.path(), &error.strip_backtrace()))?.into_view())
+    Ok(Arc::new(ParquetTable::of_files(inputs, &files)?))
 }
 
 /// Whether DataFusion's file store refuses a name: it ends in `#` and digits, as those of its own unfinished files do.

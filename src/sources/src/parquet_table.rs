@@ -12,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::DataFusionError;
 use datafusion::datasource::TableType;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
@@ -29,7 +30,7 @@ use vexact_core::atomic_file::AtomicFile;
 use vexact_core::error::{Error, Result};
 
 use super::file_form::FileForm;
-use super::input::Input;
+use super::input::{CHANGED, Input, Version};
 use super::inputs::{PARQUET as SUFFIXES, files_of_folder};
 use super::parquet::ParquetFile;
 use super::scan::{Records, check_columns, external, insert};
@@ -102,6 +103,17 @@ impl ParquetTable {
         Ok(files)
     }
 
+    /// The error of a plan: a file that was changed meanwhile, if one was.
+    fn blame(versions: &[(PathBuf, Option<Version>)], error: DataFusionError) -> DataFusionError {
+        let is_changed = |(file, version): &&(PathBuf, Option<Version>)| {
+            fs::metadata(file).ok().map(|now| Version::of(&now)) != *version
+        };
+        match versions.iter().find(is_changed) {
+            Some((file, _)) => external(bad_file(file, &CHANGED)),
+            None => error,
+        }
+    }
+
     fn check(&self, files: &[PathBuf]) -> Result<()> {
         for file in files {
             let metadata = std::fs::metadata(file).map_err(|error| Error::io(file, error))?;
@@ -149,14 +161,16 @@ impl TableProvider for ParquetTable {
             };
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
+        // As they are before their footers are read for the plan.
+        let versions: Vec<_> =
+            files.iter().map(|file| (file.clone(), fs::metadata(file).ok().map(|now| Version::of(&now)))).collect();
         let url = |path: &PathBuf| ListingTableUrl::parse(file_url(path).map_err(external)?);
         let urls = files.iter().map(url).collect::<datafusion::common::Result<Vec<_>>>()?;
         let options =
             ListingOptions::new(Arc::new(ParquetFormat::default().with_skip_metadata(false))).with_file_extension("");
         let config = ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options);
-        ListingTable::try_new(config.with_schema(Arc::clone(&self.schema)))?
-            .scan(state, projection, filters, limit)
-            .await
+        let table = ListingTable::try_new(config.with_schema(Arc::clone(&self.schema)))?;
+        table.scan(state, projection, filters, limit).await.map_err(|error| Self::blame(&versions, error))
     }
 
     async fn insert_into(
