@@ -168,9 +168,32 @@ fn capture(tx: &Connection, id: i64, version: i64, schema: &TableSchema) -> Resu
     if let Some(sql) = plan.absent_table() {
         run(&sql)?;
     }
+    check_writes(tx, &table, schema)?;
     let registration = "REPLACE INTO _vexact_tables(id, name, version) VALUES (?1, ?2, ?3)";
     tx.execute(registration, (id, schema.name(), version)).map_err(failed(context))?;
     Ok(Registered { id, version, schema: schema.clone() })
+}
+
+/// Refuses a capture with which the app could not write: SQLite bounds the depth of expressions, and so the columns of triggers.
+fn check_writes(tx: &Connection, table: &Table, schema: &TableSchema) -> Result<()> {
+    let name = ident(&table.name);
+    let own = table.columns.iter().filter(|column| !column.is_generated);
+    let set: Vec<_> = own.map(|column| format!("{0} = {0}", ident(&column.name))).collect();
+    for write in [
+        format!("INSERT INTO {name} DEFAULT VALUES"),
+        format!("UPDATE {name} SET {}", set.join(", ")),
+        format!("DELETE FROM {name}"),
+    ] {
+        // Other errors are the table's own: its indexes may have a collation that only the app has.
+        if let Err(error) = tx.prepare(&write)
+            && error.to_string().contains("Expression tree is too large")
+        {
+            let problem =
+                "SQLite refuses to write it with the triggers of so many columns: fewer columns can be registered";
+            return Err(failed(|| format!("capturing table {:?}: {problem}", schema.name()))(error));
+        }
+    }
+    Ok(())
 }
 
 /// Every value that is there must fit, so that the initial copy cannot fail.

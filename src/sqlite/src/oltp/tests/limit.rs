@@ -33,7 +33,7 @@ fn a_full_log_takes_no_changes_and_values_are_checked_as_ever() {
     assert_eq!((count(&users.conn, "_vexact_log"), count(&users.conn, "_vexact_displaced")), (logged, 0));
     for statement in ["INSERT INTO users VALUES (7, 'x', 'text')", "UPDATE users SET n = 0.5"] {
         let error = users.conn.execute_batch(statement).expect_err(statement).to_string();
-        assert!(error.contains("vexact: users.n: expected an integer"), "{error}");
+        assert!(error.contains("vexact: users.n: expected int64 (an integer)"), "{error}");
     }
     // A new log has none of the positions of the old one.
     let last = log::last_seq(&users.conn).unwrap();
@@ -96,20 +96,26 @@ fn the_limit_follows_the_users_wish_the_rows_and_whether_the_log_is_pruned() {
 }
 
 #[test]
-fn a_table_of_many_columns_is_checked_when_the_log_is_full() {
-    let columns: Vec<(String, String)> = (0..1500).map(|at| (format!("a{at}"), "int8".to_owned())).collect();
-    let ddl: Vec<String> = columns.iter().map(|(name, _)| format!("{name} INTEGER")).collect();
+fn a_table_of_many_columns_is_checked_when_the_log_is_full_or_refused() {
     let conn = Connection::open_in_memory().unwrap();
+    let column = |at: usize| format!("a{at} INTEGER");
+    let ddl: Vec<String> = (0..1100).map(column).collect();
     conn.execute_batch(&format!("CREATE TABLE wide(id TEXT PRIMARY KEY NOT NULL, {})", ddl.join(", "))).unwrap();
-    let key = [("id".to_owned(), "utf8".to_owned())];
-    let all: Vec<_> = key.into_iter().chain(columns).collect();
-    let schema = TableSchema::try_new("wide", &all, &["id".to_owned()]).unwrap();
-    capture::install(&conn, &schema).unwrap();
+    let schema = |count: usize| {
+        let columns = (0..count).map(|at| (format!("a{at}"), "int8".to_owned()));
+        let all: Vec<_> = [("id".to_owned(), "utf8".to_owned())].into_iter().chain(columns).collect();
+        TableSchema::try_new("wide", &all, &["id".to_owned()]).unwrap()
+    };
+    let tx = conn.unchecked_transaction().unwrap();
+    let error = capture::install(&tx, &schema(1100)).unwrap_err().to_string();
+    assert!(error.contains("\"wide\"") && error.contains("fewer columns"), "{error}");
+    tx.rollback().unwrap();
+    capture::install(&conn, &schema(300)).unwrap();
     conn.execute_batch("INSERT INTO wide(id, a7) VALUES ('x', 1)").unwrap();
     conn.execute_batch("DELETE FROM _vexact_limit").unwrap();
     let logged = count(&conn, "_vexact_log");
-    conn.execute_batch("UPDATE wide SET a1400 = 127").unwrap();
-    let error = conn.execute_batch("UPDATE wide SET a1400 = 128").unwrap_err().to_string();
-    assert!(error.contains("vexact: wide.a1400: expected int8"), "{error}");
+    conn.execute_batch("UPDATE wide SET a200 = 127").unwrap();
+    let error = conn.execute_batch("UPDATE wide SET a200 = 128").unwrap_err().to_string();
+    assert!(error.contains("vexact: wide.a200: expected int8"), "{error}");
     assert_eq!(count(&conn, "_vexact_log"), logged);
 }

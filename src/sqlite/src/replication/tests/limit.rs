@@ -75,8 +75,8 @@ async fn engines_that_run_beside_a_full_log_copy_the_tables() {
         a.replicator.sync_all().await.unwrap();
         for engine in [&a, &b] {
             let current = match mode {
-                SyncMode::Destructive => "SELECT id, title FROM docs",
-                SyncMode::Temporal => "SELECT id, title FROM docs WHERE _valid_to IS NULL AND _operation <> 'D'",
+                SyncMode::Destructive => "SELECT id, \"Title\" FROM docs",
+                SyncMode::Temporal => "SELECT id, \"Title\" FROM docs WHERE _valid_to IS NULL AND _operation <> 'D'",
             };
             assert_eq!(engine.olap(current).await, ["1|t1", "2|NULL"]);
         }
@@ -128,7 +128,7 @@ async fn a_history_in_files_and_a_log_that_is_not_pruned_have_no_limit() {
         "WITH RECURSIVE n(i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM n WHERE i < 110000) INSERT INTO Docs(id) SELECT i FROM n",
     )
     .unwrap();
-    assert!(logged(&app) > 110_000);
+    assert!(logged(&app) > 109_990, "{}", logged(&app));
 }
 
 #[tokio::test]
@@ -139,7 +139,8 @@ async fn a_limit_that_was_dropped_is_mended() {
         let app = app(&folder);
         app.execute_batch(&format!("DROP TABLE {table}")).unwrap();
         engine.replicator.sync_all().await.unwrap();
-        update(&app, 1);
+        // Who dropped it has an old schema of the triggers' tables until its next query.
+        update(&self::app(&folder), 1);
         engine.replicator.sync_all().await.unwrap();
         engine.assert_equal(&docs()).await;
     }
