@@ -7,6 +7,7 @@ use arrow_pyarrow::ToPyArrow;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
+use crate::errors::exception;
 use crate::process::OfProcess;
 use crate::runtime::{run, run_long, run_telling};
 
@@ -85,6 +86,20 @@ impl DataFrame {
     fn to_html(&self, py: Python<'_>, max_rows: usize) -> PyResult<String> {
         let frame = self.0.clone();
         run_long(py, async move { vexact_html::first_rows(&frame.head(max_rows).await?, max_rows) })
+    }
+
+    fn select(&self, py: Python<'_>, columns: Vec<String>) -> PyResult<DataFrame> {
+        self.0.select(&columns).map(DataFrame::from).map_err(|error| exception(py, &error))
+    }
+
+    fn limit(&self, py: Python<'_>, rows: usize) -> PyResult<DataFrame> {
+        self.0.limit(rows).map(DataFrame::from).map_err(|error| exception(py, &error))
+    }
+
+    #[pyo3(signature = (progress))]
+    fn cache(&self, py: Python<'_>, progress: Tell) -> PyResult<DataFrame> {
+        let frame = self.0.clone();
+        run_telling(py, async move { frame.cache().await }, &|py| tell(&progress, py, 0)).map(DataFrame::from)
     }
 
     /// The sections (logical, physical, strategy).

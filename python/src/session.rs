@@ -197,6 +197,10 @@ impl Session {
         frame.map(DataFrame::from).map_err(|error| exception(py, &error))
     }
 
+    fn tables(&self) -> Vec<String> {
+        self.0.tables()
+    }
+
     fn create_temp_view(&self, py: Python<'_>, name: &str, frame: &DataFrame) -> PyResult<()> {
         self.0.create_temp_view(name, &frame.0).map_err(|error| exception(py, &error))
     }

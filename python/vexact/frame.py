@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow as pa
 from . import _arguments as check
 from . import _native
 from ._process import OfProcess
+from .errors import InvalidRequestError
 from .explain import Explain
 from .progress import Progress
 
@@ -40,6 +42,56 @@ class DataFrame:
     def schema(self) -> pa.Schema:
         """The columns' names and types; runs nothing."""
         return self._native.schema()
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns' names; runs nothing."""
+        return [field.name for field in self.schema]
+
+    def __getitem__(self, columns: str | list[str]) -> DataFrame:
+        """The frame of one column, or of some, in the order in which they are named: `frame["title"]`,
+        `frame[["title", "year"]]`. Runs nothing.
+
+        Raises `InvalidRequestError` (a `ValueError`) for a column that it lacks and for one that is named twice.
+        """
+        names = [columns] if isinstance(columns, str) else columns
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise check.wrong("columns", "a column's name or a list of names", columns)
+        return DataFrame(self._native.select(names))
+
+    def limit(self, rows: int) -> DataFrame:
+        """The frame of the first `rows` rows, in the order in which this one gives them. Runs nothing."""
+        return DataFrame(self._native.limit(check.whole("rows", rows, 0)))
+
+    def head(self, rows: int = 5) -> DataFrame:
+        """`limit(rows)`, five by default."""
+        return self.limit(rows)
+
+    def cache(self) -> DataFrame:
+        """A frame of the same rows in memory: the query runs now, and not again when rows are asked for."""
+        with Progress("cache") as progress:
+            return DataFrame(self._native.cache(progress))
+
+    def __len__(self) -> int:
+        """`count()`: the query runs."""
+        return self.count()
+
+    def __bool__(self) -> bool:
+        """True, as of any object: only `len` and `count` run the query."""
+        return True
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """The rows, each a dict of Python values by column. The query runs once, when the first is asked for.
+
+        A value that Python cannot hold is the text of the error, as in `to_rows`. Raises `InvalidRequestError` (a
+        `ValueError`) where two columns have one name.
+        """
+        names = self.columns
+        twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
+        if twice is not None:
+            raise InvalidRequestError(f"columns: expected names that differ, got {twice!r} twice (to_rows takes them)")
+        for row in self.to_rows()["rows"]:
+            yield dict(zip(names, row))
 
     def to_arrow(self) -> pa.Table:
         """All rows. Buffers are shared with the engine, not copied."""

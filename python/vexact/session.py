@@ -250,6 +250,10 @@ class Session:
         """
         return DataFrame(self._native.read_arrow(as_arrow(data)))
 
+    def tables(self) -> list[str]:
+        """The names of the session's tables and views, in order."""
+        return self._native.tables()
+
     def create_temp_view(
         self, name: str, frame: DataFrame | StreamingDataFrame | RealtimeStreamSink | CustomArrowStreamSink
     ) -> None:

@@ -146,7 +146,7 @@ impl DataFrame {
     }
 
     /// Runs what recurses through the plan and waits for nothing.
-    fn enter<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub(super) fn enter<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         enter(self.source.stack(), &self.statement, work)
     }
 
@@ -173,7 +173,7 @@ impl DataFrame {
         Self { timeout: Some(timeout), ..self }
     }
 
-    fn query(&self) -> Result<DataFusionFrame> {
+    pub(super) fn query(&self) -> Result<DataFusionFrame> {
         let (state, plan) = match &*self.source {
             Source::Query(state, plan) => (state, plan.clone()),
             Source::Cached(cached, _) => (cached.state(), cached.logical()?),
@@ -243,26 +243,6 @@ impl DataFrame {
             Source::Cached(cached, _) => settled(cached.state(), cached.logical()?),
             Source::Table(_, table) => Ok(table.schema()),
         })
-    }
-
-    /// The frame of some of its columns.
-    ///
-    /// # Errors
-    /// A column that it does not have, or one that is named twice.
-    pub fn select(&self, columns: &[String]) -> Result<DataFrame> {
-        let schema = self.schema();
-        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-        if let Some(missing) = columns.iter().find(|column| !names.contains(&column.as_str())) {
-            return Err(Error::InvalidArgument(format!(
-                "column {missing:?} not found: expected one of [{}]",
-                names.join(", ")
-            )));
-        }
-        if let Some((_, twice)) = columns.iter().enumerate().find(|(at, column)| columns[..*at].contains(column)) {
-            return Err(Error::InvalidArgument(format!("columns: expected each column once, got {twice:?} twice")));
-        }
-        let columns: Vec<_> = columns.iter().map(|name| datafusion::logical_expr::ident(name.as_str())).collect();
-        self.enter(|| Ok(Self::of_query(self.query()?.select(columns)?)))
     }
 
     /// The columns' names and types; where these do not go together, and the query fails, as it is written.

@@ -10,6 +10,7 @@ mod date_functions;
 mod distance_order;
 mod file_pruning;
 mod frame;
+mod frame_shape;
 mod insert;
 mod lifted_vector;
 mod limits;
@@ -304,8 +305,10 @@ impl Session {
         self.views.own_table(name)
     }
 
-    /// The tables and views that are the session's own, and no replicas.
-    pub fn own_tables(&self) -> Vec<String> {
-        self.views.own_names()
+    /// The names of its tables and views, and of the replicas, in order.
+    pub fn tables(&self) -> Vec<String> {
+        use datafusion::catalog::SchemaProvider;
+
+        self.views.table_names()
     }
 }
