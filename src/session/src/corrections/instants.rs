@@ -135,7 +135,10 @@ fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                         Expr::ScalarFunction(call)
                     }
                     // It is never equal.
-                    None => call.args.swap_remove(0),
+                    None => {
+                        call.args[1] = lit(ScalarValue::try_from(&unit.data_type)?);
+                        Expr::ScalarFunction(call)
+                    }
                 }),
             }
         }
@@ -161,7 +164,7 @@ fn in_list(list: InList, schema: &DFSchema) -> Transformed<Expr> {
         }
     }
     if items.is_empty() && count > 0 {
-        return Transformed::yes(if negated { true_if_known(*expr) } else { false_if_known(*expr) });
+        return Transformed::yes(if_known(*expr, negated, Some(schema)));
     }
     let list = Expr::InList(InList { expr, list: items, negated });
     if is_changed { Transformed::yes(list) } else { Transformed::no(list) }
@@ -170,8 +173,8 @@ fn in_list(list: InList, schema: &DFSchema) -> Transformed<Expr> {
 /// The comparison with its constant in the unit of the other side. `None`: it has none.
 fn compared(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Option<Expr> {
     match (is_constant(left), is_constant(right)) {
-        (false, true) => Unit::of_variable(left, schema)?.compared(left.clone(), op, right),
-        (true, false) => Unit::of_variable(right, schema)?.compared(right.clone(), op.swap()?, left),
+        (false, true) => Unit::of_variable(left, schema)?.compared(left.clone(), op, right, Some(schema)),
+        (true, false) => Unit::of_variable(right, schema)?.compared(right.clone(), op.swap()?, left, Some(schema)),
         (true, true) => {
             let unit = [left, right].into_iter().find_map(|side| Unit::of(&side.get_type(schema).ok()?))?;
             let (left, right) = (unit.instant(left)?, unit.instant(right)?);
@@ -189,14 +192,13 @@ fn compared(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Optio
     }
 }
 
-/// NULL where an expression is NULL, else false.
-pub(super) fn false_if_known(expr: Expr) -> Expr {
-    and(expr.is_null(), lit(ScalarValue::Boolean(None)))
-}
-
-/// NULL where an expression is NULL, else true.
-pub(super) fn true_if_known(expr: Expr) -> Expr {
-    or(expr.is_not_null(), lit(ScalarValue::Boolean(None)))
+/// NULL where an expression is NULL, else a truth. It may be NULL where the expression may be, as far as that is known.
+pub(super) fn if_known(expr: Expr, truth: bool, schema: Option<&DFSchema>) -> Expr {
+    if schema.is_some_and(|schema| !expr.nullable(schema).unwrap_or(true)) {
+        return lit(truth);
+    }
+    let unknown = lit(ScalarValue::Boolean(None));
+    if truth { or(expr.is_not_null(), unknown) } else { and(expr.is_null(), unknown) }
 }
 
 /// The unit of a type of instants.
@@ -318,7 +320,7 @@ impl Unit {
         if instant.rem_euclid(self.nanos) == 0 { self.value(instant.div_euclid(self.nanos)) } else { None }
     }
 
-    fn compared(&self, variable: Expr, op: Operator, constant: &Expr) -> Option<Expr> {
+    fn compared(&self, variable: Expr, op: Operator, constant: &Expr, schema: Option<&DFSchema>) -> Option<Expr> {
         let instant = self.instant(constant)?;
         let (least, greatest) = self.range();
         let floor = instant.div_euclid(self.nanos);
@@ -327,9 +329,11 @@ impl Unit {
             Operator::Eq | Operator::NotEq | Operator::IsDistinctFrom | Operator::IsNotDistinctFrom => {
                 let Some(value) = self.exactly(instant) else {
                     return Some(match op {
-                        Operator::Eq => false_if_known(variable),
-                        Operator::NotEq => true_if_known(variable),
-                        op => lit(op == Operator::IsDistinctFrom),
+                        Operator::Eq => if_known(variable, false, schema),
+                        Operator::NotEq => if_known(variable, true, schema),
+                        // The comparison is known, and DataFusion takes it for one that may be NULL.
+                        Operator::IsDistinctFrom => or(lit(true), if_known(variable, true, schema)),
+                        _ => and(lit(false), if_known(variable, false, schema)),
                     });
                 };
                 return Some(binary_expr(variable, op, lit(value)));
@@ -393,12 +397,12 @@ mod tests {
                                 _ => count * unit.nanos >= instant,
                             };
                             let column = lit(unit.value(count).unwrap());
-                            let answer = unit.compared(column, op, &lit(value.clone())).unwrap();
+                            let answer = unit.compared(column, op, &lit(value.clone()), None).unwrap();
                             assert_eq!(evaluated(&answer), Some(holds), "{data_type} {count} {op} {instant}: {answer}");
                             compared += 1;
                         }
                         let null = lit(ScalarValue::try_from(data_type).unwrap());
-                        let answer = unit.compared(null, op, &lit(value.clone())).unwrap();
+                        let answer = unit.compared(null, op, &lit(value.clone()), None).unwrap();
                         assert_eq!(evaluated(&answer), (op == IsDistinctFrom).then_some(true), "{answer}");
                     }
                 }

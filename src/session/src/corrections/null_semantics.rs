@@ -4,14 +4,14 @@
 //! `array_has([x, 1], 2)` (apache/datafusion#24246), and in `x ~ '.*'` (#24379). So these are written as what they mean, or with a
 //! function that it knows nothing of.
 
-use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
 use datafusion::optimizer::AnalyzerRule;
 
-use super::instants::{false_if_known, true_if_known};
+use super::instants::if_known;
 use super::opaque::{is_variable, same};
 use super::rewrite::rewrite_exprs;
 use crate::operator_chain::as_function;
@@ -28,9 +28,9 @@ impl AnalyzerRule for UnknownStaysUnknown {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         rewrite_exprs(
             plan,
-            |expr| rewritten(expr).is_some(),
-            |expr, _| {
-                Ok(match rewritten(&expr) {
+            |expr| rewritten(expr, None).is_some(),
+            |expr, schema| {
+                Ok(match rewritten(&expr, Some(schema)) {
                     Some(rewritten) => Transformed::yes(rewritten),
                     None => Transformed::no(expr),
                 })
@@ -39,15 +39,17 @@ impl AnalyzerRule for UnknownStaysUnknown {
     }
 }
 
-fn rewritten(expr: &Expr) -> Option<Expr> {
+fn rewritten(expr: &Expr, schema: Option<&DFSchema>) -> Option<Expr> {
     match expr {
-        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) => both(left, *op, right),
+        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) => {
+            both(left, *op, right, schema)
+        }
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::BitwiseXor, right }) => (is_variable(left)
             || is_variable(right))
         .then(|| as_function(left.as_ref().clone(), Operator::BitwiseXor, right.as_ref().clone())),
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::RegexMatch | Operator::RegexIMatch, right }) => {
             let is_any = matches!(right.as_ref(), Expr::Literal(value, _) if value.try_as_str() == Some(Some(".*")));
-            (is_any && is_variable(left)).then(|| true_if_known(left.as_ref().clone()))
+            (is_any && is_variable(left)).then(|| if_known(left.as_ref().clone(), true, schema))
         }
         Expr::ScalarFunction(call) if call.func.name() == "array_has" => {
             let [Expr::ScalarFunction(list), _] = &call.args[..] else { return None };
@@ -74,7 +76,7 @@ fn in_list(expr: &Expr) -> Option<InList> {
 }
 
 /// Two lists that one expression is compared with, as one list. `None`: DataFusion joins them rightly.
-fn both(left: &Expr, op: Operator, right: &Expr) -> Option<Expr> {
+fn both(left: &Expr, op: Operator, right: &Expr, schema: Option<&DFSchema>) -> Option<Expr> {
     let (a, b) = (in_list(left)?, in_list(right)?);
     if a.expr != b.expr || a.expr.is_volatile() {
         return None;
@@ -97,8 +99,7 @@ fn both(left: &Expr, op: Operator, right: &Expr) -> Option<Expr> {
     };
     let list: Vec<Expr> = kept.into_iter().filter(|item| others.contains(item) == has_other).collect();
     Some(match (list.is_empty(), negated) {
-        (true, false) => false_if_known(*a.expr),
-        (true, true) => true_if_known(*a.expr),
+        (true, negated) => if_known(*a.expr, negated, schema),
         (false, negated) => Expr::InList(InList { expr: a.expr, list, negated }),
     })
 }
