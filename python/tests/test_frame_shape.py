@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import polars as pl
-import pyarrow as pa
 import pytest
 
 import vexact
@@ -67,7 +66,7 @@ def test_iteration_gives_rows_as_dicts(session: vexact.Session) -> None:
     assert [row["title"] for row in frame] == ["a", None, "c"]
     assert list(frame) == frame.to_arrow().to_pylist()
     with pytest.raises(ValueError, match="expected names that differ, got 'id' twice"):
-        list(vexact.Session().create_dataframe_from_arrow(pa.table([[1], [2]], ["id", "id"])))
+        list(session.sql("SELECT a.id, b.id FROM docs a JOIN docs b ON a.id = b.id"))
 
 
 def test_a_cached_frame_does_not_run_again(session: vexact.Session) -> None:
