@@ -10,6 +10,7 @@ mod fuzz;
 mod laws;
 mod layers;
 mod nullability;
+mod partial;
 mod plan_cache;
 mod pruning;
 mod query_writer;

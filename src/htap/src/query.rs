@@ -154,8 +154,8 @@ impl HtapEngine {
         let expressions = match router::is_of_columns(&query.parsed, &|table| names.sqlite.is_table(table)) {
             // SQLite reports the tables that they come from.
             true => Vec::new(),
-            false => match self.plan(query, &[]).await {
-                Ok(frame) => frame.result_schema().map(|schema| typing::types_of(&schema)).unwrap_or_default(),
+            false => match self.plan(query, &[]).await.and_then(|frame| frame.result_schema()) {
+                Ok(schema) => typing::types_of(&schema),
                 Err(_) => typing::expression_types(query).await,
             },
         };

@@ -57,28 +57,30 @@ impl TableLookup for Declared<'_> {
 /// The types of a query's columns, by position. The values decide where one is `None` or missing.
 pub(super) async fn expression_types(query: &ResolvedQuery<'_>) -> Vec<Option<ColumnType>> {
     let names = &query.names;
-    let mut known: Option<Vec<Option<ColumnType>>> = None;
-    let mut plans = 0;
     let is_unknown = |(_, declaration): &(String, String)| declared(Some(declaration)).is_none();
     let of_sqlite = names.sqlite.tables().filter(|table| !table.starts_with("_vexact_") && names.olap(table).is_none());
     let is_guessed = of_sqlite.filter_map(|table| names.sqlite.columns(table)).flatten().any(is_unknown);
+    // By column: how many plans there are, and the type that they agree on.
+    let mut known: Vec<(usize, Option<ColumnType>)> = Vec::new();
     for guess in &GUESSES[..if is_guessed { GUESSES.len() } else { 1 }] {
-        let declared = Declared { names, guess: guess.clone() };
-        let Some(types) = planned(&declared, &query.parsed).await else { continue };
-        plans += 1;
-        known = Some(match known {
-            None => types,
-            Some(known) => known.into_iter().zip(types).map(|(a, b)| a.filter(|a| Some(*a) == b)).collect(),
-        });
+        let types = planned(&Declared { names, guess: guess.clone() }, &query.parsed).await;
+        known.resize(known.len().max(types.len()), (0, None));
+        for ((plans, agreed), column_type) in known.iter_mut().zip(types) {
+            let Some(column_type) = column_type else { continue };
+            *agreed = if *plans == 0 { column_type } else { agreed.filter(|agreed| Some(*agreed) == column_type) };
+            *plans += 1;
+        }
     }
     // One plan alone rests on what it took a column for.
-    known.filter(|_| plans > 1 || !is_guessed).unwrap_or_default()
+    known.into_iter().map(|(plans, agreed)| agreed.filter(|_| plans > 1 || !is_guessed)).collect()
 }
 
-async fn planned(declared: &Declared<'_>, query: &ParsedQuery) -> Option<Vec<Option<ColumnType>>> {
-    let statement = router::without_limits(router::read_only(query).ok()?.clone());
+/// The types of a query's columns, as DataFusion plans them: `None` in the place of one that it cannot plan.
+async fn planned(declared: &Declared<'_>, query: &ParsedQuery) -> Vec<Option<Option<ColumnType>>> {
+    let Ok(statement) = router::read_only(query) else { return Vec::new() };
+    let statement = router::without_limits(statement.clone());
     if let Some(types) = types_of_statement(declared, statement.clone()).await {
-        return Some(types);
+        return types.into_iter().map(Some).collect();
     }
     // A function that DataFusion lacks in one column says nothing of the others.
     let mut types = Vec::new();
@@ -87,9 +89,9 @@ async fn planned(declared: &Declared<'_>, query: &ParsedQuery) -> Option<Vec<Opt
             Some(alone) => types_of_statement(declared, alone).await,
             None => None,
         };
-        types.push(planned.and_then(|types| types.get(at).copied().flatten()));
+        types.push(planned.and_then(|types| types.get(at).copied()));
     }
-    types.iter().any(Option::is_some).then_some(types)
+    types
 }
 
 async fn types_of_statement(declared: &Declared<'_>, statement: Statement) -> Option<Vec<Option<ColumnType>>> {
