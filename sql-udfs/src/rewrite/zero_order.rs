@@ -7,7 +7,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int8Array, RecordBatch};
+use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray, Int8Array, PrimitiveArray, RecordBatch};
 use arrow::datatypes::{DataType, Float16Type, Float32Type, Float64Type, Schema};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{Result, ScalarValue, internal_err};
@@ -122,11 +122,15 @@ impl fmt::Display for ZeroSign {
     }
 }
 
-/// `None`: there is no negative zero.
-fn signs<T: Copy, B: Copy + PartialEq>(values: &[T], bits: impl Fn(T) -> B, negative_zero: B) -> Option<Int8Array> {
+/// `None`: there is no negative zero. What NULL is stored as is no number.
+fn signs<T: ArrowPrimitiveType>(
+    values: &PrimitiveArray<T>,
+    is_negative_zero: impl Fn(T::Native) -> bool,
+) -> Option<Int8Array> {
     // Without a branch, so that it is vectorized.
-    let found = values.iter().fold(false, |found, x| found | (bits(*x) == negative_zero));
-    found.then(|| values.iter().map(|x| Some(i8::from(bits(*x) != negative_zero))).collect())
+    let is_found = values.values().iter().fold(false, |is_found, x| is_found | is_negative_zero(*x));
+    let sign = |x: Option<T::Native>| Some(i8::from(!x.is_some_and(&is_negative_zero)));
+    is_found.then(|| values.iter().map(sign).collect())
 }
 
 impl PhysicalExpr for ZeroSign {
@@ -141,13 +145,9 @@ impl PhysicalExpr for ZeroSign {
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let values = self.0.evaluate(batch)?.into_array(batch.num_rows())?;
         let signs = match values.data_type() {
-            DataType::Float16 => signs(values.as_primitive::<Float16Type>().values(), |x| x.to_bits(), 0x8000),
-            DataType::Float32 => {
-                signs(values.as_primitive::<Float32Type>().values(), |x| x.to_bits(), (-0.0_f32).to_bits())
-            }
-            DataType::Float64 => {
-                signs(values.as_primitive::<Float64Type>().values(), |x| x.to_bits(), (-0.0_f64).to_bits())
-            }
+            DataType::Float16 => signs(values.as_primitive::<Float16Type>(), |x| x.to_bits() == 0x8000),
+            DataType::Float32 => signs(values.as_primitive::<Float32Type>(), |x| x.to_bits() == (-0.0_f32).to_bits()),
+            DataType::Float64 => signs(values.as_primitive::<Float64Type>(), |x| x.to_bits() == (-0.0_f64).to_bits()),
             other => return internal_err!("expected floating-point numbers, got {other}"),
         };
         Ok(match signs {
