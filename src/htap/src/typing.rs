@@ -78,13 +78,16 @@ pub(super) async fn expression_types(query: &ResolvedQuery<'_>) -> Vec<Option<Co
 /// The types of a query's columns, as DataFusion plans them: `None` in the place of one that it cannot plan.
 async fn planned(declared: &Declared<'_>, query: &ParsedQuery) -> Vec<Option<Option<ColumnType>>> {
     let Ok(statement) = router::read_only(query) else { return Vec::new() };
-    let statement = router::without_limits(statement.clone());
-    if let Some(types) = types_of_statement(declared, statement.clone()).await {
-        return types.into_iter().map(Some).collect();
+    let unlimited = router::without_limits(statement.clone());
+    // A limit may also be what bounds a subquery to one row.
+    for statement in [statement, &unlimited] {
+        if let Some(types) = types_of_statement(declared, statement.clone()).await {
+            return types.into_iter().map(Some).collect();
+        }
     }
     // A function that DataFusion lacks in one column says nothing of the others.
     let mut types = Vec::new();
-    for (at, alone) in router::column_by_column(&statement).into_iter().enumerate() {
+    for (at, alone) in router::column_by_column(&unlimited).into_iter().enumerate() {
         let planned = match alone {
             Some(alone) => types_of_statement(declared, alone).await,
             None => None,
