@@ -197,6 +197,7 @@ def test_the_extremes_of_groups_do_not_depend_on_the_order_of_rows(sources: Sour
         ("SELECT i FROM n WHERE (i IN (1) AND i IN (2)) IS NULL", [None]),
         ("SELECT i FROM n WHERE NOT (i IN (1) AND i IN (2))", [1, 2]),
         ("SELECT i FROM n WHERE NOT (NOT (i IN (1)) OR i NOT IN (1, 2))", [1]),
+        ("SELECT NOT (i NOT IN (1) OR i IN (1, 2)), i IN (2) OR i NOT IN (2, 1) FROM n", [(None, None), (False, False), (False, True)]),
         ("SELECT i ^ i, (i ^ 3) ^ i FROM n", [(None, None), (0, 3), (0, 3)]),
         ("SELECT array_has([i, 1], 2), array_has([i, 1], 1) FROM n", [(False, True), (False, True), (True, True)]),
         # #24379

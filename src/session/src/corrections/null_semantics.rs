@@ -83,7 +83,7 @@ fn both(left: &Expr, op: Operator, right: &Expr, schema: Option<&DFSchema>) -> O
     }
     let is_known = |item: &Expr| matches!(item, Expr::Literal(value, _) if !value.is_null());
     let is_union = (op == Operator::Or) == !a.negated && a.negated == b.negated;
-    if is_union || (op == Operator::Or && a.negated != b.negated) {
+    if is_union {
         return None;
     }
     if !a.list.iter().chain(&b.list).all(is_known) {
@@ -91,9 +91,11 @@ fn both(left: &Expr, op: Operator, right: &Expr, schema: Option<&DFSchema>) -> O
         return Some(Expr::BinaryExpr(BinaryExpr { left: Box::new(left.clone()), op, right: Box::new(right) }));
     }
     let (kept, others, has_other, negated) = match (a.negated, b.negated) {
-        // What is in one list and not in the other.
-        (false, true) => (a.list, b.list, false, false),
-        (true, false) => (b.list, a.list, false, false),
+        // What is in one list and not in the other: under OR the values of neither.
+        (false, true) if op == Operator::And => (a.list, b.list, false, false),
+        (true, false) if op == Operator::And => (b.list, a.list, false, false),
+        (false, true) => (b.list, a.list, false, true),
+        (true, false) => (a.list, b.list, false, true),
         // What is in both.
         (negated, _) => (a.list, b.list, true, negated),
     };
