@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use vexact::htap::HtapEngine;
 use vexact::router::Side;
 use vexact::session::{QueryVectors, VectorSearch};
+use vexact_core::database_path::DatabasePath;
 use vexact_core::error::{Error, Result};
 use vexact_core::json::columns;
 use vexact_core::schema::TableSchema;
@@ -215,17 +216,17 @@ async fn drop_position(command: DropPosition) -> Result<Answer, Failure> {
 
 /// Opens a database that is there: a query of a misspelled name must not make a file.
 async fn open(database: &Database) -> Result<HtapEngine, Failure> {
-    let path = &database.db;
-    let is_there = path.try_exists().map_err(|error| Error::io(path, error)).during("open")?;
+    let DatabasePath { path, .. } = DatabasePath::parse("--db", &database.db).during("open")?;
+    let is_there = path.try_exists().map_err(|error| Error::io(&path, error)).during("open")?;
     if !is_there {
-        return Err(Error::FileNotFound { path: path.clone() }).during("open");
+        return Err(Error::FileNotFound { path }).during("open");
     }
     opened(database).await
 }
 
 /// Opens a database, or makes it.
 async fn create(database: &Database) -> Result<HtapEngine, Failure> {
-    let path = &database.db;
+    let DatabasePath { path, .. } = DatabasePath::parse("--db", &database.db).during("open")?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !folder.is_dir() {
         return Err(Error::FolderNotFound { path: folder.into() }).during("open");
