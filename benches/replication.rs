@@ -32,7 +32,13 @@ fn schema() -> TableSchema {
 fn open(path: &Path) -> Engine {
     let runtime = Runtime::new().unwrap();
     let oltp = Arc::new(Oltp::open(path, OltpOptions::default()).unwrap());
-    let options = ReplicationOptions { mode: SyncMode::Destructive, prunes: true, batch_size: 100_000, log_limit: None, store: None };
+    let options = ReplicationOptions {
+        mode: SyncMode::Destructive,
+        prunes: true,
+        batch_size: 100_000,
+        log_limit: None,
+        store: None,
+    };
     let replicator =
         runtime.block_on(Replicator::start(Arc::clone(&oltp), Arc::new(Replicas::default()), options)).unwrap();
     Engine { runtime, oltp, replicator }

@@ -4,8 +4,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use vexact_core::temporary_file::discard_unfinished;
 use vexact_core::entry::task_ended;
+use vexact_core::temporary_file::discard_unfinished;
 use vexact_sql::deep::THREAD_STACK;
 
 use super::answer::Answer;
