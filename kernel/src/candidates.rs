@@ -57,7 +57,7 @@ impl Candidates {
         self.threshold
     }
 
-    /// Learns a threshold from another thread; whether it is lower than the own one.
+    /// Takes over another thread's threshold. Returns true if it is lower than the own one.
     pub fn learn(&mut self, threshold: f64) -> bool {
         let is_lower = threshold < self.threshold;
         if is_lower {
@@ -66,7 +66,7 @@ impl Candidates {
         is_lower
     }
 
-    /// Adds a row; whether the threshold went down. `exact` computes a key where too many intervals overlap to decide.
+    /// Adds a row. Returns true if the threshold went down. `exact` computes a key where too many intervals overlap to decide.
     pub fn push(&mut self, candidate: Candidate, exact: impl FnMut(u64) -> Option<f64>) -> bool {
         if candidate.low > self.threshold {
             return false;

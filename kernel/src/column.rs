@@ -73,7 +73,7 @@ impl<'a> VectorColumn<'a> {
         self.len
     }
 
-    /// Whether there are no rows.
+    /// Returns true if there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -170,7 +170,7 @@ impl<'a> ChunkedColumn<'a> {
         self.starts[self.chunks.len()]
     }
 
-    /// Whether there are no rows.
+    /// Returns true if there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

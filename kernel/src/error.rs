@@ -1,4 +1,4 @@
-//! What can be wrong with a search, each error naming the thing, what was expected and what came.
+//! Errors of a search. Each names the thing, the expected value and the given one.
 
 /// The result of every fallible call of this crate.
 pub type Result<T, E = KernelError> = std::result::Result<T, E>;

@@ -30,7 +30,7 @@ impl Metric {
         }
     }
 
-    /// Whether a larger score is closer.
+    /// Returns true if a larger score is closer.
     pub fn is_larger_closer(self) -> bool {
         self == Metric::Dot
     }

@@ -1,4 +1,4 @@
-//! What a search did, or is about to do: the strategy as a value.
+//! The strategy of a search, planned or executed, as a value.
 
 use std::fmt;
 
@@ -37,7 +37,7 @@ pub struct Report {
     pub threads: Option<usize>,
     /// Bytes of the candidate rows' vectors.
     pub bytes_planned: Option<u64>,
-    /// What execution measured.
+    /// Counts and times, once executed.
     pub execution: Option<Execution>,
 }
 

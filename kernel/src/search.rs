@@ -1,4 +1,4 @@
-//! The public way in: build a search, run it over a column.
+//! The public interface: build a search, run it over a column.
 
 use std::marker::PhantomData;
 
@@ -208,7 +208,7 @@ impl<Q> Search<Q> {
     /// without running; `rows` where the number of candidates is known.
     ///
     /// # Errors
-    /// What `run` refuses: a query of another dim, `top_k` 0, no limit, an unavailable backend.
+    /// The same as `run`: a query of another dim, `top_k` 0, no limit, an unavailable backend.
     pub fn plan(&self, dim: usize, rows: Option<u64>) -> Result<Report> {
         let kernels = self.validate(Some(dim))?;
         Ok(Report {

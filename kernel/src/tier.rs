@@ -19,7 +19,7 @@ use crate::query::Query;
 /// A source of approximations, as a user names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Tier {
-    /// Whichever is expected to be fastest.
+    /// The tier that is expected to be fastest.
     #[default]
     Auto,
     /// The stored vectors, in `f32` arithmetic.
@@ -83,7 +83,7 @@ pub(crate) enum Form {
 }
 
 impl Form {
-    /// Whether a row of this square can be judged by a bound.
+    /// Returns true if a bound can judge a row of this square.
     pub fn is_ordinary(self, square: f32) -> bool {
         match self {
             Form::DotAndSquare => (SQUARE_MIN..=SQUARE_MAX).contains(&square),
@@ -92,8 +92,8 @@ impl Form {
     }
 }
 
-/// What a tier knows of one query: an interval for each row's key, and the test that most rows fail. Keys are distances,
-/// and negated scores under `dot`, so that smaller is closer.
+/// The bounds of a tier for one query: an interval for each row's key, and the test that most rows fail. Keys are
+/// distances, and negated scores under `dot`, so that smaller is closer.
 pub(crate) trait Approximation {
     /// The test for a threshold: rejects only rows whose key is certainly above `threshold`.
     fn limits(&self, threshold: f64) -> Limits;

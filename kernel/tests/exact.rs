@@ -239,8 +239,13 @@ fn pairs(ranking: &Ranking) -> Vec<(u64, f64)> {
     ranking.rows.iter().copied().zip(ranking.scores.iter().copied()).collect()
 }
 
+/// Cases of each property; `VEXACT_PROPERTY_CASES` for a soak.
+fn cases() -> u32 {
+    std::env::var("VEXACT_PROPERTY_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(400)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn float32_equals_the_reference(case in case()) {

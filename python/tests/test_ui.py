@@ -16,13 +16,15 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-import warnings
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from parts import skip_without
 
 START = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 EXPLAIN = {
@@ -220,12 +222,10 @@ def browser_path() -> str | None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
+    with sync_playwright() as playwright:
         path = browser_path() or playwright.chromium.executable_path
         if not Path(path).exists():
-            warnings.warn("NOT TESTED: vexact ui in a browser. Install chromium, or set VEXACT_CHROMIUM", stacklevel=1)
-            pytest.skip("no Chromium")
+            skip_without("browser", "expected chromium, google-chrome or a path in VEXACT_CHROMIUM, got none")
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
@@ -280,7 +280,6 @@ def test_a_browser_filters_runs_and_folds_plans(workspace: Workspace, serve: Any
 
 
 def test_live_plots_move_until_the_run_ends(workspace: Workspace, serve: Any, page: Any) -> None:
-    expect = pytest.importorskip("playwright.sync_api").expect
     folder = workspace.run("stream", "running", action="stream-sql-once")
     progress = Snapshots(folder)
     for number in range(10):

@@ -1,21 +1,62 @@
-//! The kernels, once, over [`Lanes`].
+//! The kernels, written once over [`Lanes`], in vectors of `N` floats.
 //!
-//! - One query: four rows at a time, so that four streams of memory are read and each load of the query serves four rows.
-//! - A query batch: an outer product. A panel holds queries transposed, one lane each; a component of a row is broadcast
-//!   and multiplied into the panel's line. `R` rows by `C` registers of queries stay in registers for all components,
-//!   and no horizontal sum is needed. (The register blocking of a matrix product: Goto and van de Geijn, "Anatomy of
-//!   high-performance matrix multiplication", 2008.)
+//! One query reads four rows at a time: four streams of memory are in flight, and each load of the
+//! query serves four rows. [`dot_and_square`] is
+//!
+//! ```text
+//! for each block of 4 rows x0..x3:                      # the last block repeats its last row
+//!     dot[r], square[r] = 0                             # vectors of N partial sums
+//!     for i in 0, N, 2N, .. while N components are left:
+//!         q = load(query + i)
+//!         for r in 0..4:
+//!             prefetch(ahead[r] + i)                    # of this row or the next block
+//!             x = load(xr + i)
+//!             dot[r] = x * q + dot[r]
+//!             square[r] = x * x + square[r]
+//!     if components are left:                           # fewer than N
+//!         the same once, with loads filled up with zeros
+//!     dots[r], squares[r] = sum of the lanes of dot[r], square[r]
+//! ```
+//!
+//! [`l2_squared`] is the same loop with one sum, `(x - q)²`, unrolled twice: vectors of even
+//! ordinal are added to one accumulator of a row, those of odd ordinal to another, so that
+//! additions do not wait for each other.
+//!
+//! A query batch is an outer product, with the register blocking of a matrix product (Goto and van
+//! de Geijn, "Anatomy of high-performance matrix multiplication", 2008). The panel holds the
+//! queries transposed, one lane for each, and no horizontal sum is needed. [`tile`] is
+//!
+//! ```text
+//! for each block of R rows:
+//!     sums[R][C] = 0                                    # R * C registers, kept for all components
+//!     for i in 0..dim:
+//!         q[c] = load(panel[i] + c * N) for c in 0..C   # component i of C * N queries
+//!         for r in 0..R:
+//!             x = splat(row r, component i)
+//!             sums[r][c] = x * q[c] + sums[r][c] for c in 0..C
+//!     store sums[r] as row r of the output
+//! ```
+//!
+//! [`survivors`] applies the rejection test of [`crate::tier::Limits`] to N cells of a tile at
+//! once:
+//!
+//! ```text
+//! for each row of the tile, with square s:
+//!     for each vector v of its cells, with limits a, b, t:
+//!         kept = bits of the lanes where not (v + a * sqrt(s) + b * s < t)    # NaN is kept
+//!         push (row, lane) for each bit of kept
+//! ```
 #![allow(unsafe_code)]
 
 use super::lanes::Lanes;
 use super::{Panel, PanelLimits, Rows};
 
-/// Floats ahead of the one that is read that are asked for.
+/// Prefetch distance, in floats.
 const PREFETCH: usize = 256;
 
-/// What is to be asked for while the rows of a block are read, as pointers to add the place in the row to: up to the split, which is
-/// the first result, and from there on. It is what is read [`PREFETCH`] floats later, in the row itself or in the one that takes
-/// its place, which need not follow it in memory.
+/// Base pointers to prefetch while a block is read, and the component at which they change (the
+/// split). Up to the split they are the current rows, [`PREFETCH`] floats later; after it, the next
+/// block's rows, which need not follow in memory. The position in the row is added to them.
 #[inline(always)]
 fn ahead<const R: usize>(rows: Rows<'_>, first: usize, own: [*const f32; R]) -> (usize, [[*const f32; R]; 2]) {
     let same = own.map(|row| row.wrapping_add(PREFETCH));
@@ -28,7 +69,8 @@ fn ahead<const R: usize>(rows: Rows<'_>, first: usize, own: [*const f32; R]) -> 
     (split, [same, later])
 }
 
-/// Blocks of `R` rows: (ordinal of the first, how many, their pointers). The last row is repeated to fill a block.
+/// Blocks of `R` rows: (ordinal of the first row, number of rows, row pointers). The last row is
+/// repeated to fill the last block.
 #[inline(always)]
 fn blocks<'a, const R: usize>(rows: Rows<'a>) -> impl Iterator<Item = (usize, usize, [*const f32; R])> + 'a {
     let base = rows.data.as_ptr();
@@ -39,6 +81,8 @@ fn blocks<'a, const R: usize>(rows: Rows<'a>) -> impl Iterator<Item = (usize, us
     })
 }
 
+/// Computes `x·q` and `x·x` of each row.
+///
 /// # Safety
 /// The instruction set of `V`; `query` padded to a multiple of `V::N`; outputs as long as `rows`.
 #[inline(always)]
@@ -46,8 +90,8 @@ pub(super) unsafe fn dot_and_square<V: Lanes>(rows: Rows<'_>, query: &[f32], dot
     let whole = rows.dim - rows.dim % V::N;
     let rest = rows.dim - whole;
     for (first, len, x) in blocks::<4>(rows) {
-        // SAFETY: each pointer of `x` is followed by `dim` floats, `query` by as many and padding; the caller has the
-        // instruction set.
+        // SAFETY: each pointer of `x` is followed by `dim` floats, `query` by as many and padding;
+        // the caller has the instruction set.
         let (dot, square) = unsafe {
             let mut dot = [V::splat(0.0); 4];
             let mut square = [V::splat(0.0); 4];
@@ -80,6 +124,8 @@ pub(super) unsafe fn dot_and_square<V: Lanes>(rows: Rows<'_>, query: &[f32], dot
     }
 }
 
+/// Computes `Σ(x - q)²` of each row.
+///
 /// # Safety
 /// As [`dot_and_square`].
 #[inline(always)]
@@ -126,17 +172,19 @@ pub(super) unsafe fn l2_squared<V: Lanes>(rows: Rows<'_>, query: &[f32], out: &m
     }
 }
 
-/// `R` rows by `C` registers of queries at a time.
+/// Computes `x·q` of each row and each query of the panel, `R` rows by `C` registers of queries at
+/// a time.
 ///
 /// # Safety
-/// The instruction set of `V`; `panel` is `dim` lines of `C * V::N` floats; `out` holds as many per row.
+/// The instruction set of `V`; `panel` is `dim` lines of `C * V::N` floats; `out` holds as many per
+/// row.
 #[inline(always)]
 pub(super) unsafe fn tile<V: Lanes, const R: usize, const C: usize>(rows: Rows<'_>, panel: Panel<'_>, out: &mut [f32]) {
     let width = C * V::N;
     debug_assert!(panel.width == width);
     for (first, len, x) in blocks::<R>(rows) {
-        // SAFETY: each pointer of `x` is followed by `dim` floats, the panel has `dim` lines of `width`, and the rows
-        // `first..first + len` of `out` exist.
+        // SAFETY: each pointer of `x` is followed by `dim` floats, the panel has `dim` lines of
+        // `width`, and the rows `first..first + len` of `out` exist.
         unsafe {
             let mut sums = [[V::splat(0.0); C]; R];
             let mut line = panel.components.as_ptr();
@@ -162,9 +210,11 @@ pub(super) unsafe fn tile<V: Lanes, const R: usize, const C: usize>(rows: Rows<'
     }
 }
 
+/// Appends the cells (row, query) of a tile that the limits do not reject.
+///
 /// # Safety
-/// The instruction set of `V`; `width` a multiple of `V::N`, the length of each limit, and times the length of `squares`
-/// that of `tile`.
+/// The instruction set of `V`; `width` a multiple of `V::N`, the length of each limit, and times the
+/// length of `squares` that of `tile`.
 #[inline(always)]
 pub(super) unsafe fn survivors<V: Lanes>(
     tile: &[f32],

@@ -4,8 +4,9 @@
 /// A register of `N` floats.
 ///
 /// # Safety
-/// Every method must only be called where the processor has the instruction set of the implementing type. `load` and
-/// `store` need `N` readable or writable floats behind the pointer, `load_first` needs `len` of them; no alignment.
+/// Every method must only be called where the processor has the instruction set of the implementing
+/// type. `load` and `store` need `N` readable or writable floats behind the pointer, `load_first`
+/// needs `len` of them; no alignment.
 pub(super) trait Lanes: Copy {
     const N: usize;
 

@@ -1,8 +1,11 @@
-//! The instruction-set seam: one algorithm over a small lane trait ([`lanes`], [`generic`]), one thin file per
-//! instruction set, and one dispatch table. Holding a [`Kernels`] is the proof that the processor can run it.
+//! Instruction sets: one algorithm ([`generic`]) over a small lane trait ([`lanes`]), one thin file
+//! per instruction set, and one dispatch table. Holding a [`Kernels`] is the proof that the
+//! processor can run it.
 
 mod generic;
 mod lanes;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 mod simsimd;
 #[cfg(target_arch = "x86_64")]
@@ -24,21 +27,24 @@ pub enum Backend {
     Avx512,
     /// x86-64 with AVX2 and FMA, 8 lanes.
     Avx2,
-    /// simsimd's pairwise kernels, which choose an instruction set themselves; the default where we have no kernels of
-    /// our own.
+    /// 64-bit ARM with NEON, 8 lanes.
+    Neon,
+    /// simsimd's pairwise kernels, which choose an instruction set themselves; the default on
+    /// processors for which this crate has no kernels.
     Simsimd,
     /// Plain Rust, on any processor.
     Portable,
 }
 
 impl Backend {
-    const ALL: [Backend; 4] = [Backend::Avx512, Backend::Avx2, Backend::Simsimd, Backend::Portable];
+    const ALL: [Backend; 5] = [Backend::Avx512, Backend::Avx2, Backend::Neon, Backend::Simsimd, Backend::Portable];
 
     /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Backend::Avx512 => "avx512",
             Backend::Avx2 => "avx2",
+            Backend::Neon => "neon",
             Backend::Simsimd => "simsimd",
             Backend::Portable => "portable",
         }
@@ -62,6 +68,10 @@ impl Backend {
             Backend::Avx2 => x86_avx2::kernels(),
             #[cfg(not(target_arch = "x86_64"))]
             Backend::Avx512 | Backend::Avx2 => None,
+            #[cfg(target_arch = "aarch64")]
+            Backend::Neon => neon::kernels(),
+            #[cfg(not(target_arch = "aarch64"))]
+            Backend::Neon => None,
             Backend::Simsimd => Some(&simsimd::KERNELS),
             Backend::Portable => Some(&portable::KERNELS),
         }
@@ -74,7 +84,8 @@ impl fmt::Display for Backend {
     }
 }
 
-/// Vectors in one flat buffer and those of them to compute: row `rows[i]` is `data[rows[i] * dim..][..dim]`.
+/// Vectors in one flat buffer and those of them to compute: row `rows[i]` is
+/// `data[rows[i] * dim..][..dim]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows<'a> {
     pub data: &'a [f32],
@@ -92,7 +103,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Up to `panel width` queries, transposed: component `i` of query `j` is `components[i * width + j]`.
+/// Up to `width` queries, transposed: component `i` of query `j` is `components[i * width + j]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Panel<'a> {
     pub components: &'a [f32],
@@ -109,17 +120,20 @@ pub(crate) struct PanelLimits<'a> {
 
 type SurvivorsFn = unsafe fn(&[f32], usize, &[f32], PanelLimits<'_>, &mut Vec<(u32, u32)>);
 
-/// The operations of one instruction set. Every sum is of `dim` terms in some order, each product and each addition
-/// rounded at most once, which is what the bounds in [`crate::tier`] assume.
+/// The operations of one instruction set. Every sum is of `dim` terms in some order, each product
+/// and each addition rounded at most once, which is what the bounds in [`crate::tier`] assume.
 pub(crate) struct Kernels {
     pub backend: Backend,
-    /// `(rows, query, dots, squares)`: `x·q` and `x·x` of each row. `query` is padded to [`QUERY_PADDING`].
+    /// `(rows, query, dots, squares)`: `x·q` and `x·x` of each row. `query` is padded to
+    /// [`QUERY_PADDING`].
     dot_and_square: unsafe fn(Rows<'_>, &[f32], &mut [f32], &mut [f32]),
     /// `(rows, query, out)`: `Σ(x - q)²` of each row.
     l2_squared: unsafe fn(Rows<'_>, &[f32], &mut [f32]),
-    /// `(rows, panel, out)`: `x·q` of each row with each query; `out` is row-major, `panel.width` wide.
+    /// `(rows, panel, out)`: `x·q` of each row with each query; `out` is row-major, `panel.width`
+    /// wide.
     tile: unsafe fn(Rows<'_>, Panel<'_>, &mut [f32]),
-    /// `(tile, width, squares, limits, survivors)`: the (row, query) cells that the limits do not reject.
+    /// `(tile, width, squares, limits, survivors)`: the (row, query) cells that the limits do not
+    /// reject.
     survivors: SurvivorsFn,
     /// Widths of the panels, widest first. Each divides the one before it.
     pub panel_widths: &'static [usize],
@@ -142,8 +156,8 @@ impl Kernels {
     pub fn dot_and_square(&self, rows: Rows<'_>, query: &[f32], dots: &mut [f32], squares: &mut [f32]) {
         assert!(query.len() == rows.dim.next_multiple_of(QUERY_PADDING));
         assert!(dots.len() == rows.rows.len() && squares.len() == rows.rows.len());
-        // SAFETY: the processor runs this table's instructions (module docs); `Rows` checked its rows, and the lines
-        // above the lengths of the query and of the outputs.
+        // SAFETY: the processor runs this table's instructions (module docs); `Rows` checked its
+        // rows, and the lines above the lengths of the query and of the outputs.
         #[allow(unsafe_code)]
         unsafe {
             (self.dot_and_square)(rows, query, dots, squares)

@@ -17,7 +17,8 @@ pub(super) static KERNELS: Kernels = Kernels {
 #[derive(Clone, Copy)]
 struct Array8([f32; 8]);
 
-// SAFETY (of each body): the trait's contract is that the pointers are valid; no instruction set is needed.
+// SAFETY (of each body): the trait's contract is that the pointers are valid; no instruction set is
+// needed.
 impl Lanes for Array8 {
     const N: usize = 8;
 

@@ -1,5 +1,5 @@
-//! simsimd's pairwise kernels: one row and one query a call, the instruction set chosen by the library at run time.
-//! `benches/kernel.rs` compares them with our multi-row kernels.
+//! simsimd's pairwise kernels: one row and one query a call, the instruction set chosen by the
+//! library at run time. `benches/kernel.rs` compares them with our multi-row kernels.
 
 use simsimd::SpatialSimilarity;
 
@@ -20,7 +20,7 @@ fn row<'a>(rows: &Rows<'a>, id: u32) -> &'a [f32] {
     &rows.data[id as usize * rows.dim..][..rows.dim]
 }
 
-/// simsimd's answer, or one that the caller takes for "unknown" and computes exactly.
+/// simsimd's answer, or NaN, which rejects nothing: the caller computes the row exactly.
 fn known(distance: Option<f64>) -> f32 {
     distance.map_or(f32::NAN, |x| x as f32)
 }

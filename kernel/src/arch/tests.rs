@@ -90,6 +90,39 @@ fn every_backend_computes_tiles_of_every_width() {
     }
 }
 
+/// Sums of small whole numbers are exact in any order.
+#[test]
+fn every_backend_gives_the_same_bits_where_sums_are_exact() {
+    let whole = |seed, len| -> Vec<f32> { noise(seed, len).iter().map(|x| (x * 8.0).round()).collect() };
+    let total = |terms: &mut dyn Iterator<Item = (f32, f32)>| terms.map(|(a, b)| (a * b) as i32).sum::<i32>() as f32;
+    for kernels in all_kernels() {
+        let width = kernels.panel_widths[0];
+        for dim in DIMS {
+            let (count, what) = (9, format!("{} dim {dim}", kernels.backend));
+            let data = whole(dim as u64, dim * count);
+            let queries: Vec<Vec<f32>> = (0..width as u64).map(|j| whole(1000 + j, dim)).collect();
+            let ids: Vec<u32> = (0..count as u32).collect();
+            let rows = Rows::new(&data, dim, &ids);
+            let of = |f: &dyn Fn(&[f32]) -> f32| -> Vec<f32> { data.chunks_exact(dim).map(f).collect() };
+            let dot = |x: &[f32], q: &[f32]| total(&mut x.iter().copied().zip(q.iter().copied()));
+
+            let (mut dots, mut squares, mut l2) = (vec![0.0; count], vec![0.0; count], vec![0.0; count]);
+            kernels.dot_and_square(rows, &pad(&queries[0]), &mut dots, &mut squares);
+            kernels.l2_squared(rows, &pad(&queries[0]), &mut l2);
+            assert_eq!(dots, of(&|x| dot(x, &queries[0])), "{what}");
+            assert_eq!(squares, of(&|x| dot(x, x)), "{what}");
+            let differences = |x: &[f32]| x.iter().zip(&queries[0]).map(|(x, q)| x - q).collect::<Vec<f32>>();
+            assert_eq!(l2, of(&|x| dot(&differences(x), &differences(x))), "{what}");
+
+            let components: Vec<f32> = (0..dim).flat_map(|i| queries.iter().map(move |query| query[i])).collect();
+            let mut cells = vec![0.0; count * width];
+            kernels.tile(rows, Panel { components: &components, width }, &mut cells);
+            let expected = data.chunks_exact(dim).flat_map(|x| queries.iter().map(|query| dot(x, query)));
+            assert_eq!(cells, expected.collect::<Vec<f32>>(), "{what}");
+        }
+    }
+}
+
 #[test]
 fn survivors_are_the_cells_that_are_not_less_than_their_limit_nan_included() {
     for kernels in all_kernels() {

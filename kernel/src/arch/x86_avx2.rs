@@ -23,7 +23,8 @@ pub(super) fn kernels() -> Option<&'static Kernels> {
 #[derive(Clone, Copy)]
 struct F32x8(__m256);
 
-// SAFETY (of each body): the trait's contract is that the processor has AVX2 and FMA and that the pointers are valid.
+// SAFETY (of each body): the trait's contract is that the processor has AVX2 and FMA and that the
+// pointers are valid.
 impl Lanes for F32x8 {
     const N: usize = 8;
 

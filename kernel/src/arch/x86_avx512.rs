@@ -23,7 +23,8 @@ pub(super) fn kernels() -> Option<&'static Kernels> {
 #[derive(Clone, Copy)]
 struct F32x16(__m512);
 
-// SAFETY (of each body): the trait's contract is that the processor has AVX-512F and that the pointers are valid.
+// SAFETY (of each body): the trait's contract is that the processor has AVX-512F and that the
+// pointers are valid.
 impl Lanes for F32x16 {
     const N: usize = 16;
 

@@ -2,7 +2,7 @@
 
 use vexact::sidecar::DeleteDetection;
 
-use super::server::Server;
+use super::server::{Server, report_missing};
 use super::silence::silence;
 use super::*;
 
@@ -233,10 +233,12 @@ async fn refusal(address: String) -> String {
     HtapEngine::open(HtapConfig { sidecar, ..HtapConfig::default() }).await.unwrap_err().to_string()
 }
 
-/// The types of pgvector, where the server has them.
+/// The types of pgvector, on a server of the programs in `VEXACT_PGVECTOR_BIN` where that is set.
 async fn vectors(server: &Server) {
+    let own = std::env::var_os("VEXACT_PGVECTOR_BIN").and_then(|bin| Server::start_from(bin.into()));
+    let server = own.as_ref().unwrap_or(server);
     if !server.try_run("CREATE EXTENSION vector") {
-        eprintln!("\n*** SKIPPED: pgvector's types are not tested: the server does not have the extension ***\n");
+        report_missing("pgvector", "the server does not have the extension");
         return;
     }
     server.run(&format!(

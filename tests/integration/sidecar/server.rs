@@ -21,6 +21,18 @@ pub struct Server {
     port: u16,
 }
 
+/// Reports that a part of the machine is missing, so that a test is skipped.
+///
+/// # Panics
+/// If `VEXACT_MAY_SKIP` is set, as `.ci/run` sets it, and does not name the part.
+pub fn report_missing(part: &str, why: &str) {
+    if let Ok(may_skip) = std::env::var("VEXACT_MAY_SKIP") {
+        let is_named = may_skip.split_whitespace().any(|name| name == part);
+        assert!(is_named, "{part}: {why}. VEXACT_MAY_SKIP={may_skip:?} does not name {part}");
+    }
+    eprintln!("\n*** SKIPPED: {part}: {why} ***\n");
+}
+
 /// The folder of PostgreSQL's programs: the one that the environment names, or that of the newest installed.
 fn programs() -> Option<PathBuf> {
     if let Some(named) = std::env::var_os("VEXACT_POSTGRES_BIN") {
@@ -56,13 +68,24 @@ fn run(bin: &Path, program: &str, arguments: &[&str]) -> std::io::Result<Output>
 }
 
 impl Server {
-    /// A server whose user `postgres` needs the password `pass word`; `None`, and a line on stderr, where there can be none.
+    /// Starts a server whose user `postgres` needs the password `pass word`. Returns `None` and reports why if it cannot be
+    /// started.
     pub fn start() -> Option<Self> {
+        match programs() {
+            Some(bin) => Self::start_from(bin),
+            None => {
+                report_missing("postgresql", "expected /usr/lib/postgresql/*/bin/initdb");
+                None
+            }
+        }
+    }
+
+    /// The same with the programs of a folder.
+    pub fn start_from(bin: PathBuf) -> Option<Self> {
         let skipped = |why: String| {
-            eprintln!("\n*** SKIPPED: no PostgreSQL server for this test: {why} ***\n");
+            report_missing("postgresql", &why);
             None
         };
-        let Some(bin) = programs() else { return skipped("expected /usr/lib/postgresql/*/bin/initdb".into()) };
         let folder = match tempfile::tempdir() {
             Ok(folder) => folder,
             Err(error) => return skipped(error.to_string()),
@@ -75,7 +98,7 @@ impl Server {
         }
         let data = folder.path().join("data").display().to_string();
         let secret = folder.path().join("secret").display().to_string();
-        std::fs::write(&secret, "pass word\n").ok()?;
+        std::fs::write(&secret, "pass word\n").unwrap();
         let made =
             run(&bin, "initdb", &["-D", &data, "-U", "postgres", "-A", "scram-sha-256", "--pwfile", &secret, "-N"]);
         match made {
@@ -84,11 +107,11 @@ impl Server {
             Err(error) => return skipped(error.to_string()),
         }
         let rules = folder.path().join("data/pg_hba.conf");
-        let known = std::fs::read_to_string(&rules).ok()?;
+        let known = std::fs::read_to_string(&rules).unwrap();
         let of = |user: &str, login: &str| format!("host all {user} 127.0.0.1/32 {login}\n");
         let guarded = "hostnossl all guarded 127.0.0.1/32 reject\n".to_owned();
-        std::fs::write(&rules, of("old", "md5") + &of("plain", "password") + &guarded + &known).ok()?;
-        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).ok()?.port();
+        std::fs::write(&rules, of("old", "md5") + &of("plain", "password") + &guarded + &known).unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).unwrap().port();
         let server = Self { bin, folder, port };
         match server.control("start") {
             Ok(started) if started.status.success() => Some(server),
@@ -112,7 +135,7 @@ impl Server {
         assert!(self.control("start").unwrap().status.success());
     }
 
-    /// Gives the server a certificate for the name `localhost`, and TLS; `None`, and a line on stderr, where `openssl` is missing.
+    /// Gives the server TLS and a certificate for the name `localhost`. Returns `None` and reports it if `openssl` is missing.
     pub fn encrypt(&self) -> Option<Certificates> {
         let folder = self.folder.path().display().to_string();
         let file = |name: &str| format!("{folder}/{name}");
@@ -122,7 +145,7 @@ impl Server {
             run(Path::new(""), "openssl", &arguments).is_ok_and(|output| output.status.success())
         };
         if !openssl("version") {
-            eprintln!("\n*** SKIPPED: TLS is not tested: openssl is not installed ***\n");
+            report_missing("openssl", "it makes the certificates of the tests of TLS");
             return None;
         }
         std::fs::write(file("extensions"), "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n").unwrap();
