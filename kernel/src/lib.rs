@@ -34,6 +34,7 @@ pub mod reference;
 mod report;
 mod scan;
 mod search;
+mod sketch;
 pub mod tier;
 
 pub use arch::Backend;
@@ -44,4 +45,5 @@ pub use pool::in_pool;
 pub use reference::Element;
 pub use report::{Execution, FilterReport, Report};
 pub use search::{BatchHits, Hits, Many, One, Ranking, Search};
+pub use sketch::{Sketch, SketchBasis, Training};
 pub use tier::Tier;

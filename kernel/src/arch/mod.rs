@@ -1,6 +1,7 @@
 //! The instruction-set seam: one algorithm over a small lane trait ([`lanes`], [`generic`]), one thin file per
 //! instruction set, and one dispatch table. Holding a [`Kernels`] is the proof that the processor can run it.
 
+pub(crate) mod codes;
 mod generic;
 mod lanes;
 mod portable;
@@ -136,6 +137,11 @@ impl Kernels {
         };
         let backend = forced.unwrap_or_else(Backend::fastest);
         backend.kernels().ok_or_else(|| unavailable(backend))
+    }
+
+    /// Those of [`Backend::fastest`].
+    pub fn fastest() -> &'static Kernels {
+        Backend::fastest().kernels().unwrap_or(&portable::KERNELS)
     }
 
     /// `x·q` and `x·x` of each row.

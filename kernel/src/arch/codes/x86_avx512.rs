@@ -1,0 +1,119 @@
+//! AVX-512 with VNNI: 64 products of bytes an instruction, summed in `i32`.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::*;
+
+use super::{CODE_PADDING, CodeKernels, CodeLimits, CodeWeights, Codes, generic};
+
+/// The table, where the processor has AVX-512 BW and VNNI.
+pub(super) fn kernels() -> Option<&'static CodeKernels> {
+    static KERNELS: CodeKernels =
+        CodeKernels { name: "avx512vnni", nibbles, bytes, values, survivors, add_product, add_outer };
+    let has_all = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vnni");
+    has_all.then_some(&KERNELS)
+}
+
+/// Rows at a time: their sums share the reduction, and the weights of a block are loaded once for them.
+const ROWS: usize = 4;
+
+/// Sums of the lanes of four registers.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn reduce([a, b, c, d]: [__m512i; ROWS]) -> [i32; ROWS] {
+    let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    // Each 128-bit part now holds a partial sum of a, b, c and d.
+    let parts = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    let halves = _mm256_add_epi32(_mm512_castsi512_si256(parts), _mm512_extracti64x4_epi64::<1>(parts));
+    let sums = _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256::<1>(halves));
+    // SAFETY: both are 16 bytes of integers.
+    unsafe { std::mem::transmute::<__m128i, [i32; ROWS]>(sums) }
+}
+
+/// The pointers of up to four rows, the last repeated.
+#[inline(always)]
+fn pointers(codes: Codes<'_>, ids: &[u32]) -> [*const i8; ROWS] {
+    // In bounds: `CodeKernels::sums` checked every id.
+    let pointer = |id: u32| codes.bytes.as_ptr().wrapping_add(id as usize * codes.stride).cast();
+    std::array::from_fn(|r| pointer(ids[r.min(ids.len() - 1)]))
+}
+
+/// # Safety
+/// `values` is followed by 64 bytes.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn load(values: *const i8) -> __m512i {
+    // SAFETY: the caller's.
+    unsafe { _mm512_loadu_si512(values.cast()) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn nibbles(codes: Codes<'_>, weights: &CodeWeights, ids: &[u32], out: &mut [i32]) {
+    let mask = _mm512_set1_epi8(15);
+    for (ids, out) in ids.chunks(ROWS).zip(out.chunks_mut(ROWS)) {
+        let rows = pointers(codes, ids);
+        let mut high = [_mm512_setzero_si512(); ROWS];
+        let mut low = [_mm512_setzero_si512(); ROWS];
+        for first in (0..codes.stride).step_by(CODE_PADDING) {
+            // SAFETY: the weights are padded to whole blocks, and a row's last block reaches at most into the padding.
+            unsafe {
+                let (even_high, even_low) =
+                    (load(weights.even_high.as_ptr().add(first)), load(weights.even_low.as_ptr().add(first)));
+                let (odd_high, odd_low) =
+                    (load(weights.odd_high.as_ptr().add(first)), load(weights.odd_low.as_ptr().add(first)));
+                for r in 0..ROWS {
+                    let both = load(rows[r].add(first));
+                    let even = _mm512_and_si512(both, mask);
+                    let odd = _mm512_and_si512(_mm512_srli_epi16::<4>(both), mask);
+                    high[r] = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(high[r], even, even_high), odd, odd_high);
+                    low[r] = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(low[r], even, even_low), odd, odd_low);
+                }
+            }
+        }
+        let sums: [__m512i; ROWS] = std::array::from_fn(|r| _mm512_add_epi32(_mm512_slli_epi32::<8>(high[r]), low[r]));
+        out.copy_from_slice(&reduce(sums)[..out.len()]);
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn bytes(codes: Codes<'_>, weights: &CodeWeights, ids: &[u32], out: &mut [i32]) {
+    for (ids, out) in ids.chunks(ROWS).zip(out.chunks_mut(ROWS)) {
+        let rows = pointers(codes, ids);
+        let mut high = [_mm512_setzero_si512(); ROWS];
+        let mut low = [_mm512_setzero_si512(); ROWS];
+        for first in (0..codes.stride).step_by(CODE_PADDING) {
+            // SAFETY: as in `nibbles`.
+            unsafe {
+                let (even_high, even_low) =
+                    (load(weights.even_high.as_ptr().add(first)), load(weights.even_low.as_ptr().add(first)));
+                for r in 0..ROWS {
+                    let x = load(rows[r].add(first));
+                    high[r] = _mm512_dpbusd_epi32(high[r], x, even_high);
+                    low[r] = _mm512_dpbusd_epi32(low[r], x, even_low);
+                }
+            }
+        }
+        let sums: [__m512i; ROWS] = std::array::from_fn(|r| _mm512_add_epi32(_mm512_slli_epi32::<8>(high[r]), low[r]));
+        out.copy_from_slice(&reduce(sums)[..out.len()]);
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw")]
+fn values(sums: &[i32], words: &[u32], norms: Option<&[f32]>, limits: &CodeLimits, out: &mut [f32]) {
+    generic::values(sums, words, norms, limits, out);
+}
+
+#[target_feature(enable = "avx512f,avx512bw")]
+fn survivors(values: &[f32], limit: f32, out: &mut Vec<u32>) {
+    generic::survivors(values, limit, out);
+}
+
+#[target_feature(enable = "avx512f,avx512bw")]
+fn add_product(matrix: &[f32], x: &[f64], out: &mut [f64]) {
+    generic::add_product(matrix, x, out);
+}
+
+#[target_feature(enable = "avx512f,avx512bw")]
+fn add_outer(rows: &[f32], dim: usize, out: &mut [f64]) {
+    generic::add_outer(rows, dim, out);
+}
