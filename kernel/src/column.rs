@@ -137,6 +137,11 @@ impl<'a> VectorColumn<'a> {
         for_elements!(self.components, x => reference::score(metric, &x[row * self.dim..][..self.dim], query))
     }
 
+    /// Hints that a row will be read.
+    pub(crate) fn prefetch(&self, row: usize) {
+        for_elements!(self.components, x => crate::arch::prefetch(&x[row * self.dim..][..self.dim]));
+    }
+
     /// Writes a row's components, widened exactly.
     pub(crate) fn widen(&self, row: usize, out: &mut [f64]) {
         for_elements!(self.components, x => {

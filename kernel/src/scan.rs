@@ -161,15 +161,15 @@ impl Job<'_> {
     pub fn run(&self) -> ScanResult {
         let started = Instant::now();
         let candidate_rows = self.selection.map_or(self.column.len(), BooleanBuffer::count_set_bits);
+        let wanted = if self.threads == 0 { pool::threads() } else { self.threads };
         let (sketched, reason) = match self.tier {
             Tier::F32 => (None, None),
-            tier => match Sketched::new(self, tier, candidate_rows) {
+            tier => match Sketched::new(self, tier, candidate_rows, wanted) {
                 Ok(sketched) => (Some(sketched), None),
                 Err(reason) => (None, Some(reason)),
             },
         };
         let scan = rows::Scan::new(self.column, self.selection, sketched.as_ref());
-        let wanted = if self.threads == 0 { pool::threads() } else { self.threads };
         let work = scan.bytes.saturating_mul(self.queries.len());
         let parts = (scan.morsels.len() + scan.sketched.len()).max(1);
         let threads = wanted.min(work.div_ceil(BYTES_PER_THREAD)).clamp(1, parts);

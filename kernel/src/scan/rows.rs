@@ -94,7 +94,7 @@ impl<'a> Scan<'a> {
         let rows = morsel.rows.clone();
         let mut blocks = Blocks::new(size, block);
         match &self.selected[morsel.chunk] {
-            None => rows.for_each(|row| blocks.push(row)),
+            None => blocks.extend(rows),
             Some(bits) => {
                 bits.slice(rows.start, rows.len()).set_indices().for_each(|i| blocks.push(rows.start + i));
             }
@@ -122,6 +122,16 @@ impl<F: FnMut(&[u32])> Blocks<F> {
             (self.block)(&self.ids);
             self.ids.clear();
         }
+    }
+
+    /// Pushes consecutive rows.
+    fn extend(&mut self, rows: Range<usize>) {
+        for start in rows.clone().step_by(self.size) {
+            self.ids.clear();
+            self.ids.extend(start as u32..rows.end.min(start + self.size) as u32);
+            (self.block)(&self.ids);
+        }
+        self.ids.clear();
     }
 
     fn finish(mut self) {

@@ -21,10 +21,16 @@ const ROWS_OF_BATCH: usize = 256;
 /// Rows that wait, for one query of one thread, before they are judged after all.
 const PENDING_MAX: usize = 1 << 14;
 
-/// The share of rows left from which on the sketch is no gain: reading single vectors in no order costs about twice as much,
-/// and for a batch even more, against a matrix product.
-const SHARE_OF_ONE: f64 = 0.3;
-const SHARE_OF_BATCH: f64 = 0.05;
+/// Vectors prefetched at a time: more would drive each other out of the first caches.
+const PREFETCHED_MAX: usize = 32;
+
+/// The cost of judging one vector by itself, in terms of one that is read in order; for a batch, of one cell of its matrix
+/// product.
+const JUDGED_OF_ONE: f64 = 2.0;
+const JUDGED_OF_BATCH: f64 = 8.0;
+
+/// The loss at which a sketch is left, as a share of the time to read all vectors.
+const LOSS_MAX: f64 = 0.04;
 
 /// A search of fewer rows than this many times those it will leave reads the vectors.
 const ROWS_PER_LEFT: f64 = 8.0;
@@ -36,12 +42,14 @@ pub(super) struct Sketched<'j> {
     /// For each chunk its basis, `None` to read its vectors.
     of_chunk: Vec<Option<usize>>,
     is_forced: bool,
+    /// Rows whose time one thread may lose.
+    loss_max: f64,
     has_left: AtomicBool,
 }
 
 impl<'j> Sketched<'j> {
     /// Finds the chunks whose sketches serve the search; otherwise gives the reason.
-    pub fn new(job: &'j Job<'j>, tier: Tier, candidate_rows: usize) -> Result<Self, String> {
+    pub fn new(job: &'j Job<'j>, tier: Tier, candidate_rows: usize, threads: usize) -> Result<Self, String> {
         let chunks = job.column.chunks();
         let fits = |sketch: &&Sketch| tier == Tier::Auto || tier == sketch.basis().tier();
         let sketches: Vec<Option<&Sketch>> = chunks.iter().map(|chunk| chunk.sketch().filter(fits)).collect();
@@ -69,7 +77,8 @@ impl<'j> Sketched<'j> {
             }
             of_chunk.push(known.or(Some(bases.len() - 1)));
         }
-        Ok(Self { kernels, bases, of_chunk, is_forced, has_left: AtomicBool::new(false) })
+        let loss_max = LOSS_MAX * candidate_rows as f64 / threads as f64;
+        Ok(Self { kernels, bases, of_chunk, is_forced, loss_max, has_left: AtomicBool::new(false) })
     }
 
     fn bound(&self, chunk: u32, query: usize) -> &SketchBound<'j> {
@@ -108,6 +117,9 @@ struct Pending {
 /// One query of one thread.
 struct Lane<'j> {
     judge: Judge<'j>,
+    /// Rows of `soon_chunk` whose vectors are on their way to the cache, to be judged with the next block.
+    soon: Vec<u32>,
+    soon_chunk: u32,
     pending: Vec<Pending>,
     /// Rows that were judged as vectors.
     judged: usize,
@@ -127,7 +139,6 @@ struct Scratch {
     sums: Vec<i32>,
     values: Vec<f32>,
     survivors: Vec<u32>,
-    now: Vec<u32>,
     staging: Staging,
 }
 
@@ -152,6 +163,21 @@ impl<'j> Worker<'j, '_> {
         }
     }
 
+    /// Judges the rows that were prefetched.
+    fn judge_soon(&mut self, lane: &mut Lane<'j>, partial: &mut PartialResult) {
+        if !lane.soon.is_empty() {
+            let ids = std::mem::take(&mut lane.soon);
+            self.judge(lane, lane.soon_chunk, &ids, partial);
+            lane.soon = ids;
+            lane.soon.clear();
+        }
+    }
+
+    fn prefetch(&self, chunk: u32, ids: impl Iterator<Item = u32>) {
+        let column = &self.job.column.chunks()[chunk as usize];
+        ids.for_each(|id| column.prefetch(id as usize));
+    }
+
     /// Judges the best rows of a block by estimate, so that there is a threshold. Returns the limits under it.
     fn seed(
         &mut self,
@@ -173,6 +199,7 @@ impl<'j> Worker<'j, '_> {
         order.truncate(count);
         let ids: Vec<u32> = order.iter().map(|i| block.ids[*i as usize]).collect();
         order.iter().for_each(|i| self.scratch.values[*i as usize] = f32::NEG_INFINITY);
+        self.prefetch(block.chunk, ids.iter().copied());
         self.judge(lane, block.chunk, &ids, partial);
         self.sketched.bound(block.chunk, query).limits(lane.judge.threshold())
     }
@@ -189,11 +216,14 @@ impl<'j> Worker<'j, '_> {
         let norms = bound.needs_norms().then_some(block.norms);
         sketched.kernels.values(&self.scratch.sums, block.words, norms, &limits, &mut self.scratch.values);
         limits = self.seed(lane, query, block, limits, partial);
+        if !lane.soon.is_empty() {
+            self.judge_soon(lane, partial);
+            limits = bound.limits(lane.judge.threshold());
+        }
 
         let mut survivors = std::mem::take(&mut self.scratch.survivors);
-        let mut now = std::mem::take(&mut self.scratch.now);
         survivors.clear();
-        now.clear();
+        lane.soon_chunk = block.chunk;
         sketched.kernels.survivors(&self.scratch.values, limits.limit, &mut survivors);
         for &i in &survivors {
             let (i, value) = (i as usize, self.scratch.values[i as usize]);
@@ -217,39 +247,61 @@ impl<'j> Worker<'j, '_> {
             if waits {
                 lane.pending.push(Pending { chunk: block.chunk, id, value });
             } else {
-                now.push(id);
+                lane.soon.push(id);
             }
         }
-        self.judge(lane, block.chunk, &now, partial);
-        (self.scratch.survivors, self.scratch.now) = (survivors, now);
+        self.scratch.survivors = survivors;
+        self.prefetch(block.chunk, lane.soon.iter().take(PREFETCHED_MAX).copied());
         if lane.pending.len() > PENDING_MAX {
             self.flush(lane, query, partial);
         }
     }
 
-    /// Drops the waiting rows that the threshold rejects by now.
-    fn prune(&self, lane: &mut Lane<'j>, query: usize) {
+    /// The limit under the threshold of now, for each basis.
+    fn limits(&self, lane: &mut Lane<'j>, query: usize) -> Vec<f32> {
         let threshold = lane.judge.threshold();
-        let limits: Vec<f32> =
-            self.sketched.bases.iter().map(|(_, bounds)| bounds[query].limits(threshold).limit).collect();
-        let limit = |chunk: u32| limits[self.sketched.of_chunk[chunk as usize].unwrap_or(0)];
-        lane.pending.retain(|pending| pending.value >= limit(pending.chunk));
+        self.sketched.bases.iter().map(|(_, bounds)| bounds[query].limits(threshold).limit).collect()
     }
 
-    /// Judges the waiting rows, best first, until the threshold rejects the rest.
+    fn limit(&self, limits: &[f32], pending: &Pending) -> f32 {
+        limits[self.sketched.of_chunk[pending.chunk as usize].unwrap_or(0)]
+    }
+
+    /// Drops the waiting rows that the threshold rejects by now.
+    fn prune(&self, lane: &mut Lane<'j>, query: usize) {
+        let limits = self.limits(lane, query);
+        lane.pending.retain(|pending| pending.value >= self.limit(&limits, pending));
+    }
+
+    /// Judges the waiting rows, best first, until the threshold rejects the rest. While one group is judged, the next one
+    /// comes to the cache.
     fn flush(&mut self, lane: &mut Lane<'j>, query: usize, partial: &mut PartialResult) {
+        self.judge_soon(lane, partial);
         lane.judge.settle(partial);
         self.prune(lane, query);
-        lane.pending.sort_by(|a, b| b.value.total_cmp(&a.value));
-        while !lane.pending.is_empty() {
-            let mut group: Vec<Pending> = lane.pending.drain(..lane.pending.len().min(BLOCK)).collect();
-            group.sort_by_key(|pending| (pending.chunk, pending.id));
+        lane.pending.sort_unstable_by(|a, b| a.value.total_cmp(&b.value));
+        let mut group = self.next_group(lane);
+        while !group.is_empty() {
+            let next = self.next_group(lane);
             for group in group.chunk_by(|a, b| a.chunk == b.chunk) {
                 let ids: Vec<u32> = group.iter().map(|pending| pending.id).collect();
                 self.judge(lane, group[0].chunk, &ids, partial);
             }
-            self.prune(lane, query);
+            group = next;
+            let limits = self.limits(lane, query);
+            if group.iter().all(|pending| pending.value < self.limit(&limits, pending)) {
+                lane.pending.clear();
+                group.clear();
+            }
         }
+    }
+
+    /// Takes the best waiting rows and prefetches them.
+    fn next_group(&self, lane: &mut Lane<'j>) -> Vec<Pending> {
+        let mut group = lane.pending.split_off(lane.pending.len().saturating_sub(PREFETCHED_MAX));
+        group.sort_unstable_by_key(|pending| (pending.chunk, pending.id));
+        group.iter().for_each(|pending| self.prefetch(pending.chunk, [pending.id].into_iter()));
+        group
     }
 
     fn morsel(&mut self, morsel: &Morsel, lanes: &mut [Lane<'j>], partial: &mut PartialResult) {
@@ -278,22 +330,34 @@ impl<'j> Worker<'j, '_> {
                 (&words, &norms)
             };
             let block = Block { chunk, ids, words, norms };
+            let has_left = self.sketched.has_left();
             for (query, lane) in lanes.iter_mut().enumerate() {
-                self.block(lane, query, &block, partial);
+                if has_left {
+                    self.judge(lane, chunk, ids, partial);
+                } else {
+                    self.block(lane, query, &block, partial);
+                }
+            }
+            if !has_left && !self.sketched.is_forced && self.does_not_pay(lanes) {
+                self.sketched.has_left.store(true, Ordering::Relaxed);
             }
         });
     }
 
-    /// Whether so many rows are left that reading the vectors is as fast.
+    /// Whether the search would have been faster without a sketch by now, by more than may be lost.
     fn does_not_pay(&self, lanes: &mut [Lane<'j>]) -> bool {
-        let mut left = 0;
+        let cost = if lanes.len() == 1 { JUDGED_OF_ONE } else { JUDGED_OF_BATCH };
+        let loss = |lanes: &[Lane<'j>]| {
+            let left: usize = lanes.iter().map(|lane| lane.pending.len() + lane.soon.len() + lane.judged).sum();
+            cost * left as f64 / lanes.len() as f64 - self.rows as f64
+        };
+        if loss(lanes) <= self.sketched.loss_max {
+            return false;
+        }
         for (query, lane) in lanes.iter_mut().enumerate() {
             self.prune(lane, query);
-            left += lane.pending.len() + lane.judged;
         }
-        let share = if lanes.len() == 1 { SHARE_OF_ONE } else { SHARE_OF_BATCH };
-        let expected = self.job.k.map_or(0.0, |k| 2.0 * k as f64 * (self.sketched.basis().rows_left() + 1.0));
-        left as f64 > lanes.len() as f64 * (share * self.rows as f64 + expected)
+        loss(lanes) > self.sketched.loss_max
     }
 }
 
@@ -309,6 +373,8 @@ pub(super) fn scan<'j, 's>(
 ) -> Vec<Candidates> {
     let lane = |(query, candidates)| Lane {
         judge: Judge::new(job, query, &shared[query], candidates),
+        soon: Vec::new(),
+        soon_chunk: 0,
         pending: Vec::new(),
         judged: 0,
     };
@@ -317,9 +383,6 @@ pub(super) fn scan<'j, 's>(
     while !sketched.has_left() {
         let Some(morsel) = claim() else { break };
         worker.morsel(morsel, &mut lanes, partial);
-        if !sketched.is_forced && worker.does_not_pay(&mut lanes) {
-            sketched.has_left.store(true, Ordering::Relaxed);
-        }
     }
     for (query, lane) in lanes.iter_mut().enumerate() {
         worker.flush(lane, query, partial);

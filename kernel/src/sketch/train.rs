@@ -36,8 +36,9 @@ const QUERIES: usize = 32;
 /// The k that a basis is chosen for.
 const K: usize = 10;
 
-/// A vector that is left over costs so many times its bytes, because it is read out of order.
-const RANDOM_READ: f64 = 2.0;
+/// The cost of a vector that is left over, in times its bytes: it is read out of order, and queries that are no rows of the
+/// table leave more than those of the sample.
+const RANDOM_READ: f64 = 8.0;
 
 /// A sketch that saves less than this factor of the bytes is not worth its memory.
 const SAVING_MIN: f64 = 1.5;
@@ -66,7 +67,7 @@ impl SketchBasis {
         let judge = Judgement::new(&sample);
         let rows = column.len() as f64;
         let cost = |mut basis: SketchBasis| {
-            basis.rows_left = judge.rows_left(&basis);
+            basis.rows_left = judge.rows_left(&basis, column.len());
             let bytes = rows * basis.row_bytes() as f64 + basis.rows_left * K as f64 * RANDOM_READ * row_bytes;
             (bytes, basis)
         };
@@ -191,11 +192,14 @@ impl Sample {
 /// Numbers of digits that are tried.
 const SLOTS: [usize; 9] = [64, 128, 192, 256, 320, 384, 512, 768, 1024];
 
-/// Rows of the sample as queries, with the score of their k-th neighbour.
+/// Rows of the sample as queries, with the score of their k-th neighbour among all rows and among a part of them.
 struct Judgement<'s> {
     sample: &'s Sample,
-    queries: Vec<(Query, f64)>,
+    queries: Vec<(Query, [f64; 2])>,
 }
+
+/// One row of so many is in the part, from which the growth of the rows left with the size of the table is known.
+const PART: usize = 4;
 
 impl<'s> Judgement<'s> {
     fn new(sample: &'s Sample) -> Self {
@@ -210,28 +214,40 @@ impl<'s> Judgement<'s> {
             let all = Rows::new(&sample.directions, sample.dim, &ids);
             Kernels::fastest().dot_and_square(all, &padded, &mut dots, &mut squares);
             // The first neighbour of a row is the row.
-            let k = K.min(rows - 1);
-            let (_, score, _) = dots.select_nth_unstable_by(k, |a, b| b.total_cmp(a));
-            Some((query, f64::from(*score)))
+            let nearest = |mut dots: Vec<f32>| {
+                let k = K.min(dots.len() - 1);
+                f64::from(*dots.select_nth_unstable_by(k, |a, b| b.total_cmp(a)).1)
+            };
+            let part = nearest(dots.iter().copied().step_by(PART).collect());
+            Some((query, [nearest(dots), part]))
         });
         Self { sample, queries: queries.collect() }
     }
 
-    /// Rows of the sample that the bound of a basis leaves, for each of the k best.
-    fn rows_left(&self, basis: &SketchBasis) -> f64 {
+    /// Rows that the bound of a basis would leave in a table of so many rows, for each of the k best: those of the sample,
+    /// and more by the power of the table's size by which they grew from the part to the whole sample.
+    fn rows_left(&self, basis: &SketchBasis, table_rows: usize) -> f64 {
         let kernels = CodeKernels::of(Backend::fastest());
         let column = VectorColumn::of_floats(&self.sample.directions, self.sample.dim);
         let Ok(sketch) = Arc::new(basis.clone()).encode(&column) else { return f64::INFINITY };
         let rows = sketch.len();
         let ids: Vec<u32> = (0..rows as u32).collect();
         let (mut sums, mut values, mut survivors) = (vec![0; rows], vec![0.0; rows], Vec::new());
-        for (query, score) in &self.queries {
+        let (mut of_all, mut of_part) = (0, 0);
+        for (query, [score, part_score]) in &self.queries {
             let Some(bound) = SketchBound::new(basis, kernels, Metric::Dot, query, false) else { continue };
             let limits = bound.limits(-score);
             kernels.sums(sketch.codes(), &bound.weights, &ids, &mut sums);
             kernels.values(&sums, sketch.residuals(), None, &limits, &mut values);
+            survivors.clear();
             kernels.survivors(&values, limits.limit, &mut survivors);
+            of_all += survivors.len();
+            survivors.clear();
+            kernels.survivors(&values, bound.limits(-part_score).limit, &mut survivors);
+            of_part += survivors.iter().filter(|i| (**i as usize).is_multiple_of(PART)).count();
         }
-        survivors.len() as f64 / (self.queries.len().max(1) * K) as f64
+        let left = of_all as f64 / (self.queries.len().max(1) * K) as f64;
+        let growth = (of_all.max(1) as f64 / of_part.max(1) as f64).ln() / (PART as f64).ln();
+        left * (table_rows as f64 / rows as f64).max(1.0).powf(growth.clamp(0.0, 1.0))
     }
 }

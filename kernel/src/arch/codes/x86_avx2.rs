@@ -19,6 +19,7 @@ const WIDTH: usize = 32;
 const BLOCKS: usize = 4;
 
 /// The sum of the lanes.
+#[inline]
 #[target_feature(enable = "avx2")]
 fn reduce(sums: __m256i) -> i32 {
     let halves = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
@@ -28,6 +29,7 @@ fn reduce(sums: __m256i) -> i32 {
 
 /// # Safety
 /// `values` is followed by 32 bytes.
+#[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn load<T>(values: *const T) -> __m256i {
     // SAFETY: the caller's.

@@ -15,10 +15,14 @@ pub(super) fn kernels() -> Option<&'static CodeKernels> {
     has_all.then_some(&KERNELS)
 }
 
+/// Bytes between the codes that are read and those that are prefetched.
+const PREFETCH: usize = 4096;
+
 /// Rows at a time: their sums share the reduction, and the weights of a block are loaded once for them.
 const ROWS: usize = 4;
 
 /// Sums of the lanes of four registers.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn reduce([a, b, c, d]: [__m512i; ROWS]) -> [i32; ROWS] {
     let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
@@ -41,6 +45,7 @@ fn pointers(codes: Codes<'_>, ids: &[u32]) -> [*const i8; ROWS] {
 
 /// # Safety
 /// `values` is followed by 64 bytes.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn load(values: *const i8) -> __m512i {
     // SAFETY: the caller's.
@@ -63,6 +68,7 @@ fn nibbles(codes: Codes<'_>, weights: &CodeWeights, ids: &[u32], out: &mut [i32]
                     (load(weights.odd_high.as_ptr().add(first)), load(weights.odd_low.as_ptr().add(first)));
                 for r in 0..ROWS {
                     let both = load(rows[r].add(first));
+                    _mm_prefetch::<_MM_HINT_T0>(rows[r].wrapping_add(first + PREFETCH));
                     let even = _mm512_and_si512(both, mask);
                     let odd = _mm512_and_si512(_mm512_srli_epi16::<4>(both), mask);
                     high[r] = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(high[r], even, even_high), odd, odd_high);
@@ -88,6 +94,7 @@ fn bytes(codes: Codes<'_>, weights: &CodeWeights, ids: &[u32], out: &mut [i32]) 
                     (load(weights.even_high.as_ptr().add(first)), load(weights.even_low.as_ptr().add(first)));
                 for r in 0..ROWS {
                     let x = load(rows[r].add(first));
+                    _mm_prefetch::<_MM_HINT_T0>(rows[r].wrapping_add(first + PREFETCH));
                     high[r] = _mm512_dpbusd_epi32(high[r], x, even_high);
                     low[r] = _mm512_dpbusd_epi32(low[r], x, even_low);
                 }
