@@ -97,3 +97,6 @@ impl SketchBasis {
         Ok(sketch)
     }
 }
+
+#[cfg(test)]
+mod tests;
