@@ -23,6 +23,8 @@ use std::sync::Arc;
 pub use basis::SketchBasis;
 pub use train::Training;
 
+use slots::DIGITS_MAX;
+
 use crate::arch::codes::Codes;
 use crate::column::VectorColumn;
 use crate::error::{KernelError, Result};

@@ -15,7 +15,7 @@ pub(super) struct Direction {
 const ERRORS: [f64; 4] = [1.0, 0.107, 0.0091, 0.0007];
 
 /// Digits up to which a direction is worth coding.
-const DIGITS_MAX: usize = 3;
+pub(super) const DIGITS_MAX: usize = 3;
 
 /// Widths of the coded range, in spreads, that are tried for a number of digits.
 const RANGES: [&[f64]; 4] = [&[], &[4.2, 5.0, 5.8, 7.0], &[7.0, 8.0, 9.5, 12.0, 18.0, 30.0], &[9.0, 12.0, 20.0, 50.0]];
