@@ -182,7 +182,8 @@ impl Table {
     }
 
     fn batch(&self, plain: &VectorColumn<'_>, sketch: &Sketch) {
-        if plain.len() > 200_000 {
+        // All rows equal take minutes in a batch: each of them is a candidate of each query.
+        if plain.len() > 200_000 || self.name.starts_with("all equal") {
             return;
         }
         let with = plain.clone().with_sketch(sketch).unwrap();

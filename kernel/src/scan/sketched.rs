@@ -16,7 +16,7 @@ use crate::tier::Tier;
 
 /// Rows judged at a time: their sums stay in the first cache, for a batch their codes too.
 const ROWS_OF_ONE: usize = 1024;
-const ROWS_OF_BATCH: usize = 256;
+const ROWS_OF_BATCH: usize = 512;
 
 /// Rows that wait, for one query of one thread, before they are judged after all.
 const PENDING_MAX: usize = 1 << 14;

@@ -128,6 +128,11 @@ impl SketchBasis {
         self.stride + size_of::<u32>()
     }
 
+    /// Memory of the basis.
+    pub fn size_bytes(&self) -> usize {
+        size_of_val(&*self.matrix) + size_of_val(&*self.components)
+    }
+
     /// Rows that are left to compute, for each of the k best, as measured on the training sample.
     pub fn rows_left(&self) -> f64 {
         self.rows_left

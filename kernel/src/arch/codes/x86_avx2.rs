@@ -18,6 +18,16 @@ const WIDTH: usize = 32;
 /// Blocks whose 16-bit sums cannot saturate: 4 blocks of 2 products, each pair at most 2·15·128, make 30 720.
 const BLOCKS: usize = 4;
 
+/// Rows between the one that is read and the one that is prefetched, which need not follow it in memory.
+const PREFETCH: usize = 32;
+
+#[inline(always)]
+fn prefetch(codes: Codes<'_>, ids: &[u32], i: usize) {
+    if let Some(id) = ids.get(i + PREFETCH) {
+        crate::arch::prefetch(&codes.bytes[*id as usize * codes.stride..][..codes.stride]);
+    }
+}
+
 /// The sum of the lanes.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -40,7 +50,8 @@ unsafe fn load<T>(values: *const T) -> __m256i {
 fn nibbles(codes: Codes<'_>, weights: &CodeWeights, ids: &[u32], out: &mut [i32]) {
     let mask = _mm256_set1_epi8(15);
     let ones = _mm256_set1_epi16(1);
-    for (&id, out) in ids.iter().zip(out) {
+    for (i, (&id, out)) in ids.iter().zip(out).enumerate() {
+        prefetch(codes, ids, i);
         // In bounds: `CodeKernels::sums` checked every id.
         let row = codes.bytes.as_ptr().wrapping_add(id as usize * codes.stride);
         let mut high = _mm256_setzero_si256();
@@ -70,7 +81,8 @@ fn nibbles(codes: Codes<'_>, weights: &CodeWeights, ids: &[u32], out: &mut [i32]
 
 #[target_feature(enable = "avx2,fma")]
 fn bytes(codes: Codes<'_>, weights: &CodeWeights, ids: &[u32], out: &mut [i32]) {
-    for (&id, out) in ids.iter().zip(out) {
+    for (i, (&id, out)) in ids.iter().zip(out).enumerate() {
+        prefetch(codes, ids, i);
         // In bounds: `CodeKernels::sums` checked every id.
         let row = codes.bytes.as_ptr().wrapping_add(id as usize * codes.stride);
         let mut sums = [_mm256_setzero_si256(); 2];

@@ -15,8 +15,8 @@ pub(super) fn kernels() -> Option<&'static CodeKernels> {
     has_all.then_some(&KERNELS)
 }
 
-/// Bytes between the codes that are read and those that are prefetched.
-const PREFETCH: usize = 4096;
+/// Rows between those that are read and those that are prefetched, which need not follow them in memory.
+const PREFETCH: usize = 32;
 
 /// Rows at a time: their sums share the reduction, and the weights of a block are loaded once for them.
 const ROWS: usize = 4;
@@ -33,6 +33,12 @@ fn reduce([a, b, c, d]: [__m512i; ROWS]) -> [i32; ROWS] {
     let sums = _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256::<1>(halves));
     // SAFETY: both are 16 bytes of integers.
     unsafe { std::mem::transmute::<__m128i, [i32; ROWS]>(sums) }
+}
+
+/// The pointers of the rows to prefetch while a group of four is read: those after it, or its own.
+#[inline(always)]
+fn ahead(codes: Codes<'_>, ids: &[u32], group: usize, own: [*const i8; ROWS]) -> [*const i8; ROWS] {
+    ids.get(group * ROWS + PREFETCH..).filter(|ids| !ids.is_empty()).map_or(own, |ids| pointers(codes, ids))
 }
 
 /// The pointers of up to four rows, the last repeated.
@@ -55,8 +61,9 @@ unsafe fn load(values: *const i8) -> __m512i {
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn nibbles(codes: Codes<'_>, weights: &CodeWeights, ids: &[u32], out: &mut [i32]) {
     let mask = _mm512_set1_epi8(15);
-    for (ids, out) in ids.chunks(ROWS).zip(out.chunks_mut(ROWS)) {
-        let rows = pointers(codes, ids);
+    for (group, (own, out)) in ids.chunks(ROWS).zip(out.chunks_mut(ROWS)).enumerate() {
+        let rows = pointers(codes, own);
+        let next = ahead(codes, ids, group, rows);
         let mut high = [_mm512_setzero_si512(); ROWS];
         let mut low = [_mm512_setzero_si512(); ROWS];
         for first in (0..codes.stride).step_by(CODE_PADDING) {
@@ -68,7 +75,7 @@ fn nibbles(codes: Codes<'_>, weights: &CodeWeights, ids: &[u32], out: &mut [i32]
                     (load(weights.odd_high.as_ptr().add(first)), load(weights.odd_low.as_ptr().add(first)));
                 for r in 0..ROWS {
                     let both = load(rows[r].add(first));
-                    _mm_prefetch::<_MM_HINT_T0>(rows[r].wrapping_add(first + PREFETCH));
+                    _mm_prefetch::<_MM_HINT_T0>(next[r].wrapping_add(first));
                     let even = _mm512_and_si512(both, mask);
                     let odd = _mm512_and_si512(_mm512_srli_epi16::<4>(both), mask);
                     high[r] = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(high[r], even, even_high), odd, odd_high);
@@ -83,8 +90,9 @@ fn nibbles(codes: Codes<'_>, weights: &CodeWeights, ids: &[u32], out: &mut [i32]
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn bytes(codes: Codes<'_>, weights: &CodeWeights, ids: &[u32], out: &mut [i32]) {
-    for (ids, out) in ids.chunks(ROWS).zip(out.chunks_mut(ROWS)) {
-        let rows = pointers(codes, ids);
+    for (group, (own, out)) in ids.chunks(ROWS).zip(out.chunks_mut(ROWS)).enumerate() {
+        let rows = pointers(codes, own);
+        let next = ahead(codes, ids, group, rows);
         let mut high = [_mm512_setzero_si512(); ROWS];
         let mut low = [_mm512_setzero_si512(); ROWS];
         for first in (0..codes.stride).step_by(CODE_PADDING) {
@@ -94,7 +102,7 @@ fn bytes(codes: Codes<'_>, weights: &CodeWeights, ids: &[u32], out: &mut [i32]) 
                     (load(weights.even_high.as_ptr().add(first)), load(weights.even_low.as_ptr().add(first)));
                 for r in 0..ROWS {
                     let x = load(rows[r].add(first));
-                    _mm_prefetch::<_MM_HINT_T0>(rows[r].wrapping_add(first + PREFETCH));
+                    _mm_prefetch::<_MM_HINT_T0>(next[r].wrapping_add(first));
                     high[r] = _mm512_dpbusd_epi32(high[r], x, even_high);
                     low[r] = _mm512_dpbusd_epi32(low[r], x, even_low);
                 }
