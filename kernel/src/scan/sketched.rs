@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::judge::{BLOCK, Judge};
 use super::rows::{Morsel, Scan, Staging};
 use super::{Job, PartialResult};
-use crate::arch::codes::{CodeKernels, CodeLimits};
+use crate::arch::codes::{CodeKernels, CodeLimits, CodeTile, CodeWeights};
 use crate::candidates::{Candidate, Candidates, SharedThreshold};
 use crate::sketch::bound::SketchBound;
 use crate::sketch::{Sketch, SketchBasis};
@@ -16,7 +16,7 @@ use crate::tier::Tier;
 
 /// Rows judged at a time: their sums stay in the first cache, for a batch their codes too.
 const ROWS_OF_ONE: usize = 1024;
-const ROWS_OF_BATCH: usize = 512;
+const ROWS_OF_BATCH: usize = 256;
 
 /// Rows that wait, for one query of one thread, before they are judged after all.
 const PENDING_MAX: usize = 1 << 14;
@@ -131,6 +131,8 @@ struct Block<'b> {
     ids: &'b [u32],
     words: &'b [u32],
     norms: &'b [f32],
+    /// Rows of the tile from which the sums of all queries were computed.
+    tile_rows: Option<usize>,
 }
 
 /// Buffers of one thread.
@@ -139,6 +141,9 @@ struct Scratch {
     sums: Vec<i32>,
     values: Vec<f32>,
     survivors: Vec<u32>,
+    tile: CodeTile,
+    /// For each query of a batch, the sums of the rows of the tile.
+    tile_sums: Vec<i32>,
     staging: Staging,
 }
 
@@ -212,7 +217,10 @@ impl<'j> Worker<'j, '_> {
         let len = block.ids.len();
         self.scratch.sums.resize(len, 0);
         self.scratch.values.resize(len, 0.0);
-        sketched.kernels.sums(sketch.codes(), &bound.weights, block.ids, &mut self.scratch.sums);
+        match block.tile_rows {
+            Some(rows) => self.scratch.sums.copy_from_slice(&self.scratch.tile_sums[query * rows..][..len]),
+            None => sketched.kernels.sums(sketch.codes(), &bound.weights, block.ids, &mut self.scratch.sums),
+        }
         let norms = bound.needs_norms().then_some(block.norms);
         sketched.kernels.values(&self.scratch.sums, block.words, norms, &limits, &mut self.scratch.values);
         limits = self.seed(lane, query, block, limits, partial);
@@ -311,6 +319,11 @@ impl<'j> Worker<'j, '_> {
         let size = if lanes.len() == 1 { ROWS_OF_ONE } else { ROWS_OF_BATCH };
         let needs_norms = self.sketched.bound(chunk, 0).needs_norms();
         let (mut words, mut norms) = (Vec::new(), Vec::new());
+        // Of a batch all queries at once, where the instruction set has tiles.
+        let has_tile = lanes.len() > 1 && self.sketched.kernels.has_tile();
+        let queries = if has_tile { 0..lanes.len() } else { 0..0 };
+        let sketched = self.sketched;
+        let weights: Vec<&CodeWeights> = queries.map(|query| &sketched.bound(chunk, query).weights).collect();
         self.scan.for_each_block_in_order(morsel, size, |ids| {
             partial.counts.rows_scanned += ids.len() as u64;
             partial.counts.rows_sketched += ids.len() as u64;
@@ -329,8 +342,15 @@ impl<'j> Worker<'j, '_> {
                 }
                 (&words, &norms)
             };
-            let block = Block { chunk, ids, words, norms };
             let has_left = self.sketched.has_left();
+            let tile_rows = (!weights.is_empty() && !has_left).then(|| {
+                let Scratch { tile, tile_sums, .. } = &mut self.scratch;
+                tile.fill(sketch.codes(), sketch.basis().form(), ids);
+                tile_sums.resize(weights.len() * tile.rows(), 0);
+                self.sketched.kernels.tile(tile, &weights, tile_sums);
+                tile.rows()
+            });
+            let block = Block { chunk, ids, words, norms, tile_rows };
             for (query, lane) in lanes.iter_mut().enumerate() {
                 if has_left {
                     self.judge(lane, chunk, ids, partial);

@@ -48,6 +48,8 @@ pub(crate) struct Certificate {
     /// The norm of the weights, and the largest.
     pub weight_norm: f64,
     pub weight_max: f64,
+    /// The weighted norm of the residual of a typical row: an estimate, on which no bound depends.
+    pub typical: f64,
 }
 
 /// Terms of a sum in `f32` when vectors are encoded; such sums are added in `f64`.
@@ -100,6 +102,7 @@ impl SketchBasis {
             projection_error,
             magnitude: squares(&Component::largest) * 1.000_001,
             weight_norm: squares(&|c| f64::from(c.weight)) * 1.000_001,
+            typical: squares(&|c| f64::from(c.weight) * f64::from(c.step)) / 12.0_f64.sqrt(),
             weight_max: components.iter().map(|c| f64::from(c.weight)).fold(0.0, f64::max),
         };
         Self { dim, form, matrix, components, stride, certificate, rows_left }
@@ -116,6 +119,10 @@ impl SketchBasis {
             CodeForm::Nibbles => Tier::Pca4,
             CodeForm::Bytes => Tier::I8,
         }
+    }
+
+    pub(crate) fn form(&self) -> CodeForm {
+        self.form
     }
 
     /// Directions that are coded.

@@ -12,6 +12,9 @@ const QUERY_NORMS: std::ops::RangeInclusive<f64> = 1.0 / (1_u64 << 60) as f64..=
 /// Most components, so that sums of codes fit 32 bits.
 pub(crate) const DIM_MAX: usize = 1 << 14;
 
+/// The share of the bound that rounding the query to integers may add.
+const LOSS: f64 = 0.1;
+
 /// One query, against all sketches of one basis. With x̂ = x/‖x‖, `|q·x̂ − (base + delta·sum)| ≤ inside·i + tail·t + constant`
 /// for a row with the residual norms i and t.
 pub(crate) struct SketchBound<'q> {
@@ -44,7 +47,7 @@ impl<'q> SketchBound<'q> {
         if query.is_extreme() || basis.dim > DIM_MAX || !QUERY_NORMS.contains(&norm) {
             return None;
         }
-        let Certificate { gram_error: eps, magnitude, .. } = basis.certificate;
+        let Certificate { gram_error: eps, magnitude, typical, .. } = basis.certificate;
         let scaled = query.scaled();
         let count = basis.components.len();
         let (dim, terms) = (basis.dim as f64, (basis.dim + count + 32) as f64);
@@ -68,13 +71,15 @@ impl<'q> SketchBound<'q> {
         // The products of the query with the step of each code, as integers of 16 bits times delta.
         let products: Vec<f64> = basis.slots().map(|(i, step)| projected[i] * step).collect();
         let largest = basis.form.largest() as f64;
+        let middle = largest / 2.0;
         let room = f64::from(i32::MAX) - 2.0 * largest - products.len() as f64 * 128.6 * largest;
         let (peak, total) =
             products.iter().fold((0.0_f64, 0.0), |(peak, total), w| (peak.max(w.abs()), total + w.abs()));
-        let finest = (peak / WEIGHT_MAX as f64).max(total * largest / room).max(norm * 1e-12);
+        // No finer than changes the bound: the small weights of the last components then fit a byte.
+        let useful = LOSS * inside * typical * 4.0 / (products.len() as f64 * middle);
+        let finest = (peak / WEIGHT_MAX as f64).max(total * largest / room).max(norm * 1e-12).max(useful);
         let delta = f64::from(at_least(finest * 1.000_001));
         let weights: Vec<i16> = products.iter().map(|w| (w / delta).round() as i16).collect();
-        let middle = largest / 2.0;
         let lost: f64 = products.iter().zip(&weights).map(|(w, k)| (w - delta * f64::from(*k)).abs()).sum();
         let centre: f64 = projected.iter().zip(&basis.components).map(|(u, c)| u * f64::from(c.centre)).sum();
         let base = centre - delta * middle * weights.iter().map(|k| f64::from(*k)).sum::<f64>();

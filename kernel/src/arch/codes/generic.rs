@@ -19,7 +19,7 @@ pub(super) fn values(sums: &[i32], words: &[u32], norms: Option<&[f32]>, limits:
 }
 
 /// Values tested together: nearly always none of them survives.
-const GROUP: usize = 32;
+const GROUP: usize = 64;
 
 #[inline(always)]
 pub(super) fn survivors(values: &[f32], limit: f32, out: &mut Vec<u32>) {

@@ -68,6 +68,11 @@ pub(crate) struct CodeWeights {
     even_low: Vec<i8>,
     odd_high: Vec<i8>,
     odd_low: Vec<i8>,
+    /// The planes in the order of the codes.
+    low: Vec<i8>,
+    high: Vec<i8>,
+    /// Quads up to the last one with a high byte that is not zero.
+    high_quads: usize,
 }
 
 impl CodeWeights {
@@ -86,6 +91,8 @@ impl CodeWeights {
             own.chain(std::iter::repeat(0)).take(padded).collect()
         };
         let (even, odd) = (half(0), half(1));
+        let count = stride * form.codes_per_byte();
+        let whole = || weights.iter().copied().chain(std::iter::repeat(0)).take(count);
         let low = |k: &i16| *k as i8;
         let high = |k: &i16| ((i32::from(*k) - i32::from(*k as i8)) / 256) as i8;
         Self {
@@ -94,9 +101,66 @@ impl CodeWeights {
             even_low: even.iter().map(low).collect(),
             odd_high: odd.iter().map(high).collect(),
             odd_low: odd.iter().map(low).collect(),
+            low: whole().map(|k| low(&k)).collect(),
+            high_quads: whole()
+                .collect::<Vec<_>>()
+                .iter()
+                .rposition(|k| high(k) != 0)
+                .map_or(0, |last| last / QUAD + 1),
+            high: whole().map(|k| high(&k)).collect(),
             even,
             odd,
         }
+    }
+}
+
+/// Codes that one instruction multiplies for each row of a tile.
+const QUAD: usize = 4;
+
+/// Queries that a tile kernel takes at a time.
+const TILE_QUERIES: usize = 4;
+
+/// Rows that a tile kernel takes at a time.
+pub(crate) const TILE_ROWS: usize = 64;
+
+/// A block of rows with their codes as bytes and transposed: for each 16 rows, for each [`QUAD`] of codes, the four codes of
+/// each row. It is made once for many queries.
+#[derive(Default)]
+pub(crate) struct CodeTile {
+    bytes: Vec<u8>,
+    rows: usize,
+    quads: usize,
+}
+
+impl CodeTile {
+    /// Copies rows of codes, and zeros for those that are missing to whole [`TILE_ROWS`].
+    pub fn fill(&mut self, codes: Codes<'_>, form: CodeForm, ids: &[u32]) {
+        const GROUP: usize = 16;
+        self.rows = ids.len().next_multiple_of(TILE_ROWS);
+        self.quads = codes.stride * form.codes_per_byte() / QUAD;
+        self.bytes.clear();
+        self.bytes.resize(self.rows * self.quads * QUAD, 0);
+        let (words, _) = self.bytes.as_chunks_mut::<QUAD>();
+        for (i, &id) in ids.iter().enumerate() {
+            let row = &codes.bytes[id as usize * codes.stride..][..codes.stride];
+            let first = i / GROUP * GROUP * self.quads + i % GROUP;
+            let words = &mut words[first..];
+            for (quad, word) in row.as_chunks::<QUAD>().0.iter().enumerate() {
+                match form {
+                    CodeForm::Bytes => words[quad * GROUP] = *word,
+                    CodeForm::Nibbles => {
+                        let word = u32::from_le_bytes(*word);
+                        words[quad * GROUP] = (word & 0x0F0F_0F0F).to_le_bytes();
+                        words[(quad + self.quads / 2) * GROUP] = ((word >> 4) & 0x0F0F_0F0F).to_le_bytes();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Rows, the missing ones included.
+    pub fn rows(&self) -> usize {
+        self.rows
     }
 }
 
@@ -119,6 +183,8 @@ pub(crate) fn residuals(word: u32) -> (f32, f32) {
 }
 
 type SumsFn = unsafe fn(Codes<'_>, &CodeWeights, &[u32], &mut [i32]);
+type TileFn = unsafe fn(&CodeTile, [&CodeWeights; TILE_QUERIES], [&mut [i32]; TILE_QUERIES]);
+type ValuesFn = unsafe fn(&[i32], &[u32], Option<&[f32]>, &CodeLimits, &mut [f32]);
 
 /// The operations of one instruction set.
 pub(crate) struct CodeKernels {
@@ -126,8 +192,10 @@ pub(crate) struct CodeKernels {
     pub name: &'static str,
     nibbles: SumsFn,
     bytes: SumsFn,
+    /// `(tile, weights, sums)` of [`TILE_QUERIES`] queries; `None` where it is not faster than one after the other.
+    tile: Option<TileFn>,
     /// `(sums, residuals, norms, limits, values)`: the left side of the rejection test.
-    values: unsafe fn(&[i32], &[u32], Option<&[f32]>, &CodeLimits, &mut [f32]),
+    values: ValuesFn,
     /// `(values, limit, survivors)`: the ordinals of the values that are not less than the limit.
     survivors: unsafe fn(&[f32], f32, &mut Vec<u32>),
     /// `(matrix, x, out)`: adds `x · matrix` to `out`, in `f64`; the matrix has a line of `out.len()` for each of `x`.
@@ -158,6 +226,30 @@ impl CodeKernels {
             match weights.form {
                 CodeForm::Nibbles => (self.nibbles)(codes, weights, ids, out),
                 CodeForm::Bytes => (self.bytes)(codes, weights, ids, out),
+            }
+        }
+    }
+
+    /// Whether [`Self::tile`] can be called.
+    pub fn has_tile(&self) -> bool {
+        self.tile.is_some()
+    }
+
+    /// `Σ weight·code` of each row of a tile with each query: `out` has a line of [`CodeTile::rows`] for each.
+    pub fn tile(&self, tile: &CodeTile, weights: &[&CodeWeights], out: &mut [i32]) {
+        assert!(out.len() == weights.len() * tile.rows);
+        assert!(weights.iter().all(|weights| weights.low.len() == tile.quads * QUAD));
+        let Some(kernel) = self.tile else { return };
+        // Where queries are missing, the last one is computed again.
+        let mut spare = vec![0; if weights.len().is_multiple_of(TILE_QUERIES) { 0 } else { TILE_QUERIES * tile.rows }];
+        for (group, out) in weights.chunks(TILE_QUERIES).zip(out.chunks_mut(TILE_QUERIES * tile.rows.max(1))) {
+            let len = group.len();
+            let mut lines = out.chunks_mut(tile.rows.max(1)).chain(spare.chunks_mut(tile.rows.max(1)));
+            let out: [&mut [i32]; TILE_QUERIES] = std::array::from_fn(|_| lines.next().unwrap_or(&mut []));
+            // SAFETY: holding the table proves the instruction set; lengths were checked here and in `fill`.
+            #[allow(unsafe_code)]
+            unsafe {
+                kernel(tile, std::array::from_fn(|i| group[i.min(len - 1)]), out)
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::{CodeKernels, CodeLimits, CodeWeights, Codes, generic};
 
 pub(super) static KERNELS: CodeKernels =
-    CodeKernels { name: "portable", nibbles, bytes, values, survivors, add_product, add_outer };
+    CodeKernels { name: "portable", nibbles, bytes, tile: None, values, survivors, add_product, add_outer };
 
 fn nibbles(codes: Codes<'_>, weights: &CodeWeights, ids: &[u32], out: &mut [i32]) {
     for (&id, out) in ids.iter().zip(out) {

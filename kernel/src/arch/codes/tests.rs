@@ -50,6 +50,19 @@ fn every_backend_sums_codes_exactly() {
                         let mut sums = vec![0; rows];
                         kernels.sums(Codes::new(&bytes, stride, rows), &query, &ids, &mut sums);
                         assert_eq!(sums, expected, "{} {form:?} {stride}", kernels.name);
+                        if kernels.has_tile() {
+                            let small: Vec<i16> = weights.iter().map(|k| k % 100).collect();
+                            let small = CodeWeights::new(form, stride, &small);
+                            let mut single = vec![0; rows];
+                            kernels.sums(Codes::new(&bytes, stride, rows), &small, &ids, &mut single);
+                            let mut tile = CodeTile::default();
+                            tile.fill(Codes::new(&bytes, stride, rows), form, &ids);
+                            let mut out = vec![0; 3 * tile.rows()];
+                            kernels.tile(&tile, &[&query, &small, &query], &mut out);
+                            for (line, expected) in out.chunks(tile.rows()).zip([&expected, &single, &expected]) {
+                                assert_eq!(line[..rows], expected[..], "{} {form:?} {stride} tile", kernels.name);
+                            }
+                        }
                     }
                 }
             }

@@ -8,7 +8,7 @@ use super::{CodeKernels, CodeLimits, CodeWeights, Codes, generic};
 /// The table, where the processor has AVX2 and FMA.
 pub(super) fn kernels() -> Option<&'static CodeKernels> {
     static KERNELS: CodeKernels =
-        CodeKernels { name: "avx2", nibbles, bytes, values, survivors, add_product, add_outer };
+        CodeKernels { name: "avx2", nibbles, bytes, tile: None, values, survivors, add_product, add_outer };
     (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(&KERNELS)
 }
 

@@ -3,12 +3,14 @@
 
 use std::arch::x86_64::*;
 
-use super::{CODE_PADDING, CodeKernels, CodeLimits, CodeWeights, Codes, generic};
+use super::{
+    CODE_PADDING, CodeKernels, CodeLimits, CodeTile, CodeWeights, Codes, QUAD, TILE_QUERIES, TILE_ROWS, generic,
+};
 
 /// The table, where the processor has AVX-512 BW and VNNI.
 pub(super) fn kernels() -> Option<&'static CodeKernels> {
     static KERNELS: CodeKernels =
-        CodeKernels { name: "avx512vnni", nibbles, bytes, values, survivors, add_product, add_outer };
+        CodeKernels { name: "avx512vnni", nibbles, bytes, tile: Some(tile), values, survivors, add_product, add_outer };
     let has_all = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vnni");
@@ -110,6 +112,69 @@ fn bytes(codes: Codes<'_>, weights: &CodeWeights, ids: &[u32], out: &mut [i32]) 
         }
         let sums: [__m512i; ROWS] = std::array::from_fn(|r| _mm512_add_epi32(_mm512_slli_epi32::<8>(high[r]), low[r]));
         out.copy_from_slice(&reduce(sums)[..out.len()]);
+    }
+}
+
+/// Groups of 16 rows that a tile takes at a time, and the bytes of one quad of one group.
+const GROUPS: usize = TILE_ROWS / 16;
+const LINE: usize = 64;
+
+/// Adds the products of the first `count` quads of codes with one plane of each query's weights.
+///
+/// # Safety
+/// `codes` is followed by [`GROUPS`] groups of `quads ≥ count` lines, each plane by `count` quads.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn add_quads(
+    sums: &mut [[__m512i; GROUPS]; TILE_QUERIES],
+    codes: *const i8,
+    quads: usize,
+    planes: [*const i8; TILE_QUERIES],
+    count: usize,
+) {
+    for quad in 0..count {
+        // SAFETY: the caller's.
+        unsafe {
+            let mut x = [_mm512_setzero_si512(); GROUPS];
+            for (g, x) in x.iter_mut().enumerate() {
+                *x = load(codes.add((g * quads + quad) * LINE));
+            }
+            for (sums, plane) in sums.iter_mut().zip(planes) {
+                let weights = _mm512_set1_epi32(plane.add(quad * QUAD).cast::<i32>().read_unaligned());
+                for (sum, x) in sums.iter_mut().zip(x) {
+                    *sum = _mm512_dpbusd_epi32(*sum, x, weights);
+                }
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn tile(tile: &CodeTile, weights: [&CodeWeights; TILE_QUERIES], mut out: [&mut [i32]; TILE_QUERIES]) {
+    let quads = tile.quads;
+    let mut high_quads = 0;
+    let mut high = [std::ptr::null(); TILE_QUERIES];
+    let mut low = [std::ptr::null(); TILE_QUERIES];
+    for (i, weights) in weights.iter().enumerate() {
+        high_quads = weights.high_quads.max(high_quads);
+        (high[i], low[i]) = (weights.high.as_ptr(), weights.low.as_ptr());
+    }
+    for block in 0..tile.rows / TILE_ROWS {
+        let codes = tile.bytes[block * TILE_ROWS * quads * QUAD..].as_ptr().cast::<i8>();
+        let mut sums = [[_mm512_setzero_si512(); GROUPS]; TILE_QUERIES];
+        // SAFETY: a tile has whole blocks of rows, each of `quads` lines for each group; each plane has as many quads.
+        unsafe {
+            add_quads(&mut sums, codes, quads, high, high_quads);
+            for sum in sums.as_flattened_mut() {
+                *sum = _mm512_slli_epi32::<8>(*sum);
+            }
+            add_quads(&mut sums, codes, quads, low, quads);
+            for (out, sums) in out.iter_mut().zip(sums) {
+                for (out, sums) in out[block * TILE_ROWS..][..TILE_ROWS].chunks_exact_mut(16).zip(sums) {
+                    _mm512_storeu_si512(out.as_mut_ptr().cast(), sums);
+                }
+            }
+        }
     }
 }
 
