@@ -19,10 +19,11 @@ pub(super) fn values(sums: &[i32], words: &[u32], norms: Option<&[f32]>, limits:
 }
 
 /// Values tested together: nearly always none of them survives.
-const GROUP: usize = 64;
+const GROUP: usize = 32;
 
+/// `first` is the ordinal of the first value.
 #[inline(always)]
-pub(super) fn survivors(values: &[f32], limit: f32, out: &mut Vec<u32>) {
+pub(super) fn survivors(values: &[f32], first: usize, limit: f32, out: &mut Vec<u32>) {
     for (group, values) in values.chunks(GROUP).enumerate() {
         // A comparison with NaN is false, so NaN survives.
         let rejected = values.iter().fold(0, |count, value| count + u32::from(*value < limit));
@@ -31,7 +32,7 @@ pub(super) fn survivors(values: &[f32], limit: f32, out: &mut Vec<u32>) {
         }
         for (i, value) in values.iter().enumerate() {
             if value.partial_cmp(&limit).is_none_or(|order| order.is_ge()) {
-                out.push((group * GROUP + i) as u32);
+                out.push((first + group * GROUP + i) as u32);
             }
         }
     }

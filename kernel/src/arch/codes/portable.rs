@@ -26,7 +26,7 @@ fn values(sums: &[i32], words: &[u32], norms: Option<&[f32]>, limits: &CodeLimit
 }
 
 fn survivors(values: &[f32], limit: f32, out: &mut Vec<u32>) {
-    generic::survivors(values, limit, out);
+    generic::survivors(values, 0, limit, out);
 }
 
 fn add_product(matrix: &[f32], x: &[f64], out: &mut [f64]) {

@@ -108,7 +108,18 @@ fn values(sums: &[i32], words: &[u32], norms: Option<&[f32]>, limits: &CodeLimit
 
 #[target_feature(enable = "avx2,fma")]
 fn survivors(values: &[f32], limit: f32, out: &mut Vec<u32>) {
-    generic::survivors(values, limit, out);
+    let limits = _mm256_set1_ps(limit);
+    let (groups, rest) = values.as_chunks::<8>();
+    for (group, values) in groups.iter().enumerate() {
+        // SAFETY: a group is a register of floats.
+        let values = unsafe { _mm256_loadu_ps(values.as_ptr()) };
+        let mut kept = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_NLT_UQ>(values, limits)) as u32;
+        while kept != 0 {
+            out.push(group as u32 * 8 + kept.trailing_zeros());
+            kept &= kept - 1;
+        }
+    }
+    generic::survivors(rest, groups.len() * 8, limit, out);
 }
 
 #[target_feature(enable = "avx2,fma")]

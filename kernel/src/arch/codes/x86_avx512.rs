@@ -185,7 +185,18 @@ fn values(sums: &[i32], words: &[u32], norms: Option<&[f32]>, limits: &CodeLimit
 
 #[target_feature(enable = "avx512f,avx512bw")]
 fn survivors(values: &[f32], limit: f32, out: &mut Vec<u32>) {
-    generic::survivors(values, limit, out);
+    let limits = _mm512_set1_ps(limit);
+    let (groups, rest) = values.as_chunks::<16>();
+    for (group, values) in groups.iter().enumerate() {
+        // SAFETY: a group is a register of floats.
+        let values = unsafe { _mm512_loadu_ps(values.as_ptr()) };
+        let mut kept = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(values, limits);
+        while kept != 0 {
+            out.push(group as u32 * 16 + kept.trailing_zeros());
+            kept &= kept - 1;
+        }
+    }
+    generic::survivors(rest, groups.len() * 16, limit, out);
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]
