@@ -27,13 +27,18 @@ const PREFETCHED_MAX: usize = 32;
 /// The cost of judging one vector by itself, in terms of one that is read in order; for a batch, of one cell of its matrix
 /// product.
 const JUDGED_OF_ONE: f64 = 2.0;
-const JUDGED_OF_BATCH: f64 = 8.0;
+const JUDGED_OF_BATCH: f64 = 40.0;
 
 /// The loss at which a sketch is left, as a share of the time to read all vectors.
 const LOSS_MAX: f64 = 0.04;
 
-/// A search of fewer rows than this many times those it will leave reads the vectors.
-const ROWS_PER_LEFT: f64 = 8.0;
+/// A search of fewer rows than this many times those it is expected to leave reads the vectors.
+const ROWS_PER_LEFT_OF_ONE: f64 = 8.0;
+const ROWS_PER_LEFT_OF_BATCH: f64 = 80.0;
+
+/// How many times the expected rows may be left before they count as a loss: early in a scan more are, because the threshold
+/// is not final.
+const EXPECTED_MAX: f64 = 2.0;
 
 /// The queries of a search in the terms of each basis of the column's sketches.
 pub(super) struct Sketched<'j> {
@@ -44,6 +49,8 @@ pub(super) struct Sketched<'j> {
     is_forced: bool,
     /// Rows whose time one thread may lose.
     loss_max: f64,
+    /// Rows that each thread may leave without a loss, for each query.
+    expected: f64,
     has_left: AtomicBool,
 }
 
@@ -58,7 +65,8 @@ impl<'j> Sketched<'j> {
         };
         let is_forced = tier != Tier::Auto;
         let left = job.k.map_or(0.0, |k| k as f64 * first.basis().rows_left());
-        if !is_forced && (candidate_rows as f64) < ROWS_PER_LEFT * left {
+        let rows_per_left = if job.queries.len() == 1 { ROWS_PER_LEFT_OF_ONE } else { ROWS_PER_LEFT_OF_BATCH };
+        if !is_forced && (candidate_rows as f64) < rows_per_left * left {
             return Err(format!("the sketch would leave {left:.0} of {candidate_rows} rows"));
         }
         let kernels = CodeKernels::of(job.kernels.backend);
@@ -78,7 +86,15 @@ impl<'j> Sketched<'j> {
             of_chunk.push(known.or(Some(bases.len() - 1)));
         }
         let loss_max = LOSS_MAX * candidate_rows as f64 / threads as f64;
-        Ok(Self { kernels, bases, of_chunk, is_forced, loss_max, has_left: AtomicBool::new(false) })
+        Ok(Self {
+            kernels,
+            bases,
+            of_chunk,
+            is_forced,
+            loss_max,
+            expected: EXPECTED_MAX * left,
+            has_left: AtomicBool::new(false),
+        })
     }
 
     fn bound(&self, chunk: u32, query: usize) -> &SketchBound<'j> {
@@ -369,7 +385,7 @@ impl<'j> Worker<'j, '_> {
         let cost = if lanes.len() == 1 { JUDGED_OF_ONE } else { JUDGED_OF_BATCH };
         let loss = |lanes: &[Lane<'j>]| {
             let left: usize = lanes.iter().map(|lane| lane.pending.len() + lane.soon.len() + lane.judged).sum();
-            cost * left as f64 / lanes.len() as f64 - self.rows as f64
+            cost * (left as f64 / lanes.len() as f64 - self.sketched.expected).max(0.0) - self.rows as f64
         };
         if loss(lanes) <= self.sketched.loss_max {
             return false;

@@ -38,7 +38,7 @@ const K: usize = 10;
 
 /// The cost of a vector that is left over, in times its bytes: it is read out of order, and queries that are no rows of the
 /// table leave more than those of the sample.
-const RANDOM_READ: f64 = 8.0;
+const RANDOM_READ: f64 = 4.0;
 
 /// A sketch that saves less than this factor of the bytes is not worth its memory.
 const SAVING_MIN: f64 = 1.5;
@@ -52,7 +52,7 @@ impl SketchBasis {
         let Some(dim) = column.dim().filter(|dim| *dim <= DIM_MAX && tier != Tier::F32) else {
             return none(format!("no sketch is made for {} components", column.dim().unwrap_or(0)));
         };
-        let sample = Sample::new(column, dim);
+        let (sample, others) = Sample::pair(column, dim);
         if sample.rows() == 0 {
             return none("no row has a direction".into());
         }
@@ -64,7 +64,8 @@ impl SketchBasis {
         if tier != Tier::I8 && dim <= PCA_DIM_MAX {
             candidates.extend(sample.pca_bases());
         }
-        let judge = Judgement::new(&sample);
+        // On rows that the basis was not trained with, which it suits less.
+        let judge = Judgement::new(if others.rows() < APART_MIN { &sample } else { &others });
         let rows = column.len() as f64;
         let cost = |mut basis: SketchBasis| {
             basis.rows_left = judge.rows_left(&basis, column.len());
@@ -88,6 +89,9 @@ impl SketchBasis {
     }
 }
 
+/// Rows of a sample from which on forms are judged on a sample of its own.
+const APART_MIN: usize = 1024;
+
 /// Directions of some rows, spread evenly over the column.
 struct Sample {
     dim: usize,
@@ -95,9 +99,11 @@ struct Sample {
 }
 
 impl Sample {
-    fn new(column: &ChunkedColumn<'_>, dim: usize) -> Self {
-        let wanted = (8 * dim).clamp(4096, 12_288).min(column.len());
-        let mut directions = Vec::with_capacity(wanted * dim);
+    /// Two samples without a common row; of a small table one of all rows, and an empty one.
+    fn pair(column: &ChunkedColumn<'_>, dim: usize) -> (Self, Self) {
+        let wanted = (16 * dim).clamp(8192, 24_576).min(column.len());
+        let mut samples = [Self { dim, directions: Vec::new() }, Self { dim, directions: Vec::new() }];
+        let count = if wanted < 2 * APART_MIN { 1 } else { 2 };
         let mut row = vec![0.0; dim];
         for i in 0..wanted {
             let position = (i as u128 * column.len() as u128 / wanted as u128) as u64;
@@ -108,10 +114,10 @@ impl Sample {
             }
             chunk.widen(id, &mut row);
             if normalize(&mut row).is_some() {
-                directions.extend(row.iter().map(|x| *x as f32));
+                samples[i % count].directions.extend(row.iter().map(|x| *x as f32));
             }
         }
-        Self { dim, directions }
+        samples.into()
     }
 
     fn rows(&self) -> usize {
