@@ -353,6 +353,10 @@ proptest! {
     fn float16_equals_the_reference(case in case()) {
         case.check::<f16>()?;
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases() / 2, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn sketches_of_float32_equal_the_reference(case in sketched_case()) {
