@@ -9,9 +9,6 @@ use super::MORSEL_BYTES;
 use super::sketched::Sketched;
 use crate::column::{ChunkedColumn, Components, VectorColumn};
 
-/// Rows whose codes a thread claims at a time.
-const SKETCHED_ROWS: usize = 4096;
-
 /// Rows of one chunk that a thread claims at once.
 pub(super) struct Morsel {
     pub chunk: usize,
@@ -47,7 +44,7 @@ impl<'a> Scan<'a> {
             let count = selected.as_ref().map_or(chunk.len(), BooleanBuffer::count_set_bits);
             let by_codes = sketched.filter(|sketched| sketched.covers(ordinal));
             let (row_bytes, at_once) = match by_codes {
-                Some(sketched) => (sketched.row_bytes(), SKETCHED_ROWS),
+                Some(sketched) => (sketched.row_bytes(), sketched.morsel_rows()),
                 None => (chunk.row_bytes(), (MORSEL_BYTES / chunk.row_bytes()).max(64)),
             };
             scan.bytes += count * row_bytes;

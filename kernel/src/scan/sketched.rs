@@ -18,6 +18,14 @@ use crate::tier::Tier;
 const ROWS_OF_ONE: usize = 1024;
 const ROWS_OF_BATCH: usize = 256;
 
+/// Rows whose codes a thread claims at a time. Those of a batch that is left are few, because the rest of a morsel is judged
+/// row by row.
+const MORSEL_OF_ONE: usize = 4096;
+const MORSEL_OF_BATCH: usize = 2 * ROWS_OF_BATCH;
+
+/// Components from which on a tile of codes is faster than the matrix product of the vectors.
+const BATCH_DIM_MIN: usize = 192;
+
 /// Rows that wait, for one query of one thread, before they are judged after all.
 const PENDING_MAX: usize = 1 << 14;
 
@@ -70,6 +78,12 @@ impl<'j> Sketched<'j> {
             return Err(format!("the sketch would leave {left:.0} of {candidate_rows} rows"));
         }
         let kernels = CodeKernels::of(job.kernels.backend);
+        let queries = job.queries.len();
+        let has_tile = kernels.has_tile() && first.basis().dim() >= BATCH_DIM_MIN;
+        if !is_forced && queries > 1 && !has_tile && queries > kernels.untiled_queries {
+            let dim = first.basis().dim();
+            return Err(format!("the matrix product of {queries} queries of {dim} components is faster here"));
+        }
         let mut bases: Vec<(&SketchBasis, Vec<SketchBound<'j>>)> = Vec::new();
         let mut of_chunk = Vec::new();
         for sketch in sketches {
@@ -114,6 +128,11 @@ impl<'j> Sketched<'j> {
     /// Whether too many rows were left, so that the rest was read as vectors.
     pub fn has_left(&self) -> bool {
         self.has_left.load(Ordering::Relaxed)
+    }
+
+    /// Rows that a thread claims at a time.
+    pub fn morsel_rows(&self) -> usize {
+        if self.bases[0].1.len() == 1 { MORSEL_OF_ONE } else { MORSEL_OF_BATCH }
     }
 
     /// Bytes of a row that the scan reads.

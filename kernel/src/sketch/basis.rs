@@ -1,6 +1,6 @@
 //! How the vectors of one table are coded: the directions, their digits, and the constants of the bounds.
 
-use crate::arch::codes::{CODE_PADDING, CodeForm};
+use crate::arch::codes::{CODE_PADDING, Cells, CodeForm, CodeKernels};
 use crate::tier::{Tier, U};
 
 /// One coded direction. A coordinate `p` has the code `v = ⌊(p − centre)/step + 16^digits/2⌋`, clamped, which stands for
@@ -22,7 +22,6 @@ impl Component {
     }
 
     /// The code of a coordinate and the coordinate that it stands for.
-    #[inline]
     pub fn code(self, p: f64) -> (u32, f64) {
         let (centre, step, half) = (f64::from(self.centre), f64::from(self.step), self.levels() / 2.0);
         let cell = ((p - centre) / step + half).clamp(0.0, 2.0 * half - 0.5) as u32;
@@ -63,6 +62,8 @@ pub struct SketchBasis {
     /// `dim` lines of one number a component; empty where the components are the stored ones.
     pub(crate) matrix: Vec<f32>,
     pub(crate) components: Vec<Component>,
+    /// The components as arrays.
+    cells: Cells,
     /// Bytes of a row's codes.
     pub(crate) stride: usize,
     pub(crate) certificate: Certificate,
@@ -105,7 +106,15 @@ impl SketchBasis {
             typical: squares(&|c| f64::from(c.weight) * f64::from(c.step)) / 12.0_f64.sqrt(),
             weight_max: components.iter().map(|c| f64::from(c.weight)).fold(0.0, f64::max),
         };
-        Self { dim, form, matrix, components, stride, certificate, rows_left }
+        let array = |f: &dyn Fn(&Component) -> f64| components.iter().map(f).collect();
+        let cells = Cells {
+            centre: array(&|c| c.centre.into()),
+            step: array(&|c| c.step.into()),
+            inverse: array(&|c| 1.0 / f64::from(c.step)),
+            half: array(&|c| c.levels() / 2.0),
+            weight: array(&|c| c.weight.into()),
+        };
+        Self { dim, form, matrix, components, cells, stride, certificate, rows_left }
     }
 
     /// Components of a vector.
@@ -146,34 +155,17 @@ impl SketchBasis {
     }
 
     /// Upper bounds of the weighted norm of the residual inside the span of the components, and of the norm of the tail, for
-    /// computed coordinates `p` of a unit vector. Writes the codes. The proof stands in `docs/internals/exactness.md`.
-    #[inline]
-    pub(crate) fn code(&self, p: &[f64], codes: &mut [u8]) -> (f64, f64) {
+    /// computed coordinates `p` of a unit vector. Writes the codes, by way of `cells`. The proof stands in
+    /// `docs/internals/exactness.md`.
+    pub(crate) fn code(&self, kernels: &CodeKernels, p: &[f64], cells: &mut [u32], codes: &mut [u8]) -> (f64, f64) {
         let Certificate { gram_error: eps, projection_error, weight_norm, weight_max, .. } = self.certificate;
-        let (mut weighted, mut square) = (0.0, 0.0);
-        let mut slot = 0;
-        codes.fill(0);
-        for (component, &p) in self.components.iter().zip(p) {
-            let (cell, coded) = component.code(p);
-            let error = f64::from(component.weight) * (p - coded);
-            weighted += error * error;
-            square += p * p;
-            match self.form {
-                CodeForm::Bytes => {
-                    codes[slot] = cell as u8;
-                    slot += 1;
-                }
-                CodeForm::Nibbles => {
-                    for digit in (0..component.digits).rev() {
-                        let nibble = ((cell >> (4 * digit)) & 15) as u8;
-                        match slot.checked_sub(self.stride) {
-                            None => codes[slot] |= nibble,
-                            Some(byte) => codes[byte] |= nibble << 4,
-                        }
-                        slot += 1;
-                    }
-                }
+        let (weighted, square) = kernels.quantize(&self.cells, p, cells);
+        match self.form {
+            CodeForm::Bytes => {
+                codes.fill(0);
+                codes.iter_mut().zip(cells).for_each(|(code, cell)| *code = *cell as u8);
             }
+            CodeForm::Nibbles => self.pack(cells, codes),
         }
         let inside = weighted.sqrt() * (1.0 + 1e-9) + weight_norm * projection_error + weight_max * 1.1 * eps;
         if self.matrix.is_empty() {
@@ -183,6 +175,14 @@ impl SketchBasis {
         let certain = (square.sqrt() * (1.0 - 1e-9) - count.sqrt() * projection_error).max(0.0);
         let tail = (1.0 + 1e-9 - certain * certain / (1.0 + eps)).max(0.0).sqrt() * (1.0 + 1e-9);
         (inside, tail)
+    }
+
+    fn pack(&self, cells: &[u32], codes: &mut [u8]) {
+        let mut digits = self.components.iter().zip(cells).flat_map(|(component, &cell)| {
+            (0..component.digits).rev().map(move |digit| ((cell >> (4 * digit)) & 15) as u8)
+        });
+        codes.iter_mut().for_each(|code| *code = digits.next().unwrap_or(0));
+        codes.iter_mut().zip(digits).for_each(|(code, digit)| *code |= digit << 4);
     }
 
     /// For each code in the order of the [weights](crate::arch::codes::CodeWeights): its component, and the factor of its

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::Sketch;
 use super::basis::{SLICE, SketchBasis};
+use crate::arch::codes::CodeKernels;
 use crate::arch::{Kernels, Panel, Rows};
 use crate::column::VectorColumn;
 use crate::pool;
@@ -19,6 +20,7 @@ const UNKNOWN: u32 = f32::INFINITY.to_bits() | (f32::INFINITY.to_bits() >> 16);
 pub(super) struct Projection<'b> {
     basis: &'b SketchBasis,
     kernels: &'static Kernels,
+    codes: &'static CodeKernels,
     width: usize,
     /// `panels[slice][panel]`: [`SLICE`] lines of `width` numbers.
     panels: Vec<Vec<Vec<f32>>>,
@@ -41,7 +43,7 @@ impl<'b> Projection<'b> {
         let slices = if basis.matrix.is_empty() { 0 } else { basis.dim.div_ceil(SLICE) };
         let panels =
             (0..slices).map(|slice| (0..count).step_by(width).map(|first| panel(slice, first)).collect()).collect();
-        Self { basis, kernels, width, panels }
+        Self { basis, kernels, codes: CodeKernels::of(kernels.backend), width, panels }
     }
 
     /// Calls `row` with the coordinates of each direction.
@@ -90,6 +92,8 @@ impl<'b> Projection<'b> {
 /// Buffers of one thread.
 #[derive(Default)]
 struct Scratch {
+    cells: Vec<u32>,
+    directions: Vec<f64>,
     slice: Vec<f32>,
     tile: Vec<f32>,
     coordinates: Vec<f64>,
@@ -113,11 +117,17 @@ struct Slots<'s> {
 
 /// Scales a row to unit length; its norm, or `None` where the bounds do not hold for it.
 pub(super) fn normalize(row: &mut [f64]) -> Option<f64> {
-    let square: f64 = row.iter().map(|x| x * x).sum();
+    let mut lanes = [0.0; 8];
+    let (groups, rest) = row.as_chunks::<8>();
+    for group in groups {
+        lanes.iter_mut().zip(group).for_each(|(lane, x)| *lane += x * x);
+    }
+    let square = lanes.iter().sum::<f64>() + rest.iter().map(|x| x * x).sum::<f64>();
     let is_ordinary = (f64::from(SQUARE_MIN)..=f64::from(SQUARE_MAX)).contains(&square);
     is_ordinary.then(|| {
         let norm = square.sqrt();
-        row.iter_mut().for_each(|x| *x /= norm);
+        let inverse = 1.0 / norm;
+        row.iter_mut().for_each(|x| *x *= inverse);
         norm
     })
 }
@@ -131,7 +141,8 @@ fn encode_block(
 ) {
     let basis = projection.basis;
     let rows = slots.residuals.len();
-    let mut directions = vec![0.0; rows * basis.dim];
+    let mut directions = std::mem::take(&mut scratch.directions);
+    directions.resize(rows * basis.dim, 0.0);
     for (i, direction) in directions.chunks_exact_mut(basis.dim).enumerate() {
         let is_valid = column.valid().is_none_or(|valid| valid.value(first + i));
         let norm = if is_valid {
@@ -147,10 +158,12 @@ fn encode_block(
         slots.norms[i] = norm.unwrap_or(1.0) as f32;
     }
     projection.project(&directions, scratch);
+    scratch.directions = directions;
+    scratch.cells.resize(basis.components.len(), 0);
     let coordinates = scratch.coordinates.chunks_exact(basis.components.len());
     let codes = slots.codes.chunks_exact_mut(basis.stride);
     for ((word, p), codes) in slots.residuals.iter_mut().zip(coordinates).zip(codes) {
-        let (inside, tail) = basis.code(p, codes);
+        let (inside, tail) = basis.code(projection.codes, p, &mut scratch.cells, codes);
         if *word != UNKNOWN {
             *word = (half_above(inside) << 16) | half_above(tail);
         }

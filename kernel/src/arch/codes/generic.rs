@@ -2,7 +2,7 @@
 //!
 //! None of them is `unsafe`; they are inlined into functions that enable the instruction set.
 
-use super::{CodeLimits, residuals};
+use super::{Cells, CodeLimits, residuals};
 
 #[inline(always)]
 pub(super) fn values(sums: &[i32], words: &[u32], norms: Option<&[f32]>, limits: &CodeLimits, out: &mut [f32]) {
@@ -81,4 +81,41 @@ pub(super) fn add_outer(rows: &[f32], dim: usize, out: &mut [f64]) {
             }
         }
     }
+}
+
+/// Lanes of a sum in `f64`.
+const LANES: usize = 8;
+
+/// The cell of a coordinate, and the weighted error of what the cell stands for.
+#[inline(always)]
+fn cell(p: f64, centre: f64, step: f64, inverse: f64, half: f64, weight: f64) -> (i32, f64) {
+    let cell = ((p - centre) * inverse + half).max(0.0).min(2.0 * half - 0.5) as i32;
+    (cell, weight * (p - (centre + step * (f64::from(cell) + 0.5 - half))))
+}
+
+#[inline(always)]
+pub(super) fn quantize(cells: &Cells, p: &[f64], out: &mut [u32]) -> (f64, f64) {
+    let (mut errors, mut squares) = ([0.0; LANES], [0.0; LANES]);
+    let Cells { centre, step, inverse, half, weight } = cells;
+    let count = p.len();
+    let (centre, step, inverse) = (&centre[..count], &step[..count], &inverse[..count]);
+    let (half, weight, out) = (&half[..count], &weight[..count], &mut out[..count]);
+    let mut first = 0;
+    while first + LANES <= count {
+        for lane in 0..LANES {
+            let i = first + lane;
+            let (cell, error) = cell(p[i], centre[i], step[i], inverse[i], half[i], weight[i]);
+            out[i] = cell as u32;
+            errors[lane] += error * error;
+            squares[lane] += p[i] * p[i];
+        }
+        first += LANES;
+    }
+    for i in first..count {
+        let (cell, error) = cell(p[i], centre[i], step[i], inverse[i], half[i], weight[i]);
+        out[i] = cell as u32;
+        errors[0] += error * error;
+        squares[0] += p[i] * p[i];
+    }
+    (errors.iter().sum(), squares.iter().sum())
 }

@@ -184,7 +184,20 @@ pub(crate) fn residuals(word: u32) -> (f32, f32) {
 
 type SumsFn = unsafe fn(Codes<'_>, &CodeWeights, &[u32], &mut [i32]);
 type TileFn = unsafe fn(&CodeTile, [&CodeWeights; TILE_QUERIES], [&mut [i32]; TILE_QUERIES]);
+type QuantizeFn = unsafe fn(&Cells, &[f64], &mut [u32]) -> (f64, f64);
 type ValuesFn = unsafe fn(&[i32], &[u32], Option<&[f32]>, &CodeLimits, &mut [f32]);
+
+/// The cells of the components of a basis, as arrays: component `i` has cells of `step[i]` around `centre[i]`, `2·half[i]` of
+/// them.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Cells {
+    pub centre: Vec<f64>,
+    pub step: Vec<f64>,
+    /// About `1/step`.
+    pub inverse: Vec<f64>,
+    pub half: Vec<f64>,
+    pub weight: Vec<f64>,
+}
 
 /// The operations of one instruction set.
 pub(crate) struct CodeKernels {
@@ -192,8 +205,11 @@ pub(crate) struct CodeKernels {
     pub name: &'static str,
     nibbles: SumsFn,
     bytes: SumsFn,
-    /// `(tile, weights, sums)` of [`TILE_QUERIES`] queries; `None` where it is not faster than one after the other.
+    /// `(tile, weights, sums)` of [`TILE_QUERIES`] queries.
     tile: Option<TileFn>,
+    /// Without a tile, the largest query batch that is faster by codes, query after query, than the matrix product of the
+    /// vectors.
+    pub untiled_queries: usize,
     /// `(sums, residuals, norms, limits, values)`: the left side of the rejection test.
     values: ValuesFn,
     /// `(values, limit, survivors)`: the ordinals of the values that are not less than the limit.
@@ -202,6 +218,7 @@ pub(crate) struct CodeKernels {
     add_product: unsafe fn(&[f32], &[f64], &mut [f64]),
     /// `(rows, dim, out)`: adds the sum of the outer products of up to 8 rows to the upper triangle of `out`.
     add_outer: unsafe fn(&[f32], usize, &mut [f64]),
+    quantize: QuantizeFn,
 }
 
 impl CodeKernels {
@@ -281,6 +298,18 @@ impl CodeKernels {
         #[allow(unsafe_code)]
         unsafe {
             (self.add_product)(matrix, x, out)
+        }
+    }
+
+    /// The cells of coordinates; the sum of the squares of the weighted errors, and that of the coordinates.
+    pub fn quantize(&self, cells: &Cells, p: &[f64], out: &mut [u32]) -> (f64, f64) {
+        let count = p.len();
+        assert!(out.len() == count && [&cells.centre, &cells.step, &cells.inverse].iter().all(|x| x.len() == count));
+        assert!(cells.half.len() == count && cells.weight.len() == count);
+        // SAFETY: holding the table proves the instruction set.
+        #[allow(unsafe_code)]
+        unsafe {
+            (self.quantize)(cells, p, out)
         }
     }
 

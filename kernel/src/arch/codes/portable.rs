@@ -1,9 +1,19 @@
 //! Plain Rust.
 
-use super::{CodeKernels, CodeLimits, CodeWeights, Codes, generic};
+use super::{Cells, CodeKernels, CodeLimits, CodeWeights, Codes, generic};
 
-pub(super) static KERNELS: CodeKernels =
-    CodeKernels { name: "portable", nibbles, bytes, tile: None, values, survivors, add_product, add_outer };
+pub(super) static KERNELS: CodeKernels = CodeKernels {
+    name: "portable",
+    nibbles,
+    bytes,
+    tile: None,
+    untiled_queries: 1,
+    values,
+    survivors,
+    add_product,
+    add_outer,
+    quantize,
+};
 
 fn nibbles(codes: Codes<'_>, weights: &CodeWeights, ids: &[u32], out: &mut [i32]) {
     for (&id, out) in ids.iter().zip(out) {
@@ -35,4 +45,8 @@ fn add_product(matrix: &[f32], x: &[f64], out: &mut [f64]) {
 
 fn add_outer(rows: &[f32], dim: usize, out: &mut [f64]) {
     generic::add_outer(rows, dim, out);
+}
+
+fn quantize(cells: &Cells, p: &[f64], out: &mut [u32]) -> (f64, f64) {
+    generic::quantize(cells, p, out)
 }

@@ -3,12 +3,22 @@
 
 use std::arch::x86_64::*;
 
-use super::{CodeKernels, CodeLimits, CodeWeights, Codes, generic};
+use super::{Cells, CodeKernels, CodeLimits, CodeWeights, Codes, generic};
 
 /// The table, where the processor has AVX2 and FMA.
 pub(super) fn kernels() -> Option<&'static CodeKernels> {
-    static KERNELS: CodeKernels =
-        CodeKernels { name: "avx2", nibbles, bytes, tile: None, values, survivors, add_product, add_outer };
+    static KERNELS: CodeKernels = CodeKernels {
+        name: "avx2",
+        nibbles,
+        bytes,
+        tile: None,
+        untiled_queries: 8,
+        values,
+        survivors,
+        add_product,
+        add_outer,
+        quantize,
+    };
     (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(&KERNELS)
 }
 
@@ -130,4 +140,9 @@ fn add_product(matrix: &[f32], x: &[f64], out: &mut [f64]) {
 #[target_feature(enable = "avx2,fma")]
 fn add_outer(rows: &[f32], dim: usize, out: &mut [f64]) {
     generic::add_outer(rows, dim, out);
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn quantize(cells: &Cells, p: &[f64], out: &mut [u32]) -> (f64, f64) {
+    generic::quantize(cells, p, out)
 }

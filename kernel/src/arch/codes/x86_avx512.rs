@@ -4,13 +4,23 @@
 use std::arch::x86_64::*;
 
 use super::{
-    CODE_PADDING, CodeKernels, CodeLimits, CodeTile, CodeWeights, Codes, QUAD, TILE_QUERIES, TILE_ROWS, generic,
+    CODE_PADDING, Cells, CodeKernels, CodeLimits, CodeTile, CodeWeights, Codes, QUAD, TILE_QUERIES, TILE_ROWS, generic,
 };
 
 /// The table, where the processor has AVX-512 BW and VNNI.
 pub(super) fn kernels() -> Option<&'static CodeKernels> {
-    static KERNELS: CodeKernels =
-        CodeKernels { name: "avx512vnni", nibbles, bytes, tile: Some(tile), values, survivors, add_product, add_outer };
+    static KERNELS: CodeKernels = CodeKernels {
+        name: "avx512vnni",
+        nibbles,
+        bytes,
+        tile: Some(tile),
+        untiled_queries: 0,
+        values,
+        survivors,
+        add_product,
+        add_outer,
+        quantize,
+    };
     let has_all = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vnni");
@@ -207,4 +217,9 @@ fn add_product(matrix: &[f32], x: &[f64], out: &mut [f64]) {
 #[target_feature(enable = "avx512f,avx512bw")]
 fn add_outer(rows: &[f32], dim: usize, out: &mut [f64]) {
     generic::add_outer(rows, dim, out);
+}
+
+#[target_feature(enable = "avx512f,avx512bw")]
+fn quantize(cells: &Cells, p: &[f64], out: &mut [u32]) -> (f64, f64) {
+    generic::quantize(cells, p, out)
 }
