@@ -390,6 +390,48 @@ fn l2_far_from_the_origin_equals_the_reference() {
     }
 }
 
+/// Enough rows that a sketch prunes, waits and, for queries unlike the rows, is left.
+#[test]
+fn sketches_of_many_rows_equal_the_reference() {
+    let (count, dim) = (12_000, 200);
+    for flavour in [0, 1, 2, 7] {
+        let rows: Vec<Option<Vec<f32>>> = structured(dim, count, 5, flavour)
+            .into_iter()
+            .enumerate()
+            .map(|(i, row)| (i % 50 != 7).then(|| row.unwrap_or_default().iter().map(|x| *x as f32).collect()))
+            .collect();
+        let borrowed: Vec<Option<&[f32]>> = rows.iter().map(|row| row.as_deref()).collect();
+        let array = list(dim, &rows);
+        let plain = VectorColumn::try_new(&array).unwrap();
+        let mut noise = noise(3);
+        let mut queries: Vec<Vec<f64>> = (0..5)
+            .map(|i| rows[i * 2000 + 1].iter().flatten().map(|x| f64::from(*x) + 0.01 * noise()).collect())
+            .collect();
+        queries.push((0..dim).map(|_| noise()).collect());
+        for form in [Tier::I8, Tier::Pca4] {
+            let basis = SketchBasis::train(&ChunkedColumn::from(&plain), form).basis.unwrap();
+            let sketch = basis.encode(&plain).unwrap();
+            let column = plain.clone().with_sketch(&sketch).unwrap();
+            for metric in [Metric::Cosine, Metric::Dot, Metric::L2] {
+                let expected: Vec<_> =
+                    queries.iter().map(|query| reference::search(metric, &borrowed, query, 20)).collect();
+                for (backend, tier) in Backend::available().into_iter().flat_map(|b| [(b, Tier::Auto), (b, form)]) {
+                    for (query, expected) in queries.iter().zip(&expected) {
+                        let search =
+                            Search::new(metric, query).unwrap().top_k(20).backend(backend).tier(tier).threads(2);
+                        let hits = search.run(&column).unwrap();
+                        let what = format!("{flavour} {form} {metric} {backend} {tier}");
+                        assert_eq!(&pairs(&Ranking { rows: hits.rows, scores: hits.scores }), expected, "{what}");
+                    }
+                    let search = Search::batch(metric, &queries).unwrap().top_k(20).backend(backend).tier(tier);
+                    let rankings: Vec<_> = search.run(&column).unwrap().rankings.iter().map(pairs).collect();
+                    assert_eq!(rankings, expected, "{flavour} {form} {metric} {backend} {tier} batch");
+                }
+            }
+        }
+    }
+}
+
 /// Enough rows that several threads share the work; the result must not depend on them.
 #[test]
 fn threads_do_not_change_the_result() {
