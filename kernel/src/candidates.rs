@@ -77,6 +77,11 @@ impl Candidates {
         is_full && self.compact(exact)
     }
 
+    /// Narrows the candidates to those that may be among the k best; whether the threshold went down.
+    pub fn settle(&mut self, exact: impl FnMut(u64) -> Option<f64>) -> bool {
+        self.compact(exact)
+    }
+
     fn compact(&mut self, exact: impl FnMut(u64) -> Option<f64>) -> bool {
         let Some(k) = self.k.filter(|k| *k <= self.items.len()) else { return false };
         self.items.select_nth_unstable_by(k - 1, |a, b| a.high.total_cmp(&b.high));

@@ -11,7 +11,8 @@ use half::f16;
 
 use crate::error::{KernelError, Result};
 use crate::metric::Metric;
-use crate::reference;
+use crate::reference::{self, Element};
+use crate::sketch::Sketch;
 
 /// The components of a column, row after row.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +42,7 @@ pub struct VectorColumn<'a> {
     len: usize,
     /// Set for the rows that are neither NULL nor contain a NULL. `None`: all.
     valid: Option<BooleanBuffer>,
+    sketch: Option<&'a Sketch>,
 }
 
 impl<'a> VectorColumn<'a> {
@@ -65,7 +67,31 @@ impl<'a> VectorColumn<'a> {
         let valid = NullBuffer::union(list.nulls(), whole.as_ref())
             .filter(|nulls| nulls.null_count() > 0)
             .map(|nulls| nulls.inner().clone());
-        Ok(Self { components, dim, len: list.len(), valid })
+        Ok(Self { components, dim, len: list.len(), valid, sketch: None })
+    }
+
+    /// Adds a sketch of these rows, which a search reads instead of the vectors where that is faster. It must have been
+    /// encoded from the same values, which is not checked: from another column's sketch come wrong answers.
+    ///
+    /// # Errors
+    /// [`KernelError::SketchMismatch`] for a sketch of another dim or number of rows.
+    pub fn with_sketch(mut self, sketch: &'a Sketch) -> Result<Self> {
+        let describe = |rows: usize, dim: usize| format!("{rows} rows of {dim} components");
+        let (expected, got) = (describe(self.len, self.dim), describe(sketch.len(), sketch.basis().dim()));
+        if expected != got {
+            return Err(KernelError::SketchMismatch { expected, got });
+        }
+        self.sketch = Some(sketch);
+        Ok(self)
+    }
+
+    pub(crate) fn sketch(&self) -> Option<&'a Sketch> {
+        self.sketch
+    }
+
+    /// Rows of plain floats.
+    pub(crate) fn of_floats(floats: &'a [f32], dim: usize) -> Self {
+        Self { components: Components::F32(floats), dim, len: floats.len() / dim, valid: None, sketch: None }
     }
 
     /// Rows, NULL ones included.
@@ -109,6 +135,18 @@ impl<'a> VectorColumn<'a> {
 
     pub(crate) fn stored_score(&self, metric: Metric, row: usize, query: &[f64]) -> Option<f64> {
         for_elements!(self.components, x => reference::score(metric, &x[row * self.dim..][..self.dim], query))
+    }
+
+    /// Hints that a row will be read.
+    pub(crate) fn prefetch(&self, row: usize) {
+        for_elements!(self.components, x => crate::arch::prefetch(&x[row * self.dim..][..self.dim]));
+    }
+
+    /// Writes a row's components, widened exactly.
+    pub(crate) fn widen(&self, row: usize, out: &mut [f64]) {
+        for_elements!(self.components, x => {
+            out.iter_mut().zip(&x[row * self.dim..][..self.dim]).for_each(|(out, x)| *out = x.to_f64())
+        });
     }
 
     pub(crate) fn components(&self) -> Components<'a> {

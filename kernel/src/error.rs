@@ -77,7 +77,7 @@ pub enum KernelError {
         got: String,
     },
     /// An unknown tier name.
-    #[error("unknown tier: expected one of auto, f32, got {got:?}")]
+    #[error("unknown tier: expected one of auto, f32, i8, pca4, got {got:?}")]
     UnknownTier {
         /// The name as given.
         got: String,
@@ -89,6 +89,22 @@ pub enum KernelError {
         expected: usize,
         /// Bits of the selection.
         got: usize,
+    },
+    /// A sketch belongs to other vectors.
+    #[error("sketch does not match the column: expected {expected}, got {got}")]
+    SketchMismatch {
+        /// The column.
+        expected: String,
+        /// The sketch.
+        got: String,
+    },
+    /// Stored bytes are no sketch, or a damaged one.
+    #[error("unreadable sketch: expected {expected}, got {got}")]
+    UnreadableSketch {
+        /// What should be there.
+        expected: String,
+        /// What is there.
+        got: String,
     },
     /// A backend was forced that this processor cannot run.
     #[error("backend {backend} is not available: expected one of {available}")]

@@ -15,6 +15,25 @@
 //! # Ok::<(), vexact_kernel::KernelError>(())
 //! ```
 //!
+//! A [`Sketch`] lets a search read up to 15 times fewer bytes for the same answer. Its [`SketchBasis`] is trained once for a
+//! table and encodes each chunk:
+//!
+//! ```
+//! # use arrow_array::{FixedSizeListArray, types::Float32Type};
+//! # use vexact_kernel::{ChunkedColumn, Metric, Search, SketchBasis, Tier, VectorColumn};
+//! # let rows = (0..2000).map(|i| Some((0..64).map(|j| Some(((i * 7 + j * 3) % 101) as f32)).collect::<Vec<_>>()));
+//! # let array = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(rows, 64);
+//! let column = VectorColumn::try_new(&array)?;
+//! let training = SketchBasis::train(&ChunkedColumn::from(&column), Tier::Auto);
+//! if let Some(basis) = training.basis {
+//!     let sketch = basis.encode(&column)?;
+//!     let search = Search::new(Metric::L2, &[50.0_f32; 64])?.top_k(5);
+//!     let hits = search.run(&column.clone().with_sketch(&sketch)?)?;
+//!     assert_eq!(hits.scores, search.run(&column)?.scores);
+//! }
+//! # Ok::<(), vexact_kernel::KernelError>(())
+//! ```
+//!
 //! # What "exact" means
 //!
 //! A search returns the rows, the order and the scores of [`mod@reference`]: every selected row's distance in `f64` from
@@ -34,6 +53,7 @@ pub mod reference;
 mod report;
 mod scan;
 mod search;
+mod sketch;
 pub mod tier;
 
 pub use arch::Backend;
@@ -44,4 +64,5 @@ pub use pool::in_pool;
 pub use reference::Element;
 pub use report::{Execution, FilterReport, Report};
 pub use search::{BatchHits, Hits, Many, One, Ranking, Search};
+pub use sketch::{Sketch, SketchBasis, Training};
 pub use tier::Tier;

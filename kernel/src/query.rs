@@ -63,6 +63,11 @@ impl Query {
         x * (half as f64).exp2() * (rest as f64).exp2()
     }
 
+    /// The components as the scan sees them: `2^-exponent · values`, exactly.
+    pub fn scaled(&self) -> Vec<f64> {
+        self.values.iter().map(|x| self.scale(*x)).collect()
+    }
+
     /// Whether the bounds of the `f32` scan do not hold for this query, so that each row has to be computed in `f64`.
     pub fn is_extreme(&self) -> bool {
         self.values.len() > DIM_MAX || self.exponent.abs() > EXPONENT_MAX || self.norm > L2_NORM_MAX

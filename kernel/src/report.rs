@@ -31,11 +31,13 @@ pub struct Report {
     pub backend: Backend,
     /// The source of the bounds.
     pub tier: Tier,
+    /// Directions that the sketch codes, where one was used.
+    pub components: Option<usize>,
     /// Why this tier.
     pub reason: String,
     /// Threads that scan.
     pub threads: Option<usize>,
-    /// Bytes of the candidate rows' vectors.
+    /// Bytes of the candidate rows' vectors, or of their codes in a sketch.
     pub bytes_planned: Option<u64>,
     /// Counts and times, once executed.
     pub execution: Option<Execution>,
@@ -70,7 +72,9 @@ pub struct Execution {
     pub pruned: u64,
     /// Pairs computed in `f64`.
     pub refined: u64,
-    /// Bytes of the vectors read by the scan.
+    /// Pairs that a sketch left over, so that their vectors were read; `None` without one.
+    pub rows_left: Option<u64>,
+    /// Bytes of the vectors and sketches read by the scan.
     pub bytes_read: u64,
     /// Microseconds of the scan.
     pub scan_us: u64,
@@ -93,9 +97,10 @@ impl Report {
             acceleration: "flat-buffer+simd-topk",
             backend: Backend::fastest(),
             tier: Tier::F32,
+            components: None,
             reason: match tier {
                 Tier::F32 => "tier f32 asked for".into(),
-                Tier::Auto => "no sketch, so the vectors themselves".into(),
+                Tier::Auto | Tier::I8 | Tier::Pca4 => "no sketch, so the vectors themselves".into(),
             },
             threads: None,
             bytes_planned: None,
@@ -129,6 +134,10 @@ impl Execution {
             rows_scanned: a.rows_scanned + b.rows_scanned,
             pruned: a.pruned + b.pruned,
             refined: a.refined + b.refined,
+            rows_left: match (a.rows_left, b.rows_left) {
+                (None, None) => None,
+                (a, b) => Some(a.unwrap_or(0) + b.unwrap_or(0)),
+            },
             bytes_read: a.bytes_read + b.bytes_read,
             scan_us: a.scan_us + b.scan_us,
             refine_us: a.refine_us + b.refine_us,
@@ -177,6 +186,9 @@ impl fmt::Display for Report {
         writeln!(f, "acceleration={}", self.acceleration)?;
         writeln!(f, "backend={}", self.backend)?;
         writeln!(f, "tier={}", self.tier)?;
+        if let Some(components) = self.components {
+            writeln!(f, "components={components}")?;
+        }
         writeln!(f, "reason={}", self.reason)?;
         writeln!(f, "threads={}", known(self.threads))?;
         write!(f, "bytes_planned={}", known(self.bytes_planned))?;
@@ -184,6 +196,9 @@ impl fmt::Display for Report {
             write!(f, "\nrows_scanned={}", execution.rows_scanned)?;
             write!(f, "\npruned={}", execution.pruned)?;
             write!(f, "\nrefined={}", execution.refined)?;
+            if let Some(rows_left) = execution.rows_left {
+                write!(f, "\nrows_left={rows_left}")?;
+            }
             write!(f, "\nbytes_read={}", execution.bytes_read)?;
             write!(f, "\nscan_us={}", execution.scan_us)?;
             write!(f, "\nrefine_us={}", execution.refine_us)?;

@@ -4,8 +4,10 @@
 //! Threads claim morsels of rows from a counter, so that a slow core takes fewer; thresholds are shared.
 
 mod batch;
+mod judge;
 mod rows;
 mod single;
+mod sketched;
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,12 +18,14 @@ use arrow_buffer::BooleanBuffer;
 use rayon::prelude::*;
 
 use crate::arch::Kernels;
-use crate::candidates::{Candidate, SharedThreshold, narrow, resolve};
+use crate::candidates::{Candidate, Candidates, SharedThreshold, narrow, resolve};
 use crate::column::{ChunkedColumn, Components};
 use crate::metric::Metric;
 use crate::pool;
 use crate::query::Query;
-use crate::tier::{F32, Form};
+use crate::tier::{F32, Form, Tier};
+
+use sketched::Sketched;
 
 /// Bytes that a thread claims at a time.
 const MORSEL_BYTES: usize = 1 << 20;
@@ -42,13 +46,24 @@ pub(crate) struct Job<'a> {
     pub is_sql: bool,
     /// Positions instead of keys: rows that are certainly within the radius are not computed.
     pub is_rows_only: bool,
+    pub tier: Tier,
     pub kernels: &'static Kernels,
     pub threads: usize,
 }
 
-/// What a scan found and did.
+/// The tier that a scan used, and why.
+#[derive(Debug, Default)]
+pub(crate) struct TierUse {
+    pub tier: Tier,
+    pub components: Option<usize>,
+    pub reason: Option<String>,
+    /// Bytes of one row's codes, for the rows that were judged by them.
+    pub code_bytes: usize,
+}
+
+/// The rows found by a scan, and its counts and times.
 #[derive(Default)]
-pub(crate) struct Outcome {
+pub(crate) struct ScanResult {
     /// For each query (key, position), sorted.
     pub rankings: Vec<Vec<Candidate>>,
     /// Positions whose distance is NaN, sorted (`is_sql`).
@@ -56,15 +71,20 @@ pub(crate) struct Outcome {
     /// Positions that are not NULL and have no distance, sorted (`is_sql`).
     pub undefined: Vec<u64>,
     pub counts: Counts,
+    pub tier: TierUse,
     pub threads: usize,
     pub scan_us: u64,
     pub refine_us: u64,
 }
 
-/// What one thread, or all, did.
+/// Counts of one thread, or of all.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Counts {
     pub rows_scanned: u64,
+    /// Those of them that were judged by a sketch.
+    pub rows_sketched: u64,
+    /// Pairs of a row and a query that a sketch left over.
+    pub rows_left: u64,
     /// Rows read that cannot be compared.
     pub rows_skipped: u64,
     /// Pairs of a row and a query that the bound left over.
@@ -75,15 +95,17 @@ pub(crate) struct Counts {
 impl Counts {
     fn add(&mut self, other: Counts) {
         self.rows_scanned += other.rows_scanned;
+        self.rows_sketched += other.rows_sketched;
+        self.rows_left += other.rows_left;
         self.rows_skipped += other.rows_skipped;
         self.survivors += other.survivors;
         self.refined += other.refined;
     }
 }
 
-/// What one thread brings home.
+/// Per-thread partial result.
 #[derive(Default)]
-struct Harvest {
+struct PartialResult {
     candidates: Vec<Vec<Candidate>>,
     nan: Vec<u64>,
     undefined: Vec<u64>,
@@ -91,18 +113,26 @@ struct Harvest {
 }
 
 impl Job<'_> {
-    fn form(&self) -> Form {
+    /// How rows are computed for one query at a time.
+    fn one_query_form(&self) -> Form {
         match self.metric {
-            Metric::L2 | Metric::L2Squared if self.queries.len() == 1 => Form::Differences,
-            _ => Form::DotAndSquare,
+            Metric::L2 | Metric::L2Squared => Form::Differences,
+            Metric::Cosine | Metric::Dot => Form::DotAndSquare,
         }
     }
 
-    fn bounds(&self) -> Vec<F32<'_>> {
+    fn bound(&self, query: usize, form: Form) -> F32<'_> {
         let components = self.column.chunks().first().map(|chunk| chunk.components());
         let is_rounded = matches!(components, Some(Components::F64(_)));
-        let bound = |query| F32::new(self.metric, query, self.form(), is_rounded, !self.is_sql);
-        self.queries.iter().map(bound).collect()
+        F32::new(self.metric, &self.queries[query], form, is_rounded, !self.is_sql)
+    }
+
+    /// One bound of a sketch for each query; `None` if one of them has none.
+    fn sketch_bounds<'j, T: Send>(&'j self, bound: impl Fn(&'j Query) -> Option<T> + Send + Sync) -> Option<Vec<T>> {
+        match self.queries.len() {
+            1 => self.queries.iter().map(bound).collect(),
+            _ => pool::in_pool(|| self.queries.par_iter().map(bound).collect()),
+        }
     }
 
     /// The key of a row; NaN only where `is_sql`.
@@ -118,52 +148,86 @@ impl Job<'_> {
     }
 
     /// Remembers a row that has no key.
-    fn set_aside(&self, harvest: &mut Harvest, position: u64, key: Option<f64>) {
-        harvest.counts.rows_skipped += 1;
+    fn set_aside(&self, partial: &mut PartialResult, position: u64, key: Option<f64>) {
+        partial.counts.rows_skipped += 1;
         if self.is_sql && key.is_some() {
-            harvest.nan.push(position);
+            partial.nan.push(position);
         } else if self.is_sql {
-            harvest.undefined.push(position);
+            partial.undefined.push(position);
         }
     }
 
     /// Runs the scan on up to `threads` threads, this one among them.
-    pub fn run(&self) -> Outcome {
+    pub fn run(&self) -> ScanResult {
         let started = Instant::now();
-        let scan = rows::Scan::new(self.column, self.selection);
+        let candidate_rows = self.selection.map_or(self.column.len(), BooleanBuffer::count_set_bits);
         let wanted = if self.threads == 0 { pool::threads() } else { self.threads };
+        let (sketched, reason) = match self.tier {
+            Tier::F32 => (None, None),
+            tier => match Sketched::new(self, tier, candidate_rows, wanted) {
+                Ok(sketched) => (Some(sketched), None),
+                Err(reason) => (None, Some(reason)),
+            },
+        };
+        let scan = rows::Scan::new(self.column, self.selection, sketched.as_ref());
         let work = scan.bytes.saturating_mul(self.queries.len());
-        let threads = wanted.min(work.div_ceil(BYTES_PER_THREAD)).clamp(1, scan.morsels.len().max(1));
+        let parts = (scan.morsels.len() + scan.sketched.len()).max(1);
+        let threads = wanted.min(work.div_ceil(BYTES_PER_THREAD)).clamp(1, parts);
 
         let thresholds: Vec<SharedThreshold> =
             self.queries.iter().map(|_| SharedThreshold::new(self.radius.unwrap_or(f64::INFINITY))).collect();
-        let next = AtomicUsize::new(0);
+        let (next, next_sketched) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let work = |pause: &dyn Fn()| {
+            let claim_sketched = || {
+                pause();
+                scan.sketched.get(next_sketched.fetch_add(1, Ordering::Relaxed))
+            };
+            // The chunks without a sketch, and after them those whose sketch was left.
             let claim = || {
                 pause();
-                scan.morsels.get(next.fetch_add(1, Ordering::Relaxed))
+                scan.morsels
+                    .get(next.fetch_add(1, Ordering::Relaxed))
+                    .or_else(|| scan.sketched.get(next_sketched.fetch_add(1, Ordering::Relaxed)))
             };
-            match self.queries.len() {
-                1 => single::scan(self, &scan, &thresholds[0], claim),
-                _ => batch::scan(self, &scan, &thresholds, claim),
+            let mut partial = PartialResult::default();
+            let mut all: Vec<Candidates> =
+                thresholds.iter().map(|threshold| Candidates::new(self.k, threshold.get())).collect();
+            if let Some(sketched) = &sketched {
+                all = sketched::scan(self, sketched, &scan, &thresholds, claim_sketched, all, &mut partial);
             }
+            let has_vectors = !scan.morsels.is_empty() || sketched.as_ref().is_some_and(Sketched::has_left);
+            match all.pop() {
+                Some(one) if has_vectors && all.is_empty() => {
+                    all.push(single::scan(self, &scan, &thresholds[0], claim, one, &mut partial));
+                }
+                Some(last) => {
+                    all.push(last);
+                    if has_vectors {
+                        batch::scan(self, &scan, &thresholds, claim, &mut all, &mut partial);
+                    }
+                }
+                None => {}
+            }
+            partial.candidates = all.into_iter().map(Candidates::into_items).collect();
+            partial
         };
-        let harvests = in_parallel(threads, &work);
+        let partials = in_parallel(threads, &work);
         let scan_us = started.elapsed().as_micros() as u64;
 
         let started = Instant::now();
-        let mut outcome = Outcome { threads, scan_us, ..Outcome::default() };
+        let tier = tier_use(sketched.as_ref(), reason);
+        let mut result = ScanResult { tier, threads, scan_us, ..ScanResult::default() };
         let mut all: Vec<Vec<Candidate>> = vec![Vec::new(); self.queries.len()];
-        for harvest in harvests {
-            outcome.counts.add(harvest.counts);
-            outcome.nan.extend(harvest.nan);
-            outcome.undefined.extend(harvest.undefined);
-            for (all, own) in all.iter_mut().zip(harvest.candidates) {
+        for partial in partials {
+            result.counts.add(partial.counts);
+            result.nan.extend(partial.nan);
+            result.undefined.extend(partial.undefined);
+            for (all, own) in all.iter_mut().zip(partial.candidates) {
                 all.extend(own);
             }
         }
-        outcome.nan.sort_unstable();
-        outcome.undefined.sort_unstable();
+        result.nan.sort_unstable();
+        result.undefined.sort_unstable();
         let refine = |(query, items)| self.refine(query, items);
         let refined: Vec<(Vec<Candidate>, u64)> = if threads > 1 && all.len() > 1 {
             pool::in_pool(|| all.into_par_iter().enumerate().map(refine).collect())
@@ -171,11 +235,11 @@ impl Job<'_> {
             all.into_iter().enumerate().map(refine).collect()
         };
         for (ranking, count) in refined {
-            outcome.counts.refined += count;
-            outcome.rankings.push(ranking);
+            result.counts.refined += count;
+            result.rankings.push(ranking);
         }
-        outcome.refine_us = started.elapsed().as_micros() as u64;
-        outcome
+        result.refine_us = started.elapsed().as_micros() as u64;
+        result
     }
 
     /// The k best of the candidates, exactly; and how many had to be computed.
@@ -206,6 +270,23 @@ impl Job<'_> {
         });
         items.sort_unstable_by_key(|candidate| candidate.position);
         (items, count)
+    }
+}
+
+/// The tier for the report. `reason` says why no sketch was used.
+fn tier_use(sketched: Option<&Sketched<'_>>, reason: Option<String>) -> TierUse {
+    let Some(sketched) = sketched else { return TierUse { tier: Tier::F32, reason, ..TierUse::default() } };
+    let basis = sketched.basis();
+    let reason = if sketched.has_left() {
+        format!("the {} sketch left too many rows, so most were read as vectors", basis.tier())
+    } else {
+        format!("the {} sketch reads {} bytes a row", basis.tier(), sketched.row_bytes())
+    };
+    TierUse {
+        tier: basis.tier(),
+        components: Some(basis.components()),
+        reason: Some(reason),
+        code_bytes: sketched.row_bytes(),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::metric::Metric;
 use crate::query::Query;
 use crate::reference::Element;
 use crate::report::{Execution, FilterReport, Report};
-use crate::scan::{Job, Outcome};
+use crate::scan::{Counts, Job, ScanResult};
 use crate::tier::Tier;
 
 /// A [`Search`] for one query.
@@ -101,10 +101,10 @@ impl Search<One> {
     /// A query of another dim, `top_k` 0, neither k nor a radius, a selection of another length. Nothing is read then.
     pub fn run<'a>(&self, column: impl Into<ChunkedColumn<'a>>) -> Result<Hits> {
         let column = column.into();
-        let (outcome, report) = self.execute(&column)?;
-        let null_rows = if self.is_sql { self.null_rows(&column, &outcome.undefined) } else { Vec::new() };
-        let nan_rows = outcome.nan.clone();
-        let Ranking { rows, scores } = self.rankings(outcome).pop().unwrap_or_default();
+        let (result, report) = self.execute(&column)?;
+        let null_rows = if self.is_sql { self.null_rows(&column, &result.undefined) } else { Vec::new() };
+        let nan_rows = result.nan.clone();
+        let Ranking { rows, scores } = self.rankings(result).pop().unwrap_or_default();
         Ok(Hits { rows, scores, nan_rows, null_rows, report })
     }
 
@@ -145,8 +145,8 @@ impl Search<Many> {
     /// # Errors
     /// As for one query.
     pub fn run<'a>(&self, column: impl Into<ChunkedColumn<'a>>) -> Result<BatchHits> {
-        let (outcome, report) = self.execute(&column.into())?;
-        Ok(BatchHits { rankings: self.rankings(outcome), report })
+        let (result, report) = self.execute(&column.into())?;
+        Ok(BatchHits { rankings: self.rankings(result), report })
     }
 }
 
@@ -243,13 +243,13 @@ impl<Q> Search<Q> {
         Kernels::select(self.backend)
     }
 
-    fn execute(&self, column: &ChunkedColumn<'_>) -> Result<(Outcome, Report)> {
+    fn execute(&self, column: &ChunkedColumn<'_>) -> Result<(ScanResult, Report)> {
         let kernels = self.validate(column.dim())?;
         let rows = column.len();
         if let Some(got) = self.selection.as_ref().map(BooleanBuffer::len).filter(|got| *got != rows) {
             return Err(KernelError::SelectionLength { expected: rows, got });
         }
-        let outcome = Job {
+        let job = Job {
             column,
             selection: self.selection.as_ref(),
             metric: self.metric,
@@ -258,10 +258,11 @@ impl<Q> Search<Q> {
             radius: self.radius.map(|radius| self.metric.key(radius)),
             is_sql: self.is_sql,
             is_rows_only: self.is_rows_only && self.top_k.is_none(),
+            tier: self.tier,
             kernels,
             threads: self.threads,
-        }
-        .run();
+        };
+        let result = job.run();
 
         let candidates = self.selection.as_ref().map_or(rows, BooleanBuffer::count_set_bits) as u64;
         let row_bytes = column.chunks().first().map_or(0, |chunk| chunk.row_bytes()) as u64;
@@ -269,30 +270,39 @@ impl<Q> Search<Q> {
             matches!(column.chunks().first().map(|chunk| chunk.components()), Some(Components::F32(_)) | None);
         let mut report = self.plan(column.dim().unwrap_or(self.queries[0].values.len()), Some(rows as u64))?;
         report.candidate_rows = Some(candidates);
-        report.bytes_planned = Some(candidates * row_bytes);
-        report.threads = Some(outcome.threads);
-        let nulls = candidates - outcome.counts.rows_scanned;
-        report.skipped_rows = Some(nulls + outcome.counts.rows_skipped);
+        let Counts { rows_scanned, rows_sketched, rows_left, .. } = result.counts;
+        let vectors = rows_scanned - rows_sketched + rows_left;
+        report.tier = result.tier.tier;
+        report.components = result.tier.components;
+        if let Some(reason) = &result.tier.reason {
+            report.reason.clone_from(reason);
+        }
+        let code_bytes = result.tier.code_bytes as u64;
+        report.bytes_planned = Some(candidates * if code_bytes > 0 { code_bytes } else { row_bytes });
+        report.threads = Some(result.threads);
+        let nulls = candidates - result.counts.rows_scanned;
+        report.skipped_rows = Some(nulls + result.counts.rows_skipped);
         if !is_float32 {
             report.acceleration =
                 if self.queries.len() > 1 { "converted-blocks+simd-matrix-topk" } else { "converted-blocks+simd-topk" };
         }
         if let Some(filter) = &mut report.filter {
-            filter.returned_rows = Some(outcome.rankings.iter().map(|ranking| ranking.len() as u64).sum());
+            filter.returned_rows = Some(result.rankings.iter().map(|ranking| ranking.len() as u64).sum());
         }
-        let pairs = outcome.counts.rows_scanned * self.queries.len() as u64;
+        let pairs = result.counts.rows_scanned * self.queries.len() as u64;
         report.execution = Some(Execution {
-            rows_scanned: outcome.counts.rows_scanned,
-            pruned: pairs.saturating_sub(outcome.counts.survivors + outcome.counts.rows_skipped),
-            refined: outcome.counts.refined,
-            bytes_read: outcome.counts.rows_scanned * row_bytes,
-            scan_us: outcome.scan_us,
-            refine_us: outcome.refine_us,
+            rows_scanned: result.counts.rows_scanned,
+            pruned: pairs.saturating_sub(result.counts.survivors + result.counts.rows_skipped),
+            refined: result.counts.refined,
+            rows_left: report.components.is_some().then_some(rows_left),
+            bytes_read: vectors * row_bytes + rows_sketched * code_bytes,
+            scan_us: result.scan_us,
+            refine_us: result.refine_us,
         });
-        Ok((outcome, report))
+        Ok((result, report))
     }
 
-    fn rankings(&self, outcome: Outcome) -> Vec<Ranking> {
+    fn rankings(&self, result: ScanResult) -> Vec<Ranking> {
         let ranking = |items: Vec<crate::candidates::Candidate>| Ranking {
             rows: items.iter().map(|candidate| candidate.position).collect(),
             scores: if self.is_rows_only && self.top_k.is_none() {
@@ -301,6 +311,6 @@ impl<Q> Search<Q> {
                 items.iter().map(|candidate| self.metric.key(candidate.low)).collect()
             },
         };
-        outcome.rankings.into_iter().map(ranking).collect()
+        result.rankings.into_iter().map(ranking).collect()
     }
 }

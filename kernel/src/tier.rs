@@ -1,5 +1,5 @@
-//! Tiers: where an approximate value and its certified bound come from. The scan ([`mod@crate::scan`]) knows only the
-//! [`Approximation`] trait; `f32` is the one tier now, sketches (fewer bytes a row) fit behind the same trait.
+//! Tiers: the sources of an approximate value and its certified bound. This file has the `f32` tier, which reads the
+//! stored vectors; those of the sketches, which read fewer bytes, are in [`mod@crate::sketch`].
 //!
 //! # The bounds of the `f32` tier
 //!
@@ -24,6 +24,10 @@ pub enum Tier {
     Auto,
     /// The stored vectors, in `f32` arithmetic.
     F32,
+    /// A sketch of one byte for each component, where there is one.
+    I8,
+    /// A sketch of 4-bit digits along the principal components, where there is one.
+    Pca4,
 }
 
 impl fmt::Display for Tier {
@@ -31,6 +35,8 @@ impl fmt::Display for Tier {
         f.write_str(match self {
             Tier::Auto => "auto",
             Tier::F32 => "f32",
+            Tier::I8 => "i8",
+            Tier::Pca4 => "pca4",
         })
     }
 }
@@ -43,6 +49,8 @@ impl FromStr for Tier {
         match name.to_ascii_lowercase().as_str() {
             "auto" => Ok(Tier::Auto),
             "f32" => Ok(Tier::F32),
+            "i8" => Ok(Tier::I8),
+            "pca4" => Ok(Tier::Pca4),
             _ => Err(KernelError::UnknownTier { got: name.into() }),
         }
     }
@@ -70,8 +78,8 @@ impl Limits {
 
 /// Smallest and largest square for which the relative bounds hold: inside, nothing has overflowed, underflow is
 /// negligible, and the row is neither zero nor contains a NaN or an infinity.
-const SQUARE_MIN: f32 = 1.0 / (1_u64 << 60) as f32;
-const SQUARE_MAX: f32 = (1_u128 << 100) as f32;
+pub(crate) const SQUARE_MIN: f32 = 1.0 / (1_u64 << 60) as f32;
+pub(crate) const SQUARE_MAX: f32 = (1_u128 << 100) as f32;
 
 /// How a row's `value` and `square` were computed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -120,15 +128,15 @@ pub(crate) struct F32<'q> {
 }
 
 /// One rounding of an `f32` operation, relative.
-const U: f64 = 1.0 / (1_u64 << 24) as f64;
+pub(crate) const U: f64 = 1.0 / (1_u64 << 24) as f64;
 
 /// The nearest `f32` that is not above.
-fn at_most(x: f64) -> f32 {
+pub(crate) fn at_most(x: f64) -> f32 {
     (x as f32).next_down()
 }
 
 /// The nearest `f32` that is not below.
-fn at_least(x: f64) -> f32 {
+pub(crate) fn at_least(x: f64) -> f32 {
     (x as f32).next_up()
 }
 

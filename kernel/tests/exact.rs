@@ -7,7 +7,9 @@ use arrow_buffer::{BooleanBuffer, NullBuffer};
 use arrow_schema::Field;
 use half::f16;
 use proptest::prelude::*;
-use vexact_kernel::{Backend, ChunkedColumn, Element, Metric, Ranking, Search, VectorColumn, reference};
+use vexact_kernel::{
+    Backend, ChunkedColumn, Element, Metric, Ranking, Search, Sketch, SketchBasis, Tier, VectorColumn, reference,
+};
 
 const METRICS: [Metric; 4] = [Metric::Cosine, Metric::Dot, Metric::L2, Metric::L2Squared];
 
@@ -65,6 +67,17 @@ struct Case {
     k: usize,
     metric: Metric,
     threads: usize,
+    sketch: Option<Sketched>,
+}
+
+/// The sketches of a case.
+#[derive(Debug, Clone, Copy)]
+struct Sketched {
+    form: Tier,
+    /// Whether the search must use them, however many rows they leave.
+    is_forced: bool,
+    /// Whether only every second chunk has one.
+    is_partial: bool,
 }
 
 /// Components: mostly ordinary, of few distinct values so that distances tie, some extreme, some not numbers.
@@ -72,7 +85,7 @@ fn component() -> impl Strategy<Value = f64> {
     prop_oneof![
         20 => -1.0..1.0,
         10 => prop::sample::select(vec![-1.0, -0.5, 0.0, 0.5, 1.0]),
-        1 => prop::sample::select(vec![1e-40, -1e-30, 1e-10, 1e18, 3e38, 65504.0, 1e-7, 1e300, 1e-300]),
+        1 => prop::sample::select(vec![1e-40, -1e-30, 1e-10, 1e18, 3e38, 65504.0, 1e-7, 1e300, 1e-300, 5e-324, -1e15]),
     ]
 }
 
@@ -86,17 +99,72 @@ fn vectors(dim: usize) -> impl Strategy<Value = Vec<Option<Vec<f64>>>> {
         1 => Just(Some(vec![0.0; dim])),
         1 => Just(None),
     ];
+    let seeded = (any::<u64>(), 0..300_usize, 0..FLAVOURS);
     // A few distinct rows, repeated: ties at every rank.
     prop_oneof![
         prop::collection::vec(row.clone(), 0..300),
+        seeded.prop_map(move |(seed, rows, flavour)| structured(dim, rows, seed, flavour)),
         (prop::collection::vec(row, 1..6), prop::collection::vec(any::<prop::sample::Index>(), 0..300))
             .prop_map(|(rows, picks)| picks.iter().map(|pick| pick.get(&rows).clone()).collect()),
     ]
 }
 
+/// A small generator of numbers in [-1, 1).
+fn noise(seed: u64) -> impl FnMut() -> f64 {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f64 / (1_u64 << 23) as f64 - 1.0
+    }
+}
+
+const FLAVOURS: u32 = 8;
+
+/// Rows as embeddings and worse: a few directions of falling variance, with what text models and hostile tables add.
+fn structured(dim: usize, rows: usize, seed: u64, flavour: u32) -> Vec<Option<Vec<f64>>> {
+    let mut noise = noise(seed);
+    let rank = (dim / 3).clamp(1, 24);
+    let basis: Vec<Vec<f64>> = (0..rank).map(|_| (0..dim).map(|_| noise()).collect()).collect();
+    let mean: Vec<f64> = (0..dim).map(|_| noise() * 0.8).collect();
+    let mut row = |i: usize| -> Vec<f64> {
+        let mut x = vec![0.0; dim];
+        for (j, direction) in basis.iter().enumerate() {
+            let factor = noise() / (1.0 + j as f64);
+            x.iter_mut().zip(direction).for_each(|(x, d)| *x += factor * d);
+        }
+        x.iter_mut().for_each(|x| *x += 0.05 * noise());
+        match flavour {
+            0 => {}
+            // A common mean, and three components of thirty times the size.
+            1 => x.iter_mut().zip(&mean).for_each(|(x, m)| *x += m),
+            2 => (0..dim.min(3)).for_each(|j| x[j * dim / 3] *= 30.0),
+            // Norms of very different sizes, some beyond what the bounds take.
+            3 => x.iter_mut().for_each(|x| *x *= [1e-25, 1e-6, 1.0, 1e3, 1e20][i % 5]),
+            4 => x = (0..dim).map(|j| f64::from(u8::from(j == i % dim))).collect(),
+            5 => x = vec![1.0; dim],
+            // Far from the origin, close together.
+            6 => x.iter_mut().for_each(|x| *x = 1000.0 + *x / 10.0),
+            _ => x.iter_mut().for_each(|x| *x = x.powi(9) * 1e3),
+        }
+        x
+    };
+    (0..rows).map(|i| Some(row(i))).collect()
+}
+
 fn case() -> impl Strategy<Value = Case> {
+    case_with(Just(None))
+}
+
+fn sketched_case() -> impl Strategy<Value = Case> {
+    let sketch = (prop::sample::select(vec![Tier::I8, Tier::Pca4]), any::<bool>(), any::<bool>());
+    case_with(sketch.prop_map(|(form, is_forced, is_partial)| Some(Sketched { form, is_forced, is_partial })))
+}
+
+fn case_with(sketch: impl Strategy<Value = Option<Sketched>> + Clone) -> impl Strategy<Value = Case> {
     let dims = prop_oneof![1..40_usize, Just(64), Just(96), Just(129)];
-    dims.prop_flat_map(|dim| {
+    dims.prop_flat_map(move |dim| {
         let query = prop::collection::vec(component(), dim);
         (
             vectors(dim),
@@ -105,8 +173,9 @@ fn case() -> impl Strategy<Value = Case> {
             (1..120_usize, prop_oneof![1..20_usize, Just(usize::MAX)]),
             prop::sample::select(&METRICS[..]),
             1..4_usize,
+            sketch.clone(),
         )
-            .prop_map(move |(rows, queries, selection, (chunk_rows, k), metric, threads)| Case {
+            .prop_map(move |(rows, queries, selection, (chunk_rows, k), metric, threads, sketch)| Case {
                 dim,
                 selection: selection.map(|bits| bits[..rows.len()].to_vec()),
                 rows,
@@ -115,6 +184,7 @@ fn case() -> impl Strategy<Value = Case> {
                 k,
                 metric,
                 threads,
+                sketch,
             })
     })
 }
@@ -135,8 +205,15 @@ impl Case {
             .step_by(self.chunk_rows)
             .map(|start| array.slice(start, self.chunk_rows.min(rows.len() - start)))
             .collect();
-        let columns = chunks.iter().map(|chunk| VectorColumn::try_new(chunk).unwrap()).collect();
-        let column = ChunkedColumn::try_new(columns).unwrap();
+        let columns: Vec<VectorColumn> = chunks.iter().map(|chunk| VectorColumn::try_new(chunk).unwrap()).collect();
+        let plain = ChunkedColumn::try_new(columns.clone()).unwrap();
+        let sketches = self.sketches(&plain, &columns);
+        let tier = self.sketch.filter(|sketch| sketch.is_forced).map_or(Tier::Auto, |sketch| sketch.form);
+        let columns = columns.into_iter().zip(&sketches).map(|(column, sketch)| match sketch {
+            Some(sketch) => column.with_sketch(sketch).unwrap(),
+            None => column,
+        });
+        let column = ChunkedColumn::try_new(columns.collect()).unwrap();
         let selection = self.selection.as_ref().map(|bits| BooleanBuffer::from(bits.clone()));
         let selected: Vec<Option<&[T]>> = rows
             .iter()
@@ -150,7 +227,7 @@ impl Case {
         for backend in Backend::available() {
             for (query, expected) in queries.iter().zip(&expected) {
                 let mut search = Search::new(self.metric, query).unwrap().top_k(self.k).threads(self.threads);
-                search = search.backend(backend);
+                search = search.backend(backend).tier(tier);
                 if let Some(selection) = &selection {
                     search = search.selection(selection);
                 }
@@ -174,8 +251,12 @@ impl Case {
                         "{} radius",
                         backend
                     );
-                    let mut search =
-                        Search::new(self.metric, query).unwrap().radius(*radius).rows_only().backend(backend);
+                    let mut search = Search::new(self.metric, query)
+                        .unwrap()
+                        .radius(*radius)
+                        .rows_only()
+                        .backend(backend)
+                        .tier(tier);
                     if let Some(selection) = &selection {
                         search = search.selection(selection);
                     }
@@ -188,7 +269,7 @@ impl Case {
             }
             if !queries.is_empty() {
                 let mut search = Search::batch(self.metric, &queries).unwrap().top_k(self.k).threads(self.threads);
-                search = search.backend(backend);
+                search = search.backend(backend).tier(tier);
                 if let Some(selection) = &selection {
                     search = search.selection(selection);
                 }
@@ -196,7 +277,17 @@ impl Case {
                 prop_assert_eq!(&rankings, &expected, "{} query batch", backend);
             }
         }
-        self.check_sql(&column, &selected, selection.as_ref(), &queries)
+        self.check_sql(&column, &selected, selection.as_ref(), &queries, tier)
+    }
+
+    fn sketches(&self, column: &ChunkedColumn<'_>, chunks: &[VectorColumn<'_>]) -> Vec<Option<Sketch>> {
+        let basis = self.sketch.and_then(|sketch| SketchBasis::train(column, sketch.form).basis);
+        let is_partial = self.sketch.is_some_and(|sketch| sketch.is_partial);
+        let sketch = |(i, chunk)| match &basis {
+            Some(basis) if !is_partial || i % 2 == 0 => Some(basis.encode(chunk).unwrap()),
+            _ => None,
+        };
+        chunks.iter().enumerate().map(sketch).collect()
     }
 
     /// SQL's distances: what the scalar function says of every row, NaN and NULL apart.
@@ -206,9 +297,10 @@ impl Case {
         selected: &[Option<&[T]>],
         selection: Option<&BooleanBuffer>,
         queries: &[Vec<f64>],
+        tier: Tier,
     ) -> Result<(), TestCaseError> {
         for query in queries.iter().take(2) {
-            let mut search = Search::new(self.metric, query).unwrap().sql_distances().top_k(self.k);
+            let mut search = Search::new(self.metric, query).unwrap().sql_distances().top_k(self.k).tier(tier);
             if let Some(selection) = selection {
                 search = search.selection(selection);
             }
@@ -263,6 +355,25 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases() / 2, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn sketches_of_float32_equal_the_reference(case in sketched_case()) {
+        case.check::<f32>()?;
+    }
+
+    #[test]
+    fn sketches_of_float64_equal_the_reference(case in sketched_case()) {
+        case.check::<f64>()?;
+    }
+
+    #[test]
+    fn sketches_of_float16_equal_the_reference(case in sketched_case()) {
+        case.check::<f16>()?;
+    }
+}
+
 /// Rows far from the origin and close together: the bound of `qq + xx - 2 dot` is coarse, the answer must not be.
 #[test]
 fn l2_far_from_the_origin_equals_the_reference() {
@@ -276,6 +387,48 @@ fn l2_far_from_the_origin_equals_the_reference() {
     let hits = Search::batch(Metric::L2, &queries).unwrap().top_k(7).run(&column).unwrap();
     for (query, ranking) in queries.iter().zip(&hits.rankings) {
         assert_eq!(pairs(ranking), reference::search(Metric::L2, &borrowed, query, 7));
+    }
+}
+
+/// Enough rows that a sketch prunes, waits and, for queries unlike the rows, is left.
+#[test]
+fn sketches_of_many_rows_equal_the_reference() {
+    let (count, dim) = (12_000, 200);
+    for flavour in [0, 1, 2, 7] {
+        let rows: Vec<Option<Vec<f32>>> = structured(dim, count, 5, flavour)
+            .into_iter()
+            .enumerate()
+            .map(|(i, row)| (i % 50 != 7).then(|| row.unwrap_or_default().iter().map(|x| *x as f32).collect()))
+            .collect();
+        let borrowed: Vec<Option<&[f32]>> = rows.iter().map(|row| row.as_deref()).collect();
+        let array = list(dim, &rows);
+        let plain = VectorColumn::try_new(&array).unwrap();
+        let mut noise = noise(3);
+        let mut queries: Vec<Vec<f64>> = (0..5)
+            .map(|i| rows[i * 2000 + 1].iter().flatten().map(|x| f64::from(*x) + 0.01 * noise()).collect())
+            .collect();
+        queries.push((0..dim).map(|_| noise()).collect());
+        for form in [Tier::I8, Tier::Pca4] {
+            let basis = SketchBasis::train(&ChunkedColumn::from(&plain), form).basis.unwrap();
+            let sketch = basis.encode(&plain).unwrap();
+            let column = plain.clone().with_sketch(&sketch).unwrap();
+            for metric in [Metric::Cosine, Metric::Dot, Metric::L2] {
+                let expected: Vec<_> =
+                    queries.iter().map(|query| reference::search(metric, &borrowed, query, 20)).collect();
+                for (backend, tier) in Backend::available().into_iter().flat_map(|b| [(b, Tier::Auto), (b, form)]) {
+                    for (query, expected) in queries.iter().zip(&expected) {
+                        let search =
+                            Search::new(metric, query).unwrap().top_k(20).backend(backend).tier(tier).threads(2);
+                        let hits = search.run(&column).unwrap();
+                        let what = format!("{flavour} {form} {metric} {backend} {tier}");
+                        assert_eq!(&pairs(&Ranking { rows: hits.rows, scores: hits.scores }), expected, "{what}");
+                    }
+                    let search = Search::batch(metric, &queries).unwrap().top_k(20).backend(backend).tier(tier);
+                    let rankings: Vec<_> = search.run(&column).unwrap().rankings.iter().map(pairs).collect();
+                    assert_eq!(rankings, expected, "{flavour} {form} {metric} {backend} {tier} batch");
+                }
+            }
+        }
     }
 }
 

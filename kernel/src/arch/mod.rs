@@ -2,6 +2,7 @@
 //! per instruction set, and one dispatch table. Holding a [`Kernels`] is the proof that the
 //! processor can run it.
 
+pub(crate) mod codes;
 mod generic;
 mod lanes;
 #[cfg(target_arch = "aarch64")]
@@ -118,6 +119,21 @@ pub(crate) struct PanelLimits<'a> {
     pub t: &'a [f32],
 }
 
+/// Hints that all of `values` will be read.
+#[inline]
+pub(crate) fn prefetch<T>(values: &[T]) {
+    const LINE: usize = 64;
+    #[cfg(target_arch = "x86_64")]
+    for offset in (0..size_of_val(values)).step_by(LINE) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: SSE is part of x86-64, and a prefetch never faults.
+        #[allow(unsafe_code)]
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast::<i8>().wrapping_add(offset));
+        }
+    }
+}
+
 type SurvivorsFn = unsafe fn(&[f32], usize, &[f32], PanelLimits<'_>, &mut Vec<(u32, u32)>);
 
 /// The operations of one instruction set. Every sum is of `dim` terms in some order, each product
@@ -150,6 +166,11 @@ impl Kernels {
         };
         let backend = forced.unwrap_or_else(Backend::fastest);
         backend.kernels().ok_or_else(|| unavailable(backend))
+    }
+
+    /// Those of [`Backend::fastest`].
+    pub fn fastest() -> &'static Kernels {
+        Backend::fastest().kernels().unwrap_or(&portable::KERNELS)
     }
 
     /// `x·q` and `x·x` of each row.

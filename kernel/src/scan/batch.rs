@@ -2,11 +2,11 @@
 //! product, and a whole register of (row, query) cells is rejected at once.
 
 use super::rows::{Morsel, Scan, Staging};
-use super::{Harvest, Job};
+use super::{Job, PartialResult};
 use crate::arch::{Kernels, Panel, PanelLimits, QUERY_PADDING, Rows};
 use crate::candidates::{Candidate, Candidates, SharedThreshold};
 use crate::query::Query;
-use crate::tier::{Approximation, Limits};
+use crate::tier::{Approximation, F32, Form, Limits};
 
 /// Row blocks are this many times the rows of one matrix tile.
 const TILES_PER_BLOCK: usize = 4;
@@ -65,18 +65,19 @@ fn panels(kernels: &Kernels, queries: &[Query]) -> Vec<QueryPanel> {
     panels
 }
 
-/// One thread's share.
+/// One thread's share: adds to its candidates of each query.
 pub(super) fn scan<'s>(
     job: &Job<'_>,
     scan: &Scan<'_>,
     shared: &[SharedThreshold],
     claim: impl Fn() -> Option<&'s Morsel>,
-) -> Harvest {
-    let form = job.form();
-    let bounds = job.bounds();
+    all: &mut [Candidates],
+    partial: &mut PartialResult,
+) {
+    let form = Form::DotAndSquare;
+    let bounds: Vec<F32<'_>> = (0..job.queries.len()).map(|query| job.bound(query, form)).collect();
     let block = job.kernels.tile_rows * TILES_PER_BLOCK;
     let mut panels = panels(job.kernels, job.queries);
-    let mut all: Vec<Candidates> = shared.iter().map(|threshold| Candidates::new(job.k, threshold.get())).collect();
     for panel in &mut panels {
         for lane in 0..panel.count {
             let query = panel.first + lane;
@@ -84,7 +85,6 @@ pub(super) fn scan<'s>(
         }
     }
 
-    let mut harvest = Harvest::default();
     let mut staging = Staging::default();
     let zeros = vec![0.0; job.queries[0].values.len().next_multiple_of(QUERY_PADDING)];
     let mut squares = vec![0.0; block];
@@ -95,7 +95,7 @@ pub(super) fn scan<'s>(
     while let Some(morsel) = claim() {
         let chunk = scan.chunk(morsel);
         scan.for_each_block(morsel, block, |ids| {
-            harvest.counts.rows_scanned += ids.len() as u64;
+            partial.counts.rows_scanned += ids.len() as u64;
             let (floats, local) = staging.stage(chunk, ids);
             squares.resize(ids.len(), 0.0);
             job.kernels.l2_squared(Rows::new(floats, chunk.dim(), local), &zeros, &mut squares);
@@ -109,7 +109,7 @@ pub(super) fn scan<'s>(
                     ordinary.push(local[i]);
                     positions.push(position);
                 } else {
-                    judge_exactly(job, position, &mut all, &mut harvest);
+                    judge_exactly(job, position, all, partial);
                 }
             }
             squares.truncate(ordinary.len());
@@ -146,26 +146,24 @@ pub(super) fn scan<'s>(
                         shared[query].lower(all[query].threshold());
                         panel.set(lane, bounds[query].limits(all[query].threshold()));
                     }
-                    harvest.counts.survivors += 1;
-                    harvest.counts.refined += refined;
+                    partial.counts.survivors += 1;
+                    partial.counts.refined += refined;
                 }
             }
         });
     }
-    harvest.candidates = all.into_iter().map(Candidates::into_items).collect();
-    harvest
 }
 
 /// A row that no bound can judge, against every query. It counts as skipped if the first cannot be compared with it.
-fn judge_exactly(job: &Job<'_>, position: u64, all: &mut [Candidates], harvest: &mut Harvest) {
+fn judge_exactly(job: &Job<'_>, position: u64, all: &mut [Candidates], partial: &mut PartialResult) {
     for (query, candidates) in all.iter_mut().enumerate() {
-        harvest.counts.refined += 1;
+        partial.counts.refined += 1;
         let key = job.exact(query, position);
         match key.filter(|key| !key.is_nan()) {
             Some(key) => {
                 candidates.push(Candidate { low: key, high: key, position }, |other| job.exact(query, other));
             }
-            None if query == 0 => job.set_aside(harvest, position, key),
+            None if query == 0 => job.set_aside(partial, position, key),
             None => {}
         }
     }

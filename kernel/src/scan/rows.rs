@@ -6,6 +6,7 @@ use arrow_buffer::BooleanBuffer;
 use half::slice::HalfFloatSliceExt;
 
 use super::MORSEL_BYTES;
+use super::sketched::Sketched;
 use crate::column::{ChunkedColumn, Components, VectorColumn};
 
 /// Rows of one chunk that a thread claims at once.
@@ -20,13 +21,20 @@ pub(super) struct Scan<'a> {
     /// For each chunk, a bit for each row to read; `None`: all.
     selected: Vec<Option<BooleanBuffer>>,
     pub morsels: Vec<Morsel>,
-    /// Bytes of the rows to read.
+    /// Those of the chunks whose sketch is read.
+    pub sketched: Vec<Morsel>,
+    /// Bytes of the rows to read, of codes where there is a sketch.
     pub bytes: usize,
 }
 
 impl<'a> Scan<'a> {
-    pub fn new(column: &'a ChunkedColumn<'a>, selection: Option<&BooleanBuffer>) -> Self {
-        let mut scan = Self { column, selected: Vec::new(), morsels: Vec::new(), bytes: 0 };
+    /// `sketched` has the chunks whose sketch is read.
+    pub fn new(
+        column: &'a ChunkedColumn<'a>,
+        selection: Option<&BooleanBuffer>,
+        sketched: Option<&Sketched<'_>>,
+    ) -> Self {
+        let mut scan = Self { column, selected: Vec::new(), morsels: Vec::new(), sketched: Vec::new(), bytes: 0 };
         for (ordinal, chunk) in column.chunks().iter().enumerate() {
             let selection = selection.map(|bits| bits.slice(column.start(ordinal), chunk.len()));
             let selected = match (chunk.valid(), selection) {
@@ -34,13 +42,17 @@ impl<'a> Scan<'a> {
                 (valid, selection) => selection.or(valid.cloned()),
             };
             let count = selected.as_ref().map_or(chunk.len(), BooleanBuffer::count_set_bits);
-            scan.bytes += count * chunk.row_bytes();
+            let by_codes = sketched.filter(|sketched| sketched.covers(ordinal));
+            let (row_bytes, at_once) = match by_codes {
+                Some(sketched) => (sketched.row_bytes(), sketched.morsel_rows()),
+                None => (chunk.row_bytes(), (MORSEL_BYTES / chunk.row_bytes()).max(64)),
+            };
+            scan.bytes += count * row_bytes;
             // Morsels are equal in bytes to read, about, so a sparse selection makes longer ones.
-            let bytes_rows = (MORSEL_BYTES / chunk.row_bytes()).max(64);
-            if let Some(rows) = bytes_rows.saturating_mul(chunk.len()).checked_div(count) {
+            if let Some(rows) = at_once.saturating_mul(chunk.len()).checked_div(count) {
                 let starts = (0..chunk.len()).step_by(rows);
-                scan.morsels
-                    .extend(starts.map(|start| Morsel { chunk: ordinal, rows: start..chunk.len().min(start + rows) }));
+                let morsels = starts.map(|start| Morsel { chunk: ordinal, rows: start..chunk.len().min(start + rows) });
+                if by_codes.is_some() { scan.sketched.extend(morsels) } else { scan.morsels.extend(morsels) }
             }
             scan.selected.push(selected);
         }
@@ -57,29 +69,71 @@ impl<'a> Scan<'a> {
     }
 
     /// Calls `block` with the ordinals within the chunk of the rows to read, up to `size` at a time.
-    pub fn for_each_block(&self, morsel: &Morsel, size: usize, mut block: impl FnMut(&[u32])) {
-        let mut ids = Vec::with_capacity(size);
-        let mut push = |id: usize| {
-            ids.push(id as u32);
-            if ids.len() == size {
-                block(&ids);
-                ids.clear();
-            }
-        };
+    pub fn for_each_block(&self, morsel: &Morsel, size: usize, block: impl FnMut(&[u32])) {
+        let mut blocks = Blocks::new(size, block);
         match &self.selected[morsel.chunk] {
-            None => in_streams(morsel.rows.clone()).for_each(push),
+            None => in_streams(morsel.rows.clone()).for_each(|row| blocks.push(row)),
             Some(bits) => {
                 let of_morsel = bits.slice(morsel.rows.start, morsel.rows.len());
                 // Where most rows are read, the streams are still streams.
                 if 2 * of_morsel.count_set_bits() > morsel.rows.len() {
-                    in_streams(morsel.rows.clone()).filter(|row| bits.value(*row)).for_each(push);
+                    in_streams(morsel.rows.clone()).filter(|row| bits.value(*row)).for_each(|row| blocks.push(row));
                 } else {
-                    of_morsel.set_indices().for_each(|i| push(morsel.rows.start + i));
+                    of_morsel.set_indices().for_each(|i| blocks.push(morsel.rows.start + i));
                 }
             }
         }
-        if !ids.is_empty() {
-            block(&ids);
+        blocks.finish();
+    }
+
+    /// As [`Self::for_each_block`], in ascending order.
+    pub fn for_each_block_in_order(&self, morsel: &Morsel, size: usize, block: impl FnMut(&[u32])) {
+        let rows = morsel.rows.clone();
+        let mut blocks = Blocks::new(size, block);
+        match &self.selected[morsel.chunk] {
+            None => blocks.extend(rows),
+            Some(bits) => {
+                bits.slice(rows.start, rows.len()).set_indices().for_each(|i| blocks.push(rows.start + i));
+            }
+        }
+        blocks.finish();
+    }
+}
+
+/// Gathers rows, and calls `block` with up to `size` of them.
+struct Blocks<F> {
+    ids: Vec<u32>,
+    size: usize,
+    block: F,
+}
+
+impl<F: FnMut(&[u32])> Blocks<F> {
+    fn new(size: usize, block: F) -> Self {
+        Self { ids: Vec::with_capacity(size), size, block }
+    }
+
+    #[inline(always)]
+    fn push(&mut self, id: usize) {
+        self.ids.push(id as u32);
+        if self.ids.len() == self.size {
+            (self.block)(&self.ids);
+            self.ids.clear();
+        }
+    }
+
+    /// Pushes consecutive rows.
+    fn extend(&mut self, rows: Range<usize>) {
+        for start in rows.clone().step_by(self.size) {
+            self.ids.clear();
+            self.ids.extend(start as u32..rows.end.min(start + self.size) as u32);
+            (self.block)(&self.ids);
+        }
+        self.ids.clear();
+    }
+
+    fn finish(mut self) {
+        if !self.ids.is_empty() {
+            (self.block)(&self.ids);
         }
     }
 }
