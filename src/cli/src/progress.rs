@@ -1,4 +1,5 @@
-//! What a person at the terminal sees while a command works: nothing where the standard error is no terminal.
+//! The progress line on the terminal while a command works. Nothing is shown if the standard error
+//! is no terminal.
 
 use std::pin::pin;
 use std::time::Duration;

@@ -33,7 +33,7 @@ pub(super) struct UiCommand {
 }
 
 impl UiCommand {
-    /// What a failure says of it.
+    /// Returns the details of a failure of this command.
     pub fn details(&self) -> Map<String, Value> {
         Map::from_iter([("command".to_owned(), "ui".into())])
     }

@@ -12,7 +12,7 @@ const SCHEMES: [&str; 2] = ["file", "sqlite"];
 pub struct DatabasePath {
     /// The file.
     pub path: PathBuf,
-    /// Whether it is opened with `mode=ro`.
+    /// True if the file is opened with `mode=ro`.
     pub is_read_only: bool,
 }
 
@@ -99,7 +99,7 @@ fn path_of(bytes: Vec<u8>) -> Option<PathBuf> {
     String::from_utf8(bytes).ok().map(PathBuf::from)
 }
 
-/// Refuses a URI, which would be taken for the name of a file. `name` is the argument's.
+/// Rejects a URI, which would be taken for the name of a file. `name` is the argument's.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`]: a text that begins with `file:`, `sqlite:` or another scheme and `//`.

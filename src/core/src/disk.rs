@@ -1,4 +1,5 @@
-//! What the store asks of a file system: few operations, so that tests can put one behind it that fails and loses power.
+//! The file system interface of the store. It has few operations, so that tests can replace it with
+//! one that fails and loses power.
 
 use std::fmt::Debug;
 use std::fs::{self, File, TryLockError};
@@ -11,29 +12,31 @@ use crate::locked_file::LockedFile;
 
 /// A file system.
 ///
-/// What it promises after a loss of power is only this. The content of a file is what [`DiskFile::sync`] last made durable, or
-/// anything where nothing did. The names in a folder are those of its last [`Disk::sync_folder`], each change after it made or not made,
-/// whatever their order; a rename over another file is made or not made, and nothing between.
+/// After a loss of power, an implementation guarantees only the following. The content of a file is
+/// what [`DiskFile::sync`] last made durable; without a sync it is arbitrary. The names in a folder
+/// are those of its last [`Disk::sync_folder`], and each later change is either made or not made,
+/// in any order. A rename over another file is atomic.
 pub trait Disk: Debug + Send + Sync {
-    /// Creates a folder, durably, and those above it; harmless where it is there.
+    /// Creates a folder and its parents, durably. An existing folder is not an error.
     ///
     /// # Errors
     /// The operating system's.
     fn create_folder(&self, folder: &Path) -> io::Result<()>;
 
-    /// Takes a lock for as long as the result lives, or its process; the file is created.
+    /// Acquires a lock, which is held until the result is dropped or the process ends. Creates the
+    /// file.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`]: another holds it, in this process or another.
+    /// [`io::ErrorKind::WouldBlock`] if this process or another one holds the lock.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>>;
 
-    /// Creates a file, or empties the one that is there.
+    /// Creates a file, or truncates the existing one.
     ///
     /// # Errors
     /// The operating system's.
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
-    /// Gives a file another name, in the place of one that has it.
+    /// Renames a file, replacing a file that has the new name.
     ///
     /// # Errors
     /// The operating system's.
@@ -45,13 +48,13 @@ pub trait Disk: Debug + Send + Sync {
     /// The operating system's.
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
 
-    /// The whole content of a file, aligned such that arrays can lie in it.
+    /// Reads the whole content of a file into memory that is aligned for arrays.
     ///
     /// # Errors
     /// The operating system's.
     fn read(&self, path: &Path) -> io::Result<Buffer>;
 
-    /// The names in a folder; such as are not Unicode are left out.
+    /// Lists the names in a folder. Names that are not Unicode are left out.
     ///
     /// # Errors
     /// The operating system's.
@@ -69,7 +72,8 @@ pub trait DiskFile: Write + Send {
     /// Makes all that was written durable.
     ///
     /// # Errors
-    /// The operating system's. What was written is then lost: a second attempt may succeed and mean nothing.
+    /// The operating system's. The data written since the last sync is then lost: a second attempt
+    /// may succeed without having written it.
     fn sync(&mut self) -> io::Result<()>;
 }
 

@@ -1,4 +1,4 @@
-//! What can go wrong, with its source kept, and what the user can do about it.
+//! The errors of vexact, each with its source and with the action that is open to the user.
 
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,7 @@ pub enum Error {
     /// Reading or writing failed.
     #[error("{path}: {source}")]
     Io {
-        /// What was read or written.
+        /// The file or folder that was read or written.
         path: PathBuf,
         /// The operating system's reason.
         source: std::io::Error,
@@ -55,7 +55,7 @@ pub enum Error {
     /// SQLite refused or failed.
     #[error("{context}: {source}")]
     Sqlite {
-        /// What was being done.
+        /// The operation that failed.
         context: String,
         /// SQLite's reason.
         source: rusqlite::Error,
@@ -67,7 +67,7 @@ pub enum Error {
         context: String,
         /// The server's own words, or what became of the connection.
         problem: String,
-        /// Whether the server answered: otherwise the connection failed.
+        /// True if the server answered with this error; false if the connection failed.
         is_answer: bool,
         /// The client's error.
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -84,7 +84,7 @@ pub enum Error {
     /// A query took longer than it may.
     #[error("the query was ended: expected its end within {limit:?} (the setting vexact.timeout), got none")]
     TimedOut {
-        /// How long it may take.
+        /// The timeout.
         limit: std::time::Duration,
     },
     /// A fault of the library: it panicked.
@@ -92,12 +92,12 @@ pub enum Error {
         "internal error: {problem}; in {statement}. The fault is vexact's: please report it with the statement and the file"
     )]
     Internal {
-        /// What was asked for.
+        /// The statement that was executed.
         statement: String,
-        /// What the panic said.
+        /// The message of the panic.
         problem: String,
     },
-    /// An error that several are told: what a streaming query ended with.
+    /// An error that several callers receive: the one that ended a streaming query.
     #[error("{0}")]
     Shared(std::sync::Arc<Error>),
     /// A query failed: planning or execution.
@@ -105,7 +105,7 @@ pub enum Error {
     Query(#[from] DataFusionError),
 }
 
-/// Whose fault a failure is, for callers that map errors (Python's exceptions, exit codes).
+/// The category of a failure, for callers that map errors (Python's exceptions, exit codes).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
     /// The request is wrong: it will fail again.
@@ -164,12 +164,13 @@ impl Error {
         }
     }
 
-    /// A failure of Arrow, as one of a query.
+    /// Wraps an error of Arrow as an error of a query.
     pub fn arrow(source: arrow::error::ArrowError) -> Self {
         Error::Query(source.into())
     }
 
-    /// A failure of the operating system at a path: [`Error::FileNotFound`] where nothing is there, else [`Error::Io`].
+    /// Wraps an error of the operating system at a path: [`Error::FileNotFound`] if the path does
+    /// not exist, else [`Error::Io`].
     pub fn io(path: &Path, source: std::io::Error) -> Self {
         match source.kind() {
             std::io::ErrorKind::NotFound => Error::FileNotFound { path: path.into() },
@@ -178,7 +179,7 @@ impl Error {
     }
 }
 
-/// DataFusion's message, in which a column of a frame without a name has no qualifier.
+/// Returns DataFusion's message, in which a column of a frame without a name has no qualifier.
 fn shown(error: &DataFusionError) -> String {
     let text = message(error);
     match text.contains("?table?") {
@@ -190,7 +191,7 @@ fn shown(error: &DataFusionError) -> String {
 /// DataFusion's message without the hint to report planning errors as bugs, contexts outermost first.
 fn message(error: &DataFusionError) -> String {
     match error {
-        // Which rule found it is of no use to a user.
+        // The name of the optimizer rule that found the error is of no use to a user.
         DataFusionError::Context(context, inner) if context.contains("vexact_vector_rewrite") => message(inner),
         DataFusionError::Context(context, inner) => format!("{context}: {}", message(inner)),
         DataFusionError::Shared(inner) => message(inner),
@@ -207,7 +208,8 @@ fn message(error: &DataFusionError) -> String {
     }
 }
 
-/// The error of vexact that another library hands on: Arrow and Parquet wrap what their readers are told.
+/// Returns the error of vexact inside another library's error: Arrow and Parquet wrap the errors of
+/// the readers that they call.
 fn within(error: &DataFusionError) -> Option<&Error> {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {

@@ -13,7 +13,7 @@ use twox_hash::XxHash64;
 use super::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
 
-/// What is added to a name while its file is being written.
+/// Suffix of a file's name while the file is being written.
 pub const TEMPORARY: &str = ".tmp";
 
 /// A folder on a disk.

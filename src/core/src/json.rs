@@ -63,7 +63,7 @@ fn kind(data_type: &DataType) -> String {
 pub struct Rows {
     /// The columns' names, as [`columns`] makes them.
     pub names: Vec<String>,
-    /// Of one schema.
+    /// The batches, which have one schema.
     pub batches: Vec<RecordBatch>,
 }
 
@@ -138,7 +138,7 @@ impl Serialize for Cell<'_> {
             DataType::List(_) => items(&array.as_list::<i32>().value(row), serializer),
             DataType::LargeList(_) => items(&array.as_list::<i64>().value(row), serializer),
             DataType::Dictionary(..) => {
-                // Of one row, for all keys are read.
+                // A slice of one row: all keys of the array are read.
                 let dictionary = array.slice(row, 1);
                 let dictionary = dictionary.as_any_dictionary();
                 Cell { array: dictionary.values(), row: dictionary.normalized_keys()[0] }.serialize(serializer)

@@ -41,7 +41,7 @@ impl LockedFile {
         Self { file, is_locked, process: std::process::id() }
     }
 
-    /// Whether this process opened it, and not one that it was forked from.
+    /// Returns true if this process opened the file, and not a process that it was forked from.
     pub fn is_of_process(&self) -> bool {
         self.process == std::process::id()
     }

@@ -26,7 +26,7 @@ pub enum Param {
     Vector(Vec<f32>),
 }
 
-/// What a caller gives for one placeholder.
+/// The argument for one placeholder.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Argument {
     /// One value.

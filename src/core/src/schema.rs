@@ -1,4 +1,4 @@
-//! How SQLite, Arrow and the type strings of [`TableSchema`] correspond.
+//! The correspondence of types in SQLite, in Arrow and in the type strings of [`TableSchema`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 /// Names that the temporal mode adds to every table.
 const RESERVED: [&str; 3] = ["_valid_from", "_valid_to", "_operation"];
 
-/// What a vector's components are in the replica. In SQLite they are little-endian float32 either way.
+/// Type of a vector's components in the replica. In SQLite they are little-endian float32 in either
+/// case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum VectorElement {
     /// 32 bits: what SQLite holds, unchanged.
@@ -52,7 +53,7 @@ pub enum ColumnType {
     Binary,
     /// A BLOB of `dim` little-endian float32; in Arrow a `FixedSizeList` of `dim`.
     Vector {
-        /// What the replica holds.
+        /// Type of the components in the replica.
         element: VectorElement,
         /// Components, at least 1.
         dim: usize,
@@ -106,7 +107,7 @@ impl ColumnType {
         }
     }
 
-    /// What a column of this type is declared as in SQLite.
+    /// Returns the SQLite declaration of a column of this type.
     pub fn sqlite(&self) -> &'static str {
         match self {
             Self::Float16 | Self::Float32 | Self::Float64 => "REAL",
@@ -262,17 +263,18 @@ pub fn declared(declaration: Option<&str>) -> Option<ColumnType> {
 pub struct Column {
     /// As SQLite knows it, ASCII case aside.
     pub name: String,
-    /// What it holds.
+    /// Type of the column's values.
     pub column_type: ColumnType,
 }
 
-/// Whether a name is one of SQLite's own for a row id, which a column of the same name hides.
+/// Returns true if a name is one of SQLite's names for the row id. A column of the same name hides
+/// the row id.
 pub fn is_row_id_name(name: &str) -> bool {
     ["rowid", "oid", "_rowid_"].iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
-/// What is replicated of a table: its columns, in order, and the key that names a row. Names compare as in SQLite, without
-/// ASCII case. Key columns are never NULL; the others may be.
+/// The replicated part of a table: its columns, in order, and the key that identifies a row. Names
+/// compare as in SQLite, ignoring ASCII case. Key columns are never NULL; the others may be.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TableSchema {
     name: String,
@@ -375,7 +377,7 @@ impl TableSchema {
         self.key.iter().map(|at| &self.columns[*at])
     }
 
-    /// Where a column stands, ASCII case aside.
+    /// Returns the position of a column, ignoring ASCII case.
     pub fn position(&self, column: &str) -> Option<usize> {
         self.columns.iter().position(|known| known.name.eq_ignore_ascii_case(column))
     }
@@ -388,7 +390,7 @@ impl TableSchema {
         Arc::new(Schema::new(self.columns.iter().enumerate().map(field).collect::<Vec<_>>()))
     }
 
-    /// Whether both describe the same table, ASCII case of names aside.
+    /// Returns true if both describe the same table, ignoring the ASCII case of names.
     pub fn is_same(&self, other: &TableSchema) -> bool {
         self.name.eq_ignore_ascii_case(&other.name)
             && self.key == other.key

@@ -1,4 +1,5 @@
-//! SQL text: names and literals quoted, what a statement is, and SQLite's failures with their context.
+//! SQL text: quoting of names and literals, the kind of a statement, and SQLite's errors with their
+//! context.
 
 use crate::error::{Error, Result};
 
@@ -12,10 +13,11 @@ pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// Refuses a NUL character: SQLite takes a text for ended there, and runs what stands before.
+/// Rejects a NUL character: SQLite takes it for the end of the text, and would run only the part
+/// before it.
 ///
 /// # Errors
-/// Its place, counted in characters from 0.
+/// A NUL character; the message has its position, counted in characters from 0.
 pub fn without_nul(sql: &str) -> Result<()> {
     match sql.split_once('\0') {
         None => Ok(()),

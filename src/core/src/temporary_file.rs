@@ -27,8 +27,8 @@ fn unfinished() -> MutexGuard<'static, BTreeSet<(u32, PathBuf)>> {
     UNFINISHED.lock()
 }
 
-/// Removes the temporary files of this process. To be called when the process is about to end: writers that are still at work
-/// fail.
+/// Removes the temporary files of this process. Call this when the process is about to end: writers
+/// that are still at work fail.
 pub fn discard_unfinished() {
     for (process, path) in std::mem::take(&mut *unfinished()) {
         if process == std::process::id() {
@@ -113,7 +113,7 @@ pub fn remove_leftovers(folder: &Path) {
     }
 }
 
-/// Whether an open file still has this path.
+/// Returns true if the path still names this open file.
 #[cfg(unix)]
 pub fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -125,7 +125,8 @@ pub fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Whether an open file still has this path: one that is open cannot be replaced.
+/// Returns true if the path still names this open file: an open file cannot be replaced on this
+/// platform.
 #[cfg(not(unix))]
 pub fn is_at(_file: &File, path: &Path) -> bool {
     path.exists()

@@ -32,7 +32,7 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// How an engine on it is opened.
+    /// Returns the configuration of an engine on this database.
     pub fn config(&self) -> HtapConfig {
         let stored = self.storage_path.as_deref().and_then(Store::made_with);
         let stored_format = stored.map(|(format, _)| match format {
@@ -93,7 +93,7 @@ pub(crate) struct Query {
     /// Ask the replicas, whatever the query's shape
     #[arg(long)]
     pub olap: bool,
-    /// Give up after so many milliseconds
+    /// Timeout in milliseconds
     #[arg(long, value_name = "N")]
     pub timeout_ms: Option<u64>,
     /// One query that only reads
@@ -191,7 +191,7 @@ pub(crate) struct Search {
     /// "0.1,0.2", "[0.1, 0.2]", or @FILE that holds such a list (@- for stdin)
     #[arg(long, value_name = "VECTOR", allow_hyphen_values = true)]
     pub query_vector: QueryVector,
-    /// How many rows
+    /// Number of rows to return
     #[arg(long, value_name = "K", default_value_t = 10)]
     pub top_k: usize,
     /// cosine, dot or l2
@@ -200,7 +200,7 @@ pub(crate) struct Search {
     /// A SQL predicate on the table, applied before the search
     #[arg(long = "where", value_name = "SQL")]
     pub filter: Option<String>,
-    /// Only rows of at least this score are searched: under a distance it leaves out the closest rows
+    /// Search only rows of at least this score: under a distance it leaves out the closest rows
     #[arg(long, value_name = "S", allow_hyphen_values = true)]
     pub min_score: Option<f64>,
     /// Return the K best rows of each group of rows with one value in this column
@@ -212,7 +212,7 @@ pub(crate) struct Search {
     /// Say how it was done
     #[arg(long)]
     pub explain: bool,
-    /// Give up after so many milliseconds
+    /// Timeout in milliseconds
     #[arg(long, value_name = "N")]
     pub timeout_ms: Option<u64>,
 }

@@ -44,7 +44,7 @@ pub(crate) enum DbCommand {
 }
 
 impl DbCommand {
-    /// What a failure says of it.
+    /// Returns the details of a failure of this command.
     pub fn details(&self) -> Map<String, Value> {
         let (name, Database { db, .. }) = match self {
             Self::Exec(command) => ("db exec", &command.database),
@@ -61,7 +61,8 @@ impl DbCommand {
         details.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()
     }
 
-    /// How long it may take: those that only read can be given up at any time.
+    /// Returns the timeout in milliseconds. Only commands that only read have one: they can be
+    /// cancelled at any time.
     pub fn timeout_ms(&self) -> Option<u64> {
         match self {
             Self::Query(Query { timeout_ms, .. }) | Self::Search(Search { timeout_ms, .. }) => *timeout_ms,
