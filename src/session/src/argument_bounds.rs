@@ -1,4 +1,5 @@
-//! Arguments in a query's text that are sizes: refused where what they ask for could not be allocated.
+//! Checks arguments in a query's text that are sizes, and rejects those whose allocation would be
+//! too large.
 
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;

@@ -1,4 +1,5 @@
-//! The tables and views of a session, by name. A view is replaced in one step: a query sees the one or the other.
+//! Catalog of a session: its tables and views, by name. A view is replaced atomically, so a query
+//! sees either the old view or the new one.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! `sum` of integers that refuses what is beyond 64 bits: DataFusion's own wraps around, so that a sum of positive numbers may be
-//! negative. Everything else of it is DataFusion's.
+//! `sum` of integers that rejects a result beyond 64 bits. DataFusion's own `sum` wraps around, so
+//! that a sum of positive numbers may be negative; the rest is delegated to DataFusion.
 
 use std::mem::size_of;
 use std::sync::Arc;
@@ -182,7 +182,7 @@ impl Accumulator for DistinctSum {
 #[derive(Debug)]
 struct GroupSums<T: ArrowPrimitiveType> {
     sums: Vec<T::Native>,
-    /// Whether a group has a value that is not NULL.
+    /// True for each group that has a value that is not NULL.
     has_value: Vec<bool>,
 }
 

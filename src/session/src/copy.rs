@@ -1,5 +1,5 @@
-//! `COPY query TO 'file'`: the file is replaced when all rows are written, and it is there also without rows
-//! (apache/datafusion#18073).
+//! `COPY query TO 'file'`: the file is replaced when all rows are written, and it is created even
+//! if the query returns no rows (apache/datafusion#18073).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub(super) struct CopyTarget {
 }
 
 impl CopyTarget {
-    /// What a statement asks for.
+    /// Reads the target file and its options from a statement.
     ///
     /// # Errors
     /// A path that names no file; a form or an option that there is not.

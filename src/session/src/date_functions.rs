@@ -1,4 +1,5 @@
-//! `year(x)` and its like: parts of dates and times by the names that people type, which are `date_part`; and `unix_timestamp(x)`.
+//! `year(x)` and similar functions, which are common names for calls of `date_part`, and
+//! `unix_timestamp(x)`.
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{Result, plan_err};
@@ -37,7 +38,7 @@ fn signature() -> Signature {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct DateFunction {
     name: &'static str,
-    /// Of `date_part`; `None`: the seconds since 1970.
+    /// Part of `date_part` to extract; `None` for the seconds since 1970.
     part: Option<&'static str>,
     signature: Signature,
 }

@@ -1,5 +1,5 @@
-//! NULLs of a sort by distance come last, also where other NULLs come first, as SQLite has them: a row without a vector is not the
-//! nearest one.
+//! Sorts NULLs last in a sort by distance, even if other NULLs come first, as in SQLite: a row
+//! without a vector is not the nearest one.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;

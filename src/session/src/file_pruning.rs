@@ -1,5 +1,5 @@
-//! Searches by call of Parquet files with a filter: row groups and pages without a row that it can hold for are not read, and
-//! the rows that are read keep their ordinals in the table.
+//! Prunes Parquet files in searches by call with a filter. Row groups and pages without a matching
+//! row are not read, and the rows that are read keep their ordinals in the table.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 /// The rows that a pruned scan reads, as ranges of the table's.
 #[derive(Debug, Default)]
 pub(super) struct ScannedRows {
-    /// Of each range, its first row among those scanned, and in the table.
+    /// Start of each range: the row's index among the scanned rows, and its index in the table.
     ranges: Vec<(i64, i64)>,
     scanned: i64,
     rows: i64,
@@ -140,7 +140,7 @@ async fn metadata(
         .await
 }
 
-/// What of a file has to be read.
+/// Returns the row groups and pages of a file that have to be read.
 fn access_plan(
     config: &FileScanConfig,
     predicate: &Arc<dyn PhysicalExpr>,

@@ -36,7 +36,7 @@ pub struct DataFrame {
     source: Deep<Source>,
     /// The statement that it is of, for errors.
     statement: Arc<str>,
-    /// How long it may run; `None`: as long as its session says.
+    /// Time limit of the query; `None` for the session's limit.
     timeout: Option<Duration>,
 }
 
@@ -67,7 +67,7 @@ impl PlannedFrame {
         streamed(self.plans.stack(), &self.statement, &self.plans.physical, &self.context)
     }
 
-    /// How it was done, once it has run; before, how it will be.
+    /// Explains how the query ran or, if it has not run yet, how it will run.
     pub fn explained(&self) -> Explained {
         on_stack(self.plans.stack(), || {
             explain_plan(&self.plans.logical, &self.plans.physical, self.context.session_config().options())
@@ -114,7 +114,7 @@ impl DataFrame {
         Ok(Self::new(stack, source))
     }
 
-    /// Whether it is a search that needs no more planning.
+    /// Returns true if the query is a search that needs no more planning.
     pub async fn is_search(&self) -> bool {
         let Source::Cached(cached, _) = &*self.source else { return false };
         (cached.is_planned() || self.planned().await.is_ok()) && cached.search_schema().is_some()
@@ -134,7 +134,7 @@ impl DataFrame {
         Self { statement: excerpt(text).into(), ..self }
     }
 
-    /// What a view of this frame scans.
+    /// Returns the table provider that a view of this frame scans.
     ///
     /// # Errors
     /// As [`Self::of_cached`].
@@ -159,7 +159,7 @@ impl DataFrame {
         }
     }
 
-    /// How long it may run.
+    /// Returns the time limit of the query.
     fn timeout(&self) -> Option<Duration> {
         self.timeout.or_else(|| match &*self.source {
             Source::Query(state, _) => timeout(state),
@@ -378,7 +378,7 @@ impl DataFrame {
         Ok(rows.slice(0, rows.num_rows().min(wanted)))
     }
 
-    /// Whether it is a statement, such as EXPLAIN, which no query can be made of.
+    /// Returns true if the plan is a statement, such as EXPLAIN, on which no query can be built.
     fn is_statement(&self) -> bool {
         use LogicalPlan::{Analyze, Copy, DescribeTable, Dml, Explain};
         let Source::Query(_, plan) = &*self.source else { return false };
@@ -478,7 +478,7 @@ fn with_nulls_of(schema: &SchemaRef, batches: &[RecordBatch]) -> SchemaRef {
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
-/// How long a query of this state may run.
+/// Returns the time limit of a query with this session state.
 pub(super) fn timeout(state: &SessionState) -> Option<Duration> {
     state.config_options().extensions.get::<VexactOptions>()?.timeout
 }
@@ -488,7 +488,7 @@ pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = Result
     tokio::time::timeout(limit, work).await.unwrap_or(Err(Error::TimedOut { limit }))
 }
 
-/// What the operators of a plan need of its session.
+/// Returns the task context that the operators of a plan need.
 fn context(state: &SessionState) -> Arc<TaskContext> {
     let none = (HashMap::new(), HashMap::new(), HashMap::new(), HashMap::new());
     let (id, config, runtime) =

@@ -1,5 +1,6 @@
-//! INSERT keeps each value whole or refuses it: the casts that planning adds, to the types of the table's columns, become
-//! casts that lose nothing. A cast that the statement itself asks for stays what it is.
+//! Makes INSERT store each value without loss or reject it: the casts to the types of the table's
+//! columns, which planning adds, become lossless casts. A cast that is written in the statement is
+//! unchanged.
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use vexact_sources::keep_expr::keep_cast_expr;
 pub(super) struct OwnCasts {
     /// For each row and column of VALUES, how many there are around the value. Empty for any other INSERT.
     values: Vec<Vec<usize>>,
-    /// Whether PREPARE declares the types of its parameters.
+    /// True if PREPARE declares the types of its parameters.
     are_parameters_typed: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The one place that builds a DataFusion context and its catalog.
+//! Sessions: the only place that builds a DataFusion context and its catalog.
 
 mod argument_bounds;
 mod as_of;
@@ -77,7 +77,7 @@ use subqueries::SubqueriesInProjections;
 use unloaded::Unloaded;
 pub use unloaded::UnloadedTable;
 
-/// What a session may use.
+/// Options and resource limits of a session.
 #[derive(Debug, Clone, Default)]
 pub struct SessionOptions {
     /// Bytes that the operators of its queries, their results and the groups of its streams may hold; `None`: three quarters of
@@ -85,7 +85,7 @@ pub struct SessionOptions {
     pub memory_limit_bytes: Option<usize>,
     /// Partitions of a query, so threads of it; `None`: as many as the machine has cores.
     pub target_partitions: Option<usize>,
-    /// How long a query may run; `None`: as long as it takes. The setting `vexact.timeout`.
+    /// Time limit of a query; `None` for no limit. The setting is `vexact.timeout`.
     pub timeout: Option<Duration>,
 }
 

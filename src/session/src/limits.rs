@@ -1,4 +1,4 @@
-//! Limits: the memory that a session may use where nothing else is said, and what settings may be.
+//! Limits: the default memory limit of a session, and the accepted values of settings.
 
 use vexact_core::error::{Error, Result};
 
@@ -37,7 +37,7 @@ pub(super) fn check_setting(name: &str, value: &str) -> Result<()> {
         Ok(number) if !(*least..=*most).contains(&number) => {
             Err(Error::InvalidArgument(format!("{name}: expected {least} to {most}, got {value}")))
         }
-        // What is no number is for the setting itself to refuse.
+        // The setting itself rejects a value that is not a number.
         _ => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! Tables in memory that INSERT adds to. A query sees the rows of whole statements.
+//! In-memory tables that INSERT appends to. A query sees all rows of a statement or none.
 
 use std::collections::HashMap;
 use std::fmt;

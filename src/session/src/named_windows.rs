@@ -1,4 +1,5 @@
-//! Windows by name, with what they take from the window that they refine: of `(w ORDER BY x)` DataFusion drops the `w`.
+//! Named windows, merged with the window that they refine: of `(w ORDER BY x)` DataFusion drops the
+//! `w`.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;

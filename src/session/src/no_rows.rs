@@ -1,5 +1,6 @@
-//! A scalar subquery without rows is NULL, also if its column has none. DataFusion takes such a value for one that is never NULL, and
-//! folds what depends on it (apache/datafusion#24513): so the plan is told that it may be NULL.
+//! A scalar subquery without rows is NULL, even if its column is not nullable. DataFusion treats
+//! such a value as never NULL, and folds expressions that depend on it (apache/datafusion#24513),
+//! so the plan is marked as nullable.
 
 use std::sync::{Arc, LazyLock};
 
@@ -35,7 +36,7 @@ impl AnalyzerRule for NullWithoutRows {
                 })
             })?;
             is_changed |= node.transformed;
-            // What is above has its columns.
+            // The schemas of the nodes above depend on this node's columns.
             match is_changed {
                 true => Ok(Transformed::yes(node.data.recompute_schema()?)),
                 false => Ok(node),
@@ -50,7 +51,7 @@ fn is_null_without_rows(subquery: &Subquery) -> bool {
         && !has_one_row(&subquery.subquery)
 }
 
-/// Whether a plan is that of an aggregate without groups.
+/// Returns true if a plan is an aggregate without groups.
 fn has_one_row(mut plan: &LogicalPlan) -> bool {
     loop {
         plan = match plan {

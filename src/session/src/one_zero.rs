@@ -1,5 +1,6 @@
-//! The two zeros of floating-point numbers are one value in SQLite: as keys of joins, groups and sets, and where two numbers are
-//! compared. DataFusion tells -0.0 from 0.0, so 0.0 is added where it compares values that are no literals: the sum of the two is 0.0.
+//! Makes the two zeros of floating-point numbers equal, as in SQLite: as keys of joins, groups and
+//! sets, and in comparisons of numbers. DataFusion distinguishes -0.0 from 0.0, so 0.0 is added to
+//! the compared values that are not literals: the sum of -0.0 and 0.0 is 0.0.
 
 use std::sync::Arc;
 

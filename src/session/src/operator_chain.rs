@@ -54,7 +54,8 @@ impl OperatorChains {
         }
     }
 
-    /// Whether a chain may have a term. Lists, times and intervals have operators of their own.
+    /// Returns true if an expression may be a term of a chain. Lists, times and intervals have
+    /// operators of their own.
     fn is_term(&self, kind: Kind, expr: &Expr, schema: &DFSchema) -> bool {
         let Ok(data_type) = expr.get_type(schema) else { return false };
         match kind {
@@ -159,7 +160,7 @@ struct Chain {
     signature: Signature,
 }
 
-/// What an operator makes of two types.
+/// Operation on two types, with its result.
 struct Step {
     inputs: (DataType, DataType),
     result: DataType,

@@ -1,4 +1,4 @@
-//! How a search by call becomes a physical plan, without the optimizer: its shape is known.
+//! Builds the physical plan of a search by call without the optimizer, because its shape is known.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -54,9 +54,10 @@ pub(super) struct Planned {
     filter: Option<Expr>,
     column: usize,
     columns: Vec<usize>,
-    /// Where the result has its scores.
+    /// Index of the score column in the result.
     pub score: usize,
-    /// Where the result has the rows' ordinals, and the rows of the table that were scanned, if not all were.
+    /// Index of the column with the rows' ordinals, and the rows of the table that were scanned;
+    /// `None` if all rows were scanned.
     pub pruned: Option<(usize, ScannedRows)>,
 }
 
@@ -184,7 +185,7 @@ impl Session {
         Ok(Planned { physical, context, table, provider, filter, column, columns, score, pruned })
     }
 
-    /// What the operators of a search need of the session.
+    /// Returns the task context that the operators of a search need.
     fn search_context(&self) -> Arc<TaskContext> {
         Arc::new(TaskContext::new(
             None,
@@ -209,7 +210,7 @@ impl Session {
 }
 
 impl Planned {
-    /// How it was done.
+    /// Explains how the search ran.
     pub fn explained(&self, search: &VectorSearch, names: &Names) -> Result<Explained> {
         let logical = self.logical(search, names)?;
         let mut explained = explain_plan(&logical, &self.physical, self.context.session_config().options());
@@ -238,7 +239,7 @@ impl Planned {
         }
     }
 
-    /// What the physical plan does, in the terms of a logical one.
+    /// Builds the logical plan that corresponds to the physical plan.
     fn logical(&self, search: &VectorSearch, names: &Names) -> Result<LogicalPlan> {
         let schema = self.provider.schema();
         let mut scan =

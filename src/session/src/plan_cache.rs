@@ -90,7 +90,7 @@ impl BoundPlan {
         self.cached.search.get()?.as_ref()
     }
 
-    /// Whether the fast path has been decided.
+    /// Returns true if the fast path has been decided.
     pub fn is_planned(&self) -> bool {
         self.cached.search.get().is_some()
     }
@@ -217,7 +217,7 @@ impl PlanCache {
     }
 }
 
-/// Whether a query of the one table is planned as one of the other.
+/// Returns true if a query plan for one table is valid for the other.
 fn is_same(a: &Arc<dyn TableProvider>, b: &Arc<dyn TableProvider>) -> bool {
     let are_same = |a: &ReplicaTable| b.downcast_ref().is_some_and(|b| a.is_same(b));
     Arc::ptr_eq(a, b) || a.downcast_ref().is_some_and(are_same)

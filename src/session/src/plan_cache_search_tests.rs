@@ -1,4 +1,4 @@
-//! Searches that are planned once give what a session gives that plans them anew.
+//! Tests that cached search plans return the same rows as a session that plans each search anew.
 
 use std::sync::Arc;
 
@@ -118,7 +118,7 @@ async fn a_vector_in_the_text_is_as_a_parameter() {
         let own = self::session();
         assert_eq!(answer(&session, &by_text(&vector), &[]).await, answer(&own, &by_text(&vector), &[]).await);
     }
-    // What it would be called is not changed.
+    // The default name of the column is unchanged.
     let unnamed = query(&vector(1)).replace(" AS d", "").replace("ORDER BY d ", "");
     assert!(answer(&session, &unnamed, &[]).await.contains("Utf8("));
 }

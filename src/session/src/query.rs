@@ -1,4 +1,5 @@
-//! The road of a query in a session: parse, plan or take the cached plan, and run what has effects.
+//! Stages of a query in a session: parse it, plan it or take the cached plan, and run statements
+//! that have effects.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Files as frames.
+//! Reads files as data frames.
 
 use std::path::Path;
 
@@ -93,7 +93,7 @@ impl Session {
         self.read_line_file(paths, vec![line], LineMode::Split("\n".into()), false).await
     }
 
-    /// What a file is, by its content and name, and its columns.
+    /// Detects the format of a file and its columns, by its content and name.
     ///
     /// # Errors
     /// A missing or unreadable file. What is odd in it is a warning.

@@ -1,4 +1,5 @@
-//! Statements at which DataFusion's planner panics: those that mean nothing are refused, the others are written otherwise.
+//! Handles statements at which DataFusion's planner panics: those without a meaning are rejected,
+//! the others are rewritten.
 
 use std::ops::ControlFlow;
 

@@ -1,4 +1,4 @@
-//! Searches by call, without SQL: the same operators, planned directly.
+//! Searches by call, without SQL: they use the same operators, planned directly.
 
 use std::sync::Arc;
 

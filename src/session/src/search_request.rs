@@ -1,4 +1,4 @@
-//! What a search by call asks for.
+//! Parameters of a search by call.
 
 use datafusion::common::ParamValues;
 use vexact_core::sql::excerpt;
@@ -27,9 +27,9 @@ pub struct VectorSearch {
     pub table: String,
     /// Its vector column.
     pub column: String,
-    /// What to look for.
+    /// Query vectors.
     pub query: QueryVectors,
-    /// How many rows for each query.
+    /// Number of rows to return for each query vector.
     pub top_k: usize,
     /// The distance function.
     pub metric: Metric,

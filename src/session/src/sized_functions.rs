@@ -1,4 +1,5 @@
-//! Functions whose arguments say how large their result is: they check it before they allocate it.
+//! Functions whose arguments determine the size of their result: they check it before they allocate
+//! memory for it.
 
 use std::sync::Arc;
 

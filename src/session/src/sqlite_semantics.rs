@@ -1,4 +1,4 @@
-//! Operators of SQL that mean in a session over replicas what they mean in SQLite.
+//! SQL operators with SQLite's semantics, in a session over replicas.
 //!
 //! A division by zero is NULL; small integers and floats are computed with as 64-bit ones, and fail beyond them; the two zeros are one
 //! number.
@@ -162,7 +162,7 @@ fn is_comparison(op: Operator) -> bool {
     matches!(op, Operator::Eq | Operator::NotEq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq)
 }
 
-/// Whether an expression is one value for all rows, whatever it is bound to.
+/// Returns true if an expression has one value for all rows, whatever its parameters are.
 fn is_fixed(expr: &Expr) -> bool {
     match expr {
         Expr::Literal(..) | Expr::Placeholder(_) => true,

@@ -1,4 +1,5 @@
-//! What a statement does besides giving rows: tables are created, INSERT runs at once, changes in place are refused.
+//! Effects of a statement besides returning rows: it creates tables, runs INSERT at once, and
+//! rejects changes in place.
 
 use std::sync::Arc;
 
@@ -55,7 +56,7 @@ impl Session {
         self.nothing()
     }
 
-    /// Whether a table of this name is to be created.
+    /// Returns true if a table of this name has to be created.
     fn is_to_create(&self, name: &str, if_not_exists: bool, or_replace: bool) -> Result<bool> {
         use datafusion::catalog::SchemaProvider;
 
@@ -86,7 +87,7 @@ impl Session {
             LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) if self.is_own_schema(&create) => {
                 self.create_memory_table(create).await
             }
-            // What changes the session is done now, by its context.
+            // Changes of the session are executed at once, by its context.
             LogicalPlan::Ddl(_) | LogicalPlan::Statement(_) => {
                 Ok(DataFrame::of_query(self.ctx.execute_logical_plan(plan).await?))
             }
@@ -104,7 +105,7 @@ impl Session {
                 let (schema, rows) = (frame.schema(), frame.collect().await?);
                 Ok(self.table_frame(sources::arrow::as_it_is(schema, rows)?))
             }
-            // What reads keeps the state that it was planned with.
+            // A reading statement keeps the state that it was planned with.
             plan => Ok(DataFrame::of_plan(state, plan)),
         }
     }
@@ -156,7 +157,7 @@ pub(super) fn refuse_changes(statement: &ParsedStatement) -> Result<()> {
         ParsedStatement::Statement(statement) => statement.as_ref(),
         _ => return Ok(()),
     };
-    // What is prepared here is executed by its name.
+    // A statement that is prepared here is executed later, by its name.
     while let Statement::Prepare { statement: inner, .. } | Statement::Explain { statement: inner, .. } = statement {
         statement = inner;
     }

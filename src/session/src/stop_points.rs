@@ -1,4 +1,5 @@
-//! A query can be cancelled wherever it is: operators that make many rows of few yield as they go.
+//! Makes a query cancellable at every point: operators that produce many rows from few yield as
+//! they go.
 
 use std::sync::Arc;
 

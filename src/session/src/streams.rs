@@ -1,4 +1,4 @@
-//! Streams of a session: naming them, querying them, writing what comes of them.
+//! Streams of a session: registers them, queries them and writes their results.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
-//! Subqueries where DataFusion has no operator for them: EXISTS as a value, and correlated scalar subqueries in aggregates and in
-//! ORDER BY (apache/datafusion plans them in projections and filters alone).
+//! Rewrites subqueries for which DataFusion has no operator: EXISTS as a value, and correlated
+//! scalar subqueries in aggregates and in ORDER BY (apache/datafusion plans them only in
+//! projections and filters).
 
 use std::sync::Arc;
 
@@ -71,7 +72,8 @@ fn with_counted_exists(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     })
 }
 
-/// Whether a plan has only operators through which a count of its rows may be taken for each row around it.
+/// Returns true if a plan has only operators that allow its rows to be counted for each row of the
+/// outer query.
 pub(crate) fn is_of_rows(plan: &LogicalPlan) -> Result<bool> {
     let mut is_of_rows = true;
     plan.apply(|node| {

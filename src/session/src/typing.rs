@@ -1,4 +1,4 @@
-//! The types of a query's columns, found by planning it over tables that need not be there.
+//! Finds the types of a query's columns by planning it over tables that need not exist.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Searches of replicas that lack the rows which their tables had before they were followed: they would find others.
+//! Rejects searches of replicas that lack the rows which their tables had before replication
+//! started, because the result would be wrong.
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;

@@ -75,7 +75,7 @@ fn of_limit(limit: &Limit) -> Result<Option<(usize, Option<usize>, LogicalPlan)>
         FetchType::UnsupportedExpr => return Ok(None),
     };
     let mut rows = limit.input.as_ref();
-    // How many there are does not depend on their order.
+    // The order of the rows does not change their number.
     loop {
         rows = match rows {
             LogicalPlan::Sort(sort) if sort.fetch.is_none() => sort.input.as_ref(),

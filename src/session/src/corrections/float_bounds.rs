@@ -138,7 +138,7 @@ fn without_pruning(config: &FileScanConfig, source: &ParquetSource) -> Option<Fi
     Some(FileScanConfigBuilder::from(config.clone()).with_source(Arc::new(source)).build())
 }
 
-/// Whether the bounds of a predicate's columns are those of what it compares.
+/// Returns true if the bounds of a predicate's columns are also bounds of the values it compares.
 fn keeps_order(predicate: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
     let is_kept = |from: &Arc<dyn PhysicalExpr>, to: &DataType| {
         let is_time =
@@ -163,7 +163,7 @@ fn keeps_order(predicate: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
     walked.is_ok() && is_kept_everywhere
 }
 
-/// Whether the bounds in a file's statistics may be none of all its values.
+/// Returns true if the bounds in a file's statistics may not cover all of its values.
 fn has_no_bounds(data_type: &DataType) -> bool {
     match data_type {
         DataType::Struct(fields) => fields.iter().any(|field| has_no_bounds(field.data_type())),
@@ -172,7 +172,7 @@ fn has_no_bounds(data_type: &DataType) -> bool {
     }
 }
 
-/// Whether values of a type are, or hold, floating-point numbers.
+/// Returns true if values of a type are, or contain, floating-point numbers.
 fn has_floats(data_type: &DataType) -> bool {
     match data_type {
         DataType::Struct(fields) => fields.iter().any(|field| has_floats(field.data_type())),

@@ -1,4 +1,4 @@
-//! Lists of IN hold constants alone.
+//! Rewrites lists of IN that have a zero or an item that is not a constant.
 //!
 //! DataFusion takes a list for one of constants where an item is so on a batch without rows, as CASE is, and then compares all
 //! rows with the item's value in one of them. A list of constants is looked up by the bits of its values, so that `-0.0` is not
@@ -35,7 +35,7 @@ impl AnalyzerRule for ConstantLists {
 
 fn is_odd(list: &InList) -> bool {
     let has_one_zero = list.list.iter().any(is_zero) && zeros(&list.list).is_some();
-    // What is compared is evaluated once for each item.
+    // The rewrite evaluates the compared expression once per item, so it must not be volatile.
     has_one_zero || (!list.expr.is_volatile() && !list.list.iter().all(is_constant))
 }
 

@@ -49,7 +49,7 @@ fn has_in(expr: &Expr) -> bool {
 }
 
 struct Rewriter<'n> {
-    /// Of the filter's input.
+    /// Schema of the filter's input.
     schema: Arc<DFSchema>,
     /// Subqueries that have been given a name.
     names: &'n mut usize,
@@ -75,7 +75,7 @@ impl Rewriter<'_> {
         }
     }
 
-    /// Which stands between ANDs: false is as good as NULL.
+    /// Rewrites an IN that stands between ANDs, where false has the same effect as NULL.
     fn alone(&mut self, is_in: InSubquery) -> Result<Expr> {
         // A constant is no key of DataFusion's join either (#25340).
         let is_constant = is_in.expr.column_refs().is_empty();
@@ -157,7 +157,7 @@ impl Rewriter<'_> {
 }
 
 impl Rows {
-    /// Whether there is a row for which a condition is true.
+    /// Builds an expression that is true if there is a row for which a condition is true.
     fn exist(self, condition: Option<Expr>) -> Result<Expr> {
         let Self { plan, mut outer, .. } = self;
         let plan = match condition {

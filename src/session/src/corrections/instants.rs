@@ -37,7 +37,7 @@ impl AnalyzerRule for ExactInstants {
     }
 }
 
-/// Whether an expression has a constant that may be an instant, where one is compared.
+/// Returns true if an expression compares an instant and has a constant that may be one.
 fn is_candidate(expr: &Expr) -> bool {
     match expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {

@@ -89,10 +89,10 @@ fn both(left: &Expr, op: Operator, right: &Expr) -> Option<Expr> {
         return Some(Expr::BinaryExpr(BinaryExpr { left: Box::new(left.clone()), op, right: Box::new(right) }));
     }
     let (kept, others, has_other, negated) = match (a.negated, b.negated) {
-        // What is in one list and not in the other.
+        // The values that are in one list and not in the other.
         (false, true) => (a.list, b.list, false, false),
         (true, false) => (b.list, a.list, false, false),
-        // What is in both.
+        // The values that are in both lists.
         (negated, _) => (a.list, b.list, true, negated),
     };
     let list: Vec<Expr> = kept.into_iter().filter(|item| others.contains(item) == has_other).collect();

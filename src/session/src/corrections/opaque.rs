@@ -1,4 +1,5 @@
-//! Casts and negations that do not keep values apart, or not in their order, become functions.
+//! Replaces casts and negations by functions if they do not keep values distinct or do not preserve
+//! their order.
 //!
 //! DataFusion takes every cast for one that does. So it moves the cast of a comparison to the constant (apache/datafusion#23095,
 //! #22142, #22756), leaves out row groups by cast bounds, takes a column for a constant where its cast is one (#25523), and
@@ -81,7 +82,7 @@ fn is_lossy(expr: &Expr, to: &Field, schema: &DFSchema) -> bool {
     is_variable(expr) && expr.get_type(schema).is_ok_and(|from| !keeps_values_apart(&from, to.data_type()))
 }
 
-/// Whether an expression may differ from row to row.
+/// Returns true if an expression may differ from row to row.
 pub(super) fn is_variable(expr: &Expr) -> bool {
     let varies = |expr: &Expr| {
         matches!(
@@ -97,7 +98,8 @@ pub(super) fn is_variable(expr: &Expr) -> bool {
     expr.exists(|expr| Ok(varies(expr))).unwrap_or(true) || expr.is_volatile()
 }
 
-/// Whether a cast never fails, gives different values different results and keeps their order.
+/// Returns true if a cast never fails, maps different values to different results and preserves
+/// their order.
 fn keeps_values_apart(from: &DataType, to: &DataType) -> bool {
     use DataType::{
         Boolean, Date32, Date64, Decimal32, Decimal64, Decimal128, Decimal256, Dictionary, Null, Time32, Time64,
@@ -113,7 +115,7 @@ fn keeps_values_apart(from: &DataType, to: &DataType) -> bool {
     match (from, to) {
         _ if from == to => true,
         (Null, _) => true,
-        // What holds values of other types is compared with constants nowhere.
+        // Nested values are not compared with constants.
         _ if from.is_nested() || to.is_nested() => true,
         (Dictionary(_, from), to) => keeps_values_apart(from, to),
         (from, Dictionary(_, to)) => keeps_values_apart(from, to),
@@ -164,7 +166,7 @@ pub(super) fn integer(data_type: &DataType) -> (i128, i128) {
     }
 }
 
-/// What a function does with its argument.
+/// Conversion that a function applies to its argument.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Conversion {
     Cast(FieldRef),

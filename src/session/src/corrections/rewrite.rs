@@ -1,4 +1,4 @@
-//! Expressions of a plan are rewritten, and its columns keep their names.
+//! Rewrites expressions of a plan without changing the names of its columns.
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result};

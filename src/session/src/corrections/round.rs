@@ -1,4 +1,4 @@
-//! `round` of decimals has the same type while a query is planned and when it runs.
+//! Gives `round` of decimals the same type during planning and execution.
 //!
 //! DataFusion gives the result the scale that the second argument asks for if that is a literal, and it becomes one, or stops being
 //! one, while types are settled and expressions are simplified. So the number of places is kept in the function.
@@ -52,7 +52,7 @@ fn is_of_decimal(call: &ScalarFunction, schema: &DFSchema) -> bool {
 /// `round` to so many places.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct RoundTo {
-    /// `None`: the second argument says so, row by row.
+    /// Number of decimal places; `None` if the second argument gives it for each row.
     places: Option<i32>,
     round: Arc<ScalarUDF>,
 }

@@ -1,4 +1,5 @@
-//! Statistics that cannot be computed are unknown, and no error of the query (apache/datafusion#22028, #25524).
+//! Makes statistics that cannot be computed unknown, instead of failing the query
+//! (apache/datafusion#22028, #25524).
 //!
 //! DataFusion estimates how many rows a filter keeps by computing with the bounds of its columns. Where that fails, as the negative
 //! of the least integer or a cast of a bound does, it fails the query, whether or not a row has the value.

@@ -1,4 +1,4 @@
-//! Casts between vectors and text, which Arrow has for lists of any length alone.
+//! Casts between vectors and text; Arrow supports them only for lists of variable length.
 //!
 //! A vector's text is that of a list, `[1.0, 2.5]`; a text that becomes a list of floats is a vector as everywhere in SQL.
 

@@ -1,5 +1,5 @@
-//! A sort with a limit above a window function is no limit of the aggregate below it, whose other groups the window reads
-//! (apache/datafusion#25066).
+//! Keeps a sort with a limit above a window function from limiting the aggregate below it, whose
+//! other groups the window reads (apache/datafusion#25066).
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! All rows of a plan in memory.
+//! Collects all rows of a plan in memory.
 
 use std::sync::Arc;
 
@@ -28,7 +28,8 @@ pub(crate) async fn collect(
     context: Arc<TaskContext>,
     count: impl Fn(usize),
 ) -> Result<Vec<RecordBatch>> {
-    // What is collected takes part in the session's limit until it is the caller's.
+    // Collected rows count towards the session's memory limit until they are returned to the
+    // caller.
     let reservation = MemoryConsumer::new("collected rows").register(context.memory_pool());
     let hold = |batch: &RecordBatch| {
         count(batch.num_rows());

@@ -1,4 +1,4 @@
-//! `OrderedMergeExec`: the partitions of its input, one after the other.
+//! `OrderedMergeExec` concatenates the partitions of its input, one after the other.
 
 use std::fmt;
 use std::sync::Arc;

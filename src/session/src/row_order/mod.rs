@@ -1,5 +1,5 @@
-//! Rows keep the order of their files and tables wherever SQL leaves the order open: in an unsorted SELECT, under LIMIT, in what
-//! is written to a file.
+//! Preserves the row order of files and tables wherever SQL leaves the order open: in an unsorted
+//! SELECT, under LIMIT, in a file that is written.
 //!
 //! The partitions of a scan are consecutive ranges of it. So it is enough that the partitions of a plan are put one after the
 //! other ([`OrderedMergeExec`], [`collect`]), and that nothing between the scan and the result deals rows out in turn.
@@ -71,14 +71,15 @@ fn keep(plan: Arc<dyn ExecutionPlan>, is_visible: bool) -> Result<Arc<dyn Execut
     }
 }
 
-/// Of each input, whether the order of its rows decides that of the output.
+/// Returns, for each input, true if the order of its rows determines the order of the output.
 fn carries_order(plan: &dyn ExecutionPlan) -> Vec<bool> {
     let inputs = plan.children().len();
     let is_ordered = plan.is::<CoalescePartitionsExec>() || plan.is::<OrderedMergeExec>() || plan.is::<UnionExec>();
     if is_ordered { vec![true; inputs] } else { plan.maintains_input_order() }
 }
 
-/// Whether the order of the input's rows decides which rows there are: a search breaks ties by it, a limit takes the first ones.
+/// Returns true if the order of the input's rows determines which rows are in the output: a search
+/// breaks ties by it, a limit takes the first rows.
 fn decides_by_order(plan: &dyn ExecutionPlan) -> bool {
     let is_limit = plan.is::<GlobalLimitExec>()
         || plan.is::<LocalLimitExec>()

@@ -1,5 +1,5 @@
-//! `+`, `-` and `*` of integers that fail beyond 64 bits, where DataFusion's wrap around. SQLite has a real there, so a query that
-//! fails is SQLite's to answer.
+//! `+`, `-` and `*` of integers that fail on overflow beyond 64 bits, where DataFusion's operators
+//! wrap around. SQLite returns a real there, so a query that fails falls back to SQLite.
 
 use std::sync::{Arc, LazyLock};
 
@@ -45,7 +45,7 @@ fn function(operator: Operator) -> Option<&'static Arc<ScalarUDF>> {
     }
 }
 
-/// Whether an operator of two int64 may be beyond 64 bits: [`checked`] has it.
+/// Returns true if an operator of two int64 may overflow 64 bits: [`checked`] computes it.
 pub(crate) fn may_overflow(operator: Operator) -> bool {
     function(operator).is_some()
 }

@@ -1,4 +1,4 @@
-//! One type for each of SQLite's storage classes, and CAST between them.
+//! Types of values, one for each of SQLite's storage classes, and CAST between them.
 
 use std::sync::Arc;
 

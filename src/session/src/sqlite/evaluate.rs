@@ -1,4 +1,5 @@
-//! What SQLite itself computes, value by value, on a connection without tables that each thread has.
+//! Evaluates functions with SQLite itself, value by value, on a connection without tables that each
+//! thread has.
 
 use std::cell::RefCell;
 use std::sync::Arc;

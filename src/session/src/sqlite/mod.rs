@@ -1,7 +1,8 @@
-//! Functions with the meaning that they have in SQLite, for sessions over replicas: a query that goes there answers as SQLite
-//! would.
+//! Functions with SQLite's semantics, for sessions over replicas: a query that runs on the replicas
+//! returns the same answer as in SQLite.
 //!
-//! What is used most is computed here over whole columns; the rest SQLite itself computes, value by value.
+//! The most common functions are computed here over whole columns; SQLite itself computes the rest,
+//! value by value.
 
 mod arithmetic;
 mod call;

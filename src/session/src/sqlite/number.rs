@@ -1,4 +1,4 @@
-//! Functions of numbers.
+//! Numeric functions.
 
 use std::sync::Arc;
 

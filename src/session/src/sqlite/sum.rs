@@ -1,4 +1,5 @@
-//! `sum` of integers as SQLite has it: beyond 64 bits it is an error, where DataFusion's wraps around.
+//! `sum` of integers with SQLite's semantics: overflow beyond 64 bits is an error, where
+//! DataFusion's `sum` wraps around.
 //!
 //! SQLite fails where a sum of the rows so far is beyond 64 bits, in an order of its own. The positive and the negative summands are
 //! summed apart: while neither sum is beyond 64 bits, no order of them is.

@@ -1,4 +1,4 @@
-//! Functions of text: what SQLite does to it, which ends at a NUL where it counts characters.
+//! Text functions with SQLite's semantics: it stops at a NUL when it counts characters.
 
 use std::sync::Arc;
 
