@@ -1,4 +1,4 @@
-//! Arrow batches in memory.
+//! In-memory Arrow batches as a table.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
-//! Cells of text as values of a type. A cell is kept whole or refused: no fraction, time of day, offset or digit is dropped, and
-//! what overflows is no value. Decimals round as CAST does.
+//! Converts cells of text to values of a type. A cell is stored without loss or rejected: no
+//! fraction, time of day, offset or digit is dropped, and a text that overflows is not a value.
+//! Decimals round as CAST does.
 
 use std::sync::Arc;
 
@@ -26,14 +27,14 @@ pub(super) struct BadCell {
     pub problem: String,
 }
 
-/// How cells are written.
+/// Rules for reading cells: NULL texts and the decimal separator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CellRules {
     /// Texts that stand for NULL, besides the empty one.
     pub null_values: Vec<String>,
-    /// What stands before the fraction of a number.
+    /// Decimal separator.
     pub decimal: u8,
-    /// Whether the types were inferred: then a time has the offset that the others have.
+    /// True if the types were inferred: then all times of a column have the same offset.
     pub(super) is_inferred: bool,
 }
 
@@ -44,12 +45,12 @@ impl Default for CellRules {
 }
 
 impl CellRules {
-    /// Whether a cell is NULL.
+    /// Returns true if a cell is NULL.
     pub(super) fn is_null(&self, cell: &str) -> bool {
         cell.is_empty() || !self.null_values.is_empty() && self.null_values.iter().any(|null| null == cell)
     }
 
-    /// Whether a cell of two quotes is NULL too.
+    /// Returns true if a cell of two quotes is NULL too.
     pub(super) fn is_quoted_null(&self) -> bool {
         self.null_values.iter().any(String::is_empty)
     }
@@ -78,7 +79,7 @@ pub(super) trait Cells {
     }
 }
 
-/// Whether cells can hold values of a type.
+/// Returns true if cells can hold values of a type.
 pub(super) fn is_readable(data_type: &DataType) -> bool {
     use DataType as T;
 

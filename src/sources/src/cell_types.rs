@@ -1,4 +1,5 @@
-//! The type of a column by its cells: one that every one of them is a whole value of, else text.
+//! Infers the type of a column from its cells: a type that represents every cell without loss, else
+//! text.
 
 use arrow::datatypes::{DataType, TimeUnit};
 
@@ -85,7 +86,7 @@ impl Seen {
     }
 }
 
-/// What a cell has the form of.
+/// Form of a cell's text.
 enum Form {
     Bool,
     Integer { is_large: bool },
@@ -135,7 +136,7 @@ impl Form {
     }
 }
 
-/// Whether a text is a number with a fraction or an exponent.
+/// Returns true if a text is a number with a fraction or an exponent.
 fn is_fractional(text: &str, decimal: u8) -> bool {
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, Some(exponent.strip_prefix(['+', '-']).unwrap_or(exponent))),
@@ -205,7 +206,7 @@ mod tests {
     }
 
     proptest! {
-        /// What decided on a type is readable in it, and comes back as it was written.
+        /// The cells that determined a type are readable in it, and are written back unchanged.
         #[test]
         fn a_type_never_makes_unreadable_the_cells_that_decided_it(
             cells in prop::collection::vec("(-?[0-9]{1,20}|[0-9.e-]{1,6}|true|[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{1,10})?(Z|\\+0[0-9]:00)?)?|x)", 0..5),

@@ -17,7 +17,7 @@ use vexact_core::error::{Error, Result};
 
 use super::sql_type;
 
-/// What a table is for.
+/// Role of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableKind {
     /// Read by queries, and by some formats written by INSERT.
@@ -41,7 +41,7 @@ impl fmt::Display for TableKind {
 /// The statement.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CreateTable {
-    /// What the table is for.
+    /// Role of the table.
     pub kind: TableKind,
     /// Its name.
     pub name: String,
@@ -187,7 +187,7 @@ fn word(parser: &mut Parser<'_>, expected: &str) -> bool {
     is_it
 }
 
-/// What follows the opening; `None` for a table without USING.
+/// Parses the rest of the statement; returns `None` for a table without USING.
 fn statement(parser: &mut Parser<'_>, kind: TableKind, or_replace: bool) -> Result<Option<CreateTable>, Refusal> {
     if kind == TableKind::Table && !has_using(parser) {
         return Ok(None);
@@ -225,7 +225,8 @@ fn statement(parser: &mut Parser<'_>, kind: TableKind, or_replace: bool) -> Resu
     Ok(Some(CreateTable { kind, name, columns, format, options, if_not_exists, or_replace }))
 }
 
-/// Whether USING follows the name or the columns, and not AS or the end.
+/// Returns true if USING follows the name or the columns, and AS, SELECT or the end does not come
+/// first.
 fn has_using(parser: &Parser<'_>) -> bool {
     let mut depth = 0_usize;
     for ahead in 0.. {

@@ -1,4 +1,4 @@
-//! Delimited text, and vectors in its cells.
+//! Delimited text, with optional vectors in its cells.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -111,7 +111,7 @@ impl Records for CsvFile {
 struct CsvBatches {
     file: CsvFile,
     columns: Vec<usize>,
-    /// Of these.
+    /// Schema of these columns.
     schema: SchemaRef,
     batch_rows: usize,
     /// The next input.

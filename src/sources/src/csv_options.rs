@@ -1,4 +1,4 @@
-//! How a CSV file is written, where it is not comma-separated values under a header line.
+//! Options of CSV files that differ from comma-separated values under a header line.
 
 use std::io::{self, BufRead};
 use std::path::Path;
@@ -12,22 +12,22 @@ use super::csv::check_unique;
 use super::csv_records::Dialect;
 use super::encoding::TextEncoding;
 
-/// How a CSV file is written, and what its columns are, as far as it is given.
+/// Format of a CSV file and, as far as they are given, its columns.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CsvOptions {
-    /// What stands between and around cells.
+    /// Special characters: delimiter, quote, escape and comment.
     pub dialect: Dialect,
-    /// Whether the first row has the names of the columns.
+    /// True if the first row has the names of the columns.
     pub has_header: bool,
     /// The names of the columns, in place of the header line's; `column_1` and so on where there is none.
     pub names: Option<Vec<String>>,
     /// The types of columns, by name; the others are inferred.
     pub dtypes: Vec<(String, DataType)>,
-    /// How cells are written.
+    /// Rules for reading cells.
     pub rules: CellRules,
     /// Lines before the header line that are left out.
     pub skip_rows: usize,
-    /// How characters are stored.
+    /// Character encoding.
     pub encoding: TextEncoding,
 }
 

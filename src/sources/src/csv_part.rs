@@ -1,4 +1,5 @@
-//! Parts of CSV files: bytes that begin and end between records, for readers that go on where others stopped.
+//! Parts of CSV files: byte ranges that begin and end between records, for readers that resume
+//! where others stopped.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -36,7 +37,8 @@ pub fn whole_records(bytes: &[u8], delimiter: u8) -> usize {
     start + bytes[start..].iter().take_while(|byte| is_line_end(byte)).count()
 }
 
-/// Where the record begins in which a text ends: at its end, or before what is left of the last line's end, if that has ended.
+/// Returns the byte offset of the last, possibly incomplete, record of a text. If the last record
+/// has ended, it is the end of the text, or the position before the rest of its line end.
 ///
 /// # Errors
 /// A text that cannot be read.
@@ -50,7 +52,7 @@ pub fn last_record(text: impl Read, delimiter: u8) -> std::io::Result<u64> {
     Ok(start)
 }
 
-/// Whether these bytes, which begin with a record, end within quotes.
+/// Returns true if these bytes, which begin with a record, end within quotes.
 pub fn ends_in_quotes(bytes: &[u8], delimiter: u8) -> bool {
     let mut ended = bytes.to_vec();
     ended.push(b'\n');
@@ -139,7 +141,7 @@ impl CsvColumns {
         &self.schema
     }
 
-    /// What stands between cells.
+    /// Returns the delimiter of cells.
     pub fn delimiter(&self) -> u8 {
         self.dialect.delimiter
     }

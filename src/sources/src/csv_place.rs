@@ -1,4 +1,4 @@
-//! Lines of CSV files: looked for once it is known that something is wrong.
+//! Finds line numbers in CSV files, after an error has been found.
 
 use std::io::BufRead;
 

@@ -1,5 +1,6 @@
-//! Records of delimited text, block by block, with the byte at which each begins. A quote that is never closed and text that is
-//! not UTF-8 are errors: the parser of `csv-core` itself never fails (BurntSushi/rust-csv#252).
+//! Reads records of delimited text, block by block, with the byte offset of each. A quote that is
+//! never closed and text that is not UTF-8 are errors: the parser of `csv-core` itself never fails
+//! (BurntSushi/rust-csv#252).
 
 use std::io::{self, BufRead};
 
@@ -7,7 +8,7 @@ use csv_core::{ReadFieldResult, ReadRecordResult, Reader};
 
 use super::cell::{CellRules, Cells};
 
-/// What stands between cells and around them.
+/// Special characters of delimited text: delimiter, quote, escape and comment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dialect {
     /// Between two cells.
@@ -142,7 +143,8 @@ impl Block {
         BlockColumn { block: self, ordinal, width, rules }
     }
 
-    /// Whether a cell is written as two quotes, which is an empty text, where no quotes are NULL.
+    /// Returns true if a cell is written as two quotes, which is an empty text unless such cells
+    /// are NULL.
     fn is_quoted(&self, cell: usize) -> bool {
         self.quoted.binary_search(&cell).is_ok()
     }
@@ -192,7 +194,8 @@ pub(super) struct CsvRecords<R> {
     /// Bytes that are parsed.
     position: u64,
     text: Vec<u8>,
-    /// What is parsed after the end: a line end, and a record that tells that no quote was open.
+    /// Bytes that are parsed after the end of the text: a line end, and a record that shows that no
+    /// quote was open.
     tail: [u8; 3],
     is_over: bool,
 }
@@ -287,14 +290,14 @@ impl<R: BufRead> CsvRecords<R> {
             *count += ended;
             if is_end {
                 return match result {
-                    // Of the text, closed by the first byte of the tail.
+                    // A record of the text, closed by the first byte of the tail.
                     ReadRecordResult::Record if read == 1 => {
                         if *count - first > 1 {
                             self.quoted = self.dialect.quoted_cells(&self.raw);
                         }
                         Ok(true)
                     }
-                    // Of the tail.
+                    // A record of the tail.
                     ReadRecordResult::Record => {
                         *bytes -= written;
                         *count -= ended;
@@ -423,7 +426,8 @@ mod tests {
     }
 
     proptest! {
-        /// Where it is not refused, a text has the records that the crate csv reads, whatever the sizes of buffers and blocks.
+        /// A text that is not rejected has the records that the crate csv reads, for all sizes of
+        /// buffers and blocks.
         #[test]
         fn records_are_those_of_another_reader(text in "[ab,;\"\r\n\u{e9}]{0,40}", most in 1_usize..4, buffer in 1_usize..9) {
             let mut reader = csv::ReaderBuilder::new();

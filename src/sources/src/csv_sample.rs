@@ -1,4 +1,4 @@
-//! The first rows of CSV files, which decide the types of columns.
+//! Samples the first rows of CSV files, which determine the types of columns.
 
 use std::io::BufRead;
 

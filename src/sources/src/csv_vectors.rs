@@ -1,4 +1,4 @@
-//! Columns of a CSV file whose cells hold vectors.
+//! Columns of a CSV file that contain vectors.
 
 use std::sync::Arc;
 
@@ -27,7 +27,8 @@ pub(super) fn vector_dim<'a>(cells: impl Iterator<Item = &'a str>) -> Option<usi
             Shape::Other => others += 1,
             Shape::Vector => {
                 vectors += 1;
-                // What is no vector has no length, and is an error once the column is known to hold them.
+                // A text that is not a vector has no length; it is an error once the column is
+                // known to contain vectors.
                 let Ok(vector) = vector_text::parse(cell) else { continue };
                 match lengths.iter_mut().find(|(length, _)| *length == vector.len()) {
                     Some((_, count)) => *count += 1,

@@ -1,6 +1,7 @@
-//! Rows as delimited text under a header line. NULL is an empty cell and an empty text a quoted one, as PostgreSQL has it. A list
-//! of numbers becomes text `[1,2,3]`, which [`super::csv::open`] reads as the same vector; so the lists of a column have to be of one
-//! length and without NULL components.
+//! Writes rows as delimited text under a header line. NULL is an empty cell and an empty text is a
+//! quoted one, as in PostgreSQL. A list of numbers becomes text `[1,2,3]`, which
+//! [`super::csv::open`] reads as the same vector; so the lists of a column must have one length and
+//! no NULL components.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -67,7 +68,7 @@ impl CsvEncoder {
         Self { delimiter, lists: ListTexts::new(caller, schema) }
     }
 
-    /// What stands between cells.
+    /// Returns the delimiter of cells.
     pub fn delimiter(&self) -> u8 {
         self.delimiter
     }
@@ -150,7 +151,8 @@ impl CsvEncoder {
     }
 }
 
-/// What was written so far, and by whom.
+/// Lists written so far: the lengths of each column's lists, the number of rows, and the caller's
+/// name for error messages.
 struct ListTexts {
     caller: &'static str,
     /// The length of each column's lists, once there was one.

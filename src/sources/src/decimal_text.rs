@@ -1,5 +1,6 @@
-//! Text as decimals: digits beyond the scale are rounded half away from zero, as CAST does (arrow's readers of text cut them,
-//! apache/arrow-rs#9410); what has too many digits before the point is none.
+//! Parses text as decimals. Digits beyond the scale are rounded half away from zero, as CAST does
+//! (arrow's readers of text truncate them, apache/arrow-rs#9410); a text with too many digits
+//! before the point is rejected.
 
 /// The value of a decimal, in units of its last digit.
 pub(super) fn parse(text: &str, precision: u8, scale: i8) -> Option<i128> {
@@ -19,9 +20,9 @@ pub(super) fn integer(text: &str) -> Option<i128> {
 struct Scaled {
     is_negative: bool,
     value: i128,
-    /// Whether the digits that are cut are at least a half.
+    /// True if the dropped digits are at least a half.
     rounds_up: bool,
-    /// Whether these are all 0.
+    /// True if the dropped digits are all 0.
     is_exact: bool,
 }
 

@@ -1,4 +1,5 @@
-//! Encodings of text besides UTF-8: UTF-16, Latin-1 and Windows-1252, as spreadsheets and older programs write them.
+//! Text encodings other than UTF-8: UTF-16, Latin-1 and Windows-1252, as spreadsheets and older
+//! programs write them.
 
 use std::io::{self, Read};
 use std::str::FromStr;
@@ -41,7 +42,7 @@ const WINDOWS_1252: [Option<char>; 32] = [
     Some('\u{178}'),
 ];
 
-/// How characters are stored.
+/// Character encoding of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TextEncoding {
     /// UTF-8.
@@ -102,7 +103,7 @@ pub(super) struct Decoded<R> {
     input: R,
     encoding: TextEncoding,
     bytes: Vec<u8>,
-    /// What is decoded and not read yet.
+    /// Text that is decoded but not read yet.
     text: io::Cursor<Vec<u8>>,
     is_begin: bool,
 }

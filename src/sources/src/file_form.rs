@@ -1,4 +1,5 @@
-//! What each form of file can hold: columns and values that it cannot are refused before they are written.
+//! Restrictions of each file format: columns and values that it cannot represent are rejected
+//! before they are written.
 
 use std::fmt;
 
@@ -97,7 +98,7 @@ impl FileForm {
     }
 }
 
-/// Whether all types within a type fulfil a condition.
+/// Returns true if all types within a type fulfil a condition.
 fn all(data_type: &DataType, holds: &dyn Fn(&DataType) -> bool) -> bool {
     use DataType::{
         Dictionary, FixedSizeList, LargeList, LargeListView, List, ListView, Map, RunEndEncoded, Struct, Union,
@@ -152,7 +153,7 @@ fn json_holds(data_type: &DataType) -> bool {
     })
 }
 
-/// Whether all floats in an array are finite.
+/// Returns true if all floats in an array are finite.
 pub(crate) fn is_finite(array: &dyn Array) -> bool {
     match array.data_type() {
         DataType::Float16 => array.as_primitive::<Float16Type>().iter().flatten().all(|x| x.is_finite()),
@@ -166,7 +167,7 @@ pub(crate) fn is_finite(array: &dyn Array) -> bool {
         DataType::Map(..) => array.as_map().iter().flatten().all(|entries| is_finite(&entries)),
         DataType::Struct(_) => {
             let rows = array.as_struct();
-            // What stands behind a NULL is not written.
+            // Values under a NULL are not written.
             let there = |column: &arrow::array::ArrayRef| match rows.nulls() {
                 Some(nulls) => {
                     let mask = arrow::array::BooleanArray::new(nulls.inner().clone(), None);

@@ -1,5 +1,5 @@
-//! Inputs: files, and pipes, which can be read once and are copied into a file without a name. Text comes out of them
-//! decompressed and in UTF-8.
+//! Inputs: files, and pipes, which can be read only once and are copied into an unnamed file. Their
+//! text is decompressed and converted to UTF-8.
 
 use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -22,7 +22,7 @@ pub(crate) const CHANGED: &str = "the file was changed while it was read: expect
 #[derive(Debug, Clone)]
 pub struct Input {
     path: PathBuf,
-    /// What a pipe gave.
+    /// Copy of the bytes from a pipe; `None` for a file.
     copy: Option<Arc<File>>,
 }
 
@@ -57,12 +57,12 @@ impl Input {
         &self.path
     }
 
-    /// Whether there is something to read.
+    /// Returns true if the input exists: it was a pipe, or there is a file at its path.
     pub(crate) fn is_there(&self) -> bool {
         self.copy.is_some() || self.path.exists()
     }
 
-    /// Whether it was a pipe.
+    /// Returns true if the input was a pipe.
     pub fn is_pipe(&self) -> bool {
         self.copy.is_some()
     }
@@ -191,7 +191,8 @@ pub(crate) struct TextReader {
 }
 
 impl TextReader {
-    /// What is wrong with the text: that the file was changed, if it was, else this error.
+    /// Returns the cause of an error in the text: a change of the file if it was changed, else this
+    /// error.
     pub fn blame(&self, error: Error) -> Error {
         self.opened.blame(&self.path, error)
     }
@@ -245,13 +246,15 @@ impl InputBytes {
         Self { position, ..self.clone() }
     }
 
-    /// Whether the file was written to since it was opened. Another file that took its name leaves it as it is.
+    /// Returns true if the file was written to since it was opened. A new file of the same name
+    /// does not count as a change.
     pub fn is_changed(&self) -> bool {
         let is_same = |version| self.file.metadata().is_ok_and(|now| Version::of(&now) == version);
         self.version.is_some_and(|version| !is_same(version))
     }
 
-    /// What is wrong with the content: that the file was changed, if it was, else this error.
+    /// Returns the cause of an error in the content: a change of the file if it was changed, else
+    /// this error.
     pub fn blame(&self, path: &Path, error: Error) -> Error {
         if self.is_changed() { bad_file(path, &CHANGED) } else { error }
     }
@@ -261,7 +264,8 @@ impl Read for InputBytes {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let read = read_at(&self.file, into, self.position)?;
         self.position += read as u64;
-        // Who reads to the end has read all of one state of the file, or gets an error.
+        // A reader that reaches the end has read one consistent state of the file, or gets an
+        // error.
         if read == 0 && !into.is_empty() && self.is_changed() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, CHANGED));
         }

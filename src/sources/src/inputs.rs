@@ -1,4 +1,5 @@
-//! Which files a path means: one file, the files of a folder and its subfolders, or those that a pattern matches.
+//! Resolves a path to files: one file, the files of a folder and its subfolders, or those that
+//! match a pattern.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ const CSV: [&str; 2] = ["csv", "tsv"];
 const JSON: [&str; 3] = ["json", "jsonl", "ndjson"];
 const LINE: [&str; 2] = ["log", "txt"];
 
-/// What is to be read: paths, or inputs that are open.
+/// Inputs to read: paths, or inputs that are already open.
 #[derive(Debug, Clone)]
 pub enum Paths {
     /// Each a file, a folder or a pattern.
@@ -105,7 +106,7 @@ fn suffixes(format: Format) -> &'static [&'static str] {
     }
 }
 
-/// Whether a path is a pattern, and no file of this name.
+/// Returns true if a path is a pattern and no file has this name.
 pub(crate) fn is_pattern(path: &Path) -> bool {
     path.to_str().is_some_and(|text| text.contains(['*', '?', '['])) && !path.exists()
 }

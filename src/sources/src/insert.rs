@@ -1,6 +1,7 @@
-//! INSERT into a file of text: a copy of the file with the new rows at its end takes its place. A reader sees the one or the
-//! other, a failure leaves what was there, and writers, of other processes too, wait for each other. So an INSERT costs what
-//! the file is long.
+//! INSERT into a text file: a copy of the file with the new rows appended replaces it atomically. A
+//! reader sees either the old file or the new one, a failure leaves the old file, and writers,
+//! including those of other processes, wait for each other. So the cost of an INSERT is
+//! proportional to the length of the file.
 
 use std::fmt;
 use std::fs::File;
@@ -30,7 +31,7 @@ use super::input::{Compression, Input};
 use super::scan::{check_names, external};
 use super::{bad_file, csv, refuse_open_database};
 
-/// How rows are written.
+/// Format of the written rows.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Encoding {
     /// Delimited, with a header line.
@@ -39,7 +40,7 @@ pub(super) enum Encoding {
     JsonLines,
 }
 
-/// What takes the rows.
+/// Sink of the rows of an INSERT.
 #[derive(Debug)]
 pub(super) struct TextSink {
     pub path: PathBuf,

@@ -1,4 +1,4 @@
-//! Arrow IPC: files and streams of record batches, as Arrow writes them.
+//! Arrow IPC files and streams of record batches, as Arrow writes them.
 
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -17,9 +17,9 @@ use super::many::one_after_the_other;
 use super::scan::{Batches, FileTable, Records};
 use super::{READ_ONLY, bad_file};
 
-/// How a file in the file format begins; one in the stream format begins with [`CONTINUATION`].
+/// First bytes of a file in the file format; one in the stream format begins with [`CONTINUATION`].
 pub(super) const MAGIC: &[u8] = b"ARROW1";
-/// How each message of a stream begins.
+/// First bytes of each message of a stream.
 pub(super) const CONTINUATION: [u8; 4] = [0xff; 4];
 
 /// Arrow IPC files of the same columns as a table, in the file or the stream format. They are read batch by batch as queries need it.

@@ -1,4 +1,5 @@
-//! Damaged Arrow IPC files: the lengths in them are checked against the file before anything is allocated for them.
+//! Detects damaged Arrow IPC files: the lengths in them are checked against the file size before
+//! any memory is allocated for them.
 
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -166,7 +167,8 @@ impl<R: Iterator<Item = Result<RecordBatch, ArrowError>>> Iterator for Undamaged
 
     fn next(&mut self) -> Option<Self::Item> {
         let reader = self.0.as_mut()?;
-        // What the reader gives is valid, or an error: its buffers fit its lengths, its texts are UTF-8.
+        // The reader returns a valid batch or an error: its buffers match its lengths, its texts
+        // are UTF-8.
         let batch = undamaged(|| reader.next().transpose()).transpose();
         if matches!(batch, Some(Err(_))) {
             self.0 = None;

@@ -1,4 +1,4 @@
-//! JSON: objects, one a line or printed over several, or one array of objects.
+//! JSON files: objects, one a line or each over several lines, or one array of objects.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub(super) struct JsonFile {
     inputs: Arc<[Input]>,
     format: JsonFormat,
     schema: SchemaRef,
-    /// Whether the columns are some of the file's.
+    /// True if the columns are declared; the file may have others.
     is_declared: bool,
 }
 

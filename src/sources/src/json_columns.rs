@@ -1,4 +1,4 @@
-//! JSON objects as rows of columns.
+//! Converts JSON objects to rows of columns.
 
 use std::sync::Arc;
 
@@ -21,11 +21,11 @@ pub(super) struct Members {
     /// For each name the number of the object that had it last.
     last: Vec<u64>,
     count: u64,
-    /// Whether objects may have others, which are not read.
+    /// True if objects may have other members, which are not read.
     is_open: bool,
 }
 
-/// What is wrong in an object.
+/// Defect of an object.
 pub(super) enum Bad {
     /// It is none.
     Text,
@@ -108,7 +108,7 @@ impl JsonRows {
             Ok(()) => Bad::Text,
             Err(bad) => bad,
         };
-        // What is no JSON is that first.
+        // A text that is not valid JSON is reported before any other defect.
         if !Cursor::whole(text).is_some_and(|value| value.kind == Kind::Object) {
             return Err(None);
         }

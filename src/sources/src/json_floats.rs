@@ -1,4 +1,5 @@
-//! NaN and the infinities in JSON: as the texts `"NaN"`, `"Infinity"` and `"-Infinity"`, where Arrow's writer has null.
+//! NaN and the infinities in JSON are written as the texts `"NaN"`, `"Infinity"` and `"-Infinity"`,
+//! where Arrow's writer has null.
 
 use std::fmt::Debug;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! The objects of a JSON file, one after the other, with their places.
+//! Reads the objects of a JSON file, one after the other, with their positions.
 
 use std::io::{self, BufRead};
 
@@ -8,7 +8,7 @@ use vexact_core::error::{Error, Result};
 
 use super::json_scan::MAX_DEPTH;
 
-/// How objects follow each other.
+/// Arrangement of the objects in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JsonFormat {
     /// One object a line.
@@ -46,7 +46,7 @@ pub(super) struct Object {
     pub line: u64,
     /// Its first column on that line, counting from 1, in bytes.
     pub column: u64,
-    /// What is written there, which may yet be no object.
+    /// Text at this position, which may not be an object.
     pub text: Vec<u8>,
 }
 
@@ -76,7 +76,7 @@ impl From<io::Error> for Failure {
 pub(super) struct Objects<R> {
     input: R,
     format: JsonFormat,
-    /// Whether objects may go on over several lines.
+    /// True if objects may span several lines.
     is_printed: bool,
     line: u64,
     column: u64,
@@ -245,7 +245,7 @@ pub(super) fn too_deep(text: &[u8]) -> Option<String> {
     (deepest > MAX_DEPTH).then(problem)
 }
 
-/// How deep a place of a JSON text is in objects and lists.
+/// Depth of a position in a JSON text: the number of open objects and lists.
 #[derive(Debug, Default)]
 struct Nesting {
     depth: u32,

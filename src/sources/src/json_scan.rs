@@ -1,5 +1,5 @@
-//! The values of a JSON text, one after the other, as they are written: their digits and their kind are kept. What is no JSON
-//! has no values; `serde_json` says why.
+//! Scans the values of a JSON text in order, without changing their text: their digits and their
+//! kind are preserved. A text that is not valid JSON has no values; `serde_json` reports why.
 
 use std::borrow::Cow;
 
@@ -27,7 +27,7 @@ pub(super) fn special(bytes: &[u8], mut at: usize) -> Option<usize> {
     bytes.get(at..)?.iter().position(is_special).map(|found| at + found)
 }
 
-/// What a value is.
+/// Kind of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Null,
@@ -36,7 +36,7 @@ pub(super) enum Kind {
     Integer,
     Float,
     Text {
-        /// Whether characters in it are escaped.
+        /// True if the text has escaped characters.
         is_escaped: bool,
     },
     List,
@@ -83,7 +83,7 @@ impl<'a> Cursor<'a> {
         cursor.is_at_end().then_some(value)
     }
 
-    /// Whether nothing but white space follows.
+    /// Returns true if only white space follows.
     #[inline]
     pub fn is_at_end(&mut self) -> bool {
         self.space();
@@ -108,7 +108,7 @@ impl<'a> Cursor<'a> {
         Some(())
     }
 
-    /// Whether an item or a member follows. Else the bracket that closes is passed.
+    /// Returns true if an item or a member follows; otherwise skips the closing bracket.
     #[inline]
     pub fn has_next(&mut self, is_first: &mut bool, close: u8) -> Option<bool> {
         match self.first()? {

@@ -1,4 +1,4 @@
-//! The type of a JSON column by all of its values.
+//! Infers the type of a JSON column from all of its values.
 //!
 //! | values | type |
 //! |---|---|
@@ -55,7 +55,7 @@ impl Names {
     }
 }
 
-/// What the values of a column are.
+/// Common kind of the values of a column.
 #[derive(Debug, Clone, Default)]
 pub(super) enum Shape {
     /// Nothing but null.

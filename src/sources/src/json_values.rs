@@ -1,5 +1,6 @@
-//! The values of a JSON column. A value is kept whole or refused: no text becomes a number, no fraction, time of day, offset or
-//! digit is dropped, and what overflows is no value. Decimals round as CAST does.
+//! Converts the values of a JSON column. A value is stored without loss or rejected: no text
+//! becomes a number, no fraction, time of day, offset or digit is dropped, and a value that
+//! overflows is rejected. Decimals round as CAST does.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -44,7 +45,7 @@ pub(super) fn push(column: &mut dyn Column, cursor: &mut Cursor<'_>) -> Option<(
     column.push(cursor)
 }
 
-/// Whether JSON has values of a type.
+/// Returns true if JSON has values of a type.
 pub(super) fn is_readable(data_type: &DataType) -> bool {
     column(data_type).is_ok()
 }

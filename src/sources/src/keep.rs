@@ -1,4 +1,5 @@
-//! Casts that keep each value or refuse it, for values that are written into columns of declared types.
+//! Lossless casts, for values that are written into columns of declared types: they preserve each
+//! value or reject it.
 //!
 //! A cast of SQL may cut: a fraction, a time of day, an offset, digits. Here a value that does not come back from its new type
 //! is an error. Two roundings are what the types mean and stay: a float becomes the nearest one of a narrower type, and a
@@ -65,7 +66,7 @@ fn lost(array: &ArrayRef, to: &DataType, is_lost: impl Fn(usize) -> bool) -> Str
 /// Lists, each as long as before.
 fn lists(array: &ArrayRef, to: &DataType, item: &Arc<Field>) -> Result<ArrayRef, String> {
     let made = cast(array, to)?;
-    // What stands behind a NULL is no value.
+    // The bytes under a NULL are not a value.
     let there = is_not_null(array).and_then(|there| filter(array, &there)).map_err(|error| error.to_string())?;
     let items = match there.data_type() {
         DataType::List(_) => flat(there.as_list::<i32>()),
@@ -175,7 +176,7 @@ fn texts(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
     }
 }
 
-/// Whether a type has all that a text says, which was read as the value `made`.
+/// Returns true if a type holds all information of a text, which was read as the value `made`.
 fn holds_text(to: &DataType, text: &str, made: &ArrayRef, row: usize) -> bool {
     match to {
         DataType::Timestamp(unit, zone) => {
@@ -212,7 +213,7 @@ fn unit_digits(unit: TimeUnit) -> usize {
     }
 }
 
-/// Whether a time's text ends in an offset or the name of a zone.
+/// Returns true if a time's text ends in an offset or the name of a zone.
 fn has_offset(text: &str) -> bool {
     let time = text.find(':').map_or("", |at| &text[at..]);
     time.bytes().any(|byte| matches!(byte, b'+' | b'-') || byte.is_ascii_alphabetic())

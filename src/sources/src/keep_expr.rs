@@ -1,4 +1,4 @@
-//! [`super::keep`] as an expression of a plan.
+//! Lossless cast ([`super::keep`]) as an expression of a plan.
 
 use std::sync::Arc;
 

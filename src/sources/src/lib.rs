@@ -1,4 +1,4 @@
-//! How a file or Arrow data becomes a table, and rows become a file.
+//! Sources: reads files or Arrow data as tables, and writes rows to files.
 
 pub mod arrow;
 pub mod cell;

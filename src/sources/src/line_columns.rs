@@ -1,11 +1,11 @@
-//! The columns of lines: each line is split at a delimiter, or matched by a regular expression.
+//! Columns of text lines: each line is split at a delimiter, or matched by a regular expression.
 
 use arrow::array::StringBuilder;
 use arrow::datatypes::DataType;
 use regex::Regex;
 use vexact_core::error::{Error, Result};
 
-/// How a line is taken apart.
+/// Method by which a line is divided into fields.
 #[derive(Debug, Clone)]
 pub enum LineMode {
     /// Into the fields between a delimiter.
@@ -36,7 +36,7 @@ impl LineMode {
     }
 }
 
-/// Where a column's value is in a line.
+/// Position of a column's value in a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LineField {
     /// A field, counting from 0, or a group, where 0 is all that matches.
@@ -50,9 +50,9 @@ pub enum LineField {
 pub struct LineColumn {
     /// Its name.
     pub name: String,
-    /// Where its value is.
+    /// Position of the column's value in a line.
     pub field: LineField,
-    /// What its values are; `None`: by the first lines, as in a CSV file.
+    /// Type of the column's values; `None` to infer it from the first lines, as in a CSV file.
     pub data_type: Option<DataType>,
 }
 
@@ -83,12 +83,12 @@ fn outside_parentheses(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Where a column's value is.
+/// Position of a column's value.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FieldOfLine {
     /// A field or a group.
     pub number: usize,
-    /// Whether the first lines decided on the type.
+    /// True if the type was inferred from the first lines.
     pub is_inferred: bool,
 }
 

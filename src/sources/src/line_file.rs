@@ -42,7 +42,7 @@ pub(super) struct LineFile {
     mode: LineMode,
     skip_empty_lines: bool,
     schema: SchemaRef,
-    /// Of each column.
+    /// Positions of the values, one for each column.
     fields: Vec<FieldOfLine>,
 }
 
@@ -137,11 +137,11 @@ impl Records for LineFile {
 }
 
 struct LineBatches {
-    /// Of the input before `next`, unless it is at its end.
+    /// Text of the input before `next`; `None` if that input is at its end.
     text: Option<TextReader>,
     next: usize,
     file: LineFile,
-    /// Of the columns that are read.
+    /// Schema of the columns that are read.
     schema: SchemaRef,
     fields: Vec<FieldOfLine>,
     batch_rows: usize,

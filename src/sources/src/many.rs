@@ -1,4 +1,4 @@
-//! Several files of the same columns as one, one after the other.
+//! Reads several files of the same columns as one, one after the other.
 
 use std::sync::Arc;
 

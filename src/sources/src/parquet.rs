@@ -1,4 +1,4 @@
-//! Parquet files: read as queries need them, row group by row group.
+//! Parquet files, read on demand, row group by row group.
 
 use std::io::Read;
 use std::ops::Range;
@@ -41,7 +41,8 @@ pub async fn open(ctx: &SessionContext, inputs: &[Input]) -> Result<Arc<dyn Tabl
     Ok(frame.map_err(|error| bad_file(input.path(), &error.strip_backtrace()))?.into_view())
 }
 
-/// Whether DataFusion's file store refuses a name: it ends in `#` and digits, as those of its own unfinished files do.
+/// Returns true if DataFusion's file store rejects a name: it ends in `#` and digits, as the names
+/// of the store's own unfinished files do.
 pub(super) fn has_refused_name(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.rsplit_once('#').is_some_and(|(_, suffix)| suffix.bytes().all(|byte| byte.is_ascii_digit()))

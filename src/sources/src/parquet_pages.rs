@@ -1,4 +1,5 @@
-//! Damaged pages of Parquet files: the sizes in their headers are checked before the reader allocates what they say.
+//! Detects damaged pages of Parquet files: the sizes in their headers are checked before the reader
+//! allocates memory for them.
 //!
 //! The reader takes a page's size when it is decompressed, and the number of values of a dictionary, from the header alone: a flipped
 //! bit makes it allocate gigabytes. Here they have to be possible: a codec has a highest ratio, a page is within its column chunk, and
@@ -14,7 +15,8 @@ use datafusion::parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 const HEADER_BYTES: u64 = 1 << 12;
 /// Structs within each other in a header.
 const MAX_DEPTH: u32 = 8;
-/// What a file may say too little about its sizes: some writers leave headers out of the sums.
+/// Tolerated understatement of the sizes in a file's metadata, in bytes: some writers leave headers
+/// out of the sums.
 const SLACK_BYTES: i64 = 1 << 20;
 
 /// Refuses metadata of which a column chunk cannot be in a file of so many bytes.
@@ -112,7 +114,7 @@ struct PageHeader {
     kind: i64,
     uncompressed: i64,
     compressed: i64,
-    /// What the header of its kind says.
+    /// Number of values in the header of the page's kind.
     values: Option<i64>,
     encoding: Option<i64>,
 }

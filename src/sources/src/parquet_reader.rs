@@ -1,5 +1,6 @@
-//! Reads the bytes of Parquet files for DataFusion: what is damaged, or was changed since the query was planned, is refused with
-//! the file's name before anything is decoded or allocated for it.
+//! Reads the bytes of Parquet files for DataFusion. Data that is damaged, or was changed since the
+//! query was planned, is rejected with the file's name before it is decoded or memory is allocated
+//! for it.
 
 use std::fmt;
 use std::ops::Range;
@@ -104,7 +105,7 @@ fn files(plan: &Arc<dyn ExecutionPlan>) -> Vec<PathBuf> {
     files
 }
 
-/// What the Parquet reader reports in an error, if it is that reader's.
+/// Returns the message of an error that the Parquet reader reports; `None` for other errors.
 fn reader_problem(error: &DataFusionError) -> Option<String> {
     match error.find_root() {
         DataFusionError::ParquetError(error) => match error.as_ref() {
@@ -121,7 +122,8 @@ fn reader_problem(error: &DataFusionError) -> Option<String> {
     }
 }
 
-/// Whether a panic was in the reader, or in what it decompresses and slices with.
+/// Returns true if a panic occurred in the reader or in the libraries that it uses for
+/// decompression and buffers.
 fn is_of_reader(message: &str) -> bool {
     ["/parquet-", "/bytes-", "/snap-", "/lz4_flex-", "/brotli", "/arrow-"].iter().any(|place| message.contains(place))
 }
@@ -335,7 +337,7 @@ mod tests {
             let mut damaged = whole.clone();
             damaged[place] ^= 1 << bit;
             std::fs::write(&path, &damaged).unwrap();
-            // What is wrong with the footer is an error when a file is opened.
+            // A defect of the footer is an error when a file is opened.
             if let Err(error) = Input::open(&path).and_then(|input| ParquetFile::open(&input)) {
                 assert!(error.to_string().contains("a.parquet"), "byte {place}, bit {bit}: {error}");
                 continue;

@@ -1,5 +1,6 @@
-//! Parquet under a name: a file, or a folder of files of the same columns. INSERT adds a file to a folder, so that a reader
-//! sees all rows of a statement or none, and writers need not wait for each other.
+//! Parquet tables: a file, or a folder of files of the same columns. INSERT adds a file to a
+//! folder, so that a reader sees all rows of a statement or none, and writers need not wait for
+//! each other.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -45,7 +46,7 @@ pub(super) struct ParquetTable {
     checked: Arc<Mutex<HashSet<(PathBuf, u64, SystemTime)>>>,
 }
 
-/// Where the rows are.
+/// Location of the rows.
 #[derive(Debug, Clone)]
 enum Origin {
     /// In a folder, of which each INSERT makes one more file.

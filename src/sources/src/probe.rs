@@ -1,4 +1,4 @@
-//! What a file is, by its content and its name: each form that it may have, with a score.
+//! Detects the format of a file by its content and its name: each possible format, with a score.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -72,11 +72,11 @@ pub struct Candidate {
     pub format: Format,
     /// From 1 to 100.
     pub score: u8,
-    /// What speaks for it.
+    /// Evidence for the format.
     pub reason: String,
 }
 
-/// What is known of a file.
+/// Result of probing a file.
 #[derive(Debug, Clone)]
 pub struct Probe {
     /// As given.
@@ -85,7 +85,7 @@ pub struct Probe {
     pub schema: Option<SchemaRef>,
     /// The file's name as the name of a table.
     pub suggested_table_name: String,
-    /// What is odd.
+    /// Unusual properties of the file.
     pub warnings: Vec<String>,
     /// The forms that it may have, best first; none where nothing is known to read it.
     pub candidates: Vec<Candidate>,
@@ -157,7 +157,8 @@ fn table_name(path: &Path) -> String {
     }
 }
 
-/// Of rows with several cells, how many in a thousand have as many as the first.
+/// Returns, per thousand rows, the number of rows with as many cells as the first; 0 if the first
+/// has only one cell.
 fn share_as_first(rows: &[usize]) -> usize {
     match rows.first() {
         Some(width) if *width > 1 => 1000 * rows.iter().filter(|cells| *cells == width).count() / rows.len(),
@@ -280,7 +281,7 @@ impl Sample {
         json.into_iter().chain([self.csv(text, warnings), self.line(text)]).collect()
     }
 
-    /// What a file without content is read as.
+    /// Returns the candidates for a file without content.
     fn blank(&self) -> Vec<Candidate> {
         let format = self.named().unwrap_or(Format::Csv(','));
         vec![Candidate { format, score: 10, reason: "by its name alone".into() }]
@@ -325,7 +326,7 @@ impl Sample {
         })
     }
 
-    /// Whether a text begins with an object that goes on over several lines.
+    /// Returns true if a text begins with an object that spans several lines.
     fn is_printed(&self, text: &str) -> bool {
         let first_line = text.trim_start().lines().next().unwrap_or_default();
         if !matches!(first_line.trim_end().bytes().last(), Some(b'{' | b'[' | b',' | b':')) {

@@ -1,4 +1,5 @@
-//! A file of rows that is being written: Parquet, Arrow IPC, CSV or JSON lines. It has its name once it is complete.
+//! Writes a file of rows: Parquet, Arrow IPC, CSV or JSON lines. The file gets its name when it is
+//! complete.
 
 use std::fmt;
 use std::io::{BufWriter, Write};
@@ -59,14 +60,14 @@ impl RowFormat {
     }
 }
 
-/// How a file is written, besides its form.
+/// Options for writing a file, besides its format.
 #[derive(Debug, Clone, Copy)]
 pub struct RowFileOptions {
     /// Between the cells of a CSV file.
     pub delimiter: u8,
-    /// Whether a CSV file begins with the names of its columns.
+    /// True if a CSV file begins with the names of its columns.
     pub has_header: bool,
-    /// Of a Parquet file.
+    /// Compression of a Parquet file.
     pub compression: Compression,
 }
 

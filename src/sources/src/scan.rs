@@ -1,4 +1,4 @@
-//! Files that are read from their beginning to their end: a scan gives their rows in their order, in bounded memory.
+//! Sequential scans of files: rows are read in order, in bounded memory.
 
 use std::fmt;
 use std::path::Path;
@@ -61,7 +61,7 @@ pub(crate) async fn collect(records: &Arc<dyn Records>) -> Result<Vec<RecordBatc
 #[derive(Debug)]
 pub(crate) struct FileTable {
     records: Arc<dyn Records>,
-    /// What takes the rows of an INSERT, or why none does.
+    /// Sink of the rows of an INSERT, or the reason why the table accepts none.
     sink: Result<Arc<dyn DataSink>, String>,
 }
 
@@ -205,7 +205,7 @@ pub(crate) fn check_names(path: &Path, declared: &[&str], found: &[&str]) -> Res
     ))
 }
 
-/// What to do where a declared name is that of the file but for its case.
+/// Returns a hint if a declared name differs from the file's only by its case.
 pub(crate) fn case_hint<T: AsRef<str>>(declared: &[T], found: &[&str]) -> String {
     let is_declared = |name: &str| declared.iter().any(|declared| declared.as_ref() == name);
     match found.iter().find(|name| !is_declared(name) && is_declared(&name.to_lowercase())) {

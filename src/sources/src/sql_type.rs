@@ -1,4 +1,4 @@
-//! SQL's names of types as Arrow's types.
+//! Maps SQL type names to Arrow types.
 
 use std::sync::Arc;
 

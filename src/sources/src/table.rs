@@ -1,4 +1,5 @@
-//! `CREATE TABLE ... USING ...`: which file, in which form, becomes the table, and whether it takes INSERT.
+//! `CREATE TABLE ... USING ...`: chooses the file and its format, and decides if the table accepts
+//! INSERT.
 //!
 //! | USING | options besides `path` | INSERT |
 //! |---|---|---|

@@ -1,5 +1,6 @@
-//! Text as dates and times. Text that has more than its type holds is none of it: a time of day in a date, digits beyond the
-//! unit of a timestamp, an offset where there is no time zone. A second 60 is none either: it would be another second.
+//! Parses text as dates and times. A text with more information than its type holds is rejected: a
+//! time of day in a date, digits beyond the unit of a timestamp, an offset where there is no time
+//! zone. A second 60 is rejected too, because it would become another second.
 
 use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime, string_to_time_nanoseconds};
 use arrow::datatypes::{Date32Type, TimeUnit};
@@ -119,7 +120,7 @@ pub(super) fn zone(offset: i32) -> String {
 
 /// A timestamp as it is written: `2024-01-31`, `2024-01-31 12:34:56.789`, `2024-01-31T12:34:56+02:00`.
 struct Parts<'a> {
-    /// What stands before the offset.
+    /// Text before the offset.
     local: &'a str,
     fraction: &'a str,
     written_digits: usize,

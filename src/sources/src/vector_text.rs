@@ -9,7 +9,7 @@ use vexact_sql::{VectorError, parse_vector};
 
 const BRACKETS: [char; 2] = ['[', ']'];
 
-/// What a cell is evidence for, when a column's type is decided.
+/// Evidence of a cell for the type of its column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     /// No text, or brackets without any.
