@@ -1,5 +1,5 @@
-//! Tables held as Arrow batches, whose scan can hand them over whole: a vector search reads the vectors in place and
-//! fetches other columns only for the rows that won.
+//! Tables of Arrow batches in memory. A vector search reads their vectors in place and fetches the
+//! other columns only for the rows of the result.
 
 mod bounds;
 mod prune;
@@ -42,7 +42,7 @@ pub struct Chunks {
     batches: Vec<RecordBatch>,
     live: Vec<Option<BooleanBuffer>>,
     bounds: Vec<Arc<Bounds>>,
-    /// Of all live rows, by column, where they were asked for.
+    /// Cached statistics of each column over all live rows; empty until the first use.
     statistics: Vec<OnceLock<ColumnStatistics>>,
     tie_order: Vec<usize>,
 }
@@ -103,7 +103,7 @@ impl Chunks {
         batches.map(|(batch, bounds)| bounds.greatest_magnitude(batch, column)).fold(0.0, f64::max)
     }
 
-    /// Whether a text of a column may have a NUL in it.
+    /// Returns true if a text of the column may contain a NUL.
     pub fn may_have_nul(&self, column: usize) -> bool {
         self.batches.iter().zip(&self.bounds).any(|(batch, bounds)| bounds.may_have_nul(batch, column))
     }
@@ -211,8 +211,8 @@ pub(crate) struct InPlace {
     pub columns: Vec<usize>,
 }
 
-/// What a scan can hand over whole: that of a [`ChunkTable`] or of DataFusion's `MemTable`, under a projection that computes
-/// nothing.
+/// Returns the chunks behind a plan if the plan scans a [`ChunkTable`] or DataFusion's `MemTable`,
+/// with no operator above the scan but projections of plain columns. Otherwise returns `None`.
 pub(crate) fn in_place(plan: &Arc<dyn ExecutionPlan>) -> Option<InPlace> {
     let plan: &dyn ExecutionPlan = plan.as_ref();
     if let Some(cooperative) = plan.downcast_ref::<CooperativeExec>() {

@@ -1,4 +1,5 @@
-//! The third section of EXPLAIN: the strategy of the vector searches in a plan, and why a sort by distance stayed one.
+//! The third section of EXPLAIN: the strategy of the vector searches in a plan, and the reason why
+//! a sort by distance was not rewritten.
 
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -46,7 +47,7 @@ impl StrategyPlanner {
     }
 }
 
-/// Whether a plan has the operator of a search by group.
+/// Returns true if a plan contains the operator of a search by group.
 fn searches_groups(plan: &LogicalPlan) -> bool {
     let mut is_found = false;
     let visited = plan.apply_with_subqueries(|node| {
@@ -68,7 +69,7 @@ impl QueryPlanner for StrategyPlanner {
         if may_write || explain.explain_format != ExplainFormat::Indent {
             return Ok(planned);
         }
-        // What cannot be planned is EXPLAIN's to report.
+        // EXPLAIN itself reports a planning error.
         let Ok(searched) = self.plan(&explain.plan, session).await else { return Ok(planned) };
         let Some(strategy) = strategy(&searched, session.config_options()) else { return Ok(planned) };
         let schema: SchemaRef = planned.schema();

@@ -1,5 +1,6 @@
-//! The plan of a statement. A sort by distance over chunks in memory is planned a short way: most of DataFusion's rules find nothing
-//! to do in it, and looking costs more than the search of a small table.
+//! The plan of a statement. A sort by distance over chunks in memory has a fast path that skips
+//! most of DataFusion's rules: they change nothing in such a plan, and running them costs more than
+//! the search of a small table.
 
 use std::sync::Arc;
 
@@ -60,7 +61,8 @@ impl FastPathPlanner {
         Self { optimizer: Optimizer::with_rules(rules), state }
     }
 
-    /// `None`: it is another statement, or a wrong one, of which the long way tells what is wrong.
+    /// Returns `None` if the statement has another form, or if it is invalid: the full planner then
+    /// reports the error.
     async fn plan(&self, state: &SessionState, plan: &LogicalPlan) -> Option<(LogicalPlan, Arc<dyn ExecutionPlan>)> {
         if !is_sorted_table(plan) {
             return None;
@@ -75,7 +77,8 @@ impl FastPathPlanner {
     }
 }
 
-/// Whether a plan is one of `SELECT .. FROM table [WHERE ..] ORDER BY .. LIMIT ..` with a distance and no subquery.
+/// Returns true if a plan has the form `SELECT .. FROM table [WHERE ..] ORDER BY .. LIMIT ..` with
+/// a distance and no subquery.
 fn is_sorted_table(plan: &LogicalPlan) -> bool {
     let (mut has_limit, mut has_sort, mut has_distance, mut has_more) = (false, false, false, false);
     let visited = plan.apply(|node| {

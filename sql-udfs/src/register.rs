@@ -1,4 +1,4 @@
-//! Puts everything into a session.
+//! Registers all functions and rules with a session.
 
 use std::sync::Arc;
 

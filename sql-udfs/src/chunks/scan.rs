@@ -75,7 +75,7 @@ impl ChunkScanExec {
         Ok(scan.with_partitions(1))
     }
 
-    /// What is scanned.
+    /// The chunks that are scanned.
     pub(crate) fn chunks(&self) -> &Arc<Chunks> {
         &self.chunks
     }

@@ -1,4 +1,4 @@
-//! What the optimizer is told of a scan.
+//! Statistics of a scan for the optimizer.
 
 use arrow::array::Array;
 use datafusion::common::stats::Precision;
@@ -8,8 +8,9 @@ use super::bounds::{Bound, ColumnBounds};
 use super::{ChunkScanExec, Chunks};
 
 impl ChunkScanExec {
-    /// Of one partition, or of all. Bounds are exact where a live row has the value, so that `min` and `max` are answered by
-    /// them; a row that died may have had it.
+    /// Returns the statistics of one partition, or of all if `partition` is `None`. A bound is
+    /// exact if a live row has the value, so that `min` and `max` are answered without a scan; it
+    /// is inexact if only a deleted row may have it.
     pub(super) fn statistics(&self, partition: Option<usize>) -> Statistics {
         let rows = Precision::Exact(self.rows(partition));
         let mut statistics = Statistics {

@@ -1,4 +1,4 @@
-//! The bound of a syntax tree's depth, by its tokens.
+//! An upper bound of a syntax tree's depth, computed from the tokens.
 
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};

@@ -13,7 +13,7 @@ const MAX_OPERATORS: usize = 50_000;
 /// Stack that one step of the recursion through subqueries needs.
 const SUBQUERY_STACK: usize = 64 << 10;
 
-/// How deep and how large a plan is.
+/// Depth and size of a plan.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct PlanSize {
     /// Operators from the root to a leaf.
@@ -31,7 +31,7 @@ pub fn plan_size(plan: &LogicalPlan) -> PlanSize {
     while let Some((plan, depth)) = open.pop() {
         size.depth = size.depth.max(depth);
         size.operators += 1;
-        // No more than is needed to refuse it.
+        // Counting stops here: the plan is already large enough to be rejected.
         if size.operators > MAX_OPERATORS {
             return size;
         }

@@ -115,7 +115,7 @@ fn groups(scan: &InPlace, column: usize, schema: &SchemaRef) -> Result<Vec<u32>>
     Ok(of_rows)
 }
 
-/// What a predicate keeps of chunks.
+/// Rows of chunks that pass a predicate.
 pub(super) struct Selected {
     /// Over all positions.
     pub rows: BooleanBuffer,
@@ -129,7 +129,7 @@ pub(super) fn select(predicate: &Arc<dyn PhysicalExpr>, schema: &SchemaRef, scan
     let batches = scan.chunks.batches();
     let pruner =
         Pruner { chunks: Arc::clone(&scan.chunks), columns: scan.columns.clone(), schema: SchemaRef::clone(schema) };
-    // What cannot be evaluated over bounds rules nothing out.
+    // A predicate that cannot be evaluated over bounds prunes nothing.
     let chunks = pruner.kept(predicate).unwrap_or_default();
     let is_pruned = |batch: usize| chunks.as_ref().is_some_and(|kept| !kept[batch]);
     let pieces: Vec<(usize, usize, usize)> = (0..batches.len())

@@ -1,4 +1,4 @@
-//! `TieBreakExec`: its input, and after its columns those that order rows of one distance.
+//! `TieBreakExec`: appends to its input the columns that order rows of equal distance.
 
 use std::fmt;
 use std::sync::Arc;

@@ -79,7 +79,7 @@ impl VectorTopKExec {
         })
     }
 
-    /// What is searched.
+    /// The specification of the search.
     pub fn top_k(&self) -> &TopK {
         &self.top_k
     }

@@ -1,5 +1,6 @@
-//! A distance to one query, which the function carries instead of taking it as an argument. A literal of hundreds of numbers is
-//! hashed, compared and printed by every pass of the planner; here that is done once.
+//! A distance to one query, which the function holds instead of taking it as an argument. Every
+//! pass of the planner hashes, compares and prints a literal of hundreds of numbers; for a bound
+//! query this work is done once.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -117,7 +118,7 @@ pub(crate) fn bind_query(expr: &Expr, params: Option<&ParamValues>) -> Option<Ex
         (Some(query), None) => (b, query),
         _ => return None,
     };
-    // What is no vector is left to be refused by the function itself.
+    // A value that is no vector is not bound: the function itself rejects it.
     let query = vector_of_scalar(&query).ok().flatten().filter(|query| query.len() >= BOUND_LEN)?;
     Some(ScalarUDF::from(BoundDistance::new(Arc::clone(&call.func), query)).call(vec![stored.clone()]))
 }

@@ -60,7 +60,7 @@ impl Function {
         }
     }
 
-    /// Whether a larger value is closer.
+    /// Returns true if a larger value is closer.
     pub fn is_larger_closer(self) -> bool {
         matches!(self, Function::CosineSimilarity | Function::InnerProduct)
     }

@@ -1,4 +1,5 @@
-//! The `k` of `vector_search` where it is a parameter: checked once it has its value. It has no name in SQL.
+//! The `k` of `vector_search` if it is a parameter: it is checked when its value is known. The
+//! function has no name in SQL.
 
 use arrow::datatypes::DataType;
 use datafusion::common::utils::take_function_args;

@@ -1,5 +1,5 @@
-//! The score of a search, row by row: what `vector_search` means, and what it falls back to where the rewrite is off.
-//! It has no name in SQL.
+//! The score of a search, row by row: it defines `vector_search`, and it is the fallback if the
+//! rewrite is disabled. It has no name in SQL.
 
 use arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, Result};
@@ -65,7 +65,7 @@ impl ScalarUDFImpl for VectorScore {
     }
 }
 
-/// What a search refuses of a query, whatever the column.
+/// Rejects a query vector that no search accepts, whatever the column.
 pub(crate) fn check_query(metric: Metric, query: Option<&[f64]>) -> Result<Search> {
     let Some(query) = query else {
         return datafusion::common::exec_err!("vector_search: expected a query vector, got NULL");

@@ -40,7 +40,8 @@ fn downcast<T: PhysicalExpr>(expr: &Arc<dyn PhysicalExpr>) -> Option<&T> {
     expr.downcast_ref::<T>()
 }
 
-/// What a function computes, and the query that it carries; `None`: no distance.
+/// Returns the score that a function computes, and the query bound to it; returns `None` if the
+/// function is no distance.
 pub(crate) fn scoring(function: &ScalarUDF) -> Option<(Scoring, Option<&ScalarValue>)> {
     let (udf, bound) = match function.inner().downcast_ref::<BoundDistance>() {
         Some(to_query) => (to_query.function.inner(), Some(&to_query.query)),
@@ -69,12 +70,12 @@ pub(super) fn call(expr: &Arc<dyn PhysicalExpr>) -> Option<Call> {
     Some(Call { scoring, expr: Arc::clone(expr), bound: bound.cloned() })
 }
 
-/// Whether a distance is anywhere in an expression.
+/// Returns true if an expression contains a distance.
 pub(crate) fn has_call(expr: &Arc<dyn PhysicalExpr>) -> bool {
     call(expr).is_some() || expr.children().into_iter().any(has_call)
 }
 
-/// How an expression follows the call in it.
+/// Direction in which an expression changes with the call in it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Direction {
     /// It grows where the call falls.
@@ -119,7 +120,7 @@ pub(super) fn monotone(expr: &Arc<dyn PhysicalExpr>) -> Option<(Call, Direction)
 }
 
 impl Call {
-    /// Whether a larger value of the call is closer.
+    /// Returns true if a larger value of the call is closer.
     pub fn is_larger_closer(&self) -> bool {
         match self.scoring {
             Scoring::Search(metric) => metric.is_larger_closer(),

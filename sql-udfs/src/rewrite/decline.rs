@@ -1,4 +1,4 @@
-//! Why a sort by distance stays a sort.
+//! Reasons why a sort by distance is not rewritten into a search.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use std::fmt;
 pub enum Decline {
     /// `SET vexact.rewrite = false`.
     Disabled,
-    /// No LIMIT: every row is wanted.
+    /// There is no LIMIT, so every row is returned.
     NoLimit,
     /// Something else is to be sorted by after the distance than what the table orders ties by.
     SecondSortKey,

@@ -1,6 +1,6 @@
-//! The optimizer rule: a sort by distance with a limit becomes a [`VectorTopKExec`], a comparison of a distance with a
-//! constant becomes a range search. Both fire only where the result is what plain evaluation returns; otherwise they say why
-//! not, as a [`Decline`].
+//! The optimizer rule: a sort by distance with a limit becomes a [`VectorTopKExec`], a comparison
+//! of a distance with a constant becomes a range search. Both fire only where the result is what
+//! plain evaluation returns; otherwise they report the reason as a [`Decline`].
 
 mod bind;
 mod call;
@@ -67,7 +67,7 @@ impl PhysicalOptimizerRule for VectorRewrite {
     }
 }
 
-/// Whether a search's input hands its chunks over.
+/// Returns true if all inputs of a search are scans of chunks in memory.
 pub(crate) fn is_in_place(plan: &Arc<dyn ExecutionPlan>) -> bool {
     plan.children().into_iter().all(|input| chunks::in_place(input).is_some())
 }

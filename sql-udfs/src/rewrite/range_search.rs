@@ -1,5 +1,6 @@
-//! Range search: `distance(column, constant) < radius`, wherever it stands in a filter, becomes an expression that the kernel
-//! evaluates with its bounds, so that most rows are decided without being computed exactly.
+//! Range search: `distance(column, constant) < radius`, anywhere in a filter, becomes an expression
+//! that the kernel evaluates with its bounds, so that the exact distance of most rows is never
+//! computed.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};

@@ -1,6 +1,8 @@
-//! Rows of one distance have an order in every plan: sorts by a distance that stay sorts get one more key.
+//! Gives rows of equal distance the same order in every plan: a sort by distance that is not
+//! rewritten gets additional keys.
 //!
-//! It is the position, as in a search, or where the table says so the columns that it names, as replicas do with their keys.
+//! The keys are the columns that the table names as its tie order, as replicas do with their keys,
+//! or else the position, as in a search.
 
 use std::sync::Arc;
 

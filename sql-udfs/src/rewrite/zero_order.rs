@@ -1,7 +1,7 @@
 //! A top k by floating-point numbers keeps `-0.0`, which sorts before `0.0`.
 //!
-//! DataFusion drops rows that are not less than the k-th one so far, and takes the two zeros for equal there. So each such key is
-//! followed by one that tells them apart.
+//! DataFusion drops rows that are not less than the k-th one so far, and treats the two zeros as
+//! equal there. So each such key is followed by a key that distinguishes them.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -122,7 +122,8 @@ impl fmt::Display for ZeroSign {
     }
 }
 
-/// `None`: there is no negative zero.
+/// Returns for each value 0 if it is the negative zero, else 1. Returns `None` if there is no
+/// negative zero.
 fn signs<T: Copy, B: Copy + PartialEq>(values: &[T], bits: impl Fn(T) -> B, negative_zero: B) -> Option<Int8Array> {
     // Without a branch, so that it is vectorized.
     let found = values.iter().fold(false, |found, x| found | (bits(*x) == negative_zero));

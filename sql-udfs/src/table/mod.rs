@@ -1,4 +1,4 @@
-//! The table functions, and what their arguments have in common.
+//! The table functions, and the parsing of arguments that they share.
 
 mod by_group;
 mod named_arguments;
