@@ -1,4 +1,5 @@
-//! Merging small segments and such with many dead rows, beside readers and between changes.
+//! Merges small segments and segments with many deleted rows, concurrently with readers and between
+//! changes.
 
 use std::collections::BTreeMap;
 

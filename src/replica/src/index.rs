@@ -1,4 +1,5 @@
-//! Where the row of a key is: one 32-bit location for each live row, and nothing else, as the key itself is in the row.
+//! Index from key to row: one 32-bit location for each live row. The index stores no keys, because
+//! the key itself is in the row.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -36,13 +37,13 @@ pub(super) struct KeyIndex {
     shards: Vec<RwLock<HashTable<Location>>>,
 }
 
-/// What becomes of one key.
+/// Index update of one key.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Edit {
     pub hash: u64,
-    /// Where its row was; `None`: it had none.
+    /// Old location of its row; `None` if the key had no row.
     pub from: Option<Location>,
-    /// Where its row is; `None`: it has none.
+    /// New location of its row; `None` if the key has no row any more.
     pub to: Option<Location>,
 }
 
@@ -52,7 +53,7 @@ fn shard_of(hash: u64) -> usize {
 }
 
 impl KeyIndex {
-    /// An empty index with room for so many keys.
+    /// Creates an empty index with room for `keys` keys.
     pub fn with_capacity(keys: usize) -> Self {
         let shard = || RwLock::new(HashTable::with_capacity(keys / SHARDS));
         Self {

@@ -1,4 +1,4 @@
-//! The key of a row, read where it is: hashed and compared without a copy.
+//! The key of a row, hashed and compared in place, without a copy.
 
 use std::hash::{BuildHasher, Hash, Hasher};
 
@@ -118,7 +118,7 @@ impl Keys {
         state.finish()
     }
 
-    /// Whether a row has the key of another batch's row.
+    /// Returns true if a row has the same key as a row of another batch.
     #[inline]
     pub fn equal(&self, row: usize, other: &Keys, other_row: usize) -> bool {
         let mut columns = self.columns.iter().zip(&other.columns);

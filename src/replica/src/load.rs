@@ -1,4 +1,4 @@
-//! A table's rows at once: what the initial copy puts in the place of a replica.
+//! Loads all rows of a table at once: the initial copy replaces a replica with them.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The replicas of a database. What changed together is seen together.
+//! The replicas of a database. Readers see tables that changed together in one snapshot.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -53,21 +53,22 @@ impl Snapshot {
     }
 }
 
-/// What the next snapshot does to one table.
+/// Update of one table in the next snapshot.
 #[derive(Debug)]
 pub enum Update<'c> {
     /// Applies changes.
     Apply(&'c ChangeBatch),
-    /// Puts these rows, of the registered schema and each with a key of its own, in the place of all rows; in a history they hold
-    /// from this time on.
+    /// Replaces all rows with these rows, of the registered schema and with distinct keys; in a
+    /// history they are valid from this time on.
     Replace(Arc<Definition>, Vec<RecordBatch>, i64),
     /// Gives the rows the columns of a definition with the same key; those that are new have these values, of one row each.
     Redefine(Arc<Definition>, HashMap<String, ArrayRef>),
-    /// Goes on with a history: what differs from these rows, all that the table has, becomes versions of this time.
+    /// Reconciles a temporal table with a full copy of its rows: each difference becomes a version
+    /// at this time.
     Continue(RecordBatch, i64),
     /// Marks it as unreadable.
     Fail(String),
-    /// Lets it go.
+    /// Drops the replica.
     Drop,
 }
 
@@ -149,25 +150,27 @@ impl Replicas {
         results
     }
 
-    /// Merges segments beside everything else, where that is worth it and nobody is at it. Needs a tokio runtime.
+    /// Merges segments in the background if that is worthwhile and no merge is running. Needs a
+    /// tokio runtime.
     pub fn compact_beside(self: &Arc<Self>) {
         if !self.is_worth_compacting() || self.is_compacting.swap(true, Ordering::AcqRel) {
             return;
         }
         let replicas = Arc::clone(self);
         tokio::task::spawn_blocking(move || {
-            // What cannot be merged stays as it is, and is tried again after the next cycle.
+            // Segments that cannot be merged stay unchanged; the next cycle retries the merge.
             while replicas.compact(false).unwrap_or(false) {}
             replicas.is_compacting.store(false, Ordering::Release);
         });
     }
 
-    /// Whether [`Self::compact`] would find something.
+    /// Returns true if [`Self::compact`] would merge segments.
     pub fn is_worth_compacting(&self) -> bool {
         self.snapshot().tables().any(|state| compaction::choose(&state.version).is_some())
     }
 
-    /// Merges segments where that is worth it; whether anything was merged. `is_full`: merges all that can be.
+    /// Merges segments where that is worthwhile; returns true if anything was merged. `is_full`
+    /// merges all segments that can be merged.
     ///
     /// # Errors
     /// Rows that cannot be copied together.

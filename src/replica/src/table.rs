@@ -49,14 +49,14 @@ impl ReplicaTable {
     /// A scan of some columns of the newest rows, in one partition.
     ///
     /// # Errors
-    /// A table that failed to follow, a column that is not there.
+    /// A table whose replication failed; a column that does not exist.
     pub fn scan_columns(&self, columns: Vec<usize>) -> Result<ChunkScanExec> {
         let version = self.version(&self.replicas.snapshot())?;
         let chunks = version.chunks().map_err(external)?;
         ChunkScanExec::try_new(&self.schema, chunks, columns, BATCH_ROWS)
     }
 
-    /// Whether a query of the one is planned as a query of the other.
+    /// Returns true if a plan for one table is also valid for the other.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.replicas, &other.replicas) && self.name == other.name && self.schema == other.schema
     }
@@ -64,7 +64,7 @@ impl ReplicaTable {
     /// All rows that a query of a session with this configuration sees.
     ///
     /// # Errors
-    /// A table that failed to follow, or that has other columns by now.
+    /// A table whose replication failed; a table whose columns changed.
     pub fn chunks(&self, config: &SessionConfig) -> Result<Arc<Chunks>> {
         self.seen(config)?.chunks().map_err(external)
     }

@@ -1,4 +1,5 @@
-//! How the next version of a table is made: a step that computes and may fail, and one that cannot.
+//! Makes the next version of a table in two steps: the first computes and may fail, the second
+//! publishes and cannot fail.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -102,7 +103,7 @@ impl TableWriter {
         for slot in slots {
             let Some(seen) = &from.parts[*slot] else { continue };
             for old in seen.live_ordinals() {
-                // What died since the rows were copied is dead in the copy too.
+                // A row deleted since the rows were copied is deleted in the copy too.
                 if parts[*slot].as_ref().is_some_and(|part| part.is_live(old)) {
                     // A closed row of a temporal table is in no index.
                     let hash = segment.keys.hash(row, &index.hasher);

@@ -1,4 +1,4 @@
-//! Delete bitmaps as files: one file holds all that changed since the save before.
+//! Delete bitmaps as files: one file holds all bitmaps that changed since the previous save.
 
 use arrow::buffer::{BooleanBuffer, Buffer};
 

@@ -1,4 +1,4 @@
-//! How the rows of a segment are written as a file, and read back to the bit.
+//! File formats of a segment's rows: a row is read back bit for bit as it was written.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -20,7 +20,7 @@ use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
 use datafusion::parquet::schema::types::ColumnPath;
 
-/// What the files of segments are.
+/// File format of segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StorageFormat {
     /// Arrow IPC files, not compressed: the largest, and the fastest to open, as arrays lie in what is read.
@@ -29,7 +29,7 @@ pub enum StorageFormat {
     Parquet,
 }
 
-/// `arrow_ipc`, `parquet`: as `storage_mode` has it.
+/// `arrow_ipc` or `parquet`, the values of `storage_mode`.
 impl fmt::Display for StorageFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

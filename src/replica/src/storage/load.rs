@@ -1,4 +1,4 @@
-//! What a store holds, and how replicas go on from it.
+//! Loads the state of a store, and restores replicas from it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,15 +32,15 @@ pub struct Stored {
 /// A table of it.
 #[derive(Debug)]
 pub struct StoredTable {
-    /// What it is of.
+    /// Definition of the replica.
     pub definition: Arc<Definition>,
-    /// Why it must not be read; `None`: it is sound.
+    /// Reason why the table must not be read; `None` if it is readable.
     pub failed: Option<String>,
     parts: Vec<Part>,
 }
 
 impl StoredTable {
-    /// The segments: their rows, and which of them are live where not all are.
+    /// Returns the segments: their rows, and the bitmap of live rows if some rows are deleted.
     pub fn segments(&self) -> impl Iterator<Item = (&RecordBatch, Option<&BooleanBuffer>)> {
         self.parts.iter().map(|part| (&part.segment.rows, part.live.as_ref()))
     }

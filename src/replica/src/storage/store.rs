@@ -1,4 +1,4 @@
-//! The store: a folder, its lock, and how a state becomes durable.
+//! The store: a folder, its lock, and the save that makes a state durable.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -41,13 +41,13 @@ pub struct Store {
 
 #[derive(Debug)]
 pub(super) struct State {
-    /// The last one that is known to be durable.
+    /// The last manifest that is known to be durable.
     pub manifest: Manifest,
-    /// What it holds, by [`Segment::id`].
+    /// Stored segments, by [`Segment::id`].
     pub segments: HashMap<u64, SegmentEntry>,
     /// Names are not used twice, so no file that a manifest names is ever written again.
     next_file: u64,
-    /// Whether the folder holds the manifest and what it names, and nothing else.
+    /// True if the folder holds only the manifest and the files that it names.
     is_clean: bool,
 }
 
@@ -85,7 +85,8 @@ impl Store {
         })?;
         let folder = Folder { path: path.to_owned(), disk };
         let manifest = manifest(&folder, format)?;
-        // What was found may have been renamed just before its process was killed: who reads it relies on it.
+        // The manifest may have been renamed just before its process was killed. It must be durable
+        // before anything relies on it.
         folder.sync()?;
         let next_file = folder.list()?.iter().filter_map(|name| number_of(name)).max().unwrap_or(0);
         let state = State { manifest, segments: HashMap::new(), next_file, is_clean: false };
@@ -97,13 +98,13 @@ impl Store {
         &self.folder.path
     }
 
-    /// What the folder of a store was made with: its format, and the mode of its tables, if it has any; `None` where there is
-    /// none. Nothing is locked.
+    /// Returns the format of a store's folder, and the sync mode of its tables, if it has any.
+    /// Returns `None` if there is no readable store. Takes no lock.
     pub fn made_with(path: &Path) -> Option<(StorageFormat, Option<SyncMode>)> {
         made_with(path)
     }
 
-    /// What its files are.
+    /// Returns the file format.
     pub fn format(&self) -> StorageFormat {
         self.format
     }
@@ -138,7 +139,7 @@ impl Store {
                 return Ok(());
             }
             Err(error) => {
-                // No manifest names them, and a full disk needs the room.
+                // No manifest names these files, and a full disk needs the space.
                 self.remove(&written);
                 return Err(error);
             }
@@ -224,8 +225,8 @@ impl Store {
         Ok(entries.into_iter().collect())
     }
 
-    /// Removes files of the store's that are not in use; whether all of them are gone. A file that stays is none of a caller's concern: the
-    /// next save tries again.
+    /// Removes files of the store that are not in use; returns true if all of them were removed. A
+    /// failure is not reported, because the next save retries.
     fn collect(&self, manifest: &Manifest) -> bool {
         let Ok(names) = self.folder.list() else { return false };
         let used: HashSet<&str> = manifest.files().collect();
@@ -235,18 +236,18 @@ impl Store {
         removed.fold(true, |all, removed| all & removed.is_ok())
     }
 
-    /// Removes files that a save wrote in vain, as far as that is possible.
+    /// Removes the files of a failed save, as far as that is possible.
     fn remove(&self, names: &[String]) {
         for name in names {
             for name in [name.clone(), format!("{name}{TEMPORARY}")] {
-                // What stays is removed by the next save.
+                // The next save removes files that could not be removed now.
                 let _ = self.folder.disk.remove(&self.folder.path_of(&name));
             }
         }
     }
 }
 
-/// Whether so few of the stored bitmaps are in use that all should be written again.
+/// Returns true if so few of the stored bitmaps are in use that all should be written again.
 fn needs_new_bitmaps<'p>(manifest: &Manifest, parts: impl Iterator<Item = &'p Part>) -> bool {
     let stored: u64 = manifest.bitmaps.iter().map(|file| file.bytes).sum();
     let used: usize = parts.filter(|part| part.live.is_some()).map(|part| bytes_of(part.segment.rows.num_rows())).sum();

@@ -1,4 +1,4 @@
-//! Files that are not what was written: each is found, and named.
+//! Damaged files: each is detected, and the error names it.
 
 use std::fs;
 use std::path::Path;

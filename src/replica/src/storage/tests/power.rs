@@ -1,4 +1,5 @@
-//! A disk that counts its operations, fails at one of them, and shows after a loss of power what [`Disk`] promises, and no more.
+//! A simulated disk that counts its operations and fails at one of them. After a loss of power it
+//! keeps only the data that [`Disk`] promises to be durable.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -8,16 +9,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use arrow::buffer::Buffer;
 use vexact_core::disk::{Disk, DiskFile, DiskLock};
 
-/// What happens at an operation.
+/// Fault at an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It fails; of what is written, half is.
+    /// The operation fails; a write writes only half of its data.
     Refused,
-    /// It is done, and said to have failed.
+    /// The operation succeeds, but reports a failure.
     AnswerLost,
-    /// The power goes before it.
+    /// The power fails before the operation.
     PowerBefore,
-    /// The power goes after it.
+    /// The power fails after the operation.
     PowerAfter,
 }
 

@@ -1,4 +1,4 @@
-//! What is stored comes back to the bit, on the real file system.
+//! Stored data is read back bit for bit, on the real file system.
 
 use std::sync::Arc;
 
