@@ -101,6 +101,7 @@ impl Input {
 
     /// Opens the file and registers it as a table of a session.
     ///
+    /// # Errors
     /// A file that is missing, or not of its format.
     pub async fn open(&self, session: &Session) -> Result<DataFrame> {
         let frame = self.read(session).await?;

@@ -32,6 +32,7 @@ where
 
 /// Runs blocking work as [`entry`] runs a future.
 ///
+/// # Errors
 /// Those of the work, and [`Error::Internal`] for a panic in it.
 pub fn enter<T>(stack: usize, statement: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let caught = on_stack(stack, || catch_unwind(AssertUnwindSafe(work)));
