@@ -1,4 +1,4 @@
-//! What is computed of a group: DataFusion's accumulators, whose states are columns and can be merged.
+//! Aggregates of a group: DataFusion's accumulators, whose states are columns and can be merged.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub(super) struct Aggregates {
     functions: Vec<Arc<AggregateFunctionExpr>>,
     /// Columns of the keys, which come first.
     pub keys: usize,
-    /// Of each function the columns of its state.
+    /// Column ranges of the states, one for each function.
     states: Vec<Range<usize>>,
     /// Keys and states.
     pub state_schema: SchemaRef,
@@ -48,7 +48,7 @@ impl Aggregates {
             let count = function.state_fields().map_err(refused)?.len();
             let columns = next..next + count;
             next += count;
-            // Of nothing: that it works at all.
+            // Merges an empty state, to check that the accumulator supports merging.
             let empty: Vec<ArrayRef> =
                 columns.clone().map(|column| new_empty_array(state_schema.field(column).data_type())).collect();
             let mut accumulator = accumulator(function).map_err(refused)?;

@@ -1,5 +1,5 @@
-//! What a query asks of a stream, by its logical plan: what can be answered micro-batch by micro-batch, what needs the end of the
-//! input, and what cannot be done.
+//! Analysis of a streaming query by its logical plan: which operators work micro-batch by
+//! micro-batch, which need the end of the input, and which are not supported.
 
 use std::sync::Arc;
 
@@ -52,16 +52,16 @@ fn no_stream() -> Error {
     Error::InvalidArgument("expected a query of a stream, got one of tables alone: expected Session.sql for it".into())
 }
 
-/// What a query needs.
+/// Requirements of a query.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Survey {
-    /// Whether the stream is below.
+    /// True if the plan below reads the stream.
     has_stream: bool,
-    /// Whether groups are kept.
+    /// True if the query keeps groups.
     pub has_groups: bool,
-    /// What needs the end of the input: the lowest such operator.
+    /// Lowest operator that needs the end of the input; `None` if there is none.
     pub needs_end: Option<&'static str>,
-    /// Whether that is below the groups.
+    /// True if that operator is below the groups.
     pub is_end_below_groups: bool,
 }
 
@@ -126,7 +126,7 @@ fn refused(what: &str) -> Error {
     Error::InvalidArgument(format!("a streaming query cannot have {what}"))
 }
 
-/// Whether what a join makes of a stream's row depends on that row and the table alone.
+/// Returns true if a join's output for a stream row depends only on that row and the table.
 pub(super) fn is_by_row(join_type: JoinType, is_stream_left: bool) -> bool {
     match join_type {
         JoinType::Inner => true,

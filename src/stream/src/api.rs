@@ -1,4 +1,4 @@
-//! Streams in SQL: querying them, writing what comes of them.
+//! Streams in SQL: runs queries over streams and writes their results.
 
 use std::sync::Arc;
 
@@ -130,7 +130,7 @@ impl StreamFrame {
         Self { context: context.clone(), relation, text: "source".into() }
     }
 
-    /// What a view of this frame scans, for streaming SQL.
+    /// Returns the table provider that a view of this frame scans, for streaming SQL.
     pub fn provider(&self) -> Arc<dyn TableProvider> {
         Arc::new(self.relation.clone())
     }
@@ -140,7 +140,7 @@ impl StreamFrame {
         self.relation.schema()
     }
 
-    /// Whether its input ends.
+    /// Returns true if the input is finite.
     pub fn is_bounded(&self) -> bool {
         self.relation.stream.source().is_bounded()
     }

@@ -1,4 +1,4 @@
-//! Where a streaming query goes on after a stop or a crash.
+//! Checkpoints: the state from which a streaming query resumes after a stop or a crash.
 //!
 //! ```text
 //! lock                    held by the query that uses the folder
@@ -31,7 +31,7 @@ const CHECKPOINT: &str = "checkpoint.json";
 const NEXT: &str = "next.json";
 const STATE: &str = "state-";
 
-/// What this code writes, and all that it reads.
+/// Version of the checkpoint format: the only one that this code writes and reads.
 const VERSION: u32 = 2;
 
 /// A JSON file with the xxHash64 of its content, in the order of its keys and without spaces.
@@ -56,29 +56,30 @@ pub(super) struct Checkpoint {
     pub owner: Owner,
     /// After the last micro-batch.
     pub offset: Offset,
-    /// What tells the input before the offset from another one, as [`Source::evidence`](crate::Source::evidence) gives it.
+    /// Evidence that distinguishes the input before the offset from another input, as
+    /// [`Source::evidence`](crate::Source::evidence) returns it.
     pub evidence: serde_json::Value,
-    /// Of the sink, if it can be cut back.
+    /// Position of the sink; `None` if it cannot be truncated.
     pub position: Option<Position>,
     /// The newest event time, in milliseconds since the epoch.
     pub newest: Option<i64>,
     pub late_rows: u64,
     pub batches_processed: u64,
     pub rows_processed: u64,
-    /// Whether the input has ended, and all rows are written.
+    /// True if the input has ended and all rows are written.
     pub is_finished: bool,
     /// The state, in order; younger segments replace rows of older ones.
     pub state: Vec<StateFile>,
 }
 
-/// What a checkpoint belongs to.
+/// Identity of the query that a checkpoint belongs to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Owner {
     /// The query, as text.
     pub query: String,
-    /// What [`SourceTable::identity`](crate::SourceTable::identity) gives.
+    /// Identity of the source, by [`SourceTable::identity`](crate::SourceTable::identity).
     pub source: String,
-    /// What [`SinkTable::identity`](crate::SinkTable::identity) gives.
+    /// Identity of the sink, by [`SinkTable::identity`](crate::SinkTable::identity).
     pub sink: String,
 }
 
@@ -127,7 +128,7 @@ impl Checkpoint {
     }
 }
 
-/// What a folder held.
+/// Content of a checkpoint folder.
 pub(super) struct Found {
     pub checkpoint: Checkpoint,
     pub state: Vec<(u64, RecordBatch)>,

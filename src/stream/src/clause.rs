@@ -1,4 +1,4 @@
-//! Takes `WINDOW BY ...` out of a query: the rest is plain SQL.
+//! Removes `WINDOW BY ...` from a query; the rest is plain SQL.
 
 use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -30,7 +30,7 @@ pub(super) fn extract(sql: &str, dialect: &dyn Dialect) -> Result<(Vec<TokenWith
     Ok((without, Some(clause)))
 }
 
-/// Where `WINDOW BY` stands.
+/// Returns the position of `WINDOW BY` in the tokens; `None` if there is none.
 fn find(tokens: &[TokenWithSpan]) -> Result<Option<usize>> {
     let mut depth = 0;
     let mut window: Option<usize> = None;

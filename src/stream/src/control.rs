@@ -1,4 +1,4 @@
-//! What a streaming query and those who watch it share.
+//! State shared by a streaming query and its observers.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use vexact_core::error::{Error, Result};
 
 use super::progress::{Progress, Status};
 
-/// What a query is asked to do while it runs.
+/// Commands to a running query.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Control {
     pub is_stopped: bool,
@@ -18,7 +18,7 @@ pub(super) struct Control {
     pub max_batches: u64,
 }
 
-/// What a query and those who watch it share.
+/// State shared by a query and its observers.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub progress: watch::Sender<Progress>,

@@ -1,4 +1,4 @@
-//! Sources and sinks on disk: `CREATE SOURCE TABLE` and `CREATE SINK TABLE`.
+//! Creates sources and sinks on disk: `CREATE SOURCE TABLE` and `CREATE SINK TABLE`.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Streams: SQL over input that goes on.
+//! Streams: SQL over unbounded input.
 //!
 //! A [`Source`] gives micro-batches, a query turns each into rows, a [`Sink`] takes them. docs/internals/streams.md says why it is
 //! built so.

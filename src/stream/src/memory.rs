@@ -1,4 +1,4 @@
-//! Arrow batches at hand as a source: one [`RecordBatch`], one micro-batch.
+//! In-memory Arrow batches as a source: one [`RecordBatch`] is one micro-batch.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! How a streaming query is run.
+//! Options of a streaming query.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use vexact_core::error::{Error, Result};
 /// Partitions of a micro-batch.
 const MAX_WORKERS: usize = 1024;
 
-/// What a crash may do to the output.
+/// Delivery guarantee: the effect of a crash on the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Delivery {
     /// No input that the source can give again is lost; a sink may see a micro-batch again.
@@ -46,7 +46,7 @@ impl FromStr for Delivery {
     }
 }
 
-/// Where a micro-batch is worked on.
+/// Execution mode of a micro-batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ExecutionMode {
     /// On one thread.
@@ -76,7 +76,7 @@ impl FromStr for ExecutionMode {
     }
 }
 
-/// How a streaming query is run.
+/// Options of a streaming query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamOptions {
     /// At a trigger all input that has come is processed, micro-batch by micro-batch. This is the least time from one trigger to
@@ -84,13 +84,13 @@ pub struct StreamOptions {
     pub trigger_interval: Duration,
     /// The folder of its checkpoints, one after each micro-batch; `None`: none are made.
     pub checkpoint_path: Option<PathBuf>,
-    /// What a crash may do to the output.
+    /// Delivery guarantee: the effect of a crash on the output.
     pub delivery: Delivery,
-    /// Where a micro-batch is worked on.
+    /// Execution mode of a micro-batch.
     pub execution: ExecutionMode,
     /// Partitions of a micro-batch under [`ExecutionMode::LocalWorkers`], at least 1.
     pub local_workers: usize,
-    /// Of these at most so many at a time; 0: all.
+    /// Maximum number of partitions that run at the same time; 0 for all.
     pub max_inflight_partitions: usize,
 }
 

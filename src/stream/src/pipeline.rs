@@ -1,4 +1,5 @@
-//! What is done with a micro-batch: plans that are run on it, windows that are given to it, groups that it is merged into.
+//! Stages that process a micro-batch: plans that run on it, windows that its rows are assigned to,
+//! groups that it is merged into.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,7 +38,7 @@ enum Stage {
 pub(super) struct Pipeline {
     pub source: Arc<dyn SourceTable>,
     stages: Vec<Stage>,
-    /// What is run on all rows at the end, and the rows.
+    /// Plan that runs on all rows at the end of the input, and the rows collected for it.
     tail: Option<(RunPlan, Vec<RecordBatch>)>,
     /// Why there is one.
     pub needs_end: Option<&'static str>,
@@ -50,7 +51,7 @@ pub(super) struct Pipeline {
     pub late_rows: u64,
     /// Time spent on groups since it was last asked for.
     state_time: Duration,
-    /// What it keeps, of the memory of its session.
+    /// Memory that the pipeline holds, reserved from its session's memory.
     reserved: Reserved,
     explained: Explained,
 }
@@ -202,7 +203,7 @@ impl Pipeline {
         std::mem::take(&mut self.state_time)
     }
 
-    /// What a checkpoint keeps: batches that never change, each with its number.
+    /// Returns the batches for a checkpoint. They never change, and each has its number.
     pub fn state(&self) -> Vec<(u64, RecordBatch)> {
         match (self.groups(), self.waiting()) {
             (Some(groups), _) => {

@@ -1,8 +1,8 @@
-//! What a streaming query tells of itself.
+//! Progress of a streaming query, as it reports it.
 
 use serde::Serialize;
 
-/// Where a query stands in its life.
+/// Life-cycle state of a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -21,7 +21,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// Whether it has ended.
+    /// Returns true if the query has ended.
     pub fn is_ended(self) -> bool {
         matches!(self, Self::Stopped | Self::Failed)
     }
@@ -32,11 +32,11 @@ impl Status {
 pub struct Progress {
     /// Unique among queries.
     pub query_id: String,
-    /// Where it stands.
+    /// Life-cycle state of the query.
     pub status: Status,
     /// `single-process` or `local-workers`, as asked for.
     pub requested_execution_mode: String,
-    /// What is done.
+    /// Execution mode in use.
     pub execution_mode: String,
     /// Why.
     pub execution_reason: String,
@@ -50,10 +50,11 @@ pub struct Progress {
     pub rows_processed: u64,
     /// Rows that came for a window that was closed.
     pub late_rows: u64,
-    /// What may be wrong with the input: an event time far ahead of the clock, which closes all windows before it.
+    /// Warning about the input: an event time far ahead of the clock, which closes all windows
+    /// before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
-    /// How often the query waited for its sink, or its source for the query.
+    /// Number of times that the query waited for its sink, or its source for the query.
     pub blocked_count: u64,
     /// The most micro-batches that ever waited.
     pub max_backlog_batches: u64,
@@ -69,15 +70,15 @@ pub struct Progress {
     pub last_state_latency_ms: f64,
     /// After the last micro-batch that was processed, as JSON.
     pub last_source_offset: Option<String>,
-    /// Whether it waits for its sink now.
+    /// True while the query waits for its sink.
     pub backpressure_active: bool,
-    /// Whether it keeps groups, or rows until the end.
+    /// True if the query keeps groups, or rows until the end.
     pub has_stateful_ops: bool,
-    /// Whether it has `WINDOW BY`.
+    /// True if the query has `WINDOW BY`.
     pub has_window: bool,
-    /// Whether a slow reader of the sink holds it up.
+    /// True if a slow reader of the sink blocks the query.
     pub sink_is_blocking: bool,
-    /// Whether the input ends.
+    /// True if the input is finite.
     pub source_is_bounded: bool,
     /// Bytes of groups and kept rows.
     pub estimated_state_size_bytes: u64,

@@ -1,4 +1,4 @@
-//! Takes micro-batches from a source: one after another, or read ahead by a task of its own.
+//! Pulls micro-batches from a source: one after another, or prefetched by a separate task.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,11 +21,11 @@ const IDLE: Duration = Duration::from_millis(10);
 pub(super) struct Pulled {
     pub range: OffsetRange,
     pub batch: RecordBatch,
-    /// Of the source, after it.
+    /// Evidence of the source after this micro-batch.
     pub evidence: serde_json::Value,
 }
 
-/// What a source gives next.
+/// Result of a pull.
 pub(super) enum Next {
     Batch(Pulled),
     /// All input that has come is taken.
@@ -33,7 +33,7 @@ pub(super) enum Next {
     End,
 }
 
-/// What is known of pulling.
+/// Counters of pulls.
 #[derive(Debug, Default)]
 pub(super) struct Pulls {
     pub pulled: AtomicU64,
@@ -43,7 +43,7 @@ pub(super) struct Pulls {
 
 /// The source's side of a query.
 pub(super) enum Pull {
-    /// What is read is gone from the source, so it is read when it is wanted.
+    /// Reads on demand, because a read removes rows from the source.
     Now {
         source: Box<dyn Source>,
         is_idle: bool,

@@ -1,4 +1,4 @@
-//! A streaming query: its life, from outside.
+//! Handle of a streaming query, to control and observe it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -91,7 +91,7 @@ impl StreamingQuery {
         }
     }
 
-    /// How it stands.
+    /// Returns the progress of the query.
     pub fn progress(&self) -> Progress {
         self.handle.shared.progress.borrow().clone()
     }

@@ -1,4 +1,4 @@
-//! What a streaming query keeps, counted against the memory of its session.
+//! Memory held by a streaming query, counted against the memory of its session.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! A streaming query at work: one micro-batch after another, from its source through its pipeline into its sink.
+//! Runs a streaming query: one micro-batch after another, from its source through its pipeline into
+//! its sink.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -25,7 +26,7 @@ use super::source::{OffsetRange, Source};
 use super::target::Target;
 use super::workers::Workers;
 
-/// What a micro-batch may still take once the query is stopped.
+/// Grace period of a micro-batch after the query is stopped.
 const GRACE: Duration = Duration::from_secs(1);
 /// A sink that takes longer has no room.
 const BLOCKED: Duration = Duration::from_millis(10);
@@ -205,7 +206,8 @@ impl StreamDriver {
         self.sink.finish().await
     }
 
-    /// Whether the input has ended, and not the query.
+    /// Runs the query; returns true if its input has ended, and false if the query was stopped
+    /// before.
     async fn work(&mut self, shared: &Shared, control: &mut watch::Receiver<Control>) -> Result<bool> {
         if let Some(range) = self.next.take() {
             self.source.restore(&range.from).await?;

@@ -1,4 +1,4 @@
-//! Where the rows of a streaming query go.
+//! Sinks: destinations of the rows of a streaming query.
 
 use std::fmt::Debug;
 
@@ -7,7 +7,8 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use vexact_core::error::{Error, Result};
 
-/// How far a sink is written, of the sink's own making (bytes of a file): a checkpoint stores it and gives it back.
+/// Position of a sink, in a form that the sink defines (such as bytes of a file). A checkpoint
+/// stores it and returns it to the sink.
 pub type Position = serde_json::Value;
 
 /// An open sink: one writer of it, in one query.
@@ -31,7 +32,8 @@ pub trait Sink: Debug + Send {
         Ok(())
     }
 
-    /// Where the sink stands, after [`Self::flush`]; `None` for a sink that cannot be cut back.
+    /// Returns the sink's position after [`Self::flush`]; `None` for a sink that cannot be
+    /// truncated.
     fn position(&self) -> Option<Position> {
         None
     }
@@ -50,7 +52,7 @@ pub trait Sink: Debug + Send {
         self.flush().await
     }
 
-    /// Whether a slow reader can hold the query up.
+    /// Returns true if a slow reader can block the query.
     fn is_blocking(&self) -> bool {
         false
     }
@@ -62,7 +64,7 @@ pub trait SinkTable: Debug + Send + Sync {
     /// The columns that it was declared with; `None` where it takes any.
     fn schema(&self) -> Option<SchemaRef>;
 
-    /// Whether [`Sink::truncate`] works. Delivery `exactly-once` needs it.
+    /// Returns true if [`Sink::truncate`] is supported. Delivery `exactly-once` requires it.
     fn can_truncate(&self) -> bool {
         false
     }

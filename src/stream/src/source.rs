@@ -1,4 +1,4 @@
-//! Where the rows of a stream come from.
+//! Sources: origins of the rows of a stream.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ pub type Offset = serde_json::Value;
 /// The boundaries of one micro-batch: what comes after `from`, up to and with `to`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct OffsetRange {
-    /// Where the micro-batch begins: the `to` of the one before, or [`Source::start`].
+    /// Start of the micro-batch: the `to` of the previous one, or [`Source::start`].
     pub from: Offset,
     /// The offset after it.
     pub to: Offset,
@@ -34,14 +34,15 @@ pub struct OffsetRange {
 /// - **Errors** end the query.
 #[async_trait]
 pub trait Source: Debug + Send {
-    /// What the rows of every micro-batch have. A mismatch with what arrives is an error of the opening, or of the `read` that
-    /// finds it.
+    /// Returns the schema of every micro-batch. A mismatch with the actual rows is an error when
+    /// the source is opened, or of the `read` that finds it.
     fn schema(&self) -> SchemaRef;
 
-    /// Whether it ends by itself: `next_range` gives `None` some day.
+    /// Returns true if the source is finite: `next_range` returns `None` eventually.
     fn is_bounded(&self) -> bool;
 
-    /// Whether a range can be read again, identically. Delivery `exactly-once` needs it.
+    /// Returns true if a range can be read again with identical rows. Delivery `exactly-once`
+    /// requires it.
     fn can_replay(&self) -> bool {
         false
     }
@@ -57,7 +58,8 @@ pub trait Source: Debug + Send {
     /// The rows of a range, one [`RecordBatch`] of [`Self::schema`].
     async fn read(&mut self, range: &OffsetRange) -> Result<RecordBatch>;
 
-    /// What tells the input up to the last range that was read from another input, for [`Self::verify`]. A checkpoint stores it.
+    /// Returns evidence that distinguishes the input up to the last range that was read from
+    /// another input, for [`Self::verify`]. A checkpoint stores it.
     fn evidence(&self) -> serde_json::Value {
         serde_json::Value::Null
     }

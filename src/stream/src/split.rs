@@ -1,4 +1,5 @@
-//! A physical plan over a stream, cut where its groups are kept and where it needs the end of the input.
+//! Splits a physical plan over a stream at its groups and at the operators that need the end of the
+//! input.
 
 use std::sync::Arc;
 
@@ -31,7 +32,7 @@ pub(super) struct Parts {
     /// From the micro-batch to rows, or to states of groups.
     pub head: Plan,
     pub groups: Option<Groups>,
-    /// What is run once, on everything.
+    /// Plan that runs once, on all rows, at the end of the input.
     pub tail: Option<(Plan, Arc<Feed>)>,
 }
 
@@ -43,10 +44,10 @@ pub(super) struct Groups {
     pub rest: Option<(Plan, Arc<Feed>)>,
 }
 
-/// What an operator is to a stream.
+/// Kind of an operator, by the rows that it needs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kind {
-    /// What it makes of a row depends on the row.
+    /// The output for a row depends only on that row.
     ByRow,
     /// Sorts the input of an aggregate.
     Order,
@@ -122,7 +123,7 @@ fn path(plan: &Plan) -> Vec<Plan> {
 pub(super) fn split(plan: &Plan, keeps_groups: bool) -> Result<Parts> {
     let mut path = path(plan);
     path.reverse();
-    // What comes before the groups, or before what needs all rows.
+    // The head has the operators before the groups, or before the first one that needs all rows.
     let order_is_own = |from: usize| {
         let next = path[from..].iter().map(kind).find(|kind| !matches!(kind, Kind::ByRow | Kind::Order));
         keeps_groups && next == Some(Kind::Groups)
@@ -232,7 +233,8 @@ pub(super) fn stream_passes(plan: &Plan) -> Result<Plan> {
     replaced(plan, children)
 }
 
-/// Whether an operator keeps something of the stream while it runs, so that it has to be made anew for the next micro-batch.
+/// Returns true if an operator keeps state of the stream while it runs, so that it has to be
+/// created anew for the next micro-batch.
 pub(super) fn keeps_stream(plan: &Plan) -> bool {
     let children = plan.children();
     let is_first = children.len() == 2 && reads_feed(children[0]);

@@ -1,4 +1,4 @@
-//! The statement of a streaming query: its SQL, planned.
+//! Plans the SQL statement of a streaming query.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +26,7 @@ const SPLITS_DISTINCT: &str = "single_distinct_aggregation_to_group_by";
 
 /// A planned statement.
 pub(super) struct Planned {
-    /// Where its rows go: a name, and the columns in the order of the query's.
+    /// Target of INSERT: its name, and its columns in the order of the query's columns.
     pub insert: Option<(TableReference, Vec<String>)>,
     pub query: StreamQuery,
 }
@@ -46,7 +46,7 @@ pub(super) fn stream_state(state: SessionState) -> SessionState {
     options.optimizer.hash_join_single_partition_threshold = usize::MAX;
     options.optimizer.hash_join_single_partition_threshold_rows = usize::MAX;
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
-    // What an operator learns of one micro-batch is wrong for the next.
+    // Dynamic filters that an operator derives from one micro-batch are wrong for the next.
     options.optimizer.enable_dynamic_filter_pushdown = false;
     options.optimizer.enable_join_dynamic_filter_pushdown = false;
     options.optimizer.enable_topk_dynamic_filter_pushdown = false;
@@ -118,7 +118,7 @@ fn parse(state: &SessionState, sql: &str) -> Result<Parsed> {
     Ok(Parsed { insert, query, clause })
 }
 
-/// What an INSERT writes to, and the query that it writes.
+/// Returns the target of an INSERT, and the query that it writes.
 fn target(insert: Insert) -> Result<(Named, Box<Query>)> {
     let refused =
         |got: &str| Error::InvalidArgument(format!("expected INSERT INTO sink [(columns)] SELECT ..., got {got}"));
@@ -148,7 +148,7 @@ fn target(insert: Insert) -> Result<(Named, Box<Query>)> {
 #[derive(Debug)]
 struct Windows {
     clause: WindowClause,
-    /// What stands in FROM of the outer SELECT.
+    /// Relations in FROM of the outer SELECT.
     relations: Vec<TableFactor>,
     state: SessionState,
     is_busy: AtomicBool,
@@ -213,7 +213,8 @@ impl RelationPlanner for Windows {
     }
 }
 
-/// Whether a query does nothing with its window but to group by it: then what comes of a row is the same in all its windows.
+/// Returns true if a query uses its window only to group by it: then the result for a row is the
+/// same in all its windows.
 pub(super) fn groups_by_window_only(plan: &LogicalPlan, window: &str) -> bool {
     let mentions = |expr: &Expr| expr.column_refs().iter().any(|column| column.name == window);
     let is_bare = |expr: &Expr| match expr {

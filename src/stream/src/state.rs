@@ -1,4 +1,5 @@
-//! The groups of a streaming aggregate: their keys, and the states of their aggregates as Arrow columns.
+//! Groups of a streaming aggregate: their keys, and the states of their aggregates as Arrow
+//! columns.
 //!
 //! States lie in *segments*, batches that never change, youngest last; a slot says for each group in which row its state is. A
 //! micro-batch merges the states of the groups that it touched, and its outcome is a new segment; the rows that it replaced are dead.
@@ -121,7 +122,7 @@ impl GroupState {
         Ok(groups)
     }
 
-    /// What is kept of the groups.
+    /// Returns the aggregates of the groups.
     pub fn aggregates(&self) -> &Aggregates {
         &self.aggregates
     }

@@ -1,4 +1,5 @@
-//! Streams and sinks in a session's catalog, and the leaf of a plan that reads the micro-batch at hand.
+//! Streams and sinks in a session's catalog, and the leaf of a plan that reads the current
+//! micro-batch.
 
 use std::fmt;
 use std::sync::Arc;
@@ -38,11 +39,11 @@ pub(super) enum Stream {
 
 /// A planned SELECT over a stream.
 pub(super) struct StreamQuery {
-    /// What it reads.
+    /// The stream that the query reads.
     pub input: Box<StreamRelation>,
     /// Not optimized.
     pub plan: Deep<LogicalPlan>,
-    /// What it was planned with.
+    /// Session state that the query was planned with.
     pub state: SessionState,
 }
 
@@ -98,7 +99,7 @@ pub(super) struct Feed {
     schema: SchemaRef,
     partitions: Mutex<Vec<Vec<RecordBatch>>>,
     count: usize,
-    /// What EXPLAIN shows.
+    /// Name in EXPLAIN.
     name: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! Where a query's rows go, and whether they fit there.
+//! Target of a query's rows, with a check of their types.
 
 use std::sync::Arc;
 
@@ -18,7 +18,8 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// What the sink is given for rows of these columns: by position, in the declared names and types.
+    /// Returns the schema of the rows for the sink: the query's columns by position, with the
+    /// declared names and types.
     ///
     /// # Errors
     /// Another number of columns; types that cannot hold what comes; a list of columns that leaves some out.
@@ -47,8 +48,9 @@ impl Target {
     }
 }
 
-/// Whether a column can hold values of a type: integers in integers, numbers in floats, texts in texts, times in times, but those
-/// with an offset in columns with a time zone only. A value that does not fit there whole is an error when it comes.
+/// Returns true if a column can hold values of a type: integers in integers, numbers in floats,
+/// texts in texts, times in times, but those with an offset only in columns with a time zone. A
+/// value that does not fit without loss is an error when it arrives.
 fn holds(declared: &DataType, got: &DataType) -> bool {
     let is_time =
         |data_type: &DataType| matches!(data_type, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64);

@@ -1,4 +1,5 @@
-//! `WINDOW BY time EVERY ms [SLIDE ms] [LATENESS ms] AS name`: the windows of a row, and when a window is closed.
+//! `WINDOW BY time EVERY ms [SLIDE ms] [LATENESS ms] AS name` assigns rows to windows and decides
+//! when a window is closed.
 //!
 //! A window begins at a multiple of SLIDE since the epoch (UTC) and lasts EVERY; without SLIDE windows follow each other. Its name is
 //! a column: the time at which it begins. With LATENESS a window is closed once the newest event time is that much past its end.
@@ -22,7 +23,7 @@ pub(super) const LONGEST_MS: i64 = 1 << 60;
 /// The largest event time, and the smallest without its sign: 73 million years.
 const LATEST_MS: i64 = 1 << 61;
 
-/// Which windows there are. Times are milliseconds since the epoch.
+/// Window definition. Times are milliseconds since the epoch.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct WindowBy {
     /// The column of event times.
@@ -36,11 +37,11 @@ pub(super) struct WindowBy {
     pub lateness_ms: Option<i64>,
     /// The window's column.
     pub name: String,
-    /// Whether a row's window is its pane.
+    /// True if each row is assigned to its pane instead of its windows.
     pub is_by_pane: bool,
 }
 
-/// What is said of windows in SQL.
+/// `WINDOW BY` clause as it is written in SQL.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct WindowClause {
     /// Last the column, before it the relation's name if it is given.
@@ -110,7 +111,7 @@ impl WindowBy {
         Field::new(&self.name, self.data_type.clone(), true)
     }
 
-    /// Whether windows overlap.
+    /// Returns true if windows overlap.
     pub fn is_sliding(&self) -> bool {
         self.slide_ms != self.every_ms
     }
@@ -199,7 +200,8 @@ impl WindowBy {
         Ok(Assigned { rows, late_rows, newest })
     }
 
-    /// What came of panes, as what came of windows: the column of their begins is at `place`.
+    /// Converts results of panes to results of windows; the column of their start times is at index
+    /// `place`.
     ///
     /// # Errors
     /// None but Arrow's.
@@ -324,7 +326,8 @@ mod tests {
         assert_eq!(assigned(&window, vec![Some(3)], Some(14)), (vec![(Some(3), Some(0))], 0));
         assert_eq!(assigned(&window, vec![Some(3), Some(12)], Some(15)), (vec![(Some(12), Some(10))], 1));
         let sliding = WindowBy::try_new(&clause(10, Some(5), Some(0)), batch(vec![]).schema().as_ref()).unwrap();
-        // Of the two windows of 7, -5..5 is not its own; 0..10 is closed, 5..15 is open.
+        // The row at 7 is in 0..10, which is closed, and in 5..15, which is open; -5..5 does not
+        // contain it.
         assert_eq!(assigned(&sliding, vec![Some(7)], Some(10)), (vec![(Some(7), Some(5))], 1));
     }
 

@@ -1,4 +1,4 @@
-//! Whether a micro-batch is divided among threads: only where that is faster.
+//! Decides if a micro-batch is divided among threads: only if that is faster.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ impl Workers {
         Self { asked, partitions, reason, trials: (partitions > 1 && !is_fixed).then(Default::default) }
     }
 
-    /// How many partitions the next micro-batch has.
+    /// Returns the number of partitions of the next micro-batch.
     pub fn divide(&self, rows: usize) -> usize {
         let most = (rows / PARTITION_ROWS).clamp(1, self.partitions);
         match &self.trials {
@@ -75,12 +75,12 @@ impl Workers {
         }
     }
 
-    /// What was asked for.
+    /// Returns the requested execution mode.
     pub fn requested(&self) -> &'static str {
         self.asked.name()
     }
 
-    /// What is done, and why.
+    /// Returns the execution mode in use, and its reason.
     pub fn mode(&self) -> (&'static str, &str) {
         let mode = if self.partitions > 1 { ExecutionMode::LocalWorkers } else { ExecutionMode::SingleProcess };
         (mode.name(), &self.reason)

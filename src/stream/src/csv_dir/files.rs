@@ -1,4 +1,4 @@
-//! What is in the folder, and for how long it has stayed the same.
+//! Lists the files of the folder, each with the time since its last change.
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;

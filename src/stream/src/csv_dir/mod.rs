@@ -1,4 +1,5 @@
-//! A folder of CSV files as a source: every file that is there or comes later is read once, whatever its name.
+//! A folder of CSV files as a source: every file that exists or is added later is read once,
+//! whatever its name is.
 //!
 //! **Which files.** Regular files of the folder itself. Names that begin with `.` or `_`, or end with `~`, `.tmp`, `.temp`, `.part`,
 //! `.partial`, `.crdownload`, `.swp`, are those of files that are being written, and are left alone: the sound way to hand over a
@@ -41,10 +42,10 @@ const BATCH_BYTES: u64 = 8 << 20;
 /// Between two looks into the folder; longer where a look takes long.
 const SHORTEST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// How long the first micro-batch waits for files that were written just now.
+/// Maximum wait of the first micro-batch for files that were written just before.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 
-/// How far each file is read, in bytes.
+/// Byte offset up to which each file is read.
 type Positions = BTreeMap<String, u64>;
 
 /// The folder, by name.

@@ -1,4 +1,4 @@
-//! Which part of the files is the next micro-batch.
+//! Selects the parts of the files that form the next micro-batch.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -51,7 +51,7 @@ pub(super) fn next(
     Ok((taken > 0).then_some(next))
 }
 
-/// Whether all files that have something to read can be read to their ends.
+/// Returns true if all files with unread bytes can be read to their ends.
 pub(super) fn are_settled(files: &BTreeMap<String, Seen>, positions: &Positions) -> Result<bool> {
     for (name, file) in files {
         let start = positions.get(name).copied().unwrap_or(0);
@@ -73,7 +73,8 @@ fn is_line_end(byte: &u8) -> bool {
     matches!(byte, b'\n' | b'\r')
 }
 
-/// Where a part of a file that begins at `start` ends: after as many whole records as `bytes` hold, at least one.
+/// Returns the end of the part of a file that begins at `start`: the position after as many whole
+/// records as fit in `bytes`, at least one.
 fn end_of_part(file: &Seen, start: u64, delimiter: u8, bytes: u64) -> Result<u64> {
     let mut end = file.len.min(start + bytes);
     loop {

@@ -1,5 +1,5 @@
-//! Checksums of what was read of each file, by which a file that was written anew is noticed: within a query where it goes on,
-//! and by a checkpoint before the query does.
+//! Checksums of the bytes that were read of each file. They detect a file that was rewritten:
+//! within a query when it reads on, and by a checkpoint before the query resumes.
 
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
@@ -43,7 +43,7 @@ impl Stamp {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Stored {
     bytes: u64,
-    /// Of these bytes.
+    /// Checksum of these bytes.
     xxh64: String,
     #[serde(flatten)]
     stamp: Stamp,

@@ -1,4 +1,4 @@
-//! Files that come in any order, grow, are cut, and are read again.
+//! Tests of files that are added in any order, grow, are truncated, and are read again.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -54,7 +54,8 @@ async fn refused(source: &mut Box<dyn Source>) -> String {
     }
 }
 
-/// Whether it still waits after a few looks, which a look of its own would have ended.
+/// Returns true if the source still waits after a few polls of the folder; one poll finds input
+/// that is ready.
 async fn waits(source: &mut Box<dyn Source>) -> bool {
     let is_over = tokio::time::timeout(Duration::from_millis(150), source.next_range()).await.is_ok();
     !is_over

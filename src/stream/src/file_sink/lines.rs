@@ -37,7 +37,7 @@ impl Encoder {
         Self::Csv { header: encoder.header(schema), encoder }
     }
 
-    /// What stands before the first row.
+    /// Returns the bytes before the first row.
     fn header(&self) -> &[u8] {
         match self {
             Self::Csv { header, .. } => header.as_bytes(),
@@ -64,11 +64,11 @@ impl Encoder {
     }
 }
 
-/// How far a file is written.
+/// Length and checksum of a file's written part.
 #[derive(Debug, Serialize, Deserialize)]
 struct Written {
     bytes: u64,
-    /// Of these bytes.
+    /// Checksum of these bytes.
     xxh64: String,
 }
 
@@ -78,11 +78,11 @@ pub(super) struct LinesFile {
     file: Arc<LockedFile>,
     encoder: Encoder,
     len: u64,
-    /// Of these bytes.
+    /// Hasher of these bytes.
     hasher: XxHash64,
-    /// Whether what is in the file is this sink's.
+    /// True if the file's content belongs to this sink.
     is_begun: bool,
-    /// Whether there was no file.
+    /// True if the file did not exist.
     is_new: bool,
     /// It was written by another writer, which may have been stopped within a line.
     may_be_cut: bool,

@@ -1,4 +1,4 @@
-//! A Parquet file, which appears when it is whole.
+//! A Parquet file sink; the file gets its name when it is complete.
 //!
 //! Rows are kept in parts, files of their own, which are durable after each flush. The end makes one file of them, and only then
 //! replaces what was there. The file says in its metadata which parts of which query are in it, so that an end that was
@@ -37,18 +37,18 @@ pub(super) struct ParquetFile {
     state: State,
     waiting: Vec<RecordBatch>,
     waiting_bytes: usize,
-    /// Whether a checkpoint may rely on the parts.
+    /// True if a checkpoint may rely on the parts.
     is_durable: bool,
     _lock: LockedFile,
 }
 
-/// What is on the disk.
+/// Files of the sink on disk.
 #[derive(Debug, Clone)]
 struct State {
     path: PathBuf,
     parts: PathBuf,
     schema: SchemaRef,
-    /// Of the query, and of those that went on with its checkpoint.
+    /// Identifier of the query, and of those that resumed from its checkpoint.
     id: String,
     /// The number of the next part.
     next: u64,

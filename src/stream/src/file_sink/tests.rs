@@ -1,4 +1,4 @@
-//! What a file holds after writing, cutting back, and writers that were stopped at any byte.
+//! Tests of a file's content after writing, truncation, and writers that were stopped at any byte.
 
 use std::fs;
 use std::path::PathBuf;

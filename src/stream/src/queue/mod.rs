@@ -1,5 +1,6 @@
-//! A queue of Arrow batches between a query and the program around it: into the query, or out of it. A writer that is faster
-//! than its reader waits: from the high watermark until the reader has brought the queue down to the low one.
+//! A queue of Arrow batches between a query and its program: into the query, or out of it. A writer
+//! that is faster than its reader blocks at the high watermark, until the reader has drained the
+//! queue to the low watermark.
 
 mod sink;
 mod source;
@@ -178,18 +179,18 @@ impl<T> Queue<T> {
         self.shared.changed.notify_waiters();
     }
 
-    /// Whether a writer has to wait.
+    /// Returns true if a writer has to wait.
     pub fn is_full(&self) -> bool {
         self.state().is_full
     }
 
-    /// Whether nothing more comes: the queue is closed and empty.
+    /// Returns true if no more batches will come: the queue is closed and empty.
     pub fn is_drained(&self) -> bool {
         let state = self.state();
         state.is_closed && state.items.is_empty()
     }
 
-    /// Whether [`Self::close`] was called.
+    /// Returns true if [`Self::close`] was called.
     pub fn is_closed(&self) -> bool {
         self.state().is_closed
     }
@@ -199,7 +200,7 @@ impl<T> Queue<T> {
         self.state().items.len()
     }
 
-    /// Whether none waits.
+    /// Returns true if no batch is in the queue.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,4 +1,4 @@
-//! A queue out of a query.
+//! A queue as the sink of a query.
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;

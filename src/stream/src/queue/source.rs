@@ -1,4 +1,4 @@
-//! A queue into a query.
+//! A queue as the source of a query.
 
 use std::sync::Arc;
 
@@ -97,7 +97,7 @@ impl Source for QueueReader {
         })
     }
 
-    /// What was taken is gone: it goes on with what comes next.
+    /// Rows that were taken are lost: the query resumes with the next rows.
     async fn restore(&mut self, _offset: &Offset) -> Result<()> {
         Ok(())
     }

@@ -43,7 +43,7 @@ const GROUPS: &[(usize, &str)] = &[
     (1, "SELECT g, count(*) FROM (SELECT g, v * 2 AS w FROM s) WHERE w > 0 GROUP BY g"),
 ];
 
-/// Of a stream with windows, and of all rows.
+/// Queries of a stream with windows, and the equivalent queries of all rows.
 const WINDOWS: &[(usize, &str, &str)] = &[
     (
         2,
@@ -56,7 +56,7 @@ const WINDOWS: &[(usize, &str, &str)] = &[
         "SELECT w, k, sum(v) FROM b, (SELECT arrow_cast(value, 'Timestamp(ms)') AS w FROM generate_series(-1000, 10000, 200)) \
          WHERE v > 0 AND arrow_cast(w, 'Int64') <= arrow_cast(t, 'Int64') AND arrow_cast(t, 'Int64') < arrow_cast(w, 'Int64') + 500 GROUP BY w, k",
     ),
-    // What is made of the window beside grouping: rows go into each of their windows.
+    // The query uses the window in other ways than grouping: rows go into each of their windows.
     (
         1,
         "SELECT w, sum(v + arrow_cast(w, 'Int64')) FROM s WINDOW BY t EVERY 500 SLIDE 250 AS w GROUP BY w",
@@ -164,7 +164,7 @@ async fn a_query_that_is_killed_anywhere_and_restored_writes_the_same() {
             let query = open(&session, sql, &sink, exactly_once(folder.path())).await.unwrap();
             assert_eq!(query.await_termination(first).await.unwrap(), first, "{sql}");
             drop(query);
-            // What a crash leaves behind its checkpoint.
+            // Rows that a crashed query wrote after its checkpoint.
             sink.batches.lock().unwrap().push(batch(0));
             let query = open(&session, sql, &sink, exactly_once(folder.path())).await.unwrap();
             assert_eq!(query.progress().status, crate::Status::Restored);

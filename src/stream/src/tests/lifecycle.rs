@@ -191,7 +191,7 @@ async fn groups_count_against_the_memory_of_the_session() {
         assert!(progress.batches_processed > 0 && progress.batches_processed < 16, "{sql}");
         assert!((1..limit as u64).contains(&progress.estimated_state_size_bytes), "{sql}");
     }
-    // What failed has given its memory back.
+    // A failed query has released its memory.
     let query = open(&session, "SELECT k % 10 AS d, count(*) FROM s GROUP BY d", &Memory::default(), options()).await;
     assert_eq!(within(query.unwrap().await_termination(0)).await.unwrap(), 16);
 }

@@ -1,4 +1,4 @@
-//! The rows, a sink that remembers, and ways to run a query.
+//! Test environment: the rows, a sink that records its rows, and functions that run a query.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
