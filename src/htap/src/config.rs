@@ -1,4 +1,4 @@
-//! How an engine is opened.
+//! Configuration of an engine.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use vexact_core::error::{Error, Result};
 use vexact_replica::SyncMode;
 use vexact_sidecar::SidecarConfig;
 
-/// How replicas are kept.
+/// Storage of the replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum StorageMode {
     /// In memory, copied from SQLite when the engine opens.
@@ -19,7 +19,7 @@ pub enum StorageMode {
     Parquet,
 }
 
-/// What answers analytical queries.
+/// Engine of analytical queries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OlapBackend {
     /// DataFusion, built in.
@@ -36,15 +36,15 @@ pub enum OlapBackend {
 pub struct HtapConfig {
     /// The SQLite file, or the URI `file:app.db?mode=ro`, by which it is read and never written.
     pub oltp_path: PathBuf,
-    /// How replicas follow.
+    /// Synchronization mode of the replicas.
     pub sync_mode: SyncMode,
-    /// What answers analytical queries.
+    /// Engine of analytical queries.
     pub olap_backend: OlapBackend,
-    /// How replicas are kept.
+    /// Storage of the replicas.
     pub storage_mode: StorageMode,
     /// The folder of replicas that are kept in files.
     pub storage_path: Option<PathBuf>,
-    /// Whether the log is cut to what replicas still need.
+    /// True if the log is pruned to the entries that replicas still need.
     pub prune_after_sync: bool,
     /// Changes that the log takes while no engine reads it, at least 1; then the tables are copied anew. The file keeps it. `None`: what
     /// the file has, at first the number of their rows, and at least 100 000.

@@ -1,4 +1,5 @@
-//! What keeps the replicas up to date: a change log, a source's clocks, or both beside each other.
+//! Followers that keep the replicas up to date: a change log, a source's clocks, or both at the
+//! same time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,7 +68,8 @@ impl Followers {
         both(results)
     }
 
-    /// Where all tables stand. The position is that of the log; without one, the changes that the sidecar has applied.
+    /// Returns the status of all tables. The position is that of the log; without a log, it is that
+    /// of the changes that the sidecar has applied.
     pub async fn status(&self) -> Result<SyncStatus> {
         let mut status = match &self.log {
             Some(log) => Some(log.status().await?),

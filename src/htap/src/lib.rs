@@ -41,14 +41,14 @@ pub use vexact_sqlite::oltp::{Collation, FunctionDefinition, ScalarFunction};
 /// tokio runtime and never block its threads.
 #[derive(Debug)]
 pub struct HtapEngine {
-    /// `None`: it only follows a source.
+    /// Local SQLite database; `None` if the engine only follows a source.
     local: Option<Local>,
     followers: Followers,
     replicas: Arc<Replicas>,
     session: Session,
     /// Set at the end, which ends what is being read.
     ended: watch::Sender<bool>,
-    /// `None`: DataFusion answers everything.
+    /// DuckDB engine; `None` if DataFusion answers all queries.
     #[cfg(feature = "duckdb-linked")]
     duckdb: Option<crate::duckdb::DuckDb>,
 }
@@ -202,7 +202,7 @@ impl HtapEngine {
         self.followers.sync_all().await
     }
 
-    /// Where replication stands.
+    /// Returns the status of replication.
     ///
     /// # Errors
     /// As [`Replicator::status`].
@@ -237,7 +237,8 @@ impl HtapEngine {
         self.local_of("drop_column", table)?.replicator.drop_column(table, column).await
     }
 
-    /// What is to be said about the file as it was opened: a change log that has grown long, and whom it is held for.
+    /// Returns a warning about the file from the time when it was opened: a long change log, and
+    /// the engines that it is retained for.
     pub fn warning(&self) -> Option<&str> {
         self.local.as_ref()?.replicator.warning()
     }

@@ -13,7 +13,7 @@ use vexact_sqlite::replication::{ReplicationOptions, Replicator};
 use super::HtapConfig;
 use super::names::SqliteTables;
 
-/// How long a statement waits for the locks of other programs.
+/// Time that a statement waits for the locks of other programs.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The engine's own SQLite file.

@@ -1,4 +1,4 @@
-//! What the router knows of names: the tables of SQLite, the replicas, the session's own.
+//! Lookup of names for the router: the tables of SQLite, the replicas, the session's own tables.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub(super) type TableNames = Arc<KnownTables>;
 /// A file, and SQLite's count of its schema changes.
 type SchemaId = (FileId, i64);
 
-/// What SQLite's schema has. Names of tables are in lower case.
+/// Schema of SQLite as it was read. Names of tables are in lower case.
 #[derive(Debug, Default)]
 pub(super) struct KnownTables {
     /// The columns of tables and views, and their declared types.
@@ -40,7 +40,7 @@ impl KnownTables {
         self.columns.keys().map(String::as_str)
     }
 
-    /// Whether it is a table, and no view.
+    /// Returns true if the name is a table and not a view.
     pub fn is_table(&self, name: &str) -> bool {
         let name = name.to_ascii_lowercase();
         self.columns.contains_key(&name) && !self.views.contains(&name)
@@ -51,12 +51,13 @@ impl KnownTables {
         self.columns.get(&table.to_ascii_lowercase()).map(Vec::as_slice)
     }
 
-    /// Whether a table has a column of this name with a collation of its own.
+    /// Returns true if a table has a column of this name with a collation of its own.
     pub fn is_collated(&self, column: &str) -> bool {
         !self.collated.is_empty() && self.collated.contains(&column.to_ascii_lowercase())
     }
 
-    /// Whether a table has a column of this name that keeps integers as they are, whatever its replica has.
+    /// Returns true if a table has a column of this name that preserves integers, whatever the type
+    /// in its replica is.
     pub fn has_no_declared_type(&self, column: &str) -> bool {
         self.undeclared.contains(&column.to_ascii_lowercase())
     }
@@ -125,7 +126,7 @@ impl SqliteTables {
         .await
     }
 
-    /// What was read of a version of the schema.
+    /// Returns the cached names of a schema version; `None` if that version is not cached.
     fn of(&self, version: SchemaId) -> Option<TableNames> {
         let known = self.known.lock();
         known.as_ref().filter(|(known, _)| *known == version).map(|(_, names)| Arc::clone(names))
@@ -142,7 +143,8 @@ pub(super) struct EngineNames<'e> {
 }
 
 impl EngineNames<'_> {
-    /// Whether a table of SQLite has columns that its replica lacks. A history is no copy of its table: it has columns of its own.
+    /// Returns true if a SQLite table has columns that its replica lacks. A history is not a copy
+    /// of its table: it has columns of its own.
     pub fn lacks_columns(&self, table: &str) -> bool {
         let (Some(state), Some(columns)) = (self.snapshot.table(table), self.sqlite.columns(table)) else {
             return false;

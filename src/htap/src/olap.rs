@@ -1,4 +1,4 @@
-//! The execution of a planned query on the replicas: by DataFusion, or by DuckDB where the engine has one.
+//! Executes a planned query on the replicas: in DataFusion, or in DuckDB if the engine has one.
 
 use arrow::array::RecordBatch;
 use vexact_core::error::Result;

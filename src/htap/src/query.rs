@@ -1,4 +1,5 @@
-//! The road of a query: parse, resolve, route, plan, execute. One `match` decides about the fallback to SQLite.
+//! Stages of a query: parse, resolve, route, plan, execute. One `match` decides about the fallback
+//! to SQLite.
 
 use arrow::array::RecordBatch;
 use vexact_core::error::{Error, Result};
@@ -21,7 +22,7 @@ pub(super) struct ResolvedQuery<'e> {
     pub names: EngineNames<'e>,
 }
 
-/// How the replicas answered a query.
+/// Result of a query on the replicas.
 enum OlapAnswer {
     Rows(Vec<RecordBatch>),
     /// DataFusion would answer otherwise than SQLite.
@@ -81,7 +82,7 @@ impl HtapEngine {
         }
     }
 
-    /// Which side answers a query, by its names and its shape alone.
+    /// Returns the side that answers a query, based only on its names and its shape.
     pub(super) fn route_of(&self, query: &ResolvedQuery<'_>) -> Result<Route> {
         let route = router::route(&query.parsed, &query.names)?;
         Ok(match (&self.local, &route.reason) {

@@ -1,4 +1,4 @@
-//! Which side answers a query: what its names and shape say, and what its plan does.
+//! Decides which side answers a query: by its names and shape, and by its plan.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::HtapEngine;
 use super::fallback::should_fall_back;
 
 impl HtapEngine {
-    /// Which side answers a query, and why.
+    /// Returns the side that answers a query, and the reason.
     ///
     /// # Errors
     /// As [`router::route`].

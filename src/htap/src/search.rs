@@ -50,7 +50,7 @@ impl HtapEngine {
         Ok((self.key_first(&search, &found).await?, explained))
     }
 
-    /// What was found, the key's columns before the score.
+    /// Returns the rows that were found, with the key's columns before the score.
     async fn key_first(&self, search: &VectorSearch, found: &DataFrame) -> Result<Vec<RecordBatch>> {
         let key = search.columns.len() - self.own_columns(search);
         // `row_id`, `score`, then the key and the other columns.
@@ -65,7 +65,7 @@ impl HtapEngine {
         search.columns.len() - key.min(search.columns.len())
     }
 
-    /// How a search was done: the three sections of its explain, after running it.
+    /// Explains a search after running it: the three sections of its EXPLAIN.
     ///
     /// # Errors
     /// As [`Self::vector_search`].

@@ -1,4 +1,5 @@
-//! Statements by call: their placeholders become numbers, then SQLite runs them or the router finds who answers.
+//! Executes statements by call: their placeholders become numbers, then SQLite runs them or the
+//! router chooses a side.
 
 use arrow::array::RecordBatch;
 use vexact_core::entry::entry;

@@ -1,4 +1,5 @@
-//! The types of a query's expressions where SQLite answers: those that DataFusion would give them.
+//! Finds the types of a query's expressions when SQLite answers: those that DataFusion would give
+//! them.
 //!
 //! A column that is not registered has its declared type, see [`declared`]. What rests on a column without one (NUMERIC, DATE, no
 //! declaration) has a type only if that is the same whatever the column holds; so has a query that DataFusion cannot plan. For the
@@ -20,7 +21,7 @@ use vexact_router::{OlapTable, Owner, ParsedQuery, TableLookup};
 use super::names::EngineNames;
 use super::query::ResolvedQuery;
 
-/// What a column without a declared type is taken for, one after the other.
+/// Types that are tried in order for a column without a declared type.
 const GUESSES: [DataType; 3] = [DataType::Int64, DataType::Float64, DataType::Utf8];
 
 /// The tables of both sides as if all were replicated.

@@ -1,4 +1,5 @@
-//! Affinities: the types of values that SQLite treats alike, and which of DataFusion's reals SQLite may have as integers.
+//! Affinities: the types of values that SQLite treats alike, and the reals of DataFusion that may
+//! be integers in SQLite.
 //!
 //! `coalesce(1, 2.5)` is an integer there and a real here, and so is a real of a column that is declared as NUMERIC. Sums and
 //! comparisons are the same for both; a division, and what is made text, is not.
@@ -56,12 +57,12 @@ impl Affinity {
         matches!(self, Self::Null | Self::Bool)
     }
 
-    /// Whether it is the same text on both sides.
+    /// Returns true if the value has the same text on both sides.
     pub fn is_textual(self) -> bool {
         matches!(self, Self::Null | Self::Bool | Self::Integer | Self::Real | Self::Text)
     }
 
-    /// Whether values of both are compared, and become one, alike on both sides.
+    /// Returns true if values of both affinities are compared and combined alike on both sides.
     pub fn is_like(self, other: Affinity) -> bool {
         self == other || self == Self::Null || other == Self::Null || (self.is_number() && other.is_number())
     }
@@ -110,7 +111,8 @@ pub(super) struct Affinities<'a> {
     facts: &'a dyn ColumnFacts,
     /// Affinity of columns with reals, those of subqueries included.
     columns: Affinity,
-    /// Whether a column may have reals that its type, not settled before the plan is analyzed, does not tell.
+    /// True if a column may have reals that its type does not show, because the type is not
+    /// resolved before the plan is analyzed.
     has_hidden: bool,
 }
 
@@ -203,7 +205,7 @@ impl AffinityContext<'_> {
         self.known.get(&(expr as *const Expr)).copied().unwrap_or(Affinity::Other)
     }
 
-    /// Whether it is a real although its type, which is not settled, is of an integer.
+    /// Returns true if an expression is a real although its unresolved type is an integer.
     fn is_hidden(&self, expr: &Expr) -> bool {
         let is_real = |expr: &Expr| self.affinity(expr).is_real();
         match expr {

@@ -14,7 +14,8 @@ use super::parse::ParsedQuery;
 use super::reason::{Shape, first_word};
 use super::scope::Ctes;
 
-/// What a statement's route depends on. Of each kind the first that was met.
+/// Properties of a statement that determine its route. Of each kind, the first occurrence is
+/// stored.
 #[derive(Default)]
 pub(super) struct StatementAnalysis {
     /// It is more than a query: the word that says so.
@@ -174,7 +175,7 @@ impl Visitor for StatementAnalysis {
     }
 }
 
-/// Whether each column of a query is plainly a column of one table.
+/// Returns true if each column of a query is plainly a column of one table.
 pub fn is_of_columns(query: &ParsedQuery, is_table: &dyn Fn(&str) -> bool) -> bool {
     let Ok(DfStatement::Statement(statement)) = query.statement() else { return false };
     let Statement::Query(query) = statement.as_ref() else { return false };

@@ -1,4 +1,5 @@
-//! How the names of one statement are spelled for DataFusion, which compares them exactly.
+//! Canonical names: the spelling of a statement's names for DataFusion, which compares names
+//! exactly.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -38,7 +39,7 @@ impl CanonicalNames {
         }
     }
 
-    /// Of the names of one table.
+    /// Collects the canonical names of one table.
     pub fn of_table(table: &OlapTable) -> Self {
         let mut spelling = Self {
             tables: HashMap::new(),
@@ -50,13 +51,13 @@ impl CanonicalNames {
         spelling
     }
 
-    /// Of a table, a CTE or an alias of one.
+    /// Returns the canonical name of a table, a CTE or an alias of one.
     pub fn relation(&self, name: &str) -> Option<&str> {
         let name = name.to_ascii_lowercase();
         self.tables.get(&name).or_else(|| self.relation_aliases.get(&name)).map(String::as_str)
     }
 
-    /// Of a column or an alias of an expression.
+    /// Returns the canonical name of a column or an alias of an expression.
     pub fn column(&self, name: &str) -> Option<&str> {
         let name = name.to_ascii_lowercase();
         self.columns.get(&name).or_else(|| self.column_aliases.get(&name)).map(String::as_str)

@@ -1,4 +1,4 @@
-//! The filter of a vector search: a predicate in text, whose names are SQLite's.
+//! The filter of a vector search: a predicate in text, with SQLite's names.
 
 use std::ops::ControlFlow;
 

@@ -1,4 +1,4 @@
-//! What is known of functions by their names, all in lower case.
+//! Properties of functions by their names, all in lower case.
 
 /// The functions that only the OLAP side has; a query with one of them goes there.
 const VECTOR: [&str; 12] = [
@@ -82,7 +82,7 @@ pub(super) fn is_vector(name: &str) -> bool {
     VECTOR.contains(&name)
 }
 
-/// Whether a call with so many arguments aggregates.
+/// Returns true if a call with this number of arguments is an aggregate.
 pub(super) fn is_aggregate(name: &str, arguments: usize) -> bool {
     match name {
         "min" | "max" => arguments == 1,
@@ -104,7 +104,8 @@ pub(super) fn table_arguments(name: &str) -> &'static [(usize, Option<usize>)] {
     }
 }
 
-/// Where a table function has a predicate on its table in text.
+/// Returns the index of the argument in which a table function has a textual predicate on its
+/// table.
 pub(super) fn filter_argument(name: &str) -> Option<usize> {
     (name == "vector_search").then_some(5)
 }

@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use vexact_sql::dialect::is_vector_operator;
 
-/// What DataFusion parses by default, but for the precedence.
+/// DataFusion's default dialect, except for the precedence of operators.
 #[derive(Debug)]
 pub(super) struct Grammar;
 

@@ -1,4 +1,5 @@
-//! Which side answers a query, SQLite or the replicas, and why. Nothing here reads or writes anything.
+//! Router: decides if SQLite or the replicas answer a query, and why. Nothing here reads or writes
+//! anything.
 //!
 //! The rules, in this order:
 //! 1. What is no query (DML, DDL, PRAGMA) goes to SQLite.
@@ -9,7 +10,8 @@
 //! 6. An aggregate, join, set operation, subquery, CTE, window, DISTINCT or GROUP BY anywhere: the replicas.
 //! 7. All else: SQLite. So does SQL that DataFusion's parser does not know.
 //!
-//! What rule 6 sends to the replicas goes back to SQLite where its plan has a [`semantic_gap`].
+//! A query that rule 6 routes to the replicas falls back to SQLite if its plan has a
+//! [`semantic_gap`].
 
 mod affinity;
 mod analysis;
@@ -62,7 +64,7 @@ use names::{TableOrigin, origin};
 use parse::{Parsed, Unknown, several};
 use reason::first_word;
 
-/// Who answers.
+/// Engine side that answers a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// The database file.
@@ -71,19 +73,20 @@ pub enum Side {
     Olap,
 }
 
-/// Where a query goes.
+/// Route of a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// Who answers.
+    /// Engine side that answers the query.
     pub side: Side,
     /// Why.
     pub reason: Reason,
     /// The OLAP tables that the query reads, as the OLAP side spells them, each once, in the order of their mention; empty for
     /// [`Side::Sqlite`].
     pub tables: Vec<String>,
-    /// Whether SQLite has every table and function of it known here, so that it can answer what DataFusion cannot plan.
+    /// True if SQLite has all tables of the query and all its functions that are known here, so
+    /// that it can answer a query that DataFusion cannot plan.
     pub can_fall_back: bool,
-    /// Whether it is an EXPLAIN; the route is that of the query explained.
+    /// True if the query is an EXPLAIN; the route is that of the explained query.
     pub is_explain: bool,
 }
 

@@ -1,5 +1,6 @@
-//! Bounds on the magnitude of numbers. SQLite has NULL where IEEE 754 has NaN, which comes of infinities alone, and a real where
-//! integers of 64 bits overflow: where neither can be, both sides compute the same.
+//! Bounds on the magnitude of numbers. SQLite has NULL where IEEE 754 has NaN, which only
+//! infinities produce, and a real where 64-bit integers overflow: if neither can occur, both sides
+//! compute the same result.
 
 use std::collections::HashMap;
 
@@ -226,7 +227,7 @@ impl MagnitudeContext<'_> {
         }
     }
 
-    /// Whether an operation of integers may be beyond 64 bits.
+    /// Returns true if an operation of integers may overflow 64 bits.
     pub fn may_overflow(&self, left: &Expr, op: Operator, right: &Expr) -> bool {
         if self.is_real(left) || self.is_real(right) {
             return false;
@@ -241,7 +242,7 @@ impl MagnitudeContext<'_> {
         }
     }
 
-    /// Whether an operation of reals can be a NaN.
+    /// Returns true if an operation of reals can be a NaN.
     pub fn may_be_nan(&self, left: &Expr, op: Operator, right: &Expr) -> bool {
         if !self.is_real(left) && !self.is_real(right) {
             return false;
@@ -260,13 +261,14 @@ impl MagnitudeContext<'_> {
         }
     }
 
-    /// Whether an aggregate or a window function of reals may meet infinities.
+    /// Returns true if the arguments of an aggregate or a window function of reals may be infinite.
     pub fn may_aggregate_infinities(&self, name: &str, args: &[Expr]) -> bool {
         let is_of_reals = args.first().is_some_and(|arg| self.is_real(arg));
         matches!(name, "sum" | "avg" | "min" | "max") && is_of_reals && !self.of_call(name, args).is_finite()
     }
 
-    /// Whether a sum of integers may be beyond 64 bits, as far as the number of rows is known.
+    /// Returns true if a sum of integers may overflow 64 bits, as far as the number of rows is
+    /// known.
     pub fn may_sum_beyond(&self, name: &str, args: &[Expr]) -> bool {
         let is_of_integers = args.first().is_some_and(|arg| !self.is_real(arg));
         match self.magnitudes.rows {

@@ -1,11 +1,11 @@
-//! What the router has to know about names, and where a table name leads.
+//! Lookup of names for the router, and the origin of a table name.
 
 use arrow::datatypes::SchemaRef;
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
 
 /// The tables of both sides, by name. Names are compared as SQLite does: ASCII letters in any case.
 pub trait TableLookup {
-    /// Whether SQLite's main database has a table or view of this name.
+    /// Returns true if SQLite's main database has a table or view of this name.
     fn in_sqlite(&self, table: &str) -> bool;
     /// The OLAP side's table of this name.
     fn olap(&self, table: &str) -> Option<OlapTable>;
@@ -18,7 +18,7 @@ pub struct OlapTable {
     pub name: String,
     /// Its columns, as the OLAP side spells them.
     pub schema: SchemaRef,
-    /// What stands behind it.
+    /// Owner of the table.
     pub owner: Owner,
     /// The column that has SQLite's row id, which `*` does not name.
     pub row_id: Option<String>,
@@ -37,7 +37,7 @@ impl OlapTable {
     }
 }
 
-/// What stands behind a table of the OLAP side.
+/// Owner of a table of the OLAP side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
     /// A table of SQLite, or of the database that a sidecar follows.
@@ -46,7 +46,7 @@ pub enum Owner {
     Session,
 }
 
-/// Where a table name leads.
+/// Origin of a table name.
 pub(super) enum TableOrigin {
     Session(OlapTable),
     Replica {

@@ -1,4 +1,4 @@
-//! A query as DataFusion is to see it: each name in the spelling of the replica.
+//! Rewrites a query for DataFusion: each name gets the spelling of the replica.
 
 use std::ops::ControlFlow;
 
@@ -51,7 +51,8 @@ pub fn for_olap(statement: Statement, names: &dyn TableLookup) -> Result<Stateme
     }
 }
 
-/// Whether the negative of it may be of another width: not so for literals and functions, which searches look for.
+/// Returns true if the negated expression may have another width. It has the same width for
+/// literals and functions, which searches look for.
 fn is_computed(mut expr: &Expr) -> bool {
     while let Expr::Nested(inner) | Expr::UnaryOp { op: UnaryOperator::Minus | UnaryOperator::Plus, expr: inner } = expr
     {

@@ -1,4 +1,4 @@
-//! The parsing step of a query: tokens, parameters numbered, DataFusion's parser.
+//! Parses a query: it tokenizes the text, numbers the parameters and calls DataFusion's parser.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ pub(super) fn several(count: usize) -> Error {
     Error::Engine(format!("expected one statement, got {count}"))
 }
 
-/// What a text holds.
+/// Result of parsing a text.
 #[derive(Debug)]
 pub(super) enum Parsed {
     Empty,
@@ -78,7 +78,7 @@ pub(super) struct Unknown {
     pub error: Arc<DataFusionError>,
     /// In upper case; empty where there is none.
     pub first_word: String,
-    /// Whether the text seems to call one, or has one of its operators.
+    /// True if the text seems to call a vector function, or has a vector operator.
     pub has_vector_function: bool,
 }
 
@@ -140,7 +140,7 @@ fn calls_vector_function(tokens: &[TokenWithSpan]) -> bool {
     })
 }
 
-/// What the parser itself does not bound.
+/// Checks the bounds that the parser itself does not check.
 fn bounded(tokens: &[TokenWithSpan]) -> Result<(), String> {
     let is_explain =
         |token: &TokenWithSpan| matches!(&token.token, Token::Word(word) if word.keyword == Keyword::EXPLAIN);

@@ -1,4 +1,5 @@
-//! `*` over a replica that has only some columns of its table: SQLite's `*` has all of them.
+//! Handles `*` over a replica that has only some columns of its table: SQLite's `*` has all of
+//! them.
 
 use std::ops::ControlFlow;
 

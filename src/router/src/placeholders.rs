@@ -1,4 +1,5 @@
-//! Placeholders of a statement: `:name`, `@name` and `$name`, and lists in `IN (?)`, become placeholders by number.
+//! Rewrites the placeholders of a statement: `:name`, `@name` and `$name`, and lists in `IN (?)`,
+//! become numbered placeholders.
 //!
 //! SQLite and DataFusion both bind `$1`. They differ in which names they know and how they spell them, and neither binds a list.
 //! So a statement with names or lists is rewritten before either side sees it.
@@ -34,12 +35,12 @@ impl InLists {
         found
     }
 
-    /// Whether the placeholder at this position, from 1, takes a list.
+    /// Returns true if the placeholder at this position, from 1, takes a list.
     pub fn has_position(&self, position: usize) -> bool {
         self.positions.contains(&position)
     }
 
-    /// Whether the placeholder of this name takes a list.
+    /// Returns true if the placeholder of this name takes a list.
     pub fn has_name(&self, name: &str) -> bool {
         self.names.contains(name)
     }
@@ -149,7 +150,7 @@ fn values(arguments: Vec<Argument>) -> Result<Vec<Param>, Vec<Argument>> {
     Ok(arguments.into_iter().filter_map(value).collect())
 }
 
-/// What one placeholder stands for.
+/// Position or name of a placeholder.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Slot {
     /// From 1.
@@ -174,7 +175,7 @@ struct InList {
     is_negated: bool,
 }
 
-/// Where values come from.
+/// Arguments of a statement, by position or by name.
 enum Source<'a> {
     Positions(&'a [Argument]),
     Names(&'a HashMap<String, Argument>),
@@ -328,7 +329,7 @@ fn placeholders(sql: &str) -> Result<Vec<Placeholder>, String> {
     Ok(found)
 }
 
-/// Whether tokens end with `IN (`.
+/// Returns true if tokens end with `IN (`.
 fn opens_in_list(tokens: &[TokenWithSpan]) -> bool {
     matches!(tokens, [.., word, open] if is_keyword(word, Keyword::IN) && open.token == Token::LParen)
 }

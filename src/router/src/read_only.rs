@@ -1,4 +1,4 @@
-//! What the OLAP side accepts: one query that only reads.
+//! Checks that a statement is one query that only reads, as the OLAP side requires.
 
 use std::ops::ControlFlow;
 

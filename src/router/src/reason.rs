@@ -1,4 +1,4 @@
-//! Why a side answers, as a type and as text.
+//! Reason of a route, as a type and as text.
 
 use std::fmt;
 

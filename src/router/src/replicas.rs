@@ -1,4 +1,4 @@
-//! Whether a query needs nothing but replicas, so that another engine than DataFusion can answer it.
+//! Checks that a query needs only replicas, so that an engine other than DataFusion can answer it.
 
 use datafusion::sql::parser::Statement;
 

@@ -1,4 +1,5 @@
-//! Statements that have the types of a query's columns, for a query that DataFusion cannot plan.
+//! Builds statements that return the types of a query's columns, for a query that DataFusion cannot
+//! plan.
 
 use std::ops::ControlFlow;
 

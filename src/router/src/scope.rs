@@ -1,4 +1,4 @@
-//! Which CTEs a table name can mean where it stands.
+//! CTEs that are in scope at a table name.
 
 use datafusion::sql::sqlparser::ast::Query;
 
@@ -51,12 +51,12 @@ impl Ctes {
         }
     }
 
-    /// How many queries are open.
+    /// Returns the number of open queries.
     pub fn depth(&self) -> usize {
         self.queries.len()
     }
 
-    /// Whether a name without a schema means a CTE here.
+    /// Returns true if a name without a schema refers to a CTE here.
     pub fn contains(&self, name: &str) -> bool {
         self.queries
             .iter()

@@ -1,4 +1,5 @@
-//! Semantic gaps: parts of a plan that DataFusion would answer otherwise than SQLite. Such a query stays with SQLite.
+//! Semantic gaps: parts of a plan for which DataFusion's answer differs from SQLite's. SQLite
+//! answers such a query.
 //!
 //! Each kind of plan node, join, expression and operator has its decision here, without a wildcard: one that a DataFusion upgrade
 //! adds does not compile until somebody has decided. What is not known to agree is a gap.

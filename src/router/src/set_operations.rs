@@ -1,4 +1,5 @@
-//! Set operations from left to right, as SQLite has them: for the parser, as in the standard, INTERSECT binds tighter.
+//! Regroups set operations from left to right, as in SQLite. In the parser, as in the standard,
+//! INTERSECT binds tighter.
 
 use std::ops::ControlFlow;
 
@@ -30,7 +31,7 @@ impl VisitorMut for LeftToRight {
     }
 }
 
-/// Whether an operand at the right is a set operation without parentheses.
+/// Returns true if a right operand is a set operation without parentheses.
 fn has_operation_at_the_right(mut body: &SetExpr) -> bool {
     while let SetExpr::SetOperation { left, right, .. } = body {
         if matches!(**right, SetExpr::SetOperation { .. }) {

@@ -1,5 +1,7 @@
-//! `*` of joins with USING or NATURAL, and of tables with a row id. SQLite has each shared column once, where its first table in the
-//! query stands, and no row id; DataFusion has the first by the tables' names, which a LEFT JOIN has NULL, and all columns.
+//! Expands `*` of joins with USING or NATURAL, and of tables with a row id. SQLite has each shared
+//! column once, at the position of its first table in the query, and no row id; DataFusion takes
+//! the shared column from the first table by name, where a LEFT JOIN may have NULL, and has all
+//! columns.
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Ident, JoinConstraint, ObjectName, Select, SelectItem, SelectItemQualifiedWildcardKind, TableFactor,

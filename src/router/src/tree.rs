@@ -1,4 +1,4 @@
-//! Parts of the syntax tree, found and replaced.
+//! Helpers that find and replace parts of the syntax tree.
 
 use datafusion::sql::sqlparser::ast::{
     Expr, FunctionArg, FunctionArgExpr, Ident, JoinConstraint, JoinOperator, Select, SetExpr, TableFactor,

@@ -1,4 +1,5 @@
-//! Arrays between our Arrow and DuckDB's, which is of another version: the same buffers, counted by both, and nothing copied.
+//! Converts arrays between our Arrow version and DuckDB's without copying: both share the same
+//! reference-counted buffers.
 
 /// The types that both have.
 macro_rules! types {
@@ -40,7 +41,7 @@ macro_rules! way {
             use super::{ours, theirs};
             use bytes::Bytes;
 
-            /// What keeps a buffer as long as it is used.
+            /// Owner that keeps a buffer alive while it is in use.
             struct Kept($from::buffer::Buffer);
 
             impl AsRef<[u8]> for Kept {

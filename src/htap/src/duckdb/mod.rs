@@ -1,4 +1,5 @@
-//! DuckDB as what answers analytical queries: an empty database in memory that reads the replicas where they are.
+//! DuckDB as the engine of analytical queries: an empty in-memory database that reads the replicas
+//! in place.
 //!
 //! Each query has a connection of its own. What it reads is there as temporary views over one version of each table, which nothing can
 //! change while it runs. DuckDB writes nothing and reaches no files. What it answers gets the types that DataFusion gives the same query.
@@ -28,7 +29,8 @@ use crate::Param;
 use bridge::from_duckdb;
 use scan::{ReplicaScan, Ticket};
 
-/// What every query agrees on with SQLite and DataFusion, and what none may do.
+/// Settings that make every query agree with SQLite and DataFusion, and operations that are
+/// forbidden to all queries.
 const SETTINGS: &str = "SET GLOBAL default_null_order = 'nulls_first_on_asc_last_on_desc';
     SET GLOBAL integer_division = true;
     SET GLOBAL preserve_insertion_order = false;
@@ -57,7 +59,7 @@ pub struct Query {
     pub statement: Statement,
     /// Its parameters.
     pub params: Vec<Param>,
-    /// What it reads, by name.
+    /// Tables that the query reads, by name.
     pub tables: Vec<(String, Arc<TableVersion>)>,
     /// The columns of the answer; `None`: those that DuckDB gives it.
     pub schema: Option<SchemaRef>,
@@ -151,7 +153,7 @@ fn typed(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<Reco
     let exact = CastOptions { safe: false, ..CastOptions::default() };
     let cast = |(column, field): (ArrayRef, &Arc<Field>)| match field.data_type() {
         same if same == column.data_type() => Ok(column),
-        // What has no type is an integer to DuckDB.
+        // DuckDB returns values without a type as integers.
         DataType::Null if column.null_count() == rows => Ok(new_null_array(&DataType::Null, rows)),
         _ => cast_with_options(&column, field.data_type(), &exact)
             .map_err(|error| refused(format!("column {:?}: expected {}: {error}", field.name(), field.data_type()))),

@@ -1,4 +1,5 @@
-//! A replica as a table function of DuckDB: several threads read one version of it, the columns that a query needs.
+//! A replica as a table function of DuckDB: several threads read one version of the replica, and
+//! only the columns that a query needs.
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -165,7 +166,7 @@ pub(super) struct Position {
     next: AtomicUsize,
 }
 
-/// What a query has bound.
+/// Source that a query has bound.
 pub(super) struct Bound(Arc<Source>);
 
 impl VTab for ReplicaScan {

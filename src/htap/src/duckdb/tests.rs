@@ -1,4 +1,4 @@
-//! An engine on DuckDB: its answers are those of DataFusion on the same replicas.
+//! Tests of an engine on DuckDB: its answers equal those of DataFusion on the same replicas.
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ async fn engine(folder: &TempDir, sync_mode: SyncMode) -> HtapEngine {
     engine
 }
 
-/// So many rows, of which every seventh has nothing but its key.
+/// Inserts rows with these keys; every seventh row has NULL in all other columns.
 async fn fill(engine: &HtapEngine, rows: std::ops::Range<i64>) {
     let row = |id: i64| {
         let mut row = vec![Param::Integer(id)];
@@ -142,7 +142,7 @@ async fn both_ways_of_the_router_lead_to_duckdb_or_around_it() {
     assert!(texts(&found).contains("[4,]"), "{}", texts(&found));
     let plan = texts(&engine.query("EXPLAIN SELECT count(*) FROM kinds", &[]).await.unwrap());
     assert!(plan.contains("VEXACT_REPLICA") && plan.contains("olap:"), "{plan}");
-    // What only DataFusion has.
+    // Queries that only DataFusion supports.
     for sql in [
         "SELECT id FROM kinds WHERE v IS NOT NULL ORDER BY l2_distance(v, [3.0, 1.0]) LIMIT 1",
         "SELECT id FROM vector_search('kinds', 'v', [3.0, 1.0], 1, 'l2')",

@@ -1,4 +1,4 @@
-//! Aggregates and window functions.
+//! Semantic gaps of aggregates and window functions.
 
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::{AggregateFunctionParams, WindowFunctionParams};

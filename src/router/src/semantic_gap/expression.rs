@@ -1,4 +1,4 @@
-//! Expressions.
+//! Semantic gaps of expressions.
 
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::{Cast, InList, InSubquery, Like, ScalarFunction, TryCast};
@@ -178,7 +178,8 @@ fn of_literal(literal: &ScalarValue) -> Option<String> {
     }
 }
 
-/// Whether no rule of the optimizer makes a constant of it: NOT IN of a constant does not see the NULL among what is selected.
+/// Returns true if no optimizer rule turns an expression into a constant: DataFusion's NOT IN of a
+/// constant ignores a NULL among the selected values.
 fn is_of_row(expr: &Expr) -> bool {
     let is_column = |expr: &Expr| matches!(expr, Expr::Column(_));
     match expr {

@@ -1,4 +1,4 @@
-//! Operators and casts.
+//! Semantic gaps of operators and casts.
 
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;

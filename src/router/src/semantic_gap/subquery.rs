@@ -1,11 +1,12 @@
-//! Subqueries. Those that read nothing of the row around them are queries of their own; a correlated one agrees in the shapes that
-//! DataFusion is known to turn into the right join.
+//! Semantic gaps of subqueries. A subquery that does not read the outer row is checked like a
+//! query; a correlated one is compatible in the shapes that DataFusion is known to turn into the
+//! right join.
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, JoinType, LogicalPlan, Operator, Subquery};
 
-/// Whether a subquery reads columns of the row around it.
+/// Returns true if a subquery reads columns of the outer row.
 pub(super) fn is_correlated(subquery: &Subquery) -> bool {
     !subquery.outer_ref_columns.is_empty()
 }
@@ -43,7 +44,7 @@ pub(super) fn of_value(subquery: &Subquery) -> Option<String> {
     may_be_wrong.then(|| "a scalar subquery of a column that is not NULL, which may have no rows".into())
 }
 
-/// Whether a plan is that of an aggregate without groups.
+/// Returns true if a plan is an aggregate without groups.
 fn has_one_row(mut plan: &LogicalPlan) -> bool {
     loop {
         plan = match plan {
@@ -56,15 +57,15 @@ fn has_one_row(mut plan: &LogicalPlan) -> bool {
     }
 }
 
-/// Whether an expression has a subquery in it.
+/// Returns true if an expression contains a subquery.
 pub(super) fn has_subquery(expr: &Expr) -> bool {
     has(expr, |expr| {
         matches!(expr, Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_))
     })
 }
 
-/// Whether a plan gives rows of tables that pass filters, which alone read the row around them. `is_allowed`: of a conjunct of a
-/// filter that does.
+/// Returns true if a plan yields table rows that pass filters, and only the filters read the outer
+/// row. `is_allowed` decides about each conjunct of a filter that reads the outer row.
 fn is_filtered_rows(plan: &LogicalPlan, is_allowed: &dyn Fn(&Expr) -> bool) -> bool {
     match plan {
         LogicalPlan::TableScan(_) => true,
@@ -124,7 +125,7 @@ fn is_equality(expr: &Expr) -> bool {
     }
 }
 
-/// Whether an expression reads the row around its query, itself or in a subquery of its own.
+/// Returns true if an expression reads the outer row, itself or in a subquery of its own.
 fn has_outer_reference(expr: &Expr) -> bool {
     has(expr, |expr| match expr {
         Expr::OuterReferenceColumn(..) => true,

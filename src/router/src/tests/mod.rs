@@ -1,4 +1,4 @@
-//! The router over a small world of tables of each kind.
+//! Tests of the router, over a small set of tables of each kind.
 
 mod olap;
 mod placeholders;

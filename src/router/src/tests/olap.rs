@@ -1,4 +1,4 @@
-//! The spelling of names, by text, by planning with DataFusion, and against SQLite.
+//! Tests of the spelling of names: by text, by planning with DataFusion, and against SQLite.
 
 use std::sync::Arc;
 

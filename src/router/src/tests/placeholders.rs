@@ -1,4 +1,5 @@
-//! Statements with placeholders by number alone bind what SQLite binds in the statement as it is written.
+//! Tests that statements with numbered placeholders bind the same values as SQLite does for the
+//! original statement.
 
 use proptest::prelude::*;
 use rusqlite::types::Value;
@@ -14,7 +15,7 @@ fn texts(conn: &Connection, statement: &mut Statement<'_>) -> Vec<Vec<Value>> {
     statement.raw_query().mapped(row).collect::<rusqlite::Result<_>>().unwrap()
 }
 
-/// What SQLite answers to a statement whose parameters have these values.
+/// Returns SQLite's answer to a statement whose parameters have these values.
 fn answer(conn: &Connection, sql: &str, value: impl Fn(usize, Option<&str>) -> Value) -> Vec<Vec<Value>> {
     let mut statement = conn.prepare(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
     for index in 1..=statement.parameter_count() {

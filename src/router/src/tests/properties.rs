@@ -1,4 +1,4 @@
-//! Whatever the text, an answer or an error.
+//! Tests that every text yields an answer or an error.
 
 use proptest::prelude::*;
 
@@ -120,7 +120,7 @@ proptest! {
         answers(&sql);
     }
 
-    /// What for_olap returns is spelled already.
+    /// A query from `for_olap` has canonical names already.
     #[test]
     fn spelling_is_stable(column in "[iI][dD]|[tT][iI]tle|PRICE|n", table in "[dD]ocs|DOCS", alias in "[tT]|D") {
         let sql = format!("SELECT {column} AS N, {alias}.{column} FROM {table} {alias} ORDER BY n, {column}");

@@ -1,4 +1,4 @@
-//! Where each shape of statement goes, and why.
+//! Tests of the route of each shape of statement, and its reason.
 
 use super::{World, route};
 use crate::{Reason, Route, Shape, Side};
