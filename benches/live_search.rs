@@ -1,4 +1,5 @@
-//! Search over live data: the copy of a table of vectors, a search right after a sync, and what readers notice of a sync.
+//! Search over live data: the copy of a table of vectors, a search right after a sync, and the
+//! effect of a sync on readers.
 //!
 //! `VEXACT_BENCH_ROWS` (default 100 000): rows of 384 components.
 

@@ -1,6 +1,7 @@
-//! What replication costs: capture, syncs of inserts, updates and deletes at several table sizes, short syncs and initial copies.
-//! Each figure is the median of its rounds. The replicas are checked against SQLite's count of rows, after the
-//! rounds: the check reads the whole table, and leaves nothing else in the caches.
+//! Cost of replication: capture, syncs of inserts, updates and deletes at several table sizes,
+//! short syncs and initial copies. Each figure is the median of its rounds. The replicas are
+//! checked against SQLite's count of rows only after the rounds: the check reads the whole table,
+//! which evicts everything else from the caches.
 //!
 //! `VEXACT_BENCH_ROWS` (default 1 000 000): rows of the large table.
 

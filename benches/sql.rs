@@ -1,5 +1,5 @@
-//! SQL over the kernel: what a query costs beyond the scan, for each way of giving the query vector, and DataFusion's own
-//! function over the same table.
+//! Cost of SQL over the kernel: the time of a query beyond the scan, for each way of passing the
+//! query vector, and the time of DataFusion's own function over the same table.
 //!
 //! `VEXACT_BENCH_ROWS` (default 100 000) rows of 384 components.
 

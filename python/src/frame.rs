@@ -10,7 +10,7 @@ use pyo3::types::PyList;
 use crate::process::OfProcess;
 use crate::runtime::{run, run_long, run_telling};
 
-/// What is called with the rows so far, while a query runs.
+/// Callback with the number of rows so far, called while a query runs.
 type Tell = Option<Py<PyAny>>;
 
 fn tell(tell: &Tell, py: Python<'_>, rows: usize) -> PyResult<()> {
@@ -20,13 +20,14 @@ fn tell(tell: &Tell, py: Python<'_>, rows: usize) -> PyResult<()> {
     }
 }
 
-/// The sections of an explain as HTML, with its style.
+/// Returns the sections of an explain as HTML, with its style.
 #[pyfunction]
 pub fn explain_html(logical: String, physical: String, strategy: String) -> String {
     vexact_html::with_style(&vexact_html::explain(&vexact::sql::Explained { logical, physical, strategy }))
 }
 
-/// Removes the temporary files of this process. To be called when the interpreter ends, and with it the writers.
+/// Removes the temporary files of this process. Called when the interpreter ends, which ends the
+/// writers too.
 #[pyfunction]
 pub fn discard_unfinished() {
     vexact::discard_unfinished();
@@ -43,12 +44,12 @@ impl From<vexact::DataFrame> for DataFrame {
 
 #[pymethods]
 impl DataFrame {
-    /// The schema as a `pyarrow.Schema`.
+    /// Returns the schema as a `pyarrow.Schema`.
     fn schema<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.0.schema().to_pyarrow(py)
     }
 
-    /// All rows as a `pyarrow.Table`.
+    /// Returns all rows as a `pyarrow.Table`.
     #[pyo3(signature = (progress))]
     fn to_arrow<'py>(&self, py: Python<'py>, progress: Tell) -> PyResult<Bound<'py, PyAny>> {
         let frame = self.0.clone();
@@ -87,7 +88,7 @@ impl DataFrame {
         run_long(py, async move { vexact_html::first_rows(&frame.head(max_rows).await?, max_rows) })
     }
 
-    /// The sections (logical, physical, strategy).
+    /// Returns the sections (logical, physical, strategy).
     fn explain(&self, py: Python<'_>) -> PyResult<(String, String, String)> {
         let explained = run(py, self.0.explain())?;
         Ok((explained.logical, explained.physical, explained.strategy))

@@ -1,6 +1,6 @@
-//! Constructs in which DataFusion and SQLite differ, or have differed, each on both routes: over replicated tables, and over tables
-//! of the same rows that are not replicated. The side that answers is part of the law, so that neither a wrong answer nor a needless
-//! fallback goes unseen.
+//! Constructs in which DataFusion and SQLite differ, or have differed, each on both routes: over
+//! replicated tables, and over tables of the same rows that are not replicated. The tests also
+//! assert the side that answers, so that they detect a needless fallback as well as a wrong answer.
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Int64Type};
@@ -205,7 +205,8 @@ async fn integers_beyond_64_bits() {
     assert!(error.contains("integer overflow"), "{error}");
 }
 
-/// What the bounds of columns do not exclude fails on the replicas while it runs: then SQLite answers, with a real or with its error.
+/// A query whose overflow the bounds of columns do not exclude fails on the replicas while it runs.
+/// SQLite then answers it, with a real or with its error.
 #[tokio::test]
 async fn integers_that_turn_out_to_be_beyond_64_bits() {
     let folder = tempfile::tempdir().unwrap();

@@ -102,7 +102,7 @@ struct Engine {
     session: Session,
 }
 
-/// How the replicas of a folder are kept.
+/// Sync mode and storage format of the replicas in a folder.
 #[derive(Clone, Copy)]
 struct Kind {
     mode: SyncMode,
@@ -291,7 +291,7 @@ fn kills_at_random_instants_lose_and_double_nothing() {
 
 #[test]
 fn kills_at_every_operation_of_the_storage_lose_and_double_nothing() {
-    // Of the six kinds, the two in memory have no storage.
+    // Two of the six kinds are in memory and have no storage.
     kill_again_and_again(kills() / 2, |folder, ordinal, seed| {
         let operations = (seed / 6) as i64;
         let lines = kind(ordinal).format.is_none().then_some(seed % 9);

@@ -1,4 +1,4 @@
-//! What DataFusion cannot answer SQLite does, and what is wrong is told.
+//! SQLite answers the queries that DataFusion cannot answer, and invalid queries report an error.
 
 use std::sync::Arc;
 

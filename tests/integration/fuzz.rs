@@ -1,4 +1,4 @@
-//! Damaged files of every form: each is read or refused by its name, and none panics.
+//! Damaged files of every format: each is read, or rejected with its name, and none panics.
 //!
 //! `VEXACT_SEED=n` replays the run that a failure names; `VEXACT_SOAK_SECONDS=n` runs new ones for that long. `test_mutations.py`
 //! does the same through Python in processes whose memory is limited.

@@ -1,4 +1,5 @@
-//! Laws of the SQL surface: the rewrite changes no answer, `vector_search` equals the reference, and no text makes it panic.
+//! Laws of the SQL surface: the rewrite changes no answer, `vector_search` equals the reference,
+//! and no text causes a panic.
 
 use std::collections::HashSet;
 use std::sync::Arc;

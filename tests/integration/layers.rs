@@ -1,4 +1,5 @@
-//! The build itself: what an embedder compiles, and that every selection of packages builds one and the same dependencies.
+//! The build: the packages that an embedder compiles. Every selection of packages builds the same
+//! dependencies.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

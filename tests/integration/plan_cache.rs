@@ -1,4 +1,5 @@
-//! Cached plans answer as new ones: over SQL files, over rows that change, over tables that became others.
+//! Cached plans give the answers of new ones: over the SQL files, over rows that change, over
+//! tables that are replaced.
 
 use std::sync::Arc;
 

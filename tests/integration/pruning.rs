@@ -1,5 +1,6 @@
-//! Filters leave out segments by their bounds, and statistics answer `min`, `max` and `count`: no answer changes by it. The oracle
-//! is DataFusion's own table of the live rows, which knows no bounds.
+//! Filters prune segments by their bounds, and statistics answer `min`, `max` and `count`, without
+//! a change of any answer. The oracle is DataFusion's own table of the live rows, which has no
+//! bounds.
 
 use std::sync::Arc;
 
@@ -185,7 +186,8 @@ impl Pair {
         };
         match (replica, plain) {
             (Ok(replica), Ok(plain)) => assert_eq!(rows(replica), rows(plain), "{sql}"),
-            // Which rows a part of a filter is evaluated for, and so fails on, depends on the batches.
+            // The rows for which a part of a filter is evaluated, and may fail, depend on the
+            // batches.
             (_, Err(_)) => {}
             (Err(replica), _) if replica.contains("verflow") || replica.contains("Cast error") => {}
             (Err(replica), Ok(_)) => panic!("{sql}: {replica}"),
@@ -317,7 +319,7 @@ proptest! {
         let pair = Pair::new(&segments, dead);
         for column in schema().fields().iter().map(|field| field.name()) {
             pair.assert_same(&runtime, &format!("SELECT count(*), count({column}) FROM t"));
-            // Where there is a NaN, DataFusion's own answer depends on its batches.
+            // With a NaN, DataFusion's own answer depends on its batches.
             if !segments.iter().flatten().any(Row::has_nan) {
                 pair.assert_same(&runtime, &format!("SELECT min({column}), max({column}) FROM t"));
             }

@@ -1,7 +1,8 @@
-//! Both routes answer alike: random queries over replicated tables, and over tables of the same rows that are not replicated, so
-//! that SQLite answers. Rows and types are equal, or the router has kept the query with SQLite. Queries that SQLite refuses, that
-//! it answers, and that the replicas answer are counted apart. `VEXACT_SEED=n` replays a failure, `VEXACT_SOAK_SECONDS=n` runs new
-//! seeds for that long.
+//! Both routes give equal answers: random queries over replicated tables, and over tables of the
+//! same rows that are not replicated, which SQLite answers. Rows and types are equal, or the router
+//! has routed the query to SQLite. Queries that SQLite rejects, that it answers, and that the
+//! replicas answer are counted separately. `VEXACT_SEED=n` replays a failure,
+//! `VEXACT_SOAK_SECONDS=n` runs new seeds for that long.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -115,10 +116,10 @@ pub(crate) fn types(batches: &[RecordBatch]) -> Vec<DataType> {
     batches[0].schema().fields().iter().map(|field| wide(field.data_type())).collect()
 }
 
-/// Who answered a query.
+/// The side that answered a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answered {
-    /// Nobody: SQLite refuses it.
+    /// None: SQLite rejects the query.
     Refused,
     Sqlite,
     Replicas,
@@ -148,7 +149,7 @@ pub(crate) async fn check(engine: &HtapEngine, sql: &str) -> Result<Answered, St
     Ok(if route.side == Side::Olap { Answered::Replicas } else { Answered::Sqlite })
 }
 
-/// How many queries each side answered.
+/// Number of queries by the side that answered.
 #[derive(Debug, Default)]
 struct Counts {
     refused: u64,

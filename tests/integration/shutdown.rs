@@ -1,4 +1,4 @@
-//! An engine that was shut down refuses what it did before, and can be shut down again.
+//! An engine rejects all calls after a shutdown, and can be shut down again.
 
 use std::sync::Arc;
 

@@ -1,7 +1,9 @@
-//! Runs `tests/sql/*.slt`: SQL and what it answers. Every file gets a session of its own with the same small table of documents
-//! in four forms: `docs` (Arrow chunks), `docs_mem` (DataFusion's MemTable), `docs_parquet` and `docs_list` (`List<Float32>`).
+//! Runs `tests/sql/*.slt`: SQL and its expected answers. Every file has a session of its own with
+//! the same small table of documents in four forms: `docs` (Arrow chunks), `docs_mem` (DataFusion's
+//! MemTable), `docs_parquet` and `docs_list` (`List<Float32>`).
 //!
-//! With `VEXACT_COMPLETE=1` the answers are written into the files; read them before you believe them.
+//! With `VEXACT_COMPLETE=1` the answers are written into the files; read them before you trust
+//! them.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
-//! Of rows of one distance in a replica those come first that have the least keys, wherever they stand. The oracle is a sort by
-//! the distance and the key over DataFusion's own table of the live rows.
+//! Among rows with equal distances in a replica, those with the least keys come first, whatever
+//! their positions. The oracle is a sort by the distance and the key over DataFusion's own table of
+//! the live rows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! What SQLite's functions and casts give, the replicas give: over values on which implementations differ.
+//! The replicas' functions and casts give the results of SQLite's, over values on which
+//! implementations differ.
 
 mod values;
 

@@ -1,4 +1,5 @@
-//! Writers, syncs and readers at once: what one transaction changed in two tables is seen together or not at all.
+//! Concurrent writers, syncs and readers: the changes of one transaction to two tables are visible
+//! together or not at all.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ fn transfer(random: &mut Random) -> Vec<String> {
             format!("DELETE FROM {from} WHERE id IN (SELECT id FROM {to})"),
         ];
     }
-    // Where one of the two has no row, neither is changed.
+    // If one of the two has no row, neither is changed.
     let both = format!(
         "EXISTS (SELECT 1 FROM {from} LIMIT 1 OFFSET {source}) AND EXISTS (SELECT 1 FROM {to} LIMIT 1 OFFSET {target})"
     );

@@ -1,4 +1,5 @@
-//! What a history must be, whatever the engine thinks: intervals that meet, the table of any time, and a past that stays.
+//! Invariants of a history: the intervals of a key meet, the versions at any time are the table at
+//! that time, and the past does not change.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -52,7 +53,7 @@ impl Version {
     }
 }
 
-/// What happened to a key at one time.
+/// The changes of a key at one time.
 #[derive(Default)]
 struct Moment {
     inserted: i64,
@@ -100,7 +101,8 @@ pub fn check_intervals(versions: &[Version], key: &[usize]) {
     }
 }
 
-/// Of rows with these columns, what other rows, with those, have in common with them; each row's tail is kept.
+/// Projects rows of `columns` to those of the `wanted` columns that they have. The last `tail`
+/// cells of each row are kept.
 pub fn projected(rows: &[Row], columns: &[usize], wanted: &[usize], tail: usize) -> Vec<Row> {
     let positions: Vec<usize> = wanted.iter().filter_map(|uid| columns.iter().position(|known| known == uid)).collect();
     let project = |row: &Row| -> Row {
@@ -112,7 +114,7 @@ pub fn projected(rows: &[Row], columns: &[usize], wanted: &[usize], tail: usize)
     rows
 }
 
-/// Whether all of `part` is in `whole`, both sorted; else the first that is not.
+/// Returns the first row of `part` that `whole` lacks, or `None`. Both are sorted.
 pub fn missing<'r>(part: &'r [Row], whole: &[Row]) -> Option<&'r Row> {
     let mut rest = whole.iter();
     part.iter().find(|row| !rest.any(|other| other == *row))

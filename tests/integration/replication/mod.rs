@@ -1,5 +1,6 @@
-//! The proof of equality: whatever is written to SQLite, the replicas have it after a sync, to the bit, and the past stays as it
-//! was. `VEXACT_SEED=n` replays the run that a failure names; `VEXACT_SOAK_SECONDS=n` runs new ones for that long.
+//! The proof of equality: after a sync, the replicas have all writes to SQLite, to the bit, and the
+//! past is unchanged. `VEXACT_SEED=n` replays the run that a failure names; `VEXACT_SOAK_SECONDS=n`
+//! runs new ones for that long.
 
 mod concurrent;
 mod history;

@@ -160,7 +160,7 @@ pub fn trigger(random: &mut Random, name: &str, table: &Table, other: &Table) ->
             )
         }
         4 => format!("BEFORE INSERT ON {on} BEGIN DELETE FROM {on} WHERE {seen} = {seen_value}; END"),
-        // Which of the user's and the engine's own triggers comes first is SQLite's choice.
+        // SQLite chooses whether the user's trigger or the engine's one fires first.
         5 => format!(
             "BEFORE INSERT ON {on} BEGIN UPDATE {clause} {on} SET {set} = {new} WHERE {seen} = {seen_value}; END"
         ),

@@ -1,4 +1,4 @@
-//! One step of a run: something is written, synced, altered, migrated or restarted.
+//! One step of a run: a write, a sync, a change of a schema, a migration or a restart.
 
 use vexact::ColumnType;
 use vexact::htap::{HtapEngine, Param};
@@ -72,7 +72,7 @@ impl World {
             statements.extend(swap(&mut self.random, &self.tables[table]));
         }
         if self.random.chance(20) {
-            // What came before is rolled back.
+            // The statements before this one are rolled back.
             statements.push("INSERT INTO no_such_table VALUES (1)".into());
         }
         self.note(self.slots[slot].name, &format!("BEGIN; {}; COMMIT", statements.join("; ")));

@@ -1,4 +1,4 @@
-//! Random tables: what SQLite is told, and what is registered.
+//! Random tables: their SQL, and their registration.
 
 use vexact::schema::TableSchema;
 
@@ -70,7 +70,8 @@ fn names(random: &mut Random, pool: &[&str], count: usize) -> Vec<String> {
     names
 }
 
-/// Whether unlike values can be one key to this column's index.
+/// Collations of a text column. With the last two, different values can be the same key to the
+/// column's index.
 const COLLATIONS: [&str; 4] = ["", "", " COLLATE NOCASE", " COLLATE RTRIM"];
 
 /// Tables, of which the later may refer to the earlier.

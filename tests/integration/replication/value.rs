@@ -1,4 +1,5 @@
-//! Values: drawn for a type, written as SQL, and as the replica must have them, to the bit.
+//! Values: drawn at random for a type, as SQL literals, and as the replica must have them, to the
+//! bit.
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{
@@ -82,7 +83,7 @@ fn half_of_single(value: f32) -> u16 {
     if value.is_nan() { 0x7E00 } else { half_bits(value.into()) }
 }
 
-/// What the replica must have where SQLite has this.
+/// Returns the replica's value for a value of SQLite.
 pub fn expected(column_type: &str, value: Value) -> Cell {
     let real = |value: &Value| match value {
         Value::Integer(integer) => *integer as f64,
@@ -104,7 +105,7 @@ pub fn expected(column_type: &str, value: Value) -> Cell {
     }
 }
 
-/// What the replica has.
+/// Returns the replica's value in a row.
 pub fn actual(array: &ArrayRef, row: usize) -> Cell {
     if array.is_null(row) {
         return Cell::Null;
@@ -223,7 +224,7 @@ pub fn literal(value: &Value) -> String {
     }
 }
 
-/// Whether the type can hold a value.
+/// Returns true if the type can hold a value.
 pub fn fits(column_type: &str, value: &Value) -> bool {
     let within = |least: i64, greatest: i64| matches!(value, Value::Integer(x) if (least..=greatest).contains(x));
     let real = |end: f64| match value {

@@ -93,7 +93,7 @@ impl World {
         slot.synced = SyncResult::default();
     }
 
-    /// What the sums must be, as far as two states of the tables tell.
+    /// Checks the sums of a sync result, as far as two states of the tables determine them.
     fn check_counts(&self, at: usize, now: &BTreeMap<usize, BTreeMap<Row, Row>>) {
         let slot = &self.slots[at];
         let Some(before) = &slot.counted else { return };
@@ -173,7 +173,8 @@ impl World {
         let since = self.slots[at].since.get(&table).copied().unwrap_or(i64::MAX);
         for point in self.points.iter().rev().filter(|point| point.time > since) {
             let Some((known, rows)) = point.tables.get(&table) else { continue };
-            // What a column had before this engine knew of it is not in the log.
+            // The log does not have the values of a column from before its registration with this
+            // engine.
             let is_common = |uid: &&usize| {
                 columns.contains(uid) && self.slots[at].columns.get(uid).is_some_and(|since| *since < point.time)
             };

@@ -1,4 +1,5 @@
-//! One run: a file, programs that write to it, engines that follow it, and what they must have.
+//! One run: a file, programs that write to it, engines that follow it, and the expected state of
+//! each engine.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -14,10 +15,10 @@ use super::random::Random;
 use super::table::{Column, Table, quoted, tables};
 use super::value::{self, Cell, Row};
 
-/// What was done, for a replay by hand.
+/// The operations of a run, for a replay by hand.
 pub type Script = Arc<Mutex<Vec<String>>>;
 
-/// How a table stands in the file.
+/// The state of a table in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     Sound,
@@ -27,7 +28,7 @@ pub enum Standing {
     Unfit,
 }
 
-/// An engine, and what is known of it.
+/// An engine and its expected state.
 pub struct Slot {
     pub name: &'static str,
     pub config: HtapConfig,

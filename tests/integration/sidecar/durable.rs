@@ -1,4 +1,4 @@
-//! Replicas in files: they go on where they were.
+//! Sidecars with replicas in files, which resume from their last position.
 
 use vexact::htap::StorageMode;
 use vexact::replica::SyncMode;

@@ -1,4 +1,4 @@
-//! Which rows of a SQLite file are found, and what they are counted as.
+//! The changes of a SQLite file that a sidecar detects, and their counts.
 
 use vexact::ColumnType;
 use vexact::replica::SyncMode;
@@ -106,7 +106,7 @@ async fn soft_deletes_remove_once_and_are_undone() {
     assert_eq!(sync(&engine).await, (0, 1, 0));
     assert_eq!(docs(&engine).await, ["1|a", "2|b"]);
     assert_eq!(engine.initial_sync("docs").await.unwrap(), 2);
-    // Of a deleted row only the key is read.
+    // Only the key of a deleted row is read.
     world.run("UPDATE docs SET gone = 1, body = x'ff', updated_at = 202 WHERE id = 2");
     assert_eq!(sync(&engine).await, (0, 0, 1));
 }
@@ -167,7 +167,8 @@ async fn types_are_given_by_hand() {
     let nearest = "SELECT id FROM docs WHERE v IS NOT NULL ORDER BY l2_distance(v, '[1, 2]') LIMIT 1";
     assert_eq!(ask(&engine, nearest).await, ["1"]);
     assert_eq!(ask(&engine, "SELECT v, arrow_typeof(n) FROM docs WHERE id = 1").await, ["[1.0, 2.0]|Int8"]);
-    // What does not fit is named, and the table goes on when it does.
+    // A row that does not fit is reported with its column, and the table is synced again once the
+    // row fits.
     world.run("UPDATE docs SET v = x'00', updated_at = 200 WHERE id = 2");
     sync_all(&engine).await;
     let error = engine.query("SELECT id FROM docs", &[]).await.unwrap_err().to_string();

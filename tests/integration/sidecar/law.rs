@@ -1,4 +1,5 @@
-//! The law of the window: what is committed at most `overlap` late is found, in whatever batches, and nothing is found twice.
+//! The law of the overlap window: rows that are committed at most `overlap` late are found, with
+//! any batch size, and no row is counted twice.
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ impl Random {
     }
 }
 
-/// Whether everything was found.
+/// Runs random writes and syncs; returns true if the replica has all rows.
 async fn run(seed: u64, overlap: Duration) -> bool {
     let mut random = Random(seed * 2 + 1);
     let world = World::new();
@@ -75,7 +76,7 @@ async fn what_is_committed_within_the_window_is_found_once() {
     }
 }
 
-/// What these runs write tells windows from each other.
+/// The runs of this file depend on the window: without one they miss rows.
 #[tokio::test]
 async fn without_a_window_rows_are_missed() {
     let mut is_missed = false;

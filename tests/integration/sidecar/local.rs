@@ -1,4 +1,4 @@
-//! What an engine that follows a source does with writes, and with tables of its own.
+//! Writes and local tables of an engine that follows a source.
 
 use vexact::htap::Param;
 use vexact::schema::TableSchema;

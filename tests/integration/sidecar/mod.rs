@@ -1,4 +1,4 @@
-//! Sidecars over real sources, seen through the engine.
+//! Sidecars over real sources, tested through the engine.
 
 mod durable;
 mod follow;

@@ -1,4 +1,4 @@
-//! A PostgreSQL server, followed.
+//! A sidecar that follows a PostgreSQL server.
 
 use vexact::sidecar::DeleteDetection;
 

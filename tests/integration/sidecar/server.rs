@@ -1,4 +1,5 @@
-//! A PostgreSQL server of a test's own: in a temporary folder, on a port that was free, ended with the test.
+//! A PostgreSQL server for one test: in a temporary folder, on a free port, stopped at the end of
+//! the test.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -8,9 +9,9 @@ use tempfile::TempDir;
 
 /// Certificates for a server, as files.
 pub struct Certificates {
-    /// Of who signed the server's.
+    /// Certificate of the authority that signed the server's certificate.
     pub authority: String,
-    /// Of somebody else.
+    /// Certificate of another authority.
     pub stranger: String,
 }
 
@@ -187,12 +188,12 @@ impl Server {
         Lock { session, input: Some(input) }
     }
 
-    /// Whether a session waits for a lock on a table.
+    /// Returns true if a session waits for a lock on a table.
     pub fn has_waiters(&self, table: &str) -> bool {
         self.try_run(&format!("SELECT 1 / count(*) FROM pg_locks WHERE NOT granted AND relation = '{table}'::regclass"))
     }
 
-    /// Whether the server could run statements.
+    /// Returns true if the server ran the statements.
     pub fn try_run(&self, sql: &str) -> bool {
         self.answered(sql).status.success()
     }

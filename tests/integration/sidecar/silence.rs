@@ -1,4 +1,4 @@
-//! Servers that accept connections and say nothing.
+//! Servers that accept connections and do not answer.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! Clocks of every kind, followed.
+//! Sidecars that follow time columns of every type.
 
 use vexact::replica::SyncMode;
 

@@ -1,4 +1,4 @@
-//! Files that come, grow and are renamed while a query runs: each row is seen once.
+//! Files arrive, grow and are renamed while a query runs: each row is read once.
 
 use std::fs::File;
 use std::io::Write;

@@ -20,10 +20,10 @@ use super::deadly::{DeadlySink, DeadlySource, Steps};
 use super::{Random, write_old};
 
 const ROWS: u64 = 150;
-/// Of a micro-batch: so that there are about half a dozen.
+/// Maximum size of a micro-batch, in bytes, chosen so that there are about half a dozen.
 const BATCH_BYTES: u64 = 450;
 
-/// What is run: the query, its output and its promise.
+/// The workload of a run: the query, its output and its delivery guarantee.
 #[derive(Debug, Clone, Copy)]
 struct Case {
     sql: &'static str,

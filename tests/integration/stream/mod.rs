@@ -1,4 +1,5 @@
-//! Streaming queries from a folder of CSV files into files: killed again and again, and with files that come while they run.
+//! Streaming queries from a folder of CSV files into files: with repeated kills, and with files
+//! that arrive while they run.
 
 mod arrivals;
 mod crash;
