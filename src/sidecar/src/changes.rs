@@ -1,4 +1,5 @@
-//! Rows of a source as changes of a replica. What is there already is no change, however often it is read.
+//! Converts rows of a source into changes of a replica. A row that the replica already has is no
+//! change, however often it is read.
 
 use std::collections::{HashMap, HashSet};
 
@@ -92,13 +93,14 @@ fn key_of(schema: &TableSchema, row: &Row) -> String {
     key.collect::<Vec<_>>().join(", ")
 }
 
-/// What rows change of a version, in their order.
+/// Returns the changes that rows make to a version, in the order of the rows.
 ///
 /// # Errors
 /// As [`in_columns`]; two rows of one key.
 pub(super) fn changes(schema: &TableSchema, clocks: &[usize], version: &TableVersion, rows: &[Row]) -> Result<Changes> {
     check_keys(schema, rows)?;
-    // Of a row that is deleted only the key counts: the rest may no longer be what its column holds.
+    // Only the key of a deleted row is used: its other values may not fit the types of their
+    // columns any more.
     let blank = |row: &Row| -> Row {
         let value = |(at, value): (usize, &_)| match schema.key().contains(&at) {
             true => Value::clone(value),

@@ -1,4 +1,4 @@
-//! Which columns of a source's table are meant.
+//! Resolves column names of the configuration to columns of a source's table.
 
 use vexact_core::error::{Error, Result};
 
@@ -16,7 +16,7 @@ pub(super) fn find(table: &TimestampTableConfig, names: &[&str], name: &str) -> 
     })
 }
 
-/// Refuses a type by hand for a column that is not there.
+/// Rejects a configured type for a column that does not exist.
 pub(super) fn check_types(table: &TimestampTableConfig, names: &[&str]) -> Result<()> {
     table.column_types.iter().try_for_each(|(name, _)| find(table, names, name).map(drop))
 }

@@ -1,4 +1,4 @@
-//! What a sidecar follows, and how.
+//! Configuration of a sidecar: its source, its tables, and how it follows them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,8 +9,9 @@ use vexact_core::database_path::refuse_uri;
 use vexact_core::error::{Error, Result};
 use vexact_core::schema::ColumnType;
 
-/// How far back each sweep looks from the newest time seen: rows that are committed so much later than their `updated_at` says are
-/// found, and rows that change again within one tick of the clock.
+/// Time range that each sweep reads again, before the newest time seen. A sweep finds rows that are
+/// committed at most this much later than their `updated_at`, and rows that change again within one
+/// tick of the clock.
 pub const OVERLAP: Duration = Duration::from_secs(60);
 
 /// A table that is followed by its clock columns.
@@ -47,14 +48,15 @@ impl TimestampTableConfig {
     }
 }
 
-/// Whether rows that are gone leave a trace in the source.
+/// Detection of deleted rows in the source.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum DeleteDetection {
-    /// They do not: a replica keeps them until it is copied again.
+    /// Deletes are not detected: a replica keeps deleted rows until it is copied again.
     #[default]
     Disabled,
-    /// A row counts as gone while this column is set: not NULL, false or 0, nor a text or BLOB that says so: blanks, a number that
-    /// is 0, `false`, `f`, `no`, `n` or `off` in any case, nothing but zero bytes.
+    /// A row counts as deleted while this column is set: not NULL, false or 0, nor a text or BLOB
+    /// with the meaning false: blanks, a number that is 0, `false`, `f`, `no`, `n` or `off` in any
+    /// case, nothing but zero bytes.
     SoftDelete(String),
 }
 
@@ -76,7 +78,7 @@ impl DeleteDetection {
     }
 }
 
-/// What kind of database is followed.
+/// Kind of the source database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceKind {
     /// A SQLite file.
@@ -88,16 +90,18 @@ pub enum SourceKind {
 /// The settings of a sidecar. Its debug text has no password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SidecarConfig {
-    /// A SQLite file, or `postgres://user:password@host:port/database`, with PostgreSQL's own parameters behind a `?`; `sslmode` is `disable`,
-    /// `prefer` (where none is given), `require`, `verify-ca` or `verify-full`, the last two with `sslrootcert`, or whom the system trusts.
+    /// A SQLite file, or `postgres://user:password@host:port/database`, with PostgreSQL's own
+    /// parameters behind a `?`; `sslmode` is `disable`, `prefer` (where none is given), `require`,
+    /// `verify-ca` or `verify-full`, the last two with `sslrootcert`, or with the system's root
+    /// certificates.
     pub source: String,
-    /// What is followed.
+    /// The tables to follow.
     pub tables: Vec<TimestampTableConfig>,
     /// Rows of one table that a cycle reads at most, at least 1.
     pub poll_batch_size: u32,
-    /// How deletes are seen.
+    /// Detection of deleted rows.
     pub delete_detection: DeleteDetection,
-    /// Whether the engine has a SQLite file of its own beside.
+    /// True if the engine also has a SQLite file of its own.
     pub enable_oltp: bool,
     /// See [`OVERLAP`].
     pub overlap: Duration,
@@ -151,7 +155,7 @@ impl SidecarConfig {
         }
     }
 
-    /// What the source is, by its text.
+    /// Returns the kind of the source, by the scheme of its address.
     pub fn kind(&self) -> SourceKind {
         let scheme = self.source.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
         match scheme.as_deref() {

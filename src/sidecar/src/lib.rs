@@ -1,7 +1,9 @@
-//! Following a database that is not the engine's: a SQLite file or PostgreSQL, read-only, polled by the clock columns of its tables.
+//! Follows an external database, a SQLite file or PostgreSQL, read-only, by polling the clock
+//! columns of its tables.
 //!
-//! Nothing is installed in the source. What a table's rows say of their own time is all that is known: rows are read in the order of
-//! (`updated_at`, key) and upserted by key. [`poll`] says which rows one cycle reads, and what is not seen.
+//! Nothing is installed in the source. The clock columns are the only information about changes:
+//! rows are read in the order of (`updated_at`, key) and upserted by key. [`poll`] describes which
+//! rows one cycle reads, and which changes it misses.
 
 mod calendar;
 mod changes;
@@ -39,7 +41,7 @@ use table::Table;
 /// Longest time that a status waits for the source to count rows that were not read yet.
 const COUNTING: Duration = Duration::from_secs(1);
 
-/// What a cycle has to know of the configuration.
+/// The settings that a cycle needs.
 #[derive(Debug, Clone)]
 struct Settings {
     mode: SyncMode,
@@ -49,7 +51,7 @@ struct Settings {
 }
 
 impl SidecarConfig {
-    /// Refuses settings that cannot be used.
+    /// Rejects invalid settings.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`]: no source, another scheme, an address that names no server, no tables, a table twice, an empty
@@ -142,7 +144,7 @@ impl Sidecar {
         self.known.lock().unloaded()
     }
 
-    /// Whether a replica of this name is a followed table's.
+    /// Returns true if a table with a replica of this name is followed.
     pub fn follows(&self, table: &str) -> bool {
         self.tables.iter().any(|name| name.eq_ignore_ascii_case(table))
     }
@@ -231,11 +233,12 @@ impl Sidecar {
         self.run(move |state| state.copy(at, &replicas, &settings)).await
     }
 
-    /// Where the replicas stand; `last_synced_seq` is the number of changes applied. The lag is counted in the source; while a cycle
-    /// runs, or the source does not answer within a second, it is what was counted last.
+    /// Returns the sync status; `last_synced_seq` is the number of changes applied. The lag is
+    /// counted in the source. While a cycle runs, or if the source does not answer within a second,
+    /// the last count is returned.
     ///
     /// # Errors
-    /// After the end.
+    /// A sidecar that was shut down.
     pub async fn status(&self) -> Result<SyncStatus> {
         if let Ok(state) = Arc::clone(&self.state).try_lock_owned() {
             let counting = self.run_on(state, |state| {

@@ -15,10 +15,10 @@ use super::config::{DeleteDetection, TimestampTableConfig};
 use super::source::{Described, Placeholder, Plan, Query, Source, sample};
 use super::stop::Stop;
 
-/// SQLite asks after so many of its instructions, some ten microseconds, whether to go on.
+/// Number of SQLite instructions between two checks for cancellation, some ten microseconds.
 const INSTRUCTIONS: i32 = 2000;
 
-/// How long a read waits for the locks of the file's writers.
+/// Maximum time that a read waits for the locks of the file's writers.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A file.
@@ -32,9 +32,9 @@ pub(super) struct SqliteSource {
 
 struct Opened {
     conn: Connection,
-    /// Which file it is.
+    /// Identity of the opened file.
     file: Option<FileId>,
-    /// What others write is not seen by it.
+    /// True if the connection does not see writes of others.
     is_immutable: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The end of a sidecar, which interrupts what its source waits for.
+//! Cancellation of a sidecar, which interrupts the blocking calls of its source.
 
 use tokio::sync::watch;
 
@@ -17,7 +17,7 @@ pub(super) fn stop() -> (Stopper, Stop) {
 }
 
 impl Stopper {
-    /// Ends what the source waits for, now and later.
+    /// Cancels the blocking calls of the source, now and later.
     pub fn stop(&self) {
         self.0.send_replace(true);
     }

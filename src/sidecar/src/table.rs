@@ -1,4 +1,4 @@
-//! A followed table: what is known of it, and how its replica takes what is read.
+//! A followed table: its state, and how rows that are read update its replica.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,14 +21,14 @@ pub(super) struct Table {
     pub config: TimestampTableConfig,
     /// The replica's name.
     pub name: String,
-    /// What the replica has; `None` before the table was ever found in the source.
+    /// Definition of the replica; `None` if the table was never found in the source.
     pub definition: Option<Arc<Definition>>,
-    /// How it is read; `None`: it is to be looked at again first.
+    /// The plan of its queries; `None` if the table must be described again first.
     pub plan: Option<Plan>,
     /// The mark of the source that the plan was made at.
     pub mark: Vec<Vec<Value>>,
     pub progress: Progress,
-    /// Why it does not follow.
+    /// The error that stopped replication of the table.
     pub error: Option<String>,
     /// Rows that the source was known to have beyond the last cycle.
     pub lag: u64,
@@ -36,7 +36,7 @@ pub(super) struct Table {
     pub is_behind: bool,
 }
 
-/// What a cycle does to a replica, and to what is known of its table.
+/// Effect of a cycle on a replica and on the state of its table.
 pub(super) struct Step {
     pub updates: Vec<StagedUpdate>,
     pub definition: Arc<Definition>,
@@ -48,7 +48,7 @@ pub(super) struct Step {
     pub is_behind: bool,
 }
 
-/// An update that owns what it is made of.
+/// An update that owns its data.
 pub(super) enum StagedUpdate {
     Empty(Arc<Definition>),
     Redefined(Arc<Definition>, HashMap<String, ArrayRef>),
@@ -122,7 +122,8 @@ impl Table {
                 if known.has_key_of(&definition)
                     && (known.mode == SyncMode::Temporal || has_types_of(known, &definition)) =>
             {
-                // What the rows have in columns that are new is read again; until then, and in the history before, it is NULL.
+                // New columns are NULL until their values are read; in the history before, they
+                // stay NULL.
                 let mut nulls = changes::nulls(&described.schema);
                 nulls.retain(|name, null| {
                     known.schema.field_with_name(name).map_or(true, |old| old.data_type() != null.data_type())
@@ -207,7 +208,8 @@ impl Table {
         let version = version_after(&step, &self.name, replicas)?;
         let changes = changes::changes(schema, &self.clocks(schema), &version, &rows)?;
         step.counts = changes.counts;
-        // What changes nothing makes no new version; but it tells that a table is sound again.
+        // An empty batch makes no new version, unless the table had failed: then it marks the table
+        // as working again.
         let has_failed = replicas.snapshot().table(&self.name).is_some_and(|state| state.failed.is_some());
         if has_failed || !changes.batch.changes.is_empty() {
             step.updates.push(StagedUpdate::Changes(changes.batch));
@@ -216,7 +218,7 @@ impl Table {
         Ok(step)
     }
 
-    /// Reads all rows, which take the place of what the replica has. Changes nothing.
+    /// Reads all rows, to replace those of the replica. Does not change the replica yet.
     ///
     /// # Errors
     /// As [`Self::poll`].
@@ -231,7 +233,8 @@ impl Table {
             }
             SyncMode::Temporal => {
                 let rows: Vec<&poll::Row> = polled.rows.iter().filter(|row| !row.is_deleted).collect();
-                // What is gone without a trace is gone since the newest time that is known.
+                // A row that is missing without a delete mark counts as deleted at the newest known
+                // time.
                 let gone_at = polled.progress.newest.unwrap_or_default();
                 let version = version_after(&step, &self.name, replicas)?;
                 let mut batch =
@@ -250,7 +253,7 @@ impl Table {
     }
 }
 
-/// Whether columns that both have are of one type.
+/// Returns true if the columns that both definitions have are of the same types.
 fn has_types_of(known: &Definition, definition: &Definition) -> bool {
     known
         .schema

@@ -1,4 +1,5 @@
-//! `postgres://user:password@host:port/database?..`: where a server is, as whom to come, and how well the connection is guarded.
+//! `postgres://user:password@host:port/database?..`: the address of a server, the user, and the TLS
+//! settings.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use vexact_core::error::{Error, Result};
 
 use super::tls::{Check, Roots};
 
-/// How long a connection may take, where the address does not say it.
+/// Default timeout of connecting, if the address does not set one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Idle time after which TCP asks whether the other side is there.
@@ -25,7 +26,7 @@ const KEEPALIVE_RETRIES: u32 = 3;
 #[derive(Clone)]
 pub(super) struct Address {
     pub config: Config,
-    /// What the server's certificate is checked for, where there is TLS.
+    /// The check of the server's certificate, if TLS is used.
     pub check: Check,
     /// Without the password: `postgres://user@host:port/database`.
     name: String,
@@ -47,7 +48,7 @@ fn refused(problem: impl fmt::Display) -> Error {
     Error::InvalidArgument(format!("sidecar_source: {problem}"))
 }
 
-/// What `tokio-postgres` does not know of TLS, as it is written.
+/// TLS parameters that `tokio-postgres` does not support, as they are written in the address.
 #[derive(Default)]
 struct Guard {
     mode: Option<String>,

@@ -63,15 +63,15 @@ impl Client {
         self.wait(within(self.limit, &self.stop, self.client.batch_execute(sql)))
     }
 
-    /// Runs one statement; its rows. Parameters are texts and NULL. Blocks.
+    /// Runs one statement and returns its rows. Parameters are texts and NULL. Blocks.
     ///
-    /// No more than the rows that are returned is held in memory: a server waits while its last messages are not read. The columns are of
-    /// types that every server has.
+    /// Only the returned rows are held in memory: a server waits while its last messages are
+    /// unread. The columns must have types that every server has.
     pub fn query(&self, sql: &str, params: &[Value]) -> Result<Vec<Vec<Value>>, Failure> {
         self.rows(SILENCE, sql, params)
     }
 
-    /// As [`Self::query`], of a query that a server answers at once.
+    /// As [`Self::query`], for a query that a server answers at once.
     pub fn query_catalog(&self, sql: &str, params: &[Value]) -> Result<Vec<Vec<Value>>, Failure> {
         self.rows(self.limit, sql, params)
     }
@@ -120,7 +120,7 @@ where
     T::Stream: Send + 'static,
 {
     let (client, connection) = config.connect(tls).await?;
-    // What ends the connection is seen by the statement that waits for it.
+    // The waiting statement reports the error that ends the connection.
     tokio::spawn(async move { drop(connection.await) });
     Ok(client)
 }
@@ -164,7 +164,7 @@ async fn within<T>(
     }
 }
 
-/// Whether the server refused one statement, and goes on.
+/// Returns true if the server rejected one statement and the connection is still usable.
 fn is_refusal(error: &tokio_postgres::Error) -> bool {
     error.as_db_error().is_some_and(|problem| problem.parsed_severity() == Some(Severity::Error))
 }
