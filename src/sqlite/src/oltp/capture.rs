@@ -1,4 +1,4 @@
-//! Registered tables: which are captured, since when, and whether they still are.
+//! Change capture of registered tables: installs, checks and removes their triggers.
 
 use rusqlite::{Connection, OptionalExtension};
 use vexact_core::error::{Error, Result};
@@ -43,12 +43,13 @@ pub fn install(tx: &Connection, schema: &TableSchema) -> Result<Registered> {
     capture(tx, id, version, schema)
 }
 
-/// Captures a registered table anew, as a new version: its triggers were lost, or its schema changes (`schema` is the new one).
-/// Columns that the table does not have any more, but for those of the key, are left out. What was changed while triggers were lost is
-/// not in the log: the replica is to be recopied.
+/// Captures a registered table again, as a new version, because its triggers were lost or its
+/// schema changes (`schema` is the new one). Columns that the table no longer has are left out,
+/// except those of the key. Changes made without triggers are not in the log, so the replica must
+/// be copied again.
 ///
 /// # Errors
-/// No such registration; else as [`install`].
+/// An unknown registration; else as [`install`].
 pub fn reinstall(tx: &Connection, id: i64, schema: &TableSchema) -> Result<Registered> {
     if !registered(tx)?.iter().any(|registered| registered.id == id) {
         let name = schema.name();
@@ -60,7 +61,7 @@ pub fn reinstall(tx: &Connection, id: i64, schema: &TableSchema) -> Result<Regis
     capture(tx, id, version, &schema)
 }
 
-/// What is left of a schema: its key, and the columns that the table still has.
+/// Returns a schema without the columns that the table no longer has; the key columns stay.
 fn fitting(table: &Table, schema: &TableSchema) -> Result<TableSchema> {
     let is_left = |(at, column): &(usize, &Column)| schema.key().contains(at) || table.column(&column.name).is_some();
     let columns = schema.columns().iter().enumerate().filter(is_left).map(|(_, column)| column.clone()).collect();
@@ -68,18 +69,19 @@ fn fitting(table: &Table, schema: &TableSchema) -> Result<TableSchema> {
     TableSchema::of_columns(schema.name(), columns, &key)
 }
 
-/// Whether a registration has triggers, as they may be.
+/// Returns true if a registration has any triggers, correct or not.
 pub fn has_triggers(conn: &Connection, id: i64) -> Result<bool> {
     Ok(!existing(conn, id)?.is_empty())
 }
 
-/// Stops capturing a table without forgetting it, so that it can be altered, by the app too where the table does not fit its
-/// registration any more; [`reinstall`] captures it again.
+/// Suspends the capture of a table without removing its registration, so that the table can be
+/// altered, also by the app if the table no longer fits its registration. [`reinstall`] resumes the
+/// capture.
 pub fn suspend(tx: &Connection, id: i64) -> Result<()> {
     drop_triggers(tx, id)
 }
 
-/// Ends the registration of a table. What is in the log stays there until it is pruned. Harmless to repeat.
+/// Ends the registration of a table. Its changes stay in the log until they are pruned. Idempotent.
 pub fn remove(tx: &Connection, id: i64) -> Result<()> {
     if !log::exists(tx)? {
         return Ok(());
@@ -105,12 +107,13 @@ pub fn registered(conn: &Connection) -> Result<Vec<Registered>> {
         .collect()
 }
 
-/// Whether a table is captured in full: all triggers are there, as they would be made for the table as it is now, and about the
-/// user's. Not so after the table was dropped and created again, after a new unique index or trigger, after a column or the table
-/// was renamed, after a column was dropped: [`reinstall`] mends it.
+/// Returns true if a table is captured completely: all triggers exist, match the current table, and
+/// enclose the user's triggers. This fails after the table was dropped and created again, after a
+/// new unique index or trigger, after a column or the table was renamed, and after a column was
+/// dropped. [`reinstall`] repairs it.
 ///
 /// # Errors
-/// The table is gone, or no longer fits its registration.
+/// A table that no longer exists, or that no longer fits its registration.
 pub fn is_installed(conn: &Connection, registered: &Registered) -> Result<bool> {
     let table = Table::read(conn, registered.schema.name())?;
     let schema = fitting(&table, &registered.schema)?;
@@ -122,10 +125,11 @@ pub fn is_installed(conn: &Connection, registered: &Registered) -> Result<bool> 
         && are_around(conn, &table.name, registered.id)?)
 }
 
-/// Whether a schema has the row id of a table as a column that the table has not: VACUUM numbers such rows anew, and fires no trigger.
+/// Returns true if a schema has the hidden row id of a table as a column. VACUUM renumbers such
+/// rows, and fires no trigger.
 ///
 /// # Errors
-/// The table is gone.
+/// A table that no longer exists.
 pub fn has_row_id(conn: &Connection, schema: &TableSchema) -> Result<bool> {
     // Most schemas have no column of such a name.
     if !schema.columns().iter().any(|column| is_row_id_name(&column.name)) {

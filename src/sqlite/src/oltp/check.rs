@@ -1,4 +1,5 @@
-//! The checks of registered types in SQL, for triggers: what [`super::column::check`] is in Rust.
+//! Type checks of registered columns in SQL, for triggers; [`super::column::check`] is the same
+//! check in Rust.
 
 use vexact_core::schema::{ColumnType, TableSchema};
 use vexact_core::sql::literal;
@@ -39,7 +40,7 @@ fn rounding(x: &str, end: &str, greatest: i64) -> String {
     )
 }
 
-/// `x`, or the refusal of the statement that wrote it. For the body of a trigger.
+/// Returns SQL for the body of a trigger: it gives `x`, or rejects the statement that wrote it.
 pub(super) fn checked(schema: &TableSchema, at: usize, x: &str) -> String {
     let fits = fits(schema.columns()[at].column_type, x);
     format!("CASE WHEN {fits} OR {x} IS NULL THEN {x} ELSE {} END", refusal(schema, at, ""))
@@ -52,7 +53,7 @@ pub(super) fn refusal(schema: &TableSchema, at: usize, got: &str) -> String {
     format!("RAISE(ABORT, {})", literal(&message))
 }
 
-/// What the messages of refusals begin with.
+/// Prefix of the messages of rejected values.
 pub(super) const PREFIX: &str = "vexact: ";
 
 #[cfg(test)]

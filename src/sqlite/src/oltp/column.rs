@@ -1,4 +1,5 @@
-//! SQLite's values as a typed Arrow column; what does not fit is refused, never converted.
+//! Builds a typed Arrow column from SQLite's values. A value that does not fit is rejected, never
+//! converted.
 
 use std::sync::Arc;
 
@@ -243,7 +244,7 @@ pub(super) fn within_offsets(before: usize, added: usize) -> Result<(), String> 
     Ok(())
 }
 
-/// Whether a column of this type can hold the value. NULL fits.
+/// Checks that a column of this type can hold the value. NULL fits.
 ///
 /// # Errors
 /// `expected .., got ..`.

@@ -22,7 +22,7 @@ enum Storage {
 }
 
 impl Components {
-    /// No rows yet; about so many are expected.
+    /// Creates an empty buffer for about `expected_rows` rows.
     pub fn new(row_bytes: usize, expected_rows: usize) -> Self {
         let heap = || Storage::Heap(MutableBuffer::new(0));
         let storage = match row_bytes.checked_mul(expected_rows) {
@@ -74,7 +74,7 @@ fn copied(bytes: &[u8]) -> MutableBuffer {
 /// Memory of zeros that is not there before it is written; `None` where the system has not so much.
 fn mapped(bytes: usize) -> Option<MmapMut> {
     let map = MmapMut::map_anon(bytes).ok()?;
-    // Where there are no huge pages, it is memory like any other.
+    // Without huge pages it is ordinary memory.
     #[cfg(target_os = "linux")]
     let _ = map.advise(memmap2::Advice::HugePage);
     Some(map)

@@ -1,4 +1,4 @@
-//! How a connection is opened and what SQL functions it has.
+//! Opening of connections, and their SQL functions.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -35,16 +35,16 @@ pub(super) struct Opened {
     installed: Installed,
     /// The file that it has open.
     pub file: FileId,
-    /// It does not see what others write.
+    /// True if the connection does not see writes of others.
     pub is_immutable: bool,
-    /// How long its statements wait for other programs' locks.
+    /// Maximum time that its statements wait for other programs' locks.
     pub busy_timeout: Duration,
 }
 
-/// What all connections of an engine share.
+/// State that all connections of an engine share.
 #[derive(Default)]
 pub(super) struct Shared {
-    /// Nothing is written to the file.
+    /// True if the engine does not write to the file.
     pub is_read_only: bool,
     pub last_write: Arc<LastWrite>,
     pub extensions: Extensions,
@@ -61,11 +61,12 @@ impl Opened {
     }
 }
 
-/// The file that a path names, absolute and without symbolic links: each spelling of one file gives one path, so that engines find
-/// each other's files beside it. SQLite resolves links alike.
+/// Resolves a path to an absolute path without symbolic links. All spellings of one file give one
+/// path, so that engines find each other's files beside it. SQLite resolves links in the same way.
 ///
 /// # Errors
-/// No path; `:memory:`, which no second connection could read; a URI, which SQLite would take for the name of a new file.
+/// An empty path; `:memory:`, which no second connection could read; a URI, which SQLite would take
+/// for the name of a new file.
 pub(super) fn resolve(path: &Path) -> Result<PathBuf> {
     refuse_uri("oltp_path", path)?;
     resolve_path(path)
@@ -79,7 +80,7 @@ pub(super) fn resolve_path(path: &Path) -> Result<PathBuf> {
             path.display().to_string()
         )));
     }
-    // Where there is no such folder, SQLite's error says so.
+    // If the folder does not exist, SQLite reports the error.
     canonical(path).or_else(|_| std::path::absolute(path)).map_err(|error| Error::io(path, error))
 }
 
@@ -123,7 +124,8 @@ pub(super) fn open_reader(path: &Path, busy_timeout: Duration, shared: &Arc<Shar
             conn.execute_batch("PRAGMA query_only = ON")?;
             like::add_function(conn)?;
             if shared.is_read_only {
-                // No writing connection has read the file before: the first read is what fails.
+                // No writing connection has read the file before, so an invalid file fails at this
+                // first read.
                 conn.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))?;
             }
             Ok(None)

@@ -1,7 +1,8 @@
 //! Rows that REPLACE removes without firing a trigger.
 //!
-//! A BEFORE trigger notes the keys of rows that have one of the new row's unique values, and an AFTER trigger logs those that are
-//! gone. Notes of rows that stayed (an upsert, an ignored insert) are harmless: a note only says which key to look at.
+//! A BEFORE trigger records the keys of rows that have one of the new row's unique values, and an
+//! AFTER trigger logs the keys whose rows were removed. Records of rows that stayed (an upsert, an
+//! ignored insert) are harmless: a record only names a key to check.
 
 use vexact_core::sql::ident;
 
@@ -103,7 +104,7 @@ impl Plan<'_> {
         format!("FROM {from} WHERE {} AND ({})", conditions.join(" AND "), other.join(" OR "))
     }
 
-    /// What a unique index holds of a row, whose columns `value` writes.
+    /// Returns SQL for the value of a unique index in a row, whose columns `value` writes.
     fn value_of(&self, column: &UniqueColumn, value: impl Fn(&str) -> String) -> String {
         match &column.expression {
             Some(expression) => expression.over(value),
@@ -111,7 +112,8 @@ impl Plan<'_> {
         }
     }
 
-    /// What it will hold of NEW, before the write: REPLACE puts a default in the place of a NULL that a column does not take.
+    /// Returns SQL for the value that the index will hold for NEW, before the write: REPLACE
+    /// substitutes the default for NULL in a NOT NULL column.
     fn coming(&self, column: &UniqueColumn) -> String {
         self.value_of(column, |name| {
             let value = self.references.changed("NEW", name, "NULL");
@@ -122,7 +124,8 @@ impl Plan<'_> {
         })
     }
 
-    /// What a note says of NEW: a default only the other row has as it will be stored.
+    /// Returns SQL for the value of NEW in a record. If the column has a default, the value is read
+    /// from the stored row, because only that row has the default as it will be stored.
     fn noted(&self, column: &UniqueColumn) -> String {
         match (self.default_of(column), &column.name) {
             (Some(_), Some(name)) => {

@@ -101,7 +101,7 @@ fn unfit(value: ValueRef<'_>) -> String {
     format!("expected text in UTF-8, got {}", described(value))
 }
 
-/// Whether float64 holds each of these integers.
+/// Returns true if float64 represents each of these integers exactly.
 fn is_exact_as_real(column: &ArrayRef) -> bool {
     let exact = EXACT_INTEGER.unsigned_abs();
     column

@@ -78,7 +78,7 @@ impl Expression {
     }
 }
 
-/// Where the columns of an expression stand.
+/// Locations of the columns in an expression's text.
 #[derive(Default)]
 struct Columns(Vec<Location>);
 

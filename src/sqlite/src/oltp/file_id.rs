@@ -1,4 +1,5 @@
-//! Identity of the database file: whether a path still names the file that a connection has open.
+//! Identity of the database file, to check that a path still names the file that a connection has
+//! open.
 
 use std::path::Path;
 
@@ -15,10 +16,10 @@ pub struct FileId {
 }
 
 impl FileId {
-    /// The file that a path names now.
+    /// Returns the identity of the file that a path names now.
     ///
     /// # Errors
-    /// No such file.
+    /// A file that does not exist.
     pub fn of(path: &Path) -> Result<Self> {
         let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => {

@@ -1,9 +1,10 @@
-//! LIKE of queries, which is case-sensitive, beside LIKE of the schema, which is not.
+//! Case-sensitive LIKE in queries, while LIKE in the schema stays case-insensitive.
 //!
-//! SQLite has one LIKE for a connection, and `PRAGMA case_sensitive_like` changes what indexes, generated columns and CHECKs of the
-//! file mean, or makes the file unusable. So a query has GLOB in its place, which is case-sensitive, over the same pattern in GLOB's
-//! letters: `name LIKE 'a%'` is `name GLOB 'a*'`, which finds its rows through an index too, and so does `name LIKE ?`, whose pattern
-//! is translated when it is bound.
+//! SQLite has one LIKE for a connection, and `PRAGMA case_sensitive_like` changes the meaning of
+//! indexes, generated columns and CHECKs of the file, or makes the file unusable. So LIKE in a
+//! query is rewritten to GLOB, which is case-sensitive, with the pattern translated to GLOB's
+//! syntax: `name LIKE 'a%'` is `name GLOB 'a*'`, which can use an index too. So can `name LIKE ?`,
+//! whose pattern is translated when it is bound.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -109,7 +110,7 @@ pub(super) fn pattern_position(parameter: &str) -> Option<usize> {
     parameter.strip_prefix(GLOB_PARAMETER)?.parse().ok()
 }
 
-/// What such a parameter is bound to.
+/// Returns the value to bind to such a parameter.
 pub(super) fn bound_pattern(value: &Value) -> Value {
     let pattern = match value {
         Value::Null => return Value::Null,
@@ -121,7 +122,7 @@ pub(super) fn bound_pattern(value: &Value) -> Value {
     Value::Text(glob(&pattern, None))
 }
 
-/// Whether an expression begins after a word.
+/// Returns true if an expression begins after a word.
 fn is_before_expression(word: &Word) -> bool {
     word.quote_style.is_none() && BEFORE_EXPRESSIONS.contains(&format!(" {} ", word.value.to_ascii_uppercase()))
 }
@@ -130,7 +131,7 @@ fn is_word(tokens: &[TokenWithSpan], at: usize, keyword: Keyword) -> bool {
     matches!(tokens.get(at).map(|token| &token.token), Some(Token::Word(word)) if word.keyword == keyword)
 }
 
-/// Whether a token is the operator LIKE, and not a name: it stands behind a value.
+/// Returns true if a token is the operator LIKE and not a name, because it follows a value.
 fn is_operator(tokens: &[TokenWithSpan], at: usize) -> bool {
     let before = if at > 0 && is_word(tokens, at - 1, Keyword::NOT) { at - 1 } else { at };
     let Some(before) = before.checked_sub(1).filter(|_| is_word(tokens, at, Keyword::LIKE)) else { return false };
@@ -146,7 +147,8 @@ fn is_operator(tokens: &[TokenWithSpan], at: usize) -> bool {
     }
 }
 
-/// Where an operand of LIKE ends that begins at `at`: at the first operator that binds no tighter.
+/// Returns the end of the operand of LIKE that begins at `at`: the first operator that binds no
+/// tighter.
 fn operand(tokens: &[TokenWithSpan], mut at: usize) -> Option<usize> {
     loop {
         while matches!(tokens.get(at)?.token, Token::Plus | Token::Minus | Token::Tilde) {
@@ -180,7 +182,7 @@ fn operand(tokens: &[TokenWithSpan], mut at: usize) -> Option<usize> {
     }
 }
 
-/// Where a value without operators ends.
+/// Returns the end of a value without operators.
 fn primary(tokens: &[TokenWithSpan], at: usize) -> Option<usize> {
     match &tokens.get(at)?.token {
         Token::LParen => closed(tokens, at),

@@ -1,7 +1,8 @@
-//! How a statement reaches SQLite, and how a committed change becomes a typed row in the change log.
+//! Runs statements on SQLite, and captures committed changes as typed rows in the change log.
 //!
-//! One thread writes ([`Oltp::write`]), a pool of read-only connections reads ([`Oltp::read`]). [`capture`] makes the tables
-//! whose changes are logged, [`log`] is the log. Both work on plain connections: what they need is in the file.
+//! One thread writes ([`Oltp::write`]), a pool of read-only connections reads ([`Oltp::read`]).
+//! [`capture`] registers the tables whose changes are logged, [`log`] is the log. Both work on
+//! plain connections, because their whole state is in the file.
 //!
 //! The connections have the SQL function `vector('[1,2,3]')`. Foreign keys are enforced, unless `PRAGMA foreign_keys = OFF` is
 //! executed.
@@ -50,19 +51,19 @@ pub use file_id::FileId;
 pub use query::{Lookup, ResultTypes};
 pub(crate) use table::row_id_name;
 
-/// More would wait for the memory.
+/// More threads only saturate memory bandwidth.
 const MOST_COPYING_THREADS: u32 = 8;
 
-/// How a file is opened.
+/// Options of opening a file.
 #[derive(Debug, Clone)]
 pub struct OltpOptions {
     /// Readers at one time, at least 1.
     pub read_pool_size: u32,
-    /// How long a statement waits for other programs' locks.
+    /// Maximum time that a statement waits for other programs' locks.
     pub busy_timeout: Duration,
-    /// Names that statements cannot give to tables and views: they mean others'.
+    /// Reserved names, which statements cannot give to tables and views.
     pub reserved_tables: Vec<String>,
-    /// Orders its work and the queries of the engine that it belongs to.
+    /// Scheduler of its work and of the queries of its engine.
     pub scheduler: Scheduler,
 }
 
@@ -80,12 +81,12 @@ impl Default for OltpOptions {
 /// A SQLite file, open for statements and queries, or for queries alone. Its methods need a tokio runtime and never block its threads.
 pub struct Oltp {
     path: PathBuf,
-    /// `None`: nothing is written to the file.
+    /// The writing connection; `None` if the file is read-only.
     writer: Option<writer::Writer>,
     readers: readers::Readers,
-    /// Connections beside the pool: that of a sync, and those that help it to copy.
+    /// Connections outside the pool: one for a sync, the others for its parallel copies.
     sync_readers: readers::Readers,
-    /// Connections that wait for nothing.
+    /// Readers with `busy_timeout = 0`: they fail at once if the file is locked.
     nonblocking_readers: readers::Readers,
     copying_threads: u32,
     shared: Arc<connection::Shared>,
@@ -153,7 +154,7 @@ impl Oltp {
         &self.path
     }
 
-    /// Whether nothing is written to the file.
+    /// Returns true if the engine does not write to the file.
     pub fn is_read_only(&self) -> bool {
         self.writer.is_none()
     }
@@ -344,7 +345,8 @@ impl Oltp {
         self.sync_readers.run_here(|opened| writer::snapshot(&opened.conn, || work(&opened.conn)))
     }
 
-    /// How many threads may read for a sync at once: one by [`Self::read_here`], the others by [`Self::read_beside`].
+    /// Returns the maximum number of threads that read for a sync at once: one by
+    /// [`Self::read_here`], the others by [`Self::read_beside`].
     pub(crate) fn copying_threads(&self) -> u32 {
         self.copying_threads
     }

@@ -1,4 +1,4 @@
-//! Queries that SQLite answers, as typed Arrow batches.
+//! Runs queries on SQLite, and returns their results as typed Arrow batches.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use super::dynamic::Values;
 use super::like;
 use super::statement::{bind, prepare_one};
 
-/// What is known of a result's types beforehand.
+/// Known types of a result's columns.
 #[derive(Clone, Default)]
 pub struct ResultTypes {
     /// The registered schema of a table: its columns have these types, and its key is not nullable.
     pub registered: Option<Lookup>,
-    /// By position: the expected type of a result column. Missing or `None`: it is that of the table's column that it is, else
-    /// its values decide.
+    /// By position: the expected type of a result column. If it is missing or `None`, the type is
+    /// that of the underlying table column, or else the values decide.
     pub expressions: Vec<Option<ColumnType>>,
 }
 
@@ -138,7 +138,7 @@ fn result_columns(
         let mut is_nullable = true;
         let origin = column.table_name().zip(column.origin_name());
         let column_type = match (types.expressions.get(at).copied().flatten(), origin) {
-            // Of a set operation SQLite tells the first query's columns.
+            // For a set operation, SQLite reports the columns of the first query.
             (Some(known), _) => Some(known),
             (None, None) => None,
             (None, Some((table, origin))) => {

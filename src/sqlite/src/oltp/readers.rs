@@ -1,4 +1,4 @@
-//! Read-only connections, at most so many at once, each for one reader at a time.
+//! A bounded pool of read-only connections, each for one reader at a time.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use super::connection::{INSTRUCTIONS, Opened, Shared, open_reader};
 use super::file_id::FileId;
 use super::writer::caught;
 
-/// Who waits for the jobs of a pool.
+/// Priority of the jobs of a pool.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum JobKind {
     /// A query: only later queries preempt its jobs.
     Query,
-    /// No query: every query preempts its jobs.
+    /// Background work: every query preempts its jobs.
     Background,
 }
 

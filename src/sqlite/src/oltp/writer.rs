@@ -1,5 +1,5 @@
-//! The one connection that writes, and its thread. Jobs run in the order in which they were asked for, each to its end, whoever
-//! still waits; the engine's own may come between two of them.
+//! The only writing connection, and its thread. Jobs run first in, first out, and each runs to
+//! completion even if its caller is cancelled. The engine's own jobs may run between two of them.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,7 +20,7 @@ use super::log;
 
 type Job = Box<dyn FnOnce(Result<&Opened>) + Send>;
 
-/// How long [`Writer::run_soon`] waits for the jobs before its own.
+/// Maximum time that [`Writer::run_soon`] waits for the jobs before its own.
 const SOON: Duration = Duration::from_millis(50);
 
 /// The handle of the writing thread, and of its connection.
@@ -38,7 +38,8 @@ struct Connected {
 }
 
 impl Connected {
-    /// The connection, which is opened again if another file has the path now: what is written to the old one would be lost.
+    /// Returns the connection. It is opened again if the path now names another file, because
+    /// writes to the old file would be lost.
     fn current(&mut self) -> Result<&Opened> {
         let opened = self.opened.as_mut().ok_or_else(Error::shut_down)?;
         if FileId::of(&self.path)? != opened.file {
@@ -133,7 +134,7 @@ fn work<T>(opened: &Opened, job: impl FnOnce(&Opened) -> Result<T>) -> Result<T>
     let outcome = caught(|| opened.extend().and_then(|()| job(opened)));
     match roll_back(&opened.conn) {
         Ok(()) => outcome,
-        // What the job says is nearer to the cause.
+        // The job's own error is closer to the cause.
         Err(error) => outcome.and(Err(error)),
     }
 }

@@ -1,7 +1,8 @@
-//! The positions of other engines: which of them hold the log, and for how long.
+//! The positions of other engines: they keep the log from being pruned, for a limited time.
 //!
-//! A position holds the log while its engine runs. A lease ends with its engine. A lasting one, of replicas in a storage folder,
-//! goes on holding it, so that the engine continues where it was, until
+//! A position keeps the log while its engine runs. A lease ends with its engine. A durable
+//! position, of replicas in a storage folder, keeps the log after that, so that the engine can
+//! resume, until
 //!
 //! - its folder is gone,
 //! - or the log that it holds has more rows than the tables: copying them anew costs less than applying it. The replicas of such an
@@ -31,9 +32,10 @@ pub struct LogPosition {
     pub applied_seq: i64,
     /// Rows of the log after it.
     pub lag: u64,
-    /// The folder of its replicas. `None`: they are in memory, and the position ends with the process.
+    /// The folder of its replicas; `None` if they are in memory, so that the position ends with the
+    /// process.
     pub folder: Option<String>,
-    /// Whether the engine runs, in any process.
+    /// True if the engine runs, in any process.
     pub is_running: bool,
 }
 
@@ -116,7 +118,7 @@ pub(super) fn list(conn: &Connection, database: &Path) -> Result<Vec<LogPosition
 /// Removes the position of an engine that does not run.
 ///
 /// # Errors
-/// No such position; an engine that runs.
+/// An unknown position; an engine that is running.
 pub(super) fn drop_position(tx: &Connection, database: &Path, id: &str) -> Result<()> {
     let known = if log::exists(tx)? { rows(tx)? } else { Vec::new() };
     if !known.iter().any(|row| row.id == id) {

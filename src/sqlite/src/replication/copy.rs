@@ -31,7 +31,7 @@ pub(super) fn rows(
     let count = AtomicU64::new(0);
     let progress = |rows: usize| progress(count.fetch_add(rows as u64, Ordering::Relaxed) + rows as u64);
     if let Some((row_id, ranges)) = ranges(conn, schema)? {
-        // What is wrong is told by one thread, which can count rows.
+        // On failure a single thread reads again: it can count rows, and reports the error.
         if let Ok(batches) = in_ranges(conn, oltp, schema, &row_id, &ranges, &progress) {
             return coalesced(schema, &batches);
         }
@@ -56,7 +56,8 @@ fn ranges(conn: &Connection, schema: &TableSchema) -> Result<Option<Ranges>> {
     let (first, last) = (i128::from(first), i128::from(last));
     let parts = |whole: i128, part: i128| (whole + part - 1) / part;
     let span = last - first + 1;
-    // No more than full batches need, and of one length, so that threads end together.
+    // The ranges are at most as many as there are full batches, and of equal length, so that
+    // threads end together.
     let width = parts(span, parts(span, BATCH_ROWS as i128).min(RANGES));
     let starts = (0..).map(|at| first + at * width).take_while(|start| *start <= last);
     let ranges: Vec<(i64, i64)> = starts.map(|start| (start as i64, (start + width - 1).min(last) as i64)).collect();
@@ -179,7 +180,7 @@ fn read(
     Ok(batches)
 }
 
-/// What rows that are older than a column have in it: one value.
+/// Returns the value that rows older than a column have in it, as an array of one value.
 pub(super) fn default_value(conn: &Connection, schema: &TableSchema, column: usize) -> Result<ArrayRef> {
     let column = &schema.columns()[column];
     let context = || format!("the default of column {:?} of table {:?}", column.name, schema.name());

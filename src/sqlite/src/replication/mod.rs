@@ -1,7 +1,7 @@
-//! How replicas catch up: the initial copy, the sync cycle, progress.
+//! Replication from SQLite to the replicas: the initial copy, the sync cycle, and its status.
 //!
-//! A cycle reads the log and what it copies in one read snapshot, and publishes all tables together. One runs at a time; it runs
-//! to its end whoever waits for it.
+//! A cycle reads the log and what it copies in one read snapshot, and publishes all tables
+//! together. One cycle runs at a time, and it runs to completion even if its caller is cancelled.
 
 mod absent;
 mod alter;
@@ -43,19 +43,20 @@ pub use absent::LogPosition;
 pub use background::Background;
 pub use status::{SyncResult, SyncStatus, TableCondition, TableStatus};
 
-/// How replication goes about it.
+/// Options of replication.
 #[derive(Debug, Clone)]
 pub struct ReplicationOptions {
-    /// How replicas follow.
+    /// Sync mode of the replicas.
     pub mode: SyncMode,
-    /// Whether the log is cut to what replicas still need.
+    /// True if changes that no replica needs any more are pruned from the log.
     pub prunes: bool,
     /// Changes of one cycle, before it is extended to the end of a transaction.
     pub batch_size: u64,
-    /// Changes that the log takes while no engine reads it; then the tables are copied. `None`: what the file has, at first the number
-    /// of their rows, and at least 100 000.
+    /// Maximum number of changes in the log while no engine reads it; beyond it the tables are
+    /// copied. `None` for the limit stored in the file, or without one for the number of rows of
+    /// the tables, at least 100 000.
     pub log_limit: Option<u64>,
-    /// Where replicas are kept; `None`: in memory.
+    /// Store of the replicas; `None` if they are only in memory.
     pub store: Option<Arc<Store>>,
 }
 
@@ -84,7 +85,7 @@ impl std::fmt::Debug for Replicator {
     }
 }
 
-/// What a registration found.
+/// Result of a registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RegisterOutcome {
     /// Rows that the table has and the replica lacks, until an initial sync.
@@ -174,7 +175,7 @@ impl Replicator {
         position.clone().ok_or_else(Error::shut_down)
     }
 
-    /// Where replication stands. Changes nothing, and waits for no cycle.
+    /// Returns the status of replication. Changes nothing, and does not wait for a cycle.
     ///
     /// # Errors
     /// SQLite's.
@@ -190,16 +191,17 @@ impl Replicator {
         Ok(SyncStatus { log_rows, positions, ..status })
     }
 
-    /// What is to be said about the file as it was opened: a change log that has grown long, and whom it is held for.
+    /// Returns the warning from opening the file: a change log that has grown long, and the engines
+    /// for which it is kept.
     pub fn warning(&self) -> Option<&str> {
         self.warning.as_deref()
     }
 
-    /// Removes the position of an engine that does not run, so that the log is no longer held for it; the changes that were pruned.
-    /// The engine's replicas are copied if it comes back.
+    /// Removes the position of an engine that does not run, so that the log is no longer kept for
+    /// it; returns the number of pruned changes. The engine's replicas are copied if it comes back.
     ///
     /// # Errors
-    /// No such position; an engine that runs; SQLite's.
+    /// An unknown position; an engine that is running; an error of SQLite.
     pub async fn drop_position(&self, id: &str) -> Result<u64> {
         self.oltp.check_writable("drop_position", "an engine that writes the file drops positions")?;
         let state = Arc::clone(&self.state).lock_owned().await;

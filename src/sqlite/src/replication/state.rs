@@ -1,4 +1,4 @@
-//! What replication knows of its tables between cycles.
+//! State of replication and of its tables between cycles.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ impl TableState {
         Self { is_claimed, replica_version, ..Self::new(registered, mode) }
     }
 
-    /// Makes the replica, without rows.
+    /// Publishes an empty replica.
     pub fn publish_empty(&mut self, replicas: &Replicas, applied_seq: i64) {
         self.replica_version = Some(self.version);
         let update = Update::Replace(Arc::clone(&self.definition), Vec::new(), 0);
@@ -63,7 +63,7 @@ impl TableState {
     }
 }
 
-/// What replication knows between cycles.
+/// State of replication between cycles.
 #[derive(Debug)]
 pub(super) struct State {
     pub mode: SyncMode,
@@ -72,7 +72,8 @@ pub(super) struct State {
     pub applied_seq: i64,
     /// The log's end when it was last read.
     pub log_end: i64,
-    /// The time in the log row at `applied_seq`, which tells this log from another that has this position too.
+    /// The time in the log row at `applied_seq`, which distinguishes this log from another log with
+    /// the same position.
     pub applied_time: Option<i64>,
     /// The file that was read last.
     pub file: Option<FileId>,

@@ -1,4 +1,4 @@
-//! A cycle with what surrounds it: triggers made again, the save, the log's position, compaction.
+//! Runs a cycle and the steps around it: repair of triggers, save, position in the log, compaction.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::oltp::{Oltp, capture, uninstall};
 /// Longest wait for another program's write transaction before the file is mended: most are shorter.
 const MOMENT: Duration = Duration::from_millis(100);
 
-/// What a cycle needs, on its own.
+/// The inputs of a cycle, independent of the replicator.
 pub(super) struct Worker {
     pub oltp: Arc<Oltp>,
     pub replicas: Arc<Replicas>,
@@ -29,7 +29,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Makes the replicas durable, where they are to be. Blocks.
+    /// Saves the replicas, if they have a store. Blocks.
     pub fn save(&self, state: &State) -> Result<()> {
         self.durable.as_ref().map_or(Ok(()), |durable| durable.save(&self.replicas, state))
     }
@@ -104,7 +104,7 @@ impl Worker {
         if self.oltp.is_read_only() { Ok(None) } else { self.oltp.write_within(MOMENT, work, |_| ()) }
     }
 
-    /// Who mends the file later.
+    /// Returns a text that says who repairs the file later.
     fn mended_by(&self) -> &'static str {
         match self.oltp.is_read_only() {
             true => "an engine that writes the file mends it at its next sync, this one is read-only (mode=ro)",

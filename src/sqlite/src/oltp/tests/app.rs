@@ -27,7 +27,7 @@ fn texts(conn: &Connection, sql: &str) -> Vec<String> {
     statement.query_map([], row).unwrap().collect::<rusqlite::Result<_>>().unwrap()
 }
 
-/// What the app sees of its file.
+/// Returns the content of a file that the app sees.
 fn seen(conn: &Connection) -> Vec<String> {
     const OWN: &str = "substr(name, 1, 8) <> '_vexact_' AND substr(tbl_name, 1, 8) <> '_vexact_'";
     // The triggers of the app are made again, so that they have another place.
@@ -189,7 +189,8 @@ fn an_app_runs_with_capture_as_without() {
                 if !conn.is_autocommit() {
                     conn.execute_batch("ROLLBACK").unwrap();
                 }
-                // Of other statements SQLite says what came before, which may be of the cycle above.
+                // For other statements SQLite returns the count of the previous statement, which
+                // may belong to the cycle above.
                 let is_dml = outcome.is_ok() && ["INSERT", "UPDATE", "DELETE"].iter().any(|word| sql.starts_with(word));
                 let changes = if is_dml { conn.changes() } else { 0 };
                 // Nor of an upsert that updates.
@@ -269,7 +270,7 @@ fn what_is_left_after_an_uninstall_is_what_was_there() {
     assert_eq!(uninstall::uninstall(&path).unwrap(), Vec::<String>::new());
     let missing = uninstall::uninstall(&folder.path().join("none.db")).unwrap_err().to_string();
     assert!(missing.contains("file not found") && missing.contains("none.db"), "{missing}");
-    // Whoever drops what is there in its order, with an app that writes.
+    // Drops the triggers and tables one by one in their order, while an app writes.
     let tx = conn.unchecked_transaction().unwrap();
     capture::install(&tx, &t).unwrap();
     tx.commit().unwrap();

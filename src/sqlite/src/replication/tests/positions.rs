@@ -1,4 +1,4 @@
-//! Whom the log is kept for, and other programs that write while an engine only reads.
+//! Positions that keep the log, and other programs that write while an engine only reads.
 
 use vexact_core::disk::FileSystem;
 use vexact_replica::{StorageFormat, Store};
