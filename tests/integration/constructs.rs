@@ -404,7 +404,7 @@ async fn functions_of_the_connection_are_those_of_the_writer() {
     assert_eq!(number(&engine, "SELECT last_insert_rowid()").await, 171);
 }
 
-/// A query that would never end is given up when nobody waits for it any more.
+/// An endless query is cancelled when its future is dropped.
 #[tokio::test]
 async fn a_query_without_end_is_cancelled() {
     let folder = tempfile::tempdir().unwrap();

@@ -130,7 +130,7 @@ fn schema(table: &str) -> TableSchema {
     TableSchema::try_new(table, &columns, &["id".into()]).unwrap()
 }
 
-/// A small generator, so that a seed tells a run (xorshift, Marsaglia 2003).
+/// A small generator, so that a seed determines a run (xorshift, Marsaglia 2003).
 struct Random(u64);
 
 impl Random {

@@ -58,7 +58,7 @@ fn component() -> impl Strategy<Value = f32> {
 
 fn case() -> impl Strategy<Value = Case> {
     let row = prop_oneof![8 => [component(), component(), component()].prop_map(Some), 1 => Just(None)];
-    // The zero query is one that a search refuses and SQL answers.
+    // A search rejects the zero query, and SQL answers it.
     let query = prop_oneof![9 => [component(), component(), component()], 1 => Just([0.0; DIM])];
     (
         (prop::collection::vec(row, 0..60), 1..30_usize, query),

@@ -160,7 +160,7 @@ fn cache_on_equals_cache_off_for_the_sql_files() {
     Runtime::new().unwrap().block_on(async {
         for file in files {
             let (cached, uncached) = (documents(folder.path()).await, documents(folder.path()).await);
-            // A session whose context is known outside caches no plan.
+            // Access to the session's context disables its plan cache.
             uncached.context();
             for record in sqllogictest::parse_file::<DefaultColumnType>(&file).unwrap() {
                 match record {

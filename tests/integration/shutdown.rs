@@ -84,6 +84,6 @@ fn a_shutdown_ends_what_is_being_read() {
             assert!(error.contains("the engine was shut down"), "{error}");
         }
     });
-    // Waits for threads that go on.
+    // Waits for threads that are still running.
     drop(runtime);
 }

@@ -18,7 +18,7 @@ use vexact::session::{Session, SessionOptions};
 type Key = (i64, String);
 type Vector = Option<[f32; 2]>;
 
-/// The key stands in another order than the columns.
+/// The key's columns are in another order than the table's.
 fn schema() -> SchemaRef {
     let item = Arc::new(Field::new_list_field(DataType::Float32, true));
     Arc::new(Schema::new(vec![

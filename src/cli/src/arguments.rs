@@ -38,10 +38,10 @@ pub(super) struct Cli {
 pub(super) enum Command {
     #[command(flatten)]
     Action(Action),
-    /// Run one of these and keep what comes of it: its inputs, results, logs and plans
+    /// Run a command and record its inputs, results, logs and plans
     #[command(subcommand)]
     Run(RunCommand),
-    /// The files that tracked runs made
+    /// The files of tracked runs
     #[command(subcommand)]
     Artifacts(ArtifactsCommand),
     /// A SQLite database with columnar replicas: statements, queries, sync, vector search

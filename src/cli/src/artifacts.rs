@@ -1,4 +1,4 @@
-//! `vexact artifacts`: the files that tracked runs made.
+//! `vexact artifacts`: the files of tracked runs.
 
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};

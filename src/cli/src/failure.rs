@@ -13,9 +13,9 @@ use vexact_workspace::{RunError, RunOutcome};
 /// The category of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ErrorType {
-    /// The arguments make no command.
+    /// The arguments are no valid command.
     UsageError,
-    /// The request, the data or a file's content is wrong: it will fail again.
+    /// The request, the data or a file's content is wrong: a retry fails again.
     ValueError,
     /// A file or folder is missing.
     FileNotFound,
@@ -112,7 +112,7 @@ impl Failure {
         Self { run_id: Some(run_id.to_owned()), ..self }
     }
 
-    /// Arguments that make no command.
+    /// Returns the failure for arguments that are no valid command.
     pub fn of_usage(error: &clap::Error) -> Self {
         if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
             let mut failure = Self::usage("expected a command, got none");

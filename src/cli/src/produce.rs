@@ -82,7 +82,7 @@ impl Rows<'_> {
                 kept.write(&batch).during("output")?;
             }
             told.add(&batch)?;
-            // A query that is always ready would never see that it is given up.
+            // A query that is always ready would never notice its cancellation.
             tokio::task::coop::consume_budget().await;
         }
         let rows_path = match kept {

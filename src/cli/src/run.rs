@@ -20,19 +20,19 @@ use super::track::Track;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RunCommand {
-    /// Do something and keep what came of it
+    /// Run a command and record its inputs and results
     Start(Start),
-    /// Say all that is known of a run
+    /// Show the record of a run
     Show(OfRun),
-    /// Say where a run stands
+    /// Show the status of a run
     Status(OfRun),
     /// List runs, the newest first
     List(List),
     /// Read the rows of a run's result
     Result(OfRun),
-    /// Say what differs between two runs
+    /// Show the differences between two runs
     Diff(DiffRuns),
-    /// Forget old runs
+    /// Delete old runs
     Cleanup(CleanupRuns),
 }
 

@@ -59,7 +59,7 @@ impl WatchedSink {
     /// Returns the first rows that were written since the sink was opened, and their total number.
     ///
     /// # Errors
-    /// None but Arrow's.
+    /// Errors of Arrow only.
     pub fn preview(&self) -> Result<Preview> {
         let WrittenRows { schema, kept, count, .. } = &*self.written();
         Preview::new(schema, kept, *count)

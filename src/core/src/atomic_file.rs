@@ -112,7 +112,7 @@ impl AtomicFile {
     /// Gives the file its name, durably, if no file has it. Returns `false` if one has.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Errors of the operating system.
     pub fn commit_new(self) -> Result<bool> {
         let Some(temporary) = &self.temporary else { return Ok(false) };
         match self.finished(temporary, |from, to| fs::hard_link(from, to)) {

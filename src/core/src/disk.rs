@@ -20,7 +20,7 @@ pub trait Disk: Debug + Send + Sync {
     /// Creates a folder and its parents, durably. An existing folder is not an error.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Errors of the operating system.
     fn create_folder(&self, folder: &Path) -> io::Result<()>;
 
     /// Acquires a lock, which is held until the result is dropped or the process ends. Creates the
@@ -33,37 +33,37 @@ pub trait Disk: Debug + Send + Sync {
     /// Creates a file, or truncates the existing one.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Errors of the operating system.
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
     /// Renames a file, replacing a file that has the new name.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Errors of the operating system.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Makes the names in a folder durable: files created, renamed and removed.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Errors of the operating system.
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
 
     /// Reads the whole content of a file into memory that is aligned for arrays.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Errors of the operating system.
     fn read(&self, path: &Path) -> io::Result<Buffer>;
 
     /// Lists the names in a folder. Names that are not Unicode are left out.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Errors of the operating system.
     fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
 
     /// Removes a file.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Errors of the operating system.
     fn remove(&self, path: &Path) -> io::Result<()>;
 }
 

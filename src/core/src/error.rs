@@ -13,7 +13,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An argument that cannot be used: the message names it, expected and got.
+    /// An invalid argument. The message has its name, the expected value and the actual one.
     #[error("{0}")]
     InvalidArgument(String),
     /// A file or folder that is not there.
@@ -41,10 +41,10 @@ pub enum Error {
     BadFile {
         /// The file.
         path: PathBuf,
-        /// With line and column where they are known, expected and got.
+        /// Line and column if they are known, the expected content and the actual one.
         problem: String,
     },
-    /// A vector search was refused.
+    /// A vector search was rejected.
     #[error("{context}: {source}")]
     Vector {
         /// The table and column.
@@ -52,7 +52,7 @@ pub enum Error {
         /// The kernel's reason.
         source: KernelError,
     },
-    /// SQLite refused or failed.
+    /// SQLite rejected a statement or failed.
     #[error("{context}: {source}")]
     Sqlite {
         /// The operation that failed.
@@ -60,28 +60,29 @@ pub enum Error {
         /// SQLite's reason.
         source: rusqlite::Error,
     },
-    /// A PostgreSQL server refused, failed or was not reached.
+    /// A PostgreSQL server rejected a statement, failed or could not be reached.
     #[error("{context}: {problem}")]
     Postgres {
         /// The server, without a password.
         context: String,
-        /// The server's own words, or what became of the connection.
+        /// The server's message, or the reason for which the connection failed.
         problem: String,
         /// True if the server answered with this error; false if the connection failed.
         is_answer: bool,
         /// The client's error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// DuckDB refused or failed.
+    /// DuckDB rejected a query or failed.
     #[error("DuckDB: {0}")]
     DuckDb(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The engine refused a statement, a value or a call: the message names it, expected and got.
+    /// The engine rejected a statement, a value or a call. The message has its name, the expected
+    /// value and the actual one.
     #[error("{0}")]
     Engine(String),
-    /// A query was ended before its time.
+    /// A query was cancelled.
     #[error("the query was interrupted: {0}")]
     Interrupted(String),
-    /// A query took longer than it may.
+    /// A query exceeded its timeout.
     #[error("the query was ended: expected its end within {limit:?} (the setting vexact.timeout), got none")]
     TimedOut {
         /// The timeout.
@@ -108,17 +109,17 @@ pub enum Error {
 /// The category of a failure, for callers that map errors (Python's exceptions, exit codes).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The request is wrong: it will fail again.
+    /// The request is wrong: a retry fails again.
     Value,
     /// A file or folder is missing.
     FileNotFound,
-    /// The operating system refused.
+    /// The operating system rejected an operation.
     Io,
     /// Memory or another limit was reached.
     Resources,
     /// A failure while running.
     Execution,
-    /// It took too long.
+    /// A timeout.
     Timeout,
     /// A fault of the library.
     Internal,

@@ -61,7 +61,7 @@ fn kind(data_type: &DataType) -> String {
 /// Rows as a list of objects.
 #[derive(Debug)]
 pub struct Rows {
-    /// The columns' names, as [`columns`] makes them.
+    /// The columns' names, as [`columns`] returns them.
     pub names: Vec<String>,
     /// The batches, which have one schema.
     pub batches: Vec<RecordBatch>,

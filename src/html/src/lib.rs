@@ -20,7 +20,7 @@ pub const STYLE: &str = include_str!("style.css");
 /// Returns at most `max_rows` rows as a table with its style. A note says so if there are more.
 ///
 /// # Errors
-/// Only those of Arrow.
+/// Errors of Arrow only.
 pub fn first_rows(rows: &RecordBatch, max_rows: usize) -> Result<String> {
     let note = (rows.num_rows() > max_rows).then(|| format!("first {max_rows} rows"));
     let shown = rows.slice(0, rows.num_rows().min(max_rows));

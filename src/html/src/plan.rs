@@ -49,7 +49,7 @@ fn split_metrics(text: &str) -> (&str, Vec<&str>) {
     (rest.trim_end_matches([',', ' ']), metrics)
 }
 
-/// A plan as a tree whose branches can be folded.
+/// Returns a plan as a tree with branches that can be folded.
 pub(super) fn tree(plan: &str) -> Markup {
     let operators = operators(plan);
     let mut page = String::with_capacity(plan.len() * 3);

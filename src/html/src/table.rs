@@ -22,7 +22,7 @@ const COMPONENTS: usize = 4;
 /// and a note below names it.
 ///
 /// # Errors
-/// Only those of Arrow.
+/// Errors of Arrow only.
 pub fn table(rows: &RecordBatch, note: Option<&str>) -> Result<Markup> {
     let schema = rows.schema();
     let kinds = columns(&schema);

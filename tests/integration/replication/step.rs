@@ -210,7 +210,7 @@ impl World {
                     declaration += &format!(" DEFAULT {default}");
                 }
             }
-            // A connection that has not seen another's ALTER refuses the name of a column that was dropped.
+            // A connection that has not seen another one's ALTER rejects the name of a dropped column.
             self.other = None;
             let sql =
                 format!("ALTER TABLE {} ADD COLUMN {} {declaration}", quoted(&self.tables[at].name), quoted(&name));
@@ -226,7 +226,7 @@ impl World {
             is_registered: false,
         };
         if is_there {
-            // Written before the engine knows of it.
+            // The write comes before the registration of the column with the engine.
             self.tables[at].columns.push(column.clone());
             for _ in 0..self.random.below(4) {
                 let sql = statement(&mut self.random, &self.tables[at]);

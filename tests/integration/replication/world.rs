@@ -205,7 +205,7 @@ impl World {
         now
     }
 
-    /// A statement of the user's; one that SQLite refuses does nothing.
+    /// Runs a statement of the user. A statement that SQLite rejects changes nothing.
     pub async fn execute(&mut self, slot: usize, sql: &str) -> bool {
         let slot = &self.slots[slot];
         self.note(slot.name, sql);

@@ -306,7 +306,7 @@ async fn a_table_whose_columns_changed_is_read_again() {
     world.run("ALTER TABLE docs ADD COLUMN extra DATETIME");
     let engine = world.open().await;
     assert_eq!(sync(&engine).await, (1, 0, 0));
-    // Nothing told what `extra` is; now it does not fit what was guessed.
+    // Without values, the type of `extra` was guessed; this value does not fit the guess.
     world.run("UPDATE docs SET extra = 12, updated_at = 101");
     assert_eq!(sync_all(&engine).await, (0, 1, 0));
     assert_eq!(ask(&engine, "SELECT extra + 1 FROM docs").await, ["13"]);

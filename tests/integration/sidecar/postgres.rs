@@ -122,7 +122,8 @@ async fn clocks(server: &Server) {
     }
 }
 
-/// Keys of many types, all rows at one time: each batch goes on where the one before ended.
+/// Keys of many types, with one time for all rows: each batch continues after the last key of the
+/// one before.
 async fn keys(server: &Server) {
     server.run("CREATE SCHEMA sales");
     for (at, (key, value)) in [

@@ -16,7 +16,7 @@ fn write_old(path: &Path, text: &str) {
     file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
 }
 
-/// A small generator, so that a seed tells a run (xorshift, Marsaglia 2003).
+/// A small generator, so that a seed determines a run (xorshift, Marsaglia 2003).
 struct Random(u64);
 
 impl Random {

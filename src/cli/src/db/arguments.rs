@@ -90,7 +90,7 @@ pub(crate) struct Query {
     pub database: Database,
     #[arg(long = "param", value_name = "V", value_parser = param, allow_hyphen_values = true, help = PARAM_HELP)]
     pub params: Vec<Param>,
-    /// Ask the replicas, whatever the query's shape
+    /// Query the replicas, whatever the query's shape
     #[arg(long)]
     pub olap: bool,
     /// Timeout in milliseconds
@@ -118,7 +118,7 @@ pub(crate) struct Register {
     /// A column to replicate. Repeat it
     #[arg(long = "column", value_name = "NAME:TYPE", value_parser = column, required = true)]
     pub columns: Vec<(String, String)>,
-    /// The columns that name a row
+    /// The columns that identify a row
     #[arg(long, value_name = "NAME,..", value_delimiter = ',', required = true)]
     pub key: Vec<String>,
     /// Copy the table's rows now
@@ -209,7 +209,7 @@ pub(crate) struct Search {
     /// Columns to return, * for all
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     pub columns: Vec<String>,
-    /// Say how it was done
+    /// Show how the search was done
     #[arg(long)]
     pub explain: bool,
     /// Timeout in milliseconds

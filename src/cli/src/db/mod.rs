@@ -31,15 +31,15 @@ pub(crate) enum DbCommand {
     Register(Register),
     /// Stop replicating a table
     Unregister(Unregister),
-    /// Take out of the file what vexact made in it
+    /// Remove vexact's tables and triggers from the file
     Uninstall(Uninstall),
     /// Apply the changes that the replicas lack
     Sync(Sync),
     /// Find the rows whose vectors are closest to a query
     Search(Search),
-    /// Say where replication stands
+    /// Show the state of replication
     Status(Status),
-    /// Keep the change log no longer for an engine that is gone
+    /// Drop the log position of an engine that is gone
     DropPosition(DropPosition),
 }
 
@@ -173,7 +173,7 @@ async fn sync(command: Sync) -> Result<Answer, Failure> {
             None => None,
         };
         let result = engine.sync_all().await.during("sync")?;
-        // A table that cannot follow does not stop the others.
+        // A table that cannot be synced does not stop the others.
         for table in engine.sync_status().await.during("sync")?.tables {
             if let Some(error) = table.last_error {
                 remark(format_args!("table {:?} does not follow: {error}", table.name));
@@ -214,7 +214,7 @@ async fn drop_position(command: DropPosition) -> Result<Answer, Failure> {
     .await
 }
 
-/// Opens a database that is there: a query of a misspelled name must not make a file.
+/// Opens an existing database: a misspelled path in a query must not create a file.
 async fn open(database: &Database) -> Result<HtapEngine, Failure> {
     let path = &database.db;
     let is_there = path.try_exists().map_err(|error| Error::io(path, error)).during("open")?;
@@ -224,7 +224,7 @@ async fn open(database: &Database) -> Result<HtapEngine, Failure> {
     opened(database).await
 }
 
-/// Opens a database, or makes it.
+/// Opens or creates a database.
 async fn create(database: &Database) -> Result<HtapEngine, Failure> {
     let path = &database.db;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -243,7 +243,7 @@ async fn opened(database: &Database) -> Result<HtapEngine, Failure> {
     Ok(engine)
 }
 
-/// Does work with an engine, and closes it whatever comes of it.
+/// Runs work with an engine, and closes the engine whether or not the work succeeds.
 async fn closing<T>(engine: &HtapEngine, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let done = work.await;
     engine.shutdown().await;
