@@ -12,7 +12,8 @@ use vexact_sources::sql_type::MAX_DIMENSION;
 /// Centroids of a digest of percentiles.
 const MAX_CENTROIDS: i128 = 100_000;
 
-/// Refuses casts to lists of a fixed length that no vector has, and digests of percentiles that are larger than what they digest.
+/// Rejects casts to lists of a fixed length that no vector has, and digests of percentiles that are
+/// larger than their input.
 #[derive(Debug)]
 pub(super) struct ArgumentBounds;
 
@@ -53,7 +54,7 @@ fn check(expr: &Expr) -> Result<()> {
     }
 }
 
-/// The integer that an expression is.
+/// Returns the integer value of an expression.
 fn integer(expr: &Expr) -> Option<i128> {
     let value = match expr {
         Expr::Literal(value, _) => value,
@@ -70,7 +71,7 @@ fn integer(expr: &Expr) -> Option<i128> {
     }
 }
 
-/// Refuses a type of which one value could not be allocated.
+/// Rejects a type if one value of it could not be allocated.
 pub(super) fn check_type(data_type: &DataType) -> Result<()> {
     match data_type {
         DataType::FixedSizeList(item, length) => {

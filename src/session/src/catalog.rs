@@ -17,13 +17,13 @@ use vexact_sql::deep::Deep;
 #[derive(Debug, Default)]
 pub(super) struct Views {
     tables: RwLock<HashMap<String, Deep<Arc<dyn TableProvider>>>>,
-    /// The stack that the deepest view so far needs.
+    /// Stack size that the deepest view so far needs.
     stack: AtomicUsize,
     replicas: Option<Arc<Replicas>>,
 }
 
 impl Views {
-    /// With the tables of a database.
+    /// Creates a catalog with the tables of a database.
     pub fn over(replicas: Arc<Replicas>) -> Self {
         Self { replicas: Some(replicas), ..Self::default() }
     }
@@ -45,12 +45,12 @@ impl Views {
         Some((name.clone(), table.schema()))
     }
 
-    /// The stack that planning over the deepest view needs.
+    /// Returns the stack size that planning over the deepest view needs.
     pub fn stack(&self) -> usize {
         self.stack.load(Ordering::Relaxed)
     }
 
-    /// Names a table; one that had the name is released.
+    /// Registers a table under a name, and releases the table that had the name before.
     pub fn replace(&self, name: &str, table: Arc<dyn TableProvider>) {
         let table = match table.get_logical_plan() {
             Some(plan) => {
@@ -64,7 +64,7 @@ impl Views {
         drop(replaced);
     }
 
-    /// The name of a table that SQL without quotes writes as this one.
+    /// Returns the name of a table that differs from this one only by case.
     fn in_another_case(&self, name: &str) -> Option<String> {
         self.own_names().into_iter().find(|other| other != name && other.to_lowercase() == name)
     }
@@ -75,7 +75,7 @@ impl Views {
     }
 }
 
-/// Why a replica is not dropped.
+/// Returns the reason why a replica cannot be dropped.
 pub(super) fn is_a_replica(name: &str) -> String {
     format!(
         "table {name:?} is a replica: expected a table or view of the session's own (unregister_table({name:?}) of its engine ends a \

@@ -68,12 +68,12 @@ impl AggregateUDFImpl for CheckedSum {
     }
 }
 
-/// A sum of 64-bit integers, which 128 bits hold however many there are.
+/// Sum of 64-bit integers. 128 bits hold it for any number of summands.
 #[derive(Debug)]
 struct Sum {
     data_type: DataType,
     sum: i128,
-    /// Values that are not NULL.
+    /// Number of values that are not NULL.
     count: u64,
 }
 

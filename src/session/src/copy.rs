@@ -15,7 +15,7 @@ use vexact_sources::row_file::{RowFileOptions, RowFormat};
 
 use super::DataFrame;
 
-/// A file to write, and how.
+/// Target file of a COPY, with its format and options.
 pub(super) struct CopyTarget {
     path: PathBuf,
     form: RowFormat,
@@ -45,7 +45,7 @@ impl CopyTarget {
         Ok(Self { path: local_file(&copy.output_url)?, form, options })
     }
 
-    /// Writes the rows of a query; how many there are.
+    /// Writes the rows of a query and returns their number.
     ///
     /// # Errors
     /// What fails while it runs or writes: the file that was there is there still.

@@ -10,7 +10,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, cast, lit,
 };
 
-/// Names, and the parts that they are.
+/// Function names with their parts of `date_part`.
 const PARTS: [(&str, &str); 10] = [
     ("year", "year"),
     ("quarter", "quarter"),
@@ -24,7 +24,7 @@ const PARTS: [(&str, &str); 10] = [
     ("iso_year", "isoyear"),
 ];
 
-/// All of them.
+/// Returns all date functions.
 pub(crate) fn functions() -> impl Iterator<Item = ScalarUDF> {
     let parts = PARTS.into_iter().map(|(name, part)| DateFunction { name, part: Some(part), signature: signature() });
     let unix = DateFunction { name: "unix_timestamp", part: None, signature: signature() };

@@ -52,7 +52,7 @@ fn long_vector(value: &Value) -> Option<&str> {
     }
 }
 
-/// Finds the text of the one long vector. Breaks where the statement has to stay as it is.
+/// Finds the text of the one long vector. Stops the walk if the statement has to stay unchanged.
 #[derive(Default)]
 struct FindVector {
     text: Option<String>,

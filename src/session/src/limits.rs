@@ -4,7 +4,7 @@ use vexact_core::error::{Error, Result};
 
 /// The share of the machine's memory that is a session's default limit, in hundredths.
 const SHARE: u64 = 75;
-/// Threads, files and batches at a time.
+/// Maximum number of threads, files and batches at the same time.
 const MAX_PARALLEL: u64 = 1024;
 /// Partitions of a query.
 pub(super) const MAX_PARTITIONS: usize = MAX_PARALLEL as usize;
@@ -25,7 +25,7 @@ const BOUNDS: &[(&str, u64, u64)] = &[
     ("vexact.threads", 0, MAX_PARALLEL),
 ];
 
-/// Refuses a value of a setting that no machine can serve.
+/// Rejects a value of a setting that no machine can serve.
 ///
 /// # Errors
 /// The setting, expected and got.
@@ -42,8 +42,8 @@ pub(super) fn check_setting(name: &str, value: &str) -> Result<()> {
     }
 }
 
-/// The bytes that a session may use where nothing else is said: a share of the machine's memory, or of its control group's.
-/// `None` where that is not known.
+/// Returns the default memory limit of a session in bytes: a share of the machine's memory, or of
+/// its control group's. Returns `None` if neither is known.
 pub(super) fn default_memory() -> Option<usize> {
     let of_machine = machine_memory()?;
     let memory = control_group_memory().map_or(of_machine, |limit| limit.min(of_machine));

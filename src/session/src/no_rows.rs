@@ -15,7 +15,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 
-/// Makes the columns of scalar subqueries nullable that may have no rows.
+/// Makes the columns of scalar subqueries nullable if the subquery may have no rows.
 #[derive(Debug)]
 pub(super) struct NullWithoutRows;
 
@@ -75,7 +75,8 @@ fn nullable(subquery: Subquery) -> Result<Subquery> {
     Ok(Subquery { subquery: Arc::new(plan), ..subquery })
 }
 
-/// Its argument, which may be NULL. It is volatile, as of a constant it would be folded to the constant, which is not NULL.
+/// Returns its argument, marked as nullable. It is volatile, because a call with a constant would
+/// be folded to the constant, which is not NULL.
 static MAYBE_NULL: LazyLock<Arc<ScalarUDF>> =
     LazyLock::new(|| Arc::new(ScalarUDF::from(MaybeNull { signature: Signature::any(1, Volatility::Volatile) })));
 

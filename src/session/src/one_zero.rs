@@ -54,7 +54,7 @@ fn is_zero(expr: &Expr) -> bool {
     matches!(expr, Expr::Literal(ScalarValue::Float64(Some(0.0)) | ScalarValue::Float32(Some(0.0)), _))
 }
 
-/// As [`with_one_zero`], under the name that the expression has.
+/// As [`with_one_zero`], under the original name of the expression.
 fn with_its_name(expr: &Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let (relation, name) = expr.qualified_name();
     let bare = expr.clone().unalias();

@@ -61,14 +61,14 @@ fn session(replicas: &Arc<Replicas>) -> Session {
     Session::over_replicas(&SessionOptions::default(), Arc::clone(replicas)).unwrap()
 }
 
-/// A session that keeps no plans.
+/// Creates a session without a plan cache.
 fn forgetful(replicas: &Arc<Replicas>) -> Session {
     let session = session(replicas);
     session.context();
     session
 }
 
-/// By its text, and as a statement: columns and rows, or the error.
+/// Returns the columns and rows, or the error, of the query as text and as a statement.
 async fn answers(session: &Session, query: &str, params: &[ScalarValue]) -> [String; 2] {
     let params = Some(ParamValues::from(params.to_vec()));
     let by_text = session.sql(query, params.clone()).await;

@@ -38,7 +38,7 @@ fn name_docs(session: &Session, ids: std::ops::Range<i64>) {
     session.create_temp_view("docs", &frame).unwrap();
 }
 
-/// Its columns and rows, or its error.
+/// Returns the columns and rows of a frame, or its error.
 pub(super) async fn shown(frame: Result<DataFrame>) -> String {
     let frame = match frame {
         Ok(frame) => frame,

@@ -7,7 +7,7 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Expr, OrderByKind, Query, SetExpr, VisitMut, VisitorMut};
 use vexact_core::error::{Error, Result};
 
-/// Makes a statement one that can be planned.
+/// Rewrites a statement so that it can be planned.
 ///
 /// # Errors
 /// A subquery as a value that has no column.
@@ -39,7 +39,8 @@ impl VisitorMut for Plannable {
         }
     }
 
-    /// Leaves out of ORDER BY what it has already: it orders nothing, and DISTINCT ON loses count by it.
+    /// Removes duplicate keys from ORDER BY: they have no effect on the order, and DISTINCT ON
+    /// miscounts them.
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Self::Break> {
         if let Some(order) = &mut query.order_by
             && let OrderByKind::Expressions(keys) = &mut order.kind

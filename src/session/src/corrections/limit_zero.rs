@@ -11,7 +11,7 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
-/// Replaces such sorts. It runs once limits are settled.
+/// Replaces sorts with limit 0. It runs after the limits are final.
 #[derive(Debug)]
 pub(super) struct EmptySorts;
 

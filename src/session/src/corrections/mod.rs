@@ -1,6 +1,7 @@
-//! Corrections of DataFusion 55's wrong answers.
+//! Corrections of wrong answers of DataFusion 55.
 //!
-//! Each file has the rule for one kind of fault and names the issue, so that it goes when a newer DataFusion has the fix:
+//! Each file has the rule for one kind of defect and names the issue, so that the rule can be
+//! removed when a newer DataFusion has the fix:
 //!
 //! | file | fault |
 //! |---|---|
@@ -52,17 +53,18 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 type PhysicalRule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
 
-/// Turns off the options that give wrong answers.
+/// Turns off the options that cause wrong answers.
 pub(crate) fn configure(config: &mut SessionConfig) {
     let options = config.options_mut();
-    // With it, `min` and `max` lose rows where one of them has seen only NULL so far (apache/datafusion#25147), or is of an
-    // expression (#24816).
+    // With this option, `min` and `max` lose rows if one of them has seen only NULL so far
+    // (apache/datafusion#25147), or has an expression as its argument (#24816).
     options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
-    // With it, a partition reads what another one was to read, so that rows come in another order each time.
+    // With this option, a partition reads files of another partition, so that the order of rows
+    // differs each time.
     options.execution.enable_file_stream_work_stealing = false;
 }
 
-/// DataFusion's physical optimizer rules and the corrections.
+/// Returns DataFusion's physical optimizer rules with the corrections.
 pub(crate) fn physical_rules() -> Vec<PhysicalRule> {
     let mut rules: Vec<PhysicalRule> =
         vec![Arc::new(float_bounds::ForgetFloatStatistics), Arc::new(statistics::TolerateStatistics)];
@@ -84,7 +86,7 @@ pub(crate) fn physical_rules() -> Vec<PhysicalRule> {
     rules
 }
 
-/// DataFusion's analyzer rules, and before them those that have to see types that are not settled.
+/// Returns DataFusion's analyzer rules, preceded by those that have to run before type coercion.
 pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
         vec![Arc::new(instants::ExactInstants), Arc::new(round::RoundToPlaces)];
@@ -92,7 +94,8 @@ pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     rules
 }
 
-/// Adds the analyzer rules and the functions. They come after DataFusion's own, which settle the types.
+/// Adds the analyzer rules and the functions. They run after DataFusion's own rules, which coerce
+/// the types.
 pub(crate) fn register(ctx: &SessionContext) {
     let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 7] = [
         Arc::new(grouping_sets::UnorderedGroupingSets),

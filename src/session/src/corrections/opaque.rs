@@ -1,7 +1,8 @@
 //! Replaces casts and negations by functions if they do not keep values distinct or do not preserve
 //! their order.
 //!
-//! DataFusion takes every cast for one that does. So it moves the cast of a comparison to the constant (apache/datafusion#23095,
+//! DataFusion assumes that every cast does. So it moves the cast of a comparison to the constant
+//! (apache/datafusion#23095,
 //! #22142, #22756), leaves out row groups by cast bounds, takes a column for a constant where its cast is one (#25523), and
 //! computes with bounds that the cast or the negation refuses (#22028). A function is none of its business: it says itself which
 //! values it maps to a constant ([`preimage`](super::preimage)).
@@ -32,7 +33,7 @@ use super::rewrite::rewrite_exprs;
 
 const NULL_FOR_FAILURE: CastOptions<'static> = CastOptions { safe: true, format_options: DEFAULT_FORMAT_OPTIONS };
 
-/// Makes such casts and negations functions.
+/// Replaces such casts and negations by functions.
 #[derive(Debug)]
 pub(super) struct OpaqueConversions;
 
@@ -62,8 +63,9 @@ fn opaque(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::TryCast(TryCast { expr, field }) if is_lossy(&expr, &field, schema) => {
             Ok(Transformed::yes(Conversion::TryCast(field).call(*expr)))
         }
-        // The opposite of a column keeps its order, but for the least integer, which has none. That of other numbers has bounds that
-        // DataFusion does not know, and then takes no order for its own.
+        // The negative of a column has a known order, except for integers, as the least one has no
+        // opposite. The negative of other expressions has bounds that DataFusion does not know, and
+        // then it assumes no order.
         Expr::Negative(expr) if is_variable(&expr) => match expr.get_type(schema) {
             Ok(number) if number.is_integer() || !matches!(*expr, Expr::Column(_)) => {
                 Ok(Transformed::yes(negate(*expr)))
@@ -171,7 +173,7 @@ pub(super) fn integer(data_type: &DataType) -> (i128, i128) {
 enum Conversion {
     Cast(FieldRef),
     TryCast(FieldRef),
-    /// Nothing.
+    /// No conversion.
     Same,
 }
 
@@ -195,12 +197,13 @@ impl Conversion {
     }
 }
 
-/// The value of an expression that DataFusion knows nothing of: neither its order, nor what it is made of.
+/// Returns an expression with the same value that is opaque to DataFusion: it knows neither the
+/// order nor the parts of it.
 pub(super) fn same(expr: Expr) -> Expr {
     Conversion::Same.call(expr)
 }
 
-/// A conversion as a function, which has no name in SQL.
+/// A conversion as a function without a name in SQL.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Opaque {
     conversion: Conversion,
@@ -257,7 +260,7 @@ impl ScalarUDFImpl for Opaque {
             Conversion::TryCast(to) => (to.data_type(), true),
             Conversion::Same => return Ok(PreimageResult::None),
         };
-        // The argument may be written twice.
+        // The argument may be duplicated.
         if argument.is_volatile() || &value.data_type() != to {
             return Ok(PreimageResult::None);
         }

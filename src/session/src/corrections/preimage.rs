@@ -45,9 +45,9 @@ struct Monotone {
 }
 
 enum Rounding {
-    /// Toward zero, as Arrow casts timestamps to coarser ones.
+    /// Rounds toward zero, as Arrow casts timestamps to coarser ones.
     Truncated,
-    /// Toward the past, as Arrow finds the day of a timestamp.
+    /// Rounds toward the past, as Arrow finds the day of a timestamp.
     Floor,
 }
 

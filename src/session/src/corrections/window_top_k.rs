@@ -10,7 +10,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 
-/// DataFusion's rule, for plans without window functions.
+/// DataFusion's rule, applied only to plans without window functions.
 #[derive(Debug)]
 pub(super) struct TopKAggregationWithoutWindows(pub Arc<dyn PhysicalOptimizerRule + Send + Sync>);
 

@@ -12,7 +12,7 @@ use futures::stream::select_all;
 use futures::{StreamExt, TryStreamExt};
 use vexact_sources::parquet_reader::named;
 
-/// Batches that a partition is ahead of the one who gathers them.
+/// Maximum number of batches that a partition is ahead of the consumer.
 const BUFFERED_BATCHES: usize = 2;
 
 /// The bytes of a batch's rows, which may be a part of larger buffers.
@@ -21,8 +21,8 @@ fn slice_bytes(batch: &RecordBatch) -> Result<usize> {
     Ok(batch.columns().iter().map(bytes).sum::<Result<usize, _>>()?)
 }
 
-/// Runs the partitions of a plan at once; their rows one partition after the other. `count` is called with the rows of each
-/// batch as it comes.
+/// Runs the partitions of a plan in parallel and returns their rows, one partition after the other.
+/// `count` is called with the number of rows of each batch as it arrives.
 pub(crate) async fn collect(
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
