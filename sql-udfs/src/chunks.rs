@@ -32,11 +32,12 @@ pub use scan::ChunkScanExec;
 
 use bounds::ColumnBounds;
 
-/// Rows of the batches that a scan gives where no session says otherwise.
+/// Default number of rows in the batches of a scan, if no session sets it.
 pub const BATCH_ROWS: usize = 8192;
 
-/// Arrow batches in a fixed order, some of whose rows may be dead. A row's position counts the rows of the batches before its
-/// own, dead ones included; searches break ties by it, or by columns that are said to.
+/// Arrow batches in a fixed order, some of whose rows may be dead. A row's position counts the rows
+/// of the batches before its own, dead ones included; searches break ties by it, or by the columns
+/// of the tie order.
 #[derive(Debug, Default)]
 pub struct Chunks {
     batches: Vec<RecordBatch>,
@@ -54,7 +55,8 @@ impl Chunks {
         Self::of_parts(batches, None, bounds)
     }
 
-    /// Batches of one schema, each with its live rows (`None`: all) and its own bounds, which other chunks may share.
+    /// Makes chunks from batches of one schema, each with a bitmap of its live rows (`None` if all
+    /// are live) and its own bounds, which other chunks may share.
     ///
     /// # Errors
     /// A bitmap of another length than its batch.
@@ -84,15 +86,16 @@ impl Chunks {
         }
     }
 
-    /// The same, where of rows of one distance those come first that have the least values of these columns, the first column
-    /// first.
+    /// Returns the chunks with a tie order: of rows of equal distance, those with the least values
+    /// of these columns come first, the first column being the most significant.
     #[must_use]
     pub fn with_ties_by(mut self, columns: Vec<usize>) -> Self {
         self.tie_order = columns;
         self
     }
 
-    /// The columns that order rows of one distance; none: the position does.
+    /// Returns the columns that order rows of equal distance; if there are none, the position
+    /// orders them.
     pub(crate) fn tie_order(&self) -> &[usize] {
         &self.tie_order
     }
@@ -117,7 +120,8 @@ impl Chunks {
         &self.batches
     }
 
-    /// Live rows of a batch's range; `None`: all.
+    /// Returns the live rows of a range of a batch; returns `None` if the batch has no deleted
+    /// rows.
     pub fn live(&self, batch: usize, offset: usize, len: usize) -> Option<BooleanBuffer> {
         self.live[batch].as_ref().map(|live| live.slice(offset, len))
     }
@@ -130,7 +134,7 @@ impl Chunks {
         self.batches.iter().zip(&self.live).map(rows).sum()
     }
 
-    /// The live rows over all positions; `None`: all.
+    /// Returns the live rows over all positions; returns `None` if all rows are live.
     pub(crate) fn selection(&self) -> Option<BooleanBuffer> {
         self.live.iter().any(Option::is_some).then(|| {
             let mut all = BooleanBufferBuilder::new(self.batches.iter().map(RecordBatch::num_rows).sum());
@@ -171,7 +175,7 @@ impl ChunkTable {
     /// A scan of some columns, in one partition.
     ///
     /// # Errors
-    /// A column that is not there.
+    /// A column that does not exist.
     pub fn scan_columns(&self, columns: Vec<usize>) -> Result<ChunkScanExec> {
         ChunkScanExec::try_new(&self.schema, Arc::clone(&self.chunks), columns, BATCH_ROWS)
     }

@@ -82,8 +82,9 @@ impl QueryPlanner for StrategyPlanner {
     }
 }
 
-/// The strategies of the vector searches in a physical plan, as executed where they have run; where a sort by distance was left
-/// alone, the reason. `None` for a plan without vector search.
+/// Returns the strategies of the vector searches in a physical plan, as executed if they have run,
+/// and the reason for each sort by distance that was not rewritten. Returns `None` for a plan
+/// without vector search.
 pub fn strategy(plan: &Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Option<String> {
     let mut sections = Vec::new();
     let mut pending = vec![Arc::clone(plan)];
@@ -128,7 +129,7 @@ impl fmt::Display for Explained {
     }
 }
 
-/// Cuts lists of many numbers: nobody reads the components of a query.
+/// Shortens lists of many numbers, such as the components of a query.
 fn without_long_vectors(text: &str) -> String {
     const SHOWN: usize = 3;
     let mut short = String::with_capacity(text.len());
@@ -150,7 +151,7 @@ fn without_long_vectors(text: &str) -> String {
     short
 }
 
-/// The sections of plans that are at hand, executed or not.
+/// Returns the sections of existing plans, executed or not.
 pub fn explain_plan(logical: &LogicalPlan, physical: &Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Explained {
     let mut logical_text = String::new();
     // Writing to a String cannot fail.

@@ -139,7 +139,7 @@ fn is_ordered(data_type: &DataType) -> bool {
     }
 }
 
-/// Arrow's comparisons have a place for each NaN, its `min` and `max` have another.
+/// Arrow's comparisons order NaN differently from its `min` and `max`.
 fn has_nan(column: &ArrayRef) -> bool {
     match column.data_type() {
         DataType::Float16 => column.as_primitive::<Float16Type>().iter().flatten().any(|value| value.is_nan()),
@@ -200,7 +200,7 @@ fn text_bound(long: &str, end: End) -> Option<String> {
     }
 }
 
-/// The same of bytes.
+/// As [`text_bound`], for bytes.
 fn bytes_bound(long: &[u8], end: End) -> Option<Vec<u8>> {
     let mut start = long[..BOUND_BYTES].to_vec();
     match end {

@@ -21,7 +21,8 @@ impl ChunkScanExec {
         for filter in &filters {
             let is_known = !DynamicFilterTracking::classify(filter).contains_dynamic_filter();
             match phase {
-                // Later the partitions are what other operators were planned for.
+                // In later phases the partitions must not change, because other operators were
+                // planned for them.
                 FilterPushdownPhase::Pre if is_known => match pruner.kept(filter) {
                     Ok(kept) => {
                         pruning.is_filtered = true;

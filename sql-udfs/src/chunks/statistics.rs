@@ -21,7 +21,7 @@ impl ChunkScanExec {
         if partition.is_some() || self.pruning.is_some() {
             statistics = statistics.to_inexact();
         }
-        // Chunks that are known to be left out are not counted.
+        // Chunks that are already pruned are not counted.
         Statistics { num_rows: if self.pruning.later.is_empty() { rows } else { rows.to_inexact() }, ..statistics }
     }
 }
@@ -71,7 +71,8 @@ impl Chunks {
             let (value, is_exact) = match bound {
                 Bound::Nothing => continue,
                 Bound::Unknown => return Precision::Absent,
-                // A row that died may have had the value; in a chunk of the same bound that has all its rows, one has it.
+                // A deleted row may have had the value. In a chunk of the same bound without
+                // deleted rows, a live row has it.
                 Bound::Exact(value) => (value, self.live[chunk].is_none()),
                 Bound::Beyond(value) => (value, false),
             };

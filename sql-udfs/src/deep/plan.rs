@@ -6,9 +6,9 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use super::stack::{on_stack, stack_of_plan};
 
-/// Operators from the root of a plan to a leaf.
+/// Maximum number of operators from the root of a plan to a leaf.
 const MAX_DEPTH: usize = 4_000;
-/// Operators of a plan, those of a view once for each place that names it.
+/// Maximum number of operators of a plan; those of a view count once for each reference to it.
 const MAX_OPERATORS: usize = 50_000;
 /// Stack that one step of the recursion through subqueries needs.
 const SUBQUERY_STACK: usize = 64 << 10;
@@ -76,10 +76,10 @@ fn measure_expr(expr: &Expr, at: usize, size: &mut PlanSize) {
     }
 }
 
-/// Refuses a plan that is too deep or too large; how deep it is.
+/// Rejects a plan that is too deep or too large; returns its size.
 ///
 /// # Errors
-/// Expected and got.
+/// A plan beyond a limit; the message has the limit and the size.
 pub fn check_plan(plan: &LogicalPlan) -> Result<PlanSize> {
     let size = plan_size(plan);
     if size.operators > MAX_OPERATORS {

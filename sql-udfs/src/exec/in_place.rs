@@ -1,5 +1,5 @@
-//! A search over chunks in memory: the filter becomes a bitmap, the kernel reads the vectors where they are, and the other
-//! columns are gathered for the winners.
+//! A search over chunks in memory: the filter becomes a bitmap, the kernel reads the vectors in
+//! place, and the other columns are gathered for the rows of the result.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,13 +21,15 @@ use super::run::{FILTER, SearchState, vectors};
 use super::ties::Ties;
 use crate::chunks::{InPlace, Pruner};
 
-/// Rows that a predicate is evaluated over at once.
+/// Number of rows over which a predicate is evaluated at once.
 const FILTER_ROWS: usize = 16_384;
 
-/// Up to this many bytes of vectors, so about 100 microseconds, are searched on the thread that asks.
+/// Maximum size of vectors, in bytes, that the calling thread searches itself: about 100
+/// microseconds of work.
 const INLINE_BYTES: usize = 1 << 21;
 
-/// Searches on a blocking thread, as the kernel computes for milliseconds without a pause; what is small, at once.
+/// Searches on a blocking thread, because the kernel computes for milliseconds without yielding. A
+/// small search runs on the calling thread.
 pub(super) async fn run(run: SearchState, scan: InPlace, ranker: Ranker) -> Result<RecordBatch> {
     let rows: usize = scan.chunks.batches().iter().map(RecordBatch::num_rows).sum();
     let dim = ranker.query.as_ref().map_or(0, Vec::len);
@@ -117,9 +119,9 @@ fn groups(scan: &InPlace, column: usize, schema: &SchemaRef) -> Result<Vec<u32>>
 
 /// Rows of chunks that pass a predicate.
 pub(super) struct Selected {
-    /// Over all positions.
+    /// The selected rows, as a bitmap over all positions.
     pub rows: BooleanBuffer,
-    /// Chunks whose bounds ruled them out.
+    /// Number of chunks pruned by their bounds.
     pub chunks_pruned: usize,
 }
 

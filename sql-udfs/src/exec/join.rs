@@ -53,7 +53,8 @@ pub struct Join {
     pub metric: Metric,
     /// Ordinal of the vector column in the queries' input, and in the searched one.
     pub vectors: (usize, usize),
-    /// Rows to search, over the searched input's columns. `None`: all.
+    /// Predicate that selects the rows to search, over the searched input's columns; `None` if all
+    /// rows are searched.
     pub predicate: Option<Arc<dyn PhysicalExpr>>,
     /// Number of rows for each query; `None` if all rows within the radius are returned.
     pub k: Option<usize>,

@@ -114,7 +114,7 @@ impl Ranker {
         }
     }
 
-    /// The k first rows of a column. `worst`: entries after it are of no use.
+    /// Returns the first k rows of a column. Entries after `worst` are not needed.
     pub fn rank(
         &self,
         column: &ChunkedColumn<'_>,
@@ -141,7 +141,7 @@ impl Ranker {
         Ok((entries, Some(hits.report)))
     }
 
-    /// As [`Self::rank`], ties in the order that the table has for them.
+    /// As [`Self::rank`], with ties in the order of the table.
     pub fn rank_tied(
         &self,
         column: &ChunkedColumn<'_>,
@@ -155,7 +155,7 @@ impl Ranker {
                 let hits = self.configured(search, selection).radius(distance).run(column).map_err(external)?;
                 Ok(hits.rows.iter().zip(&hits.scores).map(|(row, score)| self.entry(Some(*score), *row)).collect())
             }
-            // Those without a distance are counted, not searched.
+            // Rows without a distance are counted, not searched.
             _ => Ok(of_so_many(column.len()).rank(column, selection, None)?.0),
         };
         let entries = ties.first(Some(self.k), entries, Entry::is_tied, |entry| entry.position, all_tied)?;
@@ -209,7 +209,7 @@ impl Ranker {
         Ok((entries, report))
     }
 
-    /// As [`Self::rank_groups`], best first, rows of one distance in the order that the table has for them.
+    /// As [`Self::rank_groups`], best first, with ties in the order of the table.
     pub fn rank_groups_tied(
         &self,
         column: &ChunkedColumn<'_>,

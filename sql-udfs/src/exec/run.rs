@@ -28,7 +28,7 @@ pub(super) struct SearchState {
     /// Microseconds spent on the predicate, and on the winners' columns.
     pub filter_us: Count,
     pub fetch_us: Count,
-    /// Chunks that the predicate ruled out by their bounds.
+    /// Number of chunks that the predicate pruned by their bounds.
     pub chunks_pruned: Count,
     pub metrics: ExecutionPlanMetricsSet,
     pub executed: Arc<Mutex<Option<Report>>>,

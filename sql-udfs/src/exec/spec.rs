@@ -15,7 +15,8 @@ use crate::vector::vector_type;
 /// The score that orders the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scoring {
-    /// A search's score: rows that cannot be compared are left out, a bad query is an error.
+    /// The score of a search: rows that cannot be compared are omitted, an invalid query is an
+    /// error.
     Search(Metric),
     /// A SQL function's value, as plain evaluation gives it: NULL and NaN are rows like others.
     Sql(SqlFunction),
@@ -40,7 +41,7 @@ impl Scoring {
         }
     }
 
-    /// The value where the metric's is `distance`.
+    /// Returns the value for a metric value of `distance`.
     pub(crate) fn value(self, distance: f64) -> f64 {
         match self {
             Scoring::Search(_) => distance,
@@ -52,7 +53,8 @@ impl Scoring {
 /// A top-k over the rows of an input.
 #[derive(Debug, Clone)]
 pub struct TopK {
-    /// Rows to search, over the input's columns. `None`: all.
+    /// Predicate that selects the rows to search, over the input's columns; `None` if all rows are
+    /// searched.
     pub predicate: Option<Arc<dyn PhysicalExpr>>,
     /// Ordinal of the vector column in the input.
     pub vector: usize,
@@ -85,7 +87,7 @@ impl TopK {
         Ok(Arc::new(Schema::new(fields)))
     }
 
-    /// The query's value, where it is a literal.
+    /// Returns the query's value if it is a literal.
     pub(crate) fn literal(&self) -> Option<&ScalarValue> {
         let expr: &dyn PhysicalExpr = self.query.as_ref();
         expr.downcast_ref::<Literal>().map(|literal| literal.value())

@@ -33,7 +33,7 @@ fn ordinal(position: u64) -> u64 {
     position & ((1 << ORDINAL_BITS) - 1)
 }
 
-/// The best rows so far, of all partitions.
+/// The best rows of all partitions so far.
 struct Best {
     k: usize,
     schema: SchemaRef,
@@ -47,7 +47,7 @@ struct Best {
     input_rows: u64,
 }
 
-/// A row, and where its columns are.
+/// A row, with the location of its columns.
 struct HeldRow {
     entry: Entry,
     group: u32,
@@ -66,7 +66,7 @@ impl Grouped for HeldRow {
 }
 
 impl Best {
-    /// The k-th entry: later ones are of no use.
+    /// Returns the k-th entry: later entries cannot be in the result.
     fn worst(&self) -> Option<Entry> {
         if self.groups.is_some() {
             return None;

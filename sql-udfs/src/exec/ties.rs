@@ -20,8 +20,9 @@ impl<'c> Ties<'c> {
         (!chunks.tie_order().is_empty()).then_some(Self { chunks, column })
     }
 
-    /// The first `k` rows (`None`: all) of those that a search for one more found. Where that one is tied with the last, all that
-    /// are tied with it take part: `all_tied` finds them, in any order, perhaps with others.
+    /// Returns the first `k` rows, or all if `k` is `None`, of those that a search for `k + 1` rows
+    /// found. If the additional row is tied with the last one, all rows tied with it are ordered:
+    /// `all_tied` finds them, in any order, perhaps with others.
     pub fn first<T: Copy>(
         &self,
         k: Option<usize>,

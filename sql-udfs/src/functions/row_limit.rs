@@ -59,7 +59,7 @@ pub(crate) fn k_argument(function: &str, value: &ScalarValue) -> Result<usize> {
     }
 }
 
-/// A limit of `k` rows, refused where `k` turns out to be no whole number of at least 1.
+/// A limit of `k` rows; an error at run time if `k` is no whole number of at least 1.
 pub(crate) fn row_limit(k: Expr) -> Expr {
     ScalarUDF::from(RowLimit { signature: Signature::user_defined(Volatility::Immutable) }).call(vec![k])
 }

@@ -12,8 +12,8 @@ use super::distance::{coerce_pair, evaluate};
 use super::rows::VisitRows;
 use crate::vector::vector_of_scalar;
 
-/// [`reference::score`] of a column and a query under one metric: NULL for rows that cannot be compared, an error for a
-/// query that a search refuses.
+/// [`reference::score`] of a column and a query under one metric: NULL for rows that cannot be
+/// compared, an error for a query that a search rejects.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct VectorScore {
     pub metric: Metric,

@@ -244,7 +244,7 @@ pub(super) fn is_by_distance(sort: &SortExec) -> Result<bool> {
 /// Rewrites one node.
 ///
 /// # Errors
-/// A `vector_search` whose query is refused.
+/// A `vector_search` whose query is invalid.
 pub(super) fn rewrite(
     plan: &Arc<dyn ExecutionPlan>,
     target_partitions: usize,
@@ -257,7 +257,8 @@ pub(super) fn rewrite(
         columns => Arc::new(sort.schema().project(&(0..columns).collect::<Vec<_>>())?),
     };
     let Some(mut folded) = Folded::of(sort)? else { return Ok(RewriteResult::NoDistance) };
-    // A later rule may have moved a distance into the scan of a file: only the reason why it stayed can be told then.
+    // A later rule may have moved a distance into the scan of a file: then only the reason why it
+    // was not rewritten can be reported.
     let scanned = if has_call(&folded.key) { None } else { scan_projection(&folded.plan) };
     if let Some((_, exprs)) = &scanned {
         folded.key = substitute(&folded.key, &|i| Arc::clone(&exprs[i].expr))?;

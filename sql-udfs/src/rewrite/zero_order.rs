@@ -81,7 +81,7 @@ fn limited_after_sort(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionP
     replace_children_if_necessary(plan, vec![input])
 }
 
-/// A sort with a limit with the keys added; `None`: it needs none.
+/// Returns a sort with a limit with the keys added; returns `None` if it needs none.
 fn with_zeros(sort: &SortExec) -> Result<Option<SortExec>> {
     let schema = sort.input().schema();
     let is_float = |key: &PhysicalSortExpr| key.expr.data_type(&schema).is_ok_and(|of| of.is_floating());

@@ -107,7 +107,7 @@ impl Table {
         Ok(column)
     }
 
-    /// Refuses a table that has a column which the function adds.
+    /// Rejects a table that already has a column which the function adds.
     fn refuse_column(&self, function: &str, name: &str) -> Result<()> {
         if self.schema().index_of(name).is_ok() {
             return plan_err!(

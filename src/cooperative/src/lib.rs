@@ -89,8 +89,8 @@ pub struct LongWork {
 }
 
 impl LongWork {
-    /// Yields to a newer short query. To be called between two steps of at most some hundred microseconds; costs one load where
-    /// there is no query.
+    /// Yields to a newer short query. It must be called between two steps of at most some hundred
+    /// microseconds; it costs one load if there is no query.
     #[inline]
     pub fn yield_to_foreground(&self) {
         if self.scheduler.preempts(self.began, LAST_YIELD.get(), now) {

@@ -25,7 +25,7 @@ fn class(rows: usize) -> u32 {
     (rows / SMALL_ROWS).checked_ilog(MERGED).map_or(0, |class| class + 1)
 }
 
-/// Slots of segments that are worth merging into one; `None`: none.
+/// Returns the slots of segments that are worth merging into one; returns `None` if there are none.
 pub(super) fn choose(version: &TableVersion) -> Option<Vec<usize>> {
     let mut classes: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
     for (slot, part) in version.parts.iter().enumerate() {

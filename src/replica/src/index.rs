@@ -67,7 +67,7 @@ impl KeyIndex {
         self.shards[shard].read()
     }
 
-    /// The version that the index is of, or is becoming that of.
+    /// Returns the generation of the version that the index belongs to, or is being updated to.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
@@ -90,8 +90,9 @@ impl KeyIndex {
         found
     }
 
-    /// Makes it the index of a generation. Readers of earlier ones are told before anything is changed that it is no longer theirs.
-    /// A key that is said to be somewhere and is not there stays as it is. `hash_of` tells the hash of any location in the index.
+    /// Publishes this generation. Readers of older generations see the change before any slot is
+    /// overwritten. An edit whose `from` does not match the index leaves its key unchanged.
+    /// `hash_of` returns the hash of any location in the index.
     pub fn apply(&self, generation: u64, edits: Vec<Edit>, hash_of: impl Fn(Location) -> u64) {
         self.generation.store(generation, Ordering::Release);
         for (shard, places) in ByShard::new(edits.iter().map(|edit| edit.hash)).groups() {

@@ -11,7 +11,7 @@ use arrow::datatypes::{
 use half::f16;
 use vexact_core::error::{Error, Result};
 
-/// The key columns of some rows. NULL is not expected: capture refuses it.
+/// The key columns of some rows. NULL does not occur: capture rejects it.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
     columns: Vec<KeyColumn>,

@@ -17,7 +17,7 @@ use super::{compaction, load};
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     tables: BTreeMap<String, TableState>,
-    /// The last change of the log that is in it.
+    /// Position of the last change of the log that the snapshot includes.
     pub applied_seq: i64,
 }
 
@@ -26,7 +26,8 @@ pub struct Snapshot {
 pub struct TableState {
     /// Its rows.
     pub version: Arc<TableVersion>,
-    /// Why it must not be read: it failed to follow. `None`: it is sound.
+    /// Error of a table whose replication failed, so that it must not be read; `None` if it is
+    /// readable.
     pub failed: Option<String>,
 }
 
@@ -94,7 +95,7 @@ impl Replicas {
         *self.current.write() = Arc::new(snapshot);
     }
 
-    /// Puts other tables in the place of all.
+    /// Replaces all tables.
     pub(super) fn replace_all(&self, tables: Vec<TableState>, applied_seq: i64) {
         let mut writers = self.writers();
         let named = |state: TableState| (folded(&state.version.definition.name), state);
@@ -105,9 +106,9 @@ impl Replicas {
         self.publish(Snapshot { tables, applied_seq });
     }
 
-    /// Makes the next snapshot of all updates together, at a position of the log. The updates of one table are made in their
-    /// order. A table whose changes cannot be applied is marked as failed, and its other updates are errors; the other tables are
-    /// not held up by it.
+    /// Publishes the next snapshot with all updates together, at a position of the log. The updates
+    /// of one table are applied in order. A table whose changes cannot be applied is marked as
+    /// failed, and its other updates are errors; the other tables are not affected.
     pub fn update(&self, updates: Vec<(String, Update<'_>)>, applied_seq: i64) -> Vec<(String, Result<Counts>)> {
         let mut writers = self.writers();
         let mut next = Snapshot::clone(&self.snapshot());
@@ -184,7 +185,7 @@ impl Replicas {
                 compaction::choose(&version).into_iter().collect()
             };
             for slots in groups {
-                // Rows are copied beside the changes that come in.
+                // Rows are copied concurrently with incoming changes.
                 let merged = compaction::merge(&version, &slots)?;
                 let mut writers = self.writers();
                 let key = folded(&version.definition.name);

@@ -17,7 +17,7 @@ use vexact_sql::chunks::{BATCH_ROWS, ChunkScanExec, Chunks};
 use super::snapshot::{Replicas, Snapshot};
 use super::version::{SyncMode, TableVersion};
 
-/// Keys that one scan looks up at most; more of them are found by scanning.
+/// Maximum number of keys that one scan looks up in the index; for more keys the rows are scanned.
 const LOOKED_UP_KEYS: usize = 1024;
 
 /// A table of [`Replicas`]. A query reads the version in the [`Snapshot`] that its session's configuration holds as an
@@ -95,7 +95,7 @@ fn external(error: Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 
-/// The engine's own refusal, which is told as it is: nobody else has an answer.
+/// An error of the engine itself, reported unchanged, because no fallback can answer the query.
 fn refused<T>(problem: String) -> Result<T> {
     Err(external(Error::Engine(problem)))
 }
@@ -134,8 +134,8 @@ impl TableProvider for ReplicaTable {
     }
 }
 
-/// The keys that filters ask for, where they name them: `a = 1 AND b = 2`, or `a IN (1, 2)` for a key of one column. A history
-/// has more than one row for a key.
+/// Returns the keys that filters select, if they list them: `a = 1 AND b = 2`, or `a IN (1, 2)` for
+/// a key of one column. A history has more than one row for a key.
 fn looked_up(version: &TableVersion, filters: &[Expr]) -> Result<Option<RecordBatch>> {
     let definition = version.definition();
     if definition.mode == SyncMode::Temporal {

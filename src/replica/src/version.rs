@@ -13,7 +13,8 @@ use vexact_sql::chunks::{Bounds, Chunks};
 use super::index::{KeyIndex, Location};
 use super::key::Keys;
 
-/// Rows of a segment at most: so its delete bitmap is 8 KiB, and a change copies no more than that.
+/// Maximum number of rows of a segment: its delete bitmap is 8 KiB, and a change copies no more
+/// than that.
 pub(super) const SEGMENT_ROWS: usize = 1 << 16;
 
 /// Sync mode of a replica.
@@ -65,7 +66,8 @@ impl Definition {
         TableSchema::of_columns(&self.name, columns, &key).ok()
     }
 
-    /// The columns that order rows of one distance: those of the key, and in a history its times.
+    /// Returns the columns that order rows of equal distance: those of the key, and in a history
+    /// its times.
     pub fn tie_order(&self) -> Vec<usize> {
         let registered = self.schema.fields().len();
         let times = match self.mode {
@@ -93,11 +95,11 @@ impl Definition {
 /// Rows that do not change any more.
 #[derive(Debug)]
 pub(super) struct Segment {
-    /// Its own in this process, so that a store knows those it holds.
+    /// An id that is unique in this process, by which a store recognises the segments it holds.
     pub id: u64,
     pub rows: RecordBatch,
     pub keys: Keys,
-    /// By which filters rule it out; found when a query asks.
+    /// Bounds by which filters prune the segment; computed at the first use.
     bounds: Arc<Bounds>,
 }
 
@@ -162,12 +164,12 @@ impl Part {
     }
 }
 
-/// One state of a table. Whoever holds it reads it undisturbed.
+/// One immutable version of a table. Later changes do not affect its readers.
 #[derive(Debug)]
 pub struct TableVersion {
     pub(super) definition: Arc<Definition>,
     pub(super) stored_schema: SchemaRef,
-    /// By slot; a slot is used again once its segment is gone.
+    /// The segments, by slot; a slot is reused after its segment is removed.
     pub(super) parts: Vec<Option<Part>>,
     /// Versions before this one.
     pub(super) generation: u64,

@@ -12,13 +12,13 @@ use super::index::{Edit, KeyIndex, Location};
 use super::version::{Definition, Part, SEGMENT_ROWS, Segment, SyncMode, TableVersion};
 use super::{destructive, temporal};
 
-/// The one that makes versions of a table.
+/// The writer of a table, which makes its versions.
 #[derive(Debug)]
 pub(super) struct TableWriter {
     version: Arc<TableVersion>,
 }
 
-/// An outcome that only has to be put in place.
+/// A computed result that only has to be published.
 #[derive(Debug)]
 pub(super) struct Staged {
     segments: Vec<(usize, Arc<Segment>)>,
@@ -35,7 +35,7 @@ impl TableWriter {
         &self.version
     }
 
-    /// Computes what the changes amount to. Nothing is changed.
+    /// Computes the effect of the changes. The table does not change yet.
     pub fn stage(&self, changes: &ChangeBatch) -> Result<Staged> {
         let outcome = match self.version.definition.mode {
             SyncMode::Destructive => destructive::outcome(&self.version, changes)?,

@@ -58,7 +58,7 @@ pub(super) fn in_columns(schema: &TableSchema, clocks: &[usize], rows: &[&Row]) 
     RecordBatch::try_new(schema.arrow(), columns).map_err(Error::arrow)
 }
 
-/// Refuses rows of which two have one key: of each state, only one would be seen.
+/// Rejects rows of which two have the same key: only one of them would be visible.
 fn check_keys(schema: &TableSchema, rows: &[Row]) -> Result<()> {
     let mut seen = HashSet::with_capacity(rows.len());
     for row in rows {
@@ -126,7 +126,8 @@ pub(super) fn changes(schema: &TableSchema, clocks: &[usize], version: &TableVer
                 KeyState::Gone(gone.len() as u32 - 1)
             }
             (false, standing) => {
-                // A key that comes with a later version than its first is an insert that was not seen.
+                // A new key whose row is not its first version is an insert that was missed; it
+                // counts as an update.
                 match standing == RowState::New && row.is_new {
                     true => counts.inserted += 1,
                     false => counts.updated += 1,

@@ -19,20 +19,21 @@ pub const OVERLAP: Duration = Duration::from_secs(60);
 pub struct TimestampTableConfig {
     /// The table's name in the source; in PostgreSQL it may have a schema in front (`sales.orders`), which the replica's name has not.
     pub table_name: String,
-    /// The names of the columns that name a row.
+    /// The names of the key columns.
     pub primary_key: Vec<String>,
-    /// When a row was made. It only decides what is counted as an insert.
+    /// Column with the creation time of a row. It only decides whether a change counts as an
+    /// insert.
     pub created_at_column: String,
-    /// When a row was last changed. Rows where it is NULL are not seen.
+    /// Column with the time of a row's last change. Rows in which it is NULL are not read.
     pub updated_at_column: String,
     /// The columns of the replica, besides the key's; empty: all.
     pub columns: Vec<String>,
-    /// Types given by hand, by the names of columns: those of other columns are found in the source.
+    /// Configured types, by column name; the types of other columns are detected in the source.
     pub column_types: Vec<(String, ColumnType)>,
 }
 
 impl TimestampTableConfig {
-    /// The type that a column is given by hand.
+    /// Returns the configured type of a column.
     pub(super) fn column_type(&self, column: &str) -> Option<ColumnType> {
         let exact = self.column_types.iter().find(|(name, _)| name == column);
         let found = exact.or_else(|| self.column_types.iter().find(|(name, _)| name.eq_ignore_ascii_case(column)));
@@ -164,7 +165,7 @@ impl SidecarConfig {
         }
     }
 
-    /// Refuses settings that cannot be used, whatever the address of a server.
+    /// Rejects invalid settings; does not check the address of a server.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`]: no source, another scheme, no tables, a table twice, an empty or repeated name, a size of 0.

@@ -89,7 +89,8 @@ pub(super) fn restore(
     Ok(Some(stored.applied_seq))
 }
 
-/// Makes the replicas durable, with the place to go on from: never a place whose rows are not there. Blocks.
+/// Saves the replicas with the positions from which to resume: never a position whose rows are not
+/// saved. Blocks.
 pub(super) fn save(
     store: &Store,
     replicas: &Replicas,

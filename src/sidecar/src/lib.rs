@@ -85,11 +85,13 @@ impl std::fmt::Debug for Sidecar {
 }
 
 impl Sidecar {
-    /// Looks at the tables and makes their replicas: empty ones, or those of the store. No rows are read.
+    /// Describes the tables and creates their replicas: empty ones, or those of the store. Reads no
+    /// rows.
     ///
     /// # Errors
-    /// Wrong settings; a source that cannot be reached, where the store has nothing of it; a store that is damaged, or holds other
-    /// replicas. A table that is not there or not as configured is no error: it is failed, and its state says why.
+    /// Wrong settings; a source that cannot be reached, where the store has nothing of it; a store
+    /// that is damaged, or holds other replicas. A table that does not exist or differs from its
+    /// configuration is no error: it is marked as failed, and its status has the reason.
     pub async fn start(
         config: &SidecarConfig,
         mode: SyncMode,
@@ -187,7 +189,8 @@ impl Sidecar {
         Ok(self.cycle().await?.result)
     }
 
-    /// Cycles until of each table all rows, and all rows of its overlap window, were read since the call; the sums.
+    /// Runs cycles until all rows of each table, and all rows of its overlap window, were read
+    /// since the call; returns the sum of the results.
     ///
     /// # Errors
     /// As [`Self::sync_now`].
@@ -209,7 +212,7 @@ impl Sidecar {
         Ok(sum)
     }
 
-    /// Cycles until the newest rows were read.
+    /// Runs cycles until the newest rows were read.
     async fn catch_up(&self) -> Result<()> {
         loop {
             self.cycle().await?;
@@ -220,8 +223,9 @@ impl Sidecar {
         }
     }
 
-    /// Reads all rows of a table anew, in one step: also what was deleted without a trace is seen; the number of rows. In a history
-    /// the differences become versions.
+    /// Reads all rows of a table again, in one step, which also detects rows that were deleted
+    /// without a delete mark. Returns the number of rows. In a history the differences become
+    /// versions.
     ///
     /// # Errors
     /// A table that is not followed; the source's, the storage's and the table's.
@@ -245,7 +249,7 @@ impl Sidecar {
                 state.count_lag();
                 Ok(())
             });
-            // It goes on if nobody waits any more.
+            // The count continues even if no caller waits for it.
             if let Ok(counted) = tokio::time::timeout(COUNTING, counting).await {
                 counted?;
             }
@@ -261,12 +265,13 @@ impl Sidecar {
         self.background.start(self, interval, |sidecar| async move { drop(sidecar.catch_up().await) });
     }
 
-    /// Ends the background sync; a cycle that runs goes on to its end. Harmless to repeat.
+    /// Ends the background sync; a running cycle runs to completion. Idempotent.
     pub fn stop_background(&self) {
         self.background.stop();
     }
 
-    /// Interrupts the reads of a running cycle, which has no effect then, and closes the source and the store. Harmless to repeat.
+    /// Interrupts the reads of a running cycle, which has no effect then, and closes the source and
+    /// the store. Idempotent.
     pub async fn shutdown(&self) {
         self.stop_background();
         self.stopper.stop();

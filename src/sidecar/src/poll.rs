@@ -35,7 +35,7 @@ pub(super) struct Progress {
     /// Value of `newest` at the start of the last finished sweep; before the first sweep, the
     /// newest time when the table was first described.
     pub swept: Option<i64>,
-    /// The sweep that is under way: in another process it begins anew.
+    /// The running sweep; after a restart of the process it begins again.
     #[serde(skip)]
     pub sweep: Option<Sweep>,
     /// The last row read of the rows beyond the horizon; `None` if the next pass reads them from
@@ -90,7 +90,7 @@ pub(super) struct Row {
     pub values: Vec<Value>,
     /// Microseconds.
     pub time: i64,
-    /// Its two times are one.
+    /// True if `created_at` and `updated_at` are equal.
     pub is_new: bool,
     pub is_deleted: bool,
 }
@@ -213,7 +213,7 @@ pub(super) fn read_all(
 /// Rows that one SELECT of a copy reads.
 const COPY_ROWS: u32 = 1 << 16;
 
-/// A time that no clock which is right has reached, microseconds since the Unix epoch.
+/// A time that no correct clock has reached yet, in microseconds since the Unix epoch.
 pub(super) fn horizon() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_micros()).unwrap_or(i64::MAX).saturating_add(DAY)
@@ -270,7 +270,8 @@ impl Reader<'_> {
                 progress.untimely.example = clock.written(&updated);
             }
             let time = told.or(newest).or(progress.newest).unwrap_or_default();
-            // Its kind is no matter of the clock's, and neither is a time that cannot be read.
+            // The kind of `created_at` is independent of the clock's kind, and an unreadable
+            // `created_at` is no error.
             let is_new = created == updated || Clock::default().read(&created).is_ok_and(|created| created == time);
             rows.push(Row { values, time, is_new, is_deleted });
             last = Some(Cursor { values: order });

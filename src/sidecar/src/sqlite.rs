@@ -71,7 +71,7 @@ impl SqliteSource {
             let stop = self.stop.clone();
             conn.progress_handler(INSTRUCTIONS, Some(move || stop.is_requested()))?;
             conn.execute_batch("PRAGMA query_only = ON")?;
-            // The first read is what fails where the file cannot be read.
+            // If the file cannot be read, this first read fails.
             conn.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))?;
             Ok(conn)
         };
@@ -92,7 +92,7 @@ impl SqliteSource {
         opened.ok_or_else(|| Error::Engine(format!("{}: is not open", self.name)))
     }
 
-    /// Notes whether an error is the file's, and no table's.
+    /// Records whether an error is one of the file, not of a table.
     fn noted<T>(&mut self, result: Result<T>) -> Result<T> {
         use ErrorCode::*;
         self.is_lost = match &result {
@@ -131,7 +131,7 @@ impl Source for SqliteSource {
     }
 
     fn end(&mut self) {
-        // It has only read: what cannot be ended is opened again.
+        // The transaction has only read, so if it cannot be ended the file is opened again.
         if self.opened.as_ref().is_some_and(|opened| opened.conn.execute_batch("COMMIT").is_err()) {
             self.opened = None;
         }

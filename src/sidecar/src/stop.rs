@@ -32,7 +32,7 @@ impl Stop {
     /// Waits for the request.
     #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "only a PostgreSQL source waits"))]
     pub async fn requested(&self) {
-        // An error says that the other half is gone.
+        // An error means that the other half was dropped.
         let _ = self.0.clone().wait_for(|is_requested| *is_requested).await;
     }
 }

@@ -101,7 +101,8 @@ impl Table {
         Definition { name: schema.name().to_owned(), schema: schema.arrow(), key: schema.key().to_vec(), mode }
     }
 
-    /// A table that cannot be looked at has to be there to be known as failed: its key, as text.
+    /// Definition of a replica for a table that cannot be described: its key columns, as text. The
+    /// replica must exist to be marked as failed.
     pub fn unknown(&self, mode: SyncMode) -> Result<Arc<Definition>> {
         let column = |name: &String| Column { name: name.clone(), column_type: ColumnType::Utf8 };
         let columns = self.config.primary_key.iter().map(column).collect();
@@ -157,7 +158,7 @@ impl Table {
         Ok((step, described.schema))
     }
 
-    /// The step that goes on from here, where the table is as it was.
+    /// Returns the step that continues from here, if the table is unchanged.
     fn known(&self, mark: &[Vec<Value>]) -> Option<(Step, TableSchema)> {
         if self.mark != mark {
             return None;

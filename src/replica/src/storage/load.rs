@@ -21,7 +21,7 @@ use crate::writer::hash_in;
 pub struct Stored {
     /// The tables, by name.
     pub tables: Vec<StoredTable>,
-    /// The last change of the log that is in it.
+    /// Position of the last change of the log that the state includes.
     pub applied_seq: i64,
     /// As it was given to [`Store::save`].
     pub last_time: i64,
@@ -29,7 +29,7 @@ pub struct Stored {
     pub extra: String,
 }
 
-/// A table of it.
+/// A stored table.
 #[derive(Debug)]
 pub struct StoredTable {
     /// Definition of the replica.
@@ -74,7 +74,7 @@ impl StoredTable {
 }
 
 impl Store {
-    /// The stored state, every file checked; `None`: nothing was saved yet.
+    /// Returns the stored state, with every file checked; returns `None` if nothing was saved yet.
     ///
     /// # Errors
     /// [`Error::BadFile`](vexact_core::Error::BadFile): a file that is missing or damaged, or is not what the manifest says.
@@ -139,7 +139,7 @@ impl Store {
 }
 
 impl Replicas {
-    /// Puts a stored state in the place of everything.
+    /// Replaces all replicas by a stored state.
     ///
     /// # Errors
     /// None that is expected. Nothing has changed then.

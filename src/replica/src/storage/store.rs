@@ -17,16 +17,18 @@ use super::parallel;
 use crate::Snapshot;
 use crate::version::{Part, Segment, SyncMode};
 
-/// The file whose lock makes a store its opener's alone.
+/// The lock file, which gives one opener exclusive access to the store.
 const LOCK: &str = "lock";
 
-/// Bytes of rows from which on writing is worth more than one thread.
+/// Minimum bytes of rows to write with more than one thread.
 const PARALLEL_BYTES: usize = 1 << 20;
 
-/// Bytes of rows that are being written at once: while it is written, a segment is in memory twice.
+/// Maximum bytes of rows that are written at once: while it is written, a segment is in memory
+/// twice.
 const WRITTEN_BYTES: usize = 1 << 28;
 
-/// Bitmap files may hold this many times the bytes of the bitmaps in use, then all are written anew.
+/// Maximum ratio of the bytes of bitmap files to those of the bitmaps in use; above it all bitmaps
+/// are written again.
 const BITMAP_WASTE: usize = 4;
 
 /// Replicas in a folder, held by one opener at a time. [`Self::save`] replaces one whole state by the next: whenever the process or

@@ -24,9 +24,10 @@ const SILENCE: Duration = Duration::from_secs(300);
 /// Why a statement failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The server refused it, or a value is none that a replica has. The connection is sound.
+    /// The server rejected the statement, or a replica cannot hold a value. The connection is still
+    /// usable.
     Refused(Error),
-    /// The connection is of no use any more.
+    /// The connection is broken.
     Lost(Error),
 }
 
@@ -41,10 +42,11 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Connects and says who is there. Blocks, at most for the address's time to connect, the login included.
+    /// Connects and logs in. Blocks, at most for the address's time to connect, the login included.
     ///
     /// # Errors
-    /// A server that is not there, that refuses or is silent; root certificates that cannot be read; the end of the sidecar.
+    /// A server that cannot be reached, that rejects the connection or does not answer; root
+    /// certificates that cannot be read; a sidecar that is shut down.
     pub fn connect(address: &Address, runtime: &Handle, stop: &Stop) -> Result<Self> {
         let (name, limit) = (address.to_string(), address.connect_limit());
         let connected = match address.config.get_ssl_mode() {

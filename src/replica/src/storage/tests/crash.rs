@@ -113,7 +113,8 @@ fn run(disk: &SimulatedDisk, format: StorageFormat) -> Option<usize> {
     done
 }
 
-/// The state that is found is that of a save, not older than the last that was done, and the store goes on from there.
+/// The state that is loaded is one that was saved, not older than the last completed save, and the
+/// store continues from it.
 fn check(disk: &SimulatedDisk, format: StorageFormat, done: Option<usize>, expected: &[(Seen, Vec<Counts>)], at: &str) {
     let store = open(disk, format).unwrap_or_else(|error| panic!("{at}: {error}"));
     let replicas = Replicas::default();

@@ -257,7 +257,8 @@ impl Disk for SimulatedDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
-        // Not an operation of its own: a lock whose answer is lost would be held by nobody.
+        // Locking does not count as an operation: if its result were lost, the lock would have no
+        // owner.
         if !self.state().locks.insert(path.to_owned()) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
