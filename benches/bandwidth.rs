@@ -27,7 +27,7 @@ fn noise(seed: u64, len: usize) -> Vec<f32> {
     (0..len).map(|_| uniform() + uniform() + uniform()).collect()
 }
 
-/// Reads everything once, on all threads, four streams each.
+/// Reads all data once, on all threads, with four streams each.
 fn read(data: &[f32]) {
     let threads = rayon::current_num_threads();
     rayon::scope(|scope| {

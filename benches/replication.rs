@@ -88,7 +88,7 @@ fn rate(name: &str, count: i64, took: Duration) {
     println!("{name:<48} {:>10.0} k/s {:>9.3} us each", per_second / 1e3, took.as_secs_f64() * 1e6 / count as f64);
 }
 
-/// Spreads over all ids.
+/// Returns ids that are spread over all of them.
 fn scattered(count: i64, rows: i64, round: i64) -> impl Iterator<Item = i64> {
     (0..count).map(move |i| (i * 7919 + round * 104_729) % rows)
 }

@@ -115,7 +115,7 @@ fn sql(c: &mut Criterion) {
             group.bench_function(format!("filtered-{percent}-percent"), |b| b.iter(run));
         }
 
-        // The same statement in plain DataFusion.
+        // The same statement with plain DataFusion.
         let plain = SessionContext::new();
         let memory = MemTable::try_new(batch.schema(), vec![vec![batch.clone()]]).unwrap();
         plain.register_table("docs", Arc::new(memory)).unwrap();

@@ -111,7 +111,7 @@ fn a_table_that_was_made_again_is_planned_anew() {
     });
 }
 
-/// A session with the tables of the SQL files.
+/// Returns a session with the tables of the SQL files.
 async fn documents(folder: &std::path::Path) -> Session {
     let session = Session::new().unwrap();
     let docs = crate::sql::documents_batch();
@@ -131,9 +131,10 @@ async fn documents(folder: &std::path::Path) -> Session {
     session
 }
 
-/// The columns and rows of a query, or its error. Rows are sorted if the query leaves their order open.
+/// Returns the columns and rows of a query, or its error. Rows are sorted if the query leaves their
+/// order open.
 async fn shown(session: &Session, sql: &str) -> String {
-    // A plan that does not fit is shown in the error with addresses in it.
+    // The error of an invalid plan has addresses in its text.
     let told = |error: vexact::Error| error.to_string().chars().take(100).collect::<String>();
     let frame = match session.sql(sql, None).await {
         Ok(frame) => frame,

@@ -62,7 +62,7 @@ pub(crate) async fn open(folder: &tempfile::TempDir) -> HtapEngine {
     engine
 }
 
-/// `t` and `u` become the tables that are not replicated.
+/// Replaces `t` and `u` by the tables that are not replicated.
 fn plain(sql: &str) -> String {
     let mut plain = String::new();
     let mut words = sql.split_inclusive(|ch: char| !ch.is_ascii_alphanumeric() && ch != '_').peekable();
@@ -81,7 +81,7 @@ fn plain(sql: &str) -> String {
     plain
 }
 
-/// Rows as text; reals to 9 digits, as sums depend on the order of their rows.
+/// Returns rows as text; reals to 9 digits, as sums depend on the order of their rows.
 pub(crate) fn rows(batches: &[RecordBatch]) -> Vec<String> {
     let options = FormatOptions::default().with_null("NULL");
     let mut rows = Vec::new();
@@ -101,7 +101,7 @@ pub(crate) fn rows(batches: &[RecordBatch]) -> Vec<String> {
     rows
 }
 
-/// A row whose integers are written as its reals are.
+/// Rewrites the integers of a row as reals.
 fn as_reals(row: &str) -> String {
     let cell = |cell: &str| match cell.parse::<i64>() {
         Ok(0) | Err(_) => cell.to_owned(),
@@ -110,7 +110,8 @@ fn as_reals(row: &str) -> String {
     row.split(" | ").map(cell).collect::<Vec<_>>().join(" | ")
 }
 
-/// `small` is registered as int8, and declared as INTEGER: what is computed with it may be of another width.
+/// Returns the types of the columns, with each integer type as Int64: `small` is registered as int8
+/// and declared as INTEGER, so a result computed from it may have another width.
 pub(crate) fn types(batches: &[RecordBatch]) -> Vec<DataType> {
     let wide = |data_type: &DataType| if data_type.is_integer() { DataType::Int64 } else { data_type.clone() };
     batches[0].schema().fields().iter().map(|field| wide(field.data_type())).collect()
@@ -119,7 +120,7 @@ pub(crate) fn types(batches: &[RecordBatch]) -> Vec<DataType> {
 /// The side that answered a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answered {
-    /// None: SQLite rejects the query.
+    /// Neither side: SQLite rejects the query.
     Refused,
     Sqlite,
     Replicas,

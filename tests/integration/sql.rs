@@ -113,12 +113,12 @@ fn list_embeddings() -> ArrayRef {
     ))
 }
 
-/// The documents, their vectors of a fixed size.
+/// Returns the documents with vectors of a fixed size.
 pub fn documents_batch() -> RecordBatch {
     batch(embeddings())
 }
 
-/// The documents, their vectors as lists.
+/// Returns the documents with vectors as lists.
 pub fn listed_batch() -> RecordBatch {
     batch(list_embeddings())
 }
@@ -146,7 +146,7 @@ async fn session(folder: &Path) -> Result<Db, DataFusionError> {
 async fn sql_files_answer_as_they_say() {
     let is_completing = std::env::var_os("VEXACT_COMPLETE").is_some();
     let folder = tempfile::tempdir().unwrap();
-    // Cargo starts tests in the package's folder.
+    // Cargo runs tests in the package's folder.
     let mut files: Vec<_> = std::fs::read_dir("tests/sql")
         .unwrap()
         .map(|entry| entry.unwrap().path())

@@ -74,7 +74,7 @@ fn session(replicas: Arc<Replicas>) -> Session {
     session
 }
 
-/// The last state of each key, sorted by DataFusion.
+/// Returns the last state of each key, sorted by DataFusion.
 fn oracle(syncs: &[Vec<(Key, Vector)>]) -> Session {
     let live: BTreeMap<Key, Vector> = syncs.iter().flatten().cloned().collect();
     let session = session(Arc::default());
@@ -121,7 +121,7 @@ proptest! {
             "l2_distance(v, [1, 0]) NULLS LAST",
             "l2_distance(v, [1, 0]) NULLS FIRST",
             "inner_product(v, [1, 1]) DESC NULLS LAST",
-            // Rows of zeros are not a number.
+            // The distance of a row of zeros is NaN.
             "cosine_distance(v, [0, 1])",
             "cosine_similarity(v, [0, 1]) DESC",
         ] {

@@ -16,7 +16,8 @@ use super::failure::{During, Failure};
 use super::output::remark;
 
 impl Answer {
-    /// Returns the rows of an answer, and their total number if the answer has only the first of them.
+    /// Returns the rows of an answer, and their total number if the answer has only the first of
+    /// them.
     fn rows(&self) -> Option<(&Table, Option<u64>)> {
         let excerpt = |excerpt: &Excerpt| excerpt.truncated.then_some(excerpt.row_count);
         Some(match self {

@@ -45,7 +45,7 @@ fn schema(name: &str) -> TableSchema {
     TableSchema::try_new(name, &columns, &["id".to_owned()]).unwrap()
 }
 
-/// Sum and count over both tables, of the rows that are current.
+/// Returns sum and count of the current rows of both tables.
 async fn totals(engine: &HtapEngine, mode: SyncMode) -> (i64, i64) {
     let only = if mode == SyncMode::Temporal { "WHERE _valid_to IS NULL" } else { "" };
     let sql = format!(

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::value::{Cell, Row};
 use super::world::key_of;
 
-/// Tables as they were at a time: per table, the columns' uids and the rows.
+/// The tables at a time: for each table, the columns' uids and the rows.
 pub struct Point {
     pub time: i64,
     pub tables: BTreeMap<usize, (Vec<usize>, Vec<Row>)>,
@@ -39,7 +39,7 @@ impl Version {
         Self { row, from, to, operation }
     }
 
-    /// All of it, for comparing.
+    /// Returns all fields, for comparisons.
     pub fn whole(&self) -> Row {
         let mut row = self.row.clone();
         row.push(Cell::Integer(self.from.into()));
@@ -62,7 +62,7 @@ struct Moment {
     ended: i64,
 }
 
-/// The laws of intervals.
+/// Checks the laws of intervals.
 pub fn check_intervals(versions: &[Version], key: &[usize]) {
     let mut by_key: HashMap<Row, Vec<&Version>> = HashMap::new();
     for version in versions {
@@ -86,7 +86,8 @@ pub fn check_intervals(versions: &[Version], key: &[usize]) {
                 moments.entry(to).or_default().ended += 1;
             }
         }
-        // In one moment several versions can come and go; what holds is known before and after it.
+        // Several versions can begin and end in one moment; the open version is known only before
+        // and after it.
         let mut open = 0;
         for (time, moment) in moments {
             let after = open + moment.inserted - moment.deleted;

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use world::{Script, World};
 
-/// Runs by default: seeds from 1.
+/// Default number of runs, with the seeds from 1.
 const RUNS: u64 = 150;
 const STEPS: usize = 80;
 
@@ -31,7 +31,7 @@ async fn run(seed: u64, script: Script) {
     }
 }
 
-/// Runs a seed; a failure prints all that was done.
+/// Runs a seed; a failure prints all operations.
 fn check(runtime: &tokio::runtime::Runtime, seed: u64) {
     let script = Script::default();
     let outcome = catch_unwind(AssertUnwindSafe(|| runtime.block_on(run(seed, script.clone()))));

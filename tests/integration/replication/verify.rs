@@ -31,7 +31,7 @@ impl World {
         engine.query_olap(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
-    /// Keeps the tables as they are now, with the time.
+    /// Stores the current tables with the time.
     pub fn keep_point(&mut self) {
         let tables: BTreeMap<usize, (Vec<usize>, Vec<Row>)> = (0..self.tables.len())
             .filter(|at| !self.blocked.contains_key(at))
@@ -118,7 +118,7 @@ impl World {
         assert!(sums.events_processed >= rows, "{}: {sums}", slot.name);
     }
 
-    /// Compares one table; its rows by key.
+    /// Compares one table; returns its rows by key.
     async fn compare(&mut self, at: usize, table: usize) -> BTreeMap<Row, Row> {
         let definition = self.tables[table].clone();
         let expected = self.rows(&definition);
@@ -156,7 +156,7 @@ impl World {
         expected
     }
 
-    /// The laws of a history; its open rows.
+    /// Checks the laws of a history; returns its open rows.
     async fn check_history(&mut self, at: usize, table: usize, rows: Vec<Row>) -> Vec<Row> {
         let definition = self.tables[table].clone();
         let columns = uids(&definition);

@@ -28,7 +28,7 @@ async fn run(seed: u64, overlap: Duration) -> bool {
     let sync_mode = if seed.is_multiple_of(3) { SyncMode::Temporal } else { SyncMode::Destructive };
     let sidecar = Some(SidecarConfig { poll_batch_size, overlap, ..world.sidecar() });
     let engine = HtapEngine::open(HtapConfig { sidecar, sync_mode, ..HtapConfig::default() }).await.unwrap();
-    // Seconds, as the window is; a burst has one time.
+    // Seconds, as the window is; the rows of a burst have one time.
     let mut now = 1_700_000_000;
     let mut sum = 0;
     for step in 0..120 {
@@ -59,7 +59,7 @@ async fn run(seed: u64, overlap: Duration) -> bool {
     if seed.is_multiple_of(2) {
         engine.sync_all().await.unwrap();
     } else {
-        // Enough cycles for every sweep to come to its end.
+        // Enough cycles for every sweep to complete.
         for _ in 0..3 * (300 / poll_batch_size + 2) {
             sum += engine.sync_now().await.unwrap().events_processed;
         }

@@ -22,7 +22,8 @@ pub struct Server {
     port: u16,
 }
 
-/// The folder of PostgreSQL's programs: the one that the environment names, or that of the newest installed.
+/// Returns the folder of PostgreSQL's programs: the one in the environment, or the newest installed
+/// one.
 fn programs() -> Option<PathBuf> {
     if let Some(named) = std::env::var_os("VEXACT_POSTGRES_BIN") {
         return Some(named.into());
@@ -43,7 +44,8 @@ fn is_root() -> bool {
     Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout.starts_with(b"0\n"))
 }
 
-/// Runs one of PostgreSQL's programs; as its own user where this one is root, which it refuses.
+/// Runs one of PostgreSQL's programs. A root user runs it as another user, since PostgreSQL rejects
+/// root.
 fn run(bin: &Path, program: &str, arguments: &[&str]) -> std::io::Result<Output> {
     let mut command = match is_root() {
         true => {
@@ -57,7 +59,8 @@ fn run(bin: &Path, program: &str, arguments: &[&str]) -> std::io::Result<Output>
 }
 
 impl Server {
-    /// A server whose user `postgres` needs the password `pass word`; `None`, and a line on stderr, where there can be none.
+    /// Starts a server with the user `postgres` and the password `pass word`. Returns `None`, and
+    /// prints a line on stderr, if that is not possible.
     pub fn start() -> Option<Self> {
         let skipped = |why: String| {
             eprintln!("\n*** SKIPPED: no PostgreSQL server for this test: {why} ***\n");
@@ -113,7 +116,8 @@ impl Server {
         assert!(self.control("start").unwrap().status.success());
     }
 
-    /// Gives the server a certificate for the name `localhost`, and TLS; `None`, and a line on stderr, where `openssl` is missing.
+    /// Creates a certificate for the name `localhost` and enables TLS. Returns `None`, and prints a
+    /// line on stderr, if `openssl` is missing.
     pub fn encrypt(&self) -> Option<Certificates> {
         let folder = self.folder.path().display().to_string();
         let file = |name: &str| format!("{folder}/{name}");
@@ -158,7 +162,7 @@ impl Server {
         format!("postgres://postgres:pass%20word@127.0.0.1:{}/postgres", self.port)
     }
 
-    /// The address by the server's Unix socket.
+    /// Returns the address with the server's Unix socket.
     pub fn socket_address(&self) -> String {
         let folder = self.folder.path().display();
         format!("postgres://postgres:pass%20word@/postgres?host={folder}&port={}", self.port)
@@ -174,7 +178,7 @@ impl Server {
         self.port
     }
 
-    /// Locks a table against reads, until what is returned is dropped.
+    /// Locks a table against reads until the result is dropped.
     pub fn lock(&self, table: &str) -> Lock {
         let mut command = self.client();
         let mut session = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// A file that was written long ago, so that it is read at the first look.
+/// Writes a file with an old modification time, so that it is read at the first look.
 fn write_old(path: &Path, text: &str) {
     std::fs::write(path, text).unwrap();
     let file = File::options().append(true).open(path).unwrap();
