@@ -21,7 +21,8 @@ use super::catalog::Views;
 use super::frame::settled;
 use super::named_windows::resolve_named_windows;
 
-/// Functions that SQLite has and DataFusion lacks, by what they return: of any values, those that no replica has among them.
+/// Functions that SQLite has and DataFusion lacks, with their result types. They accept arguments
+/// of any type, including types that no replica has.
 const SQLITE_SCALARS: [(&str, DataType); 22] = [
     ("char", DataType::Utf8),
     ("date", DataType::Utf8),
@@ -54,7 +55,8 @@ const SQLITE_AGGREGATES: [(&str, DataType); 4] = [
 ];
 
 impl Session {
-    /// The columns that a query would have over these tables, beside the session's own. Nothing is read.
+    /// Returns the columns that a query would have over these tables and the session's own. No rows
+    /// are read.
     ///
     /// # Errors
     /// What cannot be planned.

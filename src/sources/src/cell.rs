@@ -20,7 +20,7 @@ use super::decimal_text;
 use super::describe;
 use super::time_text::{self, Offsets};
 
-/// A cell that is no value of its column's type.
+/// A cell that is not a value of its column's type.
 #[derive(Debug)]
 pub(super) struct BadCell {
     pub row: usize,
@@ -60,7 +60,7 @@ impl CellRules {
         if self.decimal == b'.' {
             return parse(cell);
         }
-        // A point is then no part of a number.
+        // With another decimal separator, a point is not part of a number.
         let comma = char::from(self.decimal);
         if cell.contains('.') { None } else { parse(&cell.replacen(comma, ".", 1)) }
     }
@@ -73,7 +73,7 @@ pub(super) trait Cells {
     /// The cell of a row; `None` where it is NULL.
     fn get(&self, row: usize) -> Option<&str>;
 
-    /// The same in a column of texts, which may be empty.
+    /// Returns the cell of a column of texts, in which a text may be empty.
     fn text(&self, row: usize) -> Option<&str> {
         self.get(row)
     }
@@ -92,7 +92,7 @@ pub(super) fn is_readable(data_type: &DataType) -> bool {
     }
 }
 
-/// A column's values.
+/// Parses the values of a column.
 ///
 /// # Errors
 /// The first cell that is none of the type.
@@ -124,7 +124,7 @@ pub(super) fn column(cells: &impl Cells, data_type: &DataType, rules: &CellRules
             Ok(Arc::new(typed.map_err(|error| BadCell { row: 0, problem: error.to_string() })?))
         }
         T::Date32 => {
-            // Only this form of a date decided on the type.
+            // Only this form of a date was accepted when the type was inferred.
             let is_plain = |cell: &str| !rules.is_inferred || cell.len() == "2024-01-01".len();
             let parse = |cell: &str| time_text::date(cell).filter(|_| is_plain(cell));
             Ok(Arc::new(column.collect::<i32, Date32Array>(parse)?))
@@ -158,7 +158,7 @@ pub(super) fn column(cells: &impl Cells, data_type: &DataType, rules: &CellRules
     }
 }
 
-/// A column's cells as they are.
+/// Returns the cells of a column unchanged.
 fn text(cells: &impl Cells) -> ArrayRef {
     let bytes = (0..cells.len()).filter_map(|row| cells.text(row)).map(str::len).sum();
     let mut texts = StringBuilder::with_capacity(cells.len(), bytes);
@@ -221,13 +221,13 @@ fn boolean(cell: &str) -> Option<bool> {
     }
 }
 
-/// A number within float64: none that becomes infinite, or zero.
+/// Parses a number within the range of float64: it must not become infinite, or zero.
 pub(super) fn float64(cell: &str) -> Option<f64> {
     let value: f64 = cell.parse().ok()?;
     is_whole(cell, value.is_infinite(), value == 0.0).then_some(value)
 }
 
-/// An integer that is written as one is: another one would lose zeros or a sign.
+/// Parses an integer in its canonical form: any other form would lose zeros or a sign.
 fn plain_int64(cell: &str) -> Option<i64> {
     let is_plain = match cell.strip_prefix('-').unwrap_or(cell).as_bytes() {
         [b'0'] => cell.len() == 1,
@@ -237,7 +237,7 @@ fn plain_int64(cell: &str) -> Option<i64> {
     if is_plain { Int64Type::parse(cell) } else { None }
 }
 
-/// As [`float64`]; an integer is one that a float64 has, and no number loses zeros in front of it.
+/// As [`float64`]; an integer must be exact in float64, and a number must not have leading zeros.
 fn exact_float64(cell: &str) -> Option<f64> {
     if matches!(cell.strip_prefix('-').unwrap_or(cell).as_bytes(), [b'0', b'0'..=b'9', ..] | [b'+', ..]) {
         return None;
@@ -246,7 +246,7 @@ fn exact_float64(cell: &str) -> Option<f64> {
     float64(cell).filter(|value| is_short || cell.parse::<i128>().is_ok_and(|integer| integer == *value as i128))
 }
 
-/// A number within float32: none that becomes infinite, or zero.
+/// Parses a number within the range of float32: it must not become infinite, or zero.
 pub(super) fn float32(cell: &str) -> Option<f32> {
     let value: f32 = cell.parse().ok()?;
     is_whole(cell, value.is_infinite(), value == 0.0).then_some(value)

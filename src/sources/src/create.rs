@@ -1,7 +1,8 @@
 //! `CREATE [OR REPLACE] [SOURCE | SINK] TABLE [IF NOT EXISTS] name [(column type, ...)] USING format OPTIONS (key: 'value', ...)`.
 //!
-//! An option is `key: 'value'`, `key = 'value'` or `key 'value'`; its value is a text in quotes, a number, TRUE or FALSE. Keys
-//! and the format are in any case; names without quotes are lower case, as elsewhere in SQL.
+//! An option is `key: 'value'`, `key = 'value'` or `key 'value'`; its value is a text in quotes, a
+//! number, TRUE or FALSE. Keys and the format are not case-sensitive; names without quotes are
+//! lower case, as elsewhere in SQL.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,11 +21,11 @@ use super::sql_type;
 /// Role of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableKind {
-    /// Read by queries, and by some formats written by INSERT.
+    /// A table that queries read, and that INSERT writes in some formats.
     Table,
-    /// Read by streams.
+    /// A source that streams read.
     Source,
-    /// Written by streams.
+    /// A sink that streams write.
     Sink,
 }
 
@@ -38,7 +39,7 @@ impl fmt::Display for TableKind {
     }
 }
 
-/// The statement.
+/// A parsed statement.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CreateTable {
     /// Role of the table.
@@ -51,25 +52,25 @@ pub struct CreateTable {
     pub format: String,
     /// The options; keys in lower case.
     pub options: BTreeMap<String, String>,
-    /// A table of this name stays as it is.
+    /// True if an existing table of this name stays unchanged.
     pub if_not_exists: bool,
-    /// A table of this name is let go.
+    /// True if an existing table of this name is replaced.
     pub or_replace: bool,
 }
 
 impl CreateTable {
-    /// The declared columns, all of which may be NULL; `None` where none are declared.
+    /// Returns the declared columns, all of them nullable; `None` if none are declared.
     pub fn schema(&self) -> Option<SchemaRef> {
         let field = |(name, data_type): &(String, DataType)| Field::new(name, data_type.clone(), true);
         (!self.columns.is_empty()).then(|| Arc::new(Schema::new(self.columns.iter().map(field).collect::<Vec<_>>())))
     }
 
-    /// An option's value, if it is given.
+    /// Returns the value of an option; `None` if it is not given.
     pub fn option(&self, key: &str) -> Option<&str> {
         self.options.get(key).map(String::as_str)
     }
 
-    /// An option's value.
+    /// Returns the value of a required option.
     ///
     /// # Errors
     /// Where it is not given, or empty.
@@ -80,7 +81,7 @@ impl CreateTable {
         }
     }
 
-    /// An option that is TRUE or FALSE.
+    /// Returns the value of an option that is TRUE or FALSE.
     ///
     /// # Errors
     /// Any other value.
@@ -93,7 +94,7 @@ impl CreateTable {
         }
     }
 
-    /// An option that is one character; `\t` is a tab.
+    /// Returns the value of an option that is one character; `\t` is a tab.
     ///
     /// # Errors
     /// Any other text.
@@ -107,7 +108,7 @@ impl CreateTable {
         }
     }
 
-    /// Refuses options that the format does not have.
+    /// Rejects options that the format does not have.
     ///
     /// # Errors
     /// The first of them, with those that it has.
@@ -121,19 +122,19 @@ impl CreateTable {
         }
     }
 
-    /// An error of this statement.
+    /// Builds an error of this statement.
     pub fn refusal(&self, problem: &str) -> Error {
         Error::InvalidArgument(format!("CREATE {} {}: {problem}", self.kind, self.name))
     }
 }
 
-/// Reads the statement; `None` for any other, a plain `CREATE TABLE` included.
+/// Parses the statement; returns `None` for any other, including a plain `CREATE TABLE`.
 ///
 /// # Errors
 /// A statement that begins as this one and goes on otherwise, with what was expected and the place in the text.
 pub fn parse(sql: &str) -> Result<Option<CreateTable>> {
     let dialect = GenericDialect {};
-    // Text that has no tokens is for the parser of everything else to refuse.
+    // The general SQL parser rejects a text that cannot be tokenized.
     let Ok(mut parser) = Parser::new(&dialect).try_with_sql(sql) else { return Ok(None) };
     let Some((kind, or_replace)) = opening(&mut parser) else { return Ok(None) };
     match statement(&mut parser, kind, or_replace) {
@@ -149,7 +150,7 @@ pub fn parse(sql: &str) -> Result<Option<CreateTable>> {
     }
 }
 
-/// Why a statement is refused: by sqlparser's words, or by ours.
+/// Reason for rejecting a statement: sqlparser's message, or ours.
 enum Refusal {
     Syntax(ParserError),
     Content(String),
@@ -161,7 +162,8 @@ impl From<ParserError> for Refusal {
     }
 }
 
-/// `CREATE [OR REPLACE] [SOURCE | SINK] TABLE`, or nothing.
+/// Parses `CREATE [OR REPLACE] [SOURCE | SINK] TABLE`; returns `None` if the statement begins
+/// otherwise.
 fn opening(parser: &mut Parser<'_>) -> Option<(TableKind, bool)> {
     if !parser.parse_keyword(Keyword::CREATE) {
         return None;
@@ -177,7 +179,7 @@ fn opening(parser: &mut Parser<'_>) -> Option<(TableKind, bool)> {
     parser.parse_keyword(Keyword::TABLE).then_some((kind, or_replace))
 }
 
-/// Takes a word that is none of SQL's.
+/// Takes a word that is not a SQL keyword.
 fn word(parser: &mut Parser<'_>, expected: &str) -> bool {
     let is_it = matches!(&parser.peek_token_ref().token,
         Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(expected));
@@ -247,7 +249,7 @@ fn identifier(parser: &mut Parser<'_>) -> Result<String, ParserError> {
     Ok(if quote_style.is_some() { value } else { value.to_lowercase() })
 }
 
-/// The columns, after their opening parenthesis.
+/// Parses the columns, after their opening parenthesis.
 fn columns(parser: &mut Parser<'_>) -> Result<Vec<(String, DataType)>, Refusal> {
     let mut columns: Vec<(String, DataType)> = Vec::new();
     loop {
@@ -292,7 +294,7 @@ fn is_flag(word: &str) -> bool {
     word.eq_ignore_ascii_case("true") || word.eq_ignore_ascii_case("false")
 }
 
-/// Columns as they are declared in SQL: `name TYPE, name TYPE`.
+/// Parses columns as they are declared in SQL: `name TYPE, name TYPE`.
 ///
 /// # Errors
 /// Text of another form, an unknown type, two columns of one name.

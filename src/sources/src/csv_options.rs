@@ -25,7 +25,7 @@ pub struct CsvOptions {
     pub dtypes: Vec<(String, DataType)>,
     /// Rules for reading cells.
     pub rules: CellRules,
-    /// Lines before the header line that are left out.
+    /// Number of skipped lines before the header line.
     pub skip_rows: usize,
     /// Character encoding.
     pub encoding: TextEncoding,
@@ -46,7 +46,7 @@ impl Default for CsvOptions {
 }
 
 impl CsvOptions {
-    /// Comma-separated values with another delimiter.
+    /// Options for comma-separated values with another delimiter.
     ///
     /// # Errors
     /// A delimiter that is not one ASCII character, or stands for something else in CSV.
@@ -54,7 +54,7 @@ impl CsvOptions {
         Ok(Self { dialect: Dialect::delimited(delimiter_byte(delimiter)?), ..Self::default() })
     }
 
-    /// Refuses characters that stand for two things, and types that no cell can have.
+    /// Rejects characters with two meanings, and types that no cell can have.
     ///
     /// # Errors
     /// The first of them.
@@ -85,7 +85,7 @@ impl CsvOptions {
         }
     }
 
-    /// Skips the lines in front, and returns their bytes.
+    /// Skips the lines before the header, and returns their bytes.
     pub(super) fn skip(&self, text: &mut impl BufRead) -> io::Result<u64> {
         let (mut skipped, mut line) = (0, Vec::new());
         for _ in 0..self.skip_rows {
@@ -95,7 +95,8 @@ impl CsvOptions {
         Ok(skipped)
     }
 
-    /// The names of the columns: those given, else those of the header line, else numbers.
+    /// Returns the names of the columns: the given ones, else those of the header line, else
+    /// numbers.
     pub(super) fn names(&self, path: &Path, header: Option<&[String]>, width: usize) -> Result<Vec<String>> {
         let names = match (&self.names, header) {
             (Some(names), _) if names.len() == width => names.clone(),
@@ -126,7 +127,7 @@ impl CsvOptions {
     }
 }
 
-/// A delimiter as one byte.
+/// Returns a delimiter as one byte.
 ///
 /// # Errors
 /// A delimiter that is not one ASCII character, or stands for something else in CSV.

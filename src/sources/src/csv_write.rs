@@ -17,7 +17,7 @@ use vexact_core::error::{Error, Result};
 
 use super::{bad_file, vector_text};
 
-/// CSV text that is being written.
+/// Writer of CSV text.
 pub struct CsvWriter<W: Write> {
     output: W,
     encoder: CsvEncoder,
@@ -46,7 +46,7 @@ impl<W: Write> CsvWriter<W> {
         self.put(&text)
     }
 
-    /// The output, to which all is written.
+    /// Returns the output, with everything written to it.
     pub fn into_inner(self) -> W {
         self.output
     }
@@ -63,7 +63,7 @@ pub struct CsvEncoder {
 }
 
 impl CsvEncoder {
-    /// Cells between these delimiters; `caller` is for messages.
+    /// Creates an encoder with this delimiter; `caller` is for messages.
     pub fn new(caller: &'static str, schema: &Schema, delimiter: u8) -> Self {
         Self { delimiter, lists: ListTexts::new(caller, schema) }
     }
@@ -73,12 +73,12 @@ impl CsvEncoder {
         self.delimiter
     }
 
-    /// The header line.
+    /// Returns the header line.
     pub fn header(&self, schema: &Schema) -> String {
         let mut line = String::new();
         for (place, field) in schema.fields().iter().enumerate() {
             self.begin_cell(place, &mut line);
-            // A line without any character would be none.
+            // A line without any character would not be a record.
             if !field.name().is_empty() || schema.fields().len() == 1 {
                 self.put(field.name(), &mut line);
             }
@@ -87,7 +87,7 @@ impl CsvEncoder {
         line
     }
 
-    /// The lines of some rows.
+    /// Encodes some rows as lines.
     ///
     /// # Errors
     /// Lists that would not be read back; values without a text; an empty text where it is the only cell of its line, in which
@@ -109,7 +109,7 @@ impl CsvEncoder {
             for (place, (formatter, nulls)) in formatters.iter().zip(&nulls).enumerate() {
                 self.begin_cell(place, &mut lines);
                 if nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
-                    // A line without any character is none.
+                    // A line without any character is not a record.
                     lines.push_str(if formatters.len() == 1 { "\"\"" } else { "" });
                     continue;
                 }
@@ -135,7 +135,7 @@ impl CsvEncoder {
         }
     }
 
-    /// Adds a text, in quotes where it would be read otherwise without.
+    /// Adds a text, in quotes if it would be read differently without them.
     fn put(&self, text: &str, line: &mut String) {
         let is_special = |byte: u8| byte == self.delimiter || matches!(byte, b'"' | b'\n' | b'\r');
         if !text.is_empty() && !text.bytes().any(is_special) {
@@ -155,13 +155,13 @@ impl CsvEncoder {
 /// name for error messages.
 struct ListTexts {
     caller: &'static str,
-    /// The length of each column's lists, once there was one.
+    /// Length of each column's lists; `None` before its first list.
     dims: Vec<Option<usize>>,
     rows: usize,
 }
 
 impl ListTexts {
-    /// Before the first row. Vectors have the length of their column's type.
+    /// Starts before the first row. Vectors have the length of their column's type.
     fn new(caller: &'static str, schema: &Schema) -> Self {
         let dim = |field: &Arc<Field>| match field.data_type() {
             DataType::FixedSizeList(_, dim) => usize::try_from(*dim).ok().filter(|dim| *dim > 0),
@@ -170,7 +170,7 @@ impl ListTexts {
         Self { caller, dims: schema.fields().iter().map(dim).collect(), rows: 0 }
     }
 
-    /// The batch with lists of numbers as text.
+    /// Returns the batch with lists of numbers converted to text.
     fn replace(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
         let mut fields = Vec::with_capacity(batch.num_columns());
         let mut columns = Vec::with_capacity(batch.num_columns());
@@ -204,7 +204,7 @@ impl ListTexts {
     }
 }
 
-/// The rows of a column of lists of numbers; `None` for any other column.
+/// Returns the rows of a column of lists of numbers; `None` for any other column.
 fn lists(column: &ArrayRef) -> Option<Box<dyn Iterator<Item = Option<ArrayRef>> + '_>> {
     match column.data_type() {
         DataType::FixedSizeList(item, _) | DataType::List(item) | DataType::LargeList(item)
@@ -218,7 +218,7 @@ fn lists(column: &ArrayRef) -> Option<Box<dyn Iterator<Item = Option<ArrayRef>> 
     })
 }
 
-/// A list as text, or why it would not be read back.
+/// Converts a list to text, or returns the reason why it could not be read back.
 fn text(list: &ArrayRef, dim: &mut Option<usize>) -> Result<String, String> {
     if let Some(position) = (0..list.len()).find(|i| list.is_null(*i)) {
         return Err(format!("expected a number, got NULL as component {position} (write_parquet keeps it)"));

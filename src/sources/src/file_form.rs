@@ -13,7 +13,7 @@ use vexact_core::rows::unreadable_cells;
 pub enum FileForm {
     /// Apache Parquet.
     Parquet,
-    /// An Arrow IPC file or stream: it holds every type.
+    /// An Arrow IPC file or stream, which supports every type.
     Arrow,
     /// Delimited text.
     Csv,
@@ -33,7 +33,7 @@ impl fmt::Display for FileForm {
 }
 
 impl FileForm {
-    /// Refuses columns that a file of this form cannot hold.
+    /// Rejects columns that a file of this format cannot hold.
     ///
     /// # Errors
     /// A type that the form lacks, with its column; two columns of one name, which no reader could tell apart.
@@ -64,7 +64,8 @@ impl FileForm {
         }
     }
 
-    /// Refuses values that a file of this form cannot hold: text has no form for a date beyond the calendar.
+    /// Rejects values that a file of this format cannot hold: text has no form for a date beyond
+    /// the calendar.
     ///
     /// # Errors
     /// Such a value, with its column.
@@ -81,7 +82,8 @@ impl FileForm {
         }
     }
 
-    /// Refuses NaN and the infinities in columns of numbers of a JSON file, which would become null.
+    /// Rejects NaN and the infinities in columns of numbers of a JSON file, which would become
+    /// null.
     ///
     /// # Errors
     /// Such a value, with its column.
@@ -128,7 +130,7 @@ fn parquet_holds(data_type: &DataType) -> bool {
 
 fn csv_holds(data_type: &DataType) -> bool {
     match data_type {
-        // As `[1,2,3]`, which is read back as a vector.
+        // Lists are written as `[1,2,3]`, which is read back as a vector.
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
             item.data_type().is_integer() || item.data_type().is_floating()
         }
@@ -142,7 +144,7 @@ fn json_holds(data_type: &DataType) -> bool {
     all(data_type, &|data_type| match data_type {
         DataType::Union(..) => false,
         DataType::Map(entries, _) => match entries.data_type() {
-            // Names of an object are text.
+            // The member names of an object are text.
             DataType::Struct(fields) => fields.first().is_some_and(|key| key.data_type().is_string()),
             _ => false,
         },

@@ -15,10 +15,10 @@ use super::{bad_file, refuse_open_database};
 const BUFFER_BYTES: usize = 1 << 18;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Why rows of a file are refused that belong to no state of it.
+/// Reason for rejecting rows that are not of one consistent state of a file.
 pub(crate) const CHANGED: &str = "the file was changed while it was read: expected it to stay as it is";
 
-/// A file, or what came through a pipe. Cheap to clone.
+/// A file, or the content of a pipe. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Input {
     path: PathBuf,
@@ -27,7 +27,7 @@ pub struct Input {
 }
 
 impl Input {
-    /// An input that is there. A pipe is read to its end.
+    /// Opens an existing input. A pipe is read to its end.
     ///
     /// # Errors
     /// A path of nothing, of a folder, or of a database that is open in this process; an address of a network.
@@ -47,12 +47,13 @@ impl Input {
         Ok(Self { path: path.clone(), copy: Some(Arc::new(copy)) })
     }
 
-    /// The file of a path, which may not be there yet.
+    /// Creates an input of a file, which may not exist yet.
     pub fn of_file(path: &Path) -> Self {
         Self { path: path.into(), copy: None }
     }
 
-    /// As given, for messages; the file's own path unless it is a pipe.
+    /// Returns the path as given, for messages; it is the file's own path unless the input is a
+    /// pipe.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -67,7 +68,7 @@ impl Input {
         self.copy.is_some()
     }
 
-    /// The content as it is, from its begin.
+    /// Returns the raw content, from its start.
     pub(crate) fn bytes(&self) -> Result<InputBytes> {
         let (file, version) = match &self.copy {
             Some(copy) => (Arc::clone(copy), None),
@@ -80,7 +81,7 @@ impl Input {
         Ok(InputBytes { file, position: 0, version })
     }
 
-    /// The content as it is, where there is any.
+    /// Returns the raw content; an empty input is an error.
     pub(crate) fn full_bytes(&self, expected: &str) -> Result<InputBytes> {
         let bytes = self.bytes()?;
         match bytes.len().map_err(|error| Error::io(&self.path, error))? {
@@ -121,7 +122,8 @@ impl Input {
         Ok(TextReader { text: BufReader::with_capacity(BUFFER_BYTES, text), opened, path: self.path.clone() })
     }
 
-    /// A failure to read it: bytes that cannot be decompressed or decoded are the file's fault.
+    /// Builds the error of a failed read: bytes that cannot be decompressed or decoded are a defect
+    /// of the file.
     pub(crate) fn failed(&self, error: io::Error) -> Error {
         let is_content = matches!(
             error.kind(),
@@ -134,7 +136,7 @@ impl Input {
     }
 }
 
-/// Compressions of text, which are told by its first bytes: no text begins so.
+/// Compressions of text, which its first bytes identify: no text begins with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Compression {
     Gzip,
@@ -151,7 +153,7 @@ impl Compression {
     }
 }
 
-/// A path as it is on this machine: `file:///a%20b.csv` is `/a b.csv`.
+/// Returns a path on this machine: `file:///a%20b.csv` is `/a b.csv`.
 ///
 /// # Errors
 /// An address of a network.
@@ -214,7 +216,7 @@ impl BufRead for TextReader {
     }
 }
 
-/// The state of a file at one moment: writing to it changes this.
+/// Version of a file: each write to the file changes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Version {
     len: u64,
@@ -232,7 +234,7 @@ impl Version {
 pub(crate) struct InputBytes {
     file: Arc<File>,
     position: u64,
-    /// The file as it was when it was opened; `None` for the copy of a pipe.
+    /// Version of the file when it was opened; `None` for the copy of a pipe.
     version: Option<Version>,
 }
 
@@ -241,7 +243,7 @@ impl InputBytes {
         Ok(self.file.metadata()?.len())
     }
 
-    /// The same bytes, read from a position on.
+    /// Returns a reader of the same bytes from a position on.
     pub fn from(&self, position: u64) -> Self {
         Self { position, ..self.clone() }
     }
@@ -347,7 +349,7 @@ mod tests {
         }
     }
 
-    /// Changes a file in place, at a later time than it has.
+    /// Changes a file in place, and gives it a later modification time.
     fn rewrite(path: &Path, content: &[u8]) {
         let before = std::fs::metadata(path).unwrap().modified().unwrap();
         std::fs::write(path, content).unwrap();

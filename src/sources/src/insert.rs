@@ -86,7 +86,7 @@ impl TextSink {
         }
     }
 
-    /// The rows alone, as they will stand in the file.
+    /// Writes only the rows, as they will appear in the file.
     async fn write_rows(
         &self,
         mut rows: SendableRecordBatchStream,
@@ -137,7 +137,7 @@ impl RowWriter {
     }
 }
 
-/// Puts a file with the rows behind the old ones in the place of the old one.
+/// Replaces a file by a copy with the rows appended.
 fn append(path: &Path, encoding: Encoding, schema: &SchemaRef, rows: &AtomicFile) -> Result<()> {
     loop {
         match lock(path) {
@@ -159,19 +159,19 @@ fn append(path: &Path, encoding: Encoding, schema: &SchemaRef, rows: &AtomicFile
     }
 }
 
-/// The file that is there, which no other INSERT has: in this process or another.
+/// Opens and locks a file, so that no other INSERT, in this process or another, can write it.
 fn lock(path: &Path) -> io::Result<LockedFile> {
     loop {
         let file = LockedFile::wait_for(File::open(path)?)?;
-        // The one that had the lock may have put another file in its place.
+        // The previous owner of the lock may have replaced the file.
         if is_at(&file, path) {
             return Ok(file);
         }
     }
 }
 
-/// Refuses a file whose columns are others by now, one that ends within quotes, and one that is compressed: rows after its end
-/// would be none.
+/// Rejects a file whose columns have changed, one that ends within quotes, and one that is
+/// compressed: rows after its end would not be readable.
 fn check_old(path: &Path, encoding: Encoding, schema: &SchemaRef) -> Result<()> {
     let input = Input::of_file(path);
     let mut start = Vec::new();
@@ -190,7 +190,7 @@ fn check_old(path: &Path, encoding: Encoding, schema: &SchemaRef) -> Result<()> 
     Ok(())
 }
 
-/// The old file, a line end if it has none, and the rows.
+/// Writes the old file, a line end if it has none, and the rows.
 fn copy(mut old: &File, rows: &AtomicFile, new: &AtomicFile) -> io::Result<()> {
     let mut output = new.writer();
     let copied = io::copy(&mut old, &mut output)?;
@@ -205,7 +205,7 @@ fn copy(mut old: &File, rows: &AtomicFile, new: &AtomicFile) -> io::Result<()> {
     copy_rows(rows, &mut output)
 }
 
-/// The first rows of a file, under its header.
+/// Writes the first rows of a file, under its header.
 fn begin(new: &AtomicFile, encoding: Encoding, schema: &SchemaRef, rows: &AtomicFile) -> io::Result<()> {
     let mut output = new.writer();
     if let Encoding::Csv { delimiter } = encoding {

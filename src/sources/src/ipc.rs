@@ -22,7 +22,8 @@ pub(super) const MAGIC: &[u8] = b"ARROW1";
 /// First bytes of each message of a stream.
 pub(super) const CONTINUATION: [u8; 4] = [0xff; 4];
 
-/// Arrow IPC files of the same columns as a table, in the file or the stream format. They are read batch by batch as queries need it.
+/// Opens Arrow IPC files of the same columns as a table, in the file or the stream format. They are
+/// read on demand, batch by batch.
 ///
 /// # Errors
 /// An empty file, or one that is neither; other columns than those of the first.
@@ -74,10 +75,10 @@ impl Records for IpcFile {
     fn read(&self, columns: &[usize], batch_rows: usize) -> Result<Batches> {
         let bytes = self.input.bytes()?;
         let bad = |error: ArrowError| bytes.blame(self.path(), bad_file(self.path(), &error));
-        // Another file may have taken its place.
+        // Another file may have replaced it.
         check_lengths(self.path(), &bytes, self.is_stream)?;
         let input = BufReader::new(bytes.from(0));
-        // A reader gives the columns in the order of the file, each once.
+        // A reader returns the columns in the order of the file, each once.
         let mut read = columns.to_vec();
         read.sort_unstable();
         read.dedup();
@@ -92,13 +93,14 @@ impl Records for IpcFile {
     }
 }
 
-/// Refuses two columns of one name.
+/// Rejects two columns of one name.
 pub(super) fn check_unique(path: &Path, fields: &Fields) -> Result<()> {
     let names: Vec<String> = fields.iter().map(|field| field.name().clone()).collect();
     super::csv::check_unique(path, &names)
 }
 
-/// The batches that a reader makes of the bytes of a file: their columns in another order, and of at most so many rows.
+/// Reads the batches of a file: with their columns in the requested order, and of at most
+/// `batch_rows` rows.
 pub(super) fn in_order(
     path: PathBuf,
     bytes: InputBytes,

@@ -14,12 +14,12 @@ use super::bad_file;
 use super::input::InputBytes;
 use super::ipc::{CONTINUATION, MAGIC};
 
-/// Rows of a batch. A column of NULL alone has no buffers that tell how many there can be.
+/// Maximum number of rows of a batch. A column of only NULLs has no buffers that bound the number.
 const MAX_ROWS: i64 = i32::MAX as i64;
-/// The length of the footer and [`MAGIC`], at the end of a file.
+/// Length, in bytes, of the footer's length field and [`MAGIC`] at the end of a file.
 const TRAILER: u64 = 10;
 
-/// Refuses a file whose messages are longer than it is, or that do not follow each other.
+/// Rejects a file whose messages are longer than the file, or not consecutive.
 ///
 /// # Errors
 /// The position of the first bad message, expected and got.
@@ -44,7 +44,7 @@ impl Messages<'_> {
         bad_file(self.path, &format!("damaged Arrow IPC, byte {at}: {problem}"))
     }
 
-    /// Bytes of the file, which has them.
+    /// Reads bytes of the file, after checking that it has them.
     fn read(&mut self, at: u64, bytes: u64) -> Result<Vec<u8>> {
         if at.checked_add(bytes).is_none_or(|end| end > self.len) {
             return Err(self.bad(at, &format!("expected {bytes} bytes, got {}", self.len.saturating_sub(at))));
@@ -63,7 +63,7 @@ impl Messages<'_> {
         Ok(i32::from_le_bytes(bytes.try_into().unwrap_or_default()))
     }
 
-    /// A message's metadata at a position; the length of its body.
+    /// Checks a message's metadata at a position, and returns the length of its body.
     fn check_message(&mut self, at: u64, metadata: u64) -> Result<u64> {
         let bytes = self.read(at, metadata)?;
         let message = root_as_message(&bytes).map_err(|error| self.bad(at, &error.to_string()))?;
@@ -86,7 +86,7 @@ impl Messages<'_> {
 
     fn check_stream(&mut self) -> Result<()> {
         let mut at = 0;
-        // A stream may end without the mark of its end.
+        // A stream may end without an end marker.
         while at + 4 <= self.len {
             let mut metadata = self.number(at)?;
             at += 4;
@@ -144,14 +144,15 @@ impl Messages<'_> {
         if end.is_none_or(|end| end > self.len) || metadata_bytes < 8 {
             return refused(self);
         }
-        // Before the message stand its length, and mostly a mark.
+        // A message is preceded by its length, and usually a marker.
         let marked = self.read(at, 4)? == CONTINUATION;
         let before = if marked { 8 } else { 4 };
         self.check_message(at + before, metadata_bytes - before).map(|_| ())
     }
 }
 
-/// Runs a step of arrow-ipc, which panics at what it does not expect in a damaged file (apache/arrow-rs#9705 and others).
+/// Runs a step of arrow-ipc, which panics at unexpected content of a damaged file
+/// (apache/arrow-rs#9705 and others).
 pub(super) fn undamaged<T>(step: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, ArrowError> {
     catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());

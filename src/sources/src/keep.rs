@@ -1,9 +1,10 @@
 //! Lossless casts, for values that are written into columns of declared types: they preserve each
 //! value or reject it.
 //!
-//! A cast of SQL may cut: a fraction, a time of day, an offset, digits. Here a value that does not come back from its new type
-//! is an error. Two roundings are what the types mean and stay: a float becomes the nearest one of a narrower type, and a
-//! decimal is rounded to the scale of its column.
+//! A cast of SQL may truncate: a fraction, a time of day, an offset, digits. Here a value that its
+//! new type cannot convert back is an error. Two roundings belong to the types and are allowed: a
+//! float becomes the nearest one of a narrower type, and a decimal is rounded to the scale of its
+//! column.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use vexact_core::rows::cell_text;
 const STRICT: CastOptions<'static> =
     CastOptions { safe: false, format_options: arrow::util::display::FormatOptions::new().with_display_error(false) };
 
-/// The values of a column as values of another type.
+/// Casts the values of a column to another type, or rejects them.
 ///
 /// # Errors
 /// A value that the type cannot hold whole, with the column, the type and the value.
@@ -24,7 +25,7 @@ pub fn cast_kept(column: &str, array: &ArrayRef, to: &DataType) -> Result<ArrayR
     kept(array, to).map_err(|problem| Error::InvalidArgument(format!("column {column:?}: {problem}")))
 }
 
-/// As [`cast_kept`]; the problem without the column.
+/// As [`cast_kept`]; the error does not name the column.
 ///
 /// # Errors
 /// A value that the type cannot hold whole, with the type.
@@ -56,14 +57,14 @@ fn cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
     Ok(cast)
 }
 
-/// The refusal of the first value for which `is_lost` is true.
+/// Returns the error of the first value for which `is_lost` is true.
 fn lost(array: &ArrayRef, to: &DataType, is_lost: impl Fn(usize) -> bool) -> String {
     let row = (0..array.len()).find(|row| array.is_valid(*row) && is_lost(*row));
     let got = row.map_or_else(|| array.data_type().to_string(), |row| cell_text(array, row));
     format!("expected a value that {to} holds whole, got {got}")
 }
 
-/// Lists, each as long as before.
+/// Casts lists without changing their lengths.
 fn lists(array: &ArrayRef, to: &DataType, item: &Arc<Field>) -> Result<ArrayRef, String> {
     let made = cast(array, to)?;
     // The bytes under a NULL are not a value.
@@ -83,7 +84,7 @@ fn flat<O: arrow::array::OffsetSizeTrait>(lists: &arrow::array::GenericListArray
     lists.values().slice(first, last - first)
 }
 
-/// Structs, field by field: none is left out.
+/// Casts structs field by field; no field may be missing.
 fn structs(array: &StructArray, fields: &arrow::datatypes::Fields) -> Result<ArrayRef, String> {
     let names = |fields: &arrow::datatypes::Fields| fields.iter().map(|field| field.name().clone()).collect::<Vec<_>>();
     if names(array.fields()) != names(fields) {
@@ -135,7 +136,7 @@ fn leaves(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
     }
 }
 
-/// Floats, which are compared as numbers: zero has two signs, NaN many forms.
+/// Casts floats, which are compared as numbers: zero has two signs, NaN many bit patterns.
 fn floats(array: &ArrayRef, made: ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
     let wide = |array: &ArrayRef| cast(array, &DataType::Float64);
     let (before, after) = (wide(array)?, wide(&made)?);
@@ -143,7 +144,7 @@ fn floats(array: &ArrayRef, made: ArrayRef, to: &DataType) -> Result<ArrayRef, S
     let is_lost = |row: usize| {
         let (before, after) = (before.value(row), after.value(row));
         match to.is_floating() {
-            // The nearest float of the type; beyond its range there is none.
+            // The result is the nearest float of the type; outside its range there is none.
             true => before.is_finite() != after.is_finite(),
             false => before != after,
         }
@@ -166,7 +167,7 @@ fn texts(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
     let plain = plain.as_string::<i64>();
     let back = if to.is_integer() { Some(cast(&made, &DataType::LargeUtf8)?) } else { None };
     let is_lost = |row: usize| match &back {
-        // No digit of a code such as 007 is left out.
+        // No digit of a code such as 007 may be lost.
         Some(back) => back.as_string::<i64>().value(row) != plain.value(row).trim(),
         None => !holds_text(to, plain.value(row), &made, row),
     };
@@ -196,7 +197,7 @@ fn holds_text(to: &DataType, text: &str, made: &ArrayRef, row: usize) -> bool {
     }
 }
 
-/// Digits of a second's fraction that are needed to say it.
+/// Returns the number of significant digits of a second's fraction.
 fn fraction_digits(text: &str) -> usize {
     let time = text.find(':').map_or("", |at| &text[at..]);
     let fraction = time.split_once(['.', ',']).map_or("", |(_, fraction)| fraction);

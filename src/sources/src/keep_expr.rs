@@ -19,13 +19,13 @@ struct KeepCast {
     signature: Signature,
 }
 
-/// The cast of a value for a column of this name and type.
+/// Returns the cast of a value for a column of this name and type.
 pub fn keep_cast(column: &str, to: &DataType) -> Arc<ScalarUDF> {
     let signature = Signature::any(1, Volatility::Immutable);
     Arc::new(ScalarUDF::from(KeepCast { column: column.into(), to: to.clone(), signature }))
 }
 
-/// An expression cast for a column of this name and type.
+/// Returns an expression cast for a column of this name and type.
 pub fn keep_cast_expr(expr: Expr, column: &str, to: &DataType) -> Expr {
     keep_cast(column, to).call(vec![expr])
 }

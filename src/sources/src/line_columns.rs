@@ -8,14 +8,15 @@ use vexact_core::error::{Error, Result};
 /// Method by which a line is divided into fields.
 #[derive(Debug, Clone)]
 pub enum LineMode {
-    /// Into the fields between a delimiter.
+    /// Splits the line at a delimiter.
     Split(String),
-    /// Into the groups of a regular expression, which has to match somewhere in the line.
+    /// Matches a regular expression, which has to match somewhere in the line; its groups are the
+    /// fields.
     Regex(Regex),
 }
 
 impl LineMode {
-    /// By its name: `split` or `regex`.
+    /// Creates a mode by its name: `split` or `regex`.
     ///
     /// # Errors
     /// Another name, an empty delimiter, a pattern that is none.
@@ -39,7 +40,7 @@ impl LineMode {
 /// Position of a column's value in a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LineField {
-    /// A field, counting from 0, or a group, where 0 is all that matches.
+    /// Index of a field, from 0, or number of a group, where 0 is the whole match.
     Index(usize),
     /// A named group.
     Group(String),
@@ -56,7 +57,8 @@ pub struct LineColumn {
     pub data_type: Option<DataType>,
 }
 
-/// Reads columns as they are written in one text: `name:field, name:field:TYPE`, where a field is a number or a group's name.
+/// Parses columns from one text: `name:field, name:field:TYPE`, where a field is a number or a
+/// group's name.
 ///
 /// # Errors
 /// Text of another form, an unknown type.
@@ -74,7 +76,7 @@ pub fn parse_mappings(text: &str) -> Result<Vec<LineColumn>> {
     outside_parentheses(text).map(column).collect()
 }
 
-/// The parts of a text between commas that are not in parentheses: `DECIMAL(10, 2)` is one part.
+/// Splits a text at the commas that are not in parentheses: `DECIMAL(10, 2)` is one part.
 fn outside_parentheses(text: &str) -> impl Iterator<Item = &str> {
     let mut depth = 0_i32;
     text.split(move |c: char| {
@@ -86,7 +88,7 @@ fn outside_parentheses(text: &str) -> impl Iterator<Item = &str> {
 /// Position of a column's value.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FieldOfLine {
-    /// A field or a group.
+    /// Index of a field, or number of a group.
     pub number: usize,
     /// True if the type was inferred from the first lines.
     pub is_inferred: bool,
@@ -118,7 +120,7 @@ impl LineMode {
         }
     }
 
-    /// Appends the values of some fields of a line, or says what is wrong with it.
+    /// Appends the values of some fields of a line, or returns the line's error.
     pub(super) fn take_apart(
         &self,
         line: &str,

@@ -12,11 +12,12 @@ use datafusion::sql::sqlparser::parser::Parser;
 const KNOWN: &str = "STRING, BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p, s), DATE, TIME, TIMESTAMP, BYTEA, \
                      VECTOR(n) or an array of one of these";
 
-/// Components of a vector that SQL may declare or cast to.
+/// Maximum number of components of a vector in a declaration or a cast of SQL.
 pub const MAX_DIMENSION: i32 = 65_536;
 
-/// The Arrow type of a type as sqlparser reads it, the same as in DataFusion's own `CREATE TABLE`; and `VECTOR(n)`, which is
-/// `FLOAT[n]`. A TIMESTAMP is in nanoseconds, with a time zone in UTC.
+/// Returns the Arrow type of a type that sqlparser has parsed, as DataFusion's own `CREATE TABLE`
+/// does; in addition `VECTOR(n)`, which is `FLOAT[n]`. A TIMESTAMP is in nanoseconds, with a time
+/// zone in UTC.
 ///
 /// # Errors
 /// A type that has none, with those that are known.
@@ -111,7 +112,7 @@ fn decimal(written: &SqlType, digits: &ExactNumberInfo) -> Result<DataType, Stri
     }
 }
 
-/// A type by its name in SQL, as in `BIGINT`.
+/// Parses a type by its name in SQL, as in `BIGINT`.
 ///
 /// # Errors
 /// As [`arrow`]; text that is no type.
