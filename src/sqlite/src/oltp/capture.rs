@@ -28,9 +28,9 @@ pub struct Registered {
 /// Registers a table and starts to capture it, within the write transaction `tx`: changes after it are in the log.
 ///
 /// # Errors
-/// The table is registered already, is not there, is a view or virtual, lacks a column, has no unique key, has a unique index on
-/// an expression, or has values that the types cannot hold (the first rows are named). The transaction is then to be rolled
-/// back.
+/// A table that is already registered, does not exist, is a view or virtual, lacks a column, has no
+/// unique key, has a unique index on an expression, or has values that the types cannot hold (the
+/// first rows are named). The caller must then roll back the transaction.
 pub fn install(tx: &Connection, schema: &TableSchema) -> Result<Registered> {
     if let Some(known) = find(tx, schema.name())? {
         return Err(Error::Engine(format!(
@@ -139,7 +139,8 @@ pub fn has_row_id(conn: &Connection, schema: &TableSchema) -> Result<bool> {
     Ok(schema.columns().iter().any(|column| table.is_hidden_row_id(&column.name)))
 }
 
-/// SQLite's count of schema changes, by any program; VACUUM counts as one: while it stays, so does what [`is_installed`] says.
+/// Returns SQLite's count of schema changes, by any program; VACUUM counts as one. While the count
+/// is unchanged, so is the result of [`is_installed`].
 pub fn schema_version(conn: &Connection) -> Result<i64> {
     let version =
         conn.prepare_cached("PRAGMA schema_version").and_then(|mut pragma| pragma.query_row([], |row| row.get(0)));
@@ -152,7 +153,7 @@ fn capture(tx: &Connection, id: i64, version: i64, schema: &TableSchema) -> Resu
     check_rows(tx, &table, schema)?;
     let context = || format!("capturing table {:?}", schema.name());
     let run = |sql: &str| tx.execute_batch(sql).map_err(failed(context));
-    // They came with the table when the app renamed it.
+    // These triggers came with the table when the app renamed it.
     for Trigger { name, .. } in own_triggers(tx, &table.name)? {
         run(&format!("DROP TRIGGER {}", ident(&name)))?;
     }
@@ -164,7 +165,8 @@ fn capture(tx: &Connection, id: i64, version: i64, schema: &TableSchema) -> Resu
     for Trigger { sql, .. } in before.iter().chain(&users).chain(&after) {
         run(sql)?;
     }
-    // After the triggers: whoever drops what is there in its order drops the triggers of the first table first.
+    // The tables are created after the triggers of the first table: a program that drops all
+    // objects in their order then drops these triggers first.
     log::create(tx)?;
     log::add_version(tx, id, version, schema)?;
     log::widen(tx, schema.columns().len(), plan.widest_watched(), schema.key().len())?;
@@ -177,7 +179,7 @@ fn capture(tx: &Connection, id: i64, version: i64, schema: &TableSchema) -> Resu
     Ok(Registered { id, version, schema: schema.clone() })
 }
 
-/// Every value that is there must fit, so that the initial copy cannot fail.
+/// Checks that all existing values fit, so that the initial copy cannot fail.
 fn check_rows(tx: &Connection, table: &Table, schema: &TableSchema) -> Result<()> {
     let context = || format!("reading table {:?}", schema.name());
     let columns: Vec<_> = schema.columns().iter().map(|column| format!("r.{}", ident(&column.name))).collect();
@@ -257,9 +259,11 @@ fn absent_table(conn: &Connection, id: i64) -> Result<Option<String>> {
     read().map_err(failed(|| "reading the triggers"))
 }
 
-/// SQLite fires the newest trigger first. So the notes are older than all triggers of the user: what these do before a row is
-/// written is known to them. The others are newer: they are done before a trigger of the user can end the statement by FAIL,
-/// which keeps what was written.
+/// Returns true if the capture triggers enclose the user's triggers. SQLite fires the newest
+/// trigger first. The recording triggers must be older than the user's: they then run last, and see
+/// all changes that the user's triggers make before a row is written. The logging triggers must be
+/// newer: they then run before a trigger of the user can end the statement by FAIL, which keeps the
+/// rows written so far.
 fn are_around(conn: &Connection, table: &str, id: i64) -> Result<bool> {
     let read = || {
         conn.prepare_cached(

@@ -15,7 +15,7 @@ use vexact_core::schema::{ColumnType, VectorElement};
 
 use super::components::Components;
 
-/// The integers up to here have a float64 of their own.
+/// The greatest integer up to which float64 represents every integer exactly.
 pub(super) const EXACT_INTEGER: i64 = 1 << 53;
 
 /// Collects the values of one column, in order.
@@ -73,7 +73,7 @@ impl ColumnBuilder {
         Self::with_capacity(column_type, 0)
     }
 
-    /// An empty column that so many rows are expected in, or fewer.
+    /// Creates an empty column with capacity for the expected number of rows.
     pub fn with_capacity(column_type: ColumnType, rows: usize) -> Self {
         let validity = || NullBufferBuilder::new(0);
         let builder = match column_type {
@@ -262,7 +262,7 @@ pub fn check(column_type: ColumnType, value: ValueRef<'_>) -> Result<(), String>
     if fits { Ok(()) } else { Err(format!("expected {}, got {}", column_type.expected(), described(value))) }
 }
 
-/// A value for messages: its SQLite type, and what of it is short.
+/// Returns a text for messages: the value's SQLite type, and the value if it is short.
 pub fn described(value: ValueRef<'_>) -> String {
     const SHOWN: usize = 40;
     match value {

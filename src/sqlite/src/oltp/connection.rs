@@ -21,10 +21,10 @@ use super::guard::{Guard, Side};
 use super::last_write::LastWrite;
 use super::like;
 
-/// SQLite asks after so many of its instructions, some ten microseconds, whether to go on.
+/// Number of SQLite instructions between two checks for cancellation, some ten microseconds.
 pub(super) const INSTRUCTIONS: i32 = 2000;
 
-/// Statements that stay prepared on a connection.
+/// Capacity of a connection's cache of prepared statements.
 const CACHED_STATEMENTS: usize = 64;
 
 /// A connection of the engine, with its guard.
@@ -84,7 +84,7 @@ pub(super) fn resolve_path(path: &Path) -> Result<PathBuf> {
     canonical(path).or_else(|_| std::path::absolute(path)).map_err(|error| Error::io(path, error))
 }
 
-/// As [`std::fs::canonicalize`], also for a file that is not there yet.
+/// As [`std::fs::canonicalize`], also for a file that does not exist yet.
 fn canonical(path: &Path) -> io::Result<PathBuf> {
     match path.canonicalize() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -98,7 +98,7 @@ fn canonical(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Opens the writing connection; creates the file if it is not there. WAL, synchronous NORMAL.
+/// Opens the writing connection; creates the file if it does not exist. WAL, synchronous NORMAL.
 pub(super) fn open_writer(path: &Path, busy_timeout: Duration, shared: &Arc<Shared>) -> Result<Opened> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connect = || vexact_locks::open(path, flags);
@@ -176,7 +176,7 @@ fn open(
             return Err(Error::Engine(format!("{}: {problem}", path.display())));
         }
         let file = FileId::of(path)?;
-        // Else it was replaced meanwhile, and nobody knows which of the two is open.
+        // Otherwise the file was replaced meanwhile, and it is unknown which of the two is open.
         if before.is_none_or(|before| before == file) {
             return Ok(Opened {
                 conn,

@@ -10,7 +10,7 @@ use super::table::{Unique, UniqueColumn};
 use super::trigger::{NOW, Plan, op};
 
 impl Plan<'_> {
-    /// Notes the keys of rows that have NEW's unique values.
+    /// Records the keys of rows that have NEW's unique values.
     pub(super) fn note_statements(&self, itself: &str, watched: &[&Unique]) -> Vec<String> {
         let (_, noted) = self.key_slots();
         let note = |(at, unique): (usize, &&Unique)| {
@@ -36,7 +36,7 @@ impl Plan<'_> {
         watched.iter().enumerate().map(note).collect()
     }
 
-    /// Logs the keys noted for NEW's unique values that no row has now.
+    /// Logs the keys recorded for NEW's unique values that no row has now.
     pub(super) fn displaced_statements(&self, watched: &[&Unique]) -> Vec<String> {
         let statements = |(at, unique): (usize, &&Unique)| {
             let noted = |(slot, column): (usize, &UniqueColumn)| {
@@ -54,7 +54,7 @@ impl Plan<'_> {
         watched.iter().enumerate().flat_map(statements).collect()
     }
 
-    /// Logs noted keys that no row has now, and forgets the notes.
+    /// Logs the recorded keys that no row has now, and removes the records.
     pub(super) fn gone_of_noted(&self, noted: &str) -> Vec<String> {
         let (slots, _) = self.key_slots();
         let keys: Vec<_> = (0..self.schema.key().len()).map(|slot| format!("n.k{slot}")).collect();

@@ -1,4 +1,4 @@
-//! Result columns of SQLite, whose values may be of any type, as Arrow columns.
+//! Converts result columns of SQLite, whose values may be of any type, to Arrow columns.
 //!
 //! A column has its expected type if each value fits it. Otherwise the values decide: integers make int64, numbers float64, text
 //! utf8, BLOBs binary, and values that share none of these types make a dense union of the four.
@@ -29,7 +29,7 @@ pub(super) enum Values {
 }
 
 impl Values {
-    /// An empty column; `None`: the values decide its type.
+    /// Creates an empty column; if the type is `None`, the values decide it.
     pub fn new(expected: Option<ColumnType>) -> Self {
         expected.map_or(Self::Untyped(0), |expected| Self::Expected(ColumnBuilder::new(expected)))
     }

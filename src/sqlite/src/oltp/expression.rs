@@ -21,8 +21,8 @@ pub(super) struct Expression {
 }
 
 impl Expression {
-    /// The part of an index at a position, by the statement that creates the index. `None`: it cannot be told with certainty
-    /// which of its words are columns.
+    /// Parses the part of an index at a position, from the statement that creates the index.
+    /// Returns `None` if it is uncertain which of its words are columns.
     pub fn parse(index: &str, at: usize, columns: &[&str]) -> Option<Self> {
         let tokens = tokens(index)?;
         let part = parts(&tokens, index_parts(&tokens)?)?.into_iter().nth(at)?;

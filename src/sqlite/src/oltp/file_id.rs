@@ -5,8 +5,8 @@ use std::path::Path;
 
 use vexact_core::error::{Error, Result};
 
-/// Distinguishes a file from another one of the same path. A restore by rename puts another file in the place of the database, and
-/// connections that are open would go on with the old one.
+/// Distinguishes a file from another one of the same path. A restore by rename replaces the
+/// database file, and open connections would continue with the old one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileId {
     #[cfg(unix)]

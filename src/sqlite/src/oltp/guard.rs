@@ -43,9 +43,9 @@ struct State {
     is_on: bool,
     /// Reason why the statement was rejected.
     reason: Option<String>,
-    /// Its triggers go with it.
+    /// The dropped table, whose triggers are dropped with it.
     dropped_table: Option<String>,
-    /// Names that no table or view may have: others have them.
+    /// Reserved names, which no table or view may have.
     reserved: Vec<String>,
 }
 
@@ -83,7 +83,8 @@ impl Guard {
         self.0.lock().reserved.clone()
     }
 
-    /// Runs what prepares and steps a user's statement. A refusal is the error, in place of SQLite's "not authorized".
+    /// Runs a closure that prepares and steps a user's statement. If the guard rejects the
+    /// statement, returns the reason in place of SQLite's "not authorized".
     pub fn watch<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<T> {
         self.set(true);
         let _off = Off(self);

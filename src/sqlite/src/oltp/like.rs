@@ -25,7 +25,8 @@ const BEFORE_EXPRESSIONS: &str = " SELECT DISTINCT ALL WHERE AND OR NOT ON BY HA
 /// Prefix of the parameters that are patterns of GLOB: the position follows of the value that is a pattern of LIKE.
 const GLOB_PARAMETER: &str = "$_vexact_glob_";
 
-/// A query with case-sensitive LIKE. Returns `None` if it cannot be told what belongs to a pattern.
+/// Rewrites a query to case-sensitive LIKE. Returns `None` if the extent of a pattern cannot be
+/// determined.
 pub(super) fn case_sensitive(sql: &str) -> Option<Cow<'_, str>> {
     if !sql.as_bytes().windows(4).any(|word| word.eq_ignore_ascii_case(b"like")) {
         return Some(Cow::Borrowed(sql));
@@ -64,7 +65,7 @@ pub(super) fn case_sensitive(sql: &str) -> Option<Cow<'_, str>> {
         }
     }
     if has_bound_pattern {
-        // SQLite would number the others anew.
+        // SQLite would renumber the other parameters.
         for (at, number) in numbers.into_iter().flatten() {
             let (from, to) = (offset(sql, tokens[at].span.start)?, offset(sql, tokens[at].span.end)?);
             if !edits.iter().any(|(start, end, _)| *start == from && *end == to) {

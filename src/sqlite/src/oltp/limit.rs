@@ -14,8 +14,8 @@ use super::{log, meta};
 /// The condition under which triggers log, as SQL.
 pub(super) const IS_OPEN: &str = "EXISTS (SELECT 1 FROM _vexact_limit)";
 
-/// The statement of a trigger that closes a log which has reached its limit. The row id is looked at first as it costs less; it may be
-/// that of a user's row.
+/// The statement of a trigger that closes a log which has reached its limit. The row id is compared
+/// first because that is cheaper; it may be that of a user's row.
 pub(super) const CLOSE: &str = "DELETE FROM _vexact_limit WHERE last_seq <= last_insert_rowid() \
      AND last_seq <= (SELECT max(seq) FROM _vexact_log)";
 

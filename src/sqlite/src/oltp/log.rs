@@ -25,7 +25,7 @@ use vexact_core::sql::failed;
 use super::trigger::{NOW, op};
 use super::{limit, meta};
 
-/// Creates the log, if it is not there. One of an earlier format gets what it lacks.
+/// Creates the log if it does not exist. A log of an earlier format is upgraded.
 pub(crate) fn create(tx: &Connection) -> Result<()> {
     let create = || {
         tx.execute_batch(
@@ -83,8 +83,8 @@ pub(super) fn is_partial(conn: &Connection) -> Result<bool> {
     .map_err(failed(|| "looking for the change log"))
 }
 
-/// Empties the log, whose rows nobody can read any more, and lets it take changes again. Positions go on after `seq`, which a replica
-/// has applied of it, and after those of the log.
+/// Empties the log, whose rows are no longer readable, and reopens it for changes. Positions
+/// continue after `seq`, which a replica has applied, and after those of the log.
 pub(super) fn restart_after(tx: &Connection, seq: i64) -> Result<()> {
     let next = last_seq(tx)?.max(seq) + 1;
     let restart = || {
@@ -155,7 +155,8 @@ pub(super) fn has_table(conn: &Connection, sql: &str) -> Result<bool> {
     }
 }
 
-/// Marks the end of a transaction, if it logged changes. To be called last in each transaction of the engine.
+/// Marks the end of a transaction, if it logged changes. It must be the last call in each
+/// transaction of the engine.
 pub fn mark_commit(tx: &Connection) -> Result<()> {
     if !exists(tx)? {
         return Ok(());
@@ -321,8 +322,9 @@ const FIXED: usize = 4;
 /// columns were made.
 pub const SELECT_CHANGES: &str = "SELECT * FROM _vexact_log WHERE seq > ?1 AND seq <= ?2 ORDER BY seq";
 
-/// Steps through the log after `after` up to and with `through`, in order. Ends at the first error of `step`. Answers the time
-/// of the last row, which is the floor of the next call: where the clock went back, time stands still. The first floor is 0.
+/// Steps through the log after `after` up to and with `through`, in order. Ends at the first error
+/// of `step`. Returns the time of the last row, which is the floor of the next call: if the clock
+/// went back, the time stays constant. The first floor is 0.
 pub fn each_change(
     conn: &Connection,
     after: i64,

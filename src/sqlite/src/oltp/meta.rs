@@ -25,7 +25,7 @@ pub(super) fn exists(conn: &Connection) -> Result<bool> {
 /// Rejects a file whose change log was made by a later version of vexact.
 ///
 /// # Errors
-/// Both versions.
+/// A later version; the message names both versions.
 pub fn check(conn: &Connection) -> Result<()> {
     let version = if exists(conn)? { value(conn, "format")? } else { None };
     match version {
@@ -38,7 +38,7 @@ pub fn check(conn: &Connection) -> Result<()> {
     }
 }
 
-/// Notes that the file has the present format.
+/// Records that the file has the current format.
 pub(super) fn set_version(tx: &Connection) -> Result<()> {
     if value(tx, "format")? == Some(VERSION) { Ok(()) } else { set(tx, "format", VERSION) }
 }
@@ -48,7 +48,7 @@ pub(super) fn log_limit(conn: &Connection) -> Result<Option<u64>> {
     Ok(value(conn, "log_limit")?.map(i64::unsigned_abs))
 }
 
-/// Keeps a limit of the user's.
+/// Stores a limit that the user set.
 pub(super) fn set_log_limit(tx: &Connection, changes: u64) -> Result<()> {
     set(tx, "log_limit", i64::try_from(changes).unwrap_or(i64::MAX))
 }

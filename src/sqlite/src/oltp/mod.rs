@@ -102,7 +102,8 @@ impl Oltp {
     /// Opens a file, or creates it, in WAL mode. With a URI, `file:app.db?mode=ro`, it is read as it is and never written. Blocks.
     ///
     /// # Errors
-    /// `read_pool_size` 0, no file path; a file that is no database, cannot be written, or is to be read and not there.
+    /// A `read_pool_size` of 0; an empty path; a file that is no database or cannot be written; a
+    /// read-only file that does not exist.
     pub fn open(path: impl AsRef<Path>, options: OltpOptions) -> Result<Self> {
         const MOST_READERS: u32 = 1024;
         if !(1..=MOST_READERS).contains(&options.read_pool_size) {
@@ -159,10 +160,10 @@ impl Oltp {
         self.writer.is_none()
     }
 
-    /// Refuses what writes to a file that is only read. `what`: what was asked for; `instead`: what to do.
+    /// Rejects a write to a read-only file. `what` names the operation, `instead` the alternative.
     ///
     /// # Errors
-    /// [`Error::Engine`]: the file is only read.
+    /// [`Error::Engine`]: a read-only file.
     pub fn check_writable(&self, what: &str, instead: &str) -> Result<()> {
         self.writer(what, instead).map(drop)
     }
@@ -183,7 +184,8 @@ impl Oltp {
         self.writer("a write of the engine", "this is an error of vexact")
     }
 
-    /// Runs one DML or DDL statement in a transaction of its own; the rows affected, 0 for DDL. `?` and `$1` bind.
+    /// Runs one DML or DDL statement in its own transaction; returns the number of affected rows, 0
+    /// for DDL. `?` and `$1` bind.
     ///
     /// # Errors
     /// Before any effect: a NUL character, not exactly one statement, one that returns rows, transaction control, ATTACH, VACUUM,
@@ -194,7 +196,7 @@ impl Oltp {
         self.user_writer("execute")?.run(move |opened| statement::execute(opened, &sql, &params)).await
     }
 
-    /// Runs statements in one transaction: all or nothing; the rows affected in all.
+    /// Runs statements atomically in one transaction; returns the total number of affected rows.
     ///
     /// # Errors
     /// As [`Self::execute`], with the number and the beginning of the statement.
@@ -202,8 +204,8 @@ impl Oltp {
         self.user_writer("execute_batch")?.run(move |opened| statement::execute_batch(opened, &statements)).await
     }
 
-    /// Runs one INSERT, UPDATE or DELETE with RETURNING in a transaction of its own; the rows that it returns, typed as those of
-    /// [`Self::query`].
+    /// Runs one INSERT, UPDATE or DELETE with RETURNING in its own transaction; returns its rows,
+    /// typed as those of [`Self::query`].
     ///
     /// # Errors
     /// As [`Self::execute`]; a statement without RETURNING, before any effect; a value that does not fit its column's type. After
@@ -225,7 +227,8 @@ impl Oltp {
         self.shared.last_write.row_id()
     }
 
-    /// Runs one prepared statement for each row of parameters, in one transaction; the rows affected in all.
+    /// Runs one prepared statement for each row of parameters, in one transaction; returns the
+    /// total number of affected rows.
     ///
     /// # Errors
     /// As [`Self::execute`], with the number of the row.
@@ -251,10 +254,12 @@ impl Oltp {
         self.shared.extensions.add_collation(name.into(), compare)
     }
 
-    /// Runs one reading statement; all its rows in one batch, in SQLite's order. A result column that is a table's column has
-    /// its registered type, else its declared type ([`vexact_core::schema::declared`]); other columns have the type in `types`. Where
-    /// there is none, or a value does not fit it, the values decide: integers and reals together are float64, nothing but NULL is
-    /// Arrow's Null type, and values without a common type are a dense union of SQLite's four.
+    /// Runs one reading statement; returns all its rows in one batch, in SQLite's order. A result
+    /// column that is a table's column has its registered type, else its declared type
+    /// ([`vexact_core::schema::declared`]); other columns have the type in `types`. Where there is
+    /// none, or a value does not fit it, the values decide: integers and reals together are
+    /// float64, nothing but NULL is Arrow's Null type, and values without a common type are a dense
+    /// union of SQLite's four.
     ///
     /// `last_insert_rowid()`, `changes()` and `total_changes()` are those of the statements that this engine executed.
     ///
@@ -271,8 +276,8 @@ impl Oltp {
         self.readers.run(move |opened| query::query(opened, &sql, &params, &types)).await
     }
 
-    /// Runs the engine's own work in one write transaction, which ends with a mark in the log: all or nothing, also if it
-    /// panics. A caller that goes away does not stop it.
+    /// Runs the engine's own work in one write transaction, which ends with a mark in the log: all
+    /// or nothing, also if it panics. It runs to completion even if its caller is cancelled.
     pub async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
@@ -280,8 +285,8 @@ impl Oltp {
         self.own_writer()?.run(move |opened| writer::transaction(&opened.conn, || work(&opened.conn))).await
     }
 
-    /// Runs the engine's own work in one read transaction: it sees one state of the file. A caller that goes away interrupts
-    /// it.
+    /// Runs the engine's own work in one read transaction: it sees one state of the file. It is
+    /// interrupted if its caller is cancelled.
     pub async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
@@ -289,8 +294,9 @@ impl Oltp {
         self.readers.run(move |opened| writer::snapshot(&opened.conn, || work(&opened.conn))).await
     }
 
-    /// As [`capture::schema_version`], and the file that has it, at once and on this thread, if that can be had: a query that waits
-    /// for another thread waits for a core too.
+    /// Returns [`capture::schema_version`] and the identity of the file, without waiting and on
+    /// this thread, if that is possible: a query that waits for another thread also waits for a
+    /// core.
     pub fn schema_version_at_once(&self) -> Option<(FileId, i64)> {
         self.nonblocking_readers.run_at_once(|opened| Ok((opened.file, capture::schema_version(&opened.conn)?))).ok()
     }
@@ -299,7 +305,7 @@ impl Oltp {
     /// the path when it begins.
     ///
     /// # Errors
-    /// It is gone.
+    /// A file that no longer exists.
     pub fn file(&self) -> Result<FileId> {
         FileId::of(&self.path)
     }
@@ -312,8 +318,9 @@ impl Oltp {
         self.own_writer()?.run_here(move |opened| writer::transaction(&opened.conn, || work(&opened.conn)))
     }
 
-    /// As [`Self::write_here`], without waiting for another program that writes, for work that can as well be done later. `committed`
-    /// runs after the commit. Returns `None` if the work was not done, or is still to run behind other writes.
+    /// As [`Self::write_here`], without waiting for another program that writes, for work that can
+    /// be deferred. `committed` runs after the commit. Returns `None` if the work was not done, or
+    /// still waits behind other writes.
     pub fn write_soon<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
@@ -322,7 +329,7 @@ impl Oltp {
         self.write_within(Duration::ZERO, work, committed)
     }
 
-    /// As [`Self::write_soon`]; another program that writes is waited for so long at most.
+    /// As [`Self::write_soon`], but waits a limited time for another program that writes.
     pub fn write_within<T: Send + 'static>(
         &self,
         patience: Duration,
@@ -339,8 +346,8 @@ impl Oltp {
         self.own_writer()?.run_soon(job).map(Option::flatten)
     }
 
-    /// As [`Self::read`], on a thread that may block and belongs to a runtime, on a connection that no query waits for and that
-    /// waits for none.
+    /// As [`Self::read`], on a thread that may block and belongs to a runtime, on a connection that
+    /// is independent of those of queries.
     pub fn read_here<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         self.sync_readers.run_here(|opened| writer::snapshot(&opened.conn, || work(&opened.conn)))
     }
@@ -356,8 +363,8 @@ impl Oltp {
         self.sync_readers.run_at_once(|opened| writer::snapshot(&opened.conn, || work(&opened.conn)))
     }
 
-    /// Ends what is being read, does the writes that wait, closes all connections and threads. Harmless to repeat; later calls
-    /// of other methods are errors.
+    /// Shuts down: interrupts running reads, completes waiting writes, and closes all connections
+    /// and threads. Idempotent; later calls of other methods are errors.
     pub async fn shutdown(&self) {
         self.readers.shutdown().await;
         self.sync_readers.shutdown().await;

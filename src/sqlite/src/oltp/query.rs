@@ -62,7 +62,7 @@ fn prepare_case_sensitive<'conn>(conn: &'conn Connection, sql: &str) -> Result<N
     let prepare = |sql: &str| prepare_one(conn, sql, "query takes one");
     match like::case_sensitive(sql) {
         Some(Cow::Borrowed(sql)) => Ok((prepare(sql)?, Vec::new())),
-        // Errors and names are those of the query as it was asked.
+        // Errors and names are those of the original query.
         Some(Cow::Owned(text)) => {
             let names = prepare(sql)?.column_names().map(str::to_owned).collect();
             Ok((prepare(&text)?, names))
@@ -101,7 +101,8 @@ pub(super) fn read(
     let mut count = 0;
     while let Some(row) = rows.next().map_err(refused)? {
         count += 1;
-        // Not before the first step: SQLite prepares anew there if another program changed the schema.
+        // The columns are read after the first step: SQLite prepares the statement again there if
+        // another program changed the schema.
         let columns = match &mut columns {
             Some(columns) => columns,
             none => none.insert(described(row.as_ref())?),

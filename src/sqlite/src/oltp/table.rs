@@ -55,7 +55,7 @@ pub(super) struct Unique {
 }
 
 impl Unique {
-    /// The columns that decide which row has which of its values; `None` if they cannot be told.
+    /// Returns the columns that its values depend on; returns `None` if they cannot be determined.
     pub fn sources(&self) -> Option<impl Iterator<Item = &str>> {
         let predicate = self.predicate.iter().flat_map(Expression::columns);
         (self.is_partial == self.predicate.is_some())

@@ -8,7 +8,7 @@
 //! [`super::displaced`] handles rows that REPLACE removes without firing a trigger;
 //! [`super::reference`] handles the names of columns.
 //!
-//! While the log is full ([`super::limit`]) nothing is logged; values are checked as ever.
+//! While the log is full ([`super::limit`]) nothing is logged; values are still checked.
 //!
 //! The SQL text also runs on old versions of SQLite and uses only built-in functions. It relies on
 //! no constraint of its own tables, because the conflict clause of the outer statement overrides
@@ -25,8 +25,9 @@ use super::reference::References;
 use super::table::{RowId, Table, Unique, UniqueColumn};
 use super::{log, meta};
 
-/// Microseconds since the Unix epoch, at the milliseconds that SQLite's clock has. It may go back: a trigger that kept it from
-/// that would have to read or write one more table for each row, so the reader of the log does it.
+/// Microseconds since the Unix epoch, at the milliseconds that SQLite's clock has. It may go back:
+/// to prevent that, a trigger would have to read or write one more table for each row, so the
+/// reader of the log corrects it.
 pub(super) const NOW: &str = "CAST((julianday('now') - 2440587.5) * 86400000 + 0.5 AS INTEGER) * 1000";
 
 /// Operations of log rows.

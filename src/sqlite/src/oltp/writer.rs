@@ -66,12 +66,14 @@ impl Writer {
         Ok(Self { opened, jobs: Mutex::new(Some(jobs)), thread: tokio::sync::Mutex::new(Some(thread)) })
     }
 
-    /// Runs a job on the writing connection. A panic is an error of this job alone, and what it left open is rolled back.
+    /// Runs a job on the writing connection. A panic is an error of this job only, and its open
+    /// transaction is rolled back.
     pub async fn run<T: Send + 'static>(&self, job: impl FnOnce(&Opened) -> Result<T> + Send + 'static) -> Result<T> {
         self.start_job(job)?.await.unwrap_or_else(|_| Err(lost()))
     }
 
-    /// As [`Self::run`]; blocks this thread. If nobody writes, the job runs on it: a change of threads costs more than a short job.
+    /// As [`Self::run`]; blocks this thread. If the writer is idle, the job runs on this thread: a
+    /// thread switch costs more than a short job.
     pub fn run_here<T: Send + 'static>(&self, job: impl FnOnce(&Opened) -> Result<T> + Send + 'static) -> Result<T> {
         if let Some(mut opened) = self.opened.try_lock() {
             return opened.current().and_then(|opened| work(opened, job));
@@ -79,8 +81,8 @@ impl Writer {
         self.start_job(job)?.blocking_recv().unwrap_or_else(|_| Err(lost()))
     }
 
-    /// As [`Self::run_here`], without waiting long for other jobs, which may wait for other programs. Returns `None` if the job is
-    /// still to run.
+    /// As [`Self::run_here`], without waiting long for other jobs, which may wait for other
+    /// programs. Returns `None` if the job has not run yet.
     pub fn run_soon<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Opened) -> Result<T> + Send + 'static,
@@ -102,7 +104,7 @@ impl Writer {
         job: impl FnOnce(&Opened) -> Result<T> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<T>>> {
         let (answer, answered) = oneshot::channel();
-        // A caller that is gone does not undo what was done.
+        // A cancelled caller does not undo the job.
         self.send(Box::new(move |opened| drop(answer.send(opened.and_then(|opened| work(opened, job))))))?;
         Ok(answered)
     }
@@ -115,7 +117,7 @@ impl Writer {
         if sent { Ok(()) } else { Err(Error::shut_down()) }
     }
 
-    /// Ends the thread after the jobs that wait, and closes the connection. Harmless to repeat.
+    /// Ends the thread after the waiting jobs, and closes the connection. Idempotent.
     pub async fn shutdown(&self) {
         self.jobs.lock().take();
         if let Some(thread) = self.thread.lock().await.take() {
@@ -163,7 +165,8 @@ pub(super) fn transaction<T>(conn: &Connection, run: impl FnOnce() -> Result<T>)
     begun(conn, run)
 }
 
-/// As [`transaction`]; another program that writes is waited for so long at most. Returns `None` if it goes on.
+/// As [`transaction`], but waits a limited time for another program that writes. Returns `None` if
+/// that program is still writing.
 pub(super) fn transaction_within<T>(
     opened: &Opened,
     patience: Duration,

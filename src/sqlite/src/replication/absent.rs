@@ -4,9 +4,10 @@
 //! position, of replicas in a storage folder, keeps the log after that, so that the engine can
 //! resume, until
 //!
-//! - its folder is gone,
-//! - or the log that it holds has more rows than the tables: copying them anew costs less than applying it. The replicas of such an
-//!   engine are copied when it comes back. A history is worth more than a copy: a temporal engine's position stays,
+//! - its folder is removed,
+//! - or the log that it keeps has more rows than the tables, so that copying them again costs less
+//!   than applying the log. The replicas of such an engine are copied when it comes back. The
+//!   position of a temporal engine stays, because a copy cannot replace a history,
 //! - or it is dropped by name.
 
 use std::path::{Path, PathBuf};
@@ -20,7 +21,8 @@ use super::position::{context, is_running};
 use super::reader_lease;
 use crate::oltp::{limit, log};
 
-/// A log of so many rows, held by engines that do not run or grown without any, is worth a warning.
+/// Number of log rows from which a warning is given, if engines that do not run keep the log or no
+/// engine reads it.
 const WARNED_ROWS: u64 = 100_000;
 
 /// The position of one engine in the change log.
@@ -61,8 +63,9 @@ fn rows(conn: &Connection) -> Result<Vec<Row>> {
     read().map_err(failed(context))
 }
 
-/// The last row of the log that every engine which holds the log has applied. Positions that hold nothing any more are removed.
-/// `own`: the engine that asks, and where it is; `copied_rows`: what a copy of all tables reads.
+/// Returns the last row of the log that every engine which keeps the log has applied. Positions
+/// that no longer keep the log are removed. `own` is the calling engine and its position;
+/// `copied_rows` is the number of rows that a copy of all tables reads.
 pub(super) fn oldest_needed(
     tx: &Connection,
     database: &Path,
@@ -155,7 +158,8 @@ fn links(database: &Path) -> Option<String> {
     })
 }
 
-/// A log that this engine cannot begin anew, as it only reads the file or another program is writing.
+/// Returns a warning if the log is full. This engine could not restart it, because it only reads
+/// the file or another program is writing.
 fn full(conn: &Connection, database: &Path) -> Result<Option<String>> {
     let warning = || {
         format!(

@@ -60,7 +60,7 @@ mod tests {
         let count = |done: Arc<Semaphore>| async move { done.add_permits(1) };
         background.start(&done, Duration::ZERO, count);
         done.acquire_many(3).await.unwrap().forget();
-        // One that takes its place.
+        // The task that replaces it.
         background.start(&done, Duration::ZERO, count);
         done.acquire_many(2).await.unwrap().forget();
         let task = background.task.lock().take().unwrap();

@@ -42,7 +42,7 @@ pub(super) enum Broken {
 /// Faults of the file that stay for this cycle.
 #[derive(Default)]
 pub(super) struct Unmended {
-    /// By the number of the registration: why its triggers could not be made again.
+    /// By the number of the registration, the reason why its triggers could not be recreated.
     pub uncaptured: HashMap<i64, String>,
     /// True if triggers that belong to no registered table remain.
     pub has_strays: bool,
@@ -50,8 +50,9 @@ pub(super) struct Unmended {
     pub is_full: bool,
 }
 
-/// Applies at most a batch of changes, extended to the end of a transaction. A file that went back to a backup is read anew. `written`:
-/// what the position had written before the snapshot began.
+/// Applies at most a batch of changes, extended to the end of a transaction. After the file went
+/// back to a backup, everything is read again. `written` is the position that was written before
+/// the snapshot began.
 pub(super) fn run(
     conn: &Connection,
     worker: &Worker,
@@ -88,7 +89,7 @@ pub(super) fn run(
     }
     if state.row_ids_version != Some(schema_version) {
         for followed in state.tables.values_mut().filter(|followed| followed.error.is_none()) {
-            // VACUUM may have numbered the rows anew.
+            // VACUUM may have renumbered the rows.
             followed.needs_copy |= capture::has_row_id(conn, &followed.schema)?;
         }
     }
@@ -160,7 +161,7 @@ pub(super) fn run(
                 updates.push((name, copy));
             }
             Err(error) => {
-                // A table that never was there has to be there to be known as failed.
+                // A replica must exist to be marked as failed.
                 if replicas.snapshot().table(&name).is_none() {
                     followed.publish_empty(replicas, state.applied_seq);
                 }
@@ -180,7 +181,8 @@ pub(super) fn run(
             (Err(error), _) => {
                 if let Some(followed) = state.find(&name) {
                     fail(followed, &error.to_string());
-                    // Its columns may be those of any version since: what it has is replaced.
+                    // The replica's columns may be those of any version since, so its rows are
+                    // replaced.
                     followed.replica_version = None;
                 }
             }

@@ -109,7 +109,8 @@ impl Replicator {
         result
     }
 
-    /// Cycles until the log's end at the time of the call is reached; the sums.
+    /// Runs cycles until the log's end at the time of the call is reached; returns the sum of the
+    /// results.
     ///
     /// # Errors
     /// As [`Self::sync_now`].
@@ -137,12 +138,12 @@ impl Replicator {
         }
     }
 
-    /// Runs a cycle to its end, also if the caller goes away.
+    /// Runs a cycle to completion, even if its caller is cancelled.
     async fn cycle(&self, state: OwnedMutexGuard<State>) -> Result<SyncResult> {
         self.blocking(state, Worker::run).await
     }
 
-    /// Does work off the async threads, to its end.
+    /// Runs work to completion, off the async threads.
     async fn blocking<T: Send + 'static>(
         &self,
         mut state: OwnedMutexGuard<State>,
@@ -222,18 +223,19 @@ impl Replicator {
         self.state.lock().await.find(table).map(|followed| followed.schema.clone())
     }
 
-    /// Syncs again and again in the background, until [`Self::stop_background`]. Its errors are in the status.
+    /// Syncs periodically in the background, until [`Self::stop_background`]. The status has its
+    /// errors.
     pub fn start_background(self: &Arc<Self>, interval: Duration) {
         // The error is noted.
         self.background.start(self, interval, |replicator| async move { drop(replicator.sync_all().await) });
     }
 
-    /// Ends the background sync; a cycle that runs goes on to its end. Harmless to repeat.
+    /// Ends the background sync; a running cycle runs to completion. Idempotent.
     pub fn stop_background(&self) {
         self.background.stop();
     }
 
-    /// Ends replication: waits for a running cycle and gives the lease back. Harmless to repeat.
+    /// Ends replication: waits for a running cycle and releases the lease. Idempotent.
     pub async fn shutdown(&self) {
         self.stop_background();
         let _state = self.state.lock().await;
@@ -242,7 +244,8 @@ impl Replicator {
         self.durable.lock().take();
         if let Some(position) = position.filter(|position| !position.is_reader()) {
             let oltp = Arc::clone(&self.oltp);
-            // A position that stays, as another program is writing, is found dead by the next engine.
+            // If the position cannot be removed because another program is writing, the next engine
+            // finds it abandoned.
             let leave = move || drop(oltp.write_soon(move |tx| position.leave(tx), |()| ()));
             let _ = tokio::task::spawn_blocking(leave).await;
         }

@@ -222,7 +222,7 @@ impl Position {
         Ok(pruned)
     }
 
-    /// Takes a lease out of the file: this engine needs the log no more.
+    /// Removes a lease from the file: this engine no longer needs the log.
     pub fn leave(&self, tx: &Connection) -> Result<()> {
         if self.storage().is_none() && log::exists(tx)? {
             tx.execute("DELETE FROM _vexact_engines WHERE id = ?1", [&self.id]).map_err(failed(context))?;
@@ -234,7 +234,8 @@ impl Position {
 impl Drop for Position {
     fn drop(&mut self) {
         if self.process == std::process::id() && !self.is_reader() {
-            // A file that stays is found unlocked by the next engine, which takes it for what it is. Removed before it is unlocked.
+            // The lock file is removed before it is unlocked. If the removal fails, the next engine
+            // finds the file unlocked and treats it as abandoned.
             let _ = std::fs::remove_file(lock_path(&self.database, &self.id));
         }
     }
@@ -296,7 +297,7 @@ pub(super) fn remove_stale_locks(database: &Path) {
         return;
     };
     let prefix = format!("{name}-vexact-");
-    // A folder that cannot be read keeps them, which harms nothing.
+    // In an unreadable folder the files stay, which is harmless.
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let file = entry.file_name();
         if let Some(id) = file.to_str().and_then(|file| file.strip_prefix(&prefix)).filter(|id| is_id(id)) {

@@ -28,7 +28,8 @@ pub(super) struct ReaderLease {
 }
 
 impl ReaderLease {
-    /// Takes a lease that holds all of the log. Returns `None` where files beside the database cannot be written.
+    /// Takes a lease that keeps the whole log. Returns `None` if files beside the database cannot
+    /// be written.
     pub fn take(database: &Path, id: &str) -> Option<Self> {
         let folder = folder(database);
         let path = folder.join(id);
@@ -55,7 +56,7 @@ impl ReaderLease {
     pub fn publish(&self, applied_seq: i64) {
         if self.published.swap(applied_seq, Ordering::Relaxed) != applied_seq {
             let text = format!("{applied_seq:0DIGITS$}\n");
-            // A position that cannot be written holds more of the log than it must.
+            // If the position cannot be written, the old one keeps more of the log than necessary.
             let _ = write_at_start(&self.file, text.as_bytes());
         }
     }
@@ -66,7 +67,7 @@ impl Drop for ReaderLease {
         if self.process == std::process::id() {
             let _ = fs::remove_file(&self.path);
             if let Some(folder) = self.path.parent() {
-                // It stays while others have a lease.
+                // The folder stays while others have a lease.
                 let _ = fs::remove_dir(folder);
             }
         }

@@ -19,8 +19,8 @@ use crate::oltp::capture::Registered;
 use crate::oltp::{Oltp, capture, limit, log, meta, uninstall};
 
 impl Replicator {
-    /// Starts with the tables that are registered in the file: their replicas are copied, or come from the store and go on from
-    /// where they were.
+    /// Starts with the tables that are registered in the file: their replicas are copied, or
+    /// restored from the store and continued.
     ///
     /// # Errors
     /// A file that cannot be read, or a lease beside it that cannot be taken; a store that is damaged, or of another sync mode.

@@ -21,7 +21,7 @@ fn lock_files(folder: &Folder) -> usize {
     names.filter(|name| name.to_string_lossy().contains("-vexact-")).count()
 }
 
-/// An engine with a store that was shut down, and one in memory that goes on.
+/// An engine with a store that was shut down, and one in memory that still runs.
 async fn left_behind(folder: &Folder, mode: SyncMode) -> Engine {
     let engine = open(&folder.database(), stored(folder, mode)).await;
     engine.run(CREATE).await;

@@ -212,7 +212,7 @@ async fn what_writes_is_refused_and_says_what_to_do() {
     writer.replicator.unregister("other").await.unwrap();
     sync(&engine, &folder).await;
     assert!(engine.session.sql("SELECT * FROM other", None).await.is_err());
-    // Nobody mends what a migration broke, until an engine that writes does.
+    // Damage by a migration stays until an engine that writes repairs it.
     writer.run("CREATE UNIQUE INDEX by_title ON Docs(Title)").await;
     sync(&engine, &folder).await;
     let status = engine.replicator.status().await.unwrap();
@@ -268,7 +268,7 @@ async fn a_file_in_a_folder_that_cannot_be_written_is_read_as_it_is() {
     std::fs::create_dir(&memory).unwrap();
     let engine = reader(&folder, options(SyncMode::Destructive)).await;
     engine.assert_equal(&docs()).await;
-    // It is opened anew for each job.
+    // The file is opened again for each job.
     std::fs::remove_dir(&memory).unwrap();
     Connection::open(folder.database()).unwrap().execute_batch("INSERT INTO Docs(id) VALUES (2)").unwrap();
     std::fs::create_dir(&memory).unwrap();
