@@ -99,7 +99,7 @@ def consume_arrow_batches_with_custom_sink(batches: Iterable[Any], sink: CustomA
     check.items("batches", batches, "an iterable of record batches")
     rows = 0
     most = sink.options.emit_rows
-    # Cut where a batch is longer than what goes on at once.
+    # A batch that is longer than one emit is cut.
     pieces = (table.slice(start, most) for table in map(_table, batches) for start in range(0, table.num_rows, most))
     gathered = _Gathered(pieces, lambda table: table.num_rows, sink.options)
     try:

@@ -123,8 +123,8 @@ fn session(replicas: Arc<Replicas>) -> Session {
 }
 
 impl Pair {
-    /// `segments` are the rows of each; `dead` tells for each id modulo 16 whether the row is
-    /// deleted again. `u` has a part of the rows.
+    /// `segments` are the rows of each segment; `dead` has a bit for each id modulo 16, which is
+    /// set if the row is deleted again. `u` has a part of the rows.
     fn new(segments: &[Vec<Row>], dead: u16) -> Self {
         let replicas = Arc::new(Replicas::default());
         let plain = session(Arc::default());

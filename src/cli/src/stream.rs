@@ -83,7 +83,7 @@ pub(super) struct StreamSqlOnce {
     #[arg(long, value_name = "MODE", default_value = "at-least-once", value_parser = delivery())]
     #[serde(serialize_with = "delivery_name")]
     pub checkpoint_delivery_mode: Delivery,
-    /// Where micro-batches run
+    /// Execution mode of micro-batches
     #[arg(long, value_name = "MODE", default_value = "single-process", value_parser = execution())]
     #[serde(serialize_with = "execution_name")]
     pub execution_mode: ExecutionMode,

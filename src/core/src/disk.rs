@@ -72,12 +72,12 @@ pub trait DiskFile: Write + Send {
     /// Makes all that was written durable.
     ///
     /// # Errors
-    /// The operating system's. The data written since the last sync is then lost: a second attempt
-    /// may succeed without having written it.
+    /// Errors of the operating system. The data written since the last sync is then lost: a second
+    /// attempt may succeed without having written it.
     fn sync(&mut self) -> io::Result<()>;
 }
 
-/// A lock, held.
+/// A lock, held until it is dropped.
 pub trait DiskLock: Debug + Send + Sync {}
 
 /// The operating system's file system.
@@ -93,7 +93,7 @@ impl DiskFile for BufWriter<File> {
     }
 }
 
-/// Bytes gathered before they are handed to the operating system.
+/// Size of the write buffer, in bytes.
 const WRITE_BYTES: usize = 1 << 18;
 
 impl Disk for FileSystem {
@@ -110,7 +110,7 @@ impl Disk for FileSystem {
                 other => other?,
             }
         }
-        // One that is there may have been created by a process that did not come to this.
+        // An existing folder may have been created by a process that ended before this sync.
         match self.sync_folder(above) {
             Err(error) if is_there && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             other => other,
@@ -134,7 +134,7 @@ impl Disk for FileSystem {
         fs::rename(from, to)
     }
 
-    // Elsewhere a folder is no file that can be opened, and its names are durable with the file.
+    // Other systems cannot open a folder as a file, and its names are durable with the file.
     #[cfg(not(unix))]
     fn sync_folder(&self, _folder: &Path) -> io::Result<()> {
         Ok(())
@@ -143,7 +143,7 @@ impl Disk for FileSystem {
     #[cfg(unix)]
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         match File::open(folder)?.sync_all() {
-            // A file system that knows no such thing.
+            // The file system does not support this.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
             other => other,
         }

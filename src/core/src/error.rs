@@ -16,16 +16,16 @@ pub enum Error {
     /// An invalid argument. The message has its name, the expected value and the actual one.
     #[error("{0}")]
     InvalidArgument(String),
-    /// A file or folder that is not there.
+    /// A file or folder that does not exist.
     #[error("file not found: {path}")]
     FileNotFound {
-        /// As given.
+        /// Path as given.
         path: PathBuf,
     },
-    /// A folder to write into that is not there.
+    /// A folder to write into that does not exist.
     #[error("folder not found: {path}")]
     FolderNotFound {
-        /// As given.
+        /// Path as given.
         path: PathBuf,
     },
     /// Reading or writing failed.
@@ -36,7 +36,7 @@ pub enum Error {
         /// The operating system's reason.
         source: std::io::Error,
     },
-    /// The content of a file is not what it should be.
+    /// The content of a file is invalid.
     #[error("{path}: {problem}")]
     BadFile {
         /// The file.
@@ -93,7 +93,7 @@ pub enum Error {
         "internal error: {problem}; in {statement}. The fault is vexact's: please report it with the statement and the file"
     )]
     Internal {
-        /// The statement that was executed.
+        /// The statement or call that was executed.
         statement: String,
         /// The message of the panic.
         problem: String,
@@ -126,7 +126,7 @@ pub enum ErrorKind {
 }
 
 impl Error {
-    /// The error of every call after `shutdown`.
+    /// Returns the error of every call after `shutdown`.
     pub fn shut_down() -> Self {
         Self::Engine("the engine was shut down".into())
     }
@@ -189,7 +189,8 @@ fn shown(error: &DataFusionError) -> String {
     }
 }
 
-/// DataFusion's message without the hint to report planning errors as bugs, contexts outermost first.
+/// Returns DataFusion's message without the hint to report planning errors as bugs, contexts
+/// outermost first.
 fn message(error: &DataFusionError) -> String {
     match error {
         // The name of the optimizer rule that found the error is of no use to a user.

@@ -49,7 +49,8 @@ pub fn concat(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch
     concat_batches(schema, batches).map_err(Error::arrow)
 }
 
-/// A cell as text; NULL is `NULL`. A value that has no text, such as a date beyond the calendar, is the text of the error.
+/// Returns a cell as text; NULL is `NULL`. A value that has no text, such as a date beyond the
+/// calendar, is the text of the error.
 pub fn cell_text(column: &ArrayRef, row: usize) -> String {
     if let Some(union) = column.as_union_opt() {
         return cell_text(union.child(union.type_id(row)), union.value_offset(row));
@@ -62,7 +63,8 @@ pub fn cell_text(column: &ArrayRef, row: usize) -> String {
     text.unwrap_or_else(|error| format!("ERROR: {error}"))
 }
 
-/// A duration beyond the range of Arrow's formatter (ISO 8601, in seconds), which has 64 bits of milliseconds.
+/// Formats a duration beyond the range of Arrow's formatter (ISO 8601, in seconds), which has 64
+/// bits of milliseconds.
 fn long_duration(column: &ArrayRef, row: usize) -> Option<String> {
     const LONGEST: u64 = i64::MAX as u64 / 1000;
     let DataType::Duration(TimeUnit::Second) = column.data_type() else { return None };
@@ -79,7 +81,7 @@ pub fn unreadable_cells(batches: &[RecordBatch]) -> Vec<String> {
     let mut before = 0;
     for batch in batches {
         for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
-            // Other values have a text.
+            // Values of other types have a text.
             if !has_calendar(field.data_type()) || is_within_calendar(column) {
                 continue;
             }

@@ -3,12 +3,12 @@
 
 use crate::error::{Error, Result};
 
-/// A name in double quotes.
+/// Returns a name in double quotes.
 pub fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A text literal.
+/// Returns a text literal.
 pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
@@ -29,7 +29,7 @@ pub fn without_nul(sql: &str) -> Result<()> {
     }
 }
 
-/// Adds what was being done to a failure of SQLite.
+/// Adds the operation that failed to an error of SQLite.
 pub fn failed<C: Into<String>>(context: impl FnOnce() -> C) -> impl FnOnce(rusqlite::Error) -> Error {
     |source| match source.sqlite_error_code() {
         Some(rusqlite::ErrorCode::OperationInterrupted) => {
@@ -39,7 +39,7 @@ pub fn failed<C: Into<String>>(context: impl FnOnce() -> C) -> impl FnOnce(rusql
     }
 }
 
-/// The same error, of a part of what was asked: `statement 2 of 3 (..): ..`.
+/// Adds to an error the part of a call that failed: `statement 2 of 3 (..): ..`.
 pub fn within(error: Error, part: &str) -> Error {
     match error {
         Error::Sqlite { context, source } if context.is_empty() => Error::Sqlite { context: part.into(), source },
@@ -49,7 +49,8 @@ pub fn within(error: Error, part: &str) -> Error {
     }
 }
 
-/// The first word of a statement in upper case, after spaces and comments; empty if there is none.
+/// Returns the first word of a statement in upper case, after spaces and comments; empty if there
+/// is none.
 pub fn keyword(sql: &str) -> String {
     let mut rest = sql;
     loop {
@@ -65,7 +66,7 @@ pub fn keyword(sql: &str) -> String {
     rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>().to_ascii_uppercase()
 }
 
-/// The beginning of a statement on one line, for messages.
+/// Returns the beginning of a statement on one line, for messages.
 pub fn excerpt(sql: &str) -> String {
     const SHOWN: usize = 80;
     let mut line = String::new();

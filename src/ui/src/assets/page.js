@@ -1,4 +1,4 @@
-// Keeps a page fresh, shows times as the reader's own, and tells the values of plots.
+// Refreshes a page, shows times in the reader's time zone, and shows the values of plots.
 "use strict";
 
 const offline = document.querySelector(".offline");
