@@ -35,9 +35,9 @@ use bounds::ColumnBounds;
 /// Default number of rows in the batches of a scan, if no session sets it.
 pub const BATCH_ROWS: usize = 8192;
 
-/// Arrow batches in a fixed order, some of whose rows may be dead. A row's position counts the rows
-/// of the batches before its own, dead ones included; searches break ties by it, or by the columns
-/// of the tie order.
+/// Arrow batches in a fixed order, some of whose rows may be deleted. A row's position counts the
+/// rows of the batches before its own, deleted ones included; searches break ties by it, or by the
+/// columns of the tie order.
 #[derive(Debug, Default)]
 pub struct Chunks {
     batches: Vec<RecordBatch>,

@@ -24,7 +24,7 @@ use crate::exec::{VectorJoinExec, VectorTopKExec};
 use crate::rewrite;
 use crate::table::{BestOfEachGroup, GroupPlanner};
 
-/// Plans as before, and adds `strategy_plan` to EXPLAIN.
+/// Delegates planning, and adds `strategy_plan` to EXPLAIN.
 #[derive(Debug)]
 pub(crate) struct StrategyPlanner {
     inner: Arc<dyn QueryPlanner + Send + Sync>,
@@ -112,7 +112,7 @@ pub struct Explained {
     pub logical: String,
     /// DataFusion's physical plan.
     pub physical: String,
-    /// `key=value` lines; `mode=sql` where there is no vector search.
+    /// `key=value` lines; `mode=sql` if there is no vector search.
     pub strategy: String,
 }
 

@@ -28,11 +28,11 @@ const DYNAMIC_FILTERS_RULE: &str = "FilterPushdown(Post)";
 /// rewrite of `ORDER BY distance LIMIT k`, the third section of EXPLAIN and the settings
 /// `vexact.*`. Idempotent.
 ///
-/// `cosine_distance`, `inner_product` and `dot_product` replace DataFusion's functions of these names, whose answers they
-/// give to the bit, and take text and `$1` as well.
+/// `cosine_distance`, `inner_product` and `dot_product` replace DataFusion's functions of these
+/// names, return the same results bit for bit, and accept text and `$1` as well.
 ///
 /// # Errors
-/// None at present; a later DataFusion may refuse a registration.
+/// None at present; a later DataFusion may reject a registration.
 pub fn register(ctx: &SessionContext) -> Result<()> {
     let state = ctx.state();
     if state.config_options().extensions.get::<VexactOptions>().is_some() {

@@ -92,7 +92,8 @@ fn vector(params: &ParamValues, id: &str) -> Option<Vec<f64>> {
     vector_of_scalar(&value(params, id)?).ok()?
 }
 
-/// The parameter that is the query of the only distance, however often that is written, and the other parameters.
+/// Returns the parameter that is the query of the only distance, however often that distance is
+/// written, and the other parameters.
 fn parameters(plan: &LogicalPlan, params: &ParamValues) -> Option<(String, Vec<String>)> {
     let mut distances: Vec<Expr> = Vec::new();
     let mut others: Vec<String> = Vec::new();
@@ -121,7 +122,8 @@ fn parameters(plan: &LogicalPlan, params: &ParamValues) -> Option<(String, Vec<S
     is_one.then_some((query, others))
 }
 
-/// The search of chunks in memory that a plan is, and the expressions over its rows and the table's besides the distance.
+/// Returns the search of chunks in memory in a plan, and the expressions over its rows and the
+/// table's other than the distance.
 pub(crate) fn search_in_place(plan: &Arc<dyn ExecutionPlan>) -> Option<(&VectorTopKExec, Vec<&Arc<dyn PhysicalExpr>>)> {
     let node: &dyn ExecutionPlan = plan.as_ref();
     if let Some(projection) = node.downcast_ref::<ProjectionExec>() {
@@ -139,7 +141,7 @@ pub(crate) fn search_in_place(plan: &Arc<dyn ExecutionPlan>) -> Option<(&VectorT
     Some((search, output.chain(&search.top_k().predicate).collect()))
 }
 
-/// The scan of chunks that is the only leaf of a plan.
+/// Returns the scan of chunks that is the only leaf of a plan.
 fn scan_of(plan: &Arc<dyn ExecutionPlan>) -> Option<&ChunkScanExec> {
     match &plan.children()[..] {
         [] => plan.downcast_ref(),
@@ -148,7 +150,7 @@ fn scan_of(plan: &Arc<dyn ExecutionPlan>) -> Option<&ChunkScanExec> {
     }
 }
 
-/// The plan with another query, and of other chunks, each where it is given.
+/// Returns the plan with another query and with other chunks, each if it is given.
 fn replaced(
     plan: &Arc<dyn ExecutionPlan>,
     query: Option<&[f64]>,

@@ -253,7 +253,8 @@ impl ExecutionPlan for ChunkScanExec {
         _: &ConfigOptions,
     ) -> Result<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
         let filters: Vec<_> = filters.parent_filters.into_iter().map(|filter| filter.filter).collect();
-        // A filter stays where it is: some rows of a chunk that is kept may fail it.
+        // The filter stays in the plan, because some rows of a chunk that is not pruned may fail
+        // it.
         let propagation = FilterPushdownPropagation::with_parent_pushdown_result(vec![PushedDown::No; filters.len()]);
         Ok(match self.with_filters(phase, filters) {
             Some(scan) => propagation.with_updated_node(Arc::new(scan)),

@@ -93,7 +93,7 @@ fn search(run: &SearchState, scan: &InPlace, ranker: &Ranker) -> Result<RecordBa
 
     let report = report.map(|mut report| {
         match &mut report.filter {
-            // Dead rows are not filtered rows.
+            // Deleted rows do not count as filtered rows.
             filter if run.top_k.predicate.is_none() => *filter = None,
             Some(filter) => {
                 filter.execution = FILTER;
@@ -125,8 +125,8 @@ pub(super) struct Selected {
     pub chunks_pruned: usize,
 }
 
-/// The live rows that a predicate keeps: NULL is not true. It is not evaluated for dead rows, on which it may fail, nor for chunks
-/// that have no row that passes.
+/// Returns the live rows that pass a predicate; NULL does not pass. The predicate is not evaluated
+/// for deleted rows, on which it may fail, nor for pruned chunks.
 pub(super) fn select(predicate: &Arc<dyn PhysicalExpr>, schema: &SchemaRef, scan: &InPlace) -> Result<Selected> {
     let batches = scan.chunks.batches();
     let pruner =
@@ -162,7 +162,7 @@ pub(super) fn select(predicate: &Arc<dyn PhysicalExpr>, schema: &SchemaRef, scan
     Ok(Selected { rows: rows.finish(), chunks_pruned })
 }
 
-/// The rows of a batch that a predicate keeps.
+/// Returns the rows of a batch that pass a predicate.
 pub(super) fn kept(predicate: &dyn PhysicalExpr, batch: &RecordBatch) -> Result<BooleanBuffer> {
     let mask = predicate.evaluate(batch)?.into_array(batch.num_rows())?;
     let mask = as_boolean_array(&mask)?;

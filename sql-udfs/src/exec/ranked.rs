@@ -15,7 +15,7 @@ use super::ties::Ties;
 /// Name of the ranking of groups in reports.
 pub(super) const GROUPED: &str = "flat-buffer+group-topk";
 
-/// Rows that are ranked at once where there are groups.
+/// Number of rows that are ranked at once when rows are grouped.
 const GROUPED_ROWS: usize = 1 << 16;
 
 /// Rank class of a row: ordinary distances are ordered between the NULLs and NaNs that come first
@@ -34,7 +34,7 @@ enum Class {
 pub(super) struct Entry {
     class: Class,
     key: f64,
-    /// The metric's value; `None` where it is NULL.
+    /// The metric's value; `None` if it is NULL.
     pub distance: Option<f64>,
     pub position: u64,
 }

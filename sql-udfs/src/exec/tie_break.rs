@@ -17,12 +17,12 @@ use futures::StreamExt;
 
 use super::stream::ORDINAL_BITS;
 
-/// The order of rows of one distance.
+/// The order of rows of equal distance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TieBreak {
-    /// The position: partitions follow each other.
+    /// By position: each partition follows the one before.
     Position,
-    /// Columns of the input.
+    /// By columns of the input.
     Columns(Vec<usize>),
 }
 

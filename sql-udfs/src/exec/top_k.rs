@@ -31,8 +31,9 @@ use crate::chunks;
 use crate::config::VexactOptions;
 use crate::vector::{scalar_of_vector, vector_of_scalar, vector_type};
 
-/// Runs a [`TopK`]. A scan that can hand its vector chunks over is searched in place, in parallel, and other columns are
-/// fetched for the k winners only; any other input is searched batch by batch, holding k rows. One output partition.
+/// Runs a [`TopK`]. A scan of chunks in memory is searched in place, in parallel, and other columns
+/// are fetched only for the k rows of the result; any other input is searched batch by batch,
+/// holding k rows. One output partition.
 #[derive(Debug)]
 pub struct VectorTopKExec {
     input: Arc<dyn ExecutionPlan>,

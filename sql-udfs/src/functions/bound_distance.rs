@@ -15,10 +15,11 @@ use super::distance::coerce_pair;
 use super::{Distance, VectorScore};
 use crate::vector::{scalar_of_vector, vector_of_scalar};
 
-/// Shorter queries stay arguments: they cost nothing, and plans show them.
+/// Minimum number of components to bind a query: shorter queries stay arguments, which are cheap
+/// and appear in plans.
 const BOUND_LEN: usize = 16;
 
-/// Components that the name shows.
+/// Number of components in the displayed name.
 const SHOWN_LEN: usize = 3;
 
 /// `distance(_, query)`.
@@ -97,7 +98,7 @@ impl ScalarUDFImpl for BoundDistance {
     }
 }
 
-/// The expression with its query in the function, where it is a distance between something and a long constant: a literal,
+/// Returns a distance to a long constant as a call with a bound query. The constant is a literal,
 /// or a parameter whose value is known.
 pub(crate) fn bind_query(expr: &Expr, params: Option<&ParamValues>) -> Option<Expr> {
     let Expr::ScalarFunction(call) = expr else { return None };

@@ -64,7 +64,7 @@ pub(crate) fn scoring(function: &ScalarUDF) -> Option<(Scoring, Option<&ScalarVa
     Some((scoring, bound))
 }
 
-/// The call that an expression is.
+/// Returns the call if an expression is a call of a distance.
 pub(super) fn call(expr: &Arc<dyn PhysicalExpr>) -> Option<Call> {
     let (scoring, bound) = scoring(downcast::<ScalarFunctionExpr>(expr)?.fun())?;
     Some(Call { scoring, expr: Arc::clone(expr), bound: bound.cloned() })
@@ -78,13 +78,13 @@ pub(crate) fn has_call(expr: &Arc<dyn PhysicalExpr>) -> bool {
 /// Direction in which an expression changes with the call in it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Direction {
-    /// It grows where the call falls.
+    /// True if the expression decreases when the call increases.
     pub is_falling: bool,
-    /// It flips the sign of NaN.
+    /// True if the expression flips the sign of NaN.
     pub is_negated: bool,
 }
 
-/// The number that an expression is the opposite of.
+/// Returns the operand of a negation.
 fn negated(expr: &Arc<dyn PhysicalExpr>) -> Option<&Arc<dyn PhysicalExpr>> {
     if let Some(negative) = downcast::<NegativeExpr>(expr) {
         return Some(negative.arg());
@@ -93,7 +93,7 @@ fn negated(expr: &Arc<dyn PhysicalExpr>) -> Option<&Arc<dyn PhysicalExpr>> {
     function.fun().inner().is::<Negate>().then(|| function.args().first()).flatten()
 }
 
-/// The call within an expression that is monotone in it: `-d`, `1 - d`, `d + 1`.
+/// Returns the call in an expression that is monotone in the call: `-d`, `1 - d`, `d + 1`.
 pub(super) fn monotone(expr: &Arc<dyn PhysicalExpr>) -> Option<(Call, Direction)> {
     if let Some(call) = call(expr) {
         return Some((call, Direction::default()));
@@ -151,7 +151,8 @@ impl Call {
     }
 }
 
-/// A column, under the cast to `List(Float64)` that DataFusion's own functions ask for: it widens, so it changes no value.
+/// A column, under the cast to `List(Float64)` that DataFusion's own functions require: it widens,
+/// so it changes no value.
 fn stored_column(expr: &Arc<dyn PhysicalExpr>) -> Option<&Column> {
     if let Some(cast) = downcast::<CastExpr>(expr) {
         let is_widening = match cast.cast_type() {

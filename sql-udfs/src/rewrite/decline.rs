@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A reason to leave a plan as it is. The text is for people; the variant is for programs.
+/// A reason not to rewrite a plan. The text is for people; the variant is for programs.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Decline {

@@ -41,7 +41,7 @@ fn given(expr: Option<&Expr>) -> Option<&Expr> {
     expr.filter(|expr| !matches!(expr, Expr::Literal(value, _) if value.is_null()))
 }
 
-/// The metric, cosine where it is not given.
+/// Returns the metric; the default is cosine.
 fn metric_argument(function: &str, expr: Option<&Expr>) -> Result<Metric> {
     let Some(expr) = given(expr) else { return Ok(Metric::Cosine) };
     let name = text_argument(function, "metric", expr)?;

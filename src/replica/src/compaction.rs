@@ -9,13 +9,15 @@ use vexact_core::error::{Error, Result};
 
 use super::version::{Part, SEGMENT_ROWS, TableVersion};
 
-/// Segments of one size class that are merged together; so a row is copied once for each class it passes.
+/// Number of segments of one size class that are merged together. A row is copied once for each
+/// class that it passes.
 const MERGED: usize = 8;
 
-/// The smallest class: up to this many rows.
+/// Maximum number of rows of the smallest class.
 const SMALL_ROWS: usize = 1 << 10;
 
-/// A part whose dead rows outnumber the living is worth a copy of its own.
+/// Returns true if a part is large enough and has more deleted than live rows, so that a copy is
+/// worthwhile.
 fn is_mostly_dead(part: &Part) -> bool {
     let rows = part.segment.rows.num_rows();
     rows > SMALL_ROWS && part.live_rows < rows / 2

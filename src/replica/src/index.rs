@@ -121,19 +121,19 @@ impl KeyIndex {
         }
     }
 
-    /// Keys.
+    /// Returns the number of keys.
     pub fn len(&self) -> usize {
         (0..SHARDS).map(|shard| self.read(shard).len()).sum()
     }
 
-    /// Bytes held.
+    /// Returns the memory of the index, in bytes.
     pub fn size_bytes(&self) -> usize {
         (0..SHARDS).map(|shard| self.read(shard).allocation_size()).sum()
     }
 }
 
-/// The ordinals of some hashes, by shard: a shard is locked once for them, as a lock waits for the loads before it, which miss the
-/// caches, and its memory pages are looked at together.
+/// The ordinals of some hashes, by shard: a shard is locked once for them, as a lock waits for the
+/// loads before it, which miss the caches, and its memory pages are read together.
 struct ByShard {
     starts: [u32; SHARDS + 1],
     order: Vec<u32>,

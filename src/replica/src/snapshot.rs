@@ -42,7 +42,7 @@ impl Snapshot {
         self.tables.get(&folded(name))
     }
 
-    /// Some of its tables, at a position of their own.
+    /// Returns a snapshot of some of the tables, at another position.
     pub fn only(&self, names: &[String], applied_seq: i64) -> Snapshot {
         let table = |name: &String| Some((folded(name), self.table(name)?.clone()));
         Snapshot { tables: names.iter().filter_map(table).collect(), applied_seq }

@@ -1,4 +1,4 @@
-//! One immutable state of a table: segments of rows, and which of these rows are dead.
+//! One immutable state of a table: segments of rows, and bitmaps of their deleted rows.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -200,7 +200,7 @@ impl TableVersion {
         &self.stored_schema
     }
 
-    /// Live rows.
+    /// Returns the number of live rows.
     pub fn num_rows(&self) -> usize {
         self.rows
     }
@@ -293,7 +293,7 @@ impl TableVersion {
         self.chunks().map_or(true, |chunks| chunks.may_have_nul(column))
     }
 
-    /// Bytes of the rows, dead ones included, and of the index.
+    /// Returns the bytes of the rows, deleted ones included, and of the index.
     pub fn size_bytes(&self) -> usize {
         self.parts.iter().flatten().map(|part| part.segment.size_bytes()).sum::<usize>() + self.index.size_bytes()
     }

@@ -17,7 +17,8 @@ pub const OVERLAP: Duration = Duration::from_secs(60);
 /// A table that is followed by its clock columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimestampTableConfig {
-    /// The table's name in the source; in PostgreSQL it may have a schema in front (`sales.orders`), which the replica's name has not.
+    /// The table's name in the source; in PostgreSQL it may have a schema in front
+    /// (`sales.orders`), which the name of the replica does not have.
     pub table_name: String,
     /// The names of the key columns.
     pub primary_key: Vec<String>,
@@ -98,7 +99,7 @@ pub struct SidecarConfig {
     pub source: String,
     /// The tables to follow.
     pub tables: Vec<TimestampTableConfig>,
-    /// Rows of one table that a cycle reads at most, at least 1.
+    /// Maximum number of rows of one table that a cycle reads; at least 1.
     pub poll_batch_size: u32,
     /// Detection of deleted rows.
     pub delete_detection: DeleteDetection,
@@ -122,7 +123,7 @@ impl fmt::Debug for SidecarConfig {
     }
 }
 
-/// The address of a server with `***` in the place of its password.
+/// The address of a server with `***` instead of its password.
 fn without_password(source: &str) -> Cow<'_, str> {
     let Some((scheme, mut rest)) = source.split_once("://") else { return source.into() };
     let mut shown = format!("{scheme}://");

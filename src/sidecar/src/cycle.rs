@@ -87,7 +87,7 @@ impl State {
         Ok(Cycle { complete: complete.collect(), result: result.0 })
     }
 
-    /// Reads all rows of one table, in the place of what its replica has; the number of rows.
+    /// Reads all rows of one table, which replace those of its replica; returns the number of rows.
     ///
     /// # Errors
     /// The source's, the storage's, the table's.
@@ -117,7 +117,7 @@ impl State {
         self.apply_some(steps.into_iter().map(Some).collect(), replicas, settings)
     }
 
-    /// Applies the steps of tables; one of `None` stays as it is.
+    /// Applies the steps of tables; a table with the step `None` stays unchanged.
     fn apply_some(
         &mut self,
         steps: Vec<Option<Result<Step>>>,
@@ -192,7 +192,7 @@ impl State {
         durable::save(store, replicas, &self.tables, self.source.name(), &deletes(&settings.deletes), self.applied)
     }
 
-    /// Counts the rows that were not read yet, as far as the source can be asked.
+    /// Counts the rows that were not read yet, if the source can be queried.
     pub fn count_lag(&mut self) {
         if self.source.begin().is_err() {
             return;

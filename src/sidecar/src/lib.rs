@@ -89,8 +89,8 @@ impl Sidecar {
     /// rows.
     ///
     /// # Errors
-    /// Wrong settings; a source that cannot be reached, where the store has nothing of it; a store
-    /// that is damaged, or holds other replicas. A table that does not exist or differs from its
+    /// Wrong settings; a source that cannot be reached and has no stored replicas; a store that is
+    /// damaged, or holds other replicas. A table that does not exist or differs from its
     /// configuration is no error: it is marked as failed, and its status has the reason.
     pub async fn start(
         config: &SidecarConfig,
@@ -151,7 +151,7 @@ impl Sidecar {
         self.tables.iter().any(|name| name.eq_ignore_ascii_case(table))
     }
 
-    /// Runs work on the state to its end, off the async threads, also if the caller goes away.
+    /// Runs work on the state to its end, off the async threads, even if the caller is cancelled.
     async fn run<T: Send + 'static>(&self, work: impl FnOnce(&mut State) -> Result<T> + Send + 'static) -> Result<T> {
         self.run_on(Arc::clone(&self.state).lock_owned().await, work).await
     }
@@ -259,7 +259,8 @@ impl Sidecar {
         Ok(known.status(&self.replicas.snapshot(), last_error))
     }
 
-    /// Syncs again and again in the background, until [`Self::stop_background`]. Its errors are in the status.
+    /// Syncs periodically in the background, until [`Self::stop_background`]. The status has its
+    /// errors.
     pub fn start_background(self: &Arc<Self>, interval: Duration) {
         // The error is noted; the next tick connects again.
         self.background.start(self, interval, |sidecar| async move { drop(sidecar.catch_up().await) });

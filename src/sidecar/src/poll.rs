@@ -49,11 +49,11 @@ pub(super) struct Progress {
 /// Rows whose clock is no time or lies beyond the horizon.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Untimely {
-    /// Those that the main read passed.
+    /// Number of such rows that the main read passed.
     passed: u64,
-    /// Those beyond the horizon, at the end of the last pass over them.
+    /// Number of rows beyond the horizon, at the end of the last pass over them.
     ahead: u64,
-    /// Those of the pass that is under way.
+    /// Rows found so far by the running pass.
     ahead_so_far: u64,
     /// One of their clocks.
     example: String,
@@ -75,7 +75,7 @@ impl Untimely {
     }
 }
 
-/// A sweep that is under way.
+/// A running sweep.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Sweep {
     after: Option<Cursor>,
@@ -83,7 +83,7 @@ pub(super) struct Sweep {
     newest: Option<i64>,
 }
 
-/// A row as it is in the source.
+/// A row of the source.
 #[derive(Debug)]
 pub(super) struct Row {
     /// The replicated columns.
@@ -164,7 +164,7 @@ pub(super) fn poll(
     Ok(Polled { rows, progress: next, is_complete, is_behind: false })
 }
 
-/// All rows that there are, read as one poll without an end would; how far that was.
+/// Reads all rows of a table, as one poll without a limit; returns the rows and the read position.
 pub(super) fn read_all(
     source: &mut dyn Source,
     plan: &Plan,

@@ -167,7 +167,7 @@ impl Plan {
     }
 }
 
-/// A value as JSON, its reals to the bit.
+/// A value as JSON, with reals exact to the bit.
 #[derive(Serialize, Deserialize)]
 enum Stored {
     Null,

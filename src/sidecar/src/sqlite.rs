@@ -1,4 +1,5 @@
-//! A SQLite file as a source: opened read-only, in WAL mode or not, and opened again when another file takes its place.
+//! A SQLite file as a source: opened read-only, in WAL mode or not, and opened again when another
+//! file replaces it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -77,7 +78,8 @@ impl SqliteSource {
         };
         match begin(vexact_locks::open(&self.path, flags)) {
             Ok(conn) => Ok(Opened { conn, file, is_immutable: false }),
-            // In a folder that cannot be written, the shared memory of a WAL cannot be made. Without a WAL nothing is missed.
+            // In a folder that cannot be written, the shared memory of a WAL cannot be made.
+            // Without a WAL, all committed data is visible.
             Err(error) if vexact_locks::is_of_read_only_folder(&error) && !vexact_locks::has_wal(&self.path) => {
                 let conn =
                     begin(vexact_locks::open_immutable(&self.path, flags)).map_err(failed(|| self.name.clone()))?;
@@ -246,8 +248,8 @@ fn describe(
     })
 }
 
-/// The type of a clock whose declaration does not tell: that of most of its values, so that a bad one does not decide. Returns `None`
-/// if there are none.
+/// Returns the type of a clock whose declaration does not determine it: the type of most of its
+/// values, so that one invalid value does not decide. Returns `None` if there are none.
 fn by_most_values(conn: &Connection, from: &str, column: &str) -> rusqlite::Result<Option<ColumnType>> {
     let column = format!("r.{}", ident(column));
     let sql = format!(
@@ -263,8 +265,8 @@ fn by_most_values(conn: &Connection, from: &str, column: &str) -> rusqlite::Resu
     }))
 }
 
-/// The type of a column whose declaration does not tell: that of its values; where there are none, text for dates and times, else
-/// a number.
+/// Returns the type of a column whose declaration does not determine it: the type of its values;
+/// without values, text for dates and times, else a number.
 fn by_values(conn: &Connection, from: &str, column: &str, declaration: Option<&str>) -> rusqlite::Result<ColumnType> {
     let sql = format!("SELECT DISTINCT typeof(r.{}) FROM {from} AS r", ident(column));
     let mut statement = conn.prepare(&sql)?;

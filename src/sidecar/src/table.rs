@@ -110,8 +110,8 @@ impl Table {
         Ok(Arc::new(Self::definition_of(&schema, mode)))
     }
 
-    /// Looks at the table; where its columns are not those of the replica, the replica becomes one of these columns, and the table
-    /// is read from its beginning.
+    /// Describes the table. If its columns differ from those of the replica, the replica gets the
+    /// new columns, and the table is read from its beginning.
     pub fn look(&self, source: &mut dyn Source, settings: &Settings) -> Result<(Step, TableSchema)> {
         let mark = source.mark(&self.config)?;
         let described = source.describe(&self.config, &self.name, &settings.deletes)?;
@@ -263,7 +263,7 @@ fn has_types_of(known: &Definition, definition: &Definition) -> bool {
         .all(|old| definition.schema.field_with_name(old.name()).map_or(true, |new| new.data_type() == old.data_type()))
 }
 
-/// The replica as it is after a step's first updates.
+/// Returns the replica after a step's first update.
 fn version_after(step: &Step, name: &str, replicas: &Replicas) -> Result<Arc<TableVersion>> {
     let now = replicas.snapshot().table(name).map(|state| Arc::clone(&state.version));
     match (step.updates.first(), now) {

@@ -71,7 +71,7 @@ impl State {
 }
 
 impl Store {
-    /// Opens the store in a folder, which is created where there is none.
+    /// Opens the store in a folder, which is created if it does not exist.
     ///
     /// # Errors
     /// [`Error::Engine`]: another has it open. [`Error::BadFile`]: the folder is of another format or version, or its manifest is
@@ -154,7 +154,8 @@ impl Store {
         Ok(())
     }
 
-    /// Writes what the next manifest names and is not stored; the manifest, and the segments of it.
+    /// Writes the files of the next manifest that are not stored yet; returns the manifest and its
+    /// segments.
     fn prepare(
         &self,
         state: &mut State,
@@ -189,7 +190,8 @@ impl Store {
                 let stored = segments.remove(&id).or_else(|| state.segments.get(&id).cloned());
                 let stored = stored.ok_or_else(|| Error::Engine("a segment was not written".into()))?;
                 let live = part.live.as_ref().map(|live| match known.get(&id) {
-                    // The rows of a segment only die, so their number says which they are.
+                    // Rows of a segment are only ever deleted, so the number of live rows
+                    // identifies the bitmap.
                     Some(known) if known.rows == part.live_rows => known.clone(),
                     _ => file.push(live, part.live_rows),
                 });

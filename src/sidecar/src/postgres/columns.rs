@@ -104,7 +104,7 @@ impl Known {
     }
 }
 
-/// The name of a table in quotes, with its schema where it has one.
+/// The name of a table in quotes, with its schema if it has one.
 fn quoted(table: &str) -> String {
     table.split('.').map(ident).collect::<Vec<_>>().join(".")
 }

@@ -125,7 +125,7 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, rustls::Error> {
         use CertificateError::{NotValidForName, NotValidForNameContext, Other};
         let Some(signers) = &self.signers else { return Ok(ServerCertVerified::assertion()) };
-        // The name is looked at last.
+        // The name is checked last.
         match signers.verify_server_cert(certificate, others, server, revocation, now) {
             Err(rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }))
                 if !self.has_name =>

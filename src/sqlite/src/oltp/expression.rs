@@ -151,7 +151,7 @@ fn without_order(part: &[TokenWithSpan]) -> &[TokenWithSpan] {
     }
 }
 
-/// The byte at which a place in a text, in lines and characters from 1, begins.
+/// Returns the byte offset of a location in a text; lines and characters count from 1.
 pub(super) fn offset(text: &str, place: Location) -> Option<usize> {
     let lines = usize::try_from(place.line.checked_sub(1)?).ok()?;
     let start: usize = text.split_inclusive('\n').take(lines).map(str::len).sum();

@@ -32,7 +32,7 @@ pub(super) fn case_sensitive(sql: &str) -> Option<Cow<'_, str>> {
         return Some(Cow::Borrowed(sql));
     }
     let tokens = tokens(sql)?;
-    // Texts in the place of others: from, to, text.
+    // Replacements: start, end, new text.
     let mut edits: Vec<(usize, usize, Cow<'_, str>)> = Vec::new();
     let numbers = numbers(&tokens);
     let mut has_bound_pattern = false;

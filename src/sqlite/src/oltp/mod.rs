@@ -99,7 +99,8 @@ impl std::fmt::Debug for Oltp {
 }
 
 impl Oltp {
-    /// Opens a file, or creates it, in WAL mode. With a URI, `file:app.db?mode=ro`, it is read as it is and never written. Blocks.
+    /// Opens a file, or creates it, in WAL mode. With a URI, `file:app.db?mode=ro`, it is opened
+    /// read-only. Blocks.
     ///
     /// # Errors
     /// A `read_pool_size` of 0; an empty path; a file that is no database or cannot be written; a
@@ -237,19 +238,21 @@ impl Oltp {
         self.user_writer("execute_many")?.run(move |opened| statement::execute_many(opened, &sql, &rows)).await
     }
 
-    /// Adds a scalar SQL function to every connection, in the place of an earlier one of the app of the same name.
+    /// Adds a scalar SQL function to every connection, replacing an earlier one of the app with the
+    /// same name.
     ///
     /// # Errors
-    /// A name that SQLite or the engine has; more than 127 arguments.
+    /// A name of a function of SQLite or the engine; more than 127 arguments.
     pub async fn create_function(&self, function: FunctionDefinition) -> Result<()> {
         let shared = Arc::clone(&self.shared);
         self.readers.run(move |opened| shared.extensions.add_function(&opened.conn, function)).await
     }
 
-    /// Adds a collation to every connection, in the place of an earlier one of the app of the same name.
+    /// Adds a collation to every connection, replacing an earlier one of the app with the same
+    /// name.
     ///
     /// # Errors
-    /// A name that SQLite has.
+    /// A name of a collation of SQLite.
     pub fn create_collation(&self, name: impl Into<String>, compare: Collation) -> Result<()> {
         self.shared.extensions.add_collation(name.into(), compare)
     }

@@ -12,8 +12,8 @@ use super::status::Known;
 use crate::oltp::capture;
 
 impl Replicator {
-    /// Adds a column to a registered table: in SQLite, where it is not there yet, and in the replica, whose rows get the values that
-    /// they have in SQLite.
+    /// Adds a column to a registered table: in SQLite, if it does not exist there yet, and in the
+    /// replica, whose rows get the values that they have in SQLite.
     ///
     /// # Errors
     /// A table that is not registered, a column that is there; SQLite's.

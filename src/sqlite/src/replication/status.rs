@@ -20,7 +20,7 @@ pub struct SyncResult {
     pub rows_updated: u64,
     /// Number of keys that were removed.
     pub rows_deleted: u64,
-    /// Changes removed from the log; `None` where pruning is off or none was.
+    /// Changes removed from the log; `None` if pruning is disabled or nothing was pruned.
     pub pruned_count: Option<u64>,
 }
 
@@ -35,7 +35,7 @@ impl SyncResult {
         }
     }
 
-    /// The sum of two.
+    /// Returns the sum of two results.
     pub fn plus(self, other: Self) -> Self {
         Self {
             events_processed: self.events_processed + other.events_processed,
@@ -98,9 +98,11 @@ pub struct TableStatus {
 /// The condition of a replica; its text in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableCondition {
-    /// It follows. Set by a copy, or at the registration of an empty table.
+    /// The replica is complete and follows the table. Set by a copy, or at the registration of an
+    /// empty table.
     Ready,
-    /// It follows since its registration; the rows that the table had then were not copied. Ends with a copy.
+    /// The replica follows the table since its registration, but the rows that existed then were
+    /// not copied. Ends with a copy.
     NotLoaded,
     /// A copy is running; the number is the count of rows read so far.
     Copying(u64),

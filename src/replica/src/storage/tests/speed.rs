@@ -1,5 +1,5 @@
-//! Measures the time of a save and of a cold start: `cargo test --release -p vexact --lib --
-//! --ignored --nocapture replica::storage::tests::speed`.
+//! Measures the time of a save and of a cold start:
+//! `cargo test --release -p vexact --lib -- --ignored --nocapture replica::storage::tests::speed`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

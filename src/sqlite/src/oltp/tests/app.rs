@@ -30,7 +30,7 @@ fn texts(conn: &Connection, sql: &str) -> Vec<String> {
 /// Returns the content of a file that the app sees.
 fn seen(conn: &Connection) -> Vec<String> {
     const OWN: &str = "substr(name, 1, 8) <> '_vexact_' AND substr(tbl_name, 1, 8) <> '_vexact_'";
-    // The triggers of the app are made again, so that they have another place.
+    // The triggers of the app are created again, so their order in the schema changes.
     let mut seen =
         texts(conn, &format!("SELECT type, name, tbl_name, sql FROM sqlite_master WHERE {OWN} ORDER BY type, name"));
     let tables =
@@ -181,7 +181,7 @@ fn an_app_runs_with_capture_as_without() {
                 texts(&captured, "SELECT name FROM sqlite_master WHERE name LIKE '\\_vexact\\_%insert' ESCAPE '\\'");
             captured_migrations += usize::from(!is_captured.is_empty() && sql.starts_with("ALTER"));
             let run = |conn: &Connection| {
-                // Triggers move the place in the text that SQLite's message ends with.
+                // Triggers change the text position at the end of SQLite's message.
                 let outcome = conn.execute_batch(&sql).map_err(|error| match error {
                     rusqlite::Error::SqlInputError { msg, .. } => msg,
                     other => other.to_string(),

@@ -1,5 +1,5 @@
-//! Measures the cost of capture for a write. It is a benchmark, not a test: run it with `--ignored
-//! --nocapture`.
+//! Measures the cost of capture for a write. It is a benchmark, not a test: run it with
+//! `--ignored --nocapture`.
 
 use std::time::Instant;
 

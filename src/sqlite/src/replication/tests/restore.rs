@@ -10,7 +10,7 @@ fn backup(from: &std::path::Path, to: &std::path::Path) {
     Backup::new(&from, &mut to).unwrap().step(-1).unwrap();
 }
 
-/// Puts a copy in the place of the database, as a restore by files does.
+/// Replaces the database by a copy, as a restore of files does.
 fn replace(from: &std::path::Path, database: &std::path::Path) {
     let copy = database.with_extension("copy");
     std::fs::copy(from, &copy).unwrap();
