@@ -16,18 +16,19 @@ use vexact_core::error::{Error, Result};
 #[derive(Debug, Clone)]
 pub(super) struct Aggregates {
     functions: Vec<Arc<AggregateFunctionExpr>>,
-    /// Columns of the keys, which come first.
+    /// Number of key columns, which come first.
     pub keys: usize,
     /// Column ranges of the states, one for each function.
     states: Vec<Range<usize>>,
-    /// Keys and states.
+    /// Schema of keys and states.
     pub state_schema: SchemaRef,
-    /// Keys and results.
+    /// Schema of keys and results.
     pub result_schema: SchemaRef,
 }
 
 impl Aggregates {
-    /// Those of the plan that makes states; `result_schema` is that of the plan that would make the results.
+    /// Returns the aggregates of the plan that computes states; `result_schema` is that of the plan
+    /// that would compute the results.
     ///
     /// # Errors
     /// An aggregate whose state cannot be merged: its name and the reason.
@@ -58,14 +59,15 @@ impl Aggregates {
         Ok(Self { functions, keys, states, state_schema, result_schema })
     }
 
-    /// The functions by name, for people.
+    /// Returns readable names of the functions.
     pub fn names(&self) -> String {
         let names: Vec<&str> = self.functions.iter().map(|function| function.name()).collect();
         names.join(", ")
     }
 
-    /// Merges rows of states, of which each belongs to one of `groups` groups: the states of the groups, in their order. Earlier
-    /// parts come first where an aggregate's result depends on the order of its input.
+    /// Merges rows of states, each of which belongs to one of `groups` groups, and returns the
+    /// states of the groups in their order. Earlier parts come first if an aggregate's result
+    /// depends on the order of its input.
     ///
     /// # Errors
     /// What an accumulator refuses.
@@ -77,7 +79,7 @@ impl Aggregates {
         Ok(merged)
     }
 
-    /// The results of groups, of which each has one row of states.
+    /// Returns the results of groups, each of which has one row of states.
     ///
     /// # Errors
     /// What an accumulator refuses.

@@ -12,7 +12,7 @@ use vexact_core::error::{Error, Result};
 
 use super::table::{SinkRelation, StreamRelation};
 
-/// The stream that a plan reads.
+/// Returns the stream that a plan reads.
 ///
 /// # Errors
 /// None, several, or a sink.
@@ -65,7 +65,7 @@ pub(super) struct Survey {
     pub is_end_below_groups: bool,
 }
 
-/// Looks a plan over.
+/// Analyzes a plan.
 ///
 /// # Errors
 /// What cannot be done over a stream at all.

@@ -8,7 +8,9 @@
 //! *.tmp                   a file that is being written
 //! ```
 //!
-//! The JSON files hold the checksum of their content, the checkpoint those of the state's files. Each file is written under a temporary name, made durable and renamed; `checkpoint.json` last.
+//! The JSON files contain the checksum of their content, the checkpoint those of the state's files.
+//! Each file is written under a temporary name, made durable and renamed; `checkpoint.json` is the
+//! last.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -34,7 +36,8 @@ const STATE: &str = "state-";
 /// Version of the checkpoint format: the only one that this code writes and reads.
 const VERSION: u32 = 2;
 
-/// A JSON file with the xxHash64 of its content, in the order of its keys and without spaces.
+/// JSON file with the xxHash64 of its content, which is serialized in the order of its keys and
+/// without spaces.
 #[derive(Serialize, Deserialize)]
 struct Sealed {
     content: serde_json::Value,
@@ -48,27 +51,27 @@ impl Sealed {
     }
 }
 
-/// A point between two micro-batches.
+/// A checkpoint between two micro-batches.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Checkpoint {
     pub version: u32,
-    /// Another query, source or sink cannot go on from here.
+    /// Identity of the query, source and sink. Others cannot resume from this checkpoint.
     pub owner: Owner,
-    /// After the last micro-batch.
+    /// Offset after the last micro-batch.
     pub offset: Offset,
     /// Evidence that distinguishes the input before the offset from another input, as
     /// [`Source::evidence`](crate::Source::evidence) returns it.
     pub evidence: serde_json::Value,
     /// Position of the sink; `None` if it cannot be truncated.
     pub position: Option<Position>,
-    /// The newest event time, in milliseconds since the epoch.
+    /// Newest event time, in milliseconds since the epoch.
     pub newest: Option<i64>,
     pub late_rows: u64,
     pub batches_processed: u64,
     pub rows_processed: u64,
     /// True if the input has ended and all rows are written.
     pub is_finished: bool,
-    /// The state, in order; younger segments replace rows of older ones.
+    /// Files of the state, in order; younger segments replace rows of older ones.
     pub state: Vec<StateFile>,
 }
 
@@ -84,7 +87,7 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// Refuses to go on from the checkpoint of another one.
+    /// Rejects the checkpoint of another query, source or sink.
     ///
     /// # Errors
     /// The first difference: expected and got.
@@ -110,7 +113,7 @@ pub(super) struct StateFile {
 }
 
 impl Checkpoint {
-    /// The point before the first micro-batch.
+    /// Returns the checkpoint before the first micro-batch.
     pub fn start(owner: Owner, offset: Offset) -> Self {
         Self {
             version: VERSION,
@@ -132,7 +135,7 @@ impl Checkpoint {
 pub(super) struct Found {
     pub checkpoint: Checkpoint,
     pub state: Vec<(u64, RecordBatch)>,
-    /// The micro-batch that was about to run after it.
+    /// Micro-batch that was about to run after the checkpoint.
     pub next: Option<OffsetRange>,
 }
 
@@ -145,7 +148,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens a folder, and creates it where it is not there.
+    /// Opens a folder, and creates it if it does not exist.
     ///
     /// # Errors
     /// A folder that another query uses; files that are damaged or of another version.
@@ -192,7 +195,7 @@ impl Store {
         };
         let bad = |problem: String| Error::BadFile { path: path.clone(), problem };
         let found: serde_json::Value = serde_json::from_slice(&content).map_err(|error| bad(error.to_string()))?;
-        // Another version may be sealed in another way.
+        // Another version may be sealed differently.
         let content = found.get("content").unwrap_or(&found);
         if let Some(version) = content.get("version").filter(|version| **version != VERSION) {
             return Err(bad(format!(
@@ -225,7 +228,8 @@ impl Store {
         self.write_json(NEXT, next)
     }
 
-    /// Stores a point and its state, of which only what is new is written. It counts once this has returned.
+    /// Stores a checkpoint and its state; only new segments are written. The checkpoint is valid
+    /// once this has returned.
     ///
     /// # Errors
     /// The disk's.

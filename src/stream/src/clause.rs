@@ -7,10 +7,10 @@ use vexact_core::error::{Error, Result};
 
 use super::window::{LONGEST_MS, WindowClause};
 
-/// Windows that one event time may be in.
+/// Maximum number of windows that contain one event time.
 const MOST_WINDOWS: i64 = 100_000;
 
-/// The tokens of a statement without its window clause, and the clause.
+/// Splits a statement into its tokens without the window clause, and the clause.
 ///
 /// # Errors
 /// Text that is no SQL; a window clause that is not complete, stands in a subquery or twice.
@@ -104,7 +104,7 @@ impl<'a> Rest<'a> {
     }
 
     fn clause(&mut self) -> Result<WindowClause> {
-        // WINDOW BY
+        // Skips WINDOW BY.
         self.next();
         self.next();
         let mut time = vec![self.name("a column of event times")?];

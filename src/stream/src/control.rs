@@ -14,7 +14,7 @@ use super::progress::{Progress, Status};
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Control {
     pub is_stopped: bool,
-    /// Micro-batches after which it ends; 0: none.
+    /// Number of micro-batches after which the query ends; 0 for no limit.
     pub max_batches: u64,
 }
 
@@ -23,7 +23,7 @@ pub(super) struct Control {
 pub(super) struct Shared {
     pub progress: watch::Sender<Progress>,
     pub control: watch::Sender<Control>,
-    /// Micro-batches since the query was opened.
+    /// Number of micro-batches since the query was opened.
     pub processed: AtomicU64,
     pub error: Mutex<Option<Arc<Error>>>,
 }
@@ -41,7 +41,7 @@ impl Shared {
     }
 }
 
-/// A name that no other query has.
+/// Returns a unique name of a query.
 pub(super) fn query_id() -> String {
     format!("stream-{:016x}", RandomState::new().hash_one("query"))
 }

@@ -14,7 +14,7 @@ use super::file_sink::{FileFormat, FileSink};
 use super::sink::SinkTable;
 use super::source::SourceTable;
 
-/// The source or the sink of a statement, as a table of a catalog.
+/// Creates the source or the sink of a statement, as a table of a catalog.
 ///
 /// # Errors
 /// A format or an option that is unknown; a folder that is not there; an empty one where no columns are declared.
@@ -25,7 +25,8 @@ pub fn stream_table(context: &SessionContext, create: &CreateTable) -> Result<Ar
     })
 }
 
-/// `CREATE SOURCE TABLE t [(columns)] USING csv OPTIONS (path: 'FOLDER' [, delimiter: ','] [, batch_bytes: 8388608])`.
+/// Creates the source of `CREATE SOURCE TABLE t [(columns)] USING csv OPTIONS (path: 'FOLDER' [,
+/// delimiter: ','] [, batch_bytes: 8388608])`.
 ///
 /// # Errors
 /// Another format, a bad option, a folder that is not there or, where no columns are declared, has no file to find them in.
@@ -49,7 +50,8 @@ fn source(create: &CreateTable) -> Result<Arc<dyn SourceTable>> {
     }))
 }
 
-/// `CREATE SINK TABLE s [(columns)] USING csv | json | parquet OPTIONS (path: 'FILE' [, delimiter: ','])`.
+/// Creates the sink of `CREATE SINK TABLE s [(columns)] USING csv | json | parquet OPTIONS (path:
+/// 'FILE' [, delimiter: ','])`.
 ///
 /// # Errors
 /// Another format, a bad option, a folder that is not there.

@@ -40,16 +40,16 @@ pub(super) struct Pipeline {
     stages: Vec<Stage>,
     /// Plan that runs on all rows at the end of the input, and the rows collected for it.
     tail: Option<(RunPlan, Vec<RecordBatch>)>,
-    /// Why there is one.
+    /// Reason why there is a tail.
     pub needs_end: Option<&'static str>,
     schema: SchemaRef,
-    /// The aggregates by name.
+    /// Names of the aggregates.
     pub aggregates: Option<String>,
     /// The newest event time, in milliseconds since the epoch.
     pub newest: Option<i64>,
-    /// Rows that had a closed window.
+    /// Number of rows whose windows were all closed.
     pub late_rows: u64,
-    /// Time spent on groups since it was last asked for.
+    /// Time spent on groups since it was last read.
     state_time: Duration,
     /// Memory that the pipeline holds, reserved from its session's memory.
     reserved: Reserved,
@@ -57,7 +57,7 @@ pub(super) struct Pipeline {
 }
 
 impl Pipeline {
-    /// The stages of a query, for micro-batches of at most so many partitions.
+    /// Builds the stages of a query, for micro-batches of at most `partitions` partitions.
     ///
     /// # Errors
     /// What cannot be done over a stream.
@@ -99,7 +99,7 @@ impl Pipeline {
         Ok(pipeline)
     }
 
-    /// Adds the stages of a plan over what the pipeline gives so far.
+    /// Adds the stages of a plan after the existing stages.
     async fn extend(&mut self, query: &StreamQuery, optimized: &LogicalPlan, partitions: usize) -> Result<()> {
         let survey = analyze(optimized)?;
         if let Some(what) = survey.needs_end.filter(|_| !self.source.is_bounded()) {
@@ -154,7 +154,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// The key that is the window, if the stream has windows.
+    /// Returns the index of the key that is the window, if the stream has windows.
     fn window_of_groups(
         &mut self,
         partial: &AggregateExec,
@@ -182,7 +182,7 @@ impl Pipeline {
         })
     }
 
-    /// The windows of the stream.
+    /// Returns the windows of the stream.
     pub fn window(&self) -> Option<&WindowBy> {
         self.stages.iter().find_map(|stage| match stage {
             Stage::Window { window, .. } => Some(window),
@@ -190,7 +190,7 @@ impl Pipeline {
         })
     }
 
-    /// The groups, if some are kept.
+    /// Returns the groups, if the query keeps any.
     pub fn groups(&self) -> Option<&GroupState> {
         self.stages.iter().find_map(|stage| match stage {
             Stage::Groups { state, .. } => Some(state.as_ref()),
@@ -198,7 +198,7 @@ impl Pipeline {
         })
     }
 
-    /// Time spent on groups since this was last called.
+    /// Returns the time spent on groups since the last call.
     pub fn take_state_time(&mut self) -> Duration {
         std::mem::take(&mut self.state_time)
     }
@@ -214,25 +214,25 @@ impl Pipeline {
         }
     }
 
-    /// Rows that wait for the end of the input.
+    /// Returns the rows that wait for the end of the input.
     fn waiting(&self) -> Option<&[RecordBatch]> {
-        // Groups wait in their state.
+        // Groups wait in their own state.
         let (_, rows) = self.tail.as_ref().filter(|_| self.groups().is_none())?;
         Some(rows)
     }
 
-    /// The columns of the rows that it gives.
+    /// Returns the columns of the output rows.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// Bytes of what it keeps.
+    /// Returns the size of the state in bytes.
     pub fn state_bytes(&self) -> usize {
         let waiting = self.waiting().unwrap_or_default().iter().map(RecordBatch::get_array_memory_size);
         self.groups().map_or(0, GroupState::size_bytes) + waiting.sum::<usize>()
     }
 
-    /// Reads the tables that the stream is joined with; they stay as they are now.
+    /// Reads the tables that the stream is joined with; later changes of them are not seen.
     pub async fn open(&mut self) -> Result<()> {
         for stage in &mut self.stages {
             if let Stage::Plan(plan) = stage {
@@ -245,7 +245,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Puts back what a checkpoint kept.
+    /// Restores the state of a checkpoint.
     ///
     /// # Errors
     /// The state of another query; more than the session's memory.
@@ -273,7 +273,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// The rows that come of a micro-batch, its rows divided into so many partitions.
+    /// Runs a micro-batch, divided into `partitions` partitions, and returns the output rows.
     ///
     /// # Errors
     /// What an operator or an aggregate refuses; more kept than the session's memory.
@@ -304,7 +304,7 @@ impl Pipeline {
                         partial = window.spread(&partial, *key, before)?;
                     }
                     if self.tail.is_some() {
-                        // They are all asked for at the end.
+                        // All results are read at the end.
                         state.take_in(&partial)?;
                         self.state_time += started.elapsed();
                         return Ok(Vec::new());
@@ -326,7 +326,7 @@ impl Pipeline {
         }
     }
 
-    /// The rows that come at the end of the input.
+    /// Returns the output rows of the end of the input.
     ///
     /// # Errors
     /// As [`Self::run`].
@@ -335,7 +335,7 @@ impl Pipeline {
             return Ok(Vec::new());
         }
         if self.groups().is_some_and(|state| state.len() == 0) {
-            // An aggregate without keys has a result also of no rows.
+            // An aggregate without keys has a result even for no rows.
             self.run(&RecordBatch::new_empty(self.source.schema()), 1).await?;
         }
         let Some((tail, waiting)) = &mut self.tail else { return Ok(Vec::new()) };
@@ -354,7 +354,7 @@ impl Pipeline {
         tail.run(&rows, 1).await
     }
 
-    /// Adds plans, first the one that rows come to first.
+    /// Adds plans to the explain, in the order in which rows pass them.
     fn explain(&mut self, optimized: &LogicalPlan, plans: &[Arc<dyn ExecutionPlan>], state: &SessionState) {
         for (place, plan) in plans.iter().enumerate() {
             let explained = explain_plan(optimized, plan, state.config_options());
@@ -369,7 +369,8 @@ impl Pipeline {
         }
     }
 
-    /// The three sections; `strategy` is what the query adds to that of its searches.
+    /// Returns the three sections of the explain; `strategy` is added to the strategy of the
+    /// query's searches.
     pub fn explained(&self, strategy: String) -> Explained {
         let own = self.explained.clone();
         Explained { strategy: strategy + &own.strategy, ..own }

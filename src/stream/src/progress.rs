@@ -6,17 +6,18 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Opened, and not started.
+    /// The query is opened, and not started.
     Created,
-    /// It waits for input, or works on it.
+    /// The query waits for input, or processes it.
     Running,
-    /// It waits for its sink.
+    /// The query waits for its sink.
     Backpressure,
-    /// Opened with a checkpoint; the first micro-batch since then has not been processed.
+    /// The query was opened with a checkpoint; it has not processed a micro-batch since then.
     Restored,
-    /// Ended: by `stop`, after so many micro-batches as were asked for, or with its input.
+    /// The query has ended: by `stop`, after the requested number of micro-batches, or with its
+    /// input.
     Stopped,
-    /// Ended by an error.
+    /// The query has ended with an error.
     Failed,
 }
 
@@ -27,28 +28,28 @@ impl Status {
     }
 }
 
-/// A query at one moment. Times are milliseconds.
+/// Progress of a query at one moment. Times are milliseconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Progress {
     /// Unique among queries.
     pub query_id: String,
     /// Life-cycle state of the query.
     pub status: Status,
-    /// `single-process` or `local-workers`, as asked for.
+    /// Requested execution mode: `single-process` or `local-workers`.
     pub requested_execution_mode: String,
     /// Execution mode in use.
     pub execution_mode: String,
-    /// Why.
+    /// Reason for the execution mode.
     pub execution_reason: String,
     /// `at-least-once`, `best-effort` or `exactly-once`.
     pub checkpoint_delivery_mode: String,
-    /// Micro-batches taken from the source since this query was opened.
+    /// Number of micro-batches taken from the source since this query was opened.
     pub batches_pulled: u64,
-    /// Micro-batches whose rows are in the sink, those before a restore included.
+    /// Number of micro-batches whose rows are in the sink, including those before a restore.
     pub batches_processed: u64,
-    /// Their rows.
+    /// Number of rows of these micro-batches.
     pub rows_processed: u64,
-    /// Rows that came for a window that was closed.
+    /// Number of rows for windows that were closed.
     pub late_rows: u64,
     /// Warning about the input: an event time far ahead of the clock, which closes all windows
     /// before it.
@@ -56,19 +57,19 @@ pub struct Progress {
     pub warning: Option<String>,
     /// Number of times that the query waited for its sink, or its source for the query.
     pub blocked_count: u64,
-    /// The most micro-batches that ever waited.
+    /// Maximum number of micro-batches that have waited.
     pub max_backlog_batches: u64,
-    /// Micro-batches that wait, and the one that is worked on.
+    /// Number of micro-batches that wait, including the one that is processed.
     pub inflight_batches: u64,
-    /// Partitions of the one that is worked on.
+    /// Number of partitions of the micro-batch that is processed.
     pub inflight_partitions: u64,
-    /// From the micro-batch at hand to the checkpoint after it.
+    /// Time from the start of the micro-batch to the checkpoint after it.
     pub last_batch_latency_ms: f64,
-    /// The sink's part of it.
+    /// Part of the latency that the sink took.
     pub last_sink_latency_ms: f64,
-    /// The part of the state and its checkpoint.
+    /// Part of the latency that the state and its checkpoint took.
     pub last_state_latency_ms: f64,
-    /// After the last micro-batch that was processed, as JSON.
+    /// Source offset after the last micro-batch that was processed, as JSON.
     pub last_source_offset: Option<String>,
     /// True while the query waits for its sink.
     pub backpressure_active: bool,
@@ -80,16 +81,16 @@ pub struct Progress {
     pub sink_is_blocking: bool,
     /// True if the input is finite.
     pub source_is_bounded: bool,
-    /// Bytes of groups and kept rows.
+    /// Size of groups and retained rows, in bytes.
     pub estimated_state_size_bytes: u64,
-    /// Micro-batches that are read ahead at most.
+    /// Maximum number of prefetched micro-batches.
     pub backpressure_max_queue_batches: u64,
-    /// The backlog at which reading ahead stops …
+    /// Backlog at which prefetching stops …
     pub backpressure_high_watermark: u64,
-    /// … until it is down to this.
+    /// … and backlog at which it resumes.
     pub backpressure_low_watermark: u64,
     /// `merged-states`, or `none` without an aggregate.
     pub aggregate_impl: String,
-    /// Why.
+    /// Reason for the aggregate implementation.
     pub aggregate_reason: String,
 }

@@ -11,10 +11,10 @@ use vexact_core::error::Result;
 use super::queue::{Queue, Watermarks};
 use super::source::{OffsetRange, Source};
 
-/// Micro-batches that are read ahead.
+/// Watermarks of prefetched micro-batches.
 pub(super) const AHEAD: Watermarks = Watermarks { high: 8, low: 4 };
 
-/// A source that has given nothing for so long is waiting for input.
+/// Time after which a source without output counts as idle.
 const IDLE: Duration = Duration::from_millis(10);
 
 /// A micro-batch.
@@ -28,7 +28,7 @@ pub(super) struct Pulled {
 /// Result of a pull.
 pub(super) enum Next {
     Batch(Pulled),
-    /// All input that has come is taken.
+    /// All available input has been taken.
     Idle,
     End,
 }
@@ -56,7 +56,7 @@ pub(super) enum Pull {
 }
 
 impl Pull {
-    /// Must be called on a tokio runtime.
+    /// Creates the pull. It must be called on a tokio runtime.
     pub fn new(source: Box<dyn Source>, pulls: Arc<Pulls>) -> Result<Self> {
         if !source.can_replay() {
             return Ok(Self::Now { source, is_idle: false, pulls });
@@ -66,7 +66,7 @@ impl Pull {
         Ok(Self::Ahead { queue, _task: task })
     }
 
-    /// Micro-batches that wait.
+    /// Returns the number of micro-batches that wait.
     pub fn backlog(&self) -> u64 {
         match self {
             Self::Now { .. } => 0,
@@ -74,7 +74,7 @@ impl Pull {
         }
     }
 
-    /// Waits for what comes next. Its future may be dropped.
+    /// Waits for the next result. Its future may be dropped.
     ///
     /// # Errors
     /// The source's.

@@ -7,7 +7,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
 use vexact_core::error::{Error, Result};
 
-/// A share of a session's memory, which is given back when this is dropped.
+/// Reservation of a session's memory, which is released when this is dropped.
 pub(super) struct Reserved {
     pool: Arc<dyn MemoryPool>,
     reservation: MemoryReservation,
@@ -20,12 +20,12 @@ impl fmt::Debug for Reserved {
 }
 
 impl Reserved {
-    /// Nothing yet.
+    /// Creates an empty reservation.
     pub fn new(pool: &Arc<dyn MemoryPool>) -> Self {
         Self { pool: Arc::clone(pool), reservation: MemoryConsumer::new("stream state").register(pool) }
     }
 
-    /// Takes or gives back, so that it is so many bytes.
+    /// Grows or shrinks the reservation to this number of bytes.
     ///
     /// # Errors
     /// More than the session may use; it stays as it was.

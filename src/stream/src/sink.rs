@@ -23,11 +23,12 @@ pub type Position = serde_json::Value;
 /// - **Errors** end the query.
 #[async_trait]
 pub trait Sink: Debug + Send {
-    /// Writes the rows of one micro-batch, of the schema that [`SinkTable::open`] was given. May wait for room: then
-    /// [`Self::is_blocking`] is true. Its future is dropped only when the query ends.
+    /// Writes the rows of one micro-batch, of the schema that [`SinkTable::open`] received. May
+    /// wait for room: then [`Self::is_blocking`] is true. Its future is dropped only when the query
+    /// ends.
     async fn write(&mut self, batch: RecordBatch) -> Result<()>;
 
-    /// Makes what was written durable.
+    /// Makes the written rows durable.
     async fn flush(&mut self) -> Result<()> {
         Ok(())
     }
@@ -38,8 +39,8 @@ pub trait Sink: Debug + Send {
         None
     }
 
-    /// Cuts off what was written after `position`, also by an earlier writer that crashed. The result is to the byte what it was
-    /// when `position` was taken.
+    /// Removes everything that was written after `position`, also by an earlier writer that
+    /// crashed. The result is byte for byte the output at the time when `position` was taken.
     ///
     /// # Errors
     /// A position that is not of this sink; a sink that cannot be cut back.
@@ -47,7 +48,7 @@ pub trait Sink: Debug + Send {
         Err(Error::InvalidArgument(format!("the sink cannot be cut back to position {position}")))
     }
 
-    /// Ends the output: what a reader needs of an ending is written, and all is durable.
+    /// Completes the output: the end that a reader needs is written, and everything is durable.
     async fn finish(&mut self) -> Result<()> {
         self.flush().await
     }
@@ -58,10 +59,10 @@ pub trait Sink: Debug + Send {
     }
 }
 
-/// A sink by name: what a session's catalog holds, and each query opens for itself.
+/// A named sink in a session's catalog, which each query opens for itself.
 #[async_trait]
 pub trait SinkTable: Debug + Send + Sync {
-    /// The columns that it was declared with; `None` where it takes any.
+    /// Returns the declared columns; `None` if it accepts any.
     fn schema(&self) -> Option<SchemaRef>;
 
     /// Returns true if [`Sink::truncate`] is supported. Delivery `exactly-once` requires it.
@@ -74,16 +75,18 @@ pub trait SinkTable: Debug + Send + Sync {
         false
     }
 
-    /// The sink and no other, such as its path: the checkpoint of a query goes on with the same sink only. A sink without a name
-    /// of its own is known by its kind.
+    /// Returns the identity of the sink, such as its path: the checkpoint of a query resumes only
+    /// with the same sink. A sink without a name of its own is identified by its kind.
     fn identity(&self) -> String {
         "a sink without a name".into()
     }
 
-    /// Opens it for one query, whose rows have `schema`: the declared columns by name and type, where they are declared.
+    /// Opens the sink for one query, whose rows have `schema`: the declared columns by name and
+    /// type, if there are any.
     ///
-    /// A new query (`is_restored` false) begins the output anew, once it has rows: what was there stays until then. One that goes on from a checkpoint keeps what is there; it is cut
-    /// back by [`Sink::truncate`] if its delivery mode asks for that.
+    /// A new query (`is_restored` is false) starts the output anew, once it has rows: the old
+    /// output stays until then. A query that resumes from a checkpoint keeps the output;
+    /// [`Sink::truncate`] truncates it if the delivery mode requires that.
     ///
     /// # Errors
     /// Columns that the sink cannot hold; a file that cannot be written.

@@ -8,22 +8,23 @@ use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use vexact_core::error::{Error, Result};
 
-/// A position in a source, of the source's own making: a checkpoint stores it and gives it back.
+/// Position in a source, in a form that the source defines. A checkpoint stores it and returns it
+/// to the source.
 pub type Offset = serde_json::Value;
 
-/// The boundaries of one micro-batch: what comes after `from`, up to and with `to`.
+/// Boundaries of one micro-batch: everything after `from`, up to and including `to`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct OffsetRange {
     /// Start of the micro-batch: the `to` of the previous one, or [`Source::start`].
     pub from: Offset,
-    /// The offset after it.
+    /// Offset after the micro-batch.
     pub to: Offset,
 }
 
 /// An open source: one reader of it, in one query.
 ///
-/// The engine asks for the boundaries of the next micro-batch, may log them, and then for its rows:
-/// `next_range` → `read` → `next_range` → `read` … A micro-batch may have no rows.
+/// The engine requests the boundaries of the next micro-batch, may log them, and then requests its
+/// rows: `next_range` → `read` → `next_range` → `read` … A micro-batch may have no rows.
 ///
 /// - **Order.** Ranges follow each other without a gap: each begins where the one before ended.
 /// - **Replay.** Where [`Self::can_replay`] is true, `read` of a range that was ever given, by this or by an earlier reader (also
@@ -47,15 +48,16 @@ pub trait Source: Debug + Send {
         false
     }
 
-    /// The offset before the first micro-batch.
+    /// Returns the offset before the first micro-batch.
     fn start(&self) -> Offset {
         Offset::from(0)
     }
 
-    /// Waits for input and gives the boundaries of the next micro-batch; `None` at the end, also when asked again.
+    /// Waits for input and returns the boundaries of the next micro-batch; `None` at the end, also
+    /// in later calls.
     async fn next_range(&mut self) -> Result<Option<OffsetRange>>;
 
-    /// The rows of a range, one [`RecordBatch`] of [`Self::schema`].
+    /// Returns the rows of a range, as one [`RecordBatch`] of [`Self::schema`].
     async fn read(&mut self, range: &OffsetRange) -> Result<RecordBatch>;
 
     /// Returns evidence that distinguishes the input up to the last range that was read from
@@ -64,7 +66,7 @@ pub trait Source: Debug + Send {
         serde_json::Value::Null
     }
 
-    /// Notices that the input before a restored offset has been changed since. Called after [`Self::restore`].
+    /// Detects a change of the input before a restored offset. Called after [`Self::restore`].
     ///
     /// # Errors
     /// Input that is not what was read.
@@ -73,8 +75,8 @@ pub trait Source: Debug + Send {
         Ok(())
     }
 
-    /// Goes on after `offset`, the `to` of a range that an earlier reader was given (or [`Self::start`]). Called before the first
-    /// `next_range` only.
+    /// Resumes after `offset`, the `to` of a range that an earlier reader returned (or
+    /// [`Self::start`]). Called only before the first `next_range`.
     ///
     /// # Errors
     /// An offset that is not of this source; a source that cannot go back.
@@ -83,10 +85,10 @@ pub trait Source: Debug + Send {
     }
 }
 
-/// A source by name: what a session's catalog holds, and each query opens for itself.
+/// A named source in a session's catalog, which each query opens for itself.
 #[async_trait]
 pub trait SourceTable: Debug + Send + Sync {
-    /// The columns of its rows.
+    /// Returns the columns of the rows.
     fn schema(&self) -> SchemaRef;
 
     /// As [`Source::is_bounded`].
@@ -97,13 +99,14 @@ pub trait SourceTable: Debug + Send + Sync {
         false
     }
 
-    /// The source and no other, such as its path: the checkpoint of a query goes on with the same source only. A source without a
-    /// name of its own is known by its kind and its columns.
+    /// Returns the identity of the source, such as its path: the checkpoint of a query resumes only
+    /// with the same source. A source without a name of its own is identified by its kind and its
+    /// columns.
     fn identity(&self) -> String {
         format!("a source of ({})", columns(&self.schema()))
     }
 
-    /// Opens it for one query.
+    /// Opens the source for one query.
     ///
     /// # Errors
     /// What arrives does not have the columns of [`Self::schema`]: the error has the names and types, expected and got. A source
@@ -111,14 +114,14 @@ pub trait SourceTable: Debug + Send + Sync {
     async fn open(&self) -> Result<Box<dyn Source>>;
 }
 
-/// Column names and types, for messages: `a Int64, b Utf8`.
+/// Formats column names and types for messages: `a Int64, b Utf8`.
 pub fn columns(schema: &Schema) -> String {
     let column = |field: &FieldRef| format!("{} {}", field.name(), field.data_type());
     schema.fields().iter().map(column).collect::<Vec<_>>().join(", ")
 }
 
-/// A batch as one of `schema`: the same columns by name and type, in any order. Nothing is copied. `what` is the batch's name in
-/// the message.
+/// Converts a batch to `schema`: the same columns by name and type, in any order. Nothing is
+/// copied. `what` is the batch's name in the message.
 ///
 /// # Errors
 /// Other columns: expected and got.
@@ -141,14 +144,14 @@ pub fn conform(batch: RecordBatch, schema: &SchemaRef, what: &str) -> Result<Rec
             let arrays = places.iter().map(|place| Arc::clone(batch.column(*place))).collect();
             let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
             let conformed = RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options);
-            // The types agree: what is left is a NULL where none is allowed.
+            // The types agree, so the error is a NULL that is not allowed.
             conformed.map_err(|error| mismatch(&format!("{error}; ")))
         }
         None => Err(mismatch("")),
     }
 }
 
-/// A source that was given away.
+/// A placeholder for a source that was moved out.
 #[derive(Debug)]
 pub(super) struct Taken(pub SchemaRef);
 

@@ -27,9 +27,9 @@ use super::table::{Feed, FeedExec};
 
 type Plan = Arc<dyn ExecutionPlan>;
 
-/// The parts of a plan, in the order of the rows.
+/// Parts of a plan, in the order in which rows pass them.
 pub(super) struct Parts {
-    /// From the micro-batch to rows, or to states of groups.
+    /// Plan from the micro-batch to rows, or to states of groups.
     pub head: Plan,
     pub groups: Option<Groups>,
     /// Plan that runs once, on all rows, at the end of the input.
@@ -38,9 +38,9 @@ pub(super) struct Parts {
 
 /// Groups that are kept.
 pub(super) struct Groups {
-    /// Keys and results.
+    /// Schema of keys and results.
     pub result_schema: SchemaRef,
-    /// From results to rows.
+    /// Plan from results to rows.
     pub rest: Option<(Plan, Arc<Feed>)>,
 }
 
@@ -52,7 +52,7 @@ enum Kind {
     /// Sorts the input of an aggregate.
     Order,
     Groups,
-    /// It needs all rows.
+    /// The operator needs all rows.
     Whole,
 }
 
@@ -93,7 +93,7 @@ fn replaced(plan: &Plan, children: Vec<Plan>) -> Result<Plan> {
     Ok(Arc::clone(plan).replace_children(children, options)?)
 }
 
-/// The children, the one that reads the feed replaced.
+/// Returns the plan with the child that reads the feed replaced.
 fn with_input(plan: &Plan, input: Plan) -> Result<Plan> {
     let children = plan.children().into_iter().map(|child| match reads_feed(child) {
         true => Arc::clone(&input),
@@ -102,7 +102,8 @@ fn with_input(plan: &Plan, input: Plan) -> Result<Plan> {
     replaced(plan, children.collect())
 }
 
-/// From the root down to the feed, or to where several branches read it.
+/// Returns the operators from the root down to the feed, or to the point where several branches
+/// read it.
 fn path(plan: &Plan) -> Vec<Plan> {
     let mut path = vec![Arc::clone(plan)];
     loop {
@@ -116,7 +117,8 @@ fn path(plan: &Plan) -> Vec<Plan> {
     }
 }
 
-/// Cuts a plan. `keeps_groups`: an aggregate is kept over micro-batches, else it is of all rows.
+/// Splits a plan. If `keeps_groups`, an aggregate is kept over micro-batches, else it needs all
+/// rows.
 ///
 /// # Errors
 /// None but DataFusion's.
@@ -166,7 +168,8 @@ pub(super) fn split(plan: &Plan, keeps_groups: bool) -> Result<Parts> {
     Ok(Parts { head, groups, tail })
 }
 
-/// The aggregate that makes states, what the one that makes results would give, and where the path goes on.
+/// Returns the aggregate that computes states, the schema of the one that would compute results,
+/// and the index where the path continues.
 fn partial(aggregate: &AggregateExec, path: &[Plan], place: usize) -> Result<(Plan, SchemaRef, usize)> {
     if aggregate.mode() != &AggregateMode::Partial {
         let partial = AggregateExec::try_new(
@@ -185,7 +188,8 @@ fn partial(aggregate: &AggregateExec, path: &[Plan], place: usize) -> Result<(Pl
     Ok((Arc::clone(&path[place]), last.schema(), place + next + 2))
 }
 
-/// The plan with the stream as the second input of its joins, where the join lets it pass: the first is read once.
+/// Makes the stream the second input of joins if the join type streams that input: the first input
+/// is read once.
 ///
 /// # Errors
 /// None but DataFusion's.
@@ -242,7 +246,7 @@ pub(super) fn keeps_stream(plan: &Plan) -> bool {
     (is_first && is_join) || plan.is::<RepartitionExec>() || children.into_iter().any(keeps_stream)
 }
 
-/// Reads the tables of a plan's joins, now and once.
+/// Reads the tables of a plan's joins, once and at once.
 pub(super) fn with_tables_read(plan: &Plan, context: Arc<TaskContext>) -> BoxFuture<'_, Result<Plan>> {
     Box::pin(async move {
         if plan.children().is_empty() || !reads_feed(plan) {

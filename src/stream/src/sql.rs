@@ -21,7 +21,8 @@ use super::clause::extract;
 use super::table::{Stream, StreamQuery, StreamRelation};
 use super::window::{WindowBy, WindowClause};
 
-/// The rule that makes two aggregates of one with DISTINCT, whose state could be kept.
+/// Optimizer rule that splits an aggregate with DISTINCT into two, although its state could be
+/// kept.
 const SPLITS_DISTINCT: &str = "single_distinct_aggregation_to_group_by";
 
 /// A planned statement.
@@ -31,12 +32,12 @@ pub(super) struct Planned {
     pub query: StreamQuery,
 }
 
-/// The state of a session, set for plans that are run on one micro-batch after another.
+/// Returns a session state with settings for plans that run on one micro-batch after another.
 pub(super) fn stream_state(state: SessionState) -> SessionState {
     let rules = state.optimizers().iter().filter(|rule| rule.name() != SPLITS_DISTINCT).cloned().collect();
     let mut state = SessionStateBuilder::new_from_existing(state).with_optimizer_rules(rules).build();
     let options = state.config_mut().options_mut();
-    // Rows stay in the partition, so in the order, in which they come; the tables of joins are kept whole.
+    // Rows stay in their partition, and so in their order; the tables of joins are kept completely.
     options.optimizer.enable_round_robin_repartition = false;
     options.optimizer.repartition_aggregations = false;
     options.optimizer.repartition_joins = false;
@@ -81,7 +82,7 @@ pub(super) async fn plan(state: SessionState, sql: &str) -> Result<Planned> {
 /// The name of a sink, and the columns that an INSERT names.
 type Named = (TableReference, Vec<String>);
 
-/// A statement, and what is said of windows in it.
+/// A statement, and its window clause.
 struct Parsed {
     insert: Option<Named>,
     query: Box<Query>,
@@ -144,7 +145,7 @@ fn target(insert: Insert) -> Result<(Named, Box<Query>)> {
     Ok(((name, columns), query))
 }
 
-/// Gives the stream in FROM the column of its windows.
+/// Adds the window column to the stream in FROM.
 #[derive(Debug)]
 struct Windows {
     clause: WindowClause,
@@ -165,7 +166,7 @@ impl Windows {
         Ok(Self { clause, relations: relations.collect(), state, is_busy: AtomicBool::new(false) })
     }
 
-    /// The plan of a relation with its windows, if it is a stream.
+    /// Returns the plan of a relation with its windows, if it is a stream.
     fn windowed(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
         let Ok(input) = stream_of(&plan) else { return Ok(plan) };
         let (name, inner) = match &plan {
@@ -199,7 +200,7 @@ impl RelationPlanner for Windows {
         relation: TableFactor,
         context: &mut dyn RelationPlannerContext,
     ) -> PlanResult<RelationPlanning> {
-        // Also asked for the relations within this one.
+        // The planner also calls this for the relations within this one.
         if !self.relations.contains(&relation) || self.is_busy.swap(true, Ordering::Relaxed) {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         }
@@ -226,7 +227,7 @@ pub(super) fn groups_by_window_only(plan: &LogicalPlan, window: &str) -> bool {
         nodes.push(plan);
         plan.inputs().into_iter().for_each(|input| below(input, nodes));
     }
-    // The lowest aggregate, and what is below it.
+    // Finds the lowest aggregate and the nodes below it.
     let mut nodes = Vec::new();
     below(plan, &mut nodes);
     let Some(LogicalPlan::Aggregate(aggregate)) =

@@ -8,12 +8,12 @@ use vexact_core::error::{Error, Result};
 use super::sink::SinkTable;
 use super::source::columns;
 
-/// A sink, and what the query calls its columns.
+/// A sink, and the names of its columns in the query.
 pub(super) struct Target {
     pub sink: Arc<dyn SinkTable>,
-    /// For messages.
+    /// Name of the sink, for messages.
     pub name: String,
-    /// The sink's columns in the order of the query's; none: in the order of the sink's.
+    /// Columns of the sink in the order of the query's; empty for the sink's own order.
     pub columns: Vec<String>,
 }
 
@@ -30,7 +30,7 @@ impl Target {
             let name = &self.name;
             Error::InvalidArgument(format!("sink {name}: {problem}: expected ({expected}), got ({got})"))
         };
-        // A list that names the columns in another order is for the query to follow.
+        // The query has to follow a list that names the columns in another order.
         let named: Vec<&str> = declared.fields().iter().map(|field| field.name().as_str()).collect();
         if !self.columns.is_empty() && self.columns != named {
             return Err(mismatch(format!("its columns are listed as ({})", self.columns.join(", "))));

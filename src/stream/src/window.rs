@@ -1,12 +1,14 @@
 //! `WINDOW BY time EVERY ms [SLIDE ms] [LATENESS ms] AS name` assigns rows to windows and decides
 //! when a window is closed.
 //!
-//! A window begins at a multiple of SLIDE since the epoch (UTC) and lasts EVERY; without SLIDE windows follow each other. Its name is
-//! a column: the time at which it begins. With LATENESS a window is closed once the newest event time is that much past its end.
+//! A window begins at a multiple of SLIDE since the epoch (UTC) and lasts EVERY; without SLIDE
+//! windows follow each other. Its name is a column: its start time. With LATENESS a window is
+//! closed once the newest event time is that much past its end.
 //!
-//! Windows that overlap share *panes*, the pieces between any two of their borders, of gcd(EVERY, SLIDE) milliseconds. Where a
-//! query only groups by its windows, rows are aggregated by pane, and what came of a pane goes into each of its windows: that
-//! costs the same as windows that do not overlap.
+//! Windows that overlap share *panes*, the pieces between any two of their borders, of gcd(EVERY,
+//! SLIDE) milliseconds. If a query only groups by its windows, rows are aggregated by pane, and the
+//! result of a pane is merged into each of its windows: that costs the same as windows that do not
+//! overlap.
 
 use std::sync::Arc;
 
@@ -17,10 +19,10 @@ use vexact_core::error::{Error, Result};
 
 use super::source::columns;
 
-/// The longest EVERY and LATENESS. With [`LATEST_MS`], no sum of times and lengths leaves 64 bits.
+/// Maximum EVERY and LATENESS. With [`LATEST_MS`], no sum of times and lengths overflows 64 bits.
 pub(super) const LONGEST_MS: i64 = 1 << 60;
 
-/// The largest event time, and the smallest without its sign: 73 million years.
+/// Maximum absolute value of an event time: 73 million years.
 const LATEST_MS: i64 = 1 << 61;
 
 /// Window definition. Times are milliseconds since the epoch.
@@ -28,7 +30,7 @@ const LATEST_MS: i64 = 1 << 61;
 pub(super) struct WindowBy {
     /// The column of event times.
     pub time: String,
-    /// Its place.
+    /// Index of the column of event times.
     time_at: usize,
     /// The type of the window's column.
     data_type: DataType,
@@ -44,7 +46,7 @@ pub(super) struct WindowBy {
 /// `WINDOW BY` clause as it is written in SQL.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct WindowClause {
-    /// Last the column, before it the relation's name if it is given.
+    /// Name of the column, preceded by the relation's name if it is given.
     pub time: Vec<String>,
     pub every_ms: i64,
     pub slide_ms: Option<i64>,
@@ -52,19 +54,19 @@ pub(super) struct WindowClause {
     pub name: String,
 }
 
-/// The windows of a micro-batch's rows.
+/// Rows of a micro-batch, assigned to windows.
 pub(super) struct Assigned {
-    /// With the window's column at the end. A row of several windows is there as often, unless the windows are panes; rows of
-    /// closed windows alone are not there.
+    /// Rows with the window's column at the end. A row of several windows occurs once for each,
+    /// unless the windows are panes; rows of only closed windows are dropped.
     pub rows: RecordBatch,
-    /// Rows that had a closed window.
+    /// Number of rows of only closed windows.
     pub late_rows: u64,
     /// The newest event time.
     pub newest: Option<i64>,
 }
 
 impl WindowBy {
-    /// The windows over a relation.
+    /// Creates the windows over a relation.
     ///
     /// # Errors
     /// A column that is not there or holds no times; a name that is taken.
@@ -80,12 +82,12 @@ impl WindowBy {
             return Err(Error::InvalidArgument(problem));
         }
         let data_type = match schema.field(time_at).data_type() {
-            // Windows may begin within a second.
+            // Windows may begin within a second, so milliseconds are needed.
             DataType::Timestamp(TimeUnit::Second, zone) => DataType::Timestamp(TimeUnit::Millisecond, zone.clone()),
             timestamp @ DataType::Timestamp(..) => timestamp.clone(),
             DataType::Date32 | DataType::Date64 => DataType::Timestamp(TimeUnit::Millisecond, None),
             DataType::Int64 | DataType::Int32 | DataType::UInt32 => DataType::Int64,
-            // ISO 8601, as CSV and JSON bring it; without an offset it is UTC.
+            // Texts are ISO 8601 times, as in CSV and JSON; without an offset they are UTC.
             text if is_text(text) => DataType::Timestamp(TimeUnit::Millisecond, None),
             other => {
                 return Err(Error::InvalidArgument(format!(
@@ -106,7 +108,7 @@ impl WindowBy {
         })
     }
 
-    /// The window's column.
+    /// Returns the window's column.
     pub fn field(&self) -> Field {
         Field::new(&self.name, self.data_type.clone(), true)
     }
@@ -116,7 +118,8 @@ impl WindowBy {
         self.slide_ms != self.every_ms
     }
 
-    /// The last begin of a closed window: it, and those that begin before it, are closed.
+    /// Returns the start of the newest closed window: it, and those that begin before it, are
+    /// closed.
     pub fn horizon(&self, newest: Option<i64>) -> Option<i64> {
         newest?.checked_sub(self.lateness_ms?)?.checked_sub(self.every_ms)
     }
@@ -129,17 +132,17 @@ impl WindowBy {
         a
     }
 
-    /// The begin of the last window that has a time.
+    /// Returns the start of the last window that contains a time.
     fn last(&self, time: i64) -> i64 {
         time - time.rem_euclid(self.slide_ms)
     }
 
-    /// The begin of the first window that has a time, or a pane that begins then.
+    /// Returns the start of the first window that contains a time, or a pane that begins then.
     fn first(&self, time: i64) -> i64 {
         self.last(time - self.every_ms) + self.slide_ms
     }
 
-    /// The open windows that have a time.
+    /// Returns the open windows that contain a time.
     fn open(&self, time: i64, horizon: Option<i64>) -> impl Iterator<Item = i64> {
         let first = self.first(time);
         let windows = (self.last(time) - first) / self.slide_ms + 1;
@@ -147,7 +150,8 @@ impl WindowBy {
         (0..windows).map(move |i| first + i * slide).filter(move |begin| horizon.is_none_or(|horizon| *begin > horizon))
     }
 
-    /// Gives rows their windows. `newest` is the newest event time of the micro-batches before: it decides which windows are closed.
+    /// Assigns rows to their windows. `newest` is the newest event time of the previous
+    /// micro-batches: it decides which windows are closed.
     ///
     /// # Errors
     /// Times that milliseconds cannot hold.
@@ -231,7 +235,7 @@ fn is_text(data_type: &DataType) -> bool {
     }
 }
 
-/// Times as milliseconds since the epoch, rounded down.
+/// Converts times to milliseconds since the epoch, rounded down.
 ///
 /// # Errors
 /// Times that 64 bits of milliseconds cannot hold; a type without times.
@@ -267,7 +271,7 @@ pub(super) fn millis(times: &ArrayRef) -> Result<Int64Array> {
     }
 }
 
-/// Begins of windows in the type of their column.
+/// Converts start times of windows to the type of their column.
 fn of_millis(millis: Int64Array, data_type: &DataType) -> Result<ArrayRef> {
     let per = match data_type {
         DataType::Timestamp(TimeUnit::Microsecond, _) => 1000,
@@ -388,7 +392,7 @@ mod tests {
     }
 
     proptest! {
-        /// Panes that are spread are the windows of the rows.
+        /// Panes that are spread equal the windows of the rows.
         #[test]
         fn panes_spread_to_the_windows_of_their_rows(
             times in prop::collection::vec(prop::option::of(-200_i64..200), 0..40),

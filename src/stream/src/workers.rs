@@ -4,24 +4,26 @@ use std::time::Duration;
 
 use super::options::{ExecutionMode, StreamOptions};
 
-/// Rows of a partition that are worth a thread.
+/// Minimum number of rows of a partition that are worth a thread.
 const PARTITION_ROWS: usize = 8192;
-/// Micro-batches that are timed each way before one way is chosen.
+/// Number of micro-batches that are timed in each mode before one is chosen.
 const TRIALS: usize = 5;
 
-/// Decides, micro-batch by micro-batch.
+/// Decides the number of partitions, micro-batch by micro-batch.
 #[derive(Debug)]
 pub(super) struct Workers {
     asked: ExecutionMode,
-    /// At most.
+    /// Maximum number of partitions.
     pub partitions: usize,
     reason: String,
-    /// Seconds a row, with one thread and with several; `None`: not timed, or decided.
+    /// Seconds per row, with one thread and with several; `None` if not timed, or if the decision
+    /// is made.
     trials: Option<[Vec<f64>; 2]>,
 }
 
 impl Workers {
-    /// `is_fixed`: the same rows must always be divided in the same way, as float sums depend on it.
+    /// Creates the workers. With `is_fixed`, the same rows must always be divided in the same way,
+    /// because sums of floats depend on it.
     pub fn new(options: &StreamOptions, cores: usize, is_fixed: bool) -> Self {
         let asked = options.execution;
         let wanted = match options.max_inflight_partitions {
@@ -51,7 +53,7 @@ impl Workers {
         }
     }
 
-    /// Learns how long a micro-batch took.
+    /// Records the duration of a micro-batch.
     pub fn observe(&mut self, rows: usize, partitions: usize, took: Duration) {
         if rows / PARTITION_ROWS < 2 {
             return;

@@ -37,9 +37,9 @@ use self::files::Files;
 use self::seal::Seals;
 use super::source::{Offset, OffsetRange, Source, SourceTable};
 
-/// Text of a micro-batch, where nothing else is asked for.
+/// Default size of a micro-batch, in bytes of text.
 const BATCH_BYTES: u64 = 8 << 20;
-/// Between two looks into the folder; longer where a look takes long.
+/// Minimum time between two polls of the folder; it is longer if a poll takes long.
 const SHORTEST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Maximum wait of the first micro-batch for files that were written just before.
@@ -48,7 +48,7 @@ const FIRST_WAIT: Duration = Duration::from_secs(2);
 /// Byte offset up to which each file is read.
 type Positions = BTreeMap<String, u64>;
 
-/// The folder, by name.
+/// A folder of CSV files, by its path.
 #[derive(Debug, Clone)]
 pub struct CsvDir {
     folder: PathBuf,
@@ -57,7 +57,7 @@ pub struct CsvDir {
 }
 
 impl CsvDir {
-    /// Files with these columns.
+    /// Creates a source of files with these columns.
     ///
     /// # Errors
     /// A folder that is not there; a type that a cell cannot hold; a bad delimiter. What is in the files is checked when the source
@@ -67,7 +67,7 @@ impl CsvDir {
         Ok(Self::new(folder, CsvColumns::declared(schema, delimiter)?))
     }
 
-    /// The columns of the first file that has rows, as [`vexact_sources::csv::open`] finds them.
+    /// Infers the columns from the first file that has rows, as [`vexact_sources::csv::open`] does.
     ///
     /// # Errors
     /// A folder that is not there, or has no such file.
@@ -89,7 +89,8 @@ impl CsvDir {
         Self { folder: folder.into(), columns, batch_bytes: BATCH_BYTES }
     }
 
-    /// With micro-batches of about so many bytes of text, at least a record each, instead of 8 MiB.
+    /// Sets the approximate size of micro-batches, in bytes of text, instead of 8 MiB. Each has at
+    /// least one record.
     ///
     /// # Errors
     /// A size of 0.
@@ -150,7 +151,7 @@ impl SourceTable for CsvDir {
     }
 }
 
-/// Runs what waits for the disk.
+/// Runs work that blocks on the disk.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Error::Interrupted(error.to_string()))?
@@ -162,12 +163,12 @@ struct CsvDirReader {
     files: Arc<Mutex<Files>>,
     positions: Positions,
     seals: Arc<Mutex<Seals>>,
-    /// Until the first micro-batch: when it comes at the latest.
+    /// Deadline of the first micro-batch; `None` after it.
     first_until: Option<Instant>,
 }
 
 impl CsvDirReader {
-    /// The positions after the next micro-batch; `None` while there is nothing to read.
+    /// Returns the positions after the next micro-batch; `None` while there is nothing to read.
     async fn look(&self) -> Result<Option<Positions>> {
         let (files, table, positions) = (Arc::clone(&self.files), self.table.clone(), self.positions.clone());
         let may_wait = self.first_until.is_some_and(|until| Instant::now() < until);
