@@ -23,7 +23,7 @@ use crate::search_plan::search_in_place;
 /// Optimizes a logical plan and makes the physical one, as [`SessionState::create_physical_plan`] does.
 ///
 /// # Errors
-/// DataFusion's.
+/// An error of DataFusion.
 pub async fn create_physical_plan(
     state: &SessionState,
     plan: &LogicalPlan,
@@ -72,7 +72,7 @@ impl FastPathPlanner {
         let mut own = self.state.clone();
         own.config_mut().clone_from(state.config());
         let physical = DefaultPhysicalPlanner::default().create_physical_plan(&optimized, &own).await.ok()?;
-        // Then no other rule has anything to add.
+        // For such a plan the other rules change nothing.
         search_in_place(&physical).is_some().then_some((optimized, physical))
     }
 }

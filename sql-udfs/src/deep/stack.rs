@@ -7,7 +7,8 @@ use datafusion::logical_expr::LogicalPlan;
 
 use super::plan::{PlanSize, plan_size};
 
-/// The stack of a thread that runs queries. Conditions are evaluated there as deep as [`super::check`] lets them be.
+/// The stack of a thread that runs queries. It is large enough to evaluate the deepest condition
+/// that [`super::check`] accepts.
 pub const THREAD_STACK: usize = 128 << 20;
 /// Maximum stack of any recursion that the depth limits permit. Only the pages that are used take
 /// memory.

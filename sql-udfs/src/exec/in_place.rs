@@ -107,7 +107,7 @@ fn search(run: &SearchState, scan: &InPlace, ranker: &Ranker) -> Result<RecordBa
     Ok(output)
 }
 
-/// The group of each position, by the values of a column of the scan.
+/// Returns the group of each position, by the values of a column of the scan.
 fn groups(scan: &InPlace, column: usize, schema: &SchemaRef) -> Result<Vec<u32>> {
     let mut groups = Groups::try_new(schema.field(column).data_type())?;
     let mut of_rows = Vec::new();

@@ -48,7 +48,7 @@ fn downcast<T: ExecutionPlan>(plan: &Arc<dyn ExecutionPlan>) -> Option<&T> {
     plan.downcast_ref::<T>()
 }
 
-/// The sort of a node, with the limit of the merge above it.
+/// Returns the sort of a node, with the limit of the merge above it.
 fn sort_of(plan: &Arc<dyn ExecutionPlan>) -> Option<(&SortExec, Option<usize>)> {
     if let Some(merge) = downcast::<SortPreservingMergeExec>(plan) {
         let sort = downcast::<SortExec>(merge.input())?;
@@ -169,7 +169,7 @@ fn scan_projection(plan: &Arc<dyn ExecutionPlan>) -> Option<(SchemaRef, Vec<Proj
     Some((Arc::clone(source.table_schema().table_schema()), exprs))
 }
 
-/// The keys of a sort that the query has, without those that tell zeros and ties apart.
+/// Returns the keys of a sort that the query has, without those that distinguish zeros and ties.
 fn keys_of(sort: &SortExec) -> Vec<PhysicalSortExpr> {
     let columns = columns_of(sort);
     let is_added = |key: &&PhysicalSortExpr| {

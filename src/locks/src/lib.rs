@@ -17,7 +17,7 @@ pub use process_file::ProcessFile;
 /// Opens a database file.
 ///
 /// # Errors
-/// SQLite's.
+/// An error of SQLite.
 pub fn open(path: impl AsRef<Path>, flags: OpenFlags) -> Result<Connection> {
     // The call also makes the linker keep the constructor that installs the locks.
     system::are_isolated();
@@ -29,7 +29,7 @@ pub fn open(path: impl AsRef<Path>, flags: OpenFlags) -> Result<Connection> {
 /// sees later changes only after the file is opened again.
 ///
 /// # Errors
-/// SQLite's.
+/// An error of SQLite.
 pub fn open_immutable(path: &Path, flags: OpenFlags) -> Result<Connection> {
     let mut uri = String::from("file:");
     for byte in path.as_os_str().as_encoded_bytes() {
@@ -57,7 +57,7 @@ pub fn is_of_read_only_folder(error: &rusqlite::Error) -> bool {
 /// Opens a new database in memory.
 ///
 /// # Errors
-/// SQLite's.
+/// An error of SQLite.
 pub fn open_in_memory() -> Result<Connection> {
     open(":memory:", OpenFlags::default())
 }

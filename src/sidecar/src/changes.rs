@@ -71,7 +71,7 @@ fn check_keys(schema: &TableSchema, rows: &[Row]) -> Result<()> {
                 Value::Text(text) => key.extend(text.as_bytes()),
                 Value::Blob(bytes) => key.extend(bytes),
             }
-            // So that what ends here does not go on in the next column.
+            // The length after each value keeps keys of several columns unambiguous.
             key.extend((key.len() as u64).to_le_bytes());
         }
         if !seen.insert(key) {

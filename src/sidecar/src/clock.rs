@@ -117,7 +117,7 @@ impl Clock {
         Self { kind: Some(Kind::Number(unit)) }
     }
 
-    /// The time of a value. NULL is refused.
+    /// Returns the time of a value. NULL is rejected.
     ///
     /// # Errors
     /// Another kind of value than before; text that is no time: `expected .., got ..`.

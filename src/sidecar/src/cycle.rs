@@ -90,7 +90,7 @@ impl State {
     /// Reads all rows of one table, which replace those of its replica; returns the number of rows.
     ///
     /// # Errors
-    /// The source's, the storage's, the table's.
+    /// An error of the source, of the storage or of the table.
     pub fn copy(&mut self, at: usize, replicas: &Replicas, settings: &Settings) -> Result<u64> {
         self.source.begin()?;
         let step = self.tables[at].copy(&mut *self.source, replicas, settings);

@@ -184,7 +184,8 @@ impl Sidecar {
     /// One cycle: of each table, at most `poll_batch_size` rows are read.
     ///
     /// # Errors
-    /// The source's or the storage's. A table that cannot follow is no error of the cycle: see [`Self::status`].
+    /// An error of the source or of the storage. A failed table is no error of the cycle: see
+    /// [`Self::status`].
     pub async fn sync_now(&self) -> Result<SyncResult> {
         Ok(self.cycle().await?.result)
     }
@@ -228,7 +229,7 @@ impl Sidecar {
     /// versions.
     ///
     /// # Errors
-    /// A table that is not followed; the source's, the storage's and the table's.
+    /// A table that is not followed; an error of the source, of the storage or of the table.
     pub async fn initial_sync(&self, table: &str) -> Result<u64> {
         let Some(at) = self.tables.iter().position(|name| name.eq_ignore_ascii_case(table)) else {
             return Err(Error::Engine(format!("table {table:?} is not followed")));
@@ -262,7 +263,7 @@ impl Sidecar {
     /// Syncs periodically in the background, until [`Self::stop_background`]. The status has its
     /// errors.
     pub fn start_background(self: &Arc<Self>, interval: Duration) {
-        // The error is noted; the next tick connects again.
+        // The status has the error; the next tick connects again.
         self.background.start(self, interval, |sidecar| async move { drop(sidecar.catch_up().await) });
     }
 

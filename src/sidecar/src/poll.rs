@@ -251,7 +251,7 @@ impl Reader<'_> {
         let clock = &mut progress.clock;
         if clock.kind.is_none() {
             let clock_at = |row: &[Value]| row.len() - self.plan.cursor.len() - usize::from(has_deletes) - 1;
-            // The last row has the greatest value, which tells best what the clock counts.
+            // The last row has the greatest value, which identifies the unit of the clock best.
             let values: Vec<Value> = read.iter().rev().map(|row| row[clock_at(row)].clone()).collect();
             clock.learn(&values).map_err(|problem| self.refused(problem))?;
         }

@@ -158,7 +158,8 @@ impl Plan {
                 any.push(format!("{clock} > {} AND {clock} < {}", mark(0, low), mark(0, high)));
             }
             if matches!((&bound.at_least, &self.placeholder), (Value::Text(_), Placeholder::Sqlite)) {
-                // Numbers, which sort before texts, do not belong there: they are read, and refused.
+                // Numbers sort before texts and are invalid in a text clock: they are read and
+                // rejected.
                 any.push(format!("{clock} < ''"));
             }
             conditions.push(format!("({})", any.join(" OR ")));

@@ -181,7 +181,8 @@ impl Table {
     /// Reads what there is for one cycle. Changes nothing.
     ///
     /// # Errors
-    /// The source's; a table that is not there or is not what its configuration says; a value that does not fit.
+    /// An error of the source; a table that does not exist or differs from its configuration; a
+    /// value that does not fit.
     pub fn poll(&self, source: &mut dyn Source, replicas: &Replicas, settings: &Settings) -> Result<Step> {
         let mark = source.mark(&self.config)?;
         if let Some((step, schema)) = self.known(&mark) {

@@ -77,7 +77,8 @@ impl Store {
     /// Returns the stored state, with every file checked; returns `None` if nothing was saved yet.
     ///
     /// # Errors
-    /// [`Error::BadFile`](vexact_core::Error::BadFile): a file that is missing or damaged, or is not what the manifest says.
+    /// [`Error::BadFile`](vexact_core::Error::BadFile): a file that is missing, damaged, or
+    /// inconsistent with the manifest.
     pub fn load(&self) -> Result<Option<Stored>> {
         let mut state = self.state();
         if state.manifest.saves == 0 {

@@ -15,11 +15,11 @@ use super::tls::{Check, Roots};
 /// Default timeout of connecting, if the address does not set one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Idle time after which TCP asks whether the other side is there.
+/// Idle time after which TCP sends a keepalive probe.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
-/// Time between two such questions.
+/// Time between two keepalive probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// Unanswered questions after which the connection has ended.
+/// Number of unanswered keepalive probes after which the connection is closed.
 const KEEPALIVE_RETRIES: u32 = 3;
 
 /// A server's address.
@@ -62,7 +62,7 @@ impl Guard {
         let Some((rest, query)) = text.split_once('?') else { return (text.to_owned(), guard) };
         let mut kept = Vec::new();
         for pair in query.split('&') {
-            // A plus is a plus.
+            // A plus is a literal plus, not a space.
             let plain = pair.replace('+', "%2B");
             match form_urlencoded::parse(plain.as_bytes()).next() {
                 Some((name, value)) if name == "sslmode" => guard.mode = Some(value.into_owned()),
@@ -137,7 +137,7 @@ impl Address {
         let is_local = config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
         #[cfg(not(unix))]
         let is_local = false;
-        // A Unix socket has no TLS, whatever is asked for.
+        // A Unix socket has no TLS, even if the address requests it.
         config.ssl_mode(if is_local { SslMode::Disable } else { mode });
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);

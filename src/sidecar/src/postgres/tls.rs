@@ -106,7 +106,7 @@ impl Verifier {
     }
 }
 
-/// A certificate that says of itself that it signs others.
+/// Error of a certificate authority that is used as a server certificate.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "expected the certificate of a server, got one that signs others (CA:TRUE): a self-signed one needs basicConstraints=CA:FALSE \

@@ -11,7 +11,7 @@ use super::reference::absent;
 use super::table::Table;
 use super::trigger::{Plan, Trigger, prefix};
 
-/// The rows that a refused registration names.
+/// Maximum number of rows that the error of a rejected registration names.
 const NAMED_ROWS: usize = 3;
 
 /// A table whose changes are captured.

@@ -11,8 +11,8 @@ const FLOAT32_END: &str = "3.4028235677973366e38";
 /// The same in float16.
 const FLOAT16_END: i64 = 65520;
 
-/// A condition on the SQL expression `x`, which is evaluated several times: the type holds it. Not true for NULL. Text that is
-/// not UTF-8 passes: SQL cannot tell.
+/// Returns a condition that the type can hold the SQL expression `x`, which is evaluated several
+/// times. It is not true for NULL. Text that is not UTF-8 passes, because SQL cannot check it.
 pub(super) fn fits(column_type: ColumnType, x: &str) -> String {
     match column_type {
         ColumnType::Int64 => format!("typeof({x}) = 'integer'"),

@@ -292,7 +292,7 @@ mod tests {
         assert_eq!([tie.next_down(), tie, tie.next_up()].map(bits), [Some(0x3C00), Some(0x3C00), Some(0x3C01)]);
         assert_eq!([-tie.next_up(), -tie, -tie.next_down()].map(bits), [Some(0xBC01), Some(0xBC00), Some(0xBC00)]);
         assert_eq!([65520f64.next_down(), 65520.0, f64::INFINITY].map(bits), [Some(0x7BFF), None, Some(0x7C00)]);
-        // Half of the least half is a tie with zero; less than a float32 can tell is zero.
+        // Half of the least float16 is a tie with zero; a value below the range of float32 is zero.
         let least = 2f64.powi(-25);
         assert_eq!([least, least.next_up(), 5e-324, -5e-324].map(bits), [Some(0), Some(1), Some(0), Some(0x8000)]);
     }

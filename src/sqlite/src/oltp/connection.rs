@@ -55,7 +55,7 @@ impl Opened {
     /// Installs the app's functions and collations that the connection lacks.
     ///
     /// # Errors
-    /// SQLite's.
+    /// An error of SQLite.
     pub fn extend(&self) -> Result<()> {
         self.shared.extensions.install(&self.conn, &self.installed)
     }

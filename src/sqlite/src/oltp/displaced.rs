@@ -41,7 +41,7 @@ impl Plan<'_> {
         let statements = |(at, unique): (usize, &&Unique)| {
             let noted = |(slot, column): (usize, &UniqueColumn)| {
                 let value = self.value_of(column, |name| self.references.changed("NEW", name, "NULL"));
-                // A default was noted as the other row has it.
+                // A default was recorded as the other row has it.
                 let collation = match self.default_of(column) {
                     Some(_) if !column.is_binary() => format!(" COLLATE {}", ident(&column.collation)),
                     _ => String::new(),

@@ -98,7 +98,7 @@ impl Extensions {
     /// Installs on a connection what was added since the last time.
     ///
     /// # Errors
-    /// SQLite's.
+    /// An error of SQLite.
     pub fn install(&self, conn: &Connection, installed: &Installed) -> Result<()> {
         let from = installed.0.get();
         if self.count.load(Memory::Acquire) == from {

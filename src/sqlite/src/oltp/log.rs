@@ -11,8 +11,8 @@
 //! | `_vexact_limit` | how far the log may grow (`limit.rs`) |
 //! | `_vexact_<id>_absent` | always empty: the columns of a registered table that a migration may drop (see `reference.rs`) |
 //!
-//! Log and notes have columns without a type, so SQLite stores values as they are. `seq` grows by one and is never reused: the
-//! newest row is never pruned.
+//! The columns of the log and of `_vexact_displaced` have no type, so SQLite stores values
+//! unchanged. `seq` grows by one and is never reused: the newest row is never pruned.
 
 use std::collections::HashMap;
 
@@ -118,7 +118,8 @@ pub(super) fn is_wide(conn: &Connection, columns: usize, unique: usize, key: usi
     all.map_err(failed(|| "looking for the change log"))
 }
 
-/// Adds the columns that a table needs: `columns` values in the log, `unique` and `key` values in the notes.
+/// Adds the columns that a table needs: `columns` values in the log, `unique` and `key` values in
+/// `_vexact_displaced`.
 pub(super) fn widen(tx: &Connection, columns: usize, unique: usize, key: usize) -> Result<()> {
     let widen = || {
         for (table, letter, count) in

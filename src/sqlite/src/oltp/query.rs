@@ -80,7 +80,7 @@ struct ResultColumn {
     values: Values,
 }
 
-/// The rows of a statement whose parameters are bound; `refused` makes the error of a step.
+/// Returns the rows of a statement whose parameters are bound; `refused` makes the error of a step.
 pub(super) fn read(
     conn: &Connection,
     statement: &mut Statement<'_>,

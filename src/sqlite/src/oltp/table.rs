@@ -160,7 +160,7 @@ impl Table {
     /// columns; also true if that cannot be determined.
     ///
     /// # Errors
-    /// SQLite's.
+    /// An error of SQLite.
     pub fn is_of_row_id(&self, conn: &Connection, column: &str) -> Result<bool> {
         let sql: Option<String> = conn
             .prepare_cached("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?1")

@@ -318,7 +318,7 @@ impl<'a> Plan<'a> {
         conditions.join(" AND ")
     }
 
-    /// The log's and the notes' columns of the key.
+    /// Returns the columns of the key in the log and in `_vexact_displaced`.
     pub(super) fn key_slots(&self) -> (String, String) {
         let log: Vec<_> = self.schema.key().iter().map(|at| format!("c{at}")).collect();
         let notes: Vec<_> = (0..log.len()).map(|slot| format!("k{slot}")).collect();

@@ -84,7 +84,8 @@ pub fn uninstall(path: &Path) -> Result<Vec<String>> {
         .map_err(failed(|| path.display().to_string()))?;
     transaction(&conn, || {
         let mut dropped = Vec::new();
-        // A trigger whose tables are gone would fail the writes of the app.
+        // Triggers are dropped first: a trigger without its tables would fail the writes of the
+        // app.
         for kind in ["trigger", "table"] {
             for name in names(&conn, &format!("type = '{kind}'"))? {
                 drop_one(&conn, kind, &name)?;

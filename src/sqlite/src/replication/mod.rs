@@ -72,7 +72,7 @@ pub struct Replicator {
     position: Mutex<Option<Arc<Position>>>,
     known: Arc<Mutex<Known>>,
     copying: Arc<Copying>,
-    /// A caller's sync has ended well.
+    /// True after a caller's sync has succeeded.
     has_synced: AtomicBool,
     last_error: Mutex<Option<String>>,
     warning: Option<String>,
@@ -101,7 +101,7 @@ impl Replicator {
     /// One cycle: at most `batch_size` changes, extended to the next end of a transaction that is known.
     ///
     /// # Errors
-    /// SQLite's. A table that cannot follow is no error of the cycle: see [`Self::status`].
+    /// An error of SQLite. A failed table is no error of the cycle: see [`Self::status`].
     pub async fn sync_now(&self) -> Result<SyncResult> {
         let state = Arc::clone(&self.state).lock_owned().await;
         let result = self.cycle(state).await;
@@ -179,7 +179,7 @@ impl Replicator {
     /// Returns the status of replication. Changes nothing, and does not wait for a cycle.
     ///
     /// # Errors
-    /// SQLite's.
+    /// An error of SQLite.
     pub async fn status(&self) -> Result<SyncStatus> {
         let applied_seq = self.known.lock().applied_seq;
         let database = self.oltp.path().to_owned();
@@ -226,7 +226,7 @@ impl Replicator {
     /// Syncs periodically in the background, until [`Self::stop_background`]. The status has its
     /// errors.
     pub fn start_background(self: &Arc<Self>, interval: Duration) {
-        // The error is noted.
+        // The status has the error.
         self.background.start(self, interval, |replicator| async move { drop(replicator.sync_all().await) });
     }
 

@@ -94,7 +94,7 @@ impl Replicator {
     /// It can be registered again, with other columns or another key.
     ///
     /// # Errors
-    /// A table that is not registered; SQLite's.
+    /// A table that is not registered; an error of SQLite.
     pub async fn unregister(&self, table: &str) -> Result<()> {
         self.oltp.check_writable("unregister_table", "an engine that writes the file unregisters tables")?;
         let mut state = Arc::clone(&self.state).lock_owned().await;

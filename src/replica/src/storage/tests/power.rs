@@ -101,7 +101,8 @@ impl SimulatedDisk {
         self.0.lock().unwrap()
     }
 
-    /// Counts an operation, done by `act`, and strikes if its turn has come. `half` is what a refused one does.
+    /// Counts an operation, performed by `act`, and injects the fault if its turn has come. A
+    /// refused operation performs `half` instead.
     fn operate<R>(
         &self,
         act: impl FnOnce(&mut State) -> io::Result<R>,
@@ -135,7 +136,7 @@ impl SimulatedDisk {
         }
     }
 
-    /// Strikes at an operation, counted from 1.
+    /// Sets the operation at which the fault is injected, counted from 1.
     pub fn strike_at(&self, operation: u64, fault: Fault) {
         self.state().fault = Some((operation, fault));
     }
