@@ -10,7 +10,7 @@ use vexact_core::error::Error;
 /// the engine, of a file or of memory does not fall back, and is reported unchanged.
 pub(super) fn should_fall_back(error: &Error) -> bool {
     match error {
-        // A name or parameter that the OLAP side writes in another way.
+        // A name or parameter that the OLAP side spells differently.
         Error::Engine(_) | Error::InvalidArgument(_) => true,
         Error::Query(error) => is_sqlites(error.find_root()),
         _ => false,
@@ -22,7 +22,7 @@ fn is_sqlites(error: &DataFusionError) -> bool {
         DataFusionError::Plan(_)
         | DataFusionError::SchemaError(..)
         | DataFusionError::NotImplemented(_)
-        // On a value, as of a subquery with more rows than one.
+        // An error on a value, as of a subquery with more than one row.
         | DataFusionError::Execution(_) => true,
         DataFusionError::ArrowError(error, _) => matches!(
             **error,

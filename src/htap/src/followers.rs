@@ -18,7 +18,7 @@ pub(super) struct Followers {
     pub sidecar: Option<Arc<Sidecar>>,
 }
 
-/// The sum of what both did; the first error, after both have tried.
+/// Returns the sum of both results, or the first error, after both have run.
 fn both(results: [Option<Result<SyncResult>>; 2]) -> Result<SyncResult> {
     let mut sum = SyncResult::default();
     for result in results.into_iter().flatten() {
@@ -28,7 +28,7 @@ fn both(results: [Option<Result<SyncResult>>; 2]) -> Result<SyncResult> {
 }
 
 impl Followers {
-    /// The replicas that lack rows which their tables had before they were followed.
+    /// Returns the replicas that lack rows which their tables had before replication started.
     pub fn unloaded(&self) -> Vec<UnloadedTable> {
         let of_log = self.log.iter().flat_map(|log| log.unloaded()).map(|name| UnloadedTable {
             refusal: format!(

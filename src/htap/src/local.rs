@@ -25,7 +25,7 @@ pub(super) struct Local {
 }
 
 impl Local {
-    /// Opens the file, or creates it, and takes up the replication of its tables.
+    /// Opens the file, or creates it, and resumes the replication of its tables.
     ///
     /// # Errors
     /// A file that cannot be opened; a table in it whose name the sidecar's have.
@@ -65,7 +65,7 @@ impl Local {
     }
 }
 
-/// Opens something that blocks.
+/// Opens a resource on a blocking thread.
 pub(super) async fn opened<T: Send + 'static>(open: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let ended = |error| Err(Error::Engine(format!("opening ended: {error}")));
     tokio::task::spawn_blocking(open).await.unwrap_or_else(ended)

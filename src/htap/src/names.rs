@@ -21,12 +21,12 @@ type SchemaId = (FileId, i64);
 /// Schema of SQLite as it was read. Names of tables are in lower case.
 #[derive(Debug, Default)]
 pub(super) struct KnownTables {
-    /// The columns of tables and views, and their declared types.
+    /// Columns of tables and views, with their declared types.
     columns: HashMap<String, Vec<(String, String)>>,
     views: HashSet<String>,
     /// Columns of any table whose text is not compared byte by byte, in lower case.
     collated: HashSet<String>,
-    /// Columns of any table that SQLite does not make reals, in lower case.
+    /// Columns of any table whose values SQLite does not convert to reals, in lower case.
     undeclared: HashSet<String>,
 }
 
@@ -35,7 +35,7 @@ impl KnownTables {
         self.columns.contains_key(table)
     }
 
-    /// Tables and views.
+    /// Returns the names of tables and views.
     pub fn tables(&self) -> impl Iterator<Item = &str> {
         self.columns.keys().map(String::as_str)
     }
@@ -46,7 +46,7 @@ impl KnownTables {
         self.columns.contains_key(&name) && !self.views.contains(&name)
     }
 
-    /// The columns of a table, and what they are declared as.
+    /// Returns the columns of a table, with their declared types.
     pub fn columns(&self, table: &str) -> Option<&[(String, String)]> {
         self.columns.get(&table.to_ascii_lowercase()).map(Vec::as_slice)
     }
@@ -75,10 +75,10 @@ impl KnownTables {
             if is_view {
                 known.views.insert(table.to_ascii_lowercase());
             }
-            // A view of tables that are gone has no columns.
+            // A view of dropped tables has no columns.
             let columns = read_columns(conn, &table).unwrap_or_default();
             if table.starts_with("_vexact_") {
-                // No query is of the engine's own columns, whose names may be those of others.
+                // Queries do not read the engine's own columns, whose names other tables may have.
                 known.columns.insert(table.to_ascii_lowercase(), columns);
                 continue;
             }
@@ -104,7 +104,7 @@ fn read_columns(conn: &Connection, table: &str) -> rusqlite::Result<Vec<(String,
     columns.query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
-/// The tables and views of SQLite, in lower case, read again when the schema has changed.
+/// Tables and views of SQLite, in lower case, which are read again after the schema has changed.
 #[derive(Debug, Default)]
 pub(super) struct SqliteTables {
     known: Arc<Mutex<Option<(SchemaId, TableNames)>>>,
@@ -133,12 +133,12 @@ impl SqliteTables {
     }
 }
 
-/// The names at one time.
+/// Names at one moment.
 pub(super) struct EngineNames<'e> {
     pub session: &'e Session,
     pub snapshot: Arc<Snapshot>,
     pub sqlite: TableNames,
-    /// In lower case: the tables of a source, which hide SQLite's of the same name.
+    /// Tables of a source, in lower case, which hide SQLite's tables of the same name.
     pub followed: Vec<String>,
 }
 

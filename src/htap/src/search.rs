@@ -11,7 +11,7 @@ use vexact_session::{DataFrame, VectorSearch};
 
 use super::HtapEngine;
 
-/// The search with the placeholders of its filter bound.
+/// Returns the search with the placeholders of its filter bound.
 ///
 /// # Errors
 /// A placeholder without a value; a list that does not stand alone in `IN (?)`; values without a filter.
@@ -24,8 +24,9 @@ pub fn bind_filter(search: VectorSearch, params: impl Into<Params>) -> Result<Ve
 }
 
 impl HtapEngine {
-    /// The rows of a replica that are closest to a query, best first: the key's columns, `score` (Float64), then the search's
-    /// `columns`. With `is_fresh`, after a sync up to the log's end at the time of the call.
+    /// Returns the rows of a replica that are closest to a query, best first: the key's columns,
+    /// `score` (Float64), then the search's `columns`. With `is_fresh`, it first syncs up to the
+    /// log's end at the time of the call.
     ///
     /// # Errors
     /// A table that is not registered; as [`vexact_session::Session::vector_search`].
@@ -74,9 +75,9 @@ impl HtapEngine {
         self.session.explain_vector_search(&search).await
     }
 
-    /// The search with the columns of the result.
+    /// Returns the search with the columns of the result.
     async fn prepared(&self, search: &VectorSearch, is_fresh: bool) -> Result<VectorSearch> {
-        // The replicas alone would go on answering.
+        // Otherwise the replicas would still answer.
         if *self.ended.borrow() {
             return Err(Error::shut_down());
         }
@@ -114,7 +115,7 @@ impl HtapEngine {
             name: definition.name.clone(),
             schema: Arc::clone(state.version.schema()),
             owner: Owner::Replica,
-            // A filter names no `*`.
+            // A filter does not contain `*`.
             row_id: None,
         };
         let filter = search.filter.as_ref().map(|filter| router::filter_for_olap(filter, &table)).transpose()?;

@@ -1,10 +1,11 @@
 //! Finds the types of a query's expressions when SQLite answers: those that DataFusion would give
 //! them.
 //!
-//! A column that is not registered has its declared type, see [`declared`]. What rests on a column without one (NUMERIC, DATE, no
-//! declaration) has a type only if that is the same whatever the column holds; so has a query that DataFusion cannot plan. For the
-//! rest the values decide: integers alone make int64, reals among them float64, text utf8, BLOBs binary; of NULLs alone, or no
-//! rows, the type is Null.
+//! A column that is not registered has its declared type, see [`declared`]. An expression that
+//! depends on a column without one (NUMERIC, DATE, no declaration) has a type only if that is the
+//! same for all contents of the column; the same holds for a query that DataFusion cannot plan.
+//! Otherwise the values decide: only integers give int64, reals among them float64, text utf8,
+//! BLOBs binary; of only NULLs, or no rows, the type is Null.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ const GUESSES: [DataType; 3] = [DataType::Int64, DataType::Float64, DataType::Ut
 /// The tables of both sides as if all were replicated.
 struct Declared<'e> {
     names: &'e EngineNames<'e>,
-    /// The type of columns without a declared one.
+    /// Type of columns without a declared one.
     guess: DataType,
 }
 
@@ -55,7 +56,8 @@ impl TableLookup for Declared<'_> {
     }
 }
 
-/// The types of a query's columns, by position. The values decide where one is `None` or missing.
+/// Returns the types of a query's columns, by position. The values decide if one is `None` or
+/// missing.
 pub(super) async fn expression_types(query: &ResolvedQuery<'_>) -> Vec<Option<ColumnType>> {
     let names = &query.names;
     let mut known: Option<Vec<Option<ColumnType>>> = None;
@@ -72,7 +74,7 @@ pub(super) async fn expression_types(query: &ResolvedQuery<'_>) -> Vec<Option<Co
             Some(known) => known.into_iter().zip(types).map(|(a, b)| a.filter(|a| Some(*a) == b)).collect(),
         });
     }
-    // One plan alone rests on what it took a column for.
+    // A single plan depends on the guessed type of a column.
     known.filter(|_| plans > 1 || !is_guessed).unwrap_or_default()
 }
 
@@ -81,7 +83,7 @@ async fn planned(declared: &Declared<'_>, query: &ParsedQuery) -> Option<Vec<Opt
     if let Some(types) = types_of_statement(declared, statement.clone()).await {
         return Some(types);
     }
-    // A function that DataFusion lacks in one column says nothing of the others.
+    // A function in one column that DataFusion lacks does not affect the types of the others.
     let mut types = Vec::new();
     for (at, alone) in router::column_by_column(&statement).into_iter().enumerate() {
         let planned = match alone {
@@ -103,12 +105,12 @@ async fn types_of_statement(declared: &Declared<'_>, statement: Statement) -> Op
     Some(types_of(&schema))
 }
 
-/// The types of columns; `None` for those that SQLite lacks.
+/// Returns the types of columns; `None` for types that SQLite lacks.
 pub(super) fn types_of(schema: &Schema) -> Vec<Option<ColumnType>> {
     schema.fields().iter().map(|field| ColumnType::of_arrow(&plain(field.data_type()))).collect()
 }
 
-/// The one type of text and of binary in results, however DataFusion computes them.
+/// Returns the one type of text and of binary in results, for all of DataFusion's representations.
 fn plain(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
@@ -117,7 +119,7 @@ fn plain(data_type: &DataType) -> DataType {
     }
 }
 
-/// Batches whose text and binary have that type.
+/// Casts text and binary columns of batches to that type.
 ///
 /// # Errors
 /// More than 2 GiB of them in a batch.

@@ -8,9 +8,10 @@ pub trait ColumnFacts {
     /// Returns true if such a column has no declared type that makes its numbers reals: SQLite may
     /// store integers where the replica has reals.
     fn has_no_declared_type(&self, column: &str) -> bool;
-    /// The greatest absolute value among the numbers of the replicas' columns of this name; 0 without such a column.
+    /// Returns the greatest absolute value among the numbers of the replicas' columns of this name;
+    /// 0 without such a column.
     fn greatest_magnitude(&self, column: &str) -> f64;
-    /// The rows of the replica, if the query reads one alone.
+    /// Returns the number of the replica's rows, if the query reads only one replica.
     fn rows(&self) -> Option<usize>;
     /// Returns true if a replica's text column of this name may contain a NUL.
     fn may_have_nul(&self, column: &str) -> bool;

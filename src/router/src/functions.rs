@@ -1,6 +1,6 @@
 //! Properties of functions by their names, all in lower case.
 
-/// The functions that only the OLAP side has; a query with one of them goes there.
+/// Functions that only the OLAP side has; a query with one of them is routed there.
 const VECTOR: [&str; 12] = [
     "cosine_distance",
     "cosine_similarity",
@@ -94,7 +94,8 @@ pub(super) fn is_olap_table(name: &str) -> bool {
     OLAP_TABLES.contains(&name)
 }
 
-/// The arguments of a table function that name a table, each with the one that names a column of it.
+/// Returns the arguments of a table function that name a table, each with the one that names a
+/// column of it.
 pub(super) fn table_arguments(name: &str) -> &'static [(usize, Option<usize>)] {
     match name {
         "vector_search" => &[(0, Some(1))],

@@ -39,7 +39,7 @@ impl Dialect for Lexer {
         true
     }
 
-    // Else 1_000 reads as 1 with the alias _000.
+    // Without this syntax, 1_000 would be read as 1 with the alias _000.
     fn supports_numeric_literal_underscores(&self) -> bool {
         true
     }

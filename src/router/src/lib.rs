@@ -78,10 +78,10 @@ pub enum Side {
 pub struct Route {
     /// Engine side that answers the query.
     pub side: Side,
-    /// Why.
+    /// Reason of the route.
     pub reason: Reason,
-    /// The OLAP tables that the query reads, as the OLAP side spells them, each once, in the order of their mention; empty for
-    /// [`Side::Sqlite`].
+    /// OLAP tables that the query reads, in the spelling of the OLAP side, each once, in the order
+    /// of their mention; empty for [`Side::Sqlite`].
     pub tables: Vec<String>,
     /// True if SQLite has all tables of the query and all its functions that are known here, so
     /// that it can answer a query that DataFusion cannot plan.
@@ -96,7 +96,7 @@ impl Route {
     }
 }
 
-/// Decides who answers a query.
+/// Decides which side answers a query.
 ///
 /// # Errors
 /// Several statements; a query that neither side can answer because each lacks a table of it; a query with a vector function that
@@ -110,7 +110,8 @@ pub fn route(query: &ParsedQuery, names: &dyn TableLookup) -> Result<Route> {
     }
 }
 
-/// SQLite has the last word on what the parser does not know, unless only the OLAP side could answer it.
+/// SQLite decides about syntax that the parser does not support, unless only the OLAP side could
+/// answer the query.
 fn route_unknown(unknown: &Unknown) -> Result<Route> {
     match unknown.first_word.as_str() {
         "" | "SELECT" | "WITH" | "VALUES" | "EXPLAIN" if unknown.has_vector_function => Err(unknown.refusal()),
@@ -180,7 +181,7 @@ fn route_query(survey: StatementAnalysis, names: &dyn TableLookup) -> Result<Rou
         |reason, can_fall_back| Ok(Route { side: Side::Olap, reason, tables: olap, can_fall_back, is_explain: false });
     let vector = vector.or(survey.olap_statement.map(Reason::OlapStatement));
     match (vector, only_sqlite, only_olap, missing) {
-        // Each side lacks a part of these.
+        // Each side lacks a part of such a query.
         (Some(needs), Some(lacks), ..) | (None, Some(lacks), Some(needs), _) => Err(refused(&needs, &lacks)),
         (Some(needs), None, _, Some(missing)) => Err(refused(&needs, &missing)),
         (Some(reason), None, _, None) => to_olap(reason, false),
@@ -196,7 +197,7 @@ fn route_query(survey: StatementAnalysis, names: &dyn TableLookup) -> Result<Rou
     }
 }
 
-/// A query that neither side can answer.
+/// Builds the error of a query that neither side can answer.
 fn refused(needs: &Reason, lacks: &Reason) -> Error {
     let needs = match needs {
         Reason::VectorFunction(name) => format!("which {name} needs"),

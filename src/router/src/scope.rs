@@ -9,7 +9,8 @@ pub(super) struct Ctes {
 }
 
 struct Frame {
-    /// Name in lower case, and the address of its query: only compared, the tree stands still while it is visited.
+    /// Name in lower case, and the address of its query, which is only compared: the tree does not
+    /// move during the visit.
     ctes: Vec<(String, *const Query)>,
     is_recursive: bool,
     visible: usize,
@@ -22,7 +23,7 @@ impl Frame {
 }
 
 impl Ctes {
-    /// Before a query's children. Returns whether it is the query of a CTE.
+    /// Enters a query, before its children. Returns true if it is the query of a CTE.
     pub fn enter(&mut self, query: &Query) -> bool {
         let mut is_cte = false;
         if let Some(around) = self.queries.last_mut()
@@ -41,7 +42,7 @@ impl Ctes {
         is_cte
     }
 
-    /// After its children.
+    /// Leaves a query, after its children.
     pub fn leave(&mut self, query: &Query) {
         self.queries.pop();
         if let Some(around) = self.queries.last_mut()

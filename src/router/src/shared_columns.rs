@@ -12,8 +12,8 @@ use vexact_core::error::{Error, Result};
 use super::names::OlapTable;
 use super::tree::constraint_of;
 
-/// Puts the columns of a join in the place of a `*`, in SQLite's order. `tables`: those of the FROM that are known, by their names in
-/// it. Where others are joined too, the `*` stays.
+/// Replaces a `*` by the columns of a join, in SQLite's order. `tables` are the known tables of the
+/// FROM, by their names in it. If it joins other relations too, the `*` is unchanged.
 ///
 /// # Errors
 /// A `*` that stays and would name a row id; NATURAL of a table with one.
@@ -87,7 +87,7 @@ fn expand(select: &mut Select, tables: &[(String, OlapTable)], has_row_id: bool)
     select.projection = expanded.collect();
 }
 
-/// The column that USING names.
+/// Returns the column that USING names.
 fn name(column: &ObjectName) -> Option<String> {
     Some(column.0.last()?.as_ident()?.value.clone())
 }

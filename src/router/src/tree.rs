@@ -10,7 +10,7 @@ pub(super) fn spell(ident: &mut Ident, name: &str) {
     ident.quote_style = Some('"');
 }
 
-/// The SELECT that names the columns of a result.
+/// Returns the SELECT that names the columns of a result.
 pub(super) fn first_select(mut body: &SetExpr) -> Option<&Select> {
     loop {
         body = match body {

@@ -1,7 +1,7 @@
 //! Converts arrays between our Arrow version and DuckDB's without copying: both share the same
 //! reference-counted buffers.
 
-/// The types that both have.
+/// Lists the types that both versions have.
 macro_rules! types {
     ($of:expr, $from:ident, $to:ident: $($plain:ident)*) => {
         match $of {
@@ -32,7 +32,7 @@ macro_rules! types {
     };
 }
 
-/// The way from one version of Arrow to the other.
+/// Defines the conversion from one version of Arrow to the other.
 macro_rules! way {
     ($name:ident, $from:ident, $to:ident) => {
         pub(super) mod $name {
@@ -63,7 +63,7 @@ macro_rules! way {
                 }
             }
 
-            /// A column, by its name, type and whether it has NULLs.
+            /// Converts a column's name, type and nullability.
             ///
             /// # Errors
             /// A type that neither side of an engine has.
@@ -76,7 +76,7 @@ macro_rules! way {
                     Utf8 LargeUtf8 Utf8View Binary LargeBinary BinaryView Date32))
             }
 
-            /// An array over the same memory.
+            /// Converts an array, which shares the same memory.
             ///
             /// # Errors
             /// A type that neither side of an engine has; content that is not what its type says.
@@ -143,7 +143,7 @@ mod tests {
         for array in arrays {
             let there = to_duckdb::array(&array).unwrap();
             let back = from_duckdb::array(&there).unwrap();
-            // NaN is no NaN to `==`.
+            // NaN does not equal itself, so the arrays are compared as text.
             assert_eq!(format!("{back:?}"), format!("{array:?}"));
             let (first, last) = (array.to_data(), back.to_data());
             let places = |data: &arrow::array::ArrayData| {

@@ -11,8 +11,8 @@ pub(super) fn is_correlated(subquery: &Subquery) -> bool {
     !subquery.outer_ref_columns.is_empty()
 }
 
-/// The gap of the subquery of an EXISTS or IN: rows are lost where it aggregates, or limits its rows
-/// (apache/datafusion#24960, #25283, #25519).
+/// Returns the gap of the subquery of an EXISTS or IN: rows are lost if it aggregates, or limits
+/// its rows (apache/datafusion#24960, #25283, #25519).
 pub(super) fn of_rows(subquery: &Subquery) -> Option<String> {
     if !is_correlated(subquery) || is_filtered_rows(&subquery.subquery, &|_| true) {
         return None;
@@ -20,8 +20,8 @@ pub(super) fn of_rows(subquery: &Subquery) -> Option<String> {
     Some("EXISTS or IN of a correlated subquery that does more than filter rows".into())
 }
 
-/// The gap of a scalar subquery: of a correlated one DataFusion computes aggregates of the rows that have the same keys
-/// (apache/datafusion#10553, #22317).
+/// Returns the gap of a scalar subquery. Of a correlated one, DataFusion computes aggregates over
+/// the rows that have the same keys (apache/datafusion#10553, #22317).
 pub(super) fn of_value(subquery: &Subquery) -> Option<String> {
     let mut node = &subquery.subquery;
     while is_correlated(subquery) {
@@ -38,7 +38,8 @@ pub(super) fn of_value(subquery: &Subquery) -> Option<String> {
             _ => return Some("a correlated scalar subquery that is no plain aggregate of rows with equal keys".into()),
         };
     }
-    // DataFusion takes the value for one that is never NULL, and folds what depends on it (apache/datafusion#24513).
+    // DataFusion treats the value as never NULL, and folds expressions that depend on it
+    // (apache/datafusion#24513).
     let is_null_without_rows = subquery.subquery.schema().fields().first().is_some_and(|field| !field.is_nullable());
     let may_be_wrong = is_null_without_rows && !has_one_row(&subquery.subquery);
     may_be_wrong.then(|| "a scalar subquery of a column that is not NULL, which may have no rows".into())
@@ -114,7 +115,8 @@ fn is_column(expr: &Expr) -> bool {
     }
 }
 
-/// An equality of a column of the row around with something of the subquery's.
+/// Returns true for an equality between a column of the outer row and an expression of the
+/// subquery.
 fn is_equality(expr: &Expr) -> bool {
     let is_outer = |expr: &Expr| matches!(expr, Expr::OuterReferenceColumn(..));
     match expr {
@@ -139,7 +141,7 @@ fn has_outer_reference(expr: &Expr) -> bool {
 
 fn has(expr: &Expr, is_it: impl Fn(&Expr) -> bool) -> bool {
     let mut found = false;
-    // It never fails, as the closure does not.
+    // The walk never fails, because the closure does not.
     let _ = expr.apply(|expr| {
         found |= is_it(expr);
         Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
