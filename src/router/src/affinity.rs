@@ -68,7 +68,7 @@ impl Affinity {
         self == other || self == Self::Null || other == Self::Null || (self.is_number() && other.is_number())
     }
 
-    /// The join (least upper bound) of two affinities of reals.
+    /// Returns the join (least upper bound) of two affinities of reals.
     fn or(self, other: Affinity) -> Affinity {
         match (self, other) {
             (Self::Number, _) | (_, Self::Number) => Self::Number,

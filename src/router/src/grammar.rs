@@ -49,10 +49,10 @@ impl Dialect for Grammar {
         Some(parser.parse_subexpr(UNARY).map(|expr| Expr::UnaryOp { op, expr: Box::new(expr) }))
     }
 
-    /// The parser would parse everything after `IS DISTINCT FROM`, including AND and OR. It treats
-    /// `a IS NULL` as a complete operand, although SQLite applies a tighter operator to only the
-    /// right side of IS: `a IS NULL || b` is `a IS (NULL || b)` there, so SQLite answers such a
-    /// query.
+    /// Parses operators that the parser would parse differently. It would parse everything after
+    /// `IS DISTINCT FROM`, including AND and OR. It treats `a IS NULL` as a complete operand,
+    /// although SQLite applies a tighter operator to only the right side of IS: `a IS NULL || b` is
+    /// `a IS (NULL || b)` there, so SQLite answers such a query.
     fn parse_infix(&self, parser: &mut Parser, expr: &Expr, _: u8) -> Option<Result<Expr, ParserError>> {
         if let Some(operator) = operator_after_is(parser) {
             return Some(Err(ParserError::ParserError(format!("expected the end of IS, got {operator}"))));

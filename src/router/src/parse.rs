@@ -32,7 +32,8 @@ impl ParsedQuery {
     /// Parses a text, whose parameters become `$1`, `$2`, .. with SQLite's numbers.
     ///
     /// # Errors
-    /// A parameter whose number SQLite would refuse. A text that the parser does not know is no error: SQLite may know it.
+    /// A parameter whose number SQLite would reject. A text that the parser does not know is no
+    /// error: SQLite may know it.
     pub fn parse(text: &str) -> Result<Self> {
         Ok(Self { text: text.into(), parsed: parse(text)? })
     }
@@ -90,7 +91,7 @@ impl Unknown {
 }
 
 /// # Errors
-/// A parameter whose number SQLite would refuse.
+/// A parameter whose number SQLite would reject.
 fn parse(sql: &str) -> Result<Parsed> {
     let mut tokens = match Tokenizer::new(&Lexer, sql).tokenize_with_location() {
         Ok(tokens) => tokens,

@@ -28,17 +28,17 @@ impl Views {
         Self { replicas: Some(replicas), ..Self::default() }
     }
 
-    /// The replicas.
+    /// Returns the replicas.
     pub fn replicas(&self) -> Option<&Arc<Replicas>> {
         self.replicas.as_ref()
     }
 
-    /// The session's own tables and views.
+    /// Returns the session's own tables and views.
     pub fn own_names(&self) -> Vec<String> {
         self.tables.read().keys().cloned().collect()
     }
 
-    /// The name and columns of the session's own table that has this name in any case.
+    /// Returns the name and columns of the session's own table that has this name in any case.
     pub fn own_table(&self, name: &str) -> Option<(String, SchemaRef)> {
         let tables = self.tables.read();
         let (name, table) = tables.iter().find(|(own, _)| own.eq_ignore_ascii_case(name))?;

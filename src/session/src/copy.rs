@@ -90,7 +90,7 @@ fn set(options: &mut RowFileOptions, form: RowFormat, key: &str, value: &str) ->
     Ok(())
 }
 
-/// The query of a COPY, as a frame.
+/// Returns the query of a COPY, as a frame.
 pub(super) fn query_of(state: Arc<SessionState>, copy: CopyTo) -> DataFrame {
     DataFrame::of_plan(state, Arc::<LogicalPlan>::unwrap_or_clone(copy.input))
 }

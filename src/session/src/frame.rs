@@ -83,7 +83,7 @@ impl std::fmt::Debug for DataFrame {
 }
 
 impl DataFrame {
-    /// A query of DataFusion as a frame.
+    /// Returns a query of DataFusion as a frame.
     pub fn of_query(query: DataFusionFrame) -> Self {
         let (state, plan) = query.into_parts();
         Self::of_plan(Arc::new(state), plan)
@@ -95,7 +95,7 @@ impl DataFrame {
         Self::new(stack, Source::Query(state, plan))
     }
 
-    /// A query whose plan is cached.
+    /// Returns a query whose plan is cached.
     ///
     /// # Errors
     /// Values that are no parameters of it.
@@ -121,7 +121,7 @@ impl DataFrame {
         (cached.is_planned() || self.planned().await.is_ok()) && cached.search_schema().is_some()
     }
 
-    /// A table as a frame.
+    /// Returns a table as a frame.
     pub fn of_table(ctx: &SessionContext, table: Arc<dyn TableProvider>) -> Self {
         Self::new(0, Source::Table(ctx.clone(), table))
     }
@@ -247,7 +247,7 @@ impl DataFrame {
         })
     }
 
-    /// The frame of some of its columns.
+    /// Returns a frame of some of its columns.
     ///
     /// # Errors
     /// A column that it does not have, or one that is named twice.
@@ -297,7 +297,7 @@ impl DataFrame {
         self.collect_counting(|_| ()).await
     }
 
-    /// The scheduler of its session.
+    /// Returns the scheduler of its session.
     fn scheduler(&self) -> Option<Arc<Scheduler>> {
         match &*self.source {
             Source::Query(state, _) => state.config().get_extension(),
@@ -306,8 +306,8 @@ impl DataFrame {
         }
     }
 
-    /// The optimizer may find that a column has no NULL, or lose that fact; a frame keeps the
-    /// schema that it has reported.
+    /// Casts batches to the reported schema: the optimizer may find that a column has no NULL, or
+    /// lose that fact.
     fn as_told(&self, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
         let Some(first) = batches.first() else { return Ok(batches) };
         let told = match &*self.source {

@@ -107,7 +107,7 @@ impl std::fmt::Debug for Session {
 }
 
 impl Session {
-    /// An empty session without limits.
+    /// Returns an empty session without limits.
     ///
     /// # Errors
     /// Where the functions cannot be registered.
@@ -115,7 +115,7 @@ impl Session {
         Self::with_options(&SessionOptions::default())
     }
 
-    /// An empty session.
+    /// Returns an empty session.
     ///
     /// # Errors
     /// A memory limit or a number of partitions of 0, or where the functions cannot be registered.
@@ -293,7 +293,7 @@ impl Session {
         !self.plans.is_empty()
     }
 
-    /// The scheduler of its queries.
+    /// Returns the scheduler of its queries.
     pub fn scheduler(&self) -> &Scheduler {
         &self.scheduler
     }
@@ -307,7 +307,7 @@ impl Session {
             || state.window_functions().contains_key(name)
     }
 
-    /// The name and columns of the session's own table that has this name in any case.
+    /// Returns the name and columns of the session's own table that has this name in any case.
     pub fn own_table(&self, name: &str) -> Option<(String, SchemaRef)> {
         self.views.own_table(name)
     }

@@ -62,7 +62,7 @@ fn machine_memory() -> Option<u64> {
     None
 }
 
-/// The smallest limit of the control groups that the process is in.
+/// Returns the smallest limit of the control groups that the process is in.
 fn control_group_memory() -> Option<u64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;

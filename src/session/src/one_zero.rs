@@ -38,7 +38,7 @@ impl AnalyzerRule for OneZero {
     }
 }
 
-/// An expression with 0.0 added, if it is a floating-point number.
+/// Returns an expression with 0.0 added, if it is a floating-point number.
 pub(super) fn with_one_zero(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let is_sum_with_zero =
         matches!(&expr, Expr::BinaryExpr(BinaryExpr { op: Operator::Plus, right, .. }) if is_zero(right));

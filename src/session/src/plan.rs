@@ -61,7 +61,7 @@ pub(super) struct Planned {
     pub pruned: Option<(usize, ScannedRows)>,
 }
 
-/// A column of a table, as an expression.
+/// Returns a column of a table, as an expression.
 fn column_expr(table: &TableReference, schema: &Schema, column: usize) -> Expr {
     Expr::Column(NamedColumn::new(Some(table.clone()), schema.field(column).name()))
 }
@@ -279,7 +279,7 @@ fn min_score(search: &VectorSearch, column: &Expr) -> Result<Option<Expr>> {
     Ok(Some(vexact_sql::score_expr(search.metric, column.clone(), query).gt_eq(lit(least))))
 }
 
-/// The ordinal of the column that rows are grouped by.
+/// Returns the ordinal of the column that rows are grouped by.
 fn group_column(search: &VectorSearch, schema: &Schema) -> Result<Option<usize>> {
     let Some(name) = &search.group_by else { return Ok(None) };
     let Ok(column) = schema.index_of(name) else {
@@ -333,7 +333,7 @@ fn as_in_where(
     }
 }
 
-/// An expression whose placeholders are replaced by their values.
+/// Returns an expression whose placeholders are replaced by their values.
 fn bound(expr: Expr, params: Option<&ParamValues>) -> datafusion::error::Result<Expr> {
     let mut last = 0;
     let value = |expr: Expr| match &expr {
@@ -356,7 +356,7 @@ fn bound(expr: Expr, params: Option<&ParamValues>) -> datafusion::error::Result<
     }
 }
 
-/// The input, and after its columns the first one as another type.
+/// Returns the input with a copy of its first column, cast to another type, after its columns.
 fn with_cast(input: Arc<dyn ExecutionPlan>, data_type: &DataType) -> Result<Arc<dyn ExecutionPlan>> {
     let schema = input.schema();
     let column = |place: usize| -> ProjectionExpr {
@@ -433,7 +433,7 @@ fn vector_array(vectors: &[Vec<f64>]) -> FixedSizeListArray {
     FixedSizeListArray::new(item, dim, Arc::new(values), None)
 }
 
-/// The ordinals of the columns that the result has.
+/// Returns the ordinals of the result's columns.
 fn selected_columns(search: &VectorSearch, schema: &Schema, names: &Names) -> Result<Vec<usize>> {
     let mut columns = Vec::new();
     let is_selected = |group: &&String| search.columns.iter().any(|name| name == *group || name == "*");
@@ -466,7 +466,7 @@ fn selected_columns(search: &VectorSearch, schema: &Schema, names: &Names) -> Re
     Ok(columns)
 }
 
-/// The result's fields: its own, and the table's.
+/// Returns the result's fields: its own, and the table's.
 fn result_schema(own: Vec<Field>, input: &Schema, places: &[usize], is_leading: bool) -> Schema {
     let stored = places.iter().map(|place| input.field(*place).clone());
     Schema::new(if is_leading {

@@ -82,7 +82,7 @@ impl BoundPlan {
         self.cached.plan.stack()
     }
 
-    /// The plan with its parameters.
+    /// Returns the plan with its parameters.
     pub fn logical(&self) -> Result<LogicalPlan> {
         bound(LogicalPlan::clone(&self.cached.plan), Some(self.params.clone()))
     }
@@ -104,7 +104,7 @@ impl BoundPlan {
         }
     }
 
-    /// The cached physical plan with this query's parameters; `None` if there is none.
+    /// Returns the cached physical plan with this query's parameters; `None` if there is none.
     pub fn search(&self) -> Option<Arc<dyn ExecutionPlan>> {
         let plan = &self.cached_search()?.plan;
         match self.replica() {
@@ -114,7 +114,7 @@ impl BoundPlan {
         }
     }
 
-    /// The columns of the cached physical plan; `None` if there is none.
+    /// Returns the columns of the cached physical plan; `None` if there is none.
     pub fn search_schema(&self) -> Option<SchemaRef> {
         let search = self.cached_search()?;
         search.plan.fits(&self.params).then(|| Arc::clone(&search.schema))
@@ -158,7 +158,7 @@ impl PlanCache {
         self.plans.lock().is_empty()
     }
 
-    /// The plan of a statement, if it is still valid.
+    /// Returns the plan of a statement, if it is still valid.
     pub async fn find(&self, ctx: &SessionContext, statement: &Statement) -> Option<Arc<CachedPlan>> {
         if self.is_off.load(Ordering::Relaxed) {
             return None;
@@ -258,7 +258,7 @@ fn tables_of(plan: &LogicalPlan) -> Option<Vec<(TableReference, Arc<dyn TablePro
 
 #[cfg(test)]
 impl crate::Session {
-    /// The cached plan of a query.
+    /// Returns the cached plan of a query.
     pub(super) async fn cached_plan(&self, query: &str) -> Option<Arc<CachedPlan>> {
         match self.parse(query).ok()? {
             datafusion::sql::parser::Statement::Statement(statement) => self.plans.find(&self.ctx, &statement).await,

@@ -57,7 +57,7 @@ impl Session {
         Ok(within(timeout, self.sql(query, params)).await?.with_timeout(timeout))
     }
 
-    /// The stack that planning a text needs over the deepest view.
+    /// Returns the stack size that planning a text over the deepest view needs.
     pub(super) fn stack_of(&self, text: &str) -> usize {
         stack_of_text(text).max(self.views.stack())
     }

@@ -24,7 +24,8 @@ impl Session {
     /// front.
     ///
     /// # Errors
-    /// An unknown table or column, a query that the kernel refuses, a filter that is not a predicate on the table.
+    /// An unknown table or column, a query that the kernel rejects, a filter that is not a
+    /// predicate on the table.
     pub async fn vector_search(&self, search: &VectorSearch) -> Result<DataFrame> {
         let found = async {
             let planned = self.plan_search(search, None, &SEARCH).await?;

@@ -116,7 +116,7 @@ fn count(row: &[Value<'_>], at: usize) -> u128 {
     row.get(at).and_then(Value::integer).map_or(0, |count| count.max(0).unsigned_abs())
 }
 
-/// The bytes of a value as an item of a list.
+/// Returns the size of a value as an item of a list, in bytes.
 fn width(row: &[Value<'_>], at: usize) -> u128 {
     let Some(value) = row.get(at) else { return 0 };
     let bytes = value.array.slice(value.row(), 1).to_data().get_slice_memory_size().unwrap_or(0);

@@ -151,7 +151,8 @@ fn below_aggregate(aggregate: Aggregate) -> Result<Transformed<LogicalPlan>> {
     Ok(Transformed::yes(LogicalPlan::Aggregate(Aggregate::try_new(input, group_expr, aggr_expr)?)))
 }
 
-/// The columns that the subquery reads are below the projection that produces the rows to sort.
+/// Evaluates subqueries of a sort below the projection that produces the rows to sort, where the
+/// columns are that they read.
 fn below_sort(sort: Sort) -> Result<Transformed<LogicalPlan>> {
     let LogicalPlan::Projection(projection) = sort.input.as_ref() else {
         return Ok(Transformed::no(LogicalPlan::Sort(sort)));

@@ -122,7 +122,7 @@ fn refuse(table: Option<UnloadedTable>) -> Result<()> {
     table.map_or(Ok(()), |table| Err(Error::Engine(table.refusal)))
 }
 
-/// The names of the replicas that a plan reads.
+/// Returns the names of the replicas that a plan reads.
 fn replicas_of(plan: &LogicalPlan) -> Result<Vec<String>> {
     let mut names = Vec::new();
     plan.apply_with_subqueries(|node| {

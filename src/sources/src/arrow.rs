@@ -69,7 +69,7 @@ fn vectors(schema: &Schema, batches: &[RecordBatch], column: usize) -> Option<Ve
     batches.iter().map(convert).collect::<Result<_, _>>().ok()
 }
 
-/// The batches with a column replaced.
+/// Returns the batches with a column replaced.
 pub(super) fn replace(
     schema: &Schema,
     batches: &[RecordBatch],

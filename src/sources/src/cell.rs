@@ -70,7 +70,7 @@ impl CellRules {
 pub(super) trait Cells {
     fn len(&self) -> usize;
 
-    /// The cell of a row; `None` where it is NULL.
+    /// Returns the cell of a row; `None` if it is NULL.
     fn get(&self, row: usize) -> Option<&str>;
 
     /// Returns the cell of a column of texts, in which a text may be empty.

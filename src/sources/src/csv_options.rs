@@ -19,7 +19,8 @@ pub struct CsvOptions {
     pub dialect: Dialect,
     /// True if the first row has the names of the columns.
     pub has_header: bool,
-    /// The names of the columns, in place of the header line's; `column_1` and so on where there is none.
+    /// Names of the columns, which replace those of the header line; `None` for the header line's
+    /// names, or `column_1` and so on without a header line.
     pub names: Option<Vec<String>>,
     /// The types of columns, by name; the others are inferred.
     pub dtypes: Vec<(String, DataType)>,

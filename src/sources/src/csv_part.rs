@@ -139,7 +139,7 @@ impl CsvColumns {
         Ok(Some(Self { dialect: options.dialect, rules: options.rules, schema }))
     }
 
-    /// The columns' names and types.
+    /// Returns the columns' names and types.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }

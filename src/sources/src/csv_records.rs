@@ -128,12 +128,12 @@ impl Block {
         self.records[record] - self.first(record)
     }
 
-    /// The cells of a record.
+    /// Returns the cells of a record.
     pub fn record(&self, record: usize) -> impl Iterator<Item = &str> {
         (self.first(record)..self.records[record]).map(|cell| self.cell(cell))
     }
 
-    /// A cell of a record.
+    /// Returns one cell of a record.
     pub fn get(&self, record: usize, ordinal: usize) -> &str {
         self.cell(self.first(record) + ordinal)
     }

@@ -61,7 +61,7 @@ impl Sample {
         self.rows.len()
     }
 
-    /// The cells of a column.
+    /// Returns the cells of a column.
     pub fn column<'a>(&'a self, ordinal: usize, rules: &'a CellRules) -> impl Cells + 'a {
         SampleColumn { sample: self, ordinal, rules }
     }

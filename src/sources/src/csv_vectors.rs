@@ -44,7 +44,7 @@ pub(super) fn vector_dim<'a>(cells: impl Iterator<Item = &'a str>) -> Option<usi
 }
 
 impl VectorColumn {
-    /// The type of the column.
+    /// Returns the type of the column.
     pub fn data_type(&self) -> DataType {
         DataType::FixedSizeList(Arc::new(Field::new_list_field(DataType::Float32, true)), self.dim as i32)
     }

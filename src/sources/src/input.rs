@@ -90,7 +90,7 @@ impl Input {
         }
     }
 
-    /// The content, decompressed.
+    /// Returns the content, decompressed.
     pub(crate) fn decompressed(&self) -> Result<Box<dyn Read + Send>> {
         self.decompress(self.bytes()?)
     }
@@ -107,7 +107,7 @@ impl Input {
         })
     }
 
-    /// The text, without a byte order mark.
+    /// Returns the text, without a byte order mark.
     pub(crate) fn text(&self, encoding: TextEncoding) -> Result<TextReader> {
         let opened = self.bytes()?;
         let mut bytes = self.decompress(opened.clone())?;

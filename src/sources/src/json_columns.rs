@@ -134,7 +134,7 @@ impl JsonRows {
     }
 }
 
-/// A member of an object.
+/// Returns the value of a member of an object.
 fn member<'a>(text: &'a str, expected: &str) -> Option<Raw<'a>> {
     let mut cursor = Cursor::new(text);
     cursor.open(b'{')?;

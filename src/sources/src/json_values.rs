@@ -51,7 +51,7 @@ pub(super) fn is_readable(data_type: &DataType) -> bool {
     column(data_type).is_ok()
 }
 
-/// An empty column.
+/// Creates an empty column.
 pub(super) fn column(data_type: &DataType) -> Result<Box<dyn Column>> {
     use DataType as T;
 

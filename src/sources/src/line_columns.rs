@@ -95,7 +95,7 @@ pub(super) struct FieldOfLine {
 }
 
 impl LineMode {
-    /// The number of a column's field or group.
+    /// Returns the number of a column's field or group.
     pub(super) fn field(&self, column: &LineColumn) -> Result<usize> {
         let refuse = |problem: String| Err(Error::InvalidArgument(format!("column {:?}: {problem}", column.name)));
         match (self, &column.field) {

@@ -82,7 +82,7 @@ fn most_bytes(compression: Compression, bytes: u64) -> i64 {
 /// returns bytes of the file.
 ///
 /// # Errors
-/// The position of the first such page, expected and got; what `read` refuses.
+/// The position of the first such page, expected and got; what `read` rejects.
 pub(super) fn check_pages(
     column: &ColumnChunkMetaData,
     pages: Range<u64>,
@@ -371,7 +371,7 @@ mod tests {
         }
     }
 
-    /// A number in Thrift's compact protocol.
+    /// Returns a number in Thrift's compact protocol.
     fn integer(value: i64) -> Vec<u8> {
         let (mut rest, mut bytes) = ((value << 1 ^ value >> 63) as u64, Vec::new());
         while rest >= 0x80 {
@@ -382,7 +382,7 @@ mod tests {
         bytes
     }
 
-    /// A header of a page of `kind`, whose own header has the field `inner`.
+    /// Returns a header of a page of `kind`, whose own header has the field `inner`.
     fn page(kind: i64, inner: u8, sizes: [i64; 2], values: i64, encoding: i64) -> Vec<u8> {
         let mut bytes = Vec::new();
         for number in [kind, sizes[0], sizes[1]] {

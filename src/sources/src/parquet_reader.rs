@@ -90,7 +90,7 @@ pub fn named(plan: &Arc<dyn ExecutionPlan>, rows: SendableRecordBatchStream) -> 
     Box::pin(RecordBatchStreamAdapter::new(schema, rows))
 }
 
-/// The Parquet files that a plan reads.
+/// Returns the Parquet files that a plan reads.
 fn files(plan: &Arc<dyn ExecutionPlan>) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let looked = plan.apply(|plan| {

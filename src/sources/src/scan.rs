@@ -37,7 +37,7 @@ pub(crate) type Batches = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
 
 /// A file whose rows can be read repeatedly.
 pub(crate) trait Records: fmt::Debug + Send + Sync {
-    /// The columns.
+    /// Returns the columns.
     fn schema(&self) -> &SchemaRef;
 
     /// Reads these columns of all rows, in the order of the file. It blocks.

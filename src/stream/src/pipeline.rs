@@ -276,7 +276,7 @@ impl Pipeline {
     /// Runs a micro-batch, divided into `partitions` partitions, and returns the output rows.
     ///
     /// # Errors
-    /// What an operator or an aggregate refuses; more kept than the session's memory.
+    /// What an operator or an aggregate rejects; more kept than the session's memory.
     pub async fn run(&mut self, batch: &RecordBatch, partitions: usize) -> Result<Vec<RecordBatch>> {
         let rows = self.pass(batch, partitions).await?;
         self.reserved.resize(self.state_bytes())?;

@@ -134,7 +134,7 @@ impl GroupState {
     /// groups that it touched, in the same order.
     ///
     /// # Errors
-    /// What an accumulator refuses.
+    /// What an accumulator rejects.
     pub fn merge(&mut self, partial: &RecordBatch) -> Result<RecordBatch> {
         let rows = self.take_in(partial)?;
         self.results_of(&rows)
@@ -150,7 +150,7 @@ impl GroupState {
     /// first rows.
     ///
     /// # Errors
-    /// What an accumulator refuses.
+    /// What an accumulator rejects.
     pub fn take_in(&mut self, partial: &RecordBatch) -> Result<RecordBatch> {
         let groups = self.intern(partial)?;
         // The touched groups are numbered by their first row.
@@ -194,7 +194,7 @@ impl GroupState {
     /// Returns all results, in batches.
     ///
     /// # Errors
-    /// What an accumulator refuses.
+    /// What an accumulator rejects.
     pub fn results(&self) -> Result<Vec<RecordBatch>> {
         let of_segment = |(at, segment): (usize, &Segment)| {
             let live = self.live_rows(at, segment);

@@ -297,8 +297,8 @@ impl ExecutionPlan for FeedExec {
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream::iter(projected))))
     }
 
-    /// The stream claims more rows than any table, so that joins build on the table and stream the
-    /// other input.
+    /// Claims more rows than any table, so that joins build on the table and stream the other
+    /// input.
     fn statistics_from_inputs(&self, _: &[Arc<Statistics>], _: &StatisticsArgs) -> Result<Arc<Statistics>> {
         let mut statistics = Statistics::new_unknown(&self.schema());
         statistics.num_rows = Precision::Inexact(1 << 50);

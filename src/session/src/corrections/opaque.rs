@@ -4,8 +4,8 @@
 //! DataFusion assumes that every cast does. So it moves the cast of a comparison to the constant
 //! (apache/datafusion#23095,
 //! #22142, #22756), leaves out row groups by cast bounds, takes a column for a constant where its cast is one (#25523), and
-//! computes with bounds that the cast or the negation refuses (#22028). A function is none of its business: it says itself which
-//! values it maps to a constant ([`preimage`](super::preimage)).
+//! computes with bounds that the cast or the negation rejects (#22028). A function is none of its
+//! business: it says itself which values it maps to a constant ([`preimage`](super::preimage)).
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -154,7 +154,7 @@ fn is_binary(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_))
 }
 
-/// The least and the greatest integer of a type.
+/// Returns the least and the greatest integer of a type.
 pub(super) fn integer(data_type: &DataType) -> (i128, i128) {
     match data_type {
         DataType::Int8 => (i8::MIN.into(), i8::MAX.into()),

@@ -15,7 +15,7 @@ use vexact_sources::parquet_reader::named;
 /// Maximum number of batches that a partition is ahead of the consumer.
 const BUFFERED_BATCHES: usize = 2;
 
-/// The bytes of a batch's rows, which may be a part of larger buffers.
+/// Returns the size of a batch's rows in bytes; the rows may be a part of larger buffers.
 fn slice_bytes(batch: &RecordBatch) -> Result<usize> {
     let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size();
     Ok(batch.columns().iter().map(bytes).sum::<Result<usize, _>>()?)

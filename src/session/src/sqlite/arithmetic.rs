@@ -30,7 +30,8 @@ impl Checked {
     }
 }
 
-/// The function of an operator on int64; `None` for one that cannot be beyond 64 bits.
+/// Returns the function of an operator on int64; `None` for an operator that cannot overflow 64
+/// bits.
 fn function(operator: Operator) -> Option<&'static Arc<ScalarUDF>> {
     static ADD: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Checked::function("integer_add", Operator::Plus));
     static SUBTRACT: LazyLock<Arc<ScalarUDF>> =
@@ -50,7 +51,7 @@ pub(crate) fn may_overflow(operator: Operator) -> bool {
     function(operator).is_some()
 }
 
-/// An operation of two int64, which fails beyond 64 bits.
+/// Builds an operation of two int64, which fails on overflow.
 pub(crate) fn checked(left: Expr, operator: Operator, right: Expr) -> Expr {
     match function(operator) {
         Some(function) => Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(function), vec![left, right])),

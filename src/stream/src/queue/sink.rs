@@ -23,7 +23,7 @@ impl QueueSink {
         Ok(Self { queue: BatchQueue::try_new(watermarks)? })
     }
 
-    /// The queue.
+    /// Returns the queue.
     pub fn queue(&self) -> &BatchQueue {
         &self.queue
     }

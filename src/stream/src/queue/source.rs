@@ -36,7 +36,7 @@ impl QueueSource {
         self.queue.push(batch).await
     }
 
-    /// The queue.
+    /// Returns the queue.
     pub fn queue(&self) -> &BatchQueue {
         &self.queue
     }
