@@ -130,8 +130,8 @@ impl HtapConfig {
     /// Rejects settings that cannot be used together.
     ///
     /// # Errors
-    /// A size of 0; a URI in the place of a path, but for one that asks to read a file alone; files
-    /// without a folder, or a folder without files; what [`SidecarConfig::check`] rejects.
+    /// A size of 0; a URI instead of a path, unless it opens a file read-only; files without a
+    /// folder, or a folder without files; an error of [`SidecarConfig::check`].
     pub fn check(&self) -> Result<()> {
         let refused = |problem: String| Err(Error::InvalidArgument(problem));
         if self.sync_batch_size == 0 {

@@ -57,7 +57,7 @@ impl HtapEngine {
     /// Opens the database, or creates it, and copies the replicas of the tables that are registered in it.
     ///
     /// # Errors
-    /// Settings that do not go together; a file that cannot be opened.
+    /// Settings that contradict each other; a file that cannot be opened.
     pub async fn open(config: HtapConfig) -> Result<Self> {
         config.check()?;
         let format = match config.storage_mode {

@@ -28,7 +28,7 @@ impl Local {
     /// Opens the file, or creates it, and resumes the replication of its tables.
     ///
     /// # Errors
-    /// A file that cannot be opened; a table in it whose name the sidecar's have.
+    /// A file that cannot be opened; a table in it with the name of a table of the sidecar.
     pub async fn open(
         config: &HtapConfig,
         sidecar: Option<&Sidecar>,

@@ -14,7 +14,7 @@ use super::HtapEngine;
 /// Returns the search with the placeholders of its filter bound.
 ///
 /// # Errors
-/// A placeholder without a value; a list that does not stand alone in `IN (?)`; values without a filter.
+/// A placeholder without a value; a list that is not alone in `IN (?)`; values without a filter.
 pub fn bind_filter(search: VectorSearch, params: impl Into<Params>) -> Result<VectorSearch> {
     let Some(filter) = &search.filter else {
         return Err(Error::InvalidArgument("params: expected none without a filter, got some".into()));

@@ -17,7 +17,8 @@ impl HtapEngine {
     /// DDL.
     ///
     /// # Errors
-    /// As [`vexact_sqlite::oltp::Oltp::execute`]; a placeholder without a value, a list that does not stand alone in `IN (?)`.
+    /// As [`vexact_sqlite::oltp::Oltp::execute`]; a placeholder without a value, a list that is not
+    /// alone in `IN (?)`.
     pub async fn execute(&self, sql: &str, params: impl Into<Params>) -> Result<u64> {
         let oltp = &self.local("execute")?.oltp;
         let (sql, params) = router::by_number(sql, params.into())?;
@@ -55,7 +56,8 @@ impl HtapEngine {
     /// returns its rows, with the types that [`Self::query`] gives the columns of tables.
     ///
     /// # Errors
-    /// As [`Self::execute`]; a statement without RETURNING, before any effect. After an error nothing is changed.
+    /// As [`Self::execute`]; a statement without RETURNING, before any effect. An error leaves
+    /// everything unchanged.
     pub async fn execute_returning(&self, sql: &str, params: impl Into<Params>) -> Result<Vec<RecordBatch>> {
         let oltp = &self.local("execute_returning")?.oltp;
         let (sql, params) = router::by_number(sql, params.into())?;
@@ -101,7 +103,8 @@ impl HtapEngine {
     /// keeps its schema.
     ///
     /// # Errors
-    /// Anything but one query, before any effect; what fails while it runs; a placeholder without a value.
+    /// Anything but one query, before any effect; a failure of the query; a placeholder without a
+    /// value.
     pub async fn query(&self, sql: &str, params: impl Into<Params>) -> Result<Vec<RecordBatch>> {
         let (sql, params) = router::by_number(sql, params.into())?;
         entry(stack_of_text(&sql), &sql, self.until_end(self.answer_query(&sql, &params))).await

@@ -122,7 +122,7 @@ fn plain(data_type: &DataType) -> DataType {
 /// Casts text and binary columns of batches to that type.
 ///
 /// # Errors
-/// More than 2 GiB of them in a batch.
+/// More than 2 GiB of text or binary in a batch.
 pub(super) fn plained(batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
     let is_plain = |field: &Arc<Field>| plain(field.data_type()) == *field.data_type();
     let Some(first) = batches.first().filter(|batch| !batch.schema().fields().iter().all(is_plain)) else {

@@ -81,7 +81,7 @@ fn first(spellings: &mut HashMap<String, String>, name: &str) {
 /// Returns the table of the OLAP side; `None` for one of its information_schema.
 ///
 /// # Errors
-/// The OLAP side lacks it.
+/// A table that the OLAP side lacks.
 pub(super) fn olap_table(name: &ObjectName, names: &dyn TableLookup) -> Result<Option<OlapTable>> {
     match origin(name, names) {
         TableOrigin::Session(table) | TableOrigin::Replica { table, .. } => Ok(Some(table)),

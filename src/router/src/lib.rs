@@ -2,13 +2,13 @@
 //! anything.
 //!
 //! The rules, in this order:
-//! 1. What is no query (DML, DDL, PRAGMA) goes to SQLite.
+//! 1. A statement that is not a query (DML, DDL, PRAGMA): SQLite.
 //! 2. A vector function, `vector_search`, `vector_join`, `as_of` or a session's own table: the replicas.
 //! 3. A table or function that only SQLite has: SQLite.
 //! 4. Only tables that SQLite lacks: the replicas.
-//! 5. A table that neither has: SQLite, which says so.
+//! 5. A table that neither has: SQLite, which reports it.
 //! 6. An aggregate, join, set operation, subquery, CTE, window, DISTINCT or GROUP BY anywhere: the replicas.
-//! 7. All else: SQLite. So does SQL that DataFusion's parser does not know.
+//! 7. Any other query, and SQL that DataFusion's parser does not support: SQLite.
 //!
 //! A query that rule 6 routes to the replicas falls back to SQLite if its plan has a
 //! [`semantic_gap`].

@@ -32,8 +32,8 @@ impl ParsedQuery {
     /// Parses a text, whose parameters become `$1`, `$2`, .. with SQLite's numbers.
     ///
     /// # Errors
-    /// A parameter whose number SQLite would reject. A text that the parser does not know is no
-    /// error: SQLite may know it.
+    /// A parameter whose number SQLite would reject. A text that the parser does not support is not
+    /// an error: SQLite may support it.
     pub fn parse(text: &str) -> Result<Self> {
         Ok(Self { text: text.into(), parsed: parse(text)? })
     }
@@ -46,7 +46,7 @@ impl ParsedQuery {
     /// Returns the one statement.
     ///
     /// # Errors
-    /// None, several, or a text that the parser does not know.
+    /// No statement, several, or a text that the parser does not support.
     pub(super) fn statement(&self) -> Result<&Statement> {
         match &self.parsed {
             Parsed::One(statement) => Ok(statement),

@@ -49,8 +49,8 @@ impl InLists {
 /// Rewrites a statement to numbered placeholders, and returns their values.
 ///
 /// # Errors
-/// A name without a value; a placeholder without a name where the values have names; a list that is not the only element of an IN
-/// list; where there is a list, too few or too many values.
+/// A name without a value; a placeholder without a name although the values have names; a list that
+/// is not the only element of an IN list; too few or too many values, if there is a list.
 pub fn by_number(sql: &str, params: Params) -> Result<(Cow<'_, str>, Vec<Param>)> {
     let params = match params {
         Params::Positional(arguments) => match values(arguments) {
@@ -83,7 +83,8 @@ fn rewritten(sql: &str, placeholders: &[Placeholder], params: Params) -> Result<
 /// Rewrites a statement to numbered placeholders, and returns the values of each row.
 ///
 /// # Errors
-/// As [`by_number`], with the number of the row; a list, which would make a statement of its own of each row.
+/// As [`by_number`], with the number of the row; a list, with which each row would be a different
+/// statement.
 pub fn rows_by_number(sql: &str, rows: impl IntoIterator<Item = Params>) -> Result<(Cow<'_, str>, Vec<Vec<Param>>)> {
     let mut text: Option<Cow<'_, str>> = None;
     let mut placeholders: Option<Vec<Placeholder>> = None;

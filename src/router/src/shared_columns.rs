@@ -16,7 +16,7 @@ use super::tree::constraint_of;
 /// FROM, by their names in it. If it joins other relations too, the `*` is unchanged.
 ///
 /// # Errors
-/// A `*` that stays and would name a row id; NATURAL of a table with one.
+/// A `*` that is not expanded and would include a row id; NATURAL of a table with one.
 pub(super) fn expand_wildcard(select: &mut Select, tables: &[(String, OlapTable)]) -> Result<()> {
     let with_row_id = tables.iter().map(|(_, table)| table).find(|table| table.row_id.is_some());
     expand(select, tables, with_row_id.is_some());

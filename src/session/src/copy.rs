@@ -26,7 +26,7 @@ impl CopyTarget {
     /// Reads the target file and its options from a statement.
     ///
     /// # Errors
-    /// A path that names no file; a form or an option that there is not.
+    /// A path that is not a file; an unknown format or option.
     pub fn of(copy: &CopyTo) -> Result<Self> {
         if !copy.partition_by.is_empty() {
             return Err(refused("PARTITIONED BY is not supported: expected one file"));
@@ -48,7 +48,7 @@ impl CopyTarget {
     /// Writes the rows of a query and returns their number.
     ///
     /// # Errors
-    /// What fails while it runs or writes: the file that was there is there still.
+    /// A failure of the query or of writing, which leaves the old file unchanged.
     pub async fn write(&self, frame: &DataFrame) -> Result<u64> {
         frame.write_file(&self.path, self.form, &self.options).await
     }

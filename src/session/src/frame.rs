@@ -98,7 +98,7 @@ impl DataFrame {
     /// Returns a query whose plan is cached.
     ///
     /// # Errors
-    /// Values that are no parameters of it.
+    /// Values that are not parameters of the statement.
     pub(super) fn of_cached(cached: BoundPlan) -> Result<Self> {
         let stack = cached.stack();
         if let Some(schema) = cached.search_schema() {
@@ -238,7 +238,7 @@ impl DataFrame {
     /// Returns the columns of the result: unresolved types are coerced as for running the query.
     ///
     /// # Errors
-    /// Types that do not go together.
+    /// Types that do not fit together.
     pub fn result_schema(&self) -> Result<SchemaRef> {
         self.enter(|| match &*self.source {
             Source::Query(state, plan) => settled(state, plan.clone()),
@@ -250,7 +250,7 @@ impl DataFrame {
     /// Returns a frame of some of its columns.
     ///
     /// # Errors
-    /// A column that it does not have, or one that is named twice.
+    /// An unknown column, or one that is named twice.
     pub fn select(&self, columns: &[String]) -> Result<DataFrame> {
         let schema = self.schema();
         let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
@@ -288,7 +288,7 @@ impl DataFrame {
     /// Runs the query and collects all rows in memory.
     ///
     /// # Errors
-    /// What fails while it runs.
+    /// A failure of the query.
     pub async fn collect(&self) -> Result<Vec<RecordBatch>> {
         if let Some(batches) = self.batches() {
             return Ok(batches);
@@ -324,7 +324,7 @@ impl DataFrame {
     /// As [`Self::collect`]; `count` is called with the rows of each batch as it comes.
     ///
     /// # Errors
-    /// What fails while it runs.
+    /// A failure of the query.
     pub async fn collect_counting(&self, count: impl Fn(usize)) -> Result<Vec<RecordBatch>> {
         let collected = async {
             let (physical, context) = self.executable().await?;
@@ -336,7 +336,7 @@ impl DataFrame {
     /// Runs the query and returns its rows as a stream of batches.
     ///
     /// # Errors
-    /// What fails before the first batch.
+    /// A failure before the first batch.
     pub async fn stream(&self) -> Result<SendableRecordBatchStream> {
         let (physical, context) = self.executable().await?;
         streamed(self.source.stack(), &self.statement, &physical, &context)
@@ -345,7 +345,7 @@ impl DataFrame {
     /// Runs the query and returns the number of rows.
     ///
     /// # Errors
-    /// What fails while it runs.
+    /// A failure of the query.
     pub async fn count(&self) -> Result<usize> {
         match self.is_statement() {
             true => Ok(self.collect().await?.iter().map(RecordBatch::num_rows).sum()),
@@ -356,7 +356,7 @@ impl DataFrame {
     /// Formats the first rows as a readable table, with the total number of rows if there are more.
     ///
     /// # Errors
-    /// What fails while it runs.
+    /// A failure of the query.
     pub async fn show(&self, max_rows: usize) -> Result<String> {
         let rows = self.head(max_rows).await?;
         let more = if rows.num_rows() > max_rows { format!("\n(first {max_rows} rows)") } else { String::new() };
@@ -368,7 +368,7 @@ impl DataFrame {
     /// Returns the first rows, and one more if there is one.
     ///
     /// # Errors
-    /// What fails while it runs.
+    /// A failure of the query.
     pub async fn head(&self, max_rows: usize) -> Result<RecordBatch> {
         let wanted = max_rows.saturating_add(1);
         let batches = match self.is_statement() {
@@ -392,7 +392,7 @@ impl DataFrame {
     /// Explains the query without running it, in three sections.
     ///
     /// # Errors
-    /// What fails while it is planned.
+    /// A failure of planning.
     pub async fn explain(&self) -> Result<Explained> {
         Ok(self.planned().await?.explained())
     }
@@ -400,7 +400,7 @@ impl DataFrame {
     /// Runs the query and writes a Parquet file, in the order of its rows.
     ///
     /// # Errors
-    /// A folder that is not there; a type that Parquet lacks; what fails while it runs or writes.
+    /// A missing folder; a type that Parquet lacks; a failure of the query or of writing.
     pub async fn write_parquet(&self, path: impl AsRef<Path>) -> Result<()> {
         self.write_file(path.as_ref(), RowFormat::Parquet, &RowFileOptions::default()).await.map(drop)
     }
@@ -410,8 +410,8 @@ impl DataFrame {
     /// reads.
     ///
     /// # Errors
-    /// A folder that is not there; lists of different lengths or with NULL components, which would not be read back; what fails
-    /// while it runs or writes.
+    /// A missing folder; lists of different lengths or with NULL components, which could not be
+    /// read back; a failure of the query or of writing.
     pub async fn write_csv(&self, path: impl AsRef<Path>) -> Result<()> {
         self.write_file(path.as_ref(), RowFormat::Csv, &RowFileOptions::default()).await.map(drop)
     }

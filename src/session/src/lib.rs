@@ -110,7 +110,7 @@ impl Session {
     /// Returns an empty session without limits.
     ///
     /// # Errors
-    /// Where the functions cannot be registered.
+    /// Functions that cannot be registered.
     pub fn new() -> Result<Self> {
         Self::with_options(&SessionOptions::default())
     }
@@ -118,7 +118,7 @@ impl Session {
     /// Returns an empty session.
     ///
     /// # Errors
-    /// A memory limit or a number of partitions of 0, or where the functions cannot be registered.
+    /// A memory limit or a number of partitions of 0, or functions that cannot be registered.
     pub fn with_options(options: &SessionOptions) -> Result<Self> {
         Self::build(options, Views::default())
     }

@@ -28,7 +28,7 @@ const BOUNDS: &[(&str, u64, u64)] = &[
 /// Rejects a value of a setting that no machine can serve.
 ///
 /// # Errors
-/// The setting, expected and got.
+/// A value outside the bounds: the setting, expected and got.
 pub(super) fn check_setting(name: &str, value: &str) -> Result<()> {
     let Some((name, least, most)) = BOUNDS.iter().find(|(bounded, ..)| bounded.eq_ignore_ascii_case(name)) else {
         return Ok(());

@@ -35,8 +35,8 @@ impl Session {
     /// TABLE t AS SELECT ...` create tables in memory.
     ///
     /// # Errors
-    /// SQL that cannot be planned; a file that is not as it is declared; UPDATE, DELETE and MERGE, and INSERT where the format of
-    /// the table takes none.
+    /// SQL that cannot be planned; a file that differs from its declaration; UPDATE, DELETE and
+    /// MERGE, and INSERT if the format of the table does not support it.
     pub async fn sql(&self, query: &str, params: Option<ParamValues>) -> Result<DataFrame> {
         let _foreground = self.scheduler.begin_query();
         let planned = async {
@@ -182,7 +182,7 @@ impl Session {
     /// Explains a statement without running it, in three sections.
     ///
     /// # Errors
-    /// As [`Self::sql`]; a statement that has no plan, as CREATE and SET.
+    /// As [`Self::sql`]; a statement without a plan, such as CREATE and SET.
     pub async fn explain_sql(&self, query: &str, params: Option<ParamValues>) -> Result<Explained> {
         let explained = async {
             if sources::create::parse(query)?.is_none() {

@@ -20,8 +20,8 @@ impl Session {
     /// pattern; files have the same columns.
     ///
     /// # Errors
-    /// A missing or empty file, a delimiter that is not one ASCII character, a vector cell of another length or that is none
-    /// (with its line).
+    /// A missing or empty file, a delimiter that is not one ASCII character, a vector cell of
+    /// another length or without a vector (with its line).
     pub async fn read_csv(&self, paths: impl Into<Paths>, delimiter: char) -> Result<DataFrame> {
         self.read_csv_with(paths, CsvOptions::delimited(delimiter)?).await
     }
@@ -29,7 +29,7 @@ impl Session {
     /// As [`Self::read_csv`], with options for other formats.
     ///
     /// # Errors
-    /// As [`Self::read_csv`]; options that make no sense together.
+    /// As [`Self::read_csv`]; options that contradict each other.
     pub async fn read_csv_with(&self, paths: impl Into<Paths>, options: CsvOptions) -> Result<DataFrame> {
         let inputs = paths.into().inputs(Format::Csv(char::from(options.dialect.delimiter)))?;
         Ok(self.table_frame(sources::csv::open(inputs, options).await?))
@@ -39,7 +39,7 @@ impl Session {
     /// Lists of numbers of one length become vectors; lists of only integers stay lists.
     ///
     /// # Errors
-    /// A missing or empty file, or content that is not JSON of that form.
+    /// A missing or empty file, or content that is not JSON of that format.
     pub async fn read_json(
         &self,
         paths: impl Into<Paths>,
@@ -66,7 +66,7 @@ impl Session {
     /// Reads Arrow IPC files, in the file or the stream format, on demand.
     ///
     /// # Errors
-    /// A missing or empty file, or one that is neither; compressed buffers.
+    /// A missing or empty file, or one in neither format; compressed buffers.
     pub async fn read_arrow_file(&self, paths: impl Into<Paths>) -> Result<DataFrame> {
         Ok(self.table_frame(sources::ipc::open(&paths.into().inputs(Format::Arrow { is_stream: false })?)?))
     }
@@ -75,7 +75,8 @@ impl Session {
     /// with named groups needs no columns: they are these groups.
     ///
     /// # Errors
-    /// A missing or empty file, columns that the mode cannot have. A bad line is an error of the query, with its number.
+    /// A missing or empty file, columns that the mode cannot have. An invalid line is an error of
+    /// the query, with its number.
     pub async fn read_line_file(
         &self,
         paths: impl Into<Paths>,
@@ -97,7 +98,7 @@ impl Session {
     /// Detects the format of a file and its columns, by its content and name.
     ///
     /// # Errors
-    /// A missing or unreadable file. What is odd in it is a warning.
+    /// A missing or unreadable file. An unusual property of the file is a warning.
     pub fn probe(&self, path: impl AsRef<Path>) -> Result<Probe> {
         sources::probe::probe(&Input::open(path)?)
     }
@@ -106,7 +107,8 @@ impl Session {
     /// IPC, CSV, TSV, JSON lines, a JSON array, or lines of text, which are the column `line`.
     ///
     /// # Errors
-    /// As the method that reads that form; a file of none of them, or an Excel sheet; files of several forms.
+    /// As the method that reads the format; a file of an unknown format, or an Excel sheet; files
+    /// of several formats.
     pub async fn read(&self, paths: impl Into<Paths>) -> Result<DataFrame> {
         let inputs = paths.into().any_inputs()?;
         match sources::probe::detect(&inputs[0])? {

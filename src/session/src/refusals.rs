@@ -10,7 +10,7 @@ use vexact_core::error::{Error, Result};
 /// Rewrites a statement so that it can be planned.
 ///
 /// # Errors
-/// A subquery as a value that has no column.
+/// A subquery without columns as a value.
 pub(super) fn plannable(statement: &mut Statement) -> Result<()> {
     match statement {
         Statement::Statement(inner) => match inner.visit(&mut Plannable) {

@@ -33,7 +33,7 @@ impl Session {
     /// Opens a folder of CSV files as a stream, with the columns of its first file that has rows.
     ///
     /// # Errors
-    /// A folder that is not there, or has no such file; a bad delimiter.
+    /// A missing folder, or one without such a file; an invalid delimiter.
     pub fn read_stream_csv_dir(&self, folder: impl AsRef<Path>, delimiter: char) -> Result<StreamFrame> {
         let folder = folder.as_ref();
         let open = || CsvDir::infer(folder, delimiter);

@@ -59,7 +59,7 @@ impl Session {
     /// are read.
     ///
     /// # Errors
-    /// What cannot be planned.
+    /// A query that cannot be planned.
     pub async fn columns_of(&self, mut statement: Statement, tables: HashMap<String, SchemaRef>) -> Result<SchemaRef> {
         resolve_named_windows(&mut statement);
         let state = self.ctx.state();

@@ -95,7 +95,7 @@ pub(super) fn is_readable(data_type: &DataType) -> bool {
 /// Parses the values of a column.
 ///
 /// # Errors
-/// The first cell that is none of the type.
+/// The first cell that is not a value of the type.
 pub(super) fn column(cells: &impl Cells, data_type: &DataType, rules: &CellRules) -> Result<ArrayRef, BadCell> {
     use DataType as T;
 

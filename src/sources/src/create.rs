@@ -73,7 +73,7 @@ impl CreateTable {
     /// Returns the value of a required option.
     ///
     /// # Errors
-    /// Where it is not given, or empty.
+    /// A missing or empty value.
     pub fn required(&self, key: &str) -> Result<&str> {
         match self.option(key) {
             Some(value) if !value.is_empty() => Ok(value),
@@ -111,7 +111,7 @@ impl CreateTable {
     /// Rejects options that the format does not have.
     ///
     /// # Errors
-    /// The first of them, with those that it has.
+    /// The first such option; the message lists the supported ones.
     pub fn check_options(&self, known: &[&str]) -> Result<()> {
         match self.options.keys().find(|key| !known.contains(&key.as_str())) {
             None => Ok(()),
@@ -131,7 +131,8 @@ impl CreateTable {
 /// Parses the statement; returns `None` for any other, including a plain `CREATE TABLE`.
 ///
 /// # Errors
-/// A statement that begins as this one and goes on otherwise, with what was expected and the place in the text.
+/// A statement that begins with this syntax and continues differently; the message has the expected
+/// syntax and the position in the text.
 pub fn parse(sql: &str) -> Result<Option<CreateTable>> {
     let dialect = GenericDialect {};
     // The general SQL parser rejects a text that cannot be tokenized.

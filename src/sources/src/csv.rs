@@ -35,7 +35,7 @@ pub(super) const TYPED_ROWS: usize = 1000;
 /// empty, which is NULL.
 ///
 /// # Errors
-/// An empty file; options that make no sense; a bad vector cell, with its line.
+/// An empty file; contradictory options; an invalid vector cell, with its line.
 pub async fn open(inputs: Vec<Input>, options: CsvOptions) -> Result<Arc<dyn TableProvider>> {
     let file = CsvFile::infer(inputs, options)?;
     let has_vectors = file.schema.fields().iter().any(|field| field.data_type().is_nested());

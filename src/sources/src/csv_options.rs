@@ -50,7 +50,7 @@ impl CsvOptions {
     /// Options for comma-separated values with another delimiter.
     ///
     /// # Errors
-    /// A delimiter that is not one ASCII character, or stands for something else in CSV.
+    /// A delimiter that is not one ASCII character, or has another meaning in CSV.
     pub fn delimited(delimiter: char) -> Result<Self> {
         Ok(Self { dialect: Dialect::delimited(delimiter_byte(delimiter)?), ..Self::default() })
     }
@@ -58,7 +58,7 @@ impl CsvOptions {
     /// Rejects characters with two meanings, and types that no cell can have.
     ///
     /// # Errors
-    /// The first of them.
+    /// The first such character or type.
     pub fn check(&self) -> Result<()> {
         let Dialect { delimiter, quote, escape, comment } = self.dialect;
         let used = [("delimiter", Some(delimiter)), ("quote", quote), ("escape", escape), ("comment", comment)];
@@ -131,7 +131,7 @@ impl CsvOptions {
 /// Returns a delimiter as one byte.
 ///
 /// # Errors
-/// A delimiter that is not one ASCII character, or stands for something else in CSV.
+/// A delimiter that is not one ASCII character, or has another meaning in CSV.
 pub fn delimiter_byte(delimiter: char) -> Result<u8> {
     let expected = match u8::try_from(delimiter) {
         Ok(b'"' | b'\n' | b'\r') => "another character than a quote and a line end",

@@ -77,7 +77,7 @@ fn header(input: &Input, bytes: &[u8], dialect: &Dialect) -> Result<Option<(usiz
 /// Reads the bytes of a file from one position to another.
 ///
 /// # Errors
-/// A file that cannot be read, or has fewer.
+/// A file that cannot be read, or has fewer bytes.
 pub fn read_bytes(path: &Path, from: u64, to: u64) -> Result<Vec<u8>> {
     let io = |error| Error::io(path, error);
     let mut file = open_file(path)?;
@@ -103,7 +103,7 @@ impl CsvColumns {
     /// Creates the columns from a declared schema.
     ///
     /// # Errors
-    /// A type that a cell cannot hold; a bad delimiter.
+    /// A type that a cell cannot hold; an invalid delimiter.
     pub fn declared(schema: &Schema, delimiter: char) -> Result<Self> {
         check_declared(schema)?;
         let dialect = Dialect::delimited(delimiter_byte(delimiter)?);
@@ -114,7 +114,7 @@ impl CsvColumns {
     /// header line, or nothing.
     ///
     /// # Errors
-    /// A file that is no CSV; a bad delimiter.
+    /// A file that is not CSV; an invalid delimiter.
     pub fn infer(path: &Path, delimiter: char) -> Result<Option<Self>> {
         let mut options = CsvOptions::delimited(delimiter)?;
         options.rules.is_inferred = true;
@@ -167,7 +167,7 @@ impl CsvColumns {
     /// beginning of the file, the header line is checked and skipped.
     ///
     /// # Errors
-    /// What is no row of these columns, with line and column.
+    /// A record that is not a row of these columns, with line and column.
     pub fn parse(&self, path: &Path, from: u64, bytes: &[u8]) -> Result<Vec<RecordBatch>> {
         let input = Input::of_file(path);
         let names: Vec<String> = self.schema.fields().iter().map(|field| field.name().clone()).collect();

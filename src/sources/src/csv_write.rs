@@ -40,7 +40,8 @@ impl<W: Write> CsvWriter<W> {
     /// Adds rows.
     ///
     /// # Errors
-    /// Lists that would not be read back; values without a text; an output that cannot be written.
+    /// Lists that could not be read back; values without a text form; an output that cannot be
+    /// written.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let text = self.encoder.encode(batch)?;
         self.put(&text)
@@ -90,8 +91,8 @@ impl CsvEncoder {
     /// Encodes some rows as lines.
     ///
     /// # Errors
-    /// Lists that would not be read back; values without a text; an empty text where it is the only cell of its line, in which
-    /// NULL is written as it would be.
+    /// Lists that could not be read back; values without a text form; an empty text as the only
+    /// cell of its line, which is the form of NULL there.
     pub fn encode(&mut self, batch: &RecordBatch) -> Result<String> {
         let first = self.lists.rows;
         let batch = self.lists.replace(batch)?;

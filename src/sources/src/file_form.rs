@@ -36,7 +36,8 @@ impl FileForm {
     /// Rejects columns that a file of this format cannot hold.
     ///
     /// # Errors
-    /// A type that the form lacks, with its column; two columns of one name, which no reader could tell apart.
+    /// A type that the format lacks, with its column; two columns of one name, which no reader
+    /// could distinguish.
     pub fn check_schema(self, schema: &Schema) -> Result<()> {
         for (place, field) in schema.fields().iter().enumerate() {
             let name = field.name();

@@ -30,7 +30,8 @@ impl Input {
     /// Opens an existing input. A pipe is read to its end.
     ///
     /// # Errors
-    /// A path of nothing, of a folder, or of a database that is open in this process; an address of a network.
+    /// A path that does not exist, or is a folder or a database that is open in this process; a
+    /// network address.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = local_path(path.as_ref())?;
         let io = |error| Error::io(&path, error);
@@ -156,7 +157,7 @@ impl Compression {
 /// Returns a path on this machine: `file:///a%20b.csv` is `/a b.csv`.
 ///
 /// # Errors
-/// An address of a network.
+/// A network address.
 pub(crate) fn local_path(path: &Path) -> Result<PathBuf> {
     let Some((scheme, _)) = path.to_str().and_then(|text| text.split_once("://")) else { return Ok(path.into()) };
     let is_scheme = scheme.len() > 1

@@ -57,7 +57,7 @@ impl Paths {
     /// that exists is that file, even if it looks like a pattern.
     ///
     /// # Errors
-    /// A path of nothing; a folder without files of the form.
+    /// A path that does not exist; a folder without files of the format.
     pub fn inputs(self, format: Format) -> Result<Vec<Input>> {
         self.found(suffixes(format))
     }

@@ -26,7 +26,7 @@ pub(super) const CONTINUATION: [u8; 4] = [0xff; 4];
 /// read on demand, batch by batch.
 ///
 /// # Errors
-/// An empty file, or one that is neither; other columns than those of the first.
+/// An empty file, or one in neither format; columns that differ from those of the first file.
 pub fn open(inputs: &[Input]) -> Result<Arc<dyn TableProvider>> {
     let files = inputs.iter().map(|input| Ok(Arc::new(IpcFile::open(input)?) as Arc<dyn Records>));
     let records = one_after_the_other(inputs, files.collect::<Result<_>>()?)?;

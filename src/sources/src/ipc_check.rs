@@ -22,7 +22,7 @@ const TRAILER: u64 = 10;
 /// Rejects a file whose messages are longer than the file, or not consecutive.
 ///
 /// # Errors
-/// The position of the first bad message, expected and got.
+/// The position of the first invalid message, expected and got.
 pub(super) fn check_lengths(path: &Path, bytes: &InputBytes, is_stream: bool) -> Result<()> {
     let len = bytes.len().map_err(|error| Error::io(path, error))?;
     let mut messages = Messages { path, input: BufReader::new(bytes.from(0)), len };

@@ -28,7 +28,7 @@ const TYPED_OBJECTS: usize = 1000;
 /// read once, and lists of numbers of one length become vectors, except for lists of only integers.
 ///
 /// # Errors
-/// An empty file, or content of another form.
+/// An empty file, or content of another format.
 pub async fn open(inputs: Vec<Input>, format: JsonFormat) -> Result<Arc<dyn TableProvider>> {
     let file = JsonFile::infer(inputs, format)?;
     let has_lists = file.schema.fields().iter().any(|field| field.data_type().is_list());

@@ -99,7 +99,7 @@ impl JsonRows {
     /// Adds an object.
     ///
     /// # Errors
-    /// What is wrong in it; `None` where the text is no object.
+    /// The defect of the object; `None` if the text is not an object.
     pub fn push(&mut self, text: &str) -> Result<(), Option<String>> {
         self.rows += 1;
         let mut cursor = Cursor::new(text);

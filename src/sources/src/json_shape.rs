@@ -2,11 +2,11 @@
 //!
 //! | values | type |
 //! |---|---|
-//! | integers | BIGINT; beyond int64 the first of unsigned BIGINT, DECIMAL(38, 0), DECIMAL(76, 0) that has them all, else text |
+//! | integers | BIGINT; beyond int64 the first of unsigned BIGINT, DECIMAL(38, 0), DECIMAL(76, 0) that holds them all, else text |
 //! | numbers | DOUBLE; text where that would change an integer, or a number would become infinite or zero |
 //! | lists | a list of the type of their items |
 //! | objects | a struct of all members that any of them has |
-//! | several kinds, objects without members | text: what is not a text is its JSON as it is written |
+//! | several kinds, objects without members | text: any other value is its JSON as it is written |
 //! | only null | NULL |
 
 use std::borrow::Cow;

@@ -20,7 +20,7 @@ const STRICT: CastOptions<'static> =
 /// Casts the values of a column to another type, or rejects them.
 ///
 /// # Errors
-/// A value that the type cannot hold whole, with the column, the type and the value.
+/// A value that the type cannot hold without loss, with the column, the type and the value.
 pub fn cast_kept(column: &str, array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     kept(array, to).map_err(|problem| Error::InvalidArgument(format!("column {column:?}: {problem}")))
 }
@@ -28,7 +28,7 @@ pub fn cast_kept(column: &str, array: &ArrayRef, to: &DataType) -> Result<ArrayR
 /// As [`cast_kept`]; the error does not name the column.
 ///
 /// # Errors
-/// A value that the type cannot hold whole, with the type.
+/// A value that the type cannot hold without loss, with the type.
 pub fn kept(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
     use DataType::{Dictionary, FixedSizeList, LargeList, LargeListView, List, ListView, Null, RunEndEncoded, Struct};
 

@@ -57,7 +57,7 @@ const READ_ONLY: &str = "the table was read from a file: expected one made by CR
 /// locks that another SQLite library in this process has on it.
 ///
 /// # Errors
-/// Such a file.
+/// A database that SQLite has open.
 pub fn refuse_open_database(path: &Path) -> Result<()> {
     if vexact_locks::has_open(path) {
         return Err(bad_file(path, &"expected a file of rows, got a SQLite database that is open in this process"));
@@ -79,7 +79,7 @@ fn open_file(path: &Path) -> Result<std::fs::File> {
 /// Returns an Arrow type by its name in SQL, as `BIGINT` or `VECTOR(3)`.
 ///
 /// # Errors
-/// Text that is no type, with those that are known.
+/// Text that is not a type; the message lists the supported types.
 pub fn parse_type(name: &str) -> Result<::arrow::datatypes::DataType, String> {
     sql_type::parse(name)
 }
@@ -97,7 +97,7 @@ pub fn file_url(path: &Path) -> Result<String> {
 /// Returns the path of a file to write from its name in SQL, which may be a `file:` URL.
 ///
 /// # Errors
-/// A folder; the URL of another place.
+/// A folder; a URL of another machine.
 pub fn local_file(name: &str) -> Result<PathBuf> {
     let refused = |expected: &str| Error::InvalidArgument(format!("expected the path of {expected}, got {name:?}"));
     if name.ends_with('/') {

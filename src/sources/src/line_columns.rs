@@ -19,7 +19,7 @@ impl LineMode {
     /// Creates a mode by its name: `split` or `regex`.
     ///
     /// # Errors
-    /// Another name, an empty delimiter, a pattern that is none.
+    /// Another name, an empty delimiter, an invalid pattern.
     pub fn new(mode: &str, split_delimiter: &str, regex_pattern: &str) -> Result<Self> {
         match mode.to_ascii_lowercase().as_str() {
             "split" if split_delimiter.is_empty() => {

@@ -82,7 +82,7 @@ fn most_bytes(compression: Compression, bytes: u64) -> i64 {
 /// returns bytes of the file.
 ///
 /// # Errors
-/// The position of the first such page, expected and got; what `read` rejects.
+/// The position of the first such page, expected and got; an error of `read`.
 pub(super) fn check_pages(
     column: &ColumnChunkMetaData,
     pages: Range<u64>,

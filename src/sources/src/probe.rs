@@ -124,7 +124,7 @@ pub fn probe(input: &Input) -> Result<Probe> {
 /// Returns the format in which to read a file.
 ///
 /// # Errors
-/// A missing or unreadable file, or one that nothing is known to read.
+/// A missing or unreadable file, or one of an unknown format.
 pub fn detect(input: &Input) -> Result<Format> {
     let (candidates, warnings) = candidates(input)?;
     candidates.first().map(|best| best.format).ok_or_else(|| {

@@ -107,7 +107,7 @@ impl RowFile {
     /// Creates a file.
     ///
     /// # Errors
-    /// A folder that is not there or cannot be written; columns that the form cannot hold.
+    /// A folder that is missing or cannot be written; columns that the format cannot hold.
     pub fn create(path: &Path, form: RowFormat, schema: &SchemaRef) -> Result<Self> {
         Self::create_with(path, form, schema, &RowFileOptions::default())
     }
@@ -147,7 +147,7 @@ impl RowFile {
     /// Adds rows.
     ///
     /// # Errors
-    /// A disk that is full; values that the form cannot hold.
+    /// A full disk; values that the format cannot hold.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         self.form.check_values(batch)?;
         let path = &self.path;

@@ -43,14 +43,14 @@ pub(crate) trait Records: fmt::Debug + Send + Sync {
     /// Reads these columns of all rows, in the order of the file. It blocks.
     ///
     /// # Errors
-    /// A file that cannot be opened. What is wrong in it is an error of the batches, with its place.
+    /// A file that cannot be opened. A defect in it is an error of the batches, with its position.
     fn read(&self, columns: &[usize], batch_rows: usize) -> Result<Batches>;
 }
 
 /// Reads all rows of a file into memory.
 ///
 /// # Errors
-/// A file that cannot be opened, or what is wrong in it.
+/// A file that cannot be opened, or its first defect.
 pub(crate) async fn collect(records: &Arc<dyn Records>) -> Result<Vec<RecordBatch>> {
     let columns = (0..records.schema().fields().len()).collect();
     let scan = FileScan { records: Arc::clone(records), columns, schema: Arc::clone(records.schema()) };

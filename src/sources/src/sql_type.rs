@@ -20,7 +20,7 @@ pub const MAX_DIMENSION: i32 = 65_536;
 /// zone in UTC.
 ///
 /// # Errors
-/// A type that has none, with those that are known.
+/// A type without an Arrow type; the message lists the supported types.
 pub(crate) fn arrow(written: &SqlType) -> Result<DataType, String> {
     let list_item = |item: &SqlType| Ok::<_, String>(Arc::new(Field::new_list_field(arrow(item)?, true)));
     let is_precision = |digits: &Option<u64>| matches!(digits, None | Some(0 | 3 | 6 | 9));
@@ -115,7 +115,7 @@ fn decimal(written: &SqlType, digits: &ExactNumberInfo) -> Result<DataType, Stri
 /// Parses a type by its name in SQL, as in `BIGINT`.
 ///
 /// # Errors
-/// As [`arrow`]; text that is no type.
+/// As [`arrow`]; text that is not a type.
 pub(crate) fn parse(text: &str) -> Result<DataType, String> {
     let dialect = GenericDialect {};
     let unknown = || format!("unknown type {text}: expected {KNOWN}");

@@ -3,10 +3,10 @@
 //!
 //! | USING | options besides `path` | INSERT |
 //! |---|---|---|
-//! | `csv`, `tsv` | `delimiter`, `header`, `null_values`, `quote`, `escape`, `comment`, `skip_rows`, `encoding`, `decimal` | yes, with `delimiter` alone: a file with the rows behind takes the old one's place |
+//! | `csv`, `tsv` | `delimiter`, `header`, `null_values`, `quote`, `escape`, `comment`, `skip_rows`, `encoding`, `decimal` | yes, with only `delimiter`: a file with the rows appended takes the old one's place |
 //! | `json` | `format`: `json_lines` or `json_array` (by content if not given) | as csv, into JSON lines |
 //! | `line` | `mode`, `split_delimiter`, `regex_pattern`, `mappings`, `skip_empty_lines` | no |
-//! | `parquet` | | into a folder: each INSERT is one more file in it |
+//! | `parquet` | | into a folder: each INSERT adds a file to it |
 //! | `arrow` | | no |
 //!
 //! With declared columns, the path of a table that accepts INSERT need not exist yet: the first

@@ -40,7 +40,7 @@ pub(super) fn shape(cell: &str) -> Shape {
 /// Parses the components of a cell.
 ///
 /// # Errors
-/// Text that is no vector, with the component.
+/// Text that is not a vector, with the component.
 pub(super) fn parse(cell: &str) -> Result<Vec<f64>, VectorError> {
     if let Ok(vector) = parse_vector(cell) {
         return Ok(vector);

@@ -70,7 +70,7 @@ impl Aggregates {
     /// depends on the order of its input.
     ///
     /// # Errors
-    /// What an accumulator rejects.
+    /// An error of an accumulator.
     pub fn merge(&self, parts: &[(&[ArrayRef], &[usize])], groups: usize) -> Result<Vec<ArrayRef>> {
         let mut merged = Vec::with_capacity(self.state_schema.fields().len() - self.keys);
         for (function, columns) in self.functions.iter().zip(&self.states) {
@@ -82,7 +82,7 @@ impl Aggregates {
     /// Returns the results of groups, each of which has one row of states.
     ///
     /// # Errors
-    /// What an accumulator rejects.
+    /// An error of an accumulator.
     pub fn results(&self, keys: &[ArrayRef], states: &[ArrayRef], groups: usize) -> Result<RecordBatch> {
         let own: Vec<usize> = (0..groups).collect();
         let mut arrays = keys.to_vec();

@@ -15,7 +15,7 @@ use super::table::{SinkRelation, StreamRelation};
 /// Returns the stream that a plan reads.
 ///
 /// # Errors
-/// None, several, or a sink.
+/// A plan of no stream, of several, or of a sink.
 pub(super) fn stream_of(plan: &LogicalPlan) -> Result<StreamRelation> {
     let mut found: Vec<Arc<dyn TableProvider>> = Vec::new();
     let mut sink = None;
@@ -68,7 +68,7 @@ pub(super) struct Survey {
 /// Analyzes a plan.
 ///
 /// # Errors
-/// What cannot be done over a stream at all.
+/// An operation that is not supported over a stream.
 pub(super) fn analyze(plan: &LogicalPlan) -> Result<Survey> {
     if let LogicalPlan::TableScan(scan) = plan {
         let provider = source_as_provider(&scan.source).ok();

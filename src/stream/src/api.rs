@@ -45,7 +45,7 @@ pub fn sink_table(sink: Arc<dyn SinkTable>) -> Arc<dyn TableProvider> {
 /// written to a sink. `state` is the session state of this query.
 ///
 /// # Errors
-/// SQL that cannot be planned; what cannot be done over a stream, with the reason.
+/// SQL that cannot be planned; an operation that is not supported over a stream, with the reason.
 pub async fn stream_sql(context: &SessionContext, state: SessionState, sql: &str) -> Result<StreamFrame> {
     let Planned { insert, query } = plan(state, sql).await?;
     if insert.is_some() {
@@ -61,8 +61,9 @@ pub async fn stream_sql(context: &SessionContext, state: SessionState, sql: &str
 /// sink and checkpoint have been opened and checked.
 ///
 /// # Errors
-/// SQL that cannot be planned; what cannot be done over a stream; columns that do not fit, with names and types; a delivery
-/// mode that source or sink cannot have; a checkpoint of another query.
+/// SQL that cannot be planned; an operation that is not supported over a stream; columns that do
+/// not fit, with names and types; a delivery mode that the source or the sink does not support; a
+/// checkpoint of another query.
 pub async fn start_stream_sql(state: SessionState, sql: &str, options: StreamOptions) -> Result<StreamingQuery> {
     let Planned { insert, query } = plan(state.clone(), sql).await?;
     let Some((name, columns)) = insert else {

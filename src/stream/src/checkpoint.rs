@@ -223,7 +223,7 @@ impl Store {
     /// Logs a micro-batch before it runs.
     ///
     /// # Errors
-    /// The disk's.
+    /// Errors of the disk.
     pub fn log(&self, next: &OffsetRange) -> Result<()> {
         self.write_json(NEXT, next)
     }
@@ -232,7 +232,7 @@ impl Store {
     /// once this has returned.
     ///
     /// # Errors
-    /// The disk's.
+    /// Errors of the disk.
     pub fn save(&mut self, mut checkpoint: Checkpoint, state: &[(u64, RecordBatch)]) -> Result<()> {
         let mut kept = BTreeMap::new();
         let mut is_new = false;

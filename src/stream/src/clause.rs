@@ -13,7 +13,7 @@ const MOST_WINDOWS: i64 = 100_000;
 /// Splits a statement into its tokens without the window clause, and the clause.
 ///
 /// # Errors
-/// Text that is no SQL; a window clause that is not complete, stands in a subquery or twice.
+/// Text that is not SQL; a window clause that is incomplete, in a subquery or duplicate.
 pub(super) fn extract(sql: &str, dialect: &dyn Dialect) -> Result<(Vec<TokenWithSpan>, Option<WindowClause>)> {
     let tokens = Tokenizer::new(dialect, sql)
         .tokenize_with_location()

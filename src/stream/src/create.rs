@@ -17,7 +17,7 @@ use super::source::SourceTable;
 /// Creates the source or the sink of a statement, as a table of a catalog.
 ///
 /// # Errors
-/// A format or an option that is unknown; a folder that is not there; an empty one where no columns are declared.
+/// An unknown format or option; a missing folder, or an empty one without declared columns.
 pub fn stream_table(context: &SessionContext, create: &CreateTable) -> Result<Arc<dyn TableProvider>> {
     Ok(match create.kind {
         TableKind::Sink => sink_table(sink(create)?),
@@ -29,7 +29,8 @@ pub fn stream_table(context: &SessionContext, create: &CreateTable) -> Result<Ar
 /// delimiter: ','] [, batch_bytes: 8388608])`.
 ///
 /// # Errors
-/// Another format, a bad option, a folder that is not there or, where no columns are declared, has no file to find them in.
+/// Another format, an invalid option, a folder that is missing or, without declared columns, has no
+/// file from which to infer them.
 fn source(create: &CreateTable) -> Result<Arc<dyn SourceTable>> {
     if create.format != "csv" {
         return Err(create.refusal(&format!("unknown source {}: expected USING csv, of a folder", create.format)));
@@ -54,7 +55,7 @@ fn source(create: &CreateTable) -> Result<Arc<dyn SourceTable>> {
 /// 'FILE' [, delimiter: ','])`.
 ///
 /// # Errors
-/// Another format, a bad option, a folder that is not there.
+/// Another format, an invalid option, a missing folder.
 fn sink(create: &CreateTable) -> Result<Arc<dyn SinkTable>> {
     let format = match create.format.as_str() {
         "csv" => {

@@ -60,7 +60,7 @@ impl Pipeline {
     /// Builds the stages of a query, for micro-batches of at most `partitions` partitions.
     ///
     /// # Errors
-    /// What cannot be done over a stream.
+    /// An operation that is not supported over a stream.
     pub fn build(query: &StreamQuery, partitions: usize) -> BoxFuture<'_, Result<Self>> {
         Box::pin(async move {
             let pool = &query.state.runtime_env().memory_pool;
@@ -276,7 +276,7 @@ impl Pipeline {
     /// Runs a micro-batch, divided into `partitions` partitions, and returns the output rows.
     ///
     /// # Errors
-    /// What an operator or an aggregate rejects; more kept than the session's memory.
+    /// An error of an operator or an aggregate; state beyond the session's memory.
     pub async fn run(&mut self, batch: &RecordBatch, partitions: usize) -> Result<Vec<RecordBatch>> {
         let rows = self.pass(batch, partitions).await?;
         self.reserved.resize(self.state_bytes())?;

@@ -77,7 +77,7 @@ impl Pull {
     /// Waits for the next result. Its future may be dropped.
     ///
     /// # Errors
-    /// The source's.
+    /// Errors of the source.
     pub async fn next(&mut self) -> Result<Next> {
         match self {
             Self::Now { source, is_idle, pulls } => next(source.as_mut(), is_idle, pulls).await,

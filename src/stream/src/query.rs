@@ -67,7 +67,7 @@ impl StreamingQuery {
     /// that it has processed since it was opened.
     ///
     /// # Errors
-    /// What the query failed with, each time that it is asked.
+    /// The error that ended the query, in every call.
     pub async fn await_termination(&self, max_batches: u64) -> Result<u64> {
         let shared = &self.handle.shared;
         if max_batches > 0 {

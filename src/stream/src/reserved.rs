@@ -28,7 +28,7 @@ impl Reserved {
     /// Grows or shrinks the reservation to this number of bytes.
     ///
     /// # Errors
-    /// More than the session may use; it stays as it was.
+    /// A size beyond the memory of the session; the reservation is unchanged.
     pub fn resize(&self, bytes: usize) -> Result<()> {
         self.reservation.try_resize(bytes).map_err(|error| match self.pool.memory_limit() {
             MemoryLimit::Finite(limit) => Error::Query(DataFusionError::ResourcesExhausted(format!(

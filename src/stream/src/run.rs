@@ -79,7 +79,8 @@ impl StreamDriver {
     /// Opens source, sink and checkpoint. `query` is the text of the query.
     ///
     /// # Errors
-    /// A mismatch of columns; a delivery mode that the source or the sink cannot have; a checkpoint of another query.
+    /// A mismatch of columns; a delivery mode that the source or the sink does not support; a
+    /// checkpoint of another query.
     pub async fn open(
         mut pipeline: Pipeline,
         target: &Target,

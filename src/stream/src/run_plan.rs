@@ -51,7 +51,7 @@ impl RunPlan {
     /// returns its rows in their order.
     ///
     /// # Errors
-    /// What an operator rejects.
+    /// An error of an operator.
     pub async fn run(&mut self, batches: &[RecordBatch], partitions: usize) -> Result<Vec<RecordBatch>> {
         if self.runs > 0 && (self.keeps_stream || self.runs.is_multiple_of(RUNS)) {
             self.plan = reset_plan_states(Arc::clone(&self.plan))?;

@@ -13,13 +13,14 @@ pub type Position = serde_json::Value;
 
 /// An open sink: one writer of it, in one query.
 ///
-/// The engine calls `write` for each micro-batch in the order of the input, one call at a time; `flush` and then `position`
-/// before each checkpoint; `truncate` at most once, before the first `write`; `finish` at the end of bounded input, and when the
-/// query is stopped.
+/// The engine calls `write` for each micro-batch in the order of the input, one call at a time;
+/// `flush` and then `position` before each checkpoint; `truncate` at most once, before the first
+/// `write`; `finish` at the end of bounded input, and when the query is stopped.
 ///
-/// - **Durability.** What was written before `flush` returned outlives a crash of the process and of the machine, where the sink
-///   is a file.
-/// - **Duplicates.** After a crash, rows since the last checkpoint are written again, unless the sink was cut back to its position.
+/// - **Durability.** Rows that were written before `flush` returned survive a crash of the process
+///   and of the machine, if the sink is a file.
+/// - **Duplicates.** After a crash, rows since the last checkpoint are written again, unless the
+///   sink was truncated to its position.
 /// - **Errors** end the query.
 #[async_trait]
 pub trait Sink: Debug + Send {
@@ -43,7 +44,7 @@ pub trait Sink: Debug + Send {
     /// crashed. The result is byte for byte the output at the time when `position` was taken.
     ///
     /// # Errors
-    /// A position that is not of this sink; a sink that cannot be cut back.
+    /// A position that is not of this sink; a sink that cannot be truncated.
     async fn truncate(&mut self, position: &Position) -> Result<()> {
         Err(Error::InvalidArgument(format!("the sink cannot be cut back to position {position}")))
     }

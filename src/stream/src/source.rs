@@ -27,11 +27,12 @@ pub struct OffsetRange {
 /// rows: `next_range` → `read` → `next_range` → `read` … A micro-batch may have no rows.
 ///
 /// - **Order.** Ranges follow each other without a gap: each begins where the one before ended.
-/// - **Replay.** Where [`Self::can_replay`] is true, `read` of a range that was ever given, by this or by an earlier reader (also
-///   of another process), gives the same rows in the same order, after [`Self::restore`] to its beginning. Boundaries must
-///   therefore say all that decides on the rows. Where it is false, `read` is asked once for each range, right after it was given.
-/// - **Waiting.** `next_range` waits without polling for input. Its future may be dropped at any await and asked anew; nothing is
-///   lost by that. The future of `read` is dropped only when the query ends.
+/// - **Replay.** If [`Self::can_replay`] is true, `read` of a range that this or an earlier reader
+///   (also of another process) has returned yields the same rows in the same order, after
+///   [`Self::restore`] to its beginning. Boundaries must therefore determine the rows completely. If
+///   it is false, `read` is called once for each range, right after the range was returned.
+/// - **Waiting.** `next_range` waits for input without polling. Its future may be dropped at any
+///   await, and a new call loses nothing. The future of `read` is dropped only when the query ends.
 /// - **Errors** end the query.
 #[async_trait]
 pub trait Source: Debug + Send {
@@ -69,7 +70,7 @@ pub trait Source: Debug + Send {
     /// Detects a change of the input before a restored offset. Called after [`Self::restore`].
     ///
     /// # Errors
-    /// Input that is not what was read.
+    /// Input that differs from the input that was read.
     async fn verify(&mut self, evidence: &serde_json::Value) -> Result<()> {
         let _ = evidence;
         Ok(())
@@ -109,8 +110,8 @@ pub trait SourceTable: Debug + Send + Sync {
     /// Opens the source for one query.
     ///
     /// # Errors
-    /// What arrives does not have the columns of [`Self::schema`]: the error has the names and types, expected and got. A source
-    /// that only one query may read, and one does.
+    /// Input without the columns of [`Self::schema`]: the error has the names and types, expected
+    /// and got. A source that only one query may read, and that one reads already.
     async fn open(&self) -> Result<Box<dyn Source>>;
 }
 

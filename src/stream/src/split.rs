@@ -121,7 +121,7 @@ fn path(plan: &Plan) -> Vec<Plan> {
 /// rows.
 ///
 /// # Errors
-/// None but DataFusion's.
+/// Errors of DataFusion only.
 pub(super) fn split(plan: &Plan, keeps_groups: bool) -> Result<Parts> {
     let mut path = path(plan);
     path.reverse();
@@ -192,7 +192,7 @@ fn partial(aggregate: &AggregateExec, path: &[Plan], place: usize) -> Result<(Pl
 /// is read once.
 ///
 /// # Errors
-/// None but DataFusion's.
+/// Errors of DataFusion only.
 pub(super) fn stream_passes(plan: &Plan) -> Result<Plan> {
     if !reads_feed(plan) || plan.children().is_empty() {
         return Ok(Arc::clone(plan));

@@ -134,7 +134,7 @@ impl GroupState {
     /// groups that it touched, in the same order.
     ///
     /// # Errors
-    /// What an accumulator rejects.
+    /// An error of an accumulator.
     pub fn merge(&mut self, partial: &RecordBatch) -> Result<RecordBatch> {
         let rows = self.take_in(partial)?;
         self.results_of(&rows)
@@ -150,7 +150,7 @@ impl GroupState {
     /// first rows.
     ///
     /// # Errors
-    /// What an accumulator rejects.
+    /// An error of an accumulator.
     pub fn take_in(&mut self, partial: &RecordBatch) -> Result<RecordBatch> {
         let groups = self.intern(partial)?;
         // The touched groups are numbered by their first row.
@@ -194,7 +194,7 @@ impl GroupState {
     /// Returns all results, in batches.
     ///
     /// # Errors
-    /// What an accumulator rejects.
+    /// An error of an accumulator.
     pub fn results(&self) -> Result<Vec<RecordBatch>> {
         let of_segment = |(at, segment): (usize, &Segment)| {
             let live = self.live_rows(at, segment);
@@ -207,7 +207,7 @@ impl GroupState {
     /// Removes the groups of windows that begin at `horizon` or before.
     ///
     /// # Errors
-    /// None but Arrow's.
+    /// Errors of Arrow only.
     pub fn close(&mut self, horizon: i64) -> Result<()> {
         let Some((_, open)) = &mut self.window else { return Ok(()) };
         let closed = match horizon.checked_add(1) {

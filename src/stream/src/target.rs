@@ -22,7 +22,8 @@ impl Target {
     /// declared names and types.
     ///
     /// # Errors
-    /// Another number of columns; types that cannot hold what comes; a list of columns that leaves some out.
+    /// Another number of columns; types that cannot hold the values; a list of columns that omits
+    /// some.
     pub fn schema(&self, query: &SchemaRef) -> Result<SchemaRef> {
         let Some(declared) = self.sink.schema() else { return Ok(Arc::clone(query)) };
         let mismatch = |problem: String| {

@@ -69,7 +69,7 @@ impl WindowBy {
     /// Creates the windows over a relation.
     ///
     /// # Errors
-    /// A column that is not there or holds no times; a name that is taken.
+    /// A column that is missing or has no times; a name that is used already.
     pub fn try_new(clause: &WindowClause, schema: &Schema) -> Result<Self> {
         let time = clause.time.last().cloned().unwrap_or_default();
         let Ok(time_at) = schema.index_of(&time) else {
@@ -208,7 +208,7 @@ impl WindowBy {
     /// `place`.
     ///
     /// # Errors
-    /// None but Arrow's.
+    /// Errors of Arrow only.
     pub fn spread(&self, panes: &RecordBatch, place: usize, newest: Option<i64>) -> Result<RecordBatch> {
         let begins = millis(panes.column(place))?;
         let horizon = self.horizon(newest);

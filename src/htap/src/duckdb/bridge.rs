@@ -79,7 +79,7 @@ macro_rules! way {
             /// Converts an array, which shares the same memory.
             ///
             /// # Errors
-            /// A type that neither side of an engine has; content that is not what its type says.
+            /// A type that neither side of an engine has; content that does not match its type.
             pub fn array(of: &dyn $from::array::Array) -> Result<$to::array::ArrayRef, String> {
                 Ok($to::array::make_array(data(&of.to_data())?))
             }

@@ -79,7 +79,7 @@ impl DuckDb {
     /// Starts DuckDB. Blocks.
     ///
     /// # Errors
-    /// DuckDB's.
+    /// Errors of DuckDB.
     pub fn open() -> Result<Self> {
         let config = Config::default().enable_autoload_extension(false).map_err(failed)?;
         let database = Connection::open_in_memory_with_flags(config).map_err(failed)?;
@@ -92,7 +92,7 @@ impl DuckDb {
     /// interrupted.
     ///
     /// # Errors
-    /// DuckDB's; a column that the expected type cannot hold.
+    /// Errors of DuckDB; a column that the expected type cannot hold.
     pub async fn query(&self, query: Query) -> Result<Vec<RecordBatch>> {
         let connection = self.database.lock().try_clone().map_err(failed)?;
         let _waiting = Waiting(connection.interrupt_handle());

@@ -3,10 +3,10 @@
 //! Each file has the rule for one kind of defect and names the issue, so that the rule can be
 //! removed when a newer DataFusion has the fix:
 //!
-//! | file | fault |
+//! | file | defect |
 //! |---|---|
-//! | `opaque` | casts and negations that change values are taken for others by simplification, pruning, sort elimination and interval analysis |
-//! | `in_list` | a list with a column in it is taken for constants; `-0.0` is not found among zeros |
+//! | `opaque` | simplification, pruning, sort elimination and interval analysis assume that casts and negations preserve values |
+//! | `in_list` | a list with a column in it is treated as constant; `-0.0` is not found among zeros |
 //! | `in_subquery` | NOT IN with NULL in a correlated subquery, or below another operator |
 //! | `exists_offset` | OFFSET in a correlated EXISTS |
 //! | `offset` | a sort below OFFSET is removed, or its limit is made smaller |
@@ -15,10 +15,10 @@
 //! | `float_bounds` | NaN is missing in the bounds of Parquet files, and text in those of row groups without bounds |
 //! | `statistics` | statistics that cannot be computed fail the query |
 //! | `unique_names` | a filter is pushed to another column of the same name |
-//! | `window_top_k` | a limit above a window function is taken for one of the aggregate below it |
+//! | `window_top_k` | a limit above a window function is applied to the aggregate below it |
 //! | `instants` | dates and timestamps are compared with constants as nanoseconds, which end in 2262 |
-//! | `null_semantics` | what is unknown becomes false or true where expressions are simplified |
-//! | `grouping_sets` | the order of the input is taken for that of grouping sets |
+//! | `null_semantics` | an unknown value becomes false or true when expressions are simplified |
+//! | `grouping_sets` | grouping sets are assumed to have the order of the input |
 //! | `round` | `round` of decimals is planned with another type than it returns |
 //! | `vector_text` | vectors are not cast to text, nor text to vectors |
 //! | `date_part` | `extract(year ...)` against years that a timestamp cannot have |

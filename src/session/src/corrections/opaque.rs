@@ -2,10 +2,10 @@
 //! their order.
 //!
 //! DataFusion assumes that every cast does. So it moves the cast of a comparison to the constant
-//! (apache/datafusion#23095,
-//! #22142, #22756), leaves out row groups by cast bounds, takes a column for a constant where its cast is one (#25523), and
-//! computes with bounds that the cast or the negation rejects (#22028). A function is none of its
-//! business: it says itself which values it maps to a constant ([`preimage`](super::preimage)).
+//! (apache/datafusion#23095, #22142, #22756), prunes row groups by cast bounds, treats a column as
+//! constant if its cast is (#25523), and computes with bounds that the cast or the negation rejects
+//! (#22028). A function is opaque to it: the function itself declares which values it maps to a
+//! constant ([`preimage`](super::preimage)).
 
 use std::hash::Hash;
 use std::sync::Arc;

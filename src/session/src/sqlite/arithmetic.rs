@@ -81,7 +81,7 @@ impl ScalarUDFImpl for Checked {
 /// Computes with two int64.
 ///
 /// # Errors
-/// A result beyond 64 bits.
+/// A result that overflows 64 bits.
 pub(crate) fn checked_arithmetic(
     operator: Operator,
     left: &ColumnarValue,

@@ -27,7 +27,7 @@ pub(super) fn call(name: &str, arguments: &[ColumnarValue], rows: usize, returns
 /// Evaluates a query of one value for each row of its parameters.
 ///
 /// # Errors
-/// What SQLite rejects.
+/// An error of SQLite.
 pub(super) fn query(sql: &str, parameters: &[ColumnarValue], rows: usize, returns: &DataType) -> Result<ArrayRef> {
     SQLITE.with_borrow_mut(|connection| {
         let connection = match connection {

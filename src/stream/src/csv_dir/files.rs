@@ -48,7 +48,7 @@ impl Files {
     /// Polls the folder, and returns the files by name.
     ///
     /// # Errors
-    /// A folder that cannot be listed; a file that is gone before it was read to its end.
+    /// A folder that cannot be listed; a file that was removed before it was read to its end.
     pub fn look(&mut self, positions: &Positions) -> Result<BTreeMap<String, Seen>> {
         let now = Instant::now();
         let mut seen = BTreeMap::new();

@@ -1,20 +1,24 @@
 //! A folder of CSV files as a source: every file that exists or is added later is read once,
 //! whatever its name is.
 //!
-//! **Which files.** Regular files of the folder itself. Names that begin with `.` or `_`, or end with `~`, `.tmp`, `.temp`, `.part`,
-//! `.partial`, `.crdownload`, `.swp`, are those of files that are being written, and are left alone: the sound way to hand over a
-//! file is to write it under such a name and to rename it.
+//! **Files.** The source reads regular files of the folder itself. Names that begin with `.` or
+//! `_`, or end with `~`, `.tmp`, `.temp`, `.part`, `.partial`, `.crdownload`, `.swp`, are files
+//! that are being written, and are ignored: the safe way to add a file is to write it under such a
+//! name and to rename it.
 //!
-//! **When.** A file is read once its size and its time of modification have stayed the same for 200 ms (or that time is 2 s ago),
-//! and only as far as its records are whole, so that a record is never cut. The first micro-batch waits up to 2 s until this is so of
-//! all files, so that it has what was there when the query began. A last record without a line end is taken for whole
-//! after 1 s; one that ends within quotes never is, and is an error after 60 s. What is appended to a file later is read as well; a
-//! file that has become shorter, goes on in the midst of a record, or begins with other bytes than those that were read, is an
-//! error; a checkpoint has their checksums.
+//! **Timing.** A file is read once its size and its modification time have not changed for 200 ms
+//! (or that time is 2 s ago), and only up to its last whole record, so that a record is never cut.
+//! The first micro-batch waits up to 2 s for this condition on all files, so that it has the
+//! content at the start of the query. A last record without a line end counts as whole after 1 s;
+//! one that ends within quotes never does, and is an error after 60 s. Bytes that are appended to a
+//! file later are read as well. A file that has become shorter, continues in the middle of a
+//! record, or begins with bytes that differ from those that were read, is an error; a checkpoint
+//! has their checksums.
 //!
-//! **Micro-batches.** The files in the order of their names, up to 8 MiB at once: many small files, or a part of a large one. An
-//! offset is `{"name": bytes}`, how far each file is read, so that the rows between two offsets are the same at any time. A file
-//! that is deleted after it was read leaves the offset; one that comes under its name is a new one.
+//! **Micro-batches.** Files are read in the order of their names, up to 8 MiB at once: many small
+//! files, or a part of a large one. An offset is `{"name": bytes}`, the position in each file, so
+//! that the rows between two offsets never change. A file that is deleted after it was read leaves
+//! the offset; a later file of the same name is a new one.
 
 mod files;
 mod part;
@@ -60,8 +64,8 @@ impl CsvDir {
     /// Creates a source of files with these columns.
     ///
     /// # Errors
-    /// A folder that is not there; a type that a cell cannot hold; a bad delimiter. What is in the files is checked when the source
-    /// is opened.
+    /// A missing folder; a type that a cell cannot hold; an invalid delimiter. The content of the
+    /// files is checked when the source is opened.
     pub fn declared(folder: &Path, delimiter: char, schema: &SchemaRef) -> Result<Self> {
         files::check_folder(folder)?;
         Ok(Self::new(folder, CsvColumns::declared(schema, delimiter)?))
@@ -70,7 +74,7 @@ impl CsvDir {
     /// Infers the columns from the first file that has rows, as [`vexact_sources::csv::open`] does.
     ///
     /// # Errors
-    /// A folder that is not there, or has no such file.
+    /// A missing folder, or one without such a file.
     pub fn infer(folder: &Path, delimiter: char) -> Result<Self> {
         files::check_folder(folder)?;
         for name in files::names(folder)? {

@@ -130,7 +130,7 @@ impl Seals {
     /// Adds the part of a file from `start` on.
     ///
     /// # Errors
-    /// A file that goes on from another beginning than the one that was read.
+    /// A file whose beginning differs from the bytes that were read.
     pub fn add(&mut self, path: &Path, name: &str, start: u64, part: &[u8]) -> Result<()> {
         let stamp = Stamp::of(&std::fs::metadata(path).map_err(|error| Error::io(path, error))?);
         let before = self.0.remove(name).filter(|seal| seal.bytes() == start);

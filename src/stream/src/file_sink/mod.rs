@@ -58,7 +58,7 @@ impl FileSink {
     /// query opens the sink.
     ///
     /// # Errors
-    /// A folder that is not there, a path that is a folder; a bad delimiter.
+    /// A missing folder, a path that is a folder; an invalid delimiter.
     pub fn try_new(path: &Path, format: FileFormat, schema: Option<SchemaRef>) -> Result<Self> {
         check_target(path)?;
         if let FileFormat::Csv { delimiter } = format {

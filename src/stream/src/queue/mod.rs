@@ -85,7 +85,7 @@ impl<T> Queue<T> {
     /// Creates an empty queue.
     ///
     /// # Errors
-    /// Watermarks that do not work.
+    /// Invalid watermarks.
     pub fn try_new(watermarks: Watermarks) -> Result<Self> {
         let watermarks = watermarks.check()?;
         let state = State { items: VecDeque::new(), is_full: false, is_closed: false, has_reader: false, taken: 0 };
@@ -113,7 +113,7 @@ impl<T> Queue<T> {
     /// Appends an item, after waiting for room.
     ///
     /// # Errors
-    /// The queue is closed, or is while this waits.
+    /// A queue that is closed, also during the wait.
     pub async fn push(&self, item: T) -> Result<()> {
         let high = self.shared.watermarks.high;
         let mut item = Some(item);

@@ -18,7 +18,7 @@ impl QueueSink {
     /// Creates an empty queue for the rows of any query.
     ///
     /// # Errors
-    /// Watermarks that do not work.
+    /// Invalid watermarks.
     pub fn try_new(watermarks: Watermarks) -> Result<Self> {
         Ok(Self { queue: BatchQueue::try_new(watermarks)? })
     }

@@ -22,7 +22,7 @@ impl QueueSource {
     /// Creates an empty queue for rows of these columns.
     ///
     /// # Errors
-    /// Watermarks that do not work.
+    /// Invalid watermarks.
     pub fn try_new(schema: SchemaRef, watermarks: Watermarks) -> Result<Self> {
         Ok(Self { schema, queue: BatchQueue::try_new(watermarks)? })
     }
