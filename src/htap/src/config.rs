@@ -13,9 +13,9 @@ pub enum StorageMode {
     /// In memory, copied from SQLite when the engine opens.
     #[default]
     InMemory,
-    /// As Arrow IPC files.
+    /// Arrow IPC files.
     ArrowIpc,
-    /// As Parquet files.
+    /// Parquet files.
     Parquet,
 }
 

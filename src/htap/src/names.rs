@@ -56,8 +56,8 @@ impl KnownTables {
         !self.collated.is_empty() && self.collated.contains(&column.to_ascii_lowercase())
     }
 
-    /// Returns true if a table has a column of this name that preserves integers, whatever the type
-    /// in its replica is.
+    /// Returns true if a table has a column of this name that preserves integers, for any type in
+    /// its replica.
     pub fn has_no_declared_type(&self, column: &str) -> bool {
         self.undeclared.contains(&column.to_ascii_lowercase())
     }

@@ -42,7 +42,7 @@ impl OlapTable {
 pub enum Owner {
     /// A table of SQLite, or of the database that a sidecar follows.
     Replica,
-    /// The session: its own table or view.
+    /// A table or view of the session.
     Session,
 }
 

@@ -54,7 +54,7 @@ pub fn for_olap(statement: Statement, names: &dyn TableLookup) -> Result<Stateme
 }
 
 /// Returns true if the negated expression may have another width. It has the same width for
-/// literals and functions, which searches look for.
+/// literals and functions, for which searches look.
 fn is_computed(mut expr: &Expr) -> bool {
     while let Expr::Nested(inner) | Expr::UnaryOp { op: UnaryOperator::Minus | UnaryOperator::Plus, expr: inner } = expr
     {

@@ -12,8 +12,8 @@ use super::names::idents;
 use super::parse::ParsedQuery;
 use super::tree::joined;
 
-/// Returns the first table that a `*`, or a NATURAL join, takes columns of and whose replica lacks
-/// some. The query itself may give the name to something else: SQLite answers such a query too.
+/// Returns the first table whose columns a `*` or a NATURAL join reads and whose replica lacks some
+/// of them. The query itself may use the name for something else: SQLite answers such a query too.
 pub fn partial_wildcard(query: &ParsedQuery, lacks_columns: &dyn Fn(&str) -> bool) -> Option<String> {
     let mut statement = query.statement().ok()?;
     while let Statement::Explain(explain) = statement {

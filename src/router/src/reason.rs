@@ -42,7 +42,7 @@ pub enum Reason {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Shape {
-    /// This aggregate function.
+    /// A call of this aggregate function.
     Aggregate(String),
     /// A window function or clause.
     Window,

@@ -40,7 +40,7 @@ fn check(expr: &Expr) -> Result<()> {
         Expr::Cast(cast) => check_type(cast.field.data_type()),
         Expr::TryCast(cast) => check_type(cast.field.data_type()),
         Expr::AggregateFunction(call) if call.func.name().starts_with("approx_percentile_cont") => {
-            // The number of centroids is the last argument, behind one that is between 0 and 1.
+            // The number of centroids is the last argument, after one that is between 0 and 1.
             let centroids = call.params.args.last().and_then(integer);
             match centroids.filter(|count| *count > MAX_CENTROIDS) {
                 Some(count) => plan_err!(

@@ -321,7 +321,7 @@ impl DataFrame {
         as_schema(batches, &told)
     }
 
-    /// As [`Self::collect`]; `count` is called with the rows of each batch as it comes.
+    /// As [`Self::collect`]; `count` is called with the number of rows of each batch as it arrives.
     ///
     /// # Errors
     /// A failure of the query.

@@ -106,7 +106,7 @@ async fn a_vector_in_the_text_is_as_a_parameter() {
     }
     let kept = "SELECT id, l2_distance(embedding, $1) AS d FROM docs WHERE id > 3 ORDER BY d LIMIT 4";
     assert!(is_planned(&session, kept, &[scalar_of_vector(vector(9))]).await);
-    // A table function, its filter and what is asked of its rows.
+    // A search by table function, with a filter and a query over its rows.
     let search = "SELECT id, score FROM vector_search('docs', 'embedding', $1, 5, 'l2', 'id > 3') WHERE bucket < 3";
     for seed in 1..4 {
         let (own, params) = (self::session(), [scalar_of_vector(vector(seed))]);

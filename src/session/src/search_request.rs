@@ -25,7 +25,7 @@ impl QueryVectors {
 pub struct VectorSearch {
     /// Name of a table or view.
     pub table: String,
-    /// Its vector column.
+    /// Name of its vector column.
     pub column: String,
     /// Query vectors.
     pub query: QueryVectors,
@@ -37,7 +37,8 @@ pub struct VectorSearch {
     pub filter: Option<String>,
     /// The values of the filter's placeholders, `$1` or `$name`.
     pub params: Option<ParamValues>,
-    /// Only rows of at least this score are searched: under a distance it leaves out the closest rows, under dot the farthest.
+    /// Minimum score of the searched rows: under a distance it excludes the closest rows, under dot
+    /// the farthest.
     pub min_score: Option<f64>,
     /// A column whose values group the rows: the result has `top_k` rows of each group. NULL is a group.
     pub group_by: Option<String>,

@@ -29,7 +29,7 @@ type RowSize = fn(&[Value<'_>]) -> u128;
 /// Functions that cannot be registered.
 pub(super) fn bound_functions(registry: &mut dyn FunctionRegistry, limit: usize) -> Result<()> {
     for (name, size) in SIZED {
-        // A name that is not there belongs to a feature that is off.
+        // A missing name belongs to a feature that is disabled.
         let Ok(inner) = registry.udf(name) else { continue };
         registry.register_udf(Arc::new(ScalarUDF::new_from_impl(Bounded { inner, size: *size, limit })))?;
     }
@@ -135,7 +135,7 @@ fn replaced(row: &[Value<'_>]) -> u128 {
     else {
         return 0;
     };
-    // Most replacements are no longer than what they replace; the others are counted.
+    // Most replacements are no longer than the replaced text; the others are counted.
     match to.len() > from.len() && !text.is_empty() {
         true => text.matches(from).count() as u128 * to.len() as u128 + text.len() as u128,
         false => text.len() as u128,
@@ -184,7 +184,7 @@ impl std::hash::Hash for Bounded {
 
 impl Bounded {
     fn check(&self, arguments: &ScalarFunctionArgs) -> Result<()> {
-        // Only arguments of one length go together; a constant is looked at once.
+        // Only arguments of one length can be combined; a constant is checked once.
         let is_constant = arguments.args.iter().all(|argument| matches!(argument, ColumnarValue::Scalar(_)));
         let arrays: Vec<ArrayRef> = arguments
             .args

@@ -163,7 +163,7 @@ fn is_comparison(op: Operator) -> bool {
     matches!(op, Operator::Eq | Operator::NotEq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq)
 }
 
-/// Returns true if an expression has one value for all rows, whatever its parameters are.
+/// Returns true if an expression has one value for all rows, for any parameters.
 fn is_fixed(expr: &Expr) -> bool {
     match expr {
         Expr::Literal(..) | Expr::Placeholder(_) => true,

@@ -19,7 +19,7 @@ use super::vector_syntax::{function_name, is_score, is_search_function, is_vecto
 /// A replica that lacks rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnloadedTable {
-    /// Its name.
+    /// Name of the replica.
     pub name: String,
     /// Reason why a search of it is rejected, with the function to call.
     pub refusal: String,

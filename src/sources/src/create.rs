@@ -44,7 +44,7 @@ impl fmt::Display for TableKind {
 pub struct CreateTable {
     /// Role of the table.
     pub kind: TableKind,
-    /// Its name.
+    /// Name of the table.
     pub name: String,
     /// The declared columns, in their order; empty where none are declared.
     pub columns: Vec<(String, DataType)>,

@@ -1,4 +1,4 @@
-//! Describes what a file holds, in messages.
+//! Describes content of files in messages.
 
 /// Maximum number of characters of a value in an error.
 const SHOWN_CHARS: usize = 80;

@@ -44,7 +44,7 @@ impl JsonFormat {
 pub(super) struct Object {
     /// The line on which it begins, counting from 1.
     pub line: u64,
-    /// Its first column on that line, counting from 1, in bytes.
+    /// Column on that line at which it begins, counting from 1, in bytes.
     pub column: u64,
     /// Text at this position, which may not be an object.
     pub text: Vec<u8>,

@@ -58,7 +58,7 @@ impl Names {
 /// Common kind of the values of a column.
 #[derive(Debug, Clone, Default)]
 pub(super) enum Shape {
-    /// Nothing but null.
+    /// Only null.
     #[default]
     Null,
     Bool,

@@ -11,7 +11,7 @@ use datafusion::logical_expr::{
 use super::keep::cast_kept;
 use super::scan::external;
 
-/// A cast to the type of a table's column that keeps each value or fails.
+/// A cast to the type of a table's column that preserves each value or fails.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct KeepCast {
     column: String,

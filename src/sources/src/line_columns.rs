@@ -49,7 +49,7 @@ pub enum LineField {
 /// A column.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LineColumn {
-    /// Its name.
+    /// Name of the column.
     pub name: String,
     /// Position of the column's value in a line.
     pub field: LineField,

@@ -51,7 +51,7 @@ pub(super) struct ParquetTable {
 enum Origin {
     /// A folder, to which each INSERT adds a file.
     Folder,
-    /// These files.
+    /// The given files.
     Files(Arc<[PathBuf]>),
 }
 

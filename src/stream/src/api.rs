@@ -26,7 +26,7 @@ use super::workers::Workers;
 pub struct StreamFrame {
     context: SessionContext,
     relation: StreamRelation,
-    /// Its SQL.
+    /// SQL text of the query.
     text: String,
 }
 

@@ -58,7 +58,7 @@ impl std::fmt::Debug for DuckDb {
 pub struct Query {
     /// Statement that only reads, in the spelling of the OLAP side.
     pub statement: Statement,
-    /// Its parameters.
+    /// Values of the statement's parameters.
     pub params: Vec<Param>,
     /// Tables that the query reads, by name.
     pub tables: Vec<(String, Arc<TableVersion>)>,

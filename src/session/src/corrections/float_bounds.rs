@@ -143,7 +143,8 @@ fn without_pruning(config: &FileScanConfig, source: &ParquetSource) -> Option<Fi
     Some(FileScanConfigBuilder::from(config.clone()).with_source(Arc::new(source)).build())
 }
 
-/// Returns true if the bounds of a predicate's columns are also bounds of the values it compares.
+/// Returns true if the bounds of a predicate's columns are also bounds of the values that it
+/// compares.
 fn keeps_order(predicate: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
     let is_kept = |from: &Arc<dyn PhysicalExpr>, to: &DataType| {
         let is_time =

@@ -137,7 +137,7 @@ fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                         call.args[1] = lit(constant);
                         Expr::ScalarFunction(call)
                     }
-                    // It can never be equal.
+                    // The instant is outside the type, so no value is equal to it.
                     None => call.args.swap_remove(0),
                 }),
             }

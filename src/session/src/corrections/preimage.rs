@@ -36,7 +36,7 @@ pub(super) fn preimage(from: &DataType, value: &ScalarValue, is_try: bool) -> Op
     Interval::try_new(scalar(from, lower)?, scalar(from, upper)?).ok()
 }
 
-/// A cast of whole numbers to whole numbers or floats that keeps their order.
+/// A cast of integers to integers or floats that preserves their order.
 struct Monotone {
     multiplier: i128,
     divisor: i128,

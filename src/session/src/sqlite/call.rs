@@ -30,7 +30,7 @@ impl ExprPlanner for Calls {
     }
 }
 
-/// Casts as SQLite does, where DataFusion has another answer or fails.
+/// Casts as SQLite does, if DataFusion's result differs or its cast fails.
 #[derive(Debug)]
 pub(crate) struct Casts;
 

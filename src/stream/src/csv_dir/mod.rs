@@ -1,5 +1,5 @@
 //! A folder of CSV files as a source: every file that exists or is added later is read once,
-//! whatever its name is.
+//! regardless of the order of the names.
 //!
 //! **Files.** The source reads regular files of the folder itself. Names that begin with `.` or
 //! `_`, or end with `~`, `.tmp`, `.temp`, `.part`, `.partial`, `.crdownload`, `.swp`, are files
