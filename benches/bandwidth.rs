@@ -1,5 +1,6 @@
-//! One query against the limit: the time to read the vectors at all. The two are timed in turn, so that a machine whose speed
-//! drifts does not decide; the median of the ratios is printed, and the answer is checked first.
+//! The time of one query against the time of only reading the vectors. The two are timed in turn,
+//! so that a drift of the machine's speed does not decide; the median of the ratios is printed, and
+//! the answer is checked first.
 //!
 //! `VEXACT_BENCH_ROWS` (default 1 000 000) rows; 384 and 768 components; `VEXACT_BENCH_ROUNDS` (default 15).
 
@@ -26,7 +27,7 @@ fn noise(seed: u64, len: usize) -> Vec<f32> {
     (0..len).map(|_| uniform() + uniform() + uniform()).collect()
 }
 
-/// Reads everything once, on all threads, four streams each.
+/// Reads all data once, on all threads, with four streams each.
 fn read(data: &[f32]) {
     let threads = rayon::current_num_threads();
     rayon::scope(|scope| {

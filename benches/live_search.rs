@@ -1,4 +1,5 @@
-//! Search over live data: the copy of a table of vectors, a search right after a sync, and what readers notice of a sync.
+//! Search over live data: the copy of a table of vectors, a search right after a sync, and the
+//! effect of a sync on readers.
 //!
 //! `VEXACT_BENCH_ROWS` (default 100 000): rows of 384 components.
 
@@ -49,7 +50,8 @@ fn search() -> VectorSearch {
     }
 }
 
-/// The median of a search by SQL with other query vectors, as parameters or in the text.
+/// Returns the median time of a search by SQL with varying query vectors, as parameters or in the
+/// text.
 fn by_sql(runtime: &Runtime, engine: &HtapEngine, is_text: bool) -> Duration {
     let run = |seed: u64| {
         let query = vector(seed);
@@ -76,7 +78,7 @@ fn searches(runtime: &Runtime, engine: &HtapEngine, count: usize) -> Vec<Duratio
     (0..count).map(run).collect()
 }
 
-/// The times of short queries, one after the other with a pause between them.
+/// Returns the times of short queries, run in sequence with a pause between them.
 fn short_queries(runtime: &Runtime, engine: &HtapEngine, count: usize, pause: Duration) -> Vec<Duration> {
     let run = |at: usize| {
         std::thread::sleep(pause);
@@ -92,7 +94,7 @@ fn main() {
     let rows: usize = std::env::var("VEXACT_BENCH_ROWS").ok().and_then(|rows| rows.parse().ok()).unwrap_or(100_000);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("live.db");
-    // As the Python package has it.
+    // The number of threads is that of the Python package.
     let threads = 2 * std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().unwrap();
     let config = HtapConfig { oltp_path: path.clone(), sync_batch_size: 100_000, ..HtapConfig::default() };
@@ -173,7 +175,8 @@ fn main() {
     };
     compared("plans kept");
 
-    // A client that never pauses is one of the loads that share the cores; one that does is served when it comes.
+    // A client that never pauses is one of the loads that share the cores; a client that pauses is
+    // served when it comes.
     for (pause, count) in [(Duration::ZERO, 4000), (Duration::from_millis(2), 2000)] {
         let mut alone = short_queries(&runtime, &engine, count, pause);
         let is_over = Arc::new(AtomicBool::new(false));
@@ -220,7 +223,7 @@ fn main() {
             us(b) / us(a)
         );
     }
-    // Once its context is known outside, a session keeps no plans.
+    // Access to a session's context disables its plan cache.
     engine.session().context();
     compared("planned anew");
 }

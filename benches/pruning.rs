@@ -1,5 +1,6 @@
-//! What filters on a growing column cost over a replica, whose segments have bounds, and over DataFusion's own table of the same
-//! batches, which has none. The answers are asserted to be equal. Each figure is the median of 51 runs, planning included.
+//! Cost of filters on a growing column: over a replica, whose segments have bounds, and over
+//! DataFusion's own table of the same batches, which has none. The answers are asserted to be
+//! equal. Each figure is the median of 51 runs, planning included.
 //!
 //! `VEXACT_BENCH_ROWS` (default 1 000 000).
 

@@ -1,6 +1,7 @@
-//! What replication costs: capture, syncs of inserts, updates and deletes at several table sizes, short syncs and initial copies.
-//! Each figure is the median of its rounds. The replicas are checked against SQLite's count of rows, after the
-//! rounds: the check reads the whole table, and leaves nothing else in the caches.
+//! Cost of replication: capture, syncs of inserts, updates and deletes at several table sizes,
+//! short syncs and initial copies. Each figure is the median of its rounds. The replicas are
+//! checked against SQLite's count of rows only after the rounds: the check reads the whole table,
+//! which evicts everything else from the caches.
 //!
 //! `VEXACT_BENCH_ROWS` (default 1 000 000): rows of the large table.
 
@@ -93,7 +94,7 @@ fn rate(name: &str, count: i64, took: Duration) {
     println!("{name:<48} {:>10.0} k/s {:>9.3} us each", per_second / 1e3, took.as_secs_f64() * 1e6 / count as f64);
 }
 
-/// Spreads over all ids.
+/// Returns ids that are spread over all of them.
 fn scattered(count: i64, rows: i64, round: i64) -> impl Iterator<Item = i64> {
     (0..count).map(move |i| (i * 7919 + round * 104_729) % rows)
 }

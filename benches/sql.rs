@@ -1,5 +1,5 @@
-//! SQL over the kernel: what a query costs beyond the scan, for each way of giving the query vector, and DataFusion's own
-//! function over the same table.
+//! Cost of SQL over the kernel: the time of a query beyond the scan, for each way of passing the
+//! query vector, and the time of DataFusion's own function over the same table.
 //!
 //! `VEXACT_BENCH_ROWS` (default 100 000) rows of 384 components.
 
@@ -115,7 +115,7 @@ fn sql(c: &mut Criterion) {
             group.bench_function(format!("filtered-{percent}-percent"), |b| b.iter(run));
         }
 
-        // The same statement in plain DataFusion.
+        // The same statement with plain DataFusion.
         let plain = SessionContext::new();
         let memory = MemTable::try_new(batch.schema(), vec![vec![batch.clone()]]).unwrap();
         plain.register_table("docs", Arc::new(memory)).unwrap();

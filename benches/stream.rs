@@ -15,7 +15,7 @@ use vexact::stream::{ExecutionMode, Progress, StreamOptions};
 const BATCHES: usize = 32;
 const ROWS: usize = 1 << 16;
 
-/// Keys out of `keys`, values that are whole numbers, and 16 events a millisecond.
+/// Returns batches with keys below `keys`, whole numbers as values, and 16 events a millisecond.
 fn batches(keys: i64) -> Vec<RecordBatch> {
     let batch = |number: usize| {
         let ids = || (number * ROWS) as i64..((number + 1) * ROWS) as i64;
@@ -37,7 +37,7 @@ fn session(keys: i64) -> Session {
     session
 }
 
-/// Runs a query to its end while its sink is read; the rows that came out.
+/// Runs a query to its end while its sink is read; returns the number of rows that it wrote.
 async fn run(session: &Session, sql: &str, options: StreamOptions) -> (usize, Progress) {
     let sink = QueueSink::try_new(Watermarks::default()).unwrap();
     session.create_sink("out", Arc::new(sink.clone())).unwrap();
@@ -62,7 +62,7 @@ fn streams(criterion: &mut Criterion) {
         ("logarithms", 1000, "SELECT k, ln(v + 1) * log2(k + 1) AS w FROM s", Some(BATCHES * ROWS)),
         ("sum_1000_keys", 1000, "SELECT k, sum(v) AS total FROM s GROUP BY k", Some(BATCHES * 1000)),
         ("sliding_1000_keys", 1000, sliding, None),
-        // About one row a group.
+        // There is about one row per group.
         ("sliding_50000_keys", 50_000, sliding, None),
     ] {
         let session = session(keys);
@@ -83,7 +83,8 @@ fn streams(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The last checkpoint of a query whose micro-batches touch all of 100 000 groups: all of the state is written.
+/// Times the last checkpoint of a query with micro-batches that touch all of 100 000 groups, so
+/// that all of the state is written.
 fn checkpoint(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let session = Session::new().unwrap();

@@ -1,4 +1,4 @@
-"""Batch SQL over Arrow data and files: queries lazily, tables that are named once, rows that are added.
+"""Batch SQL over Arrow data and files: lazy queries, named tables and appended rows.
 
     python examples/batch_sql.py
 """
@@ -22,7 +22,7 @@ products = pa.table({
 })
 session.create_temp_view("products", session.create_dataframe_from_arrow(products))
 
-# Files: what one is can be asked, and it is read as queries need it.
+# Files: `probe` detects a file's format, and files are read lazily.
 (folder / "orders.csv").write_text(
     "day;product;price\n" + "".join(f"2024-03-{1 + i % 28:02d};{i % 6};{1 + i % 7}.5\n" for i in range(1000))
 )
@@ -53,7 +53,7 @@ months = session.sql("SELECT month, revenue FROM months ORDER BY month")
 months.show()
 assert [row[1] for row in months.to_rows()["rows"]][1] == 150.0
 
-# Logs: lines are rows, taken apart by a pattern whose groups are columns.
+# Logs: lines are rows, and the groups of a pattern are the columns.
 (folder / "service.log").write_text("10:00:01 INFO search 12 ms\n10:00:02 WARN search 340 ms\n10:00:02 INFO insert 3 ms\n")
 log = session.read_line_file(
     folder / "service.log", mode="regex", regex_pattern=r"^(?P<at>\S+) (?P<level>\w+) (?P<call>\w+) (?P<ms>\d+) ms$"
@@ -61,14 +61,14 @@ log = session.read_line_file(
 session.create_temp_view("log", log)
 session.sql("SELECT call, count(*) AS calls, max(ms) AS slowest FROM log GROUP BY call ORDER BY call").show()
 
-# A table in memory, with vectors, that is searched as it grows.
+# A table in memory with vectors: searches see the rows that are added.
 session.sql("CREATE TABLE notes (id BIGINT, embedding VECTOR(8))")
 for id in range(3):
     session.sql("INSERT INTO notes VALUES ($1, $2)", [id, rng.standard_normal(8)])
 nearest = session.sql("SELECT id, score FROM vector_search('notes', 'embedding', $1, 2)", [np.ones(8)])
 nearest.show()
 
-# Results go on as Arrow, pandas, polars or files.
+# Results are Arrow, pandas, polars or files.
 revenue.write_parquet(folder / "revenue.parquet")
 assert session.read(folder / "revenue.parquet").to_arrow().equals(revenue.to_arrow())
 print(revenue.to_pandas().describe())

@@ -1,4 +1,5 @@
-"""Analytics with pandas over a shop that is open: orders are written to SQLite while they are analysed and searched by meaning.
+"""Analytics with pandas over live data: a shop writes orders to SQLite while they are analysed and
+searched by meaning.
 
 The products are dictionary entries with embeddings of what they are. A second program, with nothing but Python's `sqlite3`, takes the
 orders. At the end every figure is compared with pandas, which reads SQLite itself. Run by `make examples`.
@@ -36,7 +37,7 @@ REPLICATED_ORDERS = vexact.TableSchema(
 
 
 def open_shop(path: Path) -> None:
-    """The shop as it was before anybody thought of analytics: 4 000 products, no orders."""
+    """Creates the database of the shop, which has no analytics: 4 000 products, no orders."""
     entries = pq.read_table(DATA / "wordnet-sample-4k-minilm-384.parquet").to_pylist()
     with sqlite3.connect(path) as shop:
         shop.executescript(SCHEMA)
@@ -79,7 +80,7 @@ SELECT category, count(*) AS orders, sum(count * price) AS revenue
 FROM orders JOIN products ON products.id = orders.product
 WHERE state = 'paid' GROUP BY category ORDER BY revenue DESC, category
 """
-# What sells among the 200 products closest in meaning to a text.
+# Sales of the 200 products closest in meaning to a text.
 MEANING = """
 SELECT found.name, sum(orders.count) AS sold, min(found.score) AS score
 FROM vector_search('products', 'embedding', ?, 200, 'cosine', 'price < 80') AS found JOIN orders ON orders.product = found.id
@@ -131,7 +132,7 @@ async def main(path: Path) -> None:
         for sql in (REVENUE, MEANING, "SELECT * FROM orders WHERE id = 7"):
             print(f"{engine.explain_route(sql):45} {' '.join(sql.split())[:70]}")
 
-    # The same by pandas alone, from SQLite.
+    # The same with pandas alone, from SQLite.
     with sqlite3.connect(path) as shop:
         orders, products = (pd.read_sql(f"SELECT * FROM {table}", shop) for table in ("orders", "products"))
     shop.close()

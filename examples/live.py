@@ -73,7 +73,7 @@ async def main(folder: Path) -> None:
         for question in ["SELECT word FROM glosses WHERE id = 7", "SELECT domain, count(*) FROM glosses GROUP BY domain"]:
             print(f"  {question}\n    -> {engine.explain_route(question)}")
 
-        # What changes in SQLite changes in the answers: the best row goes, the second becomes another.
+        # Changes in SQLite change the answers: the best row is deleted, the second one is updated.
         await engine.execute("DELETE FROM glosses WHERE id = ?", [best[0]])
         await engine.execute("UPDATE glosses SET word = 'renamed' WHERE id = ?", [best[1]])
         with timed("\none row deleted and one renamed: search again, with all writes before the call"):

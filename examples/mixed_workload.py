@@ -29,7 +29,8 @@ SALES = TableSchema("sales", [("id", "int64"), ("sku", "utf8"), ("amount", "int6
 
 
 def write(path: str, shop: int, transactions: int) -> None:
-    """A shop: new products, price changes, sales that take from the stock in the same transaction."""
+    """Writes as a shop does: new products, price changes, sales that reduce the stock in the same
+    transaction."""
     rng = random.Random(shop)
     vectors = np.random.default_rng(shop)
     connection = sqlite3.connect(path, timeout=60)

@@ -14,7 +14,7 @@ import vexact
 DATA = Path(__file__).parent / "data"
 QUERIES = ["a young dog", "a sour yellow fruit", "a vehicle that travels under water", "the loss of memory"]
 
-# 1. Load. Arrow data is searched where it lies; a Parquet file could be searched as it is, too.
+# 1. Load. Arrow data is searched without a copy; a Parquet file could be searched directly, too.
 session = vexact.Session()
 docs = session.create_dataframe_from_arrow(pq.read_table(DATA / "wordnet-sample-4k-minilm-384.parquet"))
 session.create_temp_view("docs", docs)
@@ -63,7 +63,7 @@ session.sql(statement, params=[query["embedding"]]).show()
 unfiltered = statement.replace("WHERE frequency > 5 ", "")
 check(session.sql(unfiltered, params=[query["embedding"]]).to_arrow()["id"].to_pylist(), query, 5)
 
-# 5. What was done: three sections.
+# 5. The explain: three sections.
 explain = session.explain_sql(statement, params=[query["embedding"]])
 print(explain)
 executed = session.explain_vector_search("docs", "embedding", query["embedding"], filter="frequency > 5")

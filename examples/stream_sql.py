@@ -1,4 +1,5 @@
-"""Sales that come as CSV files, summed up by shop and minute while they come, and not one lost or doubled by a restart.
+"""Sums of sales by shop and minute: the sales arrive as CSV files, and a restart neither loses nor
+doubles one.
 
 Run by `make examples`. A folder receives files; a streaming query with a tumbling window writes its results into a CSV file,
 exactly-once. It is stopped in the midst, a process that was killed is imitated by a torn line at the end of the output, and it goes
@@ -26,7 +27,8 @@ written = 0
 
 
 def sell(name: str, minute: int, count: int) -> None:
-    """A file of sales. It is written under a name that is left alone, and renamed: so it appears whole."""
+    """Writes a file of sales under a name that the stream ignores, then renames it, so that it
+    appears whole."""
     global written
     lines = ["at,shop,cents"]
     for _ in range(count):

@@ -1,4 +1,5 @@
-"""Vector search in every form: calls, filters, query batches, hybrid search, SQL, joins, a radius, and what was done.
+"""Vector search in every form: calls, filters, query batches, hybrid search, SQL, joins, a radius
+and explains.
 
 Asks 4 000 dictionary entries in plain language, and compares the answers with numpy, which computes every distance. Run by `make examples`.
 """
@@ -18,7 +19,7 @@ session = vexact.Session()
 entries = pq.read_table(DATA / "wordnet-sample-4k-minilm-384.parquet")
 session.create_temp_view("entries", session.create_dataframe_from_arrow(entries))          # no copy
 
-# What is right: all distances in float64, sorted; equal ones by position.
+# The reference: all distances in float64, sorted; equal ones by position.
 vectors = np.stack(entries["embedding"].to_numpy(zero_copy_only=False)).astype(np.float64)
 domains, words = np.array(entries["domain"].to_pylist()), entries["word"].to_pylist()
 
@@ -104,7 +105,7 @@ pairs.show(5)
 unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 assert pairs.count() == int((np.triu(1 - unit @ unit.T, k=1) <= 0.12)[np.triu_indices(len(unit), k=1)].sum())
 
-# 8. What was done.
+# 8. The explain.
 title("the strategy of the second search, as it was executed")
 explain = session.explain_vector_search("entries", "embedding", query, 3, "l2", filter="domain = 'animal'")
 strategy = explain.strategies()[0]

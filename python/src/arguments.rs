@@ -69,12 +69,13 @@ impl Display for ArgumentPosition<'_> {
     }
 }
 
-/// A statement's arguments: a sequence by position, or a mapping by name. A list in `IN (?)` is a list of values, elsewhere a vector.
+/// Converts a statement's arguments: a sequence by position, or a mapping by name. A list in `IN
+/// (?)` is a list of values, elsewhere a vector.
 pub fn arguments(sql: &str, params: Option<&Bound<'_, PyAny>>) -> PyResult<Params> {
     arguments_of(Part::Call, &Lists::of(sql), params, "a sequence or a mapping")
 }
 
-/// Rows of arguments of one statement.
+/// Converts rows of arguments of one statement.
 pub fn rows(sql: &str, rows: &Bound<'_, PyAny>) -> PyResult<Vec<Params>> {
     let lists = Lists::of(sql);
     let row = |(at, row): (usize, PyResult<Bound<'_, PyAny>>)| {
@@ -83,7 +84,7 @@ pub fn rows(sql: &str, rows: &Bound<'_, PyAny>) -> PyResult<Vec<Params>> {
     rows.try_iter()?.enumerate().map(row).collect()
 }
 
-/// Statements, each with its arguments.
+/// Converts statements, each with its arguments.
 pub fn statements(statements: Vec<(String, Option<Bound<'_, PyAny>>)>) -> PyResult<Vec<Statement>> {
     let statement = |(at, (sql, params)): (usize, (String, Option<Bound<'_, PyAny>>))| {
         let params =
@@ -93,7 +94,7 @@ pub fn statements(statements: Vec<(String, Option<Bound<'_, PyAny>>)>) -> PyResu
     statements.into_iter().enumerate().map(statement).collect()
 }
 
-/// The result of a SQL function as a parameter.
+/// Converts the result of a SQL function to a parameter.
 pub fn result(value: &Bound<'_, PyAny>) -> PyResult<Param> {
     parameter(&ArgumentPosition { part: Part::Function, slot: Slot::Result }, value)
 }
@@ -228,18 +229,20 @@ fn no_parameter(place: &ArgumentPosition<'_>, value: &Bound<'_, PyAny>) -> PyRes
     Err(PyTypeError::new_err(format!("{place}: expected {expected}, got {}", got(value))))
 }
 
-/// A scalar of numpy's.
+/// Converts a scalar of numpy.
 fn scalar(place: &ArgumentPosition<'_>, value: &Bound<'_, PyAny>) -> PyResult<Param> {
     let kind = value.getattr("dtype").and_then(|dtype| dtype.getattr("kind")?.extract::<String>());
     match kind.as_deref() {
-        // Its own item is an int where it counts nanoseconds. NaT is no time: None.
+        // `item` of a numpy time in nanoseconds is an int, so the time is converted to microseconds
+        // first. NaT becomes NULL.
         Ok("M") => parameter(place, &value.call_method1("astype", ("datetime64[us]",))?.call_method0("item")?),
         Ok("m") => no_parameter(place, value),
         _ => parameter(place, &value.call_method0("item")?),
     }
 }
 
-/// Times, decimals and UUIDs as text: dates and times as the adapters of Python's `sqlite3` write them, the others as `str` does.
+/// Returns times, decimals and UUIDs as text: dates and times as the adapters of Python's `sqlite3`
+/// write them, the others as `str` does.
 fn adapted(value: &Bound<'_, PyAny>) -> PyResult<Option<Param>> {
     static DATETIME: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     static DATE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
@@ -251,7 +254,7 @@ fn adapted(value: &Bound<'_, PyAny>) -> PyResult<Option<Param>> {
     };
     let text = |text: Bound<'_, PyAny>| Ok(Some(Param::Text(text.extract()?)));
     if is(&DATETIME, "datetime", "datetime")? {
-        // NaT of pandas is no time, as NaN is no number.
+        // NaT of pandas is NULL, as NaN is.
         return if value.ne(value)? { Ok(Some(Param::Null)) } else { text(value.call_method1("isoformat", (" ",))?) };
     }
     if is(&DATE, "datetime", "date")? {

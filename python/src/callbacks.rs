@@ -11,7 +11,8 @@ use vexact::htap::{Collation, Param, ScalarFunction};
 
 use crate::arguments;
 
-/// A Python function as a scalar function. What it raises is the statement's error.
+/// Wraps a Python function as a scalar function. An exception of the function becomes the
+/// statement's error.
 pub fn function(call: Py<PyAny>) -> ScalarFunction {
     Arc::new(move |values: &[ValueRef<'_>]| {
         Python::attach(|py| {
@@ -24,8 +25,8 @@ pub fn function(call: Py<PyAny>) -> ScalarFunction {
     })
 }
 
-/// A Python function as a collation. What it raises is reported as an exception that nobody can catch, and the texts are compared byte
-/// by byte.
+/// Wraps a Python function as a collation. An exception of the function is reported to
+/// `sys.unraisablehook`, and the texts are compared byte by byte.
 pub fn collation(compare: Py<PyAny>) -> Collation {
     Arc::new(move |a: &str, b: &str| {
         Python::attach(|py| {

@@ -1,4 +1,4 @@
-//! Python values as sessions take them: SQL parameters, options, Arrow data.
+//! Conversion of Python values for sessions: SQL parameters, options, Arrow data.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -18,7 +18,8 @@ use vexact::QueryVectors;
 use crate::errors::invalid;
 use crate::query::{got, is_text, query};
 
-/// A SQL parameter: None, bool, int, float, str, bytes, a vector, or whatever pyarrow makes a scalar of. `name` is for messages.
+/// Converts a SQL parameter: None, bool, int, float, str, bytes, a vector, or any value of which
+/// pyarrow makes a scalar. `name` is for messages.
 fn parameter(name: &dyn Display, value: &Bound<'_, PyAny>) -> PyResult<ScalarValue> {
     if value.is_none() {
         return Ok(ScalarValue::Null);
@@ -30,7 +31,7 @@ fn parameter(name: &dyn Display, value: &Bound<'_, PyAny>) -> PyResult<ScalarVal
         return match value.extract() {
             Ok(number) => Ok(ScalarValue::Int64(Some(number))),
             Err(_) => {
-                // Python writes no number of thousands of digits.
+                // Python does not write a number of thousands of digits.
                 let got = value.str().map_or_else(|_| "a much larger one".into(), |digits| digits.to_string());
                 Err(invalid(value.py(), format!("{name}: expected an int within int64, got {got}")))
             }
@@ -70,7 +71,7 @@ fn parameter(name: &dyn Display, value: &Bound<'_, PyAny>) -> PyResult<ScalarVal
     ScalarValue::try_from_array(&array, 0).map_err(|_| no_parameter(None))
 }
 
-/// A text, which UTF-8 has.
+/// Returns a text as UTF-8, or an error if it has surrogates.
 pub fn text(name: &dyn Display, value: &Bound<'_, PyString>) -> PyResult<String> {
     value.to_cow().map(Cow::into_owned).map_err(|_| {
         let got = value.repr().map_or_else(|_| "others".into(), |text| text.to_string_lossy().into_owned());
@@ -79,7 +80,7 @@ pub fn text(name: &dyn Display, value: &Bound<'_, PyString>) -> PyResult<String>
     })
 }
 
-/// Whether it is a scalar of numpy's, whose `item` is the Python value that it holds.
+/// Returns true for a scalar of numpy. Its `item` returns the Python value.
 pub fn is_scalar(value: &Bound<'_, PyAny>) -> PyResult<bool> {
     let ndim = || value.getattr("ndim").and_then(|ndim| ndim.extract::<usize>());
     Ok(value.hasattr("item")? && ndim().is_ok_and(|ndim| ndim == 0))
@@ -96,7 +97,7 @@ fn vector_scalar(vector: Vec<f64>) -> ScalarValue {
     ScalarValue::FixedSizeList(Arc::new(list))
 }
 
-/// Parameters by position (a sequence) or by name (a mapping).
+/// Converts parameters by position (a sequence) or by name (a mapping).
 pub fn parameters(params: Option<&Bound<'_, PyAny>>) -> PyResult<Option<ParamValues>> {
     let Some(params) = params else { return Ok(None) };
     if let Ok(named) = params.cast::<PyMapping>() {
@@ -121,12 +122,12 @@ pub fn parameters(params: Option<&Bound<'_, PyAny>>) -> PyResult<Option<ParamVal
     Ok(Some(ParamValues::List(values.try_iter()?.enumerate().map(value).collect::<PyResult<_>>()?)))
 }
 
-/// A sequence, but for a text: one of characters, which nobody means.
+/// Returns a sequence that is not a text: a sequence of characters is never intended.
 pub fn sequence<'v, 'py>(value: &'v Bound<'py, PyAny>) -> Option<&'v Bound<'py, PySequence>> {
     value.cast::<PySequence>().ok().filter(|_| !is_text(value))
 }
 
-/// An option that is a whole number, if it is given.
+/// Converts an option that is a whole number, if it is given.
 pub fn whole_number(name: &str, value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<usize>> {
     let Some(value) = value else { return Ok(None) };
     if !value.hasattr("__index__")? {
@@ -143,7 +144,7 @@ pub fn whole_number(name: &str, value: Option<&Bound<'_, PyAny>>) -> PyResult<Op
     }
 }
 
-/// Batches from anything that speaks the Arrow C stream or C array interface. No buffer is copied.
+/// Converts an object with the Arrow C stream or C array interface to batches. No buffer is copied.
 pub fn batches(value: &Bound<'_, PyAny>) -> PyResult<(SchemaRef, Vec<RecordBatch>)> {
     let py = value.py();
     if value.hasattr("__arrow_c_stream__")? {
@@ -165,7 +166,7 @@ pub fn batches(value: &Bound<'_, PyAny>) -> PyResult<(SchemaRef, Vec<RecordBatch
     Err(no_table(value))
 }
 
-/// Whether a stream is of one column and not of a table.
+/// Returns true if a stream contains arrays of one column and not rows of a table.
 fn is_column(value: &Bound<'_, PyAny>) -> PyResult<bool> {
     let pyarrow = value.py().import("pyarrow")?;
     let Ok(column) = pyarrow.call_method1("chunked_array", (value,)) else { return Ok(false) };

@@ -22,12 +22,13 @@ use crate::errors::exception;
 use crate::session::Session;
 use crate::stream::StreamFrame;
 
-/// A Python exception as the engine's error, which keeps it as its source.
+/// Converts a Python exception to the engine's error, which has it as its source.
 fn raised(error: PyErr) -> Error {
     DataFusionError::External(Box::new(error)).into()
 }
 
-/// A `vexact.custom_stream.ArrowBatches`: read once, by one query. What was read is gone.
+/// A `vexact.custom_stream.ArrowBatches`. One query reads it once; its batches cannot be read
+/// again.
 struct PySource {
     schema: SchemaRef,
     is_bounded: bool,
@@ -64,9 +65,9 @@ struct PyReader {
     schema: SchemaRef,
     is_bounded: bool,
     batches: Py<PyAny>,
-    /// Told by the iterable's thread.
+    /// Notified by the iterable's thread.
     changed: Arc<Notify>,
-    /// The batch whose range was given.
+    /// The batch of the range that was returned last.
     next: Option<RecordBatch>,
     given: u64,
 }
@@ -77,10 +78,10 @@ impl fmt::Debug for PyReader {
     }
 }
 
-/// What there is of an iterable.
+/// Result of polling an iterable.
 enum Polled {
     Batch(RecordBatch),
-    /// Nothing yet: to be asked again after this time, or when something has changed.
+    /// No batch yet: to be polled again after this time, or on the next notification.
     Wait(Option<Duration>),
     End,
 }
@@ -104,7 +105,7 @@ impl PyReader {
 }
 
 impl Drop for PyReader {
-    /// The iterable is read no further.
+    /// Closes the iterator, so that the iterable is read no further.
     fn drop(&mut self) {
         Python::attach(|py| {
             if let Err(error) = self.batches.bind(py).call_method0("close") {
@@ -130,7 +131,7 @@ impl Source for PyReader {
                 Polled::Batch(batch) => self.next = Some(conform(batch, &self.schema, "the batch")?),
                 Polled::End => return Ok(None),
                 Polled::Wait(None) => self.changed.notified().await,
-                // What has changed is looked for either way.
+                // The iterable is polled again after the notification and after the timeout.
                 Polled::Wait(Some(time)) => drop(tokio::time::timeout(time, self.changed.notified()).await),
             }
         }
@@ -145,7 +146,7 @@ impl Source for PyReader {
         Ok(batch)
     }
 
-    /// What was read is gone: it goes on with what comes next.
+    /// Continues with the next batch: earlier batches cannot be read again.
     async fn restore(&mut self, offset: &vexact::stream::Offset) -> Result<()> {
         self.given = offset.as_u64().unwrap_or(0);
         Ok(())
@@ -156,7 +157,7 @@ impl Source for PyReader {
 struct PySink {
     on_emit: Arc<Py<PyAny>>,
     emit_rows: usize,
-    /// None: rows wait for their number only.
+    /// `None` if rows are emitted by their number only.
     emit_interval: Option<Duration>,
 }
 
@@ -203,21 +204,22 @@ impl SinkTable for PySink {
     }
 }
 
-/// Rows on their way to a function.
+/// Rows that are buffered for a function.
 struct Gathered {
     schema: SchemaRef,
     on_emit: Arc<Py<PyAny>>,
     emit_rows: usize,
     waiting: Vec<RecordBatch>,
     rows: usize,
-    /// How often rows went on.
+    /// Number of emits so far.
     turn: u64,
-    /// What the function raised when its time had come.
+    /// The exception of a call that the timer made.
     failed: Option<Error>,
 }
 
 impl Gathered {
-    /// Hands over rows in tables of `emit_rows`; the rest of them too, or it waits on.
+    /// Emits rows in tables of `emit_rows`. The remaining rows are emitted if `takes_rest`, else
+    /// they stay buffered.
     async fn emit(&mut self, takes_rest: bool) -> Result<()> {
         let whole = if takes_rest { self.rows } else { self.rows - self.rows % self.emit_rows };
         if whole == 0 {
@@ -230,7 +232,7 @@ impl Gathered {
         self.rows -= whole;
         self.turn += 1;
         let on_emit = Arc::clone(&self.on_emit);
-        // Python may take its time.
+        // The Python function may block.
         let called = tokio::task::spawn_blocking(move || {
             Python::attach(|py| {
                 for piece in pieces {
@@ -261,7 +263,8 @@ impl fmt::Debug for PyWriter {
 }
 
 impl PyWriter {
-    /// Lets what waits go on when its time has come, if nothing else did before.
+    /// Starts a timer that emits the buffered rows after the interval, unless they were emitted
+    /// before.
     fn start_timer(&mut self, turn: u64) {
         let Some(interval) = self.emit_interval else { return };
         let gathered = Arc::clone(&self.gathered);
@@ -314,7 +317,7 @@ impl Sink for PyWriter {
     }
 }
 
-/// The rows of a `vexact.custom_stream.ArrowBatches` as a stream.
+/// Creates a stream of the rows of a `vexact.custom_stream.ArrowBatches`.
 #[pyfunction]
 fn stream_from_python(
     session: &Session,
@@ -327,7 +330,7 @@ fn stream_from_python(
     Ok(session.0.stream(Arc::new(source)).into())
 }
 
-/// Names a `vexact.CustomArrowStreamSink`, for INSERT.
+/// Registers a `vexact.CustomArrowStreamSink` under a name for INSERT.
 #[pyfunction]
 fn name_python_sink(py: Python<'_>, session: &Session, name: &str, sink: &Bound<'_, PyAny>) -> PyResult<()> {
     let sink = Arc::new(PySink::try_new(sink)?);

@@ -35,7 +35,7 @@ fn batches<'py>(py: Python<'py>, batches: &[RecordBatch]) -> PyResult<Vec<Bound<
     batches.iter().map(|batch| batch.to_pyarrow(py)).collect()
 }
 
-/// The attributes of `vexact.HtapConfig`; its values are texts in Python.
+/// The attributes of `vexact.HtapConfig`. Enumerations are texts in Python.
 #[derive(FromPyObject)]
 pub struct Config {
     oltp_path: PathBuf,
@@ -82,7 +82,7 @@ impl TryFrom<TableConfig> for TimestampTableConfig {
     }
 }
 
-/// The sidecar's settings; those that mean nothing without a source are refused without one.
+/// Converts the sidecar's settings. Settings that need a source are rejected without one.
 fn sidecar(
     source: Option<String>,
     tables: Option<Vec<TableConfig>>,
@@ -149,7 +149,8 @@ pub fn check_config(py: Python<'_>, config: Config) -> PyResult<()> {
     config.checked(py).map(drop)
 }
 
-/// Checks a table's columns `(name, type)` and key; the columns with their types in one spelling.
+/// Checks a table's columns `(name, type)` and key; returns the columns with their types in
+/// canonical spelling.
 #[pyfunction]
 pub fn check_table_schema(
     py: Python<'_>,
@@ -161,7 +162,8 @@ pub fn check_table_schema(
     Ok(schema.columns().iter().map(|column| (column.name.clone(), column.column_type.to_string())).collect())
 }
 
-/// Takes out of a SQLite file what was made in it for replication; the names of what was there.
+/// Removes from a SQLite file the triggers and tables that were made in it for replication; returns
+/// their names.
 #[pyfunction]
 pub fn uninstall(py: Python<'_>, path: PathBuf) -> PyResult<Vec<String>> {
     run_engine(py, vexact::htap::uninstall(path))
@@ -250,7 +252,7 @@ impl HtapEngine {
         Ok((side, route.reason.to_string()))
     }
 
-    /// Rows that the table has and the replica lacks.
+    /// Returns the number of rows that the table has and the replica lacks.
     fn register_table(
         &self,
         py: Python<'_>,
@@ -303,7 +305,7 @@ impl HtapEngine {
         Ok((lag, last_synced_seq, last_error, tables, log_rows, positions))
     }
 
-    /// The warning about the file as it was opened.
+    /// Returns the warning from opening the file.
     fn warning(&self) -> Option<String> {
         self.0.warning().map(str::to_owned)
     }
@@ -366,7 +368,7 @@ fn unusable(py: Python<'_>, problem: String) -> PyErr {
     engine_exception(py, &vexact::Error::InvalidArgument(problem))
 }
 
-/// A search for one query.
+/// Converts the arguments of a search for a single query.
 fn one(py: Python<'_>, mut given: SearchArguments<'_>) -> PyResult<VectorSearch> {
     let params = given.take_params();
     let search = given.search(py, "query", unusable)?;

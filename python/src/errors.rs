@@ -1,4 +1,5 @@
-//! The engine's errors as Python's: the classes of `vexact.errors`, chosen by the error's kind.
+//! Conversion of the engine's errors to Python exceptions: the classes of `vexact.errors`, chosen
+//! by the error's kind.
 
 use datafusion::error::DataFusionError;
 use pyo3::exceptions::PyRuntimeError;
@@ -6,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 use vexact::error::ErrorKind;
 
-/// The exception for an error.
+/// Returns the exception for an error.
 pub fn exception(py: Python<'_>, error: &vexact::Error) -> PyErr {
     let class = match error.kind() {
         ErrorKind::Value => "InvalidRequestError",
@@ -28,7 +29,7 @@ pub fn exception(py: Python<'_>, error: &vexact::Error) -> PyErr {
     exception
 }
 
-/// What Python code raised in the midst of the engine's work.
+/// Returns the exception that Python code raised while the engine called it.
 fn cause(error: &vexact::Error) -> Option<&PyErr> {
     match error {
         vexact::Error::Shared(error) => cause(error),
@@ -40,7 +41,7 @@ fn cause(error: &vexact::Error) -> Option<&PyErr> {
     }
 }
 
-/// The exception for a failure of the replication engine, whatever its kind.
+/// Returns the exception for a failure of the replication engine, whatever its kind.
 pub fn engine_exception(py: Python<'_>, error: &vexact::Error) -> PyErr {
     if matches!(error.kind(), ErrorKind::Internal | ErrorKind::Timeout) {
         return exception(py, error);
@@ -53,7 +54,8 @@ pub fn engine_exception(py: Python<'_>, error: &vexact::Error) -> PyErr {
     }
 }
 
-/// The exception for an argument that cannot be used: the problem names it, expected and got.
+/// Returns the exception for an invalid argument. The problem names the argument, the expected
+/// value and the actual one.
 pub fn invalid(py: Python<'_>, problem: String) -> PyErr {
     exception(py, &vexact::Error::InvalidArgument(problem))
 }

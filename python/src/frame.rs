@@ -11,7 +11,7 @@ use crate::errors::exception;
 use crate::process::OfProcess;
 use crate::runtime::{run, run_long, run_telling};
 
-/// What is called with the rows so far, while a query runs.
+/// Callback with the number of rows so far, called while a query runs.
 type Tell = Option<Py<PyAny>>;
 
 fn tell(tell: &Tell, py: Python<'_>, rows: usize) -> PyResult<()> {
@@ -21,13 +21,14 @@ fn tell(tell: &Tell, py: Python<'_>, rows: usize) -> PyResult<()> {
     }
 }
 
-/// The sections of an explain as HTML, with its style.
+/// Returns the sections of an explain as HTML, with its style.
 #[pyfunction]
 pub fn explain_html(logical: String, physical: String, strategy: String) -> String {
     vexact_html::with_style(&vexact_html::explain(&vexact::sql::Explained { logical, physical, strategy }))
 }
 
-/// Removes the temporary files of this process. To be called when the interpreter ends, and with it the writers.
+/// Removes the temporary files of this process. Called when the interpreter ends, which ends the
+/// writers too.
 #[pyfunction]
 pub fn discard_unfinished() {
     vexact::discard_unfinished();
@@ -44,12 +45,12 @@ impl From<vexact::DataFrame> for DataFrame {
 
 #[pymethods]
 impl DataFrame {
-    /// The schema as a `pyarrow.Schema`.
+    /// Returns the schema as a `pyarrow.Schema`.
     fn schema<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.0.schema().to_pyarrow(py)
     }
 
-    /// All rows as a `pyarrow.Table`.
+    /// Returns all rows as a `pyarrow.Table`.
     #[pyo3(signature = (progress))]
     fn to_arrow<'py>(&self, py: Python<'py>, progress: Tell) -> PyResult<Bound<'py, PyAny>> {
         let frame = self.0.clone();

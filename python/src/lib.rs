@@ -1,5 +1,5 @@
-//! The native module `vexact._native`. Arguments are converted here, everything else is the engine's; the GIL is released while
-//! it works.
+//! The native module `vexact._native`. It only converts arguments and results, and releases the GIL
+//! while the engine works.
 #![allow(missing_docs)]
 
 mod arguments;

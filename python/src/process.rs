@@ -1,12 +1,12 @@
-//! Values of one process. A child of `fork` has one thread, so a wait for another thread never ends there, and the locks of files that it
-//! inherits are its parent's.
+//! Values that belong to one process. A child of `fork` has one thread, so a wait for another
+//! thread never ends there, and the locks of files that it inherits are its parent's.
 
 use std::ops::Deref;
 use std::process;
 use std::sync::{Mutex, PoisonError};
 
-/// A value that is dropped by the process that made it alone: to drop it in a child would release what its parent still has. The
-/// Python classes refuse to use it there.
+/// A value that is dropped only by the process that created it: dropping it in a child would
+/// release resources that the parent still uses. The Python classes reject its use in a child.
 pub struct OfProcess<T> {
     process: u32,
     /// `None` only while it is dropped.
@@ -35,7 +35,7 @@ impl<T> Drop for OfProcess<T> {
     }
 }
 
-/// A value that each process makes for itself when it needs it first, and keeps to its end.
+/// A value that each process creates at its first use, and keeps to its end.
 pub struct PerProcess<T: 'static>(Mutex<Option<(u32, &'static T)>>);
 
 impl<T> PerProcess<T> {
@@ -43,10 +43,11 @@ impl<T> PerProcess<T> {
         Self(Mutex::new(None))
     }
 
-    /// The value of this process. To be called with the GIL, which `fork` has too: so nobody holds the lock in a child.
+    /// Returns the value of this process. Must be called with the GIL held: `fork` holds it too, so
+    /// that no other thread holds the lock in a child.
     ///
     /// # Errors
-    /// Of `make`.
+    /// Those of `make`.
     pub fn get_or_try_init<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<&'static T, E> {
         let mut value = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match *value {

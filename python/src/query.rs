@@ -9,17 +9,20 @@ use pyo3::types::{PyBool, PyByteArray, PyBytes, PyFloat, PyInt, PyList, PySequen
 use vexact::QueryVectors;
 use vexact::kernel::Element;
 
-/// Makes the exception for a value that cannot be used, of a text that names it, expected and got.
+/// Creates the exception for an invalid value. The text names the value, the expected one and the
+/// actual one.
 pub type Refusal = fn(Python<'_>, String) -> PyErr;
 
-/// Sequences within sequences that are counted: one may hold itself.
+/// Maximum nesting of sequences that is counted: a sequence may contain itself.
 const MOST_DIMENSIONS: usize = 64;
 
-/// A query: a sequence of numbers, a numpy or pyarrow array; two-dimensional for a query batch. `name` is the argument's.
+/// Converts a query: a sequence of numbers, a numpy or pyarrow array; two-dimensional for a query
+/// batch. `name` is the argument's.
 ///
 /// # Errors
-/// `TypeError`: what is no sequence or array, or has a component that is no number; `refused`: other dimensions, a component
-/// beyond float64, an array with a NULL or a masked value.
+/// `TypeError` for a value that is no sequence or array, or has a component that is no number.
+/// `refused` for other dimensions, a component beyond float64, an array with a NULL or a masked
+/// value.
 pub fn query(name: &dyn Display, value: &Bound<'_, PyAny>, refused: Refusal) -> PyResult<QueryVectors> {
     if is_list(value) {
         return sequence(name, value, refused);
@@ -28,7 +31,7 @@ pub fn query(name: &dyn Display, value: &Bound<'_, PyAny>, refused: Refusal) -> 
         return array_query(name, array.as_any(), refused);
     }
     if let Some(items) = items_with_gaps(value)? {
-        // An array of numbers is of the right type: it is a value that is wrong.
+        // The type of an array of numbers is right: the error is one of its values.
         return sequence(name, &items, refused).map_err(|error| {
             match error.is_instance_of::<PyTypeError>(value.py()) {
                 true => refused(value.py(), error.value(value.py()).to_string()),
@@ -36,14 +39,14 @@ pub fn query(name: &dyn Display, value: &Bound<'_, PyAny>, refused: Refusal) -> 
             }
         });
     }
-    // pyarrow and others say that they are arrays; numpy knows how to read them.
+    // pyarrow and others implement the array protocol; numpy reads them.
     if value.hasattr("__array__")? {
         return array_query(name, &value.py().import("numpy")?.call_method1("asarray", (value,))?, refused);
     }
     sequence(name, value, refused)
 }
 
-/// What came, for messages.
+/// Returns the type of a value, for messages.
 pub fn got(value: &Bound<'_, PyAny>) -> String {
     let name = |kind: &Bound<'_, PyType>| kind.name().map_or_else(|_| "?".into(), |name| name.to_string());
     match value.cast::<PyType>() {
@@ -52,7 +55,7 @@ pub fn got(value: &Bound<'_, PyAny>) -> String {
     }
 }
 
-/// A text or bytes: a sequence of what nobody means.
+/// Returns true for text or bytes: as a sequence of numbers they are never intended.
 pub fn is_text(value: &Bound<'_, PyAny>) -> bool {
     value.is_instance_of::<PyString>() || value.is_instance_of::<PyBytes>() || value.is_instance_of::<PyByteArray>()
 }
@@ -61,11 +64,12 @@ fn is_list(value: &Bound<'_, PyAny>) -> bool {
     value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>()
 }
 
-/// Dimensions of nested sequences and arrays, along their first items; 0 for what is neither.
+/// Returns the number of dimensions of nested sequences and arrays, along their first items; 0 for
+/// any other value.
 fn dimensions(value: &Bound<'_, PyAny>) -> PyResult<usize> {
     let mut value = value.clone();
     for count in 0..MOST_DIMENSIONS {
-        // What nearly all are, at once.
+        // Fast path for the most common types.
         if value.is_instance_of::<PyFloat>() || value.is_instance_of::<PyInt>() {
             return Ok(count);
         }
@@ -101,7 +105,7 @@ fn sequence(name: &dyn Display, value: &Bound<'_, PyAny>, refused: Refusal) -> P
     }
 }
 
-/// A row of a query batch.
+/// Converts a row of a query batch.
 fn vector(name: &dyn Display, at: usize, row: &Bound<'_, PyAny>, refused: Refusal) -> PyResult<Vec<f64>> {
     let of = format!("{name}: row {at}");
     match dimensions(row)? {
@@ -126,7 +130,7 @@ fn components(name: &dyn Display, values: &Bound<'_, PyAny>, refused: Refusal) -
     Ok(numbers)
 }
 
-/// A component: what Python takes for a number, but no flag and no array.
+/// Converts a component: any value that Python takes for a number, but no bool and no array.
 fn number(name: &dyn Display, at: usize, value: &Bound<'_, PyAny>, refused: Refusal) -> PyResult<f64> {
     let is_number = if value.is_instance_of::<PyInt>() {
         !value.is_instance_of::<PyBool>()
@@ -148,14 +152,15 @@ fn number(name: &dyn Display, at: usize, value: &Bound<'_, PyAny>, refused: Refu
     Err(PyTypeError::new_err(format!("{name}: component {at}: expected a number, got {}", got(value))))
 }
 
-/// The items of an array that lacks some, which numpy would take for NaN or for what is behind its mask: NULLs and masked
-/// values. `None`: it has them all.
+/// Returns the items of an array with missing values, NULLs or masked ones, which numpy would read
+/// as NaN or as the values behind the mask. Returns `None` if the array has no missing values.
 fn items_with_gaps<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = value.py();
     if value.hasattr("mask")? && py.import("numpy.ma")?.call_method1("is_masked", (value,))?.is_truthy()? {
         return value.call_method0("tolist").map(Some);
     }
-    // pandas has types with NULLs of its own, and arrays of numpy's, whose NaN is no other value there.
+    // pandas has types with NULLs of its own. It also has arrays of numpy, in which NaN is an
+    // ordinary value.
     if value.hasattr("isna")? && value.getattr("dtype").is_ok_and(|kind| kind.hasattr("na_value").unwrap_or(false)) {
         let has_gaps = value.call_method0("isna")?.call_method0("any")?.is_truthy()?;
         return if has_gaps { value.call_method0("tolist").map(Some) } else { Ok(None) };
@@ -188,7 +193,7 @@ fn array_query(name: &dyn Display, array: &Bound<'_, PyAny>, refused: Refusal) -
     let kind = |array: &Bound<'_, PyAny>| array.getattr("dtype")?.getattr("kind")?.extract::<String>();
     let mut array = array.clone();
     if kind(&array)? == "O" {
-        // Rows that do not stack differ in length, or are no rows.
+        // Rows that cannot be stacked differ in length, or are no rows.
         array = match array.py().import("numpy")?.call_method1("stack", (&array,)) {
             Ok(stacked) if kind(&stacked)? != "O" => stacked,
             _ => return sequence(name, &array.call_method0("tolist")?, refused),
@@ -207,7 +212,8 @@ fn rows<T: Element + numpy::Element>(
     array: &PyReadonlyArrayDyn<'_, T>,
     refused: Refusal,
 ) -> PyResult<QueryVectors> {
-    // In the order of the rows, also where memory is in another (a transposed array).
+    // The values are in the order of the rows, also if memory has another order (a transposed
+    // array).
     let values: Vec<f64> = array.as_array().iter().map(|x| x.to_f64()).collect();
     match *array.shape() {
         [_] => Ok(QueryVectors::One(values)),

@@ -1,4 +1,4 @@
-//! Runs the engine's futures from Python: without the GIL, and so that Ctrl-C ends them.
+//! Runs the engine's futures from Python: without the GIL, and such that Ctrl-C cancels them.
 
 use std::future::Future;
 use std::time::Duration;
@@ -15,12 +15,13 @@ use crate::cancel::Call;
 use crate::errors::{engine_exception, exception};
 use crate::process::PerProcess;
 
-/// How often a running query looks for Ctrl-C.
+/// Interval at which a running query checks for Ctrl-C.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
 fn runtime() -> PyResult<&'static Runtime> {
     static RUNTIME: PerProcess<Runtime> = PerProcess::new();
-    // More threads than cores: so that the system shares the cores between a long query and short ones.
+    // There are more threads than cores, so that the system shares the cores between long queries
+    // and short ones.
     let threads = 2 * std::thread::available_parallelism().map_or(2, usize::from);
     let new = || {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -29,7 +30,8 @@ fn runtime() -> PyResult<&'static Runtime> {
     RUNTIME.get_or_try_init(new).map_err(|error| PyRuntimeError::new_err(format!("no threads for queries: {error}")))
 }
 
-/// Runs a query of any length on the runtime's threads, while this one waits for its end or for Ctrl-C: then the query is aborted.
+/// Runs a query of any length on the runtime's threads, while this thread waits for its end or for
+/// Ctrl-C, which aborts the query.
 pub fn run_long<T: Send + 'static>(
     py: Python<'_>,
     future: impl Future<Output = vexact::Result<T>> + Send + 'static,
@@ -37,7 +39,7 @@ pub fn run_long<T: Send + 'static>(
     run_telling(py, future, &|_| Ok(()))
 }
 
-/// As [`run_long`]; `tell` is called every now and then while it runs.
+/// Runs a query as [`run_long`] does, and calls `tell` at intervals while it runs.
 pub fn run_telling<T: Send + 'static>(
     py: Python<'_>,
     future: impl Future<Output = vexact::Result<T>> + Send + 'static,
@@ -55,7 +57,7 @@ pub fn run_telling<T: Send + 'static>(
     run_with(py, ended, exception, tell)
 }
 
-/// The number of queries on the runtime's threads, those included whose caller is gone.
+/// The number of queries on the runtime's threads, including those whose caller is gone.
 static RUNNING_QUERIES: Mutex<usize> = Mutex::new(0);
 /// Notified when no query runs any more.
 static QUERIES_ENDED: Condvar = Condvar::new();
@@ -107,7 +109,8 @@ pub fn run_engine<T: Send>(py: Python<'_>, future: impl Future<Output = vexact::
     run_with(py, future, engine_exception, &|_| Ok(()))
 }
 
-/// Runs a future that is short, or never polled for long, to its end, or until a signal handler raises (KeyboardInterrupt): then the future is dropped.
+/// Runs a future to its end on this thread, or until a signal handler raises (KeyboardInterrupt),
+/// which drops the future. For futures that are short, or whose polls are short.
 pub fn run<T: Send>(py: Python<'_>, future: impl Future<Output = vexact::Result<T>> + Send) -> PyResult<T> {
     run_with(py, future, exception, &|_| Ok(()))
 }
@@ -122,11 +125,12 @@ fn run_with<T: Send>(
     let call = Call::begin();
     let result = py.detach(|| {
         runtime.block_on(async {
-            // Entries that know their statement name it, within this one.
+            // Entries that know their statement name it; they are nested in this one.
             let mut future = entry(stack_of_text(""), "a call", future);
             loop {
                 tokio::select! {
-                    // The clock first: a future that never waits uses up the turn that both have.
+                    // The clock is polled first: a future that never waits uses up the budget that
+                    // both share.
                     biased;
                     () = tokio::time::sleep(SIGNAL_INTERVAL) => {
                         if call.is_cancelled() {

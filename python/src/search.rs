@@ -24,16 +24,18 @@ pub struct SearchArguments<'py>(
 );
 
 impl<'py> SearchArguments<'py> {
-    /// The values of the filter's placeholders, which are then nobody else's.
+    /// Takes the values of the filter's placeholders out of the arguments.
     pub fn take_params(&mut self) -> Option<Bound<'py, PyAny>> {
         self.7.take()
     }
 
-    /// The search. `invalid` makes the exception for a value that cannot be used, `query_name` is what the query is called.
+    /// Converts the arguments to a search. `invalid` creates the exception for an invalid value,
+    /// `query_name` is the name of the query in messages.
     pub fn search(self, py: Python<'_>, query_name: &str, invalid: Refusal) -> PyResult<VectorSearch> {
         let Self(table, column, query, top_k, metric, filter, columns, params, min_score, group_by) = self;
         let metric = metric.parse().map_err(|error: vexact::kernel::KernelError| invalid(py, error.to_string()))?;
-        // A whole number of any size: what is beyond all tables asks for all rows.
+        // `top_k` may be a whole number of any size: a number beyond the size of any table returns
+        // all rows.
         if !top_k.hasattr("__index__")? {
             return Err(PyTypeError::new_err(format!("top_k: expected an int, got {}", top_k.get_type().name()?)));
         }

@@ -54,14 +54,14 @@ impl LineMapping<'_> {
     }
 }
 
-/// How a CSV file is written: a dict.
+/// The options of a CSV file: a dict.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub struct CsvArguments<'py> {
     delimiter: char,
     header: bool,
     names: Option<Vec<String>>,
-    /// A column's name, and a type: one of SQL's by its name, or one of pyarrow.
+    /// Columns' names and types: a SQL type by its name, or a type of pyarrow.
     dtypes: Vec<(String, Bound<'py, PyAny>)>,
     null_values: Vec<String>,
     quote: Option<char>,

@@ -17,7 +17,8 @@ use crate::runtime::{enter, run, run_long};
 use crate::search::{Sections, sections};
 use crate::session::Session;
 
-/// Trigger interval in ms, checkpoint path, delivery mode, execution mode, workers, partitions at a time.
+/// Trigger interval in ms, checkpoint path, delivery mode, execution mode, number of workers,
+/// maximum number of partitions at a time.
 type Options<'a> = (f64, Option<PathBuf>, &'a str, &'a str, usize, usize);
 
 fn options(
@@ -118,7 +119,7 @@ impl RealtimeSource {
         self.0.schema().to_pyarrow(py)
     }
 
-    /// Each batch is a micro-batch. Waits while the queue is full.
+    /// Pushes a batch, which becomes a micro-batch. Waits while the queue is full.
     fn push(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let (_, batches) = convert::batches(data)?;
         run(py, async {
@@ -152,7 +153,8 @@ impl RealtimeSink {
         QueueSink::try_new(watermarks(high, low)).map(|queue| Self(queue.into())).map_err(|error| exception(py, &error))
     }
 
-    /// The next batch; `None` after so many seconds without one (`None`: for ever), and once the queue is closed and empty.
+    /// Returns the next batch. Returns `None` after `timeout_seconds` without one, and once the
+    /// queue is closed and empty. A timeout of `None` is unlimited.
     fn poll<'py>(&self, py: Python<'py>, timeout_seconds: Option<f64>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let timeout = timeout_seconds.map(Duration::try_from_secs_f64).transpose().map_err(|_| {
             invalid(py, format!("timeout_seconds: expected at least 0, got {}", timeout_seconds.unwrap_or_default()))
@@ -177,7 +179,7 @@ impl RealtimeSink {
     }
 }
 
-/// Arrow batches as a bounded stream.
+/// Creates a bounded stream of Arrow batches.
 #[pyfunction]
 fn stream_from_arrow(py: Python<'_>, session: &Session, data: &Bound<'_, PyAny>) -> PyResult<StreamFrame> {
     let (schema, batches) = convert::batches(data)?;
@@ -185,7 +187,7 @@ fn stream_from_arrow(py: Python<'_>, session: &Session, data: &Bound<'_, PyAny>)
     frame.map(StreamFrame::from).map_err(|error| exception(py, &error))
 }
 
-/// A folder of CSV files as a stream.
+/// Creates a stream of a folder of CSV files.
 #[pyfunction]
 fn read_stream_csv_dir(py: Python<'_>, session: &Session, path: PathBuf, delimiter: char) -> PyResult<StreamFrame> {
     py.detach(|| session.0.read_stream_csv_dir(path, delimiter))
@@ -225,7 +227,7 @@ fn explain_stream_sql(py: Python<'_>, session: &Session, sql: &str, options: Opt
     run(py, session.0.explain_stream_sql(sql, &options)).map(sections)
 }
 
-/// The Arrow type of a type's name: `int64`, `utf8`, `vector(3)`, ...
+/// Returns the Arrow type of a type's name: `int64`, `utf8`, `vector(3)`, ...
 #[pyfunction]
 fn column_type<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
     let parsed = vexact::ColumnType::parse(name).map_err(|error| exception(py, &error))?;

@@ -67,7 +67,7 @@ _MOVED_TO_BITABLE = {
 if not _typing.TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        """The names that were here before they moved to `vexact.bitable`, with a `DeprecationWarning`."""
+        """Returns the names that have moved to `vexact.bitable`, with a `DeprecationWarning`."""
         if name not in _MOVED_TO_BITABLE:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         _warnings.warn(f"vexact.{name} moved: use vexact.bitable.{name}", DeprecationWarning, stacklevel=2)

@@ -7,7 +7,7 @@ from . import _native
 
 
 def main() -> int:
-    """Runs the command of `sys.argv`; the exit code."""
+    """Runs the command of `sys.argv` and returns the exit code."""
     if sys.stdout is None:
         # The first file that the command opens would get its number.
         if sys.stderr is not None:

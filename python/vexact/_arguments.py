@@ -1,4 +1,4 @@
-"""Checks of arguments: an error names the argument, what was expected and what came.
+"""Checks of arguments. An error names the argument, the expected value and the actual one.
 
 What is of another type is a `TypeError`, a value that cannot be used an `InvalidRequestError`, which is a `ValueError`.
 """
@@ -20,7 +20,7 @@ SearchArguments = tuple[str, str, Any, int, str, str | None, list[str], Any, flo
 
 
 def wrong(name: str, expected: str, value: object) -> TypeError:
-    """The error for an argument of another type."""
+    """Returns the error for an argument of a wrong type."""
     got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
     return TypeError(f"{name}: expected {expected}, got {got}")
 
@@ -60,7 +60,7 @@ def path(name: str, value: object) -> str:
 
 
 def paths(name: str, value: object) -> list[str]:
-    """One path, or several."""
+    """Checks one path, or several."""
     if isinstance(value, (str, os.PathLike)):
         return [path(name, value)]
     expected = "a str or os.PathLike, or a list of these"
@@ -76,7 +76,7 @@ def flag(name: str, value: object) -> bool:
 
 
 def integer(name: str, value: Any, expected: str = "an int") -> int:
-    """A whole number of any size, numpy's too."""
+    """Checks a whole number of any size, also one of numpy."""
     if not isinstance(value, (bool, np.bool_, type)):
         try:
             return operator.index(value)
@@ -103,7 +103,7 @@ def number(name: str, value: object) -> float:
 
 
 def seconds(name: str, value: object) -> float | None:
-    """A time above 0; None for none."""
+    """Checks a time above 0; None is no limit."""
     if value is None:
         return None
     time = number(name, value)
@@ -113,7 +113,8 @@ def seconds(name: str, value: object) -> float | None:
 
 
 def items(name: str, value: Any, of: str) -> Iterable[Any]:
-    """An iterable of several things: no text and no mapping, which are iterables of what nobody means."""
+    """Checks an iterable of several things. Text and mappings are rejected: iterating over them is
+    never intended."""
     kind = type(value)
     is_iterable = hasattr(kind, "__iter__") or (hasattr(kind, "__getitem__") and hasattr(kind, "__len__"))
     if not is_iterable or isinstance(value, (str, bytes, bytearray, Mapping, type)):
@@ -123,7 +124,7 @@ def items(name: str, value: Any, of: str) -> Iterable[Any]:
 
 
 def texts(name: str, value: object) -> list[str]:
-    """A list of texts; one text is a list of one."""
+    """Checks a list of texts; a single text is a list of one."""
     if isinstance(value, str):
         return [text(name, value)]
     expected = "a str or a list of str"
@@ -137,7 +138,7 @@ def function(name: str, value: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def statement(name: str, value: object) -> tuple[str, Any]:
-    """A statement and its parameters, None if it is a text alone."""
+    """Checks a statement and its parameters, which are None for a text alone."""
     expected = "a SQL text or a pair of it and its parameters"
     if not isinstance(value, (tuple, list)):
         return text(name, value, expected), None
@@ -159,7 +160,7 @@ def search(
     min_score: object,
     group_by: object,
 ) -> SearchArguments:
-    """The arguments of a vector search, as the native module takes them; it checks the query and the parameters."""
+    """Checks the arguments of a vector search and returns them as the native module takes them."""
     return (
         text("table", table),
         text(column_name, column),

@@ -9,7 +9,8 @@ from . import _arguments as check
 
 
 class BitableUrl(NamedTuple):
-    """Where a table is. `is_wiki`: `app_token` is that of a wiki page, which the client looks up."""
+    """The location of a table. With `is_wiki`, `app_token` is the token of a wiki page, from which
+    the client looks up the app."""
 
     app_token: str
     table_id: str
@@ -18,8 +19,8 @@ class BitableUrl(NamedTuple):
 
 
 def parse_bitable_url(url: str) -> BitableUrl:
-    """The table of an address as the browser shows it: `https://HOST/base/APP?table=TABLE&view=VIEW` or `/wiki/PAGE?table=...`;
-    `https://HOST/base/APP/tables/TABLE?view=VIEW` is the same.
+    """Parses the address of a table from the browser: `https://HOST/base/APP?table=TABLE&view=VIEW`
+    or `/wiki/PAGE?table=...`; `https://HOST/base/APP/tables/TABLE?view=VIEW` is the same.
 
     `ValueError`: an address of another form, or without a table.
     """

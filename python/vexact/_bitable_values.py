@@ -1,4 +1,4 @@
-"""Values of Bitable tables: the API's cells as plain values, rows in groups, and columns of Arrow."""
+"""Values of Bitable tables: the API's cells as plain values, grouped rows, and Arrow columns."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def plain_row(record: Mapping[str, Any]) -> Row:
 
 
 def plain_value(value: Any) -> Any:
-    """A cell as the API sends it as a plain value.
+    """Converts a cell of the API to a plain value.
 
     Text in segments becomes one str, a link its address, people and chats the list of their names, attachments the list of their
     file names, linked records the list of their ids, a location its address; numbers, booleans, single selects (str), multiple
@@ -76,7 +76,8 @@ def _plain_object(item: Mapping[str, Any]) -> Any:
 
 
 def group_rows_by_field(rows: Iterable[Mapping[str, Any]], field: str) -> dict[Any, list[Mapping[str, Any]]]:
-    """The rows by the values of a field, in the order in which these first come.
+    """Groups rows by the values of a field. The groups are in the order in which their values first
+    occur.
 
     A row whose value is a list (people, multiple selects) is in the group of each of its values. Rows without a value are in the
     group of None.
@@ -89,7 +90,8 @@ def group_rows_by_field(rows: Iterable[Mapping[str, Any]], field: str) -> dict[A
 
 
 def group_rows_count_by_field(rows: Iterable[Mapping[str, Any]], field: str) -> dict[Any, int]:
-    """The number of rows in each group of `group_rows_by_field`, largest first; of equal ones the first that came."""
+    """Counts the rows in each group of `group_rows_by_field`. Groups are sorted by size, largest
+    first; equal ones are in the order of their first occurrence."""
     counts: dict[Any, int] = {}
     for row in _checked(rows, field):
         for key in _keys(row.get(field)):
@@ -116,7 +118,7 @@ def _hashable(value: Any) -> Hashable:
 
 
 def arrow_type(field: Mapping[str, Any]) -> pa.DataType | None:
-    """The type of a field's column; None for a button, which has no values."""
+    """Returns the type of a field's column; None for a button, which has no values."""
     kind = field.get("type")
     if kind == _BUTTON:
         return None
@@ -127,13 +129,13 @@ def arrow_type(field: Mapping[str, Any]) -> pa.DataType | None:
 
 
 def found_schema(rows: list[Row]) -> pa.Schema:
-    """The columns of rows; text where they have no values."""
+    """Returns the columns of rows; a column without values is text."""
     found = record_batch(rows, None).schema
     return pa.schema([field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in found])
 
 
 def fit(value: Any, data_type: pa.DataType) -> Any:
-    """A plain value as one of a column."""
+    """Converts a plain value to one of a column."""
     if value is None:
         return None
     if pa.types.is_list(data_type):

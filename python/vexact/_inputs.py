@@ -1,4 +1,4 @@
-"""What a session reads, as its native module takes it: Arrow data, and the columns of lines."""
+"""Conversion of a session's inputs for the native module: Arrow data, and the columns of lines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MAPPINGS = "(column, field) or (column, field, type) tuples, or a mapping"
 
 
 def line_columns(mappings: Any) -> list[tuple[str, LineField, str | None]]:
-    """Columns of lines, each with its field and its type."""
+    """Returns the columns of lines, each with its field and its type."""
     if isinstance(mappings, Mapping):
         return [_line_column(column, rest) for column, rest in mappings.items()]
     columns = []
@@ -66,7 +66,7 @@ def csv_options(
     encoding: Any,
     decimal: Any,
 ) -> dict[str, Any]:
-    """The options of `read_csv`, as the native module takes them."""
+    """Returns the options of `read_csv`, as the native module takes them."""
 
     def character(name: str, value: Any) -> str | None:
         return None if value is None else check.one_character(name, value)
@@ -106,7 +106,7 @@ def _dtypes(dtypes: Any) -> list[tuple[str, Any]]:
 
 
 def as_arrow(data: Any) -> Any:
-    """What the native module takes: an object of the Arrow C interfaces."""
+    """Converts data to an object with an Arrow C interface, as the native module takes it."""
     if isinstance(data, Mapping):
         columns = {check.text("data: a column's name", name): _column(name, values) for name, values in data.items()}
         lengths = {name: len(column) for name, column in columns.items()}
@@ -123,7 +123,7 @@ def as_arrow(data: Any) -> Any:
 
 
 def _array(of: str, values: np.ndarray[Any, Any]) -> pa.Array:
-    """An array of any byte order, with what is masked as NULL."""
+    """Converts an array of any byte order; masked values become NULL."""
     mask = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
     plain = np.ma.getdata(values)
     if not plain.dtype.isnative:
@@ -142,7 +142,8 @@ def _is_missing(value: Any) -> bool:
 
 
 def _column(name: str, values: Any) -> Any:
-    """A column of a dict: a two-dimensional numpy array is one of vectors, without a copy unless its bytes are in another order."""
+    """Converts a column of a dict. A two-dimensional numpy array is a column of vectors, without a
+    copy unless its bytes are in another order."""
     of = f"data: column {name!r}"
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         return values
@@ -170,7 +171,8 @@ def _column(name: str, values: Any) -> Any:
 
 
 def _unmasked(values: Any) -> Any:
-    """The values with None for what a mask hides: pyarrow looks for a mask on a whole column, and not on arrays in it."""
+    """Returns the values with None for masked ones: pyarrow applies a mask to a whole column, but
+    not to arrays in it."""
     if any(np.ma.is_masked(value) for value in values):
         return [_shown(value) if isinstance(value, np.ma.MaskedArray) else value for value in values]
     return values

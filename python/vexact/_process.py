@@ -1,4 +1,4 @@
-"""What belongs to one process.
+"""Values that belong to one process.
 
 A child of `fork` has the memory of its parent and one thread. A call that waits for another thread would wait for ever there, so it is
 refused. What the child opens itself works.
@@ -22,7 +22,7 @@ atexit.register(_native.wait_for_queries)
 
 
 class OfProcess(Generic[T]):
-    """An attribute that can be read in the process alone that set it."""
+    """An attribute that only the process that set it can read."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._slot = f"_of_process{name}"
@@ -45,11 +45,11 @@ class OfProcess(Generic[T]):
         setattr(instance, self._slot, (os.getpid(), value))
 
     def is_here(self, instance: object) -> bool:
-        """Whether this process set the attribute."""
+        """Returns True if this process set the attribute."""
         held: tuple[int, Any] = getattr(instance, self._slot)
         return held[0] == os.getpid()
 
 
 def opened_before_fork(instance: object) -> EngineError:
-    """The error of every use in a child of `fork`."""
+    """Returns the error of every use in a child of `fork`."""
     return EngineError(f"vexact.{type(instance).__name__}: opened before fork: open it in the worker")

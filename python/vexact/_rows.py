@@ -1,4 +1,4 @@
-"""Rows of Python values as Arrow."""
+"""Conversion of rows of Python values to Arrow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ _REALS = (float, np.floating, decimal.Decimal)
 
 
 def record_batch(rows: Sequence[Row], schema: pa.Schema | None) -> pa.RecordBatch:
-    """Rows as one record batch; `schema` None: of all columns that are there, with the types that pyarrow finds.
+    """Converts rows to one record batch. With `schema` None, it has all columns that occur, with
+    the types that pyarrow infers.
 
     Raises `ValueError` for a value that does not fit, with its column, and for a column that is not in the schema.
     """
@@ -49,7 +50,8 @@ def record_batch(rows: Sequence[Row], schema: pa.Schema | None) -> pa.RecordBatc
 
 
 def column_array(name: str, values: list[Any], data_type: pa.DataType | None) -> pa.Array:
-    """The values of a column; `data_type` None: of the type that pyarrow finds. `InvalidRequestError` for one that does not fit."""
+    """Converts the values of a column. With `data_type` None, pyarrow infers the type.
+    `InvalidRequestError` for a value that does not fit."""
     expected = "values of one type" if data_type is None else str(data_type)
     try:
         array = pa.array(values, type=data_type, from_pandas=False)
@@ -62,7 +64,8 @@ def column_array(name: str, values: list[Any], data_type: pa.DataType | None) ->
 
 
 def _cut(values: Iterable[Any], data_type: pa.DataType) -> Iterator[Any]:
-    """Values of which a column would keep a part: a number without its fraction, a time without its day's time or its offset."""
+    """Returns values that a column would truncate: a number with a fraction, a time with a time of
+    day or an offset."""
     if pa.types.is_integer(data_type) or pa.types.is_temporal(data_type):
         kinds = set(map(type, values))
         if any(issubclass(kind, _REALS) for kind in kinds):

@@ -1,4 +1,4 @@
-"""Settings of an engine: of the engine itself, of the tables that it replicates, and of those that a sidecar follows."""
+"""Settings of an engine, of the tables that it replicates, and of those that a sidecar follows."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ Path = str | os.PathLike[str]
 
 @dataclass(frozen=True, init=False)
 class TableSchema:
-    """A table as it is replicated: its columns, as `(name, type)` pairs or a mapping of names to types, and the names of its
-    key's columns, or the name of one. The key `rowid`, where no column has that name, is SQLite's row id, for tables without a key.
+    """A replicated table: its columns, as `(name, type)` pairs or a mapping of names to types, and
+    the names of its key's columns, or the name of one. The key `rowid`, if no column has that name,
+    is SQLite's row id, for tables without a key.
 
     Types, in any case: int8, int16, int32|int, int64|bigint, uint8, uint16, uint32, uint64, float16|half, float32|float,
     float64|double, utf8|string|text, bool|boolean, binary|bytes, `vector(N)` (`float32[N]`) and `float16[N]`. In SQLite a vector
@@ -47,7 +48,7 @@ _PAIRS = "(name, type) pairs or a mapping of names to types"
 
 
 def _pair(pair: Any, of: str = "columns") -> tuple[str, str]:
-    """A column's name and type."""
+    """Returns a column's name and type."""
     if not isinstance(pair, (tuple, list)):
         raise check.wrong(of, _PAIRS, pair)
     if len(pair) != 2:
@@ -100,7 +101,7 @@ class TimestampTableConfig:
 
 
 def _without_password(source: Path | None) -> Path | None:
-    """The address of a server with `***` in the place of its password."""
+    """Returns the address of a server with `***` in the place of its password."""
     if not isinstance(source, str) or "://" not in source:
         return source
     source = re.sub(r"^([^:]*://[^:@/]*):.*@", r"\1:***@", source, flags=re.DOTALL)

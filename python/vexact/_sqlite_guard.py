@@ -1,4 +1,4 @@
-"""Guards an engine's files against Python's `sqlite3` where the two do not see each other's locks.
+"""Guards an engine's files against Python's `sqlite3` if the two do not see each other's locks.
 
 `sqlite3` is another copy of SQLite than the engine's. On Linux the engine's copy takes locks that both respect, and this module does nothing.
 Elsewhere SQLite's POSIX locks belong to the process: two copies in one process do not see each other's locks, and each close drops the
@@ -25,7 +25,7 @@ _is_watching = False
 
 
 def _file(path: Any) -> str | None:
-    """The file that a path or a URI of SQLite's names; None for none."""
+    """Returns the file that a path or a URI of SQLite names; None if there is none."""
     if not isinstance(path, str | bytes | os.PathLike):
         return None
     text = os.fsdecode(path)
@@ -45,7 +45,8 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _descriptor(file: str) -> int | None:
-    """A descriptor of this process by which a file is open; None if there is none, or the system does not list them."""
+    """Returns a descriptor by which this process has a file open. None if there is none, or if the
+    system does not list descriptors."""
     try:
         wanted, names = os.stat(file), os.listdir("/dev/fd")
     except OSError:
@@ -61,7 +62,8 @@ def _descriptor(file: str) -> int | None:
 
 
 def check_unopened(path: Any) -> None:
-    """Refuses a file that this process has open outside of its engines, before an engine opens it."""
+    """Rejects a file that this process has open outside of its engines. Called before an engine
+    opens the file."""
     file = _file(path)
     if file is None or _native.has_isolated_locks():
         return
@@ -77,7 +79,7 @@ def check_unopened(path: Any) -> None:
 
 
 def opened(path: Any) -> str | None:
-    """Notes that an engine has opened a file; what `closed` takes."""
+    """Records that an engine has opened a file; returns the argument of `closed`."""
     global _is_watching
     file = _file(path)
     if file is None or _native.has_isolated_locks():
@@ -95,7 +97,7 @@ def opened(path: Any) -> str | None:
 
 
 def closed(file: str | None) -> None:
-    """Notes that it has closed it."""
+    """Records that an engine has closed a file."""
     with _lock:
         if file is not None:
             _files[file] -= 1

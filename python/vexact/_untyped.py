@@ -1,4 +1,5 @@
-"""Streams over a source whose columns have names and no types yet: the first rows say them, and then what waits is opened."""
+"""Streams over a source whose columns have names and no types yet. The first rows determine the
+types; waiting queries are opened then."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from .stream import RealtimeStreamSource, StreamingDataFrame, StreamingQuery
 
 
 class UntypedStream(StreamingDataFrame):
-    """The stream of such a source."""
+    """The stream of a source without types."""
 
     def __init__(self, source: RealtimeStreamSource, open_frame: Callable[[], _native.StreamFrame]) -> None:
         self.source = source
@@ -35,7 +36,8 @@ class UntypedStream(StreamingDataFrame):
 
 
 class UntypedQuery(StreamingQuery):
-    """A query over such a stream. It is opened with the first rows; what is wrong with it is an error of `await_termination`."""
+    """A query over a stream without types. It is opened with the first rows; `await_termination`
+    raises its errors."""
 
     def __init__(self, source: RealtimeStreamSource, open_query: Callable[[], _native.StreamingQuery]) -> None:
         self._open = open_query

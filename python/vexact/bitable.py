@@ -135,7 +135,8 @@ class BitableClient:
         on_page: Callable[[int, list[Row]], None] | None = None,
         max_rows: int | None = None,
     ) -> list[Row]:
-        """All records, or the first `max_rows`. Arguments, rows and errors are those of `iter_record_pages`.
+        """Returns all records, or the first `max_rows`. Arguments, rows and errors are those of
+        `iter_record_pages`.
 
         `on_page(number, rows)` is called with each page as it comes, counted from 1.
         """
@@ -157,7 +158,8 @@ class BitableClient:
         on_page: Callable[[int, list[Row]], None] | None = None,
         max_rows: int | None = None,
     ) -> list[Row]:
-        """As `list_records`, for a table's address in the browser (see `parse_bitable_url`); its view decides which rows."""
+        """Returns the records as `list_records` does, for a table's address in the browser (see
+        `parse_bitable_url`). The address's view determines the rows."""
         table = self._locate(url)
         return self.list_records(
             table.app_token, table.table_id, view_id=table.view_id, page_size=page_size, on_page=on_page, max_rows=max_rows
@@ -172,7 +174,8 @@ class BitableClient:
         page_size: int = 100,
         max_rows: int | None = None,
     ) -> Iterator[list[Row]]:
-        """The records page by page; a page is fetched when it is asked for, and none that is empty is passed on.
+        """Yields the records page by page. A page is fetched when it is needed, and empty pages are
+        skipped.
 
         A row is a dict of the fields that the record has a value for, as `plain_value` makes it, and `record_id` (but for a table
         with a field of that name). `page_size`: 1 to 500. Only the view's records if `view_id` is given.
@@ -186,7 +189,7 @@ class BitableClient:
         return self._rows(self._items(f"{table_path(app_token, table_id)}/records", query), most)
 
     def table_schema(self, app_token: str, table_id: str) -> pa.Schema:
-        """The columns of a table by its fields' types, `record_id` first.
+        """Returns the columns of a table by its fields' types, `record_id` first.
 
         Text, single selects, phone numbers, links, locations and formulas of text are string; numbers double; checkboxes bool;
         times timestamp[ms, UTC]; multiple selects, people, chats, attachments and linked records list<string>.
@@ -224,7 +227,7 @@ class BitableClient:
                 yield rows
 
     def _items(self, path: str, query: Mapping[str, str]) -> Iterator[list[Mapping[str, Any]]]:
-        """The items of a list that comes in pages."""
+        """Yields the items of a list that comes in pages."""
         token = ""
         seen: set[str] = set()
         while True:
@@ -242,7 +245,8 @@ class BitableClient:
             seen.add(token)
 
     def _call(self, path: str) -> Mapping[str, Any]:
-        """The data of a GET, with the token; once more with a new one if the server says that it ended."""
+        """Returns the data of a GET with the token. Retries once with a new token if the server
+        reports that the token has expired."""
         token = self._access_token("")
         try:
             answer = self._send("GET", path, token, None)
@@ -256,7 +260,8 @@ class BitableClient:
         return data
 
     def _access_token(self, ended: str) -> str:
-        """The token; a new one where there is none, or it is the one that ended."""
+        """Returns the token. Fetches a new one if there is none, or if the current one is the
+        expired one."""
         with self._token_lock:
             token, end = self._token
             if token and token != ended and self._clock() < end:
@@ -271,7 +276,7 @@ class BitableClient:
             return new
 
     def _send(self, method: str, path: str, token: str | None, body: Mapping[str, str] | None) -> Mapping[str, Any]:
-        """One request, sent again where that may help."""
+        """Sends one request, and retries it if that may help."""
         request = urllib.request.Request(self._base_url + path, method=method)
         request.add_header("Content-Type", "application/json; charset=utf-8")
         if token is not None:
@@ -333,7 +338,8 @@ class BitableClient:
 def create_stream_from_bitable(
     session: Session, client: BitableClient, url: str, *, page_size: int = 100, schema: pa.Schema | None = None
 ) -> StreamingDataFrame:
-    """The records of a table (its address as in `parse_bitable_url`) as a stream that ends with them: a page, a micro-batch.
+    """Creates a stream of the records of a table (its address as in `parse_bitable_url`). It ends
+    with the last record; each page is a micro-batch.
 
     `schema`: the columns to take, by the fields' names. Without it they are those of `BitableClient.table_schema`; where the app
     may not read the fields, those of the first page's rows. Cells are made to fit: a list of several values is text with commas in
@@ -361,7 +367,7 @@ def create_stream_from_bitable(
 
 
 class _AgainError(BitableClientError):
-    """A failure that may pass."""
+    """A failure that may be temporary, so that the request is retried."""
 
     def __init__(
         self, message: str, *, code: int | None = None, status: int | None = None, wait_seconds: float | None = None
@@ -371,7 +377,8 @@ class _AgainError(BitableClientError):
 
 
 def _asked_wait(headers: Mapping[str, str]) -> float | None:
-    """The seconds that a server asks to wait for: `Retry-After` as seconds or a date, or the gateway's own header."""
+    """Returns the seconds that a server asks to wait: `Retry-After` as seconds or a date, or the
+    gateway's own header."""
     text = headers.get("Retry-After") or headers.get("x-ogw-ratelimit-reset")
     if not text:
         return None

@@ -1,5 +1,5 @@
-"""Python iterables as sources of streams, and Python functions as sinks: rows are gathered until there are enough of them or
-enough time has passed, whichever is first."""
+"""Python iterables as sources of streams, and Python functions as sinks. Rows are buffered until
+there are enough of them or enough time has passed, whichever is first."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class CustomStreamEmitOptions:
-    """When what was gathered goes on: `emit_rows` rows (at least 1), or `emit_interval_seconds` (at least 0) after the first of
-    them, whichever is first. With an interval of 0, rows wait for no others; with `math.inf`, only for their number.
+    """The condition for emitting the buffered rows: `emit_rows` rows (at least 1), or
+    `emit_interval_seconds` (at least 0) after the first of them, whichever is first. With an
+    interval of 0, rows wait for no others; with `math.inf`, they are emitted by their number only.
 
     `ValueError` for other values, `TypeError` for an interval that is no number.
     """
@@ -61,7 +62,8 @@ class CustomArrowStreamSource:
         self.options = CustomStreamEmitOptions(emit_interval_seconds, emit_rows)
 
     def batches(self, rows: Iterable[Row]) -> ArrowBatches:
-        """The rows as record batches of at most `emit_rows` rows, in their order; all have one schema.
+        """Yields the rows as record batches of at most `emit_rows` rows, in their order; all have
+        one schema.
 
         A row is a mapping of names to values (a missing one is NULL) or, with a schema, a sequence of values in the order of its
         columns. The iterable is read in a thread of its own, at most `emit_rows` rows ahead of what was taken from here: the
@@ -86,7 +88,8 @@ class CustomArrowStreamSink:
 
 
 def consume_arrow_batches_with_custom_sink(batches: Iterable[Any], sink: CustomArrowStreamSink) -> int:
-    """Reads record batches (or tables) until they end, and hands their rows to a sink; the number of rows.
+    """Reads record batches (or tables) until they end, passes their rows to a sink, and returns the
+    number of rows.
 
     `batches` may be a `pyarrow.RecordBatchReader`, or any iterable. It is read in a thread of its own, at most `emit_rows` rows
     (and one batch) ahead, so that rows that wait go on in time while the next ones are awaited. What the iterable raises is
@@ -96,7 +99,7 @@ def consume_arrow_batches_with_custom_sink(batches: Iterable[Any], sink: CustomA
     check.items("batches", batches, "an iterable of record batches")
     rows = 0
     most = sink.options.emit_rows
-    # Cut where a batch is longer than what goes on at once.
+    # A batch that is longer than one emit is cut.
     pieces = (table.slice(start, most) for table in map(_table, batches) for start in range(0, table.num_rows, most))
     gathered = _Gathered(pieces, lambda table: table.num_rows, sink.options)
     try:
@@ -117,7 +120,8 @@ def create_stream_from_custom_source(
     emit_interval_seconds: float = 1.0,
     emit_rows: int = 1024,
 ) -> StreamingDataFrame:
-    """The rows of any iterable, an endless one as well, as a stream; a micro-batch as in `CustomStreamEmitOptions`.
+    """Creates a stream of the rows of any iterable, also an endless one. Its micro-batches are
+    those of `CustomStreamEmitOptions`.
 
     `rows` and `schema` as in `CustomArrowStreamSource.batches`; without a schema, this waits for the first batch, to know the
     columns. One query can read it, once. The query's pace is the iterable's. What the iterable raises ends the query after the
@@ -164,7 +168,8 @@ def _cut(tables: list[pa.Table], most: int) -> Iterator[pa.Table]:
 
 
 class ArrowBatches:
-    """An iterator of record batches over a custom source's rows. `close()` ends it, from any thread: also one that waits."""
+    """An iterator of record batches over a custom source's rows. `close()` ends it from any thread,
+    also while it waits."""
 
     def __init__(self, rows: Iterable[Row], schema: pa.Schema | None, options: CustomStreamEmitOptions) -> None:
         self._schema = schema
@@ -173,7 +178,8 @@ class ArrowBatches:
 
     @property
     def schema(self) -> pa.Schema | None:
-        """The columns; where none are given, those of the first batch, for which this waits. None if there are no rows at all."""
+        """The columns. If none are given, they are those of the first batch, for which this waits.
+        None if there are no rows at all."""
         if self._schema is None:
             self._first = next(self, None)
         return self._schema
@@ -188,7 +194,7 @@ class ArrowBatches:
         return self._batch(next(self._gathered))
 
     def poll(self, wake: Callable[[], None]) -> pa.RecordBatch | float | None:
-        """The next batch, without waiting for it; None at the end.
+        """Returns the next batch without waiting for it; None at the end.
 
         Where there is none yet: the seconds after which to ask again at the latest, unless `wake` is called before, from another
         thread. What the iterable raised is raised.
@@ -209,12 +215,13 @@ class ArrowBatches:
         return batch
 
     def close(self) -> None:
-        """Ends the iteration; the iterable is not read further."""
+        """Closes the iteration; the iterable is not read further."""
         self._gathered.close()
 
 
 class _Gathered(Generic[T]):
-    """What a thread reads from an iterable, in lists: each of `emit_rows` (by `weigh`), or of what came in the interval."""
+    """Buffers the rows that a thread reads from an iterable, in lists: each has `emit_rows` rows
+    (by `weigh`), or those of the interval."""
 
     def __init__(self, items: Iterable[T], weigh: Callable[[T], int], options: CustomStreamEmitOptions) -> None:
         self._weigh = weigh
@@ -255,7 +262,7 @@ class _Gathered(Generic[T]):
             self._notify()
 
     def _has_room(self) -> bool:
-        """Waits for room; false once nothing more is to be read."""
+        """Waits for room in the buffer. Returns False once no more rows are needed."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_closed or self._weight < self._options.emit_rows)
             return not self._is_closed
@@ -280,7 +287,8 @@ class _Gathered(Generic[T]):
             return self._ready()
 
     def _ready(self) -> list[T] | float | None:
-        """What is to go on now; the seconds until it is, if nothing more comes; None at the end."""
+        """Returns the rows to emit now, or the seconds until the buffered rows are due without
+        further input; None at the end."""
         if self._is_closed:
             return None
         if self._thread is not None:

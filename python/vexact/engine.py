@@ -112,7 +112,7 @@ async def _in_thread(call: Callable[[], T], *, abandons: bool = False) -> T:
 
 
 def _sqlite_files(config: HtapConfig) -> list[Path]:
-    """The SQLite files that an engine opens."""
+    """Returns the SQLite files that an engine opens."""
     source = config.sidecar_source
     files = [] if source is not None and not config.sidecar_enable_oltp else [config.oltp_path]
     if source is not None and "://" not in os.fspath(source):
@@ -150,7 +150,7 @@ class HtapEngine:
         return await _in_thread(partial(cls, config))
 
     def _open(self) -> _NativeEngine:
-        """The native engine, until `shutdown`."""
+        """Returns the native engine; an error after `shutdown`."""
         native = self._native
         if self._is_shut_down:
             raise EngineError("the engine was shut down")
@@ -167,7 +167,7 @@ class HtapEngine:
             await _in_thread(self.shutdown)
 
     async def execute(self, sql: str, params: Params = None) -> int:
-        """Runs one DML or DDL statement in SQLite; the rows affected, 0 for DDL.
+        """Runs one DML or DDL statement in SQLite; returns the number of affected rows, 0 for DDL.
 
         `params`: a sequence for `?`, `?1` and `$1`, or a mapping for `:name`, `@name` and `$name`. Values are None, bool, int, float,
         str, bytes, vectors (a sequence of numbers or a one-dimensional array, stored as a float32 BLOB), and datetime, date, Decimal
@@ -180,12 +180,13 @@ class HtapEngine:
         return await _in_thread(partial(self._open().execute, check.text("sql", sql), params))
 
     async def execute_returning(self, sql: str, params: Params = None) -> list[pa.RecordBatch]:
-        """Runs one INSERT, UPDATE or DELETE with RETURNING in SQLite; the rows that it returns, such as the key of a new row."""
+        """Runs one INSERT, UPDATE or DELETE with RETURNING in SQLite; returns its rows, such as the
+        key of a new row."""
         return await _in_thread(partial(self._open().execute_returning, check.text("sql", sql), params))
 
     def last_insert_rowid(self) -> int:
-        """The row id of the last row that a call of this engine inserted; 0 before the first. Where several tasks write, RETURNING
-        says which row is whose."""
+        """Returns the row id of the last row that a call of this engine inserted; 0 before the
+        first. If several tasks write, use RETURNING to get the row ids of one task."""
         return self._open().last_insert_rowid()
 
     async def create_function(
@@ -215,7 +216,8 @@ class HtapEngine:
         await _in_thread(partial(self._open().execute_batch, batch))
 
     async def execute_many(self, sql: str, rows_of_params: Iterable[Sequence[Any] | Mapping[str, Any]]) -> int:
-        """Runs one prepared statement for each row of parameters, in one transaction; the rows affected in all."""
+        """Runs one prepared statement for each row of parameters, in one transaction; returns the
+        total number of affected rows."""
         rows = list(check.items("rows_of_params", rows_of_params, "an iterable of sequences of parameters"))
         return await _in_thread(partial(self._open().execute_many, check.text("sql", sql), rows))
 
@@ -228,12 +230,13 @@ class HtapEngine:
         return await _in_thread(partial(self._open().query_olap, check.text("sql", sql), params), abandons=True)
 
     def explain_route(self, sql: str) -> str:
-        """Which side answers a query, and why: `sqlite: ...` or `olap: ...`."""
+        """Returns the side that answers a query, and the reason: `sqlite: ...` or `olap: ...`."""
         side, reason = self._open().route(check.text("sql", sql))
         return f"{side}: {reason}"
 
     async def register_table(self, schema: TableSchema, initial_sync: bool = False) -> None:
-        """Captures a table's changes from now on, and makes its replica; with `initial_sync` its rows are copied.
+        """Captures a table's changes from now on, and creates its replica; with `initial_sync` its
+        rows are copied.
 
         A table that has rows which are not copied warns (`UserWarning`).
         """
@@ -256,25 +259,28 @@ class HtapEngine:
         await _in_thread(partial(self._open().unregister_table, check.text("table_name", table_name)))
 
     async def initial_sync(self, table_name: str) -> int:
-        """Copies all rows of a registered table into its replica, in one step; their number. Harmless to repeat."""
+        """Copies all rows of a registered table into its replica, in one step; returns their
+        number. Harmless to repeat."""
         return await _in_thread(partial(self._open().initial_sync, check.text("table_name", table_name)))
 
     async def sync_now(self) -> SyncResult:
-        """One sync cycle: at most `sync_batch_size` changes, extended to the end of a transaction."""
+        """Runs one sync cycle: at most `sync_batch_size` changes, extended to the end of a
+        transaction."""
         return SyncResult(*await _in_thread(self._open().sync_now))
 
     async def sync_all(self) -> SyncResult:
-        """Sync cycles up to the end of the log at the time of the call; the sums."""
+        """Runs sync cycles up to the end of the log at the time of the call; returns the sums."""
         return SyncResult(*await _in_thread(self._open().sync_all))
 
     async def sync_status(self) -> SyncStatus:
-        """The state of replication. Changes nothing."""
+        """Returns the state of replication. Changes nothing."""
         lag, seq, error, tables, log_rows, positions = await _in_thread(self._open().sync_status)
         by_name = {table[0]: TableStatus(*table) for table in tables}
         return SyncStatus(lag, seq, error, by_name, log_rows, [LogPosition(*position) for position in positions])
 
     async def drop_position(self, id: str) -> int:
-        """Removes the position of an engine that does not run from the change log; the changes that were pruned.
+        """Removes the position of an engine that does not run from the change log; returns the
+        number of pruned changes.
 
         The log is no longer held for that engine, whose replicas are copied if it comes back. Positions are in `sync_status()`.
         """
@@ -286,7 +292,8 @@ class HtapEngine:
         await _in_thread(partial(self._open().add_column, *names, check.text("data_type", data_type)))
 
     async def drop_column(self, table_name: str, column_name: str) -> None:
-        """Drops a column of a registered table, in SQLite and in the replica. Not of the key."""
+        """Drops a column of a registered table, in SQLite and in the replica. Columns of the key
+        cannot be dropped."""
         names = check.text("table_name", table_name), check.text("column_name", column_name)
         await _in_thread(partial(self._open().drop_column, *names))
 
@@ -305,7 +312,8 @@ class HtapEngine:
         group_by: str | None = None,
         fresh: bool = False,
     ) -> list[pa.RecordBatch]:
-        """The rows of a replica closest to `query`, best first: the key's columns, `score` (float64), then `columns` (`"*"`: all).
+        """Returns the rows of a replica closest to `query`, best first: the key's columns, `score`
+        (float64), then `columns` (`"*"`: all).
 
         `filter`: a SQL predicate on the table, applied before the search; `params`: the values of its placeholders, as in `query`. `min_score`:
         only rows of at least this score are searched. `group_by`: a column whose values group the rows, of each of which the result has
@@ -330,25 +338,28 @@ class HtapEngine:
         group_by: str | None = None,
         fresh: bool = False,
     ) -> str:
-        """How such a search is done, after running it: an `Explain`, a str with `.logical`, `.physical` and `.strategy`."""
+        """Runs such a search and returns how it was done: an `Explain`, a str with `.logical`,
+        `.physical` and `.strategy`."""
         arguments = check.search(table, "column", column, query, top_k, metric, filter, params, columns, min_score, group_by)
         is_fresh = check.flag("fresh", fresh)
         explain = partial(self._open().explain_vector_search, arguments, is_fresh)
         return Explain(*await _in_thread(explain, abandons=True))
 
     def start_sync(self, interval_seconds: float) -> None:
-        """Syncs in the background every so many seconds. Its errors are in `sync_status().last_error`."""
+        """Starts a sync in the background at this interval in seconds. Its errors are in
+        `sync_status().last_error`."""
         seconds = check.number("interval_seconds", interval_seconds)
         if not 0 < seconds < 1e9:
             raise ValueError(f"interval_seconds: expected a number above 0 and below 1e9, got {interval_seconds!r}")
         self._open().start_sync(seconds)
 
     def stop_sync(self) -> None:
-        """Ends the background sync. Harmless to repeat, also after `shutdown`."""
+        """Stops the background sync. Harmless to repeat, also after `shutdown`."""
         self._native.stop_sync()
 
     def session(self) -> Session:
-        """A `Session` on the same catalog: files and Arrow tables join with the replicas."""
+        """Returns a `Session` on the same catalog: files and Arrow tables join with the replicas.
+        """
         return Session._over(self._open().session())
 
     def shutdown(self) -> None:
@@ -403,7 +414,8 @@ async def open(
 
 
 async def uninstall(oltp_path: Path) -> list[str]:
-    """Takes out of a SQLite file the triggers and tables that vexact made in it, in one transaction; their names.
+    """Removes from a SQLite file the triggers and tables that vexact made in it, in one
+    transaction; returns their names.
 
     The app's own tables stay as they are. An engine that has the file open drops its replicas at its next sync.
     """

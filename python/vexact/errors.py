@@ -1,18 +1,20 @@
-"""The exceptions of vexact. Each also is the built-in exception that fits, so that either can be caught."""
+"""The exceptions of vexact. Each is also the corresponding built-in exception, so that either can
+be caught."""
 
 
 class VexactError(Exception):
-    """Every failure of the engine."""
+    """Base class of all failures of the engine."""
 
 
 class InvalidRequestError(VexactError, ValueError, RuntimeError):
-    """The request cannot be met as it is: an unknown table or column, a bad query vector, SQL that cannot be planned, a file
-    whose content is not what it should be. The message names the thing, what was expected and what came. It is a `ValueError`
-    and a `RuntimeError`: code that catches either goes on to work."""
+    """The request is invalid: an unknown table or column, a bad query vector, SQL that cannot be
+    planned, a file with unexpected content. The message has the name, the expected value and the
+    actual one. It is a `ValueError` and a `RuntimeError`: code that catches either continues to
+    work."""
 
 
 class SourceNotFoundError(VexactError, FileNotFoundError):
-    """A file, or the folder to write it into, is not there."""
+    """A file, or the folder to write it into, does not exist."""
 
 
 class SourceIOError(VexactError, OSError):
@@ -24,7 +26,7 @@ class ResourcesExhaustedError(VexactError, MemoryError):
 
 
 class EngineError(VexactError, RuntimeError):
-    """A failure of the replication engine: a statement, a value or a call that it refuses, or SQLite does."""
+    """A failure of the replication engine: it or SQLite rejects a statement, a value or a call."""
 
 
 class ExecutionError(VexactError, RuntimeError):
@@ -32,16 +34,17 @@ class ExecutionError(VexactError, RuntimeError):
 
 
 class QueryTimeoutError(ExecutionError, EngineError, TimeoutError):
-    """A query took longer than it may."""
+    """A query exceeded its timeout."""
 
 
 class InternalError(ExecutionError, EngineError):
-    """A fault of vexact: native code panicked. The message names the statement or the file; please report it with them. Sessions and
-    engines go on."""
+    """A fault of vexact: native code panicked. The message names the statement or the file; please
+    report it with them. Sessions and engines remain usable."""
 
 
 class BitableClientError(VexactError, RuntimeError):
-    """Feishu refused a request, could not be reached, or answered what is no answer. `code`: the API's own; `status`: HTTP's."""
+    """Feishu rejected a request, could not be reached, or sent an invalid response. `code`: the
+    API's own; `status`: HTTP's."""
 
     def __init__(self, message: str, *, code: int | None = None, status: int | None = None) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""Excel sheets as frames: each cell as it is."""
+"""Excel sheets as frames, with each cell's value unchanged."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def read_excel(
     coerce_datetime_to_string: bool = True,
     **pandas_kwargs: Any,
 ) -> DataFrame:
-    """A sheet of an Excel workbook (xlsx) as a frame, read at once, with the names of the columns in its first row.
+    """Reads a sheet of an Excel workbook (xlsx) as a frame, at once. The first row has the names of
+    the columns.
 
     A cell is kept as it is: text stays text ("007", "NA", "TRUE"), whole numbers stay whole, also beside empty cells, which are
     NULL, and beyond int64; durations are durations. A column of values of several kinds becomes text.
@@ -55,7 +56,8 @@ def read_excel(
 
 
 def sheet_table(name: str, sheet_name: str | int = 0, date_format: str | None = _DATE_FORMAT, **pandas_kwargs: Any) -> pa.Table:
-    """A sheet as a table; `date_format` None: dates and times are not text."""
+    """Reads a sheet as a table. With `date_format` None, dates and times are not converted to text.
+    """
     read = _with_pandas if pandas_kwargs else _with_openpyxl
     try:
         labels, rows = read(name, sheet_name, **pandas_kwargs)
@@ -83,7 +85,7 @@ def _needed(package: str) -> Any:
 
 
 def _with_openpyxl(path: str, sheet_name: str | int) -> tuple[list[str], list[list[Any]]]:
-    """The names of a sheet's columns, and their cells."""
+    """Reads the names of a sheet's columns, and their cells."""
     openpyxl = _needed("openpyxl")
     with open(path, "rb") as file:
         book = openpyxl.load_workbook(file, read_only=True, data_only=True)
@@ -114,12 +116,12 @@ def _with_openpyxl(path: str, sheet_name: str | int) -> tuple[list[str], list[li
 
 
 def _trailing(row: tuple[Any, ...]) -> int:
-    """Empty cells at the end."""
+    """Counts the empty cells at the end."""
     return next((count for count, cell in enumerate(reversed(row)) if cell is not None), len(row))
 
 
 def _with_pandas(path: str, sheet_name: str | int, **pandas_kwargs: Any) -> tuple[list[str], list[list[Any]]]:
-    """The same by pandas, which changes no cell unless it is told to."""
+    """Reads the same through pandas. Cells are converted only if the arguments ask pandas to."""
     pandas = _needed("pandas")
     if pandas_kwargs.get("engine") is None:
         _needed("openpyxl")
@@ -132,7 +134,8 @@ def _with_pandas(path: str, sheet_name: str | int, **pandas_kwargs: Any) -> tupl
 
 
 def _column(cells: list[Any], date_format: str | None) -> pa.Array:
-    """A column's cells as one Arrow array; times are text where there is a format of dates."""
+    """Converts a column's cells to one Arrow array; times become text if there is a format of
+    dates."""
     kinds = {_kind(cell) for cell in cells if cell is not None}
     if not kinds:
         return pa.array(cells, pa.string())
@@ -151,7 +154,8 @@ def _column(cells: list[Any], date_format: str | None) -> pa.Array:
 
 
 def _kind(cell: Any) -> type:
-    """The kind of a value: of numpy's and pandas' own, that of Python's value."""
+    """Returns the kind of a value. A value of numpy or pandas has the kind of the Python value that
+    it holds."""
     for kind in (bool, int, float, str, datetime.datetime, datetime.time, datetime.timedelta):
         if isinstance(cell, kind):
             return kind
@@ -159,7 +163,7 @@ def _kind(cell: Any) -> type:
 
 
 def _integers(cells: list[Any]) -> pa.Array:
-    """Whole numbers, however large."""
+    """Converts whole numbers of any size."""
     for kind in (pa.int64(), pa.uint64(), pa.decimal128(38, 0)):
         try:
             return pa.array(cells, kind)
@@ -177,7 +181,7 @@ def _texts(cells: Iterable[Any], date_format: str | None) -> pa.Array:
 
 
 def _text(cell: Any, date_format: str) -> str:
-    """A cell as text; a date in full where no format is given."""
+    """Converts a cell to text; a date is written in full if no format is given."""
     if isinstance(cell, bool):
         return "TRUE" if cell else "FALSE"
     if isinstance(cell, datetime.date):

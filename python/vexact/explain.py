@@ -1,4 +1,4 @@
-"""What a query will do, or did: three sections of text."""
+"""The explain of a query, before or after its execution: three sections of text."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Explain(str):
         return explain
 
     def strategies(self) -> list[dict[str, str]]:
-        """The strategy of each vector search in the query, as dicts."""
+        """Returns the strategy of each vector search in the query, as dicts."""
         return [dict(line.split("=", 1) for line in part.split("\n")) for part in self.strategy.split("\n\n")]
 
     def _repr_html_(self) -> str:
         return _native.explain_html(self.logical, self.physical, self.strategy)
 
     def to_html(self) -> str:
-        """A whole HTML page."""
+        """Returns a whole HTML page."""
         return (
             "<!doctype html><html lang='en'><head><meta charset='utf-8'><meta name='color-scheme' content='light dark'>"
             "<title>vexact explain</title></head><body style='font-family:system-ui,sans-serif;margin:24px auto;max-width:1100px'>"

@@ -1,4 +1,4 @@
-"""Frames: rows, or the query that makes them."""
+"""Lazy frames: a query that has not run, or rows in memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NativeFrame: TypeAlias = _native.DataFrame
 
 
 class DataFrame:
-    """Rows, or a query that has not run. A query runs each time that its rows are asked for.
+    """A query that has not run, or rows in memory. A query runs each time that its rows are read.
 
     Long runs show their progress at a terminal where tqdm is installed; Ctrl-C ends them with `KeyboardInterrupt`.
     """
@@ -40,7 +40,7 @@ class DataFrame:
 
     @property
     def schema(self) -> pa.Schema:
-        """The columns' names and types; runs nothing."""
+        """The columns' names and types. Runs nothing."""
         return self._native.schema()
 
     @property
@@ -94,14 +94,15 @@ class DataFrame:
             yield dict(zip(names, row))
 
     def to_arrow(self) -> pa.Table:
-        """All rows. Buffers are shared with the engine, not copied."""
+        """Returns all rows. Buffers are shared with the engine, not copied."""
         with Progress("rows") as progress:
             table = self._native.to_arrow(progress)
             progress(table.num_rows)
         return table
 
     def to_rows(self) -> dict[str, list[Any]]:
-        """All rows as Python values: `{"schema": [name, ...], "rows": [[value, ...], ...]}`.
+        """Returns all rows as Python values: `{"schema": [name, ...], "rows": [[value, ...],
+        ...]}`.
 
         A value that Python cannot hold, such as a date after the year 9999, is the text of the error, which begins with `ERROR: `
         and names its column and row.
@@ -111,11 +112,11 @@ class DataFrame:
         return {"schema": table.column_names, "rows": [list(row) for row in zip(*columns)]}
 
     def to_pandas(self) -> pandas.DataFrame:
-        """All rows as a pandas DataFrame."""
+        """Returns all rows as a pandas DataFrame."""
         return self.to_arrow().to_pandas()
 
     def to_polars(self) -> polars.DataFrame:
-        """All rows as a polars DataFrame."""
+        """Returns all rows as a polars DataFrame."""
         import polars
 
         frame = polars.from_arrow(self.to_arrow())
@@ -123,7 +124,7 @@ class DataFrame:
         return frame
 
     def count(self) -> int:
-        """The number of rows."""
+        """Returns the number of rows."""
         with Progress("count") as progress:
             return self._native.count(progress)
 
@@ -132,11 +133,11 @@ class DataFrame:
         print(self._native.show(check.whole("max_rows", max_rows, 0)))
 
     def explain(self) -> Explain:
-        """What the query will do; it does not run."""
+        """Returns the plan of the query without running it."""
         return Explain(*self._native.explain())
 
     def write_parquet(self, path: str | os.PathLike[str]) -> None:
-        """Runs the query into one Parquet file, in the place of one that is there.
+        """Runs the query and writes one Parquet file, replacing an existing one.
 
         Raises `SourceNotFoundError` (a `FileNotFoundError`) for a folder that is not there; none is made. Raises
         `SourceIOError` (an `OSError`) for a path that is a folder.
@@ -145,7 +146,7 @@ class DataFrame:
             self._native.write_parquet(check.path("path", path), progress)
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
-        """Runs the query into a CSV file with a header line, in the place of one that is there.
+        """Runs the query and writes a CSV file with a header line, replacing an existing one.
 
         Vectors and lists of numbers are written as `[1,2,3]`, with `NaN`, `inf` and `-inf` where they are not finite, which
         `read_csv` reads back as vectors of float32; a NULL is an empty cell.
@@ -169,7 +170,8 @@ class DataFrame:
 
 
 def _values(name: str, column: pa.ChunkedArray) -> list[Any]:
-    """The values of a column, with an error in the place of one that Python cannot hold."""
+    """Returns the values of a column, with an error in the place of a value that Python cannot
+    hold."""
     try:
         values: list[Any] = column.to_pylist()
         return values

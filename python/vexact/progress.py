@@ -1,4 +1,4 @@
-"""A progress bar for long queries: at a terminal, where tqdm is installed."""
+"""A progress bar for long queries: at a terminal, if tqdm is installed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ _LONG_SECONDS = 1.0
 
 
 class Progress:
-    """What a running query tells its rows so far; shows them once it is long. A context manager."""
+    """Receives the number of rows so far of a running query, and shows it once the query is long. A
+    context manager."""
 
     __slots__ = ("_bar", "_began", "_what")
 
@@ -39,7 +40,7 @@ class Progress:
 
 
 class _NoBar:
-    """In the place of a bar where tqdm is not installed."""
+    """Replaces the bar if tqdm is not installed."""
 
     n = 0
 

@@ -1,4 +1,4 @@
-"""Sessions: one isolated catalog each over the native engine."""
+"""Sessions: isolated catalogs over the native engine."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ class Session:
         return None
 
     def probe(self, path: Path) -> dict[str, Any]:
-        """What a file is, by its content and name; nothing but its beginning is read, and a Parquet file's footer.
+        """Detects the format of a file by its content and name. Only its beginning is read, and the
+        footer of a Parquet file.
 
         The result has `path`; `kind` (csv, json, line, parquet, arrow, excel, or unknown) and `final_format` (csv, tsv,
         json_lines, json_array, line, parquet, arrow_file, arrow_stream, xlsx, or unknown); `delimiter` of a csv, else None;
@@ -98,9 +99,10 @@ class Session:
         }
 
     def read(self, path: Paths, **options: Any) -> DataFrame:
-        """A file by its content and name (see `probe`): Parquet, Arrow IPC, CSV, TSV, JSON lines, a JSON array, Excel, or lines
-        of text, which are the column `line`. Text may be compressed (`.gz`, `.zst`), a pipe is read once, and a folder, a pattern
-        or a list of these is its files, as `read_csv` says.
+        """Reads a file by its content and name (see `probe`): Parquet, Arrow IPC, CSV, TSV, JSON
+        lines, a JSON array, Excel, or lines of text, which are the column `line`. Text may be
+        compressed (`.gz`, `.zst`), a pipe is read once, and a folder, a pattern or a list of these
+        is its files, as `read_csv` says.
 
         `options` are those of the method that reads the form: of `read_csv`; `columns` and `format` of `read_json`; `mappings`
         and what else `read_line_file` takes; those of `read_excel`. `mappings` reads any text as lines. An option of another form
@@ -148,7 +150,7 @@ class Session:
         encoding: str = "utf-8",
         decimal: str = ".",
     ) -> DataFrame:
-        """Delimited text, by default with a header line.
+        """Reads delimited text, by default with a header line.
 
         A cell is kept whole or refused, with its line and column: the first 1000 rows of a file decide the types, and a later cell
         that is no whole value of its column's type is an `InvalidRequestError`; `dtypes` gives another. Integers beyond int64,
@@ -179,8 +181,8 @@ class Session:
     def read_json(
         self, path: Paths, columns: Sequence[str] | None = None, format: str = "json_lines"
     ) -> DataFrame:
-        """JSON files of objects: one a line, or printed over several (`json_lines`), or in one array (`json_array`). `columns`
-        selects; `path` is as in `read_csv`.
+        """Reads JSON files of objects: one a line, or printed over several (`json_lines`), or in
+        one array (`json_array`). `columns` selects; `path` is as in `read_csv`.
 
         The columns are those that any object has. A value is kept whole or refused: integers beyond int64 are unsigned or
         decimals; values of several kinds among the first 1000 objects are text, those that are no text as they are written; a
@@ -194,12 +196,13 @@ class Session:
         return DataFrame(self._native.read_json(check.paths("path", path), selected, check.text("format", format)))
 
     def read_parquet(self, path: Paths) -> DataFrame:
-        """Parquet files, read as queries need them; `path` is as in `read_csv`. One that is none, an empty one included, is an
-        `InvalidRequestError`."""
+        """Reads Parquet files lazily; `path` is as in `read_csv`. `InvalidRequestError` for a file
+        that is not Parquet, such as an empty one."""
         return DataFrame(self._native.read_parquet(check.paths("path", path)))
 
     def read_arrow_file(self, path: Paths) -> DataFrame:
-        """Arrow IPC files, in the file or the stream format, read batch by batch as queries need them; `path` is as in `read_csv`.
+        """Reads Arrow IPC files, in the file or the stream format, lazily and batch by batch;
+        `path` is as in `read_csv`.
         """
         return DataFrame(self._native.read_arrow_file(check.paths("path", path)))
 
@@ -212,7 +215,7 @@ class Session:
         regex_pattern: str = "",
         skip_empty_lines: bool = True,
     ) -> DataFrame:
-        r"""Files whose lines are rows, read as queries need them; `path` is as in `read_csv`.
+        r"""Reads files whose lines are rows, lazily; `path` is as in `read_csv`.
 
         `mappings`: the columns, in their order: a sequence of `(column, field)` or `(column, field, type)`, or a dict
         `{column: field}` or `{column: (field, type)}`.
@@ -240,7 +243,7 @@ class Session:
         return DataFrame(self._native.read_line_file(check.paths("path", path), line_columns(mappings), *options))
 
     def create_dataframe_from_arrow(self, data: Any) -> DataFrame:
-        """Arrow data as a frame, without a copy.
+        """Creates a frame from Arrow data, without a copy.
 
         `data`: a pyarrow Table, RecordBatch or RecordBatchReader, anything with `__arrow_c_stream__` or `__arrow_c_array__`
         (polars, DuckDB, ...), a sequence of record batches, or a dict of columns (lists, numpy or pyarrow arrays; a
@@ -257,8 +260,9 @@ class Session:
     def create_temp_view(
         self, name: str, frame: DataFrame | StreamingDataFrame | RealtimeStreamSink | CustomArrowStreamSink
     ) -> None:
-        """Names a frame for SQL and searches, a stream for streaming SQL, or a sink for its INSERT; a view of the same name is
-        replaced. `TypeError` if it is none of them."""
+        """Registers a name: of a frame for SQL and searches, of a stream for streaming SQL, or of a
+        sink for its INSERT. A view of the same name is replaced. `TypeError` for any other object.
+        """
         check.text("name", name)
         self._untyped.pop(name, None)
         if isinstance(frame, UntypedStream) and frame.source._is_untyped:
@@ -277,19 +281,22 @@ class Session:
             raise check.wrong("create_temp_view: frame", expected, frame)
 
     def _name_typed(self, name: str, frame: UntypedStream) -> None:
-        """Names a stream whose types have become known, unless the name was given away meanwhile."""
+        """Registers the name of a stream whose types have become known, unless the name was
+        reassigned meanwhile."""
         if self._untyped.get(name) is frame.source:
             del self._untyped[name]
             _native.name_stream(self._native, name, frame._native)
 
     def create_stream_from_arrow(self, data: Any) -> StreamingDataFrame:
-        """Arrow data as a bounded stream: one record batch, one micro-batch. `data` as in `create_dataframe_from_arrow`."""
+        """Creates a bounded stream of Arrow data: each record batch is a micro-batch. `data` as in
+        `create_dataframe_from_arrow`."""
         return StreamingDataFrame(_native.stream_from_arrow(self._native, as_arrow(data)))
 
     def read_stream_csv_dir(self, path: Path, delimiter: str = ",") -> StreamingDataFrame:
-        """A folder of CSV files as a stream that does not end: each file that is there or comes later is read once, whatever its
-        name, in the order of the names among those that wait. The first file that has rows says the columns, as `read_csv`
-        finds them; `CREATE SOURCE TABLE` declares them.
+        """Creates an unbounded stream of a folder of CSV files: each file that exists or arrives
+        later is read once, whatever its name; waiting files are read in the order of their names.
+        The first file with rows determines the columns, as in `read_csv`; `CREATE SOURCE TABLE`
+        declares them.
 
         A file is read once it has stayed the same for 200 ms (or its time of modification is 2 s ago), as far as its records are
         whole; a last line without an end after 1 s; what is appended later as well. Names that begin with `.` or `_` or end with
@@ -303,13 +310,14 @@ class Session:
     def create_realtime_stream_source(
         self, columns: Columns | Sequence[str], *, high_watermark: int = 1024, low_watermark: int | None = None
     ) -> RealtimeStreamSource:
-        """A queue into a streaming query. `columns`: a `pyarrow.Schema`, a mapping of names to types, or (name, type) pairs; a
-        type is a `pyarrow.DataType` or its name (`"int64"`, `"string"`, `"timestamp[ms]"`, `"vector(384)"`). Names alone have the
-        types of the first rows: a query over them may be started before, and is opened then."""
+        """Creates a queue into a streaming query. `columns`: a `pyarrow.Schema`, a mapping of names
+        to types, or (name, type) pairs; a type is a `pyarrow.DataType` or its name (`"int64"`,
+        `"string"`, `"timestamp[ms]"`, `"vector(384)"`). Columns with names alone get the types of
+        the first rows: a query over them may be started before, and is opened then."""
         return RealtimeStreamSource(columns, high_watermark=high_watermark, low_watermark=low_watermark)
 
     def read_realtime_stream_source(self, source: RealtimeStreamSource) -> StreamingDataFrame:
-        """The stream of what is pushed into a source."""
+        """Returns the stream of the rows that are pushed into a source."""
         check.instance("source", source, RealtimeStreamSource)
         if source._is_untyped:
             return UntypedStream(source, lambda: _native.stream_of_source(self._native, source._native))
@@ -318,13 +326,15 @@ class Session:
     def create_realtime_stream_sink(
         self, *, high_watermark: int = 1024, low_watermark: int | None = None
     ) -> RealtimeStreamSink:
-        """A queue out of a streaming query: `create_temp_view` names it for INSERT, `StreamingDataFrame.write_stream` takes it."""
+        """Creates a queue out of a streaming query: `create_temp_view` registers its name for
+        INSERT, `StreamingDataFrame.write_stream` takes it."""
         return RealtimeStreamSink(high_watermark=high_watermark, low_watermark=low_watermark)
 
     def stream_sql(self, query: str) -> StreamingDataFrame:
-        """A SELECT over a stream: any SQL whose rows depend on a row of the stream (and of tables joined with it), or one
-        aggregate with GROUP BY, and `WINDOW BY time EVERY ms [SLIDE ms] [LATENESS ms] AS name`. Each micro-batch gives the new
-        results of the groups that it touched. It runs when it is written to a sink.
+        """Creates a stream by a SELECT over a stream: any SQL whose rows depend on a row of the
+        stream (and of tables joined with it), or one aggregate with GROUP BY, and `WINDOW BY time
+        EVERY ms [SLIDE ms] [LATENESS ms] AS name`. Each micro-batch yields the new results of the
+        groups that it changed. It runs when it is written to a sink.
 
         `InvalidRequestError`, with the reason, for what cannot be done over a stream; ORDER BY, LIMIT and window functions
         need one that ends.
@@ -341,8 +351,8 @@ class Session:
         local_workers: int = 1,
         max_inflight_partitions: int = 0,
     ) -> StreamingQuery:
-        """`INSERT INTO sink SELECT ...` over a stream, as a query whose source, sink and checkpoint are open; `start` or
-        `await_termination` runs it.
+        """Opens the query `INSERT INTO sink SELECT ...` over a stream, with its source, sink and
+        checkpoint. `start` or `await_termination` runs it.
 
         At a trigger all input that has come is processed; `trigger_interval_ms` is the least time between two triggers.
         `checkpoint_path`: a folder, from which the same query goes on after a stop or a crash. `checkpoint_delivery_mode`:
@@ -370,14 +380,14 @@ class Session:
         local_workers: int = 1,
         max_inflight_partitions: int = 0,
     ) -> Explain:
-        """What a streaming SELECT or INSERT will do; it does not run."""
+        """Returns the plan of a streaming SELECT or INSERT without running it."""
         mode = (checkpoint_delivery_mode, execution_mode, local_workers, max_inflight_partitions)
         options = _options(trigger_interval_ms, checkpoint_path, *mode)
         return Explain(*_native.explain_stream_sql(self._native, check.text("sql", sql), options))
 
     def sql(self, query: str, params: Params | None = None, *, timeout: float | None = None) -> DataFrame:
-        """One SQL statement (DataFusion's SQL and the vector functions). A SELECT runs when its rows are asked for, everything
-        else now.
+        """Runs one SQL statement (DataFusion's SQL and the vector functions). A SELECT runs when
+        its rows are read, any other statement now.
 
         `CREATE TABLE t (id INT, v VECTOR(3))` and `CREATE TABLE t AS SELECT ...` are tables in memory.
         `CREATE TABLE t [(column type, ...)] USING csv OPTIONS (path: 'file.csv', delimiter: ';')` names a file: csv, tsv, json
@@ -399,7 +409,7 @@ class Session:
         return DataFrame(self._native.sql(check.text("query", query), params, check.seconds("timeout", timeout)))
 
     def explain_sql(self, query: str, params: Params | None = None) -> Explain:
-        """What a statement will do; it does not run."""
+        """Returns the plan of a statement without running it."""
         return Explain(*self._native.explain_sql(check.text("query", query), params))
 
     def vector_search(
@@ -416,7 +426,7 @@ class Session:
         min_score: float | None = None,
         group_by: str | None = None,
     ) -> DataFrame:
-        """The rows closest to a query, best first, exactly.
+        """Returns the rows closest to a query, best first. The search is exact.
 
         The result has `row_id` (int64: the row's ordinal in the table, counting every row), `score` (float64: the distance;
         under `dot` the inner product, larger is closer), then `columns` (`"*"`: all of the table's).
@@ -450,7 +460,8 @@ class Session:
         min_score: float | None = None,
         group_by: str | None = None,
     ) -> Explain:
-        """What `vector_search` with these arguments does: it runs, and the strategy is what happened."""
+        """Runs `vector_search` with these arguments and returns its explain; the strategy is that
+        of the run."""
         arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, params, columns, min_score, group_by)
         return Explain(*self._native.explain_vector_search(arguments))
 
@@ -468,8 +479,9 @@ class Session:
         min_score: float | None = None,
         group_by: str | None = None,
     ) -> DataFrame:
-        """All columns of the table and `vector_score` (float64) for the rows closest to a query, best first, whose score is
-        at most `score_threshold` (under `dot`: at least). Arguments and errors are those of `vector_search`."""
+        """Returns all columns of the table and `vector_score` (float64) for the rows closest to a
+        query, best first, whose score is at most `score_threshold` (under `dot`: at least).
+        Arguments and errors are those of `vector_search`."""
         arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, params, None, min_score, group_by)
         threshold = None if score_threshold is None else check.number("score_threshold", score_threshold)
         return DataFrame(self._native.hybrid_search(arguments, threshold))
@@ -488,7 +500,8 @@ class Session:
         min_score: float | None = None,
         group_by: str | None = None,
     ) -> Explain:
-        """What `hybrid_search` with these arguments does: it runs, and the strategy is what happened."""
+        """Runs `hybrid_search` with these arguments and returns its explain; the strategy is that
+        of the run."""
         arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, params, None, min_score, group_by)
         threshold = None if score_threshold is None else check.number("score_threshold", score_threshold)
         return Explain(*self._native.explain_hybrid_search(arguments, threshold))

@@ -1,4 +1,4 @@
-"""Streams: rows that go on, the queries over them, and queues into and out of them."""
+"""Streams: unbounded rows, the queries over them, and queues into and out of them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class StreamingDataFrame:
 
     @property
     def is_bounded(self) -> bool:
-        """Whether its input ends. ORDER BY, LIMIT and window functions need that."""
+        """True if the input ends. ORDER BY, LIMIT and window functions need that."""
         return self._native.is_bounded()
 
     def write_stream(
@@ -78,14 +78,15 @@ class StreamingDataFrame:
         local_workers: int = 1,
         max_inflight_partitions: int = 0,
     ) -> StreamingQuery:
-        """A query that writes its rows into `sink`, not started. Options and errors are those of `Session.start_stream_sql`."""
+        """Creates a query that writes the stream's rows into `sink`, not started. Options and
+        errors are those of `Session.start_stream_sql`."""
         check.instance("sink", sink, RealtimeStreamSink)
         mode = (checkpoint_delivery_mode, execution_mode, local_workers, max_inflight_partitions)
         options = _options(trigger_interval_ms, checkpoint_path, *mode)
         return StreamingQuery(self._native.write(sink._native, options))
 
     def explain(self) -> Explain:
-        """What a query of it will do; it does not run."""
+        """Returns the plan of a query over the stream without running it."""
         return Explain(*self._native.explain(_options(1000, "", "at-least-once", "single-process", 1, 0)))
 
     def __repr__(self) -> str:
@@ -107,11 +108,12 @@ class StreamingQuery:
         self._native = native
 
     def start(self) -> None:
-        """Starts it. Harmless to repeat, also after its end."""
+        """Starts the query. Harmless to repeat, also after its end."""
         self._native.start()
 
     def await_termination(self, max_batches: int = 0) -> int:
-        """Starts it if it was not, and waits for its end: of its input, by `stop`, or by an error, which is raised (each time).
+        """Starts the query unless it was started, and waits for its end: the end of its input,
+        `stop`, or an error, which every call raises.
 
         `max_batches` above 0: it ends once it has processed that many micro-batches in all. Returns the number of micro-batches
         processed since it was opened. Ctrl-C ends the waiting at once with `KeyboardInterrupt`; the query goes on. An event time
@@ -123,12 +125,14 @@ class StreamingQuery:
         return processed
 
     def stop(self) -> None:
-        """Ends it, also while it waits for input or for its sink. Returns at once; harmless to repeat."""
+        """Stops the query, also while it waits for input or for its sink. Returns at once; harmless
+        to repeat."""
         self._native.stop()
 
     def progress(self) -> dict[str, Any]:
-        """How it stands: `status` (`created`, `running`, `backpressure`, `restored`, `stopped`, `failed`), counters of
-        micro-batches and rows, latencies in milliseconds, the size of its state, and how it is executed and why."""
+        """The progress of the query: `status` (`created`, `running`, `backpressure`, `restored`,
+        `stopped`, `failed`), counters of micro-batches and rows, latencies in milliseconds, the
+        size of its state, and the mode of its execution with the reason."""
         progress: dict[str, Any] = json.loads(self._native.snapshot_json())
         return progress
 
@@ -142,8 +146,8 @@ class StreamingQuery:
 
 
 class RealtimeStreamSource:
-    """A queue into a streaming query: each record batch that is pushed is a micro-batch. Columns that are given by name alone
-    have the types of the first rows.
+    """A queue into a streaming query: each record batch that is pushed is a micro-batch. Columns
+    that are given by name alone get the types of the first rows.
 
     A push waits while `high_watermark` batches wait, until the query has brought them down to `low_watermark`. One query reads it
     at a time. What a query has taken is gone: after a restart it goes on with what comes next.
@@ -163,11 +167,12 @@ class RealtimeStreamSource:
 
     @property
     def _is_untyped(self) -> bool:
-        """True if the columns have names alone: the first rows that are pushed decide their types."""
+        """True if the columns have names alone: the first rows that are pushed determine their
+        types."""
         return self._names is not None
 
     def _when_typed(self, work: Callable[[], None]) -> None:
-        """Does something once the types are known, at once if they are."""
+        """Calls a function once the types are known, at once if they are."""
         with self._lock:
             if self._names is not None:
                 self._waiting.append(work)
@@ -175,7 +180,7 @@ class RealtimeStreamSource:
         work()
 
     def _typed(self, schema: pa.Schema) -> None:
-        """Gives the columns the types of the first rows."""
+        """Sets the types of the columns from the first rows."""
         with self._lock:
             if self._names is None:
                 return
@@ -189,7 +194,8 @@ class RealtimeStreamSource:
 
     @property
     def schema(self) -> pa.Schema:
-        """The columns that rows must have. `InvalidRequestError` where they have names alone and no rows were pushed yet."""
+        """The columns that rows must have. `InvalidRequestError` if they have names alone and no
+        rows were pushed yet."""
         if self._names is not None:
             raise InvalidRequestError(f"columns {self._names}: their types are those of the first rows: expected rows, got none")
         return self._native.schema()
@@ -234,23 +240,23 @@ class RealtimeStreamSource:
         self._native.push(pa.RecordBatch.from_arrays(arrays, schema=schema))
 
     def close(self) -> None:
-        """Ends the input: a query ends once it has read what was pushed. Harmless to repeat."""
+        """Closes the input: a query ends once it has read all pushed rows. Harmless to repeat."""
         if self._names is not None:
             self._typed(pa.schema([(name, pa.null()) for name in self._names]))
         self._native.close()
 
     @property
     def closed(self) -> bool:
-        """Whether `close` was called."""
+        """True if `close` was called."""
         return self._names is None and self._native.is_closed()
 
     def __len__(self) -> int:
-        """Batches that wait to be read."""
+        """Returns the number of batches that wait to be read."""
         return 0 if self._names is not None else len(self._native)
 
 
 class RealtimeStreamSink:
-    """A queue out of a streaming query: a record batch for each micro-batch that has rows.
+    """A queue out of a streaming query. It has one record batch for each micro-batch that has rows.
 
     The query waits (`backpressure`) while `high_watermark` batches wait, until they are down to `low_watermark`.
     """
@@ -261,27 +267,28 @@ class RealtimeStreamSink:
         self._native = _native.RealtimeSink(*_watermarks(high_watermark, low_watermark))
 
     def poll_arrow(self, timeout_seconds: float | None = 0) -> pa.RecordBatch | None:
-        """The next batch, waiting at most so long for it (None: until there is one). None where none came, and once the query has
-        ended and all is read (`closed`)."""
+        """Returns the next batch, waiting for it up to the timeout in seconds (None: without a
+        limit). Returns None if no batch came in that time, and once the query has ended and all is
+        read (`closed`)."""
         return self._native.poll(None if timeout_seconds is None else check.number("timeout_seconds", timeout_seconds))
 
     @property
     def closed(self) -> bool:
-        """Whether nothing more will come: the query has ended, and all is read."""
+        """True if no more batches will come: the query has ended, and all is read."""
         return self._native.is_drained()
 
     def __iter__(self) -> RealtimeStreamSink:
         return self
 
     def __next__(self) -> pa.RecordBatch:
-        """The next batch, waiting for it; ends with the query."""
+        """Returns the next batch, waiting for it; stops with the query."""
         batch = self._native.poll(None)
         if batch is None:
             raise StopIteration
         return batch
 
     def __len__(self) -> int:
-        """Batches that wait to be read."""
+        """Returns the number of batches that wait to be read."""
         return len(self._native)
 
 
@@ -293,7 +300,7 @@ _COLUMNS = "(name, type) pairs, a mapping or a pyarrow.Schema"
 
 
 def _names(columns: Columns | Sequence[str]) -> list[str] | None:
-    """The columns' names, where they are given without types."""
+    """Returns the columns' names if they are given without types."""
     if isinstance(columns, (str, bytes, pa.Schema, Mapping)) or not isinstance(columns, Sequence):
         return None
     names = [name for name in columns if isinstance(name, str)]
@@ -316,7 +323,7 @@ def _schema(columns: Columns) -> pa.Schema:
 
 
 def _field(pair: Any) -> pa.Field:
-    """A column of a name and a type."""
+    """Returns a column of a name and a type."""
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise TypeError(f"columns: expected {_COLUMNS}, got {pair!r:.100}")
     name, data_type = check.text("columns: a name", pair[0]), pair[1]

@@ -1,5 +1,5 @@
-//! Tables held as Arrow batches, whose scan can hand them over whole: a vector search reads the vectors in place and
-//! fetches other columns only for the rows that won.
+//! Tables of Arrow batches in memory. A vector search reads their vectors in place and fetches the
+//! other columns only for the rows of the result.
 
 mod bounds;
 mod prune;
@@ -32,17 +32,18 @@ pub use scan::ChunkScanExec;
 
 use bounds::ColumnBounds;
 
-/// Rows of the batches that a scan gives where no session says otherwise.
+/// Default number of rows in the batches of a scan, if no session sets it.
 pub const BATCH_ROWS: usize = 8192;
 
-/// Arrow batches in a fixed order, some of whose rows may be dead. A row's position counts the rows of the batches before its
-/// own, dead ones included; searches break ties by it, or by columns that are said to.
+/// Arrow batches in a fixed order, some of whose rows may be deleted. A row's position counts the
+/// rows of the batches before its own, deleted ones included; searches break ties by it, or by the
+/// columns of the tie order.
 #[derive(Debug, Default)]
 pub struct Chunks {
     batches: Vec<RecordBatch>,
     live: Vec<Option<BooleanBuffer>>,
     bounds: Vec<Arc<Bounds>>,
-    /// Of all live rows, by column, where they were asked for.
+    /// Cached statistics of each column over all live rows; empty until the first use.
     statistics: Vec<OnceLock<ColumnStatistics>>,
     tie_order: Vec<usize>,
 }
@@ -54,7 +55,8 @@ impl Chunks {
         Self::of_parts(batches, None, bounds)
     }
 
-    /// Batches of one schema, each with its live rows (`None`: all) and its own bounds, which other chunks may share.
+    /// Makes chunks from batches of one schema, each with a bitmap of its live rows (`None` if all
+    /// are live) and its own bounds, which other chunks may share.
     ///
     /// # Errors
     /// A bitmap of another length than its batch.
@@ -84,15 +86,16 @@ impl Chunks {
         }
     }
 
-    /// The same, where of rows of one distance those come first that have the least values of these columns, the first column
-    /// first.
+    /// Returns the chunks with a tie order: of rows of equal distance, those with the least values
+    /// of these columns come first, the first column being the most significant.
     #[must_use]
     pub fn with_ties_by(mut self, columns: Vec<usize>) -> Self {
         self.tie_order = columns;
         self
     }
 
-    /// The columns that order rows of one distance; none: the position does.
+    /// Returns the columns that order rows of equal distance; if there are none, the position
+    /// orders them.
     pub(crate) fn tie_order(&self) -> &[usize] {
         &self.tie_order
     }
@@ -103,7 +106,7 @@ impl Chunks {
         batches.map(|(batch, bounds)| bounds.greatest_magnitude(batch, column)).fold(0.0, f64::max)
     }
 
-    /// Whether a text of a column may have a NUL in it.
+    /// Returns true if a text of the column may contain a NUL.
     pub fn may_have_nul(&self, column: usize) -> bool {
         self.batches.iter().zip(&self.bounds).any(|(batch, bounds)| bounds.may_have_nul(batch, column))
     }
@@ -117,7 +120,8 @@ impl Chunks {
         &self.batches
     }
 
-    /// Live rows of a batch's range; `None`: all.
+    /// Returns the live rows of a range of a batch; returns `None` if the batch has no deleted
+    /// rows.
     pub fn live(&self, batch: usize, offset: usize, len: usize) -> Option<BooleanBuffer> {
         self.live[batch].as_ref().map(|live| live.slice(offset, len))
     }
@@ -130,7 +134,7 @@ impl Chunks {
         self.batches.iter().zip(&self.live).map(rows).sum()
     }
 
-    /// The live rows over all positions; `None`: all.
+    /// Returns the live rows over all positions; returns `None` if all rows are live.
     pub(crate) fn selection(&self) -> Option<BooleanBuffer> {
         self.live.iter().any(Option::is_some).then(|| {
             let mut all = BooleanBufferBuilder::new(self.batches.iter().map(RecordBatch::num_rows).sum());
@@ -171,7 +175,7 @@ impl ChunkTable {
     /// A scan of some columns, in one partition.
     ///
     /// # Errors
-    /// A column that is not there.
+    /// A column that does not exist.
     pub fn scan_columns(&self, columns: Vec<usize>) -> Result<ChunkScanExec> {
         ChunkScanExec::try_new(&self.schema, Arc::clone(&self.chunks), columns, BATCH_ROWS)
     }
@@ -211,8 +215,8 @@ pub(crate) struct InPlace {
     pub columns: Vec<usize>,
 }
 
-/// What a scan can hand over whole: that of a [`ChunkTable`] or of DataFusion's `MemTable`, under a projection that computes
-/// nothing.
+/// Returns the chunks behind a plan if the plan scans a [`ChunkTable`] or DataFusion's `MemTable`,
+/// with no operator above the scan but projections of plain columns. Otherwise returns `None`.
 pub(crate) fn in_place(plan: &Arc<dyn ExecutionPlan>) -> Option<InPlace> {
     let plan: &dyn ExecutionPlan = plan.as_ref();
     if let Some(cooperative) = plan.downcast_ref::<CooperativeExec>() {

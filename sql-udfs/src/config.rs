@@ -14,9 +14,9 @@ pub struct VexactOptions {
     pub tier: Tier,
     /// Threads of one search; 0 for all.
     pub threads: usize,
-    /// Whether `ORDER BY distance LIMIT k` is rewritten into a vector search.
+    /// True if `ORDER BY distance LIMIT k` is rewritten into a vector search.
     pub rewrite: bool,
-    /// How long a query may run; `None`: as long as it takes.
+    /// Timeout of a query; `None` if there is no timeout.
     pub timeout: Option<Duration>,
 }
 

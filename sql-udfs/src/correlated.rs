@@ -1,4 +1,5 @@
-//! Says how a query is written whose subquery depends on the outer row in a way that DataFusion cannot plan.
+//! Adds a hint to the error of a correlated subquery that DataFusion cannot plan: how to write the
+//! query instead.
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, not_impl_datafusion_err};

@@ -1,4 +1,4 @@
-//! Aggregates that are DataFusion's but for some types of arguments.
+//! Aggregates that delegate to DataFusion's, except for some argument types.
 
 /// Implements methods of `AggregateUDFImpl` as those of the `Arc<AggregateUDF>` in a field.
 #[macro_export]

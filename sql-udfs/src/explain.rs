@@ -1,4 +1,5 @@
-//! The third section of EXPLAIN: the strategy of the vector searches in a plan, and why a sort by distance stayed one.
+//! The third section of EXPLAIN: the strategy of the vector searches in a plan, and the reason why
+//! a sort by distance was not rewritten.
 
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use crate::exec::{VectorJoinExec, VectorTopKExec};
 use crate::rewrite;
 use crate::table::{BestOfEachGroup, GroupPlanner};
 
-/// Plans as before, and adds `strategy_plan` to EXPLAIN.
+/// Delegates planning, and adds `strategy_plan` to EXPLAIN.
 #[derive(Debug)]
 pub(crate) struct StrategyPlanner {
     inner: Arc<dyn QueryPlanner + Send + Sync>,
@@ -46,7 +47,7 @@ impl StrategyPlanner {
     }
 }
 
-/// Whether a plan has the operator of a search by group.
+/// Returns true if a plan contains the operator of a search by group.
 fn searches_groups(plan: &LogicalPlan) -> bool {
     let mut is_found = false;
     let visited = plan.apply_with_subqueries(|node| {
@@ -68,7 +69,7 @@ impl QueryPlanner for StrategyPlanner {
         if may_write || explain.explain_format != ExplainFormat::Indent {
             return Ok(planned);
         }
-        // What cannot be planned is EXPLAIN's to report.
+        // EXPLAIN itself reports a planning error.
         let Ok(searched) = self.plan(&explain.plan, session).await else { return Ok(planned) };
         let Some(strategy) = strategy(&searched, session.config_options()) else { return Ok(planned) };
         let schema: SchemaRef = planned.schema();
@@ -81,8 +82,9 @@ impl QueryPlanner for StrategyPlanner {
     }
 }
 
-/// The strategies of the vector searches in a physical plan, as executed where they have run; where a sort by distance was left
-/// alone, the reason. `None` for a plan without vector search.
+/// Returns the strategies of the vector searches in a physical plan, as executed if they have run,
+/// and the reason for each sort by distance that was not rewritten. Returns `None` for a plan
+/// without vector search.
 pub fn strategy(plan: &Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Option<String> {
     let mut sections = Vec::new();
     let mut pending = vec![Arc::clone(plan)];
@@ -110,7 +112,7 @@ pub struct Explained {
     pub logical: String,
     /// DataFusion's physical plan.
     pub physical: String,
-    /// `key=value` lines; `mode=sql` where there is no vector search.
+    /// `key=value` lines; `mode=sql` if there is no vector search.
     pub strategy: String,
 }
 
@@ -127,7 +129,7 @@ impl fmt::Display for Explained {
     }
 }
 
-/// Cuts lists of many numbers: nobody reads the components of a query.
+/// Shortens lists of many numbers, such as the components of a query.
 fn without_long_vectors(text: &str) -> String {
     const SHOWN: usize = 3;
     let mut short = String::with_capacity(text.len());
@@ -149,7 +151,7 @@ fn without_long_vectors(text: &str) -> String {
     short
 }
 
-/// The sections of plans that are at hand, executed or not.
+/// Returns the sections of existing plans, executed or not.
 pub fn explain_plan(logical: &LogicalPlan, physical: &Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Explained {
     let mut logical_text = String::new();
     // Writing to a String cannot fail.

@@ -1,5 +1,5 @@
-//! Exact vector search inside DataFusion: scalar functions, table functions, an optimizer rule, and an EXPLAIN that says
-//! what will be done.
+//! Exact vector search inside DataFusion: scalar functions, table functions, an optimizer rule, and
+//! an EXPLAIN that shows the search strategy.
 //!
 //! ```no_run
 //! # async fn example() -> datafusion::error::Result<()> {

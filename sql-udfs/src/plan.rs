@@ -1,5 +1,6 @@
-//! The plan of a statement. A sort by distance over chunks in memory is planned a short way: most of DataFusion's rules find nothing
-//! to do in it, and looking costs more than the search of a small table.
+//! The plan of a statement. A sort by distance over chunks in memory has a fast path that skips
+//! most of DataFusion's rules: they change nothing in such a plan, and running them costs more than
+//! the search of a small table.
 
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use crate::search_plan::search_in_place;
 /// Optimizes a logical plan and makes the physical one, as [`SessionState::create_physical_plan`] does.
 ///
 /// # Errors
-/// DataFusion's.
+/// An error of DataFusion.
 pub async fn create_physical_plan(
     state: &SessionState,
     plan: &LogicalPlan,
@@ -60,7 +61,8 @@ impl FastPathPlanner {
         Self { optimizer: Optimizer::with_rules(rules), state }
     }
 
-    /// `None`: it is another statement, or a wrong one, of which the long way tells what is wrong.
+    /// Returns `None` if the statement has another form, or if it is invalid: the full planner then
+    /// reports the error.
     async fn plan(&self, state: &SessionState, plan: &LogicalPlan) -> Option<(LogicalPlan, Arc<dyn ExecutionPlan>)> {
         if !is_sorted_table(plan) {
             return None;
@@ -70,12 +72,13 @@ impl FastPathPlanner {
         let mut own = self.state.clone();
         own.config_mut().clone_from(state.config());
         let physical = DefaultPhysicalPlanner::default().create_physical_plan(&optimized, &own).await.ok()?;
-        // Then no other rule has anything to add.
+        // For such a plan the other rules change nothing.
         search_in_place(&physical).is_some().then_some((optimized, physical))
     }
 }
 
-/// Whether a plan is one of `SELECT .. FROM table [WHERE ..] ORDER BY .. LIMIT ..` with a distance and no subquery.
+/// Returns true if a plan has the form `SELECT .. FROM table [WHERE ..] ORDER BY .. LIMIT ..` with
+/// a distance and no subquery.
 fn is_sorted_table(plan: &LogicalPlan) -> bool {
     let (mut has_limit, mut has_sort, mut has_distance, mut has_more) = (false, false, false, false);
     let visited = plan.apply(|node| {

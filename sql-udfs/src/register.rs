@@ -1,4 +1,4 @@
-//! Puts everything into a session.
+//! Registers all functions and rules with a session.
 
 use std::sync::Arc;
 
@@ -17,21 +17,22 @@ use crate::plan::FastPathPlanner;
 use crate::rewrite::{BindQueries, BreakTies, OrderZeros, VectorRewrite};
 use crate::{functions, table};
 
-/// Ours comes before the rule that may push a distance into the scan of a file, where it would not be recognised; the sorts have
-/// got their limits and their merges by then.
+/// The rule before which [`VectorRewrite`] runs: it may push a distance into the scan of a file,
+/// where the rewrite would not recognise it. By then the sorts have their limits and merges.
 const NEXT_RULE: &str = "ProjectionPushdown";
 
 /// The rule that pushes the dynamic filters of sorts down, which have to be of all keys.
 const DYNAMIC_FILTERS_RULE: &str = "FilterPushdown(Post)";
 
-/// Registers the vector functions, the table functions `vector_search` and `vector_join`, the rewrite of `ORDER BY distance
-/// LIMIT k`, the third section of EXPLAIN and the settings `vexact.*`. Harmless to repeat.
+/// Registers the vector functions, the table functions `vector_search` and `vector_join`, the
+/// rewrite of `ORDER BY distance LIMIT k`, the third section of EXPLAIN and the settings
+/// `vexact.*`. Idempotent.
 ///
-/// `cosine_distance`, `inner_product` and `dot_product` replace DataFusion's functions of these names, whose answers they
-/// give to the bit, and take text and `$1` as well.
+/// `cosine_distance`, `inner_product` and `dot_product` replace DataFusion's functions of these
+/// names, return the same results bit for bit, and accept text and `$1` as well.
 ///
 /// # Errors
-/// None at present; a later DataFusion may refuse a registration.
+/// None at present; a later DataFusion may reject a registration.
 pub fn register(ctx: &SessionContext) -> Result<()> {
     let state = ctx.state();
     if state.config_options().extensions.get::<VexactOptions>().is_some() {

@@ -1,5 +1,5 @@
-//! A search that is planned already, for another query vector: planning takes longer than searching a small table, and of all that
-//! is planned only the vector differs from one search to the next.
+//! Reuses the physical plan of a search for another query vector. Planning takes longer than
+//! searching a small table, and plans of one search differ only in the query vector.
 
 use std::sync::Arc;
 
@@ -18,22 +18,22 @@ use crate::functions::bind_query;
 use crate::rewrite::{has_call, is_in_place};
 use crate::vector::vector_of_scalar;
 
-/// The physical plan of a search of chunks in memory, whose query vector is a parameter. The chunks may be others too, as those of a
-/// table's newest version.
+/// The physical plan of a search of chunks in memory, whose query vector is a parameter. The chunks
+/// can be replaced too, for example by those of the table's newest version.
 #[derive(Debug)]
 pub struct SearchPlan {
     physical: Arc<dyn ExecutionPlan>,
     /// The parameter that is the query vector, and its components.
     query: String,
     dim: usize,
-    /// What the other parameters were, which the plan depends on.
+    /// Values of the other parameters, on which the plan depends.
     others: Vec<(String, ScalarValue)>,
     count: usize,
 }
 
 impl SearchPlan {
-    /// `physical` was planned of `plan` with these parameters. `None`: it depends on the query vector in more places than the search
-    /// itself, or is no such search.
+    /// `physical` was planned of `plan` with these parameters. Returns `None` if the plan is no
+    /// search of chunks in memory, or if it uses the query vector outside the search.
     pub fn of(plan: &LogicalPlan, params: &ParamValues, physical: &Arc<dyn ExecutionPlan>) -> Option<Self> {
         let (query, others) = parameters(plan, params)?;
         let dim = vector(params, &query)?.len();
@@ -45,8 +45,9 @@ impl SearchPlan {
         Some(Self { physical: Arc::clone(physical), query, dim, others, count: count(params) })
     }
 
-    /// The same without its chunks, which it would hold on to; [`Self::with`] is to be given others. `None`: it is a search of
-    /// something else than these.
+    /// Detaches the plan from its chunks, so that caching it does not pin a table version;
+    /// [`Self::with`] must then be called with chunks. Returns `None` if the plan does not search
+    /// `chunks`.
     pub fn without(mut self, chunks: &Arc<Chunks>) -> Option<Self> {
         if !Arc::ptr_eq(scan_of(&self.physical)?.chunks(), chunks) {
             return None;
@@ -55,13 +56,14 @@ impl SearchPlan {
         Some(self)
     }
 
-    /// Whether there is a plan for these parameters.
+    /// Returns true if the plan can be reused for these parameters.
     pub fn fits(&self, params: &ParamValues) -> bool {
         self.with(params, None).is_some()
     }
 
-    /// The plan for these parameters, and of these chunks (`None`: of its own). `None`: the search would be planned otherwise, or the
-    /// query is to be refused.
+    /// Returns the plan for these parameters and chunks; if `chunks` is `None`, the plan's own
+    /// chunks are searched. Returns `None` if the search must be planned again, or if the query
+    /// vector is invalid.
     pub fn with(&self, params: &ParamValues, chunks: Option<&Arc<Chunks>>) -> Option<Arc<dyn ExecutionPlan>> {
         replaced(&self.physical, Some(&self.query(params)?), chunks).ok()?
     }
@@ -90,7 +92,8 @@ fn vector(params: &ParamValues, id: &str) -> Option<Vec<f64>> {
     vector_of_scalar(&value(params, id)?).ok()?
 }
 
-/// The parameter that is the query of the only distance, however often that is written, and the other parameters.
+/// Returns the parameter that is the query of the only distance, however often that distance is
+/// written, and the other parameters.
 fn parameters(plan: &LogicalPlan, params: &ParamValues) -> Option<(String, Vec<String>)> {
     let mut distances: Vec<Expr> = Vec::new();
     let mut others: Vec<String> = Vec::new();
@@ -119,7 +122,8 @@ fn parameters(plan: &LogicalPlan, params: &ParamValues) -> Option<(String, Vec<S
     is_one.then_some((query, others))
 }
 
-/// The search of chunks in memory that a plan is, and the expressions over its rows and the table's besides the distance.
+/// Returns the search of chunks in memory in a plan, and the expressions over its rows and the
+/// table's other than the distance.
 pub(crate) fn search_in_place(plan: &Arc<dyn ExecutionPlan>) -> Option<(&VectorTopKExec, Vec<&Arc<dyn PhysicalExpr>>)> {
     let node: &dyn ExecutionPlan = plan.as_ref();
     if let Some(projection) = node.downcast_ref::<ProjectionExec>() {
@@ -137,7 +141,7 @@ pub(crate) fn search_in_place(plan: &Arc<dyn ExecutionPlan>) -> Option<(&VectorT
     Some((search, output.chain(&search.top_k().predicate).collect()))
 }
 
-/// The scan of chunks that is the only leaf of a plan.
+/// Returns the scan of chunks that is the only leaf of a plan.
 fn scan_of(plan: &Arc<dyn ExecutionPlan>) -> Option<&ChunkScanExec> {
     match &plan.children()[..] {
         [] => plan.downcast_ref(),
@@ -146,7 +150,7 @@ fn scan_of(plan: &Arc<dyn ExecutionPlan>) -> Option<&ChunkScanExec> {
     }
 }
 
-/// The plan with another query, and of other chunks, each where it is given.
+/// Returns the plan with another query and with other chunks, each if it is given.
 fn replaced(
     plan: &Arc<dyn ExecutionPlan>,
     query: Option<&[f64]>,

@@ -14,7 +14,7 @@ pub enum VectorError {
     /// A text of another form.
     #[error("invalid vector text: expected '[1 2 3]' or '[1,2,3]', got {problem}")]
     Text {
-        /// What is wrong with it, with the ordinal of the component.
+        /// Description of the error, with the ordinal of the component.
         problem: String,
     },
     /// Two vectors that cannot be compared.
@@ -123,7 +123,8 @@ pub fn scalar_of_vector(vector: Vec<f64>) -> ScalarValue {
     ScalarValue::FixedSizeList(Arc::new(FixedSizeListArray::new(item, dim, Arc::new(Float64Array::from(vector)), None)))
 }
 
-/// Whether a column of this type may hold vectors, and of how many components (`None`: each row says).
+/// Returns the number of components of a vector column, or `Some(None)` if each row has its own.
+/// Returns `None` if a column of this type cannot hold vectors.
 pub(crate) fn vector_type(data_type: &DataType) -> Option<Option<usize>> {
     match data_type {
         DataType::FixedSizeList(item, dim) if item.data_type().is_floating() => Some(usize::try_from(*dim).ok()),

@@ -61,7 +61,7 @@ impl Writer {
             " HAVING count(*) > 1",
             " UNION SELECT 3",
         ]);
-        // The first of several rows has to be one alone.
+        // The first of several rows must be unique.
         let order = if tail.starts_with(" LIMIT") { " ORDER BY 1" } else { "" };
         let subquery = format!("SELECT {selected} FROM u WHERE {key}{order}{tail}");
         let not = self.not();
@@ -141,7 +141,7 @@ impl Writer {
         }
     }
 
-    /// Aliases that are names of columns too.
+    /// Aliases that are also names of columns.
     pub fn hidden_names(&mut self) -> String {
         let (one, alias) =
             (self.pick(&["-a", "abs(a)", "a + id", "s", "f", "small"]), self.pick(&["a", "id", "s", "f"]));

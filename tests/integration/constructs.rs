@@ -1,6 +1,6 @@
-//! Constructs in which DataFusion and SQLite differ, or have differed, each on both routes: over replicated tables, and over tables
-//! of the same rows that are not replicated. The side that answers is part of the law, so that neither a wrong answer nor a needless
-//! fallback goes unseen.
+//! Constructs in which DataFusion and SQLite differ, or have differed, each on both routes: over
+//! replicated tables, and over tables of the same rows that are not replicated. The tests also
+//! assert the side that answers, so that they detect a needless fallback as well as a wrong answer.
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Int64Type};
@@ -205,7 +205,8 @@ async fn integers_beyond_64_bits() {
     assert!(error.contains("integer overflow"), "{error}");
 }
 
-/// What the bounds of columns do not exclude fails on the replicas while it runs: then SQLite answers, with a real or with its error.
+/// A query whose overflow the bounds of columns do not exclude fails on the replicas while it runs.
+/// SQLite then answers it, with a real or with its error.
 #[tokio::test]
 async fn integers_that_turn_out_to_be_beyond_64_bits() {
     let folder = tempfile::tempdir().unwrap();
@@ -403,7 +404,7 @@ async fn functions_of_the_connection_are_those_of_the_writer() {
     assert_eq!(number(&engine, "SELECT last_insert_rowid()").await, 171);
 }
 
-/// A query that would never end is given up when nobody waits for it any more.
+/// An endless query is cancelled when its future is dropped.
 #[tokio::test]
 async fn a_query_without_end_is_cancelled() {
     let folder = tempfile::tempdir().unwrap();

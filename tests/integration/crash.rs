@@ -1,7 +1,7 @@
-//! The engine killed with SIGKILL, at random instants and at every operation of the storage, then opened again and compared with SQLite
-//! row by row: nothing lost, nothing doubled.
+//! Kills the engine with SIGKILL, at random instants and at every operation of the storage, then
+//! opens it again and compares it with SQLite row by row: no row is lost or doubled.
 //!
-//! The child is this program again. `VEXACT_KILLS` (default 200) is the number of kills.
+//! The child process runs this program. `VEXACT_KILLS` (default 200) is the number of kills.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use vexact::{Session, SessionOptions, TableSchema};
 
 const TABLES: [&str; 2] = ["orders", "items"];
 
-/// Kills the process, as `kill -9` does, when its operations have been counted down.
+/// A disk that kills the process, as `kill -9` does, after a number of operations.
 #[derive(Debug)]
 struct Deadly {
     left: AtomicI64,
@@ -102,7 +102,7 @@ struct Engine {
     session: Session,
 }
 
-/// How the replicas of a folder are kept.
+/// Sync mode and storage format of the replicas in a folder.
 #[derive(Clone, Copy)]
 struct Kind {
     mode: SyncMode,
@@ -130,7 +130,7 @@ fn schema(table: &str) -> TableSchema {
     TableSchema::try_new(table, &columns, &["id".into()]).unwrap()
 }
 
-/// A small generator, so that a seed tells a run (xorshift, Marsaglia 2003).
+/// A small generator, so that a seed determines a run (xorshift, Marsaglia 2003).
 struct Random(u64);
 
 impl Random {
@@ -154,7 +154,7 @@ fn statement(random: &mut Random) -> String {
     }
 }
 
-/// Writes and syncs until it is killed; a line on stdout for each round.
+/// Writes and syncs until it is killed; prints a line on stdout for each round.
 async fn work(folder: &Path, kind: Kind, seed: u64, operations: i64) {
     let disk = DeadlyDisk(Arc::new(Deadly { left: AtomicI64::new(operations), disk: FileSystem }));
     let engine = open(folder, kind, Arc::new(disk)).await;
@@ -195,7 +195,7 @@ fn texts(batches: &[RecordBatch]) -> Vec<String> {
     rows
 }
 
-/// Opens what a kill left, and compares.
+/// Opens the folder that a killed process left, and compares it.
 async fn check(folder: &Path, kind: Kind) {
     let engine = open(folder, kind, Arc::new(FileSystem)).await;
     engine.replicator.sync_all().await.unwrap();
@@ -213,7 +213,7 @@ async fn check(folder: &Path, kind: Kind) {
         let found = engine.session.sql(&format!("{sql}{is_open}"), None).await.unwrap().collect().await.unwrap();
         assert_eq!(texts(&found), expected, "{table} in {}", folder.display());
         if kind.mode == SyncMode::Temporal {
-            // One row of a key ends where the next begins, or with a delete.
+            // The version of a key ends at the start of the next one, or at a delete.
             let gaps = format!(
                 "SELECT a.id FROM {table} a WHERE a._valid_to IS NOT NULL AND a._operation <> 'D' AND NOT EXISTS \
                  (SELECT 1 FROM {table} b WHERE b.id = a.id AND b._valid_from = a._valid_to)"
@@ -250,7 +250,7 @@ fn kills() -> u64 {
     std::env::var("VEXACT_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(200)
 }
 
-/// Runs a child until it has died; `lines`: kill it after so many rounds.
+/// Runs a child until it has died. With `lines`, kills it after that many rounds.
 fn run(folder: &Path, ordinal: u64, seed: u64, operations: i64, lines: Option<u64>) {
     let mut process = child(folder, ordinal, seed, operations).spawn().unwrap();
     let stdout = BufReader::new(process.stdout.take().unwrap());
@@ -263,7 +263,7 @@ fn run(folder: &Path, ordinal: u64, seed: u64, operations: i64, lines: Option<u6
             break;
         }
     }
-    // SIGKILL, in the midst of whatever it does.
+    // SIGKILL, at any point of its work.
     let _ = process.kill();
     let status = process.wait().unwrap();
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "the child ended itself: {last}");
@@ -291,7 +291,7 @@ fn kills_at_random_instants_lose_and_double_nothing() {
 
 #[test]
 fn kills_at_every_operation_of_the_storage_lose_and_double_nothing() {
-    // Of the six kinds, the two in memory have no storage.
+    // Two of the six kinds are in memory and have no storage.
     kill_again_and_again(kills() / 2, |folder, ordinal, seed| {
         let operations = (seed / 6) as i64;
         let lines = kind(ordinal).format.is_none().then_some(seed % 9);

@@ -1,4 +1,4 @@
-//! What DataFusion cannot answer SQLite does, and what is wrong is told.
+//! SQLite answers the queries that DataFusion cannot answer, and invalid queries report an error.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ async fn open(folder: &tempfile::TempDir) -> HtapEngine {
     engine
 }
 
-/// Makes `lower` on the replicas a function that fails.
+/// Replaces `lower` on the replicas with a function that fails.
 fn break_lower(engine: &HtapEngine, fail: fn() -> PlanResult<ColumnarValue>) {
     let signature = Signature::exact(vec![DataType::Utf8], Volatility::Immutable);
     let body = Arc::new(move |_: &[ColumnarValue]| fail());

@@ -1,4 +1,4 @@
-//! Damaged files of every form: each is read or refused by its name, and none panics.
+//! Damaged files of every format: each is read, or rejected with its name, and none panics.
 //!
 //! `VEXACT_SEED=n` replays the run that a failure names; `VEXACT_SOAK_SECONDS=n` runs new ones for that long. `test_mutations.py`
 //! does the same through Python in processes whose memory is limited.
@@ -51,7 +51,7 @@ fn parquet(compression: Compression, version: WriterVersion, has_dictionary: boo
     writer.into_inner().unwrap()
 }
 
-/// Sound files, by the ends of their names.
+/// Returns valid files, by the ends of their names.
 fn corpus() -> Vec<(&'static str, Vec<u8>)> {
     let mut file = arrow::ipc::writer::FileWriter::try_new(Vec::new(), &rows().schema()).unwrap();
     file.write(&rows()).unwrap();
@@ -77,7 +77,8 @@ fn corpus() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Cut off, with bits flipped, bytes set to what lengths are made of, or parts doubled, moved or lost.
+/// Returns a file that is truncated, or has flipped bits, bytes as in lengths, or parts that are
+/// doubled, moved or removed.
 fn mutated(sound: &[u8], chance: &mut Chance) -> Vec<u8> {
     let mut bytes = sound.to_vec();
     let (one, other) = (chance.below(bytes.len()), chance.below(bytes.len()));

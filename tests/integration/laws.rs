@@ -1,4 +1,5 @@
-//! Laws of the SQL surface: the rewrite changes no answer, `vector_search` equals the reference, and no text makes it panic.
+//! Laws of the SQL surface: the rewrite changes no answer, `vector_search` equals the reference,
+//! and no text causes a panic.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -57,7 +58,7 @@ fn component() -> impl Strategy<Value = f32> {
 
 fn case() -> impl Strategy<Value = Case> {
     let row = prop_oneof![8 => [component(), component(), component()].prop_map(Some), 1 => Just(None)];
-    // The zero query is one that a search refuses and SQL answers.
+    // A search rejects the zero query, and SQL answers it.
     let query = prop_oneof![9 => [component(), component(), component()], 1 => Just([0.0; DIM])];
     (
         (prop::collection::vec(row, 0..60), 1..30_usize, query),
@@ -109,12 +110,12 @@ impl Case {
 
 type Rows = Vec<(i64, Option<f64>)>;
 
-/// Runs a statement that gives an id and a value a row.
+/// Runs a statement that returns an id and a value for each row.
 async fn run(ctx: &SessionContext, statement: &str) -> Result<Rows, DataFusionError> {
     Ok(rows(&ctx.sql(statement).await?.collect().await?))
 }
 
-/// As [`run`], planned the way of a session.
+/// Runs a statement as [`run`] does, with a session's planner.
 async fn run_planned(ctx: &SessionContext, statement: &str) -> Result<Rows, DataFusionError> {
     let (state, plan) = ctx.sql(statement).await?.into_parts();
     let (_, physical) = vexact_sql::create_physical_plan(&state, &plan).await?;
@@ -131,7 +132,7 @@ fn rows(batches: &[RecordBatch]) -> Rows {
     rows
 }
 
-/// A value to the bit, NULL included.
+/// Returns a value's bits, also for NULL.
 fn bits(value: Option<f64>) -> Option<u64> {
     value.map(f64::to_bits)
 }
@@ -162,7 +163,8 @@ proptest! {
                 prop_assert_eq!(values(&rewritten), values(&plain), "{}", statement);
                 let bits_of = |rows: &[(i64, Option<f64>)]| rows.iter().map(|row| (row.0, bits(row.1))).collect::<Vec<_>>();
                 prop_assert_eq!(bits_of(&planned), bits_of(&rewritten), "{}", statement);
-                // Ties may be broken differently, but each row is one of the table with that value, and none comes twice.
+                // Ties may be broken differently, but each row is one of the table with that value,
+                // and no row occurs twice.
                 for row in &rewritten {
                     let stored = all.iter().find(|stored| stored.0 == row.0).map(|stored| bits(stored.1));
                     prop_assert_eq!(stored, Some(bits(row.1)), "{}", statement);
@@ -212,7 +214,7 @@ proptest! {
     }
 }
 
-/// Runs a statement, whatever it is; an error is an answer.
+/// Runs any statement; an error is an answer.
 fn no_panic(statement: &str) {
     let case = Case {
         rows: vec![Some([1.0, 2.0, 3.0]), None, Some([0.0; DIM])],

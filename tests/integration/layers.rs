@@ -1,10 +1,11 @@
-//! The build itself: what an embedder compiles, and that every selection of packages builds one and the same dependencies.
+//! The build: the packages that an embedder compiles. Every selection of packages builds the same
+//! dependencies.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The lines of `cargo tree`: a package and its features, as `{p}|{f}`.
+/// Returns the lines of `cargo tree`: a package and its features, as `{p}|{f}`.
 fn tree(arguments: &[&str]) -> BTreeSet<String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let fixed = ["tree", "--offline", "--locked", "--prefix", "none", "--format", "{p}|{f}"];
@@ -57,21 +58,22 @@ fn the_kernel_and_its_sql_need_no_engine() {
     }
 }
 
-/// `workspace-hack/Cargo.toml` holds the features for this.
+/// `workspace-hack/Cargo.toml` unifies the features for this.
 #[test]
 fn every_selection_builds_the_dependencies_of_the_whole_workspace() {
     let whole = tree(&["--workspace", "--edges", "normal,build,dev"]);
     let mut differing = Vec::new();
     let mut compare = |package: &str, edges: &str| {
         let selected = tree(&["--package", package, "--edges", edges]);
-        // The crates of the workspace are quick to compile again, without the feature `postgres`.
+        // The crates of the workspace are left out: without the feature `postgres` they compile
+        // again, quickly.
         let dependencies = selected.difference(&whole).filter(|line| !line.contains(env!("CARGO_MANIFEST_DIR")));
         let other = dependencies.map(|line| format!("{package} ({edges}): {line}"));
         differing.extend(other);
     };
     for member in members() {
         compare(&member, "normal,build,dev");
-        // These are below `vexact-core`, which settles the features: their users choose them.
+        // These are below `vexact-core`, which determines the features: their users choose them.
         if !["vexact-kernel", "vexact-sql", "vexact-locks"].contains(&member.as_str()) {
             compare(&member, "normal,build");
         }
@@ -92,7 +94,8 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Two SQLite libraries in one process lose data unless the locks of `vexact-locks` are installed, which its `open` sees to.
+/// Two SQLite libraries in one process lose data unless the locks of `vexact-locks` are installed.
+/// Its `open` installs them.
 #[test]
 fn sqlite_connections_are_opened_by_vexact_locks() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -101,7 +104,7 @@ fn sqlite_connections_are_opened_by_vexact_locks() {
         sources(&root.join(folder), &mut files);
     }
     assert!(files.len() > 100, "{files:?}");
-    // DuckDB's connections are named alike.
+    // The calls that open DuckDB's connections have similar names.
     let is_other =
         |path: &Path| path.starts_with(root.join("src/locks")) || path.starts_with(root.join("src/htap/src/duckdb"));
     files.retain(|path| !is_other(path));

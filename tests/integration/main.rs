@@ -1,4 +1,5 @@
-//! What the crate promises, from outside. One program, as each would link all of DataFusion.
+//! Tests of the crate's guarantees through its public interface. They are one program, as each
+//! program would link all of DataFusion.
 
 mod construct_writer;
 mod constructs;

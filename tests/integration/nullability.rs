@@ -1,7 +1,8 @@
-//! The nullability that a plan tells never decides an answer: random queries over a table whose columns are declared not NULL where
-//! they have no NULL, and over the same rows in columns that are all nullable. What the second answers, the first answers alike. In
-//! the style of NoREC: what the optimizer may conclude is not there for the second. `VEXACT_SEED=n` replays a failure,
-//! `VEXACT_SOAK_SECONDS=n` runs new seeds for that long.
+//! The nullability in a plan never changes an answer: random queries over a table whose columns are
+//! declared NOT NULL if they have no NULL, and over the same rows in columns that are all nullable.
+//! Both answers must be equal. The method is that of NoREC: the optimizer can draw no conclusion
+//! from the second table's schema. `VEXACT_SEED=n` replays a failure, `VEXACT_SOAK_SECONDS=n` runs
+//! new seeds for that long.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -53,7 +53,7 @@ async fn a_wildcard_has_the_columns_of_the_table_and_not_of_its_replica() {
         ];
         assert_eq!(got, expected, "{sql}");
     }
-    // Whoever asks the replicas gets what they have.
+    // A query that names the replicas as its side sees only their columns.
     let batches = engine.query_olap("SELECT * FROM docs", &[]).await.unwrap();
     assert_eq!(batches[0].num_columns(), 2);
 }

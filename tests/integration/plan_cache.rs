@@ -1,4 +1,5 @@
-//! Cached plans answer as new ones: over SQL files, over rows that change, over tables that became others.
+//! Cached plans give the answers of new ones: over the SQL files, over rows that change, over
+//! tables that are replaced.
 
 use std::sync::Arc;
 
@@ -110,7 +111,7 @@ fn a_table_that_was_made_again_is_planned_anew() {
     });
 }
 
-/// A session with the tables of the SQL files.
+/// Returns a session with the tables of the SQL files.
 async fn documents(folder: &std::path::Path) -> Session {
     let session = Session::new().unwrap();
     let docs = crate::sql::documents_batch();
@@ -130,9 +131,10 @@ async fn documents(folder: &std::path::Path) -> Session {
     session
 }
 
-/// The columns and rows of a query, or its error. Rows are sorted if the query leaves their order open.
+/// Returns the columns and rows of a query, or its error. Rows are sorted if the query leaves their
+/// order open.
 async fn shown(session: &Session, sql: &str) -> String {
-    // A plan that does not fit is shown in the error with addresses in it.
+    // The error of an invalid plan has addresses in its text.
     let told = |error: vexact::Error| error.to_string().chars().take(100).collect::<String>();
     let frame = match session.sql(sql, None).await {
         Ok(frame) => frame,
@@ -159,7 +161,7 @@ fn cache_on_equals_cache_off_for_the_sql_files() {
     Runtime::new().unwrap().block_on(async {
         for file in files {
             let (cached, uncached) = (documents(folder.path()).await, documents(folder.path()).await);
-            // A session whose context is known outside caches no plan.
+            // Access to the session's context disables its plan cache.
             uncached.context();
             for record in sqllogictest::parse_file::<DefaultColumnType>(&file).unwrap() {
                 match record {

@@ -1,5 +1,6 @@
-//! Filters leave out segments by their bounds, and statistics answer `min`, `max` and `count`: no answer changes by it. The oracle
-//! is DataFusion's own table of the live rows, which knows no bounds.
+//! Filters prune segments by their bounds, and statistics answer `min`, `max` and `count`, without
+//! a change of any answer. The oracle is DataFusion's own table of the live rows, which has no
+//! bounds.
 
 use std::sync::Arc;
 
@@ -64,7 +65,7 @@ fn float() -> impl Strategy<Value = f64> {
     ]
 }
 
-/// Rows that lie about a place, so that segments differ.
+/// Rows around a value, so that segments differ.
 fn row() -> impl Strategy<Value = Row> {
     let small = prop_oneof![4 => -3..4_i8, 1 => prop::sample::select(vec![i8::MIN, i8::MAX])];
     let unsigned = prop_oneof![4 => 0..5_u64, 1 => Just(i64::MAX as u64)];
@@ -105,8 +106,8 @@ fn batch(rows: &[(i64, Row)]) -> RecordBatch {
     RecordBatch::try_new(schema(), columns).unwrap()
 }
 
-/// The same rows in a replica, of several segments and with dead rows, and in a table of DataFusion's, where functions mean the
-/// same.
+/// The same rows in a replica with several segments and dead rows, and in a table of DataFusion, in
+/// which the functions have the same meaning.
 struct Pair {
     replica: Session,
     plain: Session,
@@ -115,14 +116,15 @@ struct Pair {
 fn session(replicas: Arc<Replicas>) -> Session {
     let options = SessionOptions { target_partitions: Some(2), ..SessionOptions::default() };
     let session = Session::over_replicas(&options, replicas).unwrap();
-    // Segments are small here: batches are smaller.
+    // Segments are small here, so batches are smaller still.
     let state = session.context().state_ref();
     state.write().config_mut().options_mut().set("datafusion.execution.batch_size", "4").unwrap();
     session
 }
 
 impl Pair {
-    /// `segments`: the rows of each; `dead`: of each id modulo 16, whether the row is deleted again. `u` has a part of the rows.
+    /// `segments` are the rows of each segment; `dead` has a bit for each id modulo 16, which is
+    /// set if the row is deleted again. `u` has a part of the rows.
     fn new(segments: &[Vec<Row>], dead: u16) -> Self {
         let replicas = Arc::new(Replicas::default());
         let plain = session(Arc::default());
@@ -185,7 +187,8 @@ impl Pair {
         };
         match (replica, plain) {
             (Ok(replica), Ok(plain)) => assert_eq!(rows(replica), rows(plain), "{sql}"),
-            // Which rows a part of a filter is evaluated for, and so fails on, depends on the batches.
+            // The rows for which a part of a filter is evaluated, and may fail, depend on the
+            // batches.
             (_, Err(_)) => {}
             (Err(replica), _) if replica.contains("verflow") || replica.contains("Cast error") => {}
             (Err(replica), Ok(_)) => panic!("{sql}: {replica}"),
@@ -203,7 +206,8 @@ fn key_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![schema().field(0).clone()]))
 }
 
-/// Zeros of both signs are equal, as in SQLite: which of them an order or a group gives is chance.
+/// Replaces negative zeros. Zeros of both signs are equal, as in SQLite, so either may be the
+/// result of an order or a group.
 fn one_zero(value: String) -> String {
     if value == "-0.0" { "0.0".to_owned() } else { value }
 }
@@ -317,7 +321,7 @@ proptest! {
         let pair = Pair::new(&segments, dead);
         for column in schema().fields().iter().map(|field| field.name()) {
             pair.assert_same(&runtime, &format!("SELECT count(*), count({column}) FROM t"));
-            // Where there is a NaN, DataFusion's own answer depends on its batches.
+            // With a NaN, DataFusion's own answer depends on its batches.
             if !segments.iter().flatten().any(Row::has_nan) {
                 pair.assert_same(&runtime, &format!("SELECT min({column}), max({column}) FROM t"));
             }
@@ -345,7 +349,7 @@ fn growing(dead: u16) -> Pair {
     Pair::new(&segments, dead)
 }
 
-/// The plan of a statement, and after running it the metrics of its scans.
+/// Returns the plan of a statement, and the metrics of its scans after a run.
 fn analyzed(runtime: &Runtime, pair: &Pair, sql: &str) -> (String, String) {
     runtime.block_on(async {
         let context = pair.replica.context();
@@ -382,7 +386,8 @@ fn the_newest_rows_are_found_in_the_newest_segments() {
     let (runtime, pair) = (Runtime::new().unwrap(), growing(0));
     pair.assert_same(&runtime, "SELECT id, small FROM t ORDER BY id DESC LIMIT 3");
     let (plan, metrics) = analyzed(&runtime, &pair, "SELECT id, small FROM t ORDER BY id DESC LIMIT 3");
-    // Each of the two partitions reads at most its best segment: none, where the other one was faster.
+    // Each of the two partitions reads at most its best segment, or none if the other one was
+    // faster.
     let at_most_two = ["10 total → 1 matched", "10 total → 2 matched"];
     assert!(at_most_two.iter().any(|counts| metrics.contains(counts)), "{plan}\n{metrics}");
 }
@@ -403,7 +408,7 @@ fn statistics_of_tables_without_dead_rows_answer_at_once() {
     pair.assert_same(&runtime, sql);
     let (plan, _) = analyzed(&runtime, &pair, sql);
     assert!(plan.contains("PlaceholderRowExec") && !plan.contains("ChunkScanExec"), "{plan}");
-    // Id 99, the greatest, and those like it are dead: the bound may be theirs.
+    // Id 99, the greatest one, and others of its remainder are dead: the bound may be theirs.
     let pair = growing(1 << (99 % 16));
     pair.assert_same(&runtime, sql);
     let (plan, _) = analyzed(&runtime, &pair, sql);

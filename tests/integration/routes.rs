@@ -1,7 +1,8 @@
-//! Both routes answer alike: random queries over replicated tables, and over tables of the same rows that are not replicated, so
-//! that SQLite answers. Rows and types are equal, or the router has kept the query with SQLite. Queries that SQLite refuses, that
-//! it answers, and that the replicas answer are counted apart. `VEXACT_SEED=n` replays a failure, `VEXACT_SOAK_SECONDS=n` runs new
-//! seeds for that long.
+//! Both routes give equal answers: random queries over replicated tables, and over tables of the
+//! same rows that are not replicated, which SQLite answers. Rows and types are equal, or the router
+//! has routed the query to SQLite. Queries that SQLite rejects, that it answers, and that the
+//! replicas answer are counted separately. `VEXACT_SEED=n` replays a failure,
+//! `VEXACT_SOAK_SECONDS=n` runs new seeds for that long.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -61,7 +62,7 @@ pub(crate) async fn open(folder: &tempfile::TempDir) -> HtapEngine {
     engine
 }
 
-/// `t` and `u` become the tables that are not replicated.
+/// Replaces `t` and `u` by the tables that are not replicated.
 fn plain(sql: &str) -> String {
     let mut plain = String::new();
     let mut words = sql.split_inclusive(|ch: char| !ch.is_ascii_alphanumeric() && ch != '_').peekable();
@@ -80,7 +81,7 @@ fn plain(sql: &str) -> String {
     plain
 }
 
-/// Rows as text; reals to 9 digits, as sums depend on the order of their rows.
+/// Returns rows as text; reals to 9 digits, as sums depend on the order of their rows.
 pub(crate) fn rows(batches: &[RecordBatch]) -> Vec<String> {
     let options = FormatOptions::default().with_null("NULL");
     let mut rows = Vec::new();
@@ -100,7 +101,7 @@ pub(crate) fn rows(batches: &[RecordBatch]) -> Vec<String> {
     rows
 }
 
-/// A row whose integers are written as its reals are.
+/// Rewrites the integers of a row as reals.
 fn as_reals(row: &str) -> String {
     let cell = |cell: &str| match cell.parse::<i64>() {
         Ok(0) | Err(_) => cell.to_owned(),
@@ -109,16 +110,17 @@ fn as_reals(row: &str) -> String {
     row.split(" | ").map(cell).collect::<Vec<_>>().join(" | ")
 }
 
-/// `small` is registered as int8, and declared as INTEGER: what is computed with it may be of another width.
+/// Returns the types of the columns, with each integer type as Int64: `small` is registered as int8
+/// and declared as INTEGER, so a result computed from it may have another width.
 pub(crate) fn types(batches: &[RecordBatch]) -> Vec<DataType> {
     let wide = |data_type: &DataType| if data_type.is_integer() { DataType::Int64 } else { data_type.clone() };
     batches[0].schema().fields().iter().map(|field| wide(field.data_type())).collect()
 }
 
-/// Who answered a query.
+/// The side that answered a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answered {
-    /// Nobody: SQLite refuses it.
+    /// Neither side: SQLite rejects the query.
     Refused,
     Sqlite,
     Replicas,
@@ -148,7 +150,7 @@ pub(crate) async fn check(engine: &HtapEngine, sql: &str) -> Result<Answered, St
     Ok(if route.side == Side::Olap { Answered::Replicas } else { Answered::Sqlite })
 }
 
-/// How many queries each side answered.
+/// Number of queries by the side that answered.
 #[derive(Debug, Default)]
 struct Counts {
     refused: u64,

@@ -1,4 +1,5 @@
-//! Tables without a key, replicated by their row ids: queries on replicas answer as SQLite does, whose `*` does not name a row id.
+//! Tables without a key, replicated by their row ids. Queries on the replicas answer as SQLite
+//! does: `*` does not include the row id.
 
 use vexact::TableSchema;
 use vexact::htap::{HtapConfig, HtapEngine};

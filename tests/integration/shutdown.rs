@@ -1,4 +1,4 @@
-//! An engine that was shut down refuses what it did before, and can be shut down again.
+//! An engine rejects all calls after a shutdown, and can be shut down again.
 
 use std::sync::Arc;
 
@@ -52,7 +52,8 @@ fn calls_after_a_shutdown_are_errors() {
     });
 }
 
-/// A read that would take years: the counts of all rows of sixteen tables joined without a condition.
+/// A read that would take years: the count of all rows of sixteen tables, joined without a
+/// condition.
 #[test]
 fn a_shutdown_ends_what_is_being_read() {
     let folder = tempfile::tempdir().unwrap();
@@ -76,7 +77,7 @@ fn a_shutdown_ends_what_is_being_read() {
                 }
             })
         });
-        // They have begun once a short one has been answered behind them.
+        // The long queries have begun once a short one, queued behind them, has been answered.
         engine.query_olap("SELECT count(*) FROM t", &[]).await.unwrap();
         engine.shutdown().await;
         for read in reads {
@@ -84,6 +85,6 @@ fn a_shutdown_ends_what_is_being_read() {
             assert!(error.contains("the engine was shut down"), "{error}");
         }
     });
-    // Waits for threads that go on.
+    // Waits for threads that are still running.
     drop(runtime);
 }

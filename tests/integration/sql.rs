@@ -1,7 +1,9 @@
-//! Runs `tests/sql/*.slt`: SQL and what it answers. Every file gets a session of its own with the same small table of documents
-//! in four forms: `docs` (Arrow chunks), `docs_mem` (DataFusion's MemTable), `docs_parquet` and `docs_list` (`List<Float32>`).
+//! Runs `tests/sql/*.slt`: SQL and its expected answers. Every file has a session of its own with
+//! the same small table of documents in four forms: `docs` (Arrow chunks), `docs_mem` (DataFusion's
+//! MemTable), `docs_parquet` and `docs_list` (`List<Float32>`).
 //!
-//! With `VEXACT_COMPLETE=1` the answers are written into the files; read them before you believe them.
+//! With `VEXACT_COMPLETE=1` the answers are written into the files; read them before you trust
+//! them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -111,12 +113,12 @@ fn list_embeddings() -> ArrayRef {
     ))
 }
 
-/// The documents, their vectors of a fixed size.
+/// Returns the documents with vectors of a fixed size.
 pub fn documents_batch() -> RecordBatch {
     batch(embeddings())
 }
 
-/// The documents, their vectors as lists.
+/// Returns the documents with vectors as lists.
 pub fn listed_batch() -> RecordBatch {
     batch(list_embeddings())
 }
@@ -144,7 +146,7 @@ async fn session(folder: &Path) -> Result<Db, DataFusionError> {
 async fn sql_files_answer_as_they_say() {
     let is_completing = std::env::var_os("VEXACT_COMPLETE").is_some();
     let folder = tempfile::tempdir().unwrap();
-    // Cargo starts tests in the package's folder.
+    // Cargo runs tests in the package's folder.
     let mut files: Vec<_> = std::fs::read_dir("tests/sql")
         .unwrap()
         .map(|entry| entry.unwrap().path())

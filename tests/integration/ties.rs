@@ -1,5 +1,6 @@
-//! Of rows of one distance in a replica those come first that have the least keys, wherever they stand. The oracle is a sort by
-//! the distance and the key over DataFusion's own table of the live rows.
+//! Among rows with equal distances in a replica, those with the least keys come first, whatever
+//! their positions. The oracle is a sort by the distance and the key over DataFusion's own table of
+//! the live rows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use vexact::session::{Session, SessionOptions};
 type Key = (i64, String);
 type Vector = Option<[f32; 2]>;
 
-/// The key stands in another order than the columns.
+/// The key's columns are in another order than the table's.
 fn schema() -> SchemaRef {
     let item = Arc::new(Field::new_list_field(DataType::Float32, true));
     Arc::new(Schema::new(vec![
@@ -73,7 +74,7 @@ fn session(replicas: Arc<Replicas>) -> Session {
     session
 }
 
-/// The last state of each key, sorted by DataFusion.
+/// Returns the last state of each key, sorted by DataFusion.
 fn oracle(syncs: &[Vec<(Key, Vector)>]) -> Session {
     let live: BTreeMap<Key, Vector> = syncs.iter().flatten().cloned().collect();
     let session = session(Arc::default());
@@ -120,7 +121,7 @@ proptest! {
             "l2_distance(v, [1, 0]) NULLS LAST",
             "l2_distance(v, [1, 0]) NULLS FIRST",
             "inner_product(v, [1, 1]) DESC NULLS LAST",
-            // Rows of zeros are not a number.
+            // The distance of a row of zeros is NaN.
             "cosine_distance(v, [0, 1])",
             "cosine_similarity(v, [0, 1]) DESC",
         ] {

@@ -29,7 +29,7 @@ fn search() -> VectorSearch {
     }
 }
 
-/// Whether each search is refused, with a text, or each one answers.
+/// Asserts that each search fails with this text, or that each one succeeds.
 async fn assert_refused(engine: &HtapEngine, refusal: Option<&str>) {
     let session = engine.session();
     let mut outcomes = Vec::new();
@@ -56,7 +56,7 @@ async fn assert_refused(engine: &HtapEngine, refusal: Option<&str>) {
             (outcome, _) => panic!("{how}: {outcome:?}, expected {refusal:?}"),
         }
     }
-    // What is no search goes on.
+    // Queries that are no search still work.
     session.sql("SELECT count(*) FROM docs", None).await.unwrap().collect().await.unwrap();
 }
 

@@ -1,5 +1,6 @@
-//! The crate rhei 2.0 at the work of `benches/replication.rs`: the same table, rows and statements, so that `make bench-rhei` shows
-//! both in one run. A figure is the median of its rounds.
+//! The workload of `benches/replication.rs` on the crate rhei 2.0: the same table, rows and
+//! statements, so that `make bench-rhei` shows both in one run. A figure is the median of its
+//! rounds.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

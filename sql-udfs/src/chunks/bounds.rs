@@ -1,4 +1,5 @@
-//! What is known of a batch's columns without reading them again: the least value, the greatest, and how many are NULL.
+//! Cached bounds of a batch's columns: the least value, the greatest value, and the number of
+//! NULLs.
 
 use std::sync::OnceLock;
 
@@ -8,20 +9,20 @@ use datafusion::common::{Result, ScalarValue};
 use datafusion::functions_aggregate::min_max::{MaxAccumulator, MinAccumulator};
 use datafusion::logical_expr::Accumulator;
 
-/// Bounds of text and binary are at most so long.
+/// Maximum length of a text or binary bound, in bytes.
 const BOUND_BYTES: usize = 64;
 
-/// The bounds of the columns of one batch. Each is found when it is first asked for, and kept; whatever rows die, it holds for
-/// the others.
+/// The bounds of the columns of one batch. Each bound is computed at its first use and then cached.
+/// It stays valid when rows are deleted.
 #[derive(Debug)]
 pub struct Bounds {
     columns: Box<[OnceLock<ColumnBounds>]>,
-    /// Whether a text has a NUL.
+    /// For each column, true if a text contains a NUL.
     nuls: Box<[OnceLock<bool>]>,
 }
 
 impl Bounds {
-    /// For a batch of so many columns. Costs nothing yet.
+    /// Creates empty bounds for a batch with `columns` columns; computes nothing yet.
     pub fn new(columns: usize) -> Self {
         Self {
             columns: std::iter::repeat_with(OnceLock::new).take(columns).collect(),
@@ -53,7 +54,7 @@ impl Bounds {
         magnitude(min).max(magnitude(max))
     }
 
-    /// Whether a column of text may have a NUL in it, dead rows included.
+    /// Returns true if a text column may contain a NUL, deleted rows included.
     pub(super) fn may_have_nul(&self, batch: &RecordBatch, column: usize) -> bool {
         *self.nuls[column].get_or_init(|| {
             let column = batch.column(column);
@@ -83,7 +84,7 @@ pub(super) struct ColumnBounds {
 pub(super) enum Bound {
     /// A value of the column.
     Exact(ScalarValue),
-    /// No value is beyond it.
+    /// A limit that no value exceeds; it need not be a value of the column.
     Beyond(ScalarValue),
     /// All values are NULL, or there are none.
     Nothing,
@@ -116,13 +117,14 @@ impl ColumnBounds {
     }
 }
 
-/// What SQL's `min` or `max` of the column is.
+/// Computes SQL's `min` or `max` of the column.
 fn result(mut accumulator: impl Accumulator, column: &ArrayRef) -> Result<ScalarValue> {
     accumulator.update_batch(std::slice::from_ref(column))?;
     accumulator.evaluate()
 }
 
-/// Whether comparisons of the type are those of its values, one by one.
+/// Returns true if the type has an order for bounds: booleans, text, binary, and primitive types
+/// except intervals.
 fn is_ordered(data_type: &DataType) -> bool {
     match data_type {
         DataType::Boolean
@@ -137,7 +139,7 @@ fn is_ordered(data_type: &DataType) -> bool {
     }
 }
 
-/// Arrow's comparisons have a place for each NaN, its `min` and `max` have another.
+/// Arrow's comparisons order NaN differently from its `min` and `max`.
 fn has_nan(column: &ArrayRef) -> bool {
     match column.data_type() {
         DataType::Float16 => column.as_primitive::<Float16Type>().iter().flatten().any(|value| value.is_nan()),
@@ -187,7 +189,8 @@ fn text_bound(long: &str, end: End) -> Option<String> {
     match end {
         End::Least => Some(start),
         End::Greatest => loop {
-            // What begins with the letters before the last, and has the next letter there, is greater than all that begin alike.
+            // Incrementing the last letter of a prefix gives a text that is greater than every text
+            // with this prefix.
             let next = char::from_u32(u32::from(start.pop()?) + 1);
             if let Some(next) = next {
                 start.push(next);
@@ -197,7 +200,7 @@ fn text_bound(long: &str, end: End) -> Option<String> {
     }
 }
 
-/// The same of bytes.
+/// As [`text_bound`], for bytes.
 fn bytes_bound(long: &[u8], end: End) -> Option<Vec<u8>> {
     let mut start = long[..BOUND_BYTES].to_vec();
     match end {

@@ -1,4 +1,4 @@
-//! Which chunks a predicate rules out by their bounds.
+//! Prunes the chunks whose bounds prove that no row passes a predicate.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -26,10 +26,11 @@ pub(crate) struct Pruner {
 }
 
 impl Pruner {
-    /// Of each chunk, whether it may have rows that the predicate keeps; `None`: all may.
+    /// Returns for each chunk whether it may have rows that pass the predicate; returns `None` if
+    /// no chunk can be pruned.
     ///
     /// # Errors
-    /// A predicate that cannot be evaluated yet, or not over the bounds.
+    /// A predicate that cannot be evaluated yet, or that cannot be evaluated over bounds.
     pub fn kept(&self, predicate: &Arc<dyn PhysicalExpr>) -> Result<Option<Vec<bool>>> {
         if self.chunks.batches().is_empty() || !has_names_apart(&self.schema) {
             return Ok(None);
@@ -108,9 +109,10 @@ fn has_names_apart(schema: &SchemaRef) -> bool {
     schema.fields().iter().all(|field| names.insert(field.name()))
 }
 
-/// Whether a predicate's bounds follow from those of its columns. DataFusion takes every cast between types that are no texts to
-/// keep the order, and every negation to turn it; a cast to bool or to a time of day does not, and the least integer is its own
-/// negative.
+/// Returns true if the bounds of a predicate can be derived from those of its columns. DataFusion
+/// assumes that every cast between types other than text keeps the order, and that every negation
+/// reverses it. Both are wrong in places: a cast to bool or to a time of day does not keep the
+/// order, and the least integer is its own negative.
 fn is_usable(predicate: &Arc<dyn PhysicalExpr>, schema: &SchemaRef) -> bool {
     let keeps_order = |from: &Arc<dyn PhysicalExpr>, to: &DataType| {
         from.data_type(schema).is_ok_and(|from| {
@@ -147,11 +149,11 @@ impl RuntimePruner {
         Self { pruner, predicate, tracking, kept: None, is_asked: false }
     }
 
-    /// Whether no row of a chunk passes, as far as is known now.
+    /// Returns true if the predicate, as known now, excludes every row of the chunk.
     pub fn rules_out(&mut self, chunk: usize) -> bool {
         let is_known = std::mem::replace(&mut self.is_asked, true);
         if !is_known || self.tracking.watcher().is_some_and(|watcher| watcher.changed()) {
-            // What cannot be evaluated rules nothing out.
+            // A predicate that cannot be evaluated prunes nothing.
             self.kept = self.pruner.kept(&self.predicate).unwrap_or_default();
         }
         self.kept.as_ref().is_some_and(|kept| !kept[chunk])

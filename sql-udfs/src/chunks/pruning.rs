@@ -1,4 +1,4 @@
-//! Which chunks a scan leaves out, before it begins and while it runs.
+//! Pruning of a scan's chunks, before the scan begins and while it runs.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,12 +16,12 @@ pub(super) struct Piece {
     pub len: usize,
 }
 
-/// Which chunks a scan leaves out.
+/// The chunks that a scan prunes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pruning {
-    /// Of each chunk, whether it is scanned; `None`: all are.
+    /// For each chunk, true if it is scanned; `None` if all chunks are scanned.
     kept: Option<Arc<[bool]>>,
-    /// Whether there was a filter that might have ruled out some.
+    /// True if there was a filter that could prune chunks.
     pub is_filtered: bool,
     /// Filters that are known only while the scan runs.
     pub later: Vec<Arc<dyn PhysicalExpr>>,
@@ -36,7 +36,7 @@ impl Pruning {
         self.kept.as_ref().map_or(0, |kept| kept.iter().filter(|kept| !**kept).count())
     }
 
-    /// Whether a scan may have less than all live rows.
+    /// Returns true if the scan may omit live rows.
     pub fn is_some(&self) -> bool {
         self.kept.is_some() || !self.later.is_empty()
     }
@@ -45,7 +45,7 @@ impl Pruning {
         self.kept = Some(kept.iter().enumerate().map(|(chunk, kept)| *kept && self.keeps(chunk)).collect());
     }
 
-    /// What one execution of a partition leaves out, and counts.
+    /// Begins one execution of a partition, which prunes chunks and counts the pruned ones.
     pub fn begin(&self, pruner: Pruner, metrics: &ExecutionPlanMetricsSet, partition: usize) -> Execution {
         let metrics = || MetricBuilder::new(metrics).pruning_metrics("chunks_pruned", partition);
         let counted = (self.is_filtered || !self.later.is_empty()).then(metrics);
@@ -75,7 +75,7 @@ impl fmt::Display for Pruning {
     }
 }
 
-/// What is left out while one partition is scanned.
+/// Pruning state of the scan of one partition.
 pub(super) struct Execution {
     later: Option<RuntimePruner>,
     counted: Option<PruningMetrics>,
@@ -85,7 +85,8 @@ pub(super) struct Execution {
 }
 
 impl Execution {
-    /// Whether a piece, one of those of a partition in their order, need not be scanned.
+    /// Returns true if a piece need not be scanned. The pieces of a partition must be passed in
+    /// order.
     pub fn rules_out(&mut self, piece: Piece) -> bool {
         if self.chunk.replace(piece.batch) != Some(piece.batch) {
             self.is_out = self.later.as_mut().is_some_and(|later| later.rules_out(piece.batch));

@@ -1,4 +1,4 @@
-//! What a scan of chunks makes of the filters and sorts above it.
+//! Pushes filters and sort orders from above into a scan of chunks.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -13,14 +13,16 @@ use super::pruning::Piece;
 use super::scan::ChunkScanExec;
 
 impl ChunkScanExec {
-    /// The scan without the chunks that filters over its columns rule out; `None`: nothing changes.
+    /// Returns the scan without the chunks that filters over its columns prune; returns `None` if
+    /// nothing changes.
     pub(super) fn with_filters(&self, phase: FilterPushdownPhase, filters: Vec<Arc<dyn PhysicalExpr>>) -> Option<Self> {
         let mut pruning = self.pruning.clone();
         let pruner = self.pruner();
         for filter in &filters {
             let is_known = !DynamicFilterTracking::classify(filter).contains_dynamic_filter();
             match phase {
-                // Later the partitions are what other operators were planned for.
+                // In later phases the partitions must not change, because other operators were
+                // planned for them.
                 FilterPushdownPhase::Pre if is_known => match pruner.kept(filter) {
                     Ok(kept) => {
                         pruning.is_filtered = true;
@@ -41,8 +43,8 @@ impl ChunkScanExec {
         })
     }
 
-    /// The scan with those chunks first that have the first rows of an order by a column; so a top k soon knows what it can do
-    /// without. `None`: nothing changes.
+    /// The scan with those chunks first that have the first rows of an order by a column; so a top
+    /// k can prune the others early. Returns `None` if nothing changes.
     pub(super) fn with_order(&self, order: &[PhysicalSortExpr]) -> Option<Self> {
         let PhysicalSortExpr { expr, options } = order.first()?;
         let column = self.columns[expr.downcast_ref::<Column>()?.index()];
@@ -56,7 +58,7 @@ impl ChunkScanExec {
         let before = |a: &Piece, b: &Piece| match (ends[a.batch], ends[b.batch]) {
             (Some(a), Some(b)) if descending => b.partial_cmp(a).unwrap_or(Ordering::Equal),
             (Some(a), Some(b)) => a.partial_cmp(b).unwrap_or(Ordering::Equal),
-            // What is not known comes last.
+            // Chunks without bounds come last.
             (a, b) => b.is_some().cmp(&a.is_some()),
         };
         let mut partitions = self.partitions.clone();

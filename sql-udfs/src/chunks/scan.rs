@@ -1,4 +1,4 @@
-//! The scan of chunks.
+//! The physical scan of chunks.
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,12 +31,13 @@ use super::Chunks;
 use super::prune::Pruner;
 use super::pruning::{Piece, Pruning};
 
-/// A batch that is wide has no more bytes of values of fixed width: more would not stay in a core's cache, and would hold a
-/// thread for long.
+/// Maximum bytes of fixed-width values in one batch: a larger batch would not stay in a core's
+/// cache, and would occupy a thread for long.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// Scans the live rows of [`Chunks`] in order; several partitions are consecutive ranges of it. Chunks that the filters above
-/// it rule out by their bounds are left out; a sort above it has the chunks first that matter most to it.
+/// Scans the live rows of [`Chunks`] in order; several partitions are consecutive ranges of it.
+/// Filters above it prune chunks by their bounds; a sort above it reorders the chunks so that its
+/// first rows come early.
 #[derive(Debug, Clone)]
 pub struct ChunkScanExec {
     pub(super) chunks: Arc<Chunks>,
@@ -53,7 +54,7 @@ impl ChunkScanExec {
     /// of vectors.
     ///
     /// # Errors
-    /// A column that is not there.
+    /// A column that does not exist.
     pub fn try_new(schema: &Schema, chunks: Arc<Chunks>, columns: Vec<usize>, batch_rows: usize) -> Result<Self> {
         let schema = Arc::new(schema.project(&columns)?);
         let width: usize = schema.fields().iter().map(|field| fixed_width(field.data_type())).sum();
@@ -75,18 +76,19 @@ impl ChunkScanExec {
         Ok(scan.with_partitions(1))
     }
 
-    /// What is scanned.
+    /// The chunks that are scanned.
     pub(crate) fn chunks(&self) -> &Arc<Chunks> {
         &self.chunks
     }
 
-    /// The scan of other chunks of the same schema, of which no filter has ruled out any yet.
+    /// Returns a scan of other chunks of the same schema, without any pruning yet.
     pub(crate) fn over(&self, chunks: Arc<Chunks>) -> Self {
         let (pruning, metrics) = (Pruning::default(), ExecutionPlanMetricsSet::new());
         Self { chunks, pruning, metrics, ..self.clone() }.with_partitions(self.partitions.len())
     }
 
-    /// The scan with the columns that order rows of one distance, and their ordinals in it. `None`: the position orders them.
+    /// Returns the scan extended by the columns that order rows of equal distance, and their
+    /// ordinals in it. Returns `None` if the position orders them.
     pub(crate) fn with_tie_columns(&self) -> Option<(Self, Vec<usize>)> {
         let order = self.chunks.tie_order();
         let all = self.chunks.batches.first()?.schema();
@@ -140,7 +142,7 @@ impl ChunkScanExec {
     }
 }
 
-/// The bytes of a value of fixed width, 0 of another.
+/// Returns the size of a fixed-width value in bytes; returns 0 for other types.
 fn fixed_width(data_type: &DataType) -> usize {
     match data_type {
         DataType::FixedSizeList(item, len) => *len as usize * fixed_width(item.data_type()),
@@ -217,7 +219,8 @@ impl ExecutionPlan for ChunkScanExec {
             })
         };
         let work = context.session_config().get_extension::<Scheduler>().map(|scheduler| scheduler.query_work());
-        // A scan is always ready, so that a thread would run a query over it to the end while others wait for the thread.
+        // A scan is always ready. Without a yield, a thread would run a query over it to the end
+        // while other queries wait for the thread.
         let stream = stream::iter(pieces).filter_map(move |piece| {
             let batch = (!known.rules_out(piece)).then(|| next(piece));
             if batch.is_some()
@@ -250,7 +253,8 @@ impl ExecutionPlan for ChunkScanExec {
         _: &ConfigOptions,
     ) -> Result<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
         let filters: Vec<_> = filters.parent_filters.into_iter().map(|filter| filter.filter).collect();
-        // A filter stays where it is: some rows of a chunk that is kept may fail it.
+        // The filter stays in the plan, because some rows of a chunk that is not pruned may fail
+        // it.
         let propagation = FilterPushdownPropagation::with_parent_pushdown_result(vec![PushedDown::No; filters.len()]);
         Ok(match self.with_filters(phase, filters) {
             Some(scan) => propagation.with_updated_node(Arc::new(scan)),

@@ -1,4 +1,4 @@
-//! What the optimizer is told of a scan.
+//! Statistics of a scan for the optimizer.
 
 use arrow::array::Array;
 use datafusion::common::stats::Precision;
@@ -8,8 +8,9 @@ use super::bounds::{Bound, ColumnBounds};
 use super::{ChunkScanExec, Chunks};
 
 impl ChunkScanExec {
-    /// Of one partition, or of all. Bounds are exact where a live row has the value, so that `min` and `max` are answered by
-    /// them; a row that died may have had it.
+    /// Returns the statistics of one partition, or of all if `partition` is `None`. A bound is
+    /// exact if a live row has the value, so that `min` and `max` are answered without a scan; it
+    /// is inexact if only a deleted row may have it.
     pub(super) fn statistics(&self, partition: Option<usize>) -> Statistics {
         let rows = Precision::Exact(self.rows(partition));
         let mut statistics = Statistics {
@@ -20,7 +21,7 @@ impl ChunkScanExec {
         if partition.is_some() || self.pruning.is_some() {
             statistics = statistics.to_inexact();
         }
-        // Chunks that are known to be left out are not counted.
+        // Chunks that are already pruned are not counted.
         Statistics { num_rows: if self.pruning.later.is_empty() { rows } else { rows.to_inexact() }, ..statistics }
     }
 }
@@ -70,7 +71,8 @@ impl Chunks {
             let (value, is_exact) = match bound {
                 Bound::Nothing => continue,
                 Bound::Unknown => return Precision::Absent,
-                // A row that died may have had the value; in a chunk of the same bound that has all its rows, one has it.
+                // A deleted row may have had the value. In a chunk of the same bound without
+                // deleted rows, a live row has it.
                 Bound::Exact(value) => (value, self.live[chunk].is_none()),
                 Bound::Beyond(value) => (value, false),
             };

@@ -1,4 +1,4 @@
-//! The bound of a syntax tree's depth, by its tokens.
+//! An upper bound of a syntax tree's depth, computed from the tokens.
 
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
@@ -8,7 +8,7 @@ const MAX_CHAIN: usize = 6_000;
 /// Conditions that AND and OR connect, those of the conditions around them included. Their trees are balanced.
 const MAX_CONDITIONS: usize = 20_000;
 
-/// Refuses a text whose syntax tree would be too deep.
+/// Rejects a text whose syntax tree would be too deep.
 ///
 /// # Errors
 /// The number of tokens or conditions that is too large, expected and got.

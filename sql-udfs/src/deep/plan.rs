@@ -6,14 +6,14 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use super::stack::{on_stack, stack_of_plan};
 
-/// Operators from the root of a plan to a leaf.
+/// Maximum number of operators from the root of a plan to a leaf.
 const MAX_DEPTH: usize = 4_000;
-/// Operators of a plan, those of a view once for each place that names it.
+/// Maximum number of operators of a plan; those of a view count once for each reference to it.
 const MAX_OPERATORS: usize = 50_000;
 /// Stack that one step of the recursion through subqueries needs.
 const SUBQUERY_STACK: usize = 64 << 10;
 
-/// How deep and how large a plan is.
+/// Depth and size of a plan.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct PlanSize {
     /// Operators from the root to a leaf.
@@ -31,7 +31,7 @@ pub fn plan_size(plan: &LogicalPlan) -> PlanSize {
     while let Some((plan, depth)) = open.pop() {
         size.depth = size.depth.max(depth);
         size.operators += 1;
-        // No more than is needed to refuse it.
+        // Counting stops here: the plan is already large enough to be rejected.
         if size.operators > MAX_OPERATORS {
             return size;
         }
@@ -76,10 +76,10 @@ fn measure_expr(expr: &Expr, at: usize, size: &mut PlanSize) {
     }
 }
 
-/// Refuses a plan that is too deep or too large; how deep it is.
+/// Rejects a plan that is too deep or too large; returns its size.
 ///
 /// # Errors
-/// Expected and got.
+/// A plan beyond a limit; the message has the limit and the size.
 pub fn check_plan(plan: &LogicalPlan) -> Result<PlanSize> {
     let size = plan_size(plan);
     if size.operators > MAX_OPERATORS {

@@ -7,9 +7,11 @@ use datafusion::logical_expr::LogicalPlan;
 
 use super::plan::{PlanSize, plan_size};
 
-/// The stack of a thread that runs queries. Conditions are evaluated there as deep as [`super::check`] lets them be.
+/// The stack of a thread that runs queries. It is large enough to evaluate the deepest condition
+/// that [`super::check`] accepts.
 pub const THREAD_STACK: usize = 128 << 20;
-/// No recursion that the bounds permit needs more. Memory is taken for what is used of it alone.
+/// Maximum stack of any recursion that the depth limits permit. Only the pages that are used take
+/// memory.
 const MAX_STACK: usize = 256 << 20;
 /// Stack of the shallowest statement.
 const BASE: usize = 768 << 10;

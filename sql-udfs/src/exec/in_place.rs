@@ -1,5 +1,5 @@
-//! A search over chunks in memory: the filter becomes a bitmap, the kernel reads the vectors where they are, and the other
-//! columns are gathered for the winners.
+//! A search over chunks in memory: the filter becomes a bitmap, the kernel reads the vectors in
+//! place, and the other columns are gathered for the rows of the result.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,13 +21,15 @@ use super::run::{FILTER, SearchState, vectors};
 use super::ties::Ties;
 use crate::chunks::{InPlace, Pruner};
 
-/// Rows that a predicate is evaluated over at once.
+/// Number of rows over which a predicate is evaluated at once.
 const FILTER_ROWS: usize = 16_384;
 
-/// Up to this many bytes of vectors, so about 100 microseconds, are searched on the thread that asks.
+/// Maximum size of vectors, in bytes, that the calling thread searches itself: about 100
+/// microseconds of work.
 const INLINE_BYTES: usize = 1 << 21;
 
-/// Searches on a blocking thread, as the kernel computes for milliseconds without a pause; what is small, at once.
+/// Searches on a blocking thread, because the kernel computes for milliseconds without yielding. A
+/// small search runs on the calling thread.
 pub(super) async fn run(run: SearchState, scan: InPlace, ranker: Ranker) -> Result<RecordBatch> {
     let rows: usize = scan.chunks.batches().iter().map(RecordBatch::num_rows).sum();
     let dim = ranker.query.as_ref().map_or(0, Vec::len);
@@ -91,7 +93,7 @@ fn search(run: &SearchState, scan: &InPlace, ranker: &Ranker) -> Result<RecordBa
 
     let report = report.map(|mut report| {
         match &mut report.filter {
-            // Dead rows are not filtered rows.
+            // Deleted rows do not count as filtered rows.
             filter if run.top_k.predicate.is_none() => *filter = None,
             Some(filter) => {
                 filter.execution = FILTER;
@@ -105,7 +107,7 @@ fn search(run: &SearchState, scan: &InPlace, ranker: &Ranker) -> Result<RecordBa
     Ok(output)
 }
 
-/// The group of each position, by the values of a column of the scan.
+/// Returns the group of each position, by the values of a column of the scan.
 fn groups(scan: &InPlace, column: usize, schema: &SchemaRef) -> Result<Vec<u32>> {
     let mut groups = Groups::try_new(schema.field(column).data_type())?;
     let mut of_rows = Vec::new();
@@ -115,21 +117,21 @@ fn groups(scan: &InPlace, column: usize, schema: &SchemaRef) -> Result<Vec<u32>>
     Ok(of_rows)
 }
 
-/// What a predicate keeps of chunks.
+/// Rows of chunks that pass a predicate.
 pub(super) struct Selected {
-    /// Over all positions.
+    /// The selected rows, as a bitmap over all positions.
     pub rows: BooleanBuffer,
-    /// Chunks whose bounds ruled them out.
+    /// Number of chunks pruned by their bounds.
     pub chunks_pruned: usize,
 }
 
-/// The live rows that a predicate keeps: NULL is not true. It is not evaluated for dead rows, on which it may fail, nor for chunks
-/// that have no row that passes.
+/// Returns the live rows that pass a predicate; NULL does not pass. The predicate is not evaluated
+/// for deleted rows, on which it may fail, nor for pruned chunks.
 pub(super) fn select(predicate: &Arc<dyn PhysicalExpr>, schema: &SchemaRef, scan: &InPlace) -> Result<Selected> {
     let batches = scan.chunks.batches();
     let pruner =
         Pruner { chunks: Arc::clone(&scan.chunks), columns: scan.columns.clone(), schema: SchemaRef::clone(schema) };
-    // What cannot be evaluated over bounds rules nothing out.
+    // A predicate that cannot be evaluated over bounds prunes nothing.
     let chunks = pruner.kept(predicate).unwrap_or_default();
     let is_pruned = |batch: usize| chunks.as_ref().is_some_and(|kept| !kept[batch]);
     let pieces: Vec<(usize, usize, usize)> = (0..batches.len())
@@ -160,7 +162,7 @@ pub(super) fn select(predicate: &Arc<dyn PhysicalExpr>, schema: &SchemaRef, scan
     Ok(Selected { rows: rows.finish(), chunks_pruned })
 }
 
-/// The rows of a batch that a predicate keeps.
+/// Returns the rows of a batch that pass a predicate.
 pub(super) fn kept(predicate: &dyn PhysicalExpr, batch: &RecordBatch) -> Result<BooleanBuffer> {
     let mask = predicate.evaluate(batch)?.into_array(batch.num_rows())?;
     let mask = as_boolean_array(&mask)?;

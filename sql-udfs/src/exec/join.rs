@@ -31,7 +31,7 @@ use self::run::SearchState;
 use crate::chunks;
 use crate::config::VexactOptions;
 
-/// Where a column of the output comes from.
+/// Source of an output column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JoinColumn {
     /// A column of the queries' input.
@@ -53,9 +53,10 @@ pub struct Join {
     pub metric: Metric,
     /// Ordinal of the vector column in the queries' input, and in the searched one.
     pub vectors: (usize, usize),
-    /// Rows to search, over the searched input's columns. `None`: all.
+    /// Predicate that selects the rows to search, over the searched input's columns; `None` if all
+    /// rows are searched.
     pub predicate: Option<Arc<dyn PhysicalExpr>>,
-    /// How many rows for each query; `None`: all within the radius.
+    /// Number of rows for each query; `None` if all rows within the radius are returned.
     pub k: Option<usize>,
     /// The farthest score.
     pub radius: Option<f64>,

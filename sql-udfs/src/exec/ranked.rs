@@ -12,13 +12,14 @@ use super::run::FILTER;
 use super::spec::Scoring;
 use super::ties::Ties;
 
-/// How reports name the ranking of groups.
+/// Name of the ranking of groups in reports.
 pub(super) const GROUPED: &str = "flat-buffer+group-topk";
 
-/// Rows that are ranked at once where there are groups.
+/// Number of rows that are ranked at once when rows are grouped.
 const GROUPED_ROWS: usize = 1 << 16;
 
-/// Where a row without an ordinary distance stands.
+/// Rank class of a row: ordinary distances are ordered between the NULLs and NaNs that come first
+/// and those that come last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Class {
     NullFirst,
@@ -28,12 +29,12 @@ enum Class {
     NullLast,
 }
 
-/// One row and its place in the order.
+/// One row and its rank.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
     class: Class,
     key: f64,
-    /// The metric's value; `None` where it is NULL.
+    /// The metric's value; `None` if it is NULL.
     pub distance: Option<f64>,
     pub position: u64,
 }
@@ -52,11 +53,11 @@ impl Entry {
     }
 }
 
-/// How to rank, with the query's value.
+/// Parameters of a ranking, with the value of the query.
 #[derive(Debug, Clone)]
 pub(super) struct Ranker {
     pub scoring: Scoring,
-    /// `None`: NULL, so that no row has a distance.
+    /// The query vector; `None` if it is NULL, so that no row has a distance.
     pub query: Option<Vec<f64>>,
     pub k: usize,
     pub negative_nans_first: bool,
@@ -85,10 +86,12 @@ impl Ranker {
         Entry { class, key, distance, position }
     }
 
-    /// A search for the query; `None` where it has to be evaluated plainly, because SQL answers what a search refuses.
+    /// Returns a search for the query. Returns `None` if the kernel rejects the query but SQL's
+    /// distance function accepts it: the distance is then evaluated row by row.
     ///
     /// # Errors
-    /// What a search refuses, where the scoring is a search's; always a query of another dim.
+    /// A query of another dimension; any query that the kernel rejects if the scoring is
+    /// [`Scoring::Search`].
     pub fn search(&self, dim: Option<usize>) -> Result<Option<Search>> {
         let refused = |error: KernelError| on_column(&self.column, external(error));
         if let (Some(expected), Some(query)) = (dim, &self.query)
@@ -111,7 +114,7 @@ impl Ranker {
         }
     }
 
-    /// The k first rows of a column. `worst`: entries after it are of no use.
+    /// Returns the first k rows of a column. Entries after `worst` are not needed.
     pub fn rank(
         &self,
         column: &ChunkedColumn<'_>,
@@ -138,7 +141,7 @@ impl Ranker {
         Ok((entries, Some(hits.report)))
     }
 
-    /// As [`Self::rank`], ties in the order that the table has for them.
+    /// As [`Self::rank`], with ties in the order of the table.
     pub fn rank_tied(
         &self,
         column: &ChunkedColumn<'_>,
@@ -152,7 +155,7 @@ impl Ranker {
                 let hits = self.configured(search, selection).radius(distance).run(column).map_err(external)?;
                 Ok(hits.rows.iter().zip(&hits.scores).map(|(row, score)| self.entry(Some(*score), *row)).collect())
             }
-            // Those without a distance are counted, not searched.
+            // Rows without a distance are counted, not searched.
             _ => Ok(of_so_many(column.len()).rank(column, selection, None)?.0),
         };
         let entries = ties.first(Some(self.k), entries, Entry::is_tied, |entry| entry.position, all_tied)?;
@@ -206,7 +209,7 @@ impl Ranker {
         Ok((entries, report))
     }
 
-    /// As [`Self::rank_groups`], best first, rows of one distance in the order that the table has for them.
+    /// As [`Self::rank_groups`], best first, with ties in the order of the table.
     pub fn rank_groups_tied(
         &self,
         column: &ChunkedColumn<'_>,

@@ -1,4 +1,4 @@
-//! One execution of a search: what it is given, and what it tells.
+//! One execution of a search: its inputs and its report.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,10 +15,10 @@ use vexact_kernel::{KernelError, Report, to_fixed_size_list};
 use super::ranked::{Entry, external, on_column};
 use super::spec::TopK;
 
-/// How a predicate is evaluated.
+/// Name of the evaluation of predicates in reports.
 pub(super) const FILTER: &str = "vectorized-predicate-to-selection-bitmap";
 
-/// What one execution needs.
+/// State of one execution.
 pub(super) struct SearchState {
     pub input: Arc<dyn ExecutionPlan>,
     pub top_k: Arc<TopK>,
@@ -28,7 +28,7 @@ pub(super) struct SearchState {
     /// Microseconds spent on the predicate, and on the winners' columns.
     pub filter_us: Count,
     pub fetch_us: Count,
-    /// Chunks that the predicate ruled out by their bounds.
+    /// Number of chunks that the predicate pruned by their bounds.
     pub chunks_pruned: Count,
     pub metrics: ExecutionPlanMetricsSet,
     pub executed: Arc<Mutex<Option<Report>>>,
@@ -55,7 +55,7 @@ impl SearchState {
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), output.collect::<Result<_>>()?, &options)?)
     }
 
-    /// Publishes what was done: for EXPLAIN ANALYZE as metrics, for `report` as a whole.
+    /// Publishes the report: as metrics for EXPLAIN ANALYZE, as a whole for `report`.
     pub fn publish(&self, report: Option<Report>, output_rows: usize) {
         let count = |name: &'static str, n: u64| MetricBuilder::new(&self.metrics).counter(name, 0).add(n as usize);
         MetricBuilder::new(&self.metrics).output_rows(0).add(output_rows);

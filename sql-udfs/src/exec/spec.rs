@@ -1,4 +1,4 @@
-//! What a search looks for.
+//! The specification of a search.
 
 use std::sync::Arc;
 
@@ -12,10 +12,11 @@ use vexact_kernel::{KernelError, Metric, Search};
 use crate::functions::Function;
 use crate::vector::vector_type;
 
-/// What orders the rows.
+/// The score that orders the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scoring {
-    /// A search's score: rows that cannot be compared are left out, a bad query is an error.
+    /// The score of a search: rows that cannot be compared are omitted, an invalid query is an
+    /// error.
     Search(Metric),
     /// A SQL function's value, as plain evaluation gives it: NULL and NaN are rows like others.
     Sql(SqlFunction),
@@ -40,7 +41,7 @@ impl Scoring {
         }
     }
 
-    /// The value where the metric's is `distance`.
+    /// Returns the value for a metric value of `distance`.
     pub(crate) fn value(self, distance: f64) -> f64 {
         match self {
             Scoring::Search(_) => distance,
@@ -52,22 +53,24 @@ impl Scoring {
 /// A top-k over the rows of an input.
 #[derive(Debug, Clone)]
 pub struct TopK {
-    /// Rows to search, over the input's columns. `None`: all.
+    /// Predicate that selects the rows to search, over the input's columns; `None` if all rows are
+    /// searched.
     pub predicate: Option<Arc<dyn PhysicalExpr>>,
     /// Ordinal of the vector column in the input.
     pub vector: usize,
     /// The query: an expression without columns, evaluated once.
     pub query: Arc<dyn PhysicalExpr>,
-    /// What orders the rows.
+    /// The score that orders the rows.
     pub scoring: Scoring,
-    /// Whether a NaN with a negative sign comes first, and one with a positive sign last; else the other way round. (In
-    /// Arrow's total order the one is the smallest number, the other the largest.)
+    /// True if a NaN with a negative sign comes first and one with a positive sign last; false for
+    /// the reverse. (In Arrow's total order the negative NaN is the smallest number, the positive
+    /// one the largest.)
     pub negative_nans_first: bool,
-    /// Whether rows whose value is NULL come first.
+    /// True if rows whose value is NULL come first.
     pub nulls_first: bool,
-    /// How many rows, of each group if there are groups.
+    /// Number of rows; the number of rows of each group if there are groups.
     pub k: usize,
-    /// Ordinal of the column of the input whose values group the rows. `None`: all rows are one group.
+    /// Ordinal of the input column whose values group the rows; `None` if all rows are one group.
     pub group_by: Option<usize>,
     /// Columns of the input that the output needs.
     pub columns: Vec<usize>,
@@ -76,7 +79,7 @@ pub struct TopK {
 }
 
 impl TopK {
-    /// What `output` is evaluated over.
+    /// Returns the schema over which `output` is evaluated.
     pub fn gathered_schema(&self, input: &Schema) -> Result<SchemaRef> {
         let mut fields: Vec<_> = input.project(&self.columns)?.fields().iter().cloned().collect();
         fields.push(Arc::new(Field::new("value", DataType::Float64, true)));
@@ -84,7 +87,7 @@ impl TopK {
         Ok(Arc::new(Schema::new(fields)))
     }
 
-    /// The query's value, where it is a literal.
+    /// Returns the query's value if it is a literal.
     pub(crate) fn literal(&self) -> Option<&ScalarValue> {
         let expr: &dyn PhysicalExpr = self.query.as_ref();
         expr.downcast_ref::<Literal>().map(|literal| literal.value())

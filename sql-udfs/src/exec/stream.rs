@@ -1,5 +1,6 @@
-//! A search over any input, batch by batch: each batch is ranked, its best rows join the k best so far, and everything else
-//! is let go. Memory is that of k rows, and is accounted for in the session's memory pool.
+//! A search over any input, batch by batch: each batch is ranked, its best rows are merged into the
+//! k best so far, and everything else is released. Memory is that of k rows, and is reserved in the
+//! session's memory pool.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -19,7 +20,7 @@ use super::in_place::kept;
 use super::ranked::{Entry, Ranker, external};
 use super::run::{FILTER, SearchState, vectors};
 
-/// How reports name this way of reading.
+/// Name of this access path in reports.
 pub(super) const ACCELERATION: &str = "batch-stream+simd-topk";
 /// As [`ACCELERATION`], where rows are grouped.
 pub(super) const GROUPED: &str = "batch-stream+group-topk";
@@ -32,12 +33,13 @@ fn ordinal(position: u64) -> u64 {
     position & ((1 << ORDINAL_BITS) - 1)
 }
 
-/// The best rows so far, of all partitions.
+/// The best rows of all partitions so far.
 struct Best {
     k: usize,
     schema: SchemaRef,
     rows: Vec<HeldRow>,
-    /// Where rows are grouped: the groups, and how many rows there were when each had at most k.
+    /// The groups and the number of rows when each group was last cut to at most k; `None` without
+    /// grouping.
     groups: Option<(Groups, usize)>,
     batches: Vec<RecordBatch>,
     reservation: MemoryReservation,
@@ -45,7 +47,7 @@ struct Best {
     input_rows: u64,
 }
 
-/// A row, and where its columns are.
+/// A row, with the location of its columns.
 struct HeldRow {
     entry: Entry,
     group: u32,
@@ -64,7 +66,7 @@ impl Grouped for HeldRow {
 }
 
 impl Best {
-    /// The k-th entry: later ones are of no use.
+    /// Returns the k-th entry: later entries cannot be in the result.
     fn worst(&self) -> Option<Entry> {
         if self.groups.is_some() {
             return None;

@@ -1,4 +1,4 @@
-//! `TieBreakExec`: its input, and after its columns those that order rows of one distance.
+//! `TieBreakExec`: appends to its input the columns that order rows of equal distance.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use futures::StreamExt;
 
 use super::stream::ORDINAL_BITS;
 
-/// The order of rows of one distance.
+/// The order of rows of equal distance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TieBreak {
-    /// The position: partitions follow each other.
+    /// By position: each partition follows the one before.
     Position,
-    /// Columns of the input.
+    /// By columns of the input.
     Columns(Vec<usize>),
 }
 

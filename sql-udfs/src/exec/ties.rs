@@ -1,4 +1,5 @@
-//! Rows of one distance where columns of the table say their order: in a replica rows move, and their keys do not.
+//! Orders rows of equal distance by columns of the table. In a replica a row's position changes,
+//! but its key does not.
 
 use arrow::array::{Array, ArrayRef};
 use arrow::compute::{SortColumn, interleave, lexsort_to_indices};
@@ -7,20 +8,21 @@ use vexact_kernel::ChunkedColumn;
 
 use crate::chunks::Chunks;
 
-/// Orders what is tied in a search over chunks.
+/// Orders the tied rows of a search over chunks.
 pub(super) struct Ties<'c> {
     chunks: &'c Chunks,
     column: &'c ChunkedColumn<'c>,
 }
 
 impl<'c> Ties<'c> {
-    /// `None`: they are in the order of their positions, as the kernel gives them.
+    /// Returns `None` if tied rows are ordered by position, as the kernel returns them.
     pub fn of(chunks: &'c Chunks, column: &'c ChunkedColumn<'c>) -> Option<Self> {
         (!chunks.tie_order().is_empty()).then_some(Self { chunks, column })
     }
 
-    /// The first `k` rows (`None`: all) of those that a search for one more found. Where that one is tied with the last, all that
-    /// are tied with it take part: `all_tied` finds them, in any order, perhaps with others.
+    /// Returns the first `k` rows, or all if `k` is `None`, of those that a search for `k + 1` rows
+    /// found. If the additional row is tied with the last one, all rows tied with it are ordered:
+    /// `all_tied` finds them, in any order, perhaps with others.
     pub fn first<T: Copy>(
         &self,
         k: Option<usize>,

@@ -31,8 +31,9 @@ use crate::chunks;
 use crate::config::VexactOptions;
 use crate::vector::{scalar_of_vector, vector_of_scalar, vector_type};
 
-/// Runs a [`TopK`]. A scan that can hand its vector chunks over is searched in place, in parallel, and other columns are
-/// fetched for the k winners only; any other input is searched batch by batch, holding k rows. One output partition.
+/// Runs a [`TopK`]. A scan of chunks in memory is searched in place, in parallel, and other columns
+/// are fetched only for the k rows of the result; any other input is searched batch by batch,
+/// holding k rows. One output partition.
 #[derive(Debug)]
 pub struct VectorTopKExec {
     input: Arc<dyn ExecutionPlan>,
@@ -46,7 +47,7 @@ impl VectorTopKExec {
     /// `schema`: that of the output; `ordering`: the order of the output, over that schema.
     ///
     /// # Errors
-    /// An input without end, and a column that holds no vectors.
+    /// An unbounded input; a column that holds no vectors.
     pub fn try_new(
         input: Arc<dyn ExecutionPlan>,
         top_k: TopK,
@@ -79,12 +80,13 @@ impl VectorTopKExec {
         })
     }
 
-    /// What is searched.
+    /// The specification of the search.
     pub fn top_k(&self) -> &TopK {
         &self.top_k
     }
 
-    /// The same search of an input of the same columns, with another query. `None`: the query is to be refused.
+    /// Returns the same search with another input of the same columns and another query. Returns
+    /// `None` if the query is invalid.
     pub(crate) fn with_query(&self, query: &[f64], input: Arc<dyn ExecutionPlan>) -> Option<Self> {
         let column = self.input.schema().field(self.top_k.vector).clone();
         self.top_k.scoring.check_query(query, column.data_type()).ok()?;
@@ -92,13 +94,13 @@ impl VectorTopKExec {
         Some(self.of(input, Arc::new(TopK { query, ..TopK::clone(&self.top_k) })))
     }
 
-    /// A search that has not run, of the same properties.
+    /// Returns a search with the same properties that has not run.
     fn of(&self, input: Arc<dyn ExecutionPlan>, top_k: Arc<TopK>) -> Self {
         let properties = Arc::clone(&self.properties);
         Self { input, top_k, properties, metrics: ExecutionPlanMetricsSet::new(), executed: Arc::default() }
     }
 
-    /// The strategy: as executed, or as planned where it has not run.
+    /// Returns the strategy: as executed, or as planned if the search has not run.
     pub fn report(&self) -> Report {
         let executed = self.executed.lock().ok().and_then(|report| report.clone());
         executed.unwrap_or_else(|| self.planned())
@@ -246,7 +248,7 @@ impl ExecutionPlan for VectorTopKExec {
     }
 }
 
-/// Searches the input in place where it hands its chunks over, else batch by batch.
+/// Searches the input in place if it is a scan of chunks in memory, else batch by batch.
 async fn execute(run: SearchState) -> Result<RecordBatch> {
     let options = VexactOptions::of(run.context.session_config().options());
     let ranker = Ranker {
@@ -259,7 +261,7 @@ async fn execute(run: SearchState) -> Result<RecordBatch> {
         threads: options.threads,
         column: run.column.clone(),
     };
-    // A bad query is refused even where there are no rows.
+    // An invalid query is rejected even if there are no rows.
     ranker.search(None)?;
     match chunks::in_place(&run.input) {
         Some(scan) => in_place::run(run, scan, ranker).await,

@@ -230,8 +230,8 @@ impl Accumulator for ComponentSums {
     }
 }
 
-/// Sums over a frame that moves forward. They are computed anew for each row, as a sum that loses what was added before is
-/// neither exact nor free of NaN.
+/// Sums over a frame that moves forward. They are recomputed for each row, because subtracting
+/// earlier rows from a sum is neither exact nor free of NaN.
 #[derive(Debug)]
 struct SlidingSums {
     sums: ComponentSums,

@@ -103,7 +103,7 @@ impl ScalarUDFImpl for Arithmetic {
     }
 }
 
-/// Divides a vector by its length. A vector of length zero stays as it is, as in pgvector.
+/// Divides a vector by its length. A vector of length zero stays unchanged, as in pgvector.
 fn normalize(vector: &mut [f64]) {
     let length = |vector: &[f64]| vector.iter().fold(0.0, |sum, x| sum + x * x).sqrt();
     let mut norm = length(vector);

@@ -1,5 +1,6 @@
-//! A distance to one query, which the function carries instead of taking it as an argument. A literal of hundreds of numbers is
-//! hashed, compared and printed by every pass of the planner; here that is done once.
+//! A distance to one query, which the function holds instead of taking it as an argument. Every
+//! pass of the planner hashes, compares and prints a literal of hundreds of numbers; for a bound
+//! query this work is done once.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -14,10 +15,11 @@ use super::distance::coerce_pair;
 use super::{Distance, VectorScore};
 use crate::vector::{scalar_of_vector, vector_of_scalar};
 
-/// Shorter queries stay arguments: they cost nothing, and plans show them.
+/// Minimum number of components to bind a query: shorter queries stay arguments, which are cheap
+/// and appear in plans.
 const BOUND_LEN: usize = 16;
 
-/// Components that the name shows.
+/// Number of components in the displayed name.
 const SHOWN_LEN: usize = 3;
 
 /// `distance(_, query)`.
@@ -96,7 +98,7 @@ impl ScalarUDFImpl for BoundDistance {
     }
 }
 
-/// The expression with its query in the function, where it is a distance between something and a long constant: a literal,
+/// Returns a distance to a long constant as a call with a bound query. The constant is a literal,
 /// or a parameter whose value is known.
 pub(crate) fn bind_query(expr: &Expr, params: Option<&ParamValues>) -> Option<Expr> {
     let Expr::ScalarFunction(call) = expr else { return None };
@@ -117,7 +119,7 @@ pub(crate) fn bind_query(expr: &Expr, params: Option<&ParamValues>) -> Option<Ex
         (Some(query), None) => (b, query),
         _ => return None,
     };
-    // What is no vector is left to be refused by the function itself.
+    // A value that is no vector is not bound: the function itself rejects it.
     let query = vector_of_scalar(&query).ok().flatten().filter(|query| query.len() >= BOUND_LEN)?;
     Some(ScalarUDF::from(BoundDistance::new(Arc::clone(&call.func), query)).call(vec![stored.clone()]))
 }

@@ -52,7 +52,7 @@ impl Function {
         }
     }
 
-    /// The function's value where the metric's value is `distance`.
+    /// Returns the function's value for a metric value of `distance`.
     pub fn of_distance(self, distance: f64) -> f64 {
         match self {
             Function::CosineSimilarity => 1.0 - distance,
@@ -60,7 +60,7 @@ impl Function {
         }
     }
 
-    /// Whether a larger value is closer.
+    /// Returns true if a larger value is closer.
     pub fn is_larger_closer(self) -> bool {
         matches!(self, Function::CosineSimilarity | Function::InnerProduct)
     }
@@ -117,7 +117,7 @@ impl ScalarUDFImpl for Distance {
     }
 }
 
-/// The argument types of a function of two vectors, of one dim where the types tell it.
+/// Returns the argument types of a function of two vectors; rejects types of different dimensions.
 pub(super) fn coerce_pair(name: &str, arg_types: &[DataType]) -> Result<Vec<DataType>> {
     let [a, b] = take_function_args(name, arg_types)?;
     let types = vec![argument_type(name, a)?, argument_type(name, b)?];

@@ -1,5 +1,6 @@
-//! `-x` as a function: DataFusion's own expression does not know its order where its argument has no known bounds, so that a sort by
-//! `-abs(x)` fails its own check of the plan, and it computes bounds that integers refuse. It has no name in SQL.
+//! `-x` as a function. DataFusion's own expression reports no order if its argument has no known
+//! bounds, so that a sort by `-abs(x)` fails DataFusion's check of the plan, and it computes bounds
+//! that overflow integers. It has no name in SQL.
 
 use arrow::compute::kernels::numeric::neg_wrapping;
 use arrow::datatypes::DataType;

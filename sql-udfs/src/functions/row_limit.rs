@@ -1,4 +1,5 @@
-//! The `k` of `vector_search` where it is a parameter: checked once it has its value. It has no name in SQL.
+//! The `k` of `vector_search` if it is a parameter: it is checked when its value is known. The
+//! function has no name in SQL.
 
 use arrow::datatypes::DataType;
 use datafusion::common::utils::take_function_args;
@@ -58,7 +59,7 @@ pub(crate) fn k_argument(function: &str, value: &ScalarValue) -> Result<usize> {
     }
 }
 
-/// A limit of `k` rows, refused where `k` turns out to be no whole number of at least 1.
+/// A limit of `k` rows; an error at run time if `k` is no whole number of at least 1.
 pub(crate) fn row_limit(k: Expr) -> Expr {
     ScalarUDF::from(RowLimit { signature: Signature::user_defined(Volatility::Immutable) }).call(vec![k])
 }

@@ -1,4 +1,4 @@
-//! Arguments of vector functions: which types they take, and their rows as slices.
+//! Arguments of vector functions: the accepted types, and their rows as slices.
 
 use std::sync::Arc;
 
@@ -84,7 +84,7 @@ impl VectorRows {
         })
     }
 
-    /// Whether a row has a NULL component.
+    /// Returns true if a row has a NULL component.
     pub fn has_null(&self, (start, len): (usize, usize)) -> bool {
         self.values.nulls().is_some_and(|nulls| nulls.slice(start, len).null_count() > 0)
     }

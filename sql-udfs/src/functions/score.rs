@@ -1,5 +1,5 @@
-//! The score of a search, row by row: what `vector_search` means, and what it falls back to where the rewrite is off.
-//! It has no name in SQL.
+//! The score of a search, row by row: it defines `vector_search`, and it is the fallback if the
+//! rewrite is disabled. It has no name in SQL.
 
 use arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, Result};
@@ -12,8 +12,8 @@ use super::distance::{coerce_pair, evaluate};
 use super::rows::VisitRows;
 use crate::vector::vector_of_scalar;
 
-/// [`reference::score`] of a column and a query under one metric: NULL for rows that cannot be compared, an error for a
-/// query that a search refuses.
+/// [`reference::score`] of a column and a query under one metric: NULL for rows that cannot be
+/// compared, an error for a query that a search rejects.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct VectorScore {
     pub metric: Metric,
@@ -65,7 +65,7 @@ impl ScalarUDFImpl for VectorScore {
     }
 }
 
-/// What a search refuses of a query, whatever the column.
+/// Rejects a query vector that no search accepts, whatever the column.
 pub(crate) fn check_query(metric: Metric, query: Option<&[f64]>) -> Result<Search> {
     let Some(query) = query else {
         return datafusion::common::exec_err!("vector_search: expected a query vector, got NULL");

@@ -40,7 +40,8 @@ fn downcast<T: PhysicalExpr>(expr: &Arc<dyn PhysicalExpr>) -> Option<&T> {
     expr.downcast_ref::<T>()
 }
 
-/// What a function computes, and the query that it carries; `None`: no distance.
+/// Returns the score that a function computes, and the query bound to it; returns `None` if the
+/// function is no distance.
 pub(crate) fn scoring(function: &ScalarUDF) -> Option<(Scoring, Option<&ScalarValue>)> {
     let (udf, bound) = match function.inner().downcast_ref::<BoundDistance>() {
         Some(to_query) => (to_query.function.inner(), Some(&to_query.query)),
@@ -63,27 +64,27 @@ pub(crate) fn scoring(function: &ScalarUDF) -> Option<(Scoring, Option<&ScalarVa
     Some((scoring, bound))
 }
 
-/// The call that an expression is.
+/// Returns the call if an expression is a call of a distance.
 pub(super) fn call(expr: &Arc<dyn PhysicalExpr>) -> Option<Call> {
     let (scoring, bound) = scoring(downcast::<ScalarFunctionExpr>(expr)?.fun())?;
     Some(Call { scoring, expr: Arc::clone(expr), bound: bound.cloned() })
 }
 
-/// Whether a distance is anywhere in an expression.
+/// Returns true if an expression contains a distance.
 pub(crate) fn has_call(expr: &Arc<dyn PhysicalExpr>) -> bool {
     call(expr).is_some() || expr.children().into_iter().any(has_call)
 }
 
-/// How an expression follows the call in it.
+/// Direction in which an expression changes with the call in it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Direction {
-    /// It grows where the call falls.
+    /// True if the expression decreases when the call increases.
     pub is_falling: bool,
-    /// It flips the sign of NaN.
+    /// True if the expression flips the sign of NaN.
     pub is_negated: bool,
 }
 
-/// The number that an expression is the opposite of.
+/// Returns the operand of a negation.
 fn negated(expr: &Arc<dyn PhysicalExpr>) -> Option<&Arc<dyn PhysicalExpr>> {
     if let Some(negative) = downcast::<NegativeExpr>(expr) {
         return Some(negative.arg());
@@ -92,7 +93,7 @@ fn negated(expr: &Arc<dyn PhysicalExpr>) -> Option<&Arc<dyn PhysicalExpr>> {
     function.fun().inner().is::<Negate>().then(|| function.args().first()).flatten()
 }
 
-/// The call within an expression that is monotone in it: `-d`, `1 - d`, `d + 1`.
+/// Returns the call in an expression that is monotone in the call: `-d`, `1 - d`, `d + 1`.
 pub(super) fn monotone(expr: &Arc<dyn PhysicalExpr>) -> Option<(Call, Direction)> {
     if let Some(call) = call(expr) {
         return Some((call, Direction::default()));
@@ -119,7 +120,7 @@ pub(super) fn monotone(expr: &Arc<dyn PhysicalExpr>) -> Option<(Call, Direction)
 }
 
 impl Call {
-    /// Whether a larger value of the call is closer.
+    /// Returns true if a larger value of the call is closer.
     pub fn is_larger_closer(&self) -> bool {
         match self.scoring {
             Scoring::Search(metric) => metric.is_larger_closer(),
@@ -150,7 +151,8 @@ impl Call {
     }
 }
 
-/// A column, under the cast to `List(Float64)` that DataFusion's own functions ask for: it widens, so it changes no value.
+/// A column, under the cast to `List(Float64)` that DataFusion's own functions require: it widens,
+/// so it changes no value.
 fn stored_column(expr: &Arc<dyn PhysicalExpr>) -> Option<&Column> {
     if let Some(cast) = downcast::<CastExpr>(expr) {
         let is_widening = match cast.cast_type() {

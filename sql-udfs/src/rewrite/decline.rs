@@ -1,18 +1,18 @@
-//! Why a sort by distance stays a sort.
+//! Reasons why a sort by distance is not rewritten into a search.
 
 use std::fmt;
 
-/// A reason to leave a plan as it is. The text is for people; the variant is for programs.
+/// A reason not to rewrite a plan. The text is for people; the variant is for programs.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Decline {
     /// `SET vexact.rewrite = false`.
     Disabled,
-    /// No LIMIT: every row is wanted.
+    /// There is no LIMIT, so every row is returned.
     NoLimit,
-    /// Something else is to be sorted by after the distance than what the table orders ties by.
+    /// The sort keys after the distance differ from the tie order of the table.
     SecondSortKey,
-    /// The farthest rows are wanted, not the closest.
+    /// The sort returns the farthest rows, not the closest.
     FarthestFirst,
     /// The order is by an expression that need not follow the distance in it.
     NotMonotone,
@@ -22,9 +22,9 @@ pub enum Decline {
     NotAColumn,
     /// The column's type.
     NotAVectorColumn(String),
-    /// The query is one that a search refuses, so the plain plan answers as SQL defines.
+    /// A search rejects the query, so the plain plan answers as SQL defines.
     BadQuery(String),
-    /// The input has no end.
+    /// The input is unbounded.
     UnboundedInput,
 }
 

@@ -1,6 +1,6 @@
-//! The optimizer rule: a sort by distance with a limit becomes a [`VectorTopKExec`], a comparison of a distance with a
-//! constant becomes a range search. Both fire only where the result is what plain evaluation returns; otherwise they say why
-//! not, as a [`Decline`].
+//! The optimizer rule: a sort by distance with a limit becomes a [`VectorTopKExec`], a comparison
+//! of a distance with a constant becomes a range search. Both are applied only if the result equals
+//! that of plain evaluation; otherwise they report the reason as a [`Decline`].
 
 mod bind;
 mod call;
@@ -33,8 +33,8 @@ use crate::config::VexactOptions;
 /// The rule, for DataFusion.
 #[derive(Debug)]
 pub struct VectorRewrite {
-    /// Only searches of chunks in memory: so it may run before all other rules, which then have less to do. What is read from
-    /// files has to get its filters first.
+    /// True if only searches of chunks in memory are rewritten. The rule may then run before all
+    /// other rules, which have less to do afterwards. Scans of files must get their filters first.
     pub is_in_place: bool,
 }
 
@@ -67,12 +67,12 @@ impl PhysicalOptimizerRule for VectorRewrite {
     }
 }
 
-/// Whether a search's input hands its chunks over.
+/// Returns true if all inputs of a search are scans of chunks in memory.
 pub(crate) fn is_in_place(plan: &Arc<dyn ExecutionPlan>) -> bool {
     plan.children().into_iter().all(|input| chunks::in_place(input).is_some())
 }
 
-/// Why the sorts by distance that are still in a plan were not rewritten.
+/// Returns the reasons why the sorts by distance that are still in a plan were not rewritten.
 pub(crate) fn declines(plan: &Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Vec<Decline> {
     let mut declines = Vec::new();
     let is_off = !VexactOptions::of(config).rewrite;

@@ -1,5 +1,6 @@
-//! Range search: `distance(column, constant) < radius`, wherever it stands in a filter, becomes an expression that the kernel
-//! evaluates with its bounds, so that most rows are decided without being computed exactly.
+//! Range search: `distance(column, constant) < radius`, anywhere in a filter, becomes an expression
+//! that the kernel evaluates with its bounds, so that the exact distance of most rows is never
+//! computed.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -22,7 +23,7 @@ use super::call::monotone;
 use crate::exec::Scoring;
 use crate::vector::vector_of_scalar;
 
-/// `metric(column, query)` within a radius: true, false, or NULL where there is no distance.
+/// `metric(column, query)` within a radius: true, false, or NULL if there is no distance.
 #[derive(Debug, Clone)]
 pub(crate) struct WithinRadius {
     column: Arc<dyn PhysicalExpr>,
@@ -161,7 +162,7 @@ fn within_radius(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Transfo
     })
 }
 
-/// The range search that an expression is.
+/// Returns the range search that replaces an expression.
 fn comparison(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Option<WithinRadius> {
     let node: &dyn PhysicalExpr = expr.as_ref();
     let binary = node.downcast_ref::<BinaryExpr>()?;
@@ -215,7 +216,7 @@ fn comparison(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Option<WithinRad
     })
 }
 
-/// The value of an expression where the call in it has the value `x`.
+/// Returns the value of an expression in which the call has the value `x`.
 fn value_at(expr: &Arc<dyn PhysicalExpr>, call: &Arc<dyn PhysicalExpr>, x: f64) -> Option<f64> {
     let replaced = Arc::clone(expr).transform_down(|expr| {
         Ok(if expr.as_ref() == call.as_ref() {
@@ -231,8 +232,9 @@ fn value_at(expr: &Arc<dyn PhysicalExpr>, call: &Arc<dyn PhysicalExpr>, x: f64) 
     }
 }
 
-/// The farthest number for which `is_within` holds, which holds for all closer ones: bisection over the ordered floats, so
-/// that rounding within the comparison is honoured to the last bit. `None` where it holds for none, or for all.
+/// Returns the farthest number for which `is_within` holds, if it holds for all closer ones. The
+/// search bisects the ordered floats, so that rounding within the comparison is respected to the
+/// last bit. Returns `None` if `is_within` holds for no number, or for all.
 fn farthest(is_larger_closer: bool, is_within: impl Fn(f64) -> bool) -> Option<f64> {
     let sign = if is_larger_closer { -1.0 } else { 1.0 };
     let ordered = |x: f64| {

@@ -1,6 +1,8 @@
-//! Rows of one distance have an order in every plan: sorts by a distance that stay sorts get one more key.
+//! Gives rows of equal distance the same order in every plan: a sort by distance that is not
+//! rewritten gets additional keys.
 //!
-//! It is the position, as in a search, or where the table says so the columns that it names, as replicas do with their keys.
+//! The keys are the columns that the table names as its tie order, as replicas do with their keys,
+//! or else the position, as in a search.
 
 use std::sync::Arc;
 
@@ -30,7 +32,7 @@ pub(crate) struct BreakTies;
 
 impl PhysicalOptimizerRule for BreakTies {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        // From below: a merge sees what became of its sort.
+        // Bottom-up, so that a merge sees its rewritten sort.
         let broken = plan.transform_up(|plan| {
             Ok(match broken(&plan)? {
                 Some(broken) => Transformed::yes(broken),
@@ -54,7 +56,7 @@ fn broken(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>
         let Some(sort) = below_projection(merge.input()).filter(|sort| sort.input().is::<TieBreakExec>()) else {
             return Ok(None);
         };
-        // The sort below has the keys already; the merge is to compare them too.
+        // The sort below has the keys already; the merge must compare them too.
         let merged =
             SortPreservingMergeExec::new(sort.expr().clone(), Arc::new(copied(sort))).with_fetch(merge.fetch());
         return without_ties(Arc::new(merged), plan).map(Some);
@@ -86,7 +88,7 @@ fn copied(sort: &SortExec) -> SortExec {
         .with_fetch(sort.fetch())
 }
 
-/// The sort below the projection that takes the keys away.
+/// Returns the sort below the projection that removes the keys.
 fn below_projection(plan: &Arc<dyn ExecutionPlan>) -> Option<&SortExec> {
     plan.downcast_ref::<ProjectionExec>()?.input().downcast_ref()
 }
@@ -104,7 +106,8 @@ fn without_ties(plan: Arc<dyn ExecutionPlan>, as_before: &Arc<dyn ExecutionPlan>
 /// A plan, and the ordinals of the columns that its table orders ties by.
 type TieColumns = (Arc<dyn ExecutionPlan>, Vec<usize>);
 
-/// The plan with more columns after its own if need be, and those that its table orders ties by. Returns `None` if it has none.
+/// Returns the plan, extended by the columns of the tie order of its table if necessary, and their
+/// ordinals. Returns `None` if the table has no tie order.
 fn with_tie_columns(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<TieColumns>> {
     if let Some(scan) = plan.downcast_ref::<ChunkScanExec>() {
         return Ok(scan.with_tie_columns().map(|(scan, columns)| (Arc::new(scan) as _, columns)));

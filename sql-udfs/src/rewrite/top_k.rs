@@ -1,8 +1,9 @@
 //! `[SortPreservingMerge] <- Sort(distance, fetch) <- (projections, filters, repartitions)* <- source` becomes one
 //! [`VectorTopKExec`] over the source.
 //!
-//! Each node between the sort and the source is folded in: what the sort's columns are, over the node's input. A filter
-//! becomes the prefilter; a projection is evaluated for the winners only; a repartition changes nothing.
+//! Each node between the sort and the source is folded in: the sort's columns are rewritten as
+//! expressions over the node's input. A filter becomes the prefilter; a projection is evaluated for
+//! the winners only; a repartition changes nothing.
 
 use std::sync::Arc;
 
@@ -34,7 +35,7 @@ use super::zero_order::ZeroSign;
 use crate::chunks;
 use crate::exec::{Scoring, TieBreakExec, TopK, VectorTopKExec};
 
-/// What became of a node.
+/// Result of trying to rewrite a node.
 pub(super) enum RewriteResult {
     Rewritten(Arc<dyn ExecutionPlan>),
     Declined(Decline),
@@ -47,7 +48,7 @@ fn downcast<T: ExecutionPlan>(plan: &Arc<dyn ExecutionPlan>) -> Option<&T> {
     plan.downcast_ref::<T>()
 }
 
-/// The sort of a node, with the limit of the merge above it.
+/// Returns the sort of a node, with the limit of the merge above it.
 fn sort_of(plan: &Arc<dyn ExecutionPlan>) -> Option<(&SortExec, Option<usize>)> {
     if let Some(merge) = downcast::<SortPreservingMergeExec>(plan) {
         let sort = downcast::<SortExec>(merge.input())?;
@@ -77,7 +78,7 @@ fn substitute(
     let replaced = Arc::clone(expr).transform_down(|expr| {
         let column: &dyn PhysicalExpr = expr.as_ref();
         Ok(match column.downcast_ref::<Column>() {
-            // What came in is already over the input: do not look into it again.
+            // The substituted expression is already over the input, so the traversal skips it.
             Some(column) => Transformed::new(of(column.index()), true, TreeNodeRecursion::Jump),
             None => Transformed::no(expr),
         })
@@ -100,8 +101,8 @@ impl Folded {
         Ok(())
     }
 
-    /// Whether a projection has a value that differs each time it is computed, and that is used more than once or sorted by: it
-    /// has to be computed in the projection then.
+    /// Returns true if a projection has a volatile value that is used more than once or is a sort
+    /// key. Such a value must be computed in the projection, exactly once per row.
     fn is_volatile(&self, projection: &ProjectionExec) -> bool {
         let uses = |expr: &Arc<dyn PhysicalExpr>, column: usize| {
             let mut uses = 0;
@@ -168,7 +169,7 @@ fn scan_projection(plan: &Arc<dyn ExecutionPlan>) -> Option<(SchemaRef, Vec<Proj
     Some((Arc::clone(source.table_schema().table_schema()), exprs))
 }
 
-/// The keys of a sort that the query has, without those that tell zeros and ties apart.
+/// Returns the keys of a sort that the query has, without those that distinguish zeros and ties.
 fn keys_of(sort: &SortExec) -> Vec<PhysicalSortExpr> {
     let columns = columns_of(sort);
     let is_added = |key: &&PhysicalSortExpr| {
@@ -178,14 +179,15 @@ fn keys_of(sort: &SortExec) -> Vec<PhysicalSortExpr> {
     sort.expr().iter().filter(|key| !is_added(key)).cloned().collect()
 }
 
-/// How many columns a sort has that are not for ties alone.
+/// Returns the number of columns of a sort, without those that only break ties.
 fn columns_of(sort: &SortExec) -> usize {
     let input = downcast::<TieBreakExec>(sort.input()).map_or(sort.input(), TieBreakExec::input);
     input.schema().fields().len()
 }
 
 impl Folded {
-    /// A sort's keys and columns, over what is below the nodes that can be folded in. `None`: it has no keys.
+    /// Returns a sort's keys and columns as expressions over the plan below the nodes that can be
+    /// folded in. Returns `None` if the sort has no keys.
     fn of(sort: &SortExec) -> Result<Option<Self>> {
         let mut keys = keys_of(sort).into_iter();
         let Some(first) = keys.next() else { return Ok(None) };
@@ -206,7 +208,8 @@ impl Folded {
         Ok(Some(folded))
     }
 
-    /// Whether the keys after the distance order no row otherwise than the table orders rows of one distance.
+    /// Returns true if the keys after the distance order rows as the table orders rows of equal
+    /// distance.
     fn follows_tie_order(&self) -> bool {
         let Some(scan) = chunks::in_place(&self.plan) else { return false };
         let schema = self.plan.schema();
@@ -222,7 +225,7 @@ impl Folded {
     }
 }
 
-/// Whether a sort is by a distance, among other keys.
+/// Returns true if one of the keys of a sort is a distance.
 pub(super) fn is_by_distance(sort: &SortExec) -> Result<bool> {
     let Some(folded) = Folded::of(sort)? else { return Ok(false) };
     let scanned = scan_projection(&folded.plan);
@@ -241,7 +244,7 @@ pub(super) fn is_by_distance(sort: &SortExec) -> Result<bool> {
 /// Rewrites one node.
 ///
 /// # Errors
-/// A `vector_search` whose query is refused.
+/// A `vector_search` whose query is invalid.
 pub(super) fn rewrite(
     plan: &Arc<dyn ExecutionPlan>,
     target_partitions: usize,
@@ -254,7 +257,8 @@ pub(super) fn rewrite(
         columns => Arc::new(sort.schema().project(&(0..columns).collect::<Vec<_>>())?),
     };
     let Some(mut folded) = Folded::of(sort)? else { return Ok(RewriteResult::NoDistance) };
-    // A later rule may have moved a distance into the scan of a file: only the reason why it stayed can be told then.
+    // A later rule may have moved a distance into the scan of a file: then only the reason why it
+    // was not rewritten can be reported.
     let scanned = if has_call(&folded.key) { None } else { scan_projection(&folded.plan) };
     if let Some((_, exprs)) = &scanned {
         folded.key = substitute(&folded.key, &|i| Arc::clone(&exprs[i].expr))?;
@@ -341,8 +345,9 @@ pub(crate) struct BelowFilters {
     pub output: Vec<ProjectionExpr>,
 }
 
-/// What is below the filters and projections of a plan, with columns of vectors and groups: a scan that hands its chunks over, or the
-/// plan itself, which filters and projects row by row.
+/// Returns the plan below the filters and projections, for a search with a vector column and a
+/// group column: a scan of chunks in memory if there is one, else the plan itself, which filters
+/// and projects row by row.
 pub(crate) fn below_filters(plan: &Arc<dyn ExecutionPlan>, vector: usize, group: usize) -> Result<BelowFilters> {
     let schema = plan.schema();
     let column = |i: usize| Arc::new(Column::new(schema.field(i).name(), i)) as Arc<dyn PhysicalExpr>;

@@ -1,7 +1,7 @@
 //! A top k by floating-point numbers keeps `-0.0`, which sorts before `0.0`.
 //!
-//! DataFusion drops rows that are not less than the k-th one so far, and takes the two zeros for equal there. So each such key is
-//! followed by one that tells them apart.
+//! DataFusion drops rows that are not less than the k-th one so far, and treats the two zeros as
+//! equal there. So each such key is followed by a key that distinguishes them.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -81,7 +81,7 @@ fn limited_after_sort(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionP
     replace_children_if_necessary(plan, vec![input])
 }
 
-/// A sort with a limit with the keys added; `None`: it needs none.
+/// Returns a sort with a limit with the keys added; returns `None` if it needs none.
 fn with_zeros(sort: &SortExec) -> Result<Option<SortExec>> {
     let schema = sort.input().schema();
     let is_float = |key: &PhysicalSortExpr| key.expr.data_type(&schema).is_ok_and(|of| of.is_floating());

@@ -1,4 +1,4 @@
-//! The table functions, and what their arguments have in common.
+//! The table functions, and the parsing of arguments that they share.
 
 mod by_group;
 mod named_arguments;
@@ -41,7 +41,7 @@ fn given(expr: Option<&Expr>) -> Option<&Expr> {
     expr.filter(|expr| !matches!(expr, Expr::Literal(value, _) if value.is_null()))
 }
 
-/// The metric, cosine where it is not given.
+/// Returns the metric; the default is cosine.
 fn metric_argument(function: &str, expr: Option<&Expr>) -> Result<Metric> {
     let Some(expr) = given(expr) else { return Ok(Metric::Cosine) };
     let name = text_argument(function, "metric", expr)?;
@@ -107,7 +107,7 @@ impl Table {
         Ok(column)
     }
 
-    /// Refuses a table that has a column which the function adds.
+    /// Rejects a table that already has a column which the function adds.
     fn refuse_column(&self, function: &str, name: &str) -> Result<()> {
         if self.schema().index_of(name).is_ok() {
             return plan_err!(

@@ -139,11 +139,12 @@ impl JoinTable {
     }
 }
 
-/// What a join needs of a table: first its vectors, then other columns.
+/// Columns of a table that a join needs: first its vectors, then other columns.
 struct Needed<'t> {
     table: &'t Table,
     vector: usize,
-    /// Where the vectors are computed from whole numbers, which are another column.
+    /// Type to which the vectors are cast, if the stored column holds whole numbers; the cast is a
+    /// column of its own.
     cast: Option<DataType>,
     columns: Vec<usize>,
 }

@@ -123,7 +123,7 @@ fn grouped_search(
     metric: Metric,
     (query, k): (Expr, Expr),
 ) -> Result<LogicalPlan> {
-    // A column that is no vector as it is stored becomes one, beside it.
+    // A column that is not stored as a vector is cast to one, in an additional column.
     const VECTORS: &str = "__vectors";
     let (_, field) = scan.schema().qualified_field(vector);
     let (scan, vectors) = match vectors_by_cast(field.data_type()) {

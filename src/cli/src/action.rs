@@ -1,4 +1,4 @@
-//! What can be tracked: the commands that `vexact run start` takes after its `--`.
+//! The actions that can be tracked: the commands that `vexact run start` takes after its `--`.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -29,7 +29,7 @@ pub(super) enum Action {
     StreamSqlOnce(StreamSqlOnce),
 }
 
-/// What stands before an action, as usage texts show it.
+/// The words before an action in usage texts.
 const CALLED: &str = "vexact run start --";
 
 /// The arguments of an action alone.
@@ -41,10 +41,10 @@ struct Only {
 }
 
 impl Action {
-    /// Reads an action and its arguments.
+    /// Parses an action and its arguments. Returns `Ok(Err(help))` if the arguments ask for help.
     ///
     /// # Errors
-    /// Arguments that make none; `Ok(Err(help))` where its help is asked for.
+    /// Arguments that are no valid action.
     pub fn parse(arguments: &[OsString]) -> Result<Result<Self, String>, Failure> {
         match Only::try_parse_from(std::iter::once(&OsString::from(CALLED)).chain(arguments)) {
             Ok(only) => Ok(Ok(only.action)),
@@ -53,7 +53,7 @@ impl Action {
         }
     }
 
-    /// Its name.
+    /// Returns its name.
     pub fn name(&self) -> &'static str {
         match self {
             Self::CsvSql(_) => "csv-sql",
@@ -63,7 +63,7 @@ impl Action {
         }
     }
 
-    /// The file or the folder that it reads.
+    /// Returns the file or the folder that it reads.
     fn input_path(&self) -> &Path {
         match self {
             Self::CsvSql(command) | Self::FileSql(command) => command.input.path(),
@@ -72,12 +72,13 @@ impl Action {
         }
     }
 
-    /// Whether it ends by itself when it is asked to.
+    /// Returns true if the action stops by itself on a stop request.
     pub fn listens(&self) -> bool {
         matches!(self, Self::StreamSqlOnce(_))
     }
 
-    /// The file that it is told to write, and that appears when it is whole.
+    /// Returns the output file that the arguments name. It appears under its name when it is
+    /// complete.
     pub fn output_path(&self) -> Option<&Path> {
         match self {
             Self::CsvSql(command) | Self::FileSql(command) => command.output_path.as_deref(),
@@ -86,7 +87,7 @@ impl Action {
         }
     }
 
-    /// What a failure says of it.
+    /// Returns the details of a failure of this action.
     pub fn details(&self) -> Map<String, Value> {
         let input = self.input_path().display().to_string();
         [("command", self.name().to_owned()), ("input_path", input)]
@@ -95,7 +96,7 @@ impl Action {
             .collect()
     }
 
-    /// What a run of it keeps as its inputs.
+    /// Returns the inputs that a tracked run of this action stores.
     pub fn inputs(&self) -> Value {
         json!({
             "action": self.name(),

@@ -1,4 +1,4 @@
-//! What commands answer.
+//! The answers of commands.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ struct Success<'a> {
     answer: &'a Answer,
 }
 
-/// What came of a command.
+/// The result of a command.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(super) enum Answer {
@@ -145,7 +145,7 @@ pub(super) struct Streamed {
     pub query: String,
     pub source_table: String,
     pub sink_table: String,
-    /// Of a command without a sink, the rows are in the answer alone.
+    /// The path of the sink; `None` if the command has no sink, and all rows are in the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sink_path: Option<PathBuf>,
     /// Micro-batches that this command processed.
@@ -155,7 +155,7 @@ pub(super) struct Streamed {
     /// The first of them.
     #[serde(flatten)]
     pub rows: Table,
-    /// Whether there are more.
+    /// True if there are more rows than these.
     pub truncated: bool,
     pub progress: Box<Progress>,
 }
@@ -241,12 +241,12 @@ impl Explained {
     }
 }
 
-/// Where the rows are, if they are in a file.
+/// The file that has the rows of a result.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Written {
     /// Rows in it.
     pub row_count: u64,
-    /// Whether the answer has but the first of them.
+    /// True if the answer has only the first of the rows.
     pub truncated: bool,
     pub output_path: PathBuf,
 }
@@ -262,7 +262,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Of the batches of one result, at least one.
+    /// Creates a table from the batches of one result. There must be at least one batch.
     pub fn new(batches: Vec<RecordBatch>) -> Self {
         let schema = batches.first().map_or_else(Vec::new, |batch| columns(&batch.schema()));
         let names = schema.iter().map(|column| column.name.clone()).collect();
@@ -277,7 +277,7 @@ impl Table {
 }
 
 impl Answer {
-    /// All of what is printed.
+    /// Returns the bytes to print.
     pub fn rendered(&self, format: Format) -> Result<Vec<u8>, Failure> {
         match (format, format.rows()) {
             (_, Some(form)) => self.rows_output(form),
@@ -286,7 +286,7 @@ impl Answer {
         }
     }
 
-    /// As one line of JSON.
+    /// Returns the answer as one line of JSON.
     pub fn json(&self) -> Result<String, Failure> {
         if let Self::Text(text) = self {
             return Ok(text.clone());

@@ -1,4 +1,4 @@
-//! What can be asked for. The comments are the texts of `--help`.
+//! The commands and their arguments. The comments are the texts of `--help`.
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use serde_json::{Map, Value};
@@ -38,10 +38,10 @@ pub(super) struct Cli {
 pub(super) enum Command {
     #[command(flatten)]
     Action(Action),
-    /// Run one of these and keep what comes of it: its inputs, results, logs and plans
+    /// Run a command and record its inputs, results, logs and plans
     #[command(subcommand)]
     Run(RunCommand),
-    /// The files that tracked runs made
+    /// The files of tracked runs
     #[command(subcommand)]
     Artifacts(ArtifactsCommand),
     /// A SQLite database with columnar replicas: statements, queries, sync, vector search
@@ -54,7 +54,8 @@ pub(super) enum Command {
 }
 
 impl Command {
-    /// Refuses rows alone where there are none, or where they go into a file.
+    /// Rejects a format of rows alone if the command returns no rows, or if they are written to a
+    /// file.
     pub fn check_format(&self, format: Format) -> Result<(), Failure> {
         let Some(form) = format.rows() else { return Ok(()) };
         let has_rows = match self {
@@ -76,7 +77,7 @@ impl Command {
         }
     }
 
-    /// What a failure says of it.
+    /// Returns the details of a failure of this command.
     pub fn details(&self) -> Map<String, Value> {
         match self {
             Self::Action(command) => command.details(),

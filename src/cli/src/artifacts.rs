@@ -1,4 +1,4 @@
-//! `vexact artifacts`: the files that tracked runs made.
+//! `vexact artifacts`: the files of tracked runs.
 
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
@@ -23,10 +23,10 @@ Kinds:  result (the rows), explain (the plans)
 Example:
   vexact artifacts list --run-id 20260131T120000Z_0123abcd --format table")]
 pub(super) struct List {
-    /// Of this run
+    /// List only artifacts of this run
     #[arg(long, value_name = "ID")]
     pub run_id: Option<String>,
-    /// At most so many
+    /// Maximum number of artifacts
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
 }
@@ -39,16 +39,16 @@ The workspace keeps the first 50 rows, and 200 KiB of them at most; run result r
 Example:
   vexact artifacts preview --artifact-id 20260131T120000Z_0123abcd.result --limit 10")]
 pub(super) struct PreviewOne {
-    /// As artifacts list tells it
+    /// Id of the artifact, as artifacts list reports it
     #[arg(long, value_name = "ID")]
     pub artifact_id: String,
-    /// At most so many rows
+    /// Maximum number of rows
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
 }
 
 impl ArtifactsCommand {
-    /// What a failure says of it.
+    /// Returns the details of a failure of this command.
     pub fn details(&self) -> Map<String, Value> {
         let name = match self {
             Self::List(_) => "artifacts list",

@@ -1,5 +1,6 @@
-//! Whether stdout was closed when the program began. Rust opens `/dev/null` in its place before `main`, so that an answer would be
-//! lost and reported as written; a function that the loader calls before that looks.
+//! Detects a stdout that was closed when the program began. Rust opens `/dev/null` in its place
+//! before `main`, so that an answer would be lost and reported as written. The check is in a
+//! function that the loader calls before that.
 
 #[cfg(target_os = "linux")]
 mod before_main {
@@ -24,7 +25,7 @@ mod before_main {
     }
 }
 
-/// Whether there was no stdout. Where it cannot be known, there was one.
+/// Returns true if stdout was closed. Returns false if this cannot be determined.
 pub fn was_closed() -> bool {
     #[cfg(target_os = "linux")]
     return before_main::was_closed();

@@ -10,12 +10,12 @@ use serde_json::{Map, Value};
 use vexact_core::error::{Error, ErrorKind, Result};
 use vexact_workspace::{RunError, RunOutcome};
 
-/// Whose fault it is.
+/// The category of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ErrorType {
-    /// The arguments make no command.
+    /// The arguments are no valid command.
     UsageError,
-    /// The request, the data or a file's content is wrong: it will fail again.
+    /// The request, the data or a file's content is wrong: a retry fails again.
     ValueError,
     /// A file or folder is missing.
     FileNotFound,
@@ -44,19 +44,19 @@ impl Serialize for ErrorType {
     }
 }
 
-/// What is printed where a command fails.
+/// The answer of a command that failed.
 #[derive(Debug, Serialize)]
 pub(super) struct Failure {
     ok: bool,
     error: String,
     error_type: ErrorType,
-    /// What was being done.
+    /// The phase of the command in which it failed.
     phase: &'static str,
     details: Map<String, Value>,
     /// The tracked run that it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     run_id: Option<String>,
-    /// By a signal.
+    /// True if a signal cancelled the command.
     #[serde(skip)]
     is_cancelled: bool,
 }
@@ -66,17 +66,18 @@ impl Failure {
         Self { ok: false, error, error_type, phase, details: Map::new(), run_id: None, is_cancelled: false }
     }
 
-    /// Arguments that each can be read, and together or in their text make no sense.
+    /// Returns the failure for arguments that are valid one by one, but not in combination or in
+    /// their content.
     pub fn usage(error: impl Into<String>) -> Self {
         Self::new(ErrorType::UsageError, "arguments", error.into())
     }
 
-    /// What the machine did not do.
+    /// Returns the failure for an operation that the machine or the program did not complete.
     pub fn internal(phase: &'static str, error: impl Into<String>) -> Self {
         Self::new(ErrorType::InternalError, phase, error.into())
     }
 
-    /// A command that did not end in time.
+    /// Returns the failure for a command that exceeded its timeout.
     pub fn timed_out(limit_ms: u64) -> Self {
         let error = format!("expected an end within {limit_ms} ms, got none");
         let mut failure = Self::new(ErrorType::Timeout, "run", error);
@@ -84,14 +85,14 @@ impl Failure {
         failure
     }
 
-    /// A command that a signal ended.
+    /// Returns the failure for a command that a signal cancelled.
     pub fn cancelled(signal: &'static str) -> Self {
         let mut failure = Self::new(ErrorType::InternalError, "run", format!("cancelled by {signal}"));
         failure.details.insert("signal".into(), signal.into());
         Self { is_cancelled: true, ..failure }
     }
 
-    /// How it ends a tracked run.
+    /// Returns the outcome of a tracked run that ended with this failure.
     pub fn outcome(&self) -> RunOutcome {
         let error = RunError {
             error: self.error.clone(),
@@ -106,12 +107,12 @@ impl Failure {
         }
     }
 
-    /// Names the run that it ended.
+    /// Adds the id of the run that this failure ended.
     pub fn of_run(self, run_id: &str) -> Self {
         Self { run_id: Some(run_id.to_owned()), ..self }
     }
 
-    /// Arguments that make no command.
+    /// Returns the failure for arguments that are no valid command.
     pub fn of_usage(error: &clap::Error) -> Self {
         if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
             let mut failure = Self::usage("expected a command, got none");
@@ -136,7 +137,7 @@ impl Failure {
         failure
     }
 
-    /// Adds what the command was about.
+    /// Adds the details of the command.
     pub fn with_details(mut self, details: Map<String, Value>) -> Self {
         self.details.extend(details);
         self
@@ -160,7 +161,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Says what was being done when something failed.
+/// Adds the phase in which an operation failed.
 pub(super) trait During<T> {
     fn during(self, phase: &'static str) -> Result<T, Failure>;
 }
@@ -220,7 +221,8 @@ fn of_sqlite(code: ErrorCode) -> ErrorType {
     }
 }
 
-/// Whether a query failed by the values that it met: a division by zero, a cast of text that is no number.
+/// Returns true if the values of the data made a query fail, such as a division by zero or a cast
+/// of text that is no number.
 fn is_of_data(root: &DataFusionError) -> bool {
     match root {
         DataFusionError::Execution(_) => true,

@@ -1,22 +1,22 @@
-//! How answers are printed.
+//! Output formats.
 
 use std::ffi::OsString;
 
 use clap::ValueEnum;
 use vexact::sources::row_file::RowFormat;
 
-/// How answers are printed.
+/// The format of an answer on the standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
     Json,
-    // Of all but JSON, errors are on the standard error.
+    // With every format but JSON, errors go to the standard error.
     Table,
     Csv,
     Arrow,
 }
 
 impl Format {
-    /// The format of arguments that cannot be parsed.
+    /// Returns the format named in arguments that cannot be parsed.
     pub fn in_arguments(arguments: &[OsString]) -> Self {
         let named = |format: &Self| {
             let name = format.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
@@ -27,7 +27,7 @@ impl Format {
         [Self::Table, Self::Csv, Self::Arrow].into_iter().find(named).unwrap_or(Self::Json)
     }
 
-    /// The form of rows alone.
+    /// Returns the format of rows alone, if this is one.
     pub fn rows(self) -> Option<RowFormat> {
         match self {
             Self::Json | Self::Table => None,

@@ -17,14 +17,14 @@ use vexact_core::error::{Error, Result};
 /// The input that `-` stands for.
 const STDIN: &str = "/dev/stdin";
 
-/// Reads the first sheet of an Excel workbook, or says what is wrong with it.
+/// Reads the first sheet of an Excel workbook, or returns a description of the error.
 pub type SheetReader = fn(&Path) -> Result<(SchemaRef, Vec<RecordBatch>), String>;
 
 static SHEET_READER: OnceLock<SheetReader> = OnceLock::new();
 
-/// Sets what reads Excel workbooks: the Python package does.
+/// Sets the reader of Excel workbooks. The Python package calls this.
 pub fn set_sheet_reader(reader: SheetReader) {
-    // The first one stays.
+    // The first reader is kept.
     let _ = SHEET_READER.set(reader);
 }
 
@@ -37,7 +37,7 @@ fn read_sheet(session: &Session, path: &Path) -> Result<DataFrame> {
     session.create_dataframe_from_arrow(schema, batches)
 }
 
-/// The file of a command, and what it is called in SQL.
+/// The file of a command, and the name of its table in SQL.
 #[derive(Debug, Clone, Args, Serialize)]
 #[command(group = ArgGroup::new("file").required(true).args(["csv", "input_path"]))]
 pub(super) struct Input {
@@ -47,13 +47,13 @@ pub(super) struct Input {
     /// A file of any kind, also compressed (.gz, .zst); a folder or a pattern of files of one kind; - is stdin
     #[arg(long, value_name = "PATH")]
     pub input_path: Option<PathBuf>,
-    /// What kind of file it is; auto: by its content and name
+    /// Format of the file; auto: detected from its content and name
     #[arg(long, value_enum, default_value_t = InputType::Auto, value_name = "TYPE")]
     pub input_type: InputType,
-    /// What separates the cells of a CSV file: one character, \t for a tab. [default: what the file has]
+    /// Delimiter of a CSV file: one character, \t for a tab. [default: detected from the file]
     #[arg(long, value_name = "CHAR", value_parser = delimiter)]
     pub delimiter: Option<char>,
-    /// What the file is called in SQL
+    /// Name of the file's table in SQL
     #[arg(long, value_name = "NAME", default_value = "input_table")]
     pub table: String,
 }
@@ -79,13 +79,14 @@ pub(super) fn delimiter(text: &str) -> Result<char, String> {
     }
 }
 
-/// A file or a folder as it is now, so that two runs can be told apart.
+/// Returns the path, size and modification time of a file or a folder, so that two runs can be told
+/// apart.
 pub(super) fn fingerprint(path: &Path) -> Value {
     let Ok(metadata) = std::fs::metadata(path) else { return Value::Null };
     let modified = metadata.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
     json!({
         "path": std::path::absolute(path).unwrap_or(path.into()),
-        // Of a folder it says nothing.
+        // The size of a folder is not that of its files.
         "size_bytes": metadata.is_file().then_some(metadata.len()),
         "modified_ms": modified.map(|modified| modified.as_millis() as u64),
     })
@@ -94,14 +95,14 @@ pub(super) fn fingerprint(path: &Path) -> Value {
 impl Input {
     /// The file.
     pub fn path(&self) -> &Path {
-        // Clap sees to it that there is one.
+        // Clap requires one of the two.
         self.csv.as_deref().or(self.input_path.as_deref()).unwrap_or(Path::new(""))
     }
 
-    /// Opens the file and names it in a session.
+    /// Opens the file and registers it as a table of a session.
     ///
     /// # Errors
-    /// A file that is missing, or not of its kind.
+    /// A file that is missing, or not of its format.
     pub async fn open(&self, session: &Session) -> Result<DataFrame> {
         let frame = self.read(session).await?;
         session.create_temp_view(&self.table, &frame)?;

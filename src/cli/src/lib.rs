@@ -48,7 +48,8 @@ use output::print;
 use threads::Threads;
 use track::Track;
 
-/// Runs a command, its arguments without the program's name, and prints what comes of it; the exit code.
+/// Runs a command, prints its answer and returns the exit code. The arguments do not include the
+/// program's name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     keep_panics();
     let arguments: Vec<OsString> = arguments.into_iter().collect();
@@ -62,7 +63,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Err(error) => return fail(Failure::of_usage(&error), Format::in_arguments(&arguments)),
     };
     let details = cli.command.details();
-    // All of the output, before any of it is printed: a failure must not follow half an answer.
+    // All output is rendered before any of it is printed: a failure must not follow half an answer.
     let printed = enter(stack_of_text(""), "the command", || {
         let checked = cli.command.check_format(cli.format);
         Ok(checked.and_then(|()| execute(cli.command, cli.format)).and_then(|answer| answer.rendered(cli.format)))
@@ -78,7 +79,7 @@ fn execute(command: Command, format: Format) -> Result<Answer, Failure> {
     match command {
         Command::Action(action) => {
             let track = Track::default();
-            // What it writes is to be cleared away.
+            // A signal must not end the process before the command's unfinished output is removed.
             let is_caught = action.listens() || action.output_path().is_some();
             let threads = if is_caught { Threads::catching_signals() } else { Threads::default() };
             threads.with_stop(&track.stop).run(async move { action.run(&track).await })

@@ -4,11 +4,12 @@ use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Write};
 
-/// Writes an answer to the standard output; the exit code, which is a failure's if the answer could not be written.
+/// Writes an answer to the standard output and returns the exit code, which is 1 if the answer
+/// could not be written.
 pub(super) fn print(text: &[u8], code: u8) -> u8 {
     match write(text) {
         Ok(()) => code,
-        // A reader that has enough, such as `head`, is no failure to report.
+        // A reader that closes the pipe early, such as `head`, is no failure to report.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => 1,
         Err(error) => {
             remark(format_args!("writing the output: {error}"));
@@ -17,9 +18,9 @@ pub(super) fn print(text: &[u8], code: u8) -> u8 {
     }
 }
 
-/// Writes a line to the standard error, as far as there is one.
+/// Writes a line to the standard error, if it is open.
 pub(super) fn remark(text: impl Display) {
-    // There is nobody to tell.
+    // If the standard error cannot be written, there is no place to report it.
     let _ = writeln!(io::stderr(), "{text}");
 }
 
@@ -27,7 +28,7 @@ pub(super) fn remark(text: impl Display) {
 fn write(text: &[u8]) -> io::Result<()> {
     use std::os::fd::AsFd;
 
-    // Rust's own handle takes writing to a closed descriptor for a success.
+    // Rust's own handle reports success for writes to a closed descriptor.
     let mut out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     out.write_all(text)
 }

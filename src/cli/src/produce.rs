@@ -17,10 +17,10 @@ use super::failure::{During, Failure};
 use super::progress::Shown;
 use super::track::Track;
 
-/// How often a tracked run says how far it is.
+/// Interval between two progress reports of a tracked run.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
-/// Rows on their way.
+/// A stream of rows that has not been read.
 pub(super) struct Rows<'a> {
     pub schema: SchemaRef,
     pub stream: SendableRecordBatchStream,
@@ -29,7 +29,7 @@ pub(super) struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// Runs what makes them. `phase`: what a failure of it says.
+    /// Reads the stream to its end. `phase` is the phase that a failure of the stream reports.
     pub async fn produced(self, track: &Track, phase: &'static str) -> Result<(Table, Option<Written>), Failure> {
         let format = match self.output_path {
             Some(path) => RowFormat::of_suffix(path).during("arguments")?,
@@ -82,7 +82,7 @@ impl Rows<'_> {
                 kept.write(&batch).during("output")?;
             }
             told.add(&batch)?;
-            // A query that is always ready would never see that it is given up.
+            // A query that is always ready would never notice its cancellation.
             tokio::task::coop::consume_budget().await;
         }
         let rows_path = match kept {
@@ -104,7 +104,7 @@ impl Rows<'_> {
     }
 }
 
-/// How many rows there are so far, and who is told.
+/// Count of the rows so far, and the receivers of progress reports.
 struct Told<'a> {
     track: &'a Track,
     shown: Shown,

@@ -1,4 +1,5 @@
-//! What a person at the terminal sees while a command works: nothing where the standard error is no terminal.
+//! The progress line on the terminal while a command works. Nothing is shown if the standard error
+//! is no terminal.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -9,14 +10,14 @@ use vexact::replication::TableCondition;
 
 const DRAWN_EVERY: Duration = Duration::from_millis(100);
 
-/// A line that says what is being done, until it is dropped.
+/// A line that shows the current operation until it is dropped.
 pub(super) struct Shown(ProgressBar);
 
 impl Shown {
-    /// With a count of rows, once there are some.
+    /// Creates the line of an operation.
     pub fn new(what: impl Into<String>) -> Self {
         let bar = ProgressBar::new_spinner().with_message(what.into());
-        // A thread draws it; one that nobody sees needs none.
+        // A thread draws the line; a hidden line needs no thread.
         if !bar.is_hidden() {
             let style = "{spinner} {msg} {elapsed}";
             bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_spinner()));
@@ -25,7 +26,7 @@ impl Shown {
         Self(bar)
     }
 
-    /// Says something else.
+    /// Replaces the text of the line.
     pub fn say(&self, what: impl Into<String>) {
         if !self.0.is_hidden() {
             self.0.set_message(what.into());
@@ -39,7 +40,7 @@ impl Drop for Shown {
     }
 }
 
-/// Does work, and says how far its copies are.
+/// Runs work, and shows the progress of its copies.
 pub(super) async fn showing_copies<T>(engine: &HtapEngine, what: &str, work: impl Future<Output = T>) -> T {
     let shown = Shown::new(what);
     if shown.0.is_hidden() {

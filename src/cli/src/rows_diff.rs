@@ -1,4 +1,4 @@
-//! Which rows of two results differ, whatever their order.
+//! The rows in which two results differ, ignoring their order.
 
 use std::collections::HashMap;
 
@@ -26,7 +26,7 @@ pub(super) struct RowsDiff {
 }
 
 impl RowsDiff {
-    /// Compares two results; `None` where their columns differ.
+    /// Compares two results; returns `None` if their columns differ.
     pub async fn of(run: &DataFrame, other: &DataFrame) -> Result<Option<Self>, Failure> {
         let names =
             |frame: &DataFrame| columns(&frame.schema()).into_iter().map(|column| column.name).collect::<Vec<_>>();

@@ -16,7 +16,8 @@ use super::failure::{During, Failure};
 use super::output::remark;
 
 impl Answer {
-    /// The rows of an answer, and how many there are if it has but the first of them.
+    /// Returns the rows of an answer, and their total number if the answer has only the first of
+    /// them.
     fn rows(&self) -> Option<(&Table, Option<u64>)> {
         let excerpt = |excerpt: &Excerpt| excerpt.truncated.then_some(excerpt.row_count);
         Some(match self {
@@ -34,7 +35,7 @@ impl Answer {
         })
     }
 
-    /// The rows as CSV text or as an Arrow stream.
+    /// Returns the rows as CSV text or as an Arrow stream.
     pub fn rows_output(&self, form: RowFormat) -> Result<Vec<u8>, Failure> {
         if let Self::Text(text) = self {
             return Ok(text.clone().into_bytes());
@@ -65,7 +66,8 @@ fn written(batches: &[RecordBatch], form: RowFormat) -> Result<Vec<u8>> {
     writer.finish().and_then(|()| writer.into_inner()).map_err(Error::arrow)
 }
 
-/// A batch in which a value without a text, such as a date beyond the calendar, is the text of the error.
+/// Replaces each value that has no text, such as a date beyond the calendar, with the text of the
+/// error.
 fn readable(batch: &RecordBatch) -> Result<RecordBatch> {
     let mut fields: Vec<FieldRef> = Vec::with_capacity(batch.num_columns());
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(batch.num_columns());

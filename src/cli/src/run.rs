@@ -1,4 +1,4 @@
-//! `vexact run`: tracked runs, and what is known of them.
+//! `vexact run`: tracked runs and their records.
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -20,19 +20,19 @@ use super::track::Track;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RunCommand {
-    /// Do something and keep what came of it
+    /// Run a command and record its inputs and results
     Start(Start),
-    /// Say all that is known of a run
+    /// Show the record of a run
     Show(OfRun),
-    /// Say where a run stands
+    /// Show the status of a run
     Status(OfRun),
     /// List runs, the newest first
     List(List),
     /// Read the rows of a run's result
     Result(OfRun),
-    /// Say what differs between two runs
+    /// Show the differences between two runs
     Diff(DiffRuns),
-    /// Forget old runs
+    /// Delete old runs
     Cleanup(CleanupRuns),
 }
 
@@ -49,16 +49,16 @@ Examples:
       vector-search --csv docs.csv --vector-column embedding --query-vector \"0.1,0.2\"
   vexact run start --tag live -- stream-sql-once --source-csv-dir in --sink-path out.csv --query \"SELECT * FROM input_stream\"")]
 pub(super) struct Start {
-    /// What to call it
+    /// Name of the run
     #[arg(long, value_name = "NAME")]
     pub run_name: Option<String>,
-    /// What to say of it
+    /// Description of the run
     #[arg(long, value_name = "TEXT")]
     pub description: Option<String>,
-    /// A word to find it by. Repeat it
+    /// A tag to find the run by. Repeat it
     #[arg(long = "tag", value_name = "TAG")]
     pub tags: Vec<String>,
-    /// Give up after so many milliseconds; the run is timed_out then
+    /// Timeout in milliseconds; the run's status is timed_out then
     #[arg(long, value_name = "N")]
     pub timeout_ms: Option<u64>,
     /// csv-sql, file-sql, vector-search or stream-sql-once, with its arguments
@@ -79,10 +79,10 @@ Examples:
   vexact run status --run-id 20260131T120000Z_0123abcd
   vexact run result --run-id 20260131T120000Z_0123abcd --limit 1000")]
 pub(super) struct OfRun {
-    /// As run start and run list tell it
+    /// Id of the run, as run start and run list report it
     #[arg(long, value_name = "ID")]
     pub run_id: String,
-    /// At most so many artifacts; of a result, rows [default: all artifacts, 50 rows]
+    /// Maximum number of artifacts; of a result, rows [default: all artifacts, 50 rows]
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
 }
@@ -95,19 +95,19 @@ Examples:
   vexact run list --status failed --limit 10 --format table
   vexact run list --tag nightly --query docs.csv")]
 pub(super) struct List {
-    /// running, succeeded, failed, timed_out or cancelled
+    /// Status: running, succeeded, failed, timed_out or cancelled
     #[arg(long)]
     pub status: Option<RunStatus>,
-    /// Such as csv-sql
+    /// Action, such as csv-sql
     #[arg(long)]
     pub action: Option<String>,
-    /// With this tag
+    /// Tag that the runs have
     #[arg(long)]
     pub tag: Option<String>,
-    /// With this text, in any case, in the name, description, tags or inputs
+    /// Text, in any case, in the name, description, tags or inputs
     #[arg(long, value_name = "TEXT")]
     pub query: Option<String>,
-    /// The newest so many
+    /// Maximum number of runs, the newest first
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
 }
@@ -121,10 +121,10 @@ Answer: {\"ok\": true, \"run_id\", \"other_run_id\", \"changes\": [{\"field\", \
 Example:
   vexact run diff --run-id 20260131T120000Z_0123abcd --other-run-id 20260201T120000Z_4567cdef")]
 pub(super) struct DiffRuns {
-    /// The one
+    /// Id of the one run
     #[arg(long, value_name = "ID")]
     pub run_id: String,
-    /// The other
+    /// Id of the other run
     #[arg(long, value_name = "ID")]
     pub other_run_id: String,
 }
@@ -139,10 +139,10 @@ Examples:
   vexact run cleanup --ttl-days 30 --delete-files")]
 #[command(group = ArgGroup::new("rule").required(true).multiple(true).args(["keep_last", "ttl_days"]))]
 pub(super) struct CleanupRuns {
-    /// Keep the newest so many
+    /// Keep this many runs, the newest
     #[arg(long, value_name = "N")]
     pub keep_last: Option<usize>,
-    /// Keep those of the last so many days
+    /// Keep the runs of this many days, the last ones
     #[arg(long, value_name = "D")]
     pub ttl_days: Option<u32>,
     /// Delete their folders too
@@ -151,7 +151,7 @@ pub(super) struct CleanupRuns {
 }
 
 impl RunCommand {
-    /// What a failure says of it.
+    /// Returns the details of a failure of this command.
     pub fn details(&self) -> Map<String, Value> {
         let name = match self {
             Self::Start(_) => "run start",
@@ -205,7 +205,7 @@ fn start(command: Start) -> Result<Answer, Failure> {
     let (name, mut details) = (action.name(), action.details());
     details.insert("command".into(), "run start".into());
     details.insert("action".into(), name.into());
-    // Before the run is there, which a signal is to end with a status.
+    // Signals are caught before the run exists: a signal must end the run with a status.
     let threads = Threads::catching_signals();
     let workspace = workspace()?;
     let new = NewRun { action: name.into(), run_name, description, tags, timeout_ms, inputs: action.inputs() };
@@ -215,7 +215,7 @@ fn start(command: Start) -> Result<Answer, Failure> {
     let ended = threads.run(async move { action.run(&track).await });
     let of_run = |failure: Failure| failure.with_details(details.clone()).of_run(run.run_id());
     let ended = ended.map_err(of_run);
-    // What it would have printed by itself.
+    // The output that the action prints when it is not tracked.
     let (printed, outcome) = match &ended {
         Ok(answer) => (answer.json()?, RunOutcome::Succeeded),
         Err(failure) => (failure.json(), failure.outcome()),
@@ -282,7 +282,7 @@ fn result_of(workspace: &Workspace, run: &Run) -> Result<Option<Artifact>, Failu
     Ok(artifacts.into_iter().find(|artifact| artifact.kind == ArtifactKind::Result))
 }
 
-/// The rows that a run made: as it kept them itself, not those of a file elsewhere, which others write too.
+/// Returns the rows that a run made, from its own copy: other programs may write a file elsewhere.
 async fn rows_of(artifact: &Artifact) -> Result<DataFrame, Failure> {
     let session = Session::new().during("start")?;
     session.read(artifact.rows_path.as_ref().unwrap_or(&artifact.path)).await.during("output")

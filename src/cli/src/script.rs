@@ -1,9 +1,9 @@
-//! SQL text as statements, by the rule of SQLite's own shell.
+//! Splits SQL text into statements by the rule of SQLite's own shell.
 
 use std::iter::Peekable;
 use std::str::CharIndices;
 
-/// What the last token was, as far as the end of a trigger depends on it.
+/// The last token, as far as the end of a trigger depends on it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Last {
     Semicolon,
@@ -11,12 +11,12 @@ enum Last {
     Other,
 }
 
-/// The statements of a text, without the semicolons between them. Semicolons in quotes, comments and the bodies of triggers do
-/// not count.
+/// Returns the statements of a text, without the semicolons between them. Semicolons in quotes,
+/// comments and the bodies of triggers separate no statements.
 pub(super) fn statements(sql: &str) -> Vec<&str> {
     let mut found = Vec::new();
     let mut chars = sql.char_indices().peekable();
-    // Where the statement begins, its first words, and the last token.
+    // The start of the statement, its first words, and the last token.
     let (mut start, mut words, mut last) = (None, Vec::new(), Last::Other);
     while let Some((at, c)) = chars.next() {
         match c {
@@ -74,7 +74,7 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_' || c == '$'
 }
 
-/// CREATE [TEMP] TRIGGER.
+/// Returns true if the first words of a statement are `CREATE [TEMP] TRIGGER`.
 fn is_trigger(words: &[&str]) -> bool {
     let is = |at: usize, word: &str| words.get(at).is_some_and(|found| found.eq_ignore_ascii_case(word));
     is(0, "CREATE") && (is(1, "TRIGGER") || (is(1, "TEMP") || is(1, "TEMPORARY")) && is(2, "TRIGGER"))

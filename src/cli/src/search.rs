@@ -41,7 +41,7 @@ pub(super) struct FileSearch {
     #[arg(long, default_value = "cosine", value_parser = metric)]
     #[serde(serialize_with = "metric_name")]
     pub metric: Metric,
-    /// How many rows
+    /// Number of rows to return
     #[arg(long, value_name = "K", default_value_t = 5)]
     pub top_k: usize,
     /// A SQL predicate on the file's columns, applied before the search
@@ -51,16 +51,16 @@ pub(super) struct FileSearch {
     /// A column to compare with a value, before the search: by its name, whatever it looks like
     #[arg(long, value_name = "NAME", requires_all = ["where_op", "where_value"])]
     pub where_column: Option<String>,
-    /// How to compare it
+    /// Comparison operator
     #[arg(long, value_enum, value_name = "OP", requires = "where_column")]
     pub where_op: Option<WhereOp>,
     /// The value, which is never read as SQL
     #[arg(long, value_name = "VALUE", requires = "where_column", allow_hyphen_values = true)]
     pub where_value: Option<String>,
-    /// Of these rows, those whose score is at most this; under dot at least
+    /// Return only rows whose score is at most this; under dot, at least this
     #[arg(long, value_name = "T", allow_hyphen_values = true)]
     pub score_threshold: Option<f64>,
-    /// Only rows of at least this score are searched: under a distance it leaves out the closest rows
+    /// Search only rows of at least this score: under a distance it leaves out the closest rows
     #[arg(long, value_name = "S", allow_hyphen_values = true)]
     pub min_score: Option<f64>,
     /// Return the K best rows of each group of rows with one value in this column

@@ -1,4 +1,5 @@
-//! `vexact stream-sql-once`: streaming SQL over a folder of CSV files, for so many micro-batches.
+//! `vexact stream-sql-once`: streaming SQL over a folder of CSV files, for a limited number of
+//! micro-batches.
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -26,7 +27,7 @@ use super::progress::Shown;
 use super::stream_sink::{WatchedSink, format_of};
 use super::track::Track;
 
-/// How often a query says how far it is.
+/// Interval between two progress reports of a query.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Args, Serialize)]
@@ -49,13 +50,13 @@ pub(super) struct StreamSqlOnce {
     /// The folder of CSV files with header lines; those that come later are read too
     #[arg(long, value_name = "FOLDER")]
     pub source_csv_dir: PathBuf,
-    /// What the stream is called in SQL
+    /// Name of the stream in SQL
     #[arg(long, value_name = "NAME", default_value = "input_stream")]
     pub source_table: String,
-    /// What separates the cells of its files: one character, \t for a tab
+    /// Delimiter of the source's files: one character, \t for a tab
     #[arg(long, value_name = "CHAR", default_value = ",", value_parser = delimiter)]
     pub source_delimiter: char,
-    /// What the sink is called in SQL
+    /// Name of the sink in SQL
     #[arg(long, value_name = "NAME", default_value = "output_sink")]
     pub sink_table: String,
     /// The sink's columns and their SQL types, such as "key STRING, value_sum INT" [default: those of the query]
@@ -65,33 +66,34 @@ pub(super) struct StreamSqlOnce {
     /// the rows are in the answer, and an artifact of a tracked run
     #[arg(long, value_name = "PATH")]
     pub sink_path: Option<PathBuf>,
-    /// What separates the cells of a CSV sink: one character, \t for a tab
+    /// Delimiter of a CSV sink: one character, \t for a tab
     #[arg(long, value_name = "CHAR", default_value = ",", value_parser = delimiter)]
     pub sink_delimiter: char,
     /// INSERT INTO the sink SELECT from the stream, or the SELECT alone
     #[arg(long, value_name = "SQL")]
     pub query: String,
-    /// The least time from one trigger to the next, in milliseconds; at a trigger all input that has come is processed
+    /// Minimum time between two triggers, in milliseconds; at a trigger all input that has come is
+    /// processed
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub trigger_interval_ms: u64,
-    /// The folder of its checkpoints; the same query goes on from there
+    /// The folder of its checkpoints; the same query resumes from there
     #[arg(long, value_name = "FOLDER")]
     pub checkpoint_path: Option<PathBuf>,
-    /// What the sink may see after a crash; exactly-once needs --checkpoint-path
+    /// Delivery guarantee of the sink after a crash; exactly-once needs --checkpoint-path
     #[arg(long, value_name = "MODE", default_value = "at-least-once", value_parser = delivery())]
     #[serde(serialize_with = "delivery_name")]
     pub checkpoint_delivery_mode: Delivery,
-    /// Where a micro-batch is worked on
+    /// Execution mode of micro-batches
     #[arg(long, value_name = "MODE", default_value = "single-process", value_parser = execution())]
     #[serde(serialize_with = "execution_name")]
     pub execution_mode: ExecutionMode,
-    /// Under local-workers, into how many partitions a micro-batch is divided
+    /// Number of partitions of a micro-batch under local-workers
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub local_workers: usize,
-    /// Of these at most so many at a time; 0: all
+    /// Maximum number of partitions at a time; 0: all
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub max_inflight_partitions: usize,
-    /// End after so many micro-batches; 0: go on until it is stopped
+    /// End after this many micro-batches; 0: run until it is stopped
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub max_batches: u64,
 }
@@ -175,7 +177,7 @@ impl StreamSqlOnce {
         }))
     }
 
-    /// A sink among the files that are read would be read as well.
+    /// Rejects a sink in the folder of the source: the query would read its own output.
     fn check_apart(&self) -> Result<()> {
         let Some(path) = &self.sink_path else { return Ok(()) };
         let sink_folder = match path.parent() {
@@ -187,7 +189,7 @@ impl StreamSqlOnce {
                 "--sink-path: expected a file outside of --source-csv-dir, got {}",
                 path.display()
             ))),
-            // What is missing is told when it is opened.
+            // A missing folder is reported when it is opened.
             _ => Ok(()),
         }
     }
@@ -204,7 +206,8 @@ impl StreamSqlOnce {
     }
 }
 
-/// Runs a query to its end, and says on the way how far it is; the micro-batches that it processed.
+/// Runs a query to its end and reports its progress. Returns the number of micro-batches that it
+/// processed.
 async fn processed(query: &StreamingQuery, max_batches: u64, track: &Track) -> Result<u64, Failure> {
     let shown = Shown::new("stream");
     let mut told = None;

@@ -1,4 +1,5 @@
-//! Where the rows of a streaming query go: into a file, and what the answer and the run keep of them.
+//! The sink of a streaming query: it writes a file, and keeps the rows for the answer and for the
+//! tracked run.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,8 +26,8 @@ pub(super) fn format_of(path: &Path, delimiter: char) -> FileFormat {
     }
 }
 
-/// A sink that keeps its rows in mind: the first ones, and all of them for a command without a file. A tracked run has a copy of
-/// all rows with their types. Cheap to clone; clones are one.
+/// A sink that keeps rows in memory: the first ones, and all of them for a command without a file.
+/// A tracked run has a copy of all rows with their types. Cheap to clone; clones share their state.
 #[derive(Debug, Clone)]
 pub(super) struct WatchedSink {
     file: Option<FileSink>,
@@ -40,7 +41,7 @@ struct WrittenRows {
     schema: SchemaRef,
     kept: Vec<RecordBatch>,
     count: u64,
-    /// Of a tracked run.
+    /// Copy of all rows, for a tracked run.
     copy: Option<(RowFile, PathBuf)>,
 }
 
@@ -55,16 +56,16 @@ impl WatchedSink {
         self.written.lock()
     }
 
-    /// The first rows that were written since it was opened, and how many there were.
+    /// Returns the first rows that were written since the sink was opened, and their total number.
     ///
     /// # Errors
-    /// None but Arrow's.
+    /// Errors of Arrow only.
     pub fn preview(&self) -> Result<Preview> {
         let WrittenRows { schema, kept, count, .. } = &*self.written();
         Preview::new(schema, kept, *count)
     }
 
-    /// All rows, of a command without a file that is not tracked.
+    /// Returns all rows of a command that has no file and is not tracked; else `None`.
     pub fn rows(&self) -> Option<Vec<RecordBatch>> {
         let written = self.written();
         let is_whole = self.file.is_none() && written.copy.is_none();
@@ -74,7 +75,7 @@ impl WatchedSink {
         })
     }
 
-    /// Ends the copy of a tracked run; its path.
+    /// Completes the copy of a tracked run; returns its path.
     ///
     /// # Errors
     /// A disk that is full.
@@ -85,7 +86,7 @@ impl WatchedSink {
         }
     }
 
-    /// Rows that are kept in memory at most.
+    /// Returns the maximum number of rows that are kept in memory.
     fn most_rows(&self, written: &WrittenRows) -> usize {
         match self.file.is_none() && written.copy.is_none() {
             true => usize::MAX,

@@ -18,7 +18,7 @@ use super::failure::{During, Failure};
 use super::rows_diff::RowsDiff;
 
 impl Answer {
-    /// As tables for people.
+    /// Formats the answer as tables for people.
     pub fn table(&self) -> Result<String, Failure> {
         Ok(match self {
             Self::Serving { url } => format!("{url}\n"),
@@ -197,7 +197,7 @@ fn rows_lines(rows: Option<&RowsDiff>) -> String {
     text
 }
 
-/// The beginning of a text, on one line.
+/// Returns the beginning of a text, on one line.
 fn cut(text: &str) -> String {
     const CHARS: usize = 80;
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -218,7 +218,7 @@ fn pretty(batches: &[RecordBatch]) -> Result<String, Failure> {
     Ok(format!("{}\n", table.during("output")?))
 }
 
-/// A table of our own columns, whose texts are not cut.
+/// Formats a table of the command's own columns. Their texts are not cut.
 fn pretty_columns(columns: Vec<(&str, ArrayRef)>) -> Result<String, Failure> {
     let batch = RecordBatch::try_from_iter(columns);
     let table = batch.and_then(|batch| pretty_format_batches(&[batch])).map_err(Error::arrow);

@@ -1,4 +1,4 @@
-//! Where a command's work is done, for how long, and what ends it from outside.
+//! The threads of a command, its timeout, and its cancellation by signals.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
@@ -11,18 +11,20 @@ use vexact_sql::deep::THREAD_STACK;
 use super::answer::Answer;
 use super::failure::Failure;
 
-/// What work may still take once it is asked to end, until a second signal: a disk may be slow to make its file durable.
+/// Grace period after a stop request, which a second signal ends: a slow disk may take long to make
+/// a file durable.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// What work that is given up may take to let go of its temporary files: it ends where it waits or gives others a turn.
+/// Grace period in which cancelled work removes its temporary files: a task ends at its next wait
+/// or yield.
 const CLEARING: Duration = Duration::from_secs(2);
 
-/// Asks work to end by itself, where it listens. Cheap to clone; clones are one.
+/// A request to stop, for work that checks it. Cheap to clone; clones share their state.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Stop(watch::Sender<bool>);
 
 impl Stop {
-    /// Waits until it is asked for.
+    /// Waits for the request.
     pub fn asked(&self) -> impl Future<Output = ()> + use<> {
         let (mut receiver, sender) = (self.0.subscribe(), self.0.clone());
         async move {
@@ -32,16 +34,19 @@ impl Stop {
         }
     }
 
-    /// Whether somebody hears it, whose end is to be waited for.
+    /// Sends the request. Returns true if the work listens for it: the caller then waits for its
+    /// end.
     fn ask(&self) -> bool {
-        // Who hears it stops listening.
+        // Work that handles the request stops listening, so the listeners are counted before it is
+        // sent.
         let is_heard = self.0.receiver_count() > 0;
         self.0.send_replace(true);
         is_heard
     }
 }
 
-/// Work on threads of its own, which start here: help and usage errors need none.
+/// The threads on which a command works. They start in [`Self::run`]: help and usage errors need
+/// none.
 #[derive(Debug)]
 pub(super) struct Threads {
     limit_ms: Option<u64>,
@@ -58,7 +63,8 @@ impl Default for Threads {
 }
 
 impl Threads {
-    /// From now on, Ctrl-C and SIGTERM end the work and not the process, so that it can say so.
+    /// Catches Ctrl-C and SIGTERM from now on: a signal cancels the work and not the process, so
+    /// that the process can report it.
     pub fn catching_signals() -> Self {
         let threads = Self::default();
         let sender = threads.sender.clone();
@@ -67,22 +73,22 @@ impl Threads {
         threads
     }
 
-    /// Gives up after so long; `None`: never.
+    /// Sets the timeout; with `None` there is none.
     pub fn with_limit(self, limit_ms: Option<u64>) -> Self {
         Self { limit_ms, ..self }
     }
 
-    /// What is asked for before work is given up.
+    /// Sets the stop request that is sent before work is cancelled.
     pub fn with_stop(self, stop: &Stop) -> Self {
         Self { stop: stop.clone(), ..self }
     }
 
-    /// Does the work.
+    /// Runs the work to its end, its timeout or its cancellation.
     pub fn run(self, work: impl Future<Output = Result<Answer, Failure>> + Send + 'static) -> Result<Answer, Failure> {
         let threads = tokio::runtime::Builder::new_multi_thread().thread_stack_size(THREAD_STACK).enable_all().build();
         let runtime = threads.map_err(|error| Failure::internal("start", format!("no threads: {error}")))?;
         let Self { limit_ms, stop, sender, receiver } = self;
-        // A task of its own, in which a panic ends.
+        // The work is a task of its own, which contains a panic.
         let task = runtime.spawn(work);
         runtime.spawn(async move {
             let ended = task.await;
@@ -90,14 +96,14 @@ impl Threads {
                 .unwrap_or_else(|error| Err(Failure::internal("run", task_ended("the command", error).to_string())));
             sender.send(Event::Ended(Box::new(ended)))
         });
-        // This thread waits, and not the runtime's clock.
+        // This thread waits, and not a timer of the runtime.
         let event = match limit_ms {
             None => receiver.recv().map_err(RecvTimeoutError::from),
             Some(limit_ms) => receiver.recv_timeout(Duration::from_millis(limit_ms)),
         };
         let given_up = |failure| {
             if stop.ask() {
-                // However it ends now, it was given up.
+                // The command was cancelled, whatever result the work still returns.
                 let _ = receiver.recv_timeout(GRACE);
             }
             Err(failure)
@@ -109,11 +115,11 @@ impl Threads {
             (Err(RecvTimeoutError::Timeout), Some(limit_ms)) => given_up(Failure::timed_out(limit_ms)),
             (Err(error), _) => Err(Failure::internal("run", format!("the command ended early: {error}"))),
         };
-        // The process is about to end, and what does not end by then ends with it.
+        // The process is about to end, and work that has not ended by then ends with it.
         match is_given_up {
             true => {
                 runtime.shutdown_timeout(CLEARING);
-                // What did not end in time has left files.
+                // Work that did not end within the grace period has left temporary files.
                 discard_unfinished();
             }
             false => runtime.shutdown_background(),
@@ -122,14 +128,14 @@ impl Threads {
     }
 }
 
-/// What ends the wait for work.
+/// The events that end the wait for work.
 #[derive(Debug)]
 enum Event {
     Ended(Box<Result<Answer, Failure>>),
     Signal(&'static str),
 }
 
-/// From now on, hears of each signal to end, by its name.
+/// Calls `hear` with the name of each termination signal from now on.
 fn on_signal(hear: impl Fn(&'static str) + Send + 'static) {
     let (ready, is_ready) = mpsc::channel();
     // Not on the runtime's threads: queries can keep all of them busy.

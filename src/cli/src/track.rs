@@ -1,4 +1,4 @@
-//! Where a command reports to besides its answer: the run that it is, if it is tracked.
+//! The tracked run of a command, to which the command reports besides its answer.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::threads::Stop;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Track {
     run: Option<Arc<ActiveRun>>,
-    /// What ends the command from outside.
+    /// The request to stop, which ends the command from outside.
     pub stop: Stop,
 }
 
@@ -24,7 +24,7 @@ impl Track {
         Self { run: Some(Arc::clone(run)), stop: Stop::default() }
     }
 
-    /// A file among the run's artifacts; none without a run.
+    /// Returns the path of a file among the run's artifacts, or `None` without a run.
     pub fn artifact_path(&self, name: &str) -> Option<PathBuf> {
         self.run.as_ref().map(|run| run.artifact_path(name))
     }
@@ -34,7 +34,7 @@ impl Track {
         self.run.as_ref().map_or(Ok(()), |run| run.progress(snapshot))
     }
 
-    /// Keeps how it was done, as a file of the run.
+    /// Stores the explain of the query as a file of the run.
     pub fn explain(&self, explained: &super::answer::Explained) -> Result<()> {
         let Some(run) = &self.run else { return Ok(()) };
         let path = run.explain(explained)?;

@@ -1,4 +1,4 @@
-//! `vexact ui`: says where the page is, and serves it until Ctrl-C.
+//! `vexact ui`: prints the URL of the page, and serves it until Ctrl-C.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -33,25 +33,25 @@ pub(super) struct UiCommand {
 }
 
 impl UiCommand {
-    /// What a failure says of it.
+    /// Returns the details of a failure of this command.
     pub fn details(&self) -> Map<String, Value> {
         Map::from_iter([("command".to_owned(), "ui".into())])
     }
 }
 
-/// Prints where the page is, and serves it. Nothing is left to say when it has ended.
+/// Prints the URL of the page, and serves it. The answer after its end is empty.
 pub(super) fn run(command: &UiCommand, format: Format) -> Result<Answer, Failure> {
     let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = threads.map_err(|error| Failure::internal("start", format!("no threads: {error}")))?;
     let ended = runtime.block_on(serve(command, format));
-    // Answers that are being made end with the process.
+    // Responses in progress end with the process.
     runtime.shutdown_background();
     ended.map(|()| Answer::Text(String::new()))
 }
 
 async fn serve(command: &UiCommand, format: Format) -> Result<(), Failure> {
     let ui = Ui::bind(workspace()?, command.port).await.during("start")?;
-    // It listens for Ctrl-C from the first time that it is asked: before anybody knows the URL.
+    // The future catches Ctrl-C from its first poll on, which is before the URL is printed.
     let mut ctrl_c = pin!(tokio::signal::ctrl_c());
     if futures::poll!(ctrl_c.as_mut()).is_ready() {
         return Err(Failure::internal("start", "Ctrl-C cannot be listened for"));
@@ -85,7 +85,7 @@ impl Door {
     fn made(url: &str) -> io::Result<Self> {
         let path = std::env::temp_dir().join(format!("vexact-ui-{}.html", std::process::id()));
         let mut options = OpenOptions::new();
-        // Never one that is there: it may be a link of somebody else's.
+        // An existing file is never opened: it may be another user's link.
         options.write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
@@ -99,7 +99,7 @@ impl Door {
 
 impl Drop for Door {
     fn drop(&mut self) {
-        // One that is left has a token that is of no use any more.
+        // The token in a leftover file is no longer valid.
         let _ = fs::remove_file(&self.0);
     }
 }

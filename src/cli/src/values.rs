@@ -14,7 +14,7 @@ use vexact_sql::VectorError;
 
 use super::failure::{During, Failure};
 
-/// A parameter: JSON where the text is JSON, else the text.
+/// Parses a parameter: JSON if the text is JSON, else the text.
 pub(super) fn param(text: &str) -> Result<Param, String> {
     let as_text = || Param::Text(text.to_owned());
     Ok(match serde_json::from_str::<Value>(text) {
@@ -43,7 +43,7 @@ fn component((at, item): (usize, &Value)) -> Result<f32, String> {
     narrow.ok_or_else(|| format!("component {at}: expected a number within float32, got {item}"))
 }
 
-/// A column `name:type`; the type is checked with the schema.
+/// Parses a column `name:type`; the type is checked with the schema.
 pub(super) fn column(text: &str) -> Result<(String, String), String> {
     match text.rsplit_once(':') {
         Some((name, kind)) if !name.is_empty() && !kind.is_empty() => Ok((name.to_owned(), kind.to_owned())),
@@ -51,7 +51,7 @@ pub(super) fn column(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// A metric's name.
+/// Parses a metric's name.
 pub(super) fn metric(text: &str) -> Result<Metric, KernelError> {
     text.parse()
 }
@@ -75,7 +75,7 @@ impl FromStr for QueryVector {
 }
 
 impl QueryVector {
-    /// Its components, read from the file if it is in one.
+    /// Returns its components, read from the file if it is in one.
     pub fn components(&self) -> Result<Vec<f64>, Failure> {
         match self {
             Self::Components(text) => {
@@ -90,7 +90,7 @@ impl QueryVector {
     }
 }
 
-/// As it was given.
+/// Serialized as it was given.
 impl Serialize for QueryVector {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
@@ -100,7 +100,7 @@ impl Serialize for QueryVector {
     }
 }
 
-/// The components of `0.1,0.2` or `[0.1, 0.2]`.
+/// Parses the components of `0.1,0.2` or `[0.1, 0.2]`.
 fn components(text: &str) -> Result<Vec<f64>, VectorError> {
     match text.trim() {
         bracketed if bracketed.starts_with('[') => vexact_sql::parse_vector(bracketed),
@@ -108,7 +108,7 @@ fn components(text: &str) -> Result<Vec<f64>, VectorError> {
     }
 }
 
-/// The text of a file, `-` for the standard input.
+/// Reads the text of a file; `-` is the standard input.
 ///
 /// # Errors
 /// A file that is missing, cannot be read or is not UTF-8.

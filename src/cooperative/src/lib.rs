@@ -1,8 +1,9 @@
 //! Cooperative yielding: long work yields its core to short queries.
 //!
-//! Where there are more threads than cores, the operating system lets a computing thread run on for milliseconds, in which many
-//! a query would finish. Work that may take long therefore yields between its steps to a query that came after it and may still
-//! be a short one. An engine or a session owns one [`Scheduler`]; those of others do not slow it down.
+//! If there are more threads than cores, the operating system lets a computing thread run for
+//! milliseconds, in which many queries would finish. Long work therefore yields between its steps
+//! to a query that started later and may still be short. Each engine or session owns one
+//! [`Scheduler`]; work of other schedulers does not slow it down.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -88,8 +89,8 @@ pub struct LongWork {
 }
 
 impl LongWork {
-    /// Yields to a newer short query. To be called between two steps of at most some hundred microseconds; costs one load where
-    /// there is no query.
+    /// Yields to a newer short query. It must be called between two steps of at most some hundred
+    /// microseconds; it costs one load if there is no query.
     #[inline]
     pub fn yield_to_foreground(&self) {
         if self.scheduler.preempts(self.began, LAST_YIELD.get(), now) {

@@ -1,8 +1,9 @@
 //! Output files that appear under their name only when they are complete.
 //!
-//! A file is written under a temporary name in the target's folder ([`crate::temporary_file`]), synced and renamed. A symbolic link stays and the file that it
-//! names is replaced; permissions and owner of a replaced file are kept. A target that is no regular file (a pipe, a device)
-//! has no place to be renamed to and is written directly.
+//! A file is written under a temporary name in the target's folder ([`crate::temporary_file`]),
+//! synced and renamed. A symbolic link is kept, and the file that it points to is replaced;
+//! permissions and owner of a replaced file are kept. A target that is no regular file (a pipe, a
+//! device) cannot be replaced by a rename and is written directly.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
@@ -15,10 +16,10 @@ use crate::error::{Error, Result};
 use crate::locked_file::LockedFile;
 use crate::temporary_file::{create_temporary, forget_temporary, remove_leftovers};
 
-/// Symbolic links that lead from one to the next at most, as on Linux.
+/// Maximum number of symbolic links to follow, as on Linux.
 const LINKS: usize = 40;
 
-/// Rejects a path that cannot become a file: a folder, or one in a folder that is not there.
+/// Rejects a path that cannot become a file: a folder, or a path in a folder that does not exist.
 ///
 /// # Errors
 /// Such a path.
@@ -35,10 +36,10 @@ pub fn check_target(path: &Path) -> Result<()> {
     }
 }
 
-/// An output file that is being written. Unless it is committed, nothing of it stays.
+/// An output file that is being written. Unless it is committed, nothing of it remains.
 #[derive(Debug)]
 pub struct AtomicFile {
-    /// As given, for messages.
+    /// Path as given, for messages.
     path: PathBuf,
     /// The file that is replaced, behind all symbolic links.
     target: PathBuf,
@@ -49,10 +50,10 @@ pub struct AtomicFile {
 }
 
 impl AtomicFile {
-    /// Begins a file for this path.
+    /// Creates a temporary file for this path.
     ///
     /// # Errors
-    /// A path that cannot become a file; one that must not be written.
+    /// A path that cannot become a file; a file that is read-only.
     pub fn create(path: &Path) -> Result<Self> {
         check_target(path)?;
         let io = |error| Error::io(path, error);
@@ -64,7 +65,7 @@ impl AtomicFile {
             Err(error) => return Err(io(error)),
         };
         if let Some(old) = &old {
-            // A rename would replace a file that must not be written.
+            // A rename would replace a read-only file.
             let file = OpenOptions::new().write(true).open(&target).map_err(io)?;
             if !old.is_file() {
                 let file = Arc::new(LockedFile::shared(file));
@@ -77,17 +78,18 @@ impl AtomicFile {
         Ok(Self { path: path.into(), target, temporary: Some(temporary), file, failure: Arc::default() })
     }
 
-    /// Writes to the file. Cheap to clone.
+    /// Returns a writer to the file. It is cheap to clone.
     pub fn writer(&self) -> AtomicWriter {
         AtomicWriter { file: Arc::clone(&self.file), failure: Arc::clone(&self.failure) }
     }
 
-    /// The file, for reading back what was written.
+    /// Returns the file, for reading back what was written.
     pub fn file(&self) -> &File {
         &self.file
     }
 
-    /// The error to report for one that an encoder gave: the operating system's with the path, if that was its cause.
+    /// Returns the error to report for an error of an encoder: if an error of the operating system
+    /// caused it, that error with the path.
     pub fn error(&self, otherwise: Error) -> Error {
         match self.failure.lock().take() {
             Some(source) => Error::Io { path: self.path.clone(), source },
@@ -95,10 +97,10 @@ impl AtomicFile {
         }
     }
 
-    /// Gives the file its name, durably, in the place of a file that has it.
+    /// Renames the file to its name, durably, replacing a file that has the name.
     ///
     /// # Errors
-    /// The operating system's: the old file is still there.
+    /// Errors of the operating system: the old file still exists then.
     pub fn commit(mut self) -> Result<()> {
         let result = match &self.temporary {
             None => self.file.sync_if_possible(),
@@ -109,14 +111,14 @@ impl AtomicFile {
         Ok(())
     }
 
-    /// Gives the file its name, durably, if no file has it. Returns `false` if one has.
+    /// Renames the file to its name, durably, if no file has the name. Returns `false` if one has.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Errors of the operating system.
     pub fn commit_new(self) -> Result<bool> {
         let Some(temporary) = &self.temporary else { return Ok(false) };
         match self.finished(temporary, |from, to| fs::hard_link(from, to)) {
-            // The temporary name goes with `self`.
+            // Dropping `self` removes the temporary name.
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
             Err(error) => Err(Error::io(&self.path, error)),
@@ -124,7 +126,7 @@ impl AtomicFile {
     }
 
     fn finished(&self, temporary: &Path, place: impl FnOnce(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
-        // As it is now: it may have changed since the file was begun.
+        // The metadata are read now, as they may have changed since the file was created.
         if let Ok(old) = fs::metadata(&self.target) {
             keep_attributes(&self.file, &old)?;
         }
@@ -133,7 +135,7 @@ impl AtomicFile {
         sync_folder(&self.target)
     }
 
-    /// The temporary name is no more.
+    /// Marks the temporary name as gone.
     fn release(&mut self) {
         if let Some(temporary) = self.temporary.take() {
             forget_temporary(temporary);
@@ -144,10 +146,10 @@ impl AtomicFile {
 impl Drop for AtomicFile {
     fn drop(&mut self) {
         if let Some(temporary) = &self.temporary
-            // In a child of `fork`, it is its parent's.
+            // In a child of `fork`, the file belongs to the parent.
             && self.file.is_of_process()
         {
-            // The error that led here is the one to report.
+            // The earlier error is the one to report.
             let _ = fs::remove_file(temporary);
         }
         self.release();
@@ -184,13 +186,13 @@ fn copy_of(error: &io::Error) -> io::Error {
     }
 }
 
-/// The path that a path leads to by symbolic links, whether or not a file is there.
+/// Resolves the symbolic links of a path, whether or not the last target exists.
 fn followed(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_path_buf();
     for _ in 0..LINKS {
         match fs::read_link(&path) {
             Ok(next) => path = path.parent().unwrap_or(Path::new("")).join(next),
-            // It is no link, or not there.
+            // The path is no link, or does not exist.
             Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => {
                 return Ok(path);
             }
@@ -204,14 +206,14 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Gives a file the permissions and the owner of another one, as far as this user may.
+/// Copies the permissions and the owner of another file, as far as this user may.
 #[cfg(unix)]
 fn keep_attributes(file: &File, old: &Metadata) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt, fchown};
 
     let new = file.metadata()?;
     if (new.uid(), new.gid()) != (old.uid(), old.gid()) && fchown(file, Some(old.uid()), Some(old.gid())).is_err() {
-        // Another owner's file in a shared folder: the group alone may be ours to give.
+        // The owner of the old file is another user: perhaps only the group can be set.
         let _ = fchown(file, None, Some(old.gid()));
     }
     file.set_permissions(old.permissions())
@@ -222,7 +224,8 @@ fn keep_attributes(file: &File, old: &Metadata) -> io::Result<()> {
     file.set_permissions(old.permissions())
 }
 
-/// Makes a new name in a file's folder durable. Where folders cannot be opened, the system sees to it.
+/// Makes a new name in a file's folder durable. On systems that cannot open folders, the name is
+/// durable with the file.
 fn sync_folder(target: &Path) -> io::Result<()> {
     match File::open(folder_of(target)).and_then(|folder| folder.sync_all()) {
         Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput) => Ok(()),
@@ -297,7 +300,7 @@ mod tests {
         let (real, link) = (folder.path().join("deep/real"), folder.path().join("link"));
         fs::create_dir(folder.path().join("deep")).unwrap();
         symlink("deep/real", &link).unwrap();
-        // A link that leads nowhere yet.
+        // A link to a file that does not exist yet.
         written(&link, "1").commit().unwrap();
         assert_eq!(fs::read_to_string(&real).unwrap(), "1");
         fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();

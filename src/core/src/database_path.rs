@@ -1,24 +1,24 @@
-//! The path of a database file, or a URI that asks to read it alone.
+//! The path of a database file, or a URI that opens it read-only.
 
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// Schemes that stand for a database file elsewhere: SQLite's own, and SQLAlchemy's.
+/// Schemes of URIs of database files: SQLite's own, and SQLAlchemy's.
 const SCHEMES: [&str; 2] = ["file", "sqlite"];
 
-/// A database file, and whether it may be written.
+/// A database file and its access mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatabasePath {
     /// The file.
     pub path: PathBuf,
-    /// Whether it is opened with `mode=ro`.
+    /// True if the file is opened with `mode=ro`.
     pub is_read_only: bool,
 }
 
 impl DatabasePath {
-    /// Reads a path, or a URI of SQLite with the option `mode=ro`: `file:app.db?mode=ro`, `file:///data/app.db?mode=ro`, with
-    /// `%20` for a space. `name` is the argument's.
+    /// Parses a path, or a URI of SQLite with the option `mode=ro`: `file:app.db?mode=ro`,
+    /// `file:///data/app.db?mode=ro`, with `%20` for a space. `name` is the argument's.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`]: any other URI, which would be taken for the name of a file; other options; a host.
@@ -58,7 +58,7 @@ impl DatabasePath {
     }
 }
 
-/// The scheme of a URI, and what follows its colon. Returns `None` for a path.
+/// Returns the scheme of a URI, and the text after its colon. Returns `None` for a path.
 fn uri(text: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = text.split_once(':')?;
     let is_scheme = scheme.len() > 1
@@ -69,7 +69,7 @@ fn uri(text: &str) -> Option<(&str, &str)> {
     is_uri.then_some((scheme, rest))
 }
 
-/// A path of a URI, with its `%20` as bytes. Returns `None` if it has other uses of `%`, or a NUL.
+/// Decodes the path of a URI, with its `%20`. Returns `None` if it has other uses of `%`, or a NUL.
 fn decoded(file: &str) -> Option<PathBuf> {
     let mut bytes = Vec::with_capacity(file.len());
     let mut rest = file.as_bytes();
@@ -99,7 +99,7 @@ fn path_of(bytes: Vec<u8>) -> Option<PathBuf> {
     String::from_utf8(bytes).ok().map(PathBuf::from)
 }
 
-/// Refuses a URI, which would be taken for the name of a file. `name` is the argument's.
+/// Rejects a URI, which would be taken for the name of a file. `name` is the argument's.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`]: a text that begins with `file:`, `sqlite:` or another scheme and `//`.

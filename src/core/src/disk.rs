@@ -1,4 +1,5 @@
-//! What the store asks of a file system: few operations, so that tests can put one behind it that fails and loses power.
+//! The file system interface of the store. It has few operations, so that tests can replace it with
+//! one that fails and loses power.
 
 use std::fmt::Debug;
 use std::fs::{self, File, TryLockError};
@@ -11,56 +12,58 @@ use crate::locked_file::LockedFile;
 
 /// A file system.
 ///
-/// What it promises after a loss of power is only this. The content of a file is what [`DiskFile::sync`] last made durable, or
-/// anything where nothing did. The names in a folder are those of its last [`Disk::sync_folder`], each change after it made or not made,
-/// whatever their order; a rename over another file is made or not made, and nothing between.
+/// After a loss of power, an implementation guarantees only the following. The content of a file is
+/// what [`DiskFile::sync`] last made durable; without a sync it is arbitrary. The names in a folder
+/// are those of its last [`Disk::sync_folder`], and each later change is either made or not made,
+/// in any order. A rename over another file is atomic.
 pub trait Disk: Debug + Send + Sync {
-    /// Creates a folder, durably, and those above it; harmless where it is there.
+    /// Creates a folder and its parents, durably. An existing folder is not an error.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Errors of the operating system.
     fn create_folder(&self, folder: &Path) -> io::Result<()>;
 
-    /// Takes a lock for as long as the result lives, or its process; the file is created.
+    /// Acquires a lock, which is held until the result is dropped or the process ends. Creates the
+    /// file.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`]: another holds it, in this process or another.
+    /// [`io::ErrorKind::WouldBlock`] if this process or another one holds the lock.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>>;
 
-    /// Creates a file, or empties the one that is there.
+    /// Creates a file, or truncates the existing one.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Errors of the operating system.
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
-    /// Gives a file another name, in the place of one that has it.
+    /// Renames a file, replacing a file that has the new name.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Errors of the operating system.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Makes the names in a folder durable: files created, renamed and removed.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Errors of the operating system.
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
 
-    /// The whole content of a file, aligned such that arrays can lie in it.
+    /// Reads the whole content of a file into memory that is aligned for arrays.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Errors of the operating system.
     fn read(&self, path: &Path) -> io::Result<Buffer>;
 
-    /// The names in a folder; such as are not Unicode are left out.
+    /// Lists the names in a folder. Names that are not Unicode are left out.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Errors of the operating system.
     fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
 
     /// Removes a file.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Errors of the operating system.
     fn remove(&self, path: &Path) -> io::Result<()>;
 }
 
@@ -69,11 +72,12 @@ pub trait DiskFile: Write + Send {
     /// Makes all that was written durable.
     ///
     /// # Errors
-    /// The operating system's. What was written is then lost: a second attempt may succeed and mean nothing.
+    /// Errors of the operating system. The data written since the last sync is then lost: a second
+    /// attempt may succeed without having written it.
     fn sync(&mut self) -> io::Result<()>;
 }
 
-/// A lock, held.
+/// A lock, held until it is dropped.
 pub trait DiskLock: Debug + Send + Sync {}
 
 /// The operating system's file system.
@@ -89,7 +93,7 @@ impl DiskFile for BufWriter<File> {
     }
 }
 
-/// Bytes gathered before they are handed to the operating system.
+/// Size of the write buffer, in bytes.
 const WRITE_BYTES: usize = 1 << 18;
 
 impl Disk for FileSystem {
@@ -106,7 +110,7 @@ impl Disk for FileSystem {
                 other => other?,
             }
         }
-        // One that is there may have been created by a process that did not come to this.
+        // An existing folder may have been created by a process that ended before this sync.
         match self.sync_folder(above) {
             Err(error) if is_there && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             other => other,
@@ -130,7 +134,7 @@ impl Disk for FileSystem {
         fs::rename(from, to)
     }
 
-    // Elsewhere a folder is no file that can be opened, and its names are durable with the file.
+    // Other systems cannot open a folder as a file, and its names are durable with the file.
     #[cfg(not(unix))]
     fn sync_folder(&self, _folder: &Path) -> io::Result<()> {
         Ok(())
@@ -139,7 +143,7 @@ impl Disk for FileSystem {
     #[cfg(unix)]
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         match File::open(folder)?.sync_all() {
-            // A file system that knows no such thing.
+            // The file system does not support this.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
             other => other,
         }

@@ -1,4 +1,5 @@
-//! Entries of the library: what a caller asks for runs on a stack that is large enough, and a panic in it is an error.
+//! Entry points of the library: a caller's work runs on a stack that is large enough, and a panic
+//! in the work becomes an error.
 
 use std::any::Any;
 use std::backtrace::BacktraceStatus;
@@ -20,8 +21,8 @@ use vexact_sql::deep::on_stack;
 use crate::error::{Error, Result};
 use crate::sql::excerpt;
 
-/// Runs what a caller asks for: `stack` bytes are there for its recursion, and a panic is [`Error::Internal`], which names
-/// `statement`. What it holds is dropped on that stack too.
+/// Runs the future of a caller on a stack with `stack` bytes for its recursion. A panic becomes
+/// [`Error::Internal`], which names `statement`. The future's values are dropped on that stack too.
 pub fn entry<T, F>(stack: usize, statement: &str, future: F) -> Entry<'_, F>
 where
     F: Future<Output = Result<T>>,
@@ -29,10 +30,10 @@ where
     Entry { stack, statement, future: Some(Box::pin(future)) }
 }
 
-/// As [`entry`], of work that waits for nothing.
+/// Runs blocking work as [`entry`] runs a future.
 ///
 /// # Errors
-/// Those of the work; a panic in it.
+/// Those of the work, and [`Error::Internal`] for a panic in it.
 pub fn enter<T>(stack: usize, statement: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let caught = on_stack(stack, || catch_unwind(AssertUnwindSafe(work)));
     caught.unwrap_or_else(|payload| Err(panicked(statement, payload.as_ref()))).map_err(|error| named(error, statement))
@@ -78,7 +79,7 @@ fn drop_caught<T>(value: T) {
     let _ = catch_unwind(AssertUnwindSafe(|| drop(value)));
 }
 
-/// The rows of a plan, each step of which is as that of an [`entry`].
+/// The rows of a plan. Each step of the stream runs as in [`entry`].
 pub struct EntryStream {
     stack: usize,
     statement: Arc<str>,
@@ -88,7 +89,7 @@ pub struct EntryStream {
 }
 
 impl EntryStream {
-    /// The rows of a plan that `statement` asks for.
+    /// Creates the stream of the rows of the plan of `statement`.
     pub fn new(stack: usize, statement: &Arc<str>, rows: SendableRecordBatchStream) -> Self {
         Self { stack, statement: Arc::clone(statement), schema: rows.schema(), rows: Some(rows) }
     }
@@ -126,13 +127,13 @@ impl Drop for EntryStream {
     }
 }
 
-/// The error of a panic in what a caller asked for.
+/// Returns the error for a panic in a caller's work.
 fn panicked(statement: &str, payload: &(dyn Any + Send)) -> Error {
     let problem = HERE.with_borrow_mut(Option::take).unwrap_or_else(|| text(payload));
     Error::Internal { statement: excerpt(statement), problem }
 }
 
-/// An error that names the statement, if it is that of a panic on another thread.
+/// Adds the statement to the error of a panic on another thread; returns other errors unchanged.
 fn named(error: Error, statement: &str) -> Error {
     match error {
         Error::Internal { statement: unknown, problem } if unknown.is_empty() => {
@@ -156,7 +157,7 @@ fn is_panic(error: &DataFusionError) -> bool {
     }
 }
 
-/// The error of a task that did not end by itself: `what` ran in it.
+/// Returns the error of a task that did not end by itself: `what` ran in the task.
 pub fn task_ended(what: &str, error: tokio::task::JoinError) -> Error {
     match error.try_into_panic() {
         Ok(payload) => {
@@ -173,25 +174,27 @@ fn text(payload: &(dyn Any + Send)) -> String {
 }
 
 thread_local! {
-    /// What the last panic on this thread said, and where.
+    /// Message and location of the last panic on this thread.
     static HERE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// The message of the panic that was just caught, and where it was, for callers that know more of it: on this thread, else on any.
+/// Returns the message and location of the panic that was just caught: the last one on this thread,
+/// else the last one on any thread. For callers that know more about the panic.
 pub fn caught_message() -> Option<String> {
     let here = HERE.with_borrow(Option::clone);
     here.or_else(|| LAST.lock().clone())
 }
 
-/// What the last panic on any thread said, and where.
+/// Message and location of the last panic on any thread.
 static LAST: Mutex<Option<String>> = Mutex::new(None);
 
 fn last_message() -> Option<String> {
     LAST.lock().take()
 }
 
-/// Keeps what panics say for the errors that they become, instead of printing it; with `RUST_BACKTRACE` set it is printed too.
-/// For programs, whose users read errors: a library leaves the hook to its program.
+/// Keeps the messages of panics for the errors that the panics become, instead of printing them;
+/// with `RUST_BACKTRACE` set they are printed too. For programs, whose users read errors: a library
+/// leaves the panic hook to its program.
 pub fn keep_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -1,4 +1,4 @@
-//! What can go wrong, with its source kept, and what the user can do about it.
+//! The errors of vexact, each with its source and with the action that is open to the user.
 
 use std::path::{Path, PathBuf};
 
@@ -13,38 +13,38 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An argument that cannot be used: the message names it, expected and got.
+    /// An invalid argument. The message has its name, the expected value and the actual one.
     #[error("{0}")]
     InvalidArgument(String),
-    /// A file or folder that is not there.
+    /// A file or folder that does not exist.
     #[error("file not found: {path}")]
     FileNotFound {
-        /// As given.
+        /// Path as given.
         path: PathBuf,
     },
-    /// A folder to write into that is not there.
+    /// A folder to write into that does not exist.
     #[error("folder not found: {path}")]
     FolderNotFound {
-        /// As given.
+        /// Path as given.
         path: PathBuf,
     },
     /// Reading or writing failed.
     #[error("{path}: {source}")]
     Io {
-        /// What was read or written.
+        /// The file or folder that was read or written.
         path: PathBuf,
         /// The operating system's reason.
         source: std::io::Error,
     },
-    /// The content of a file is not what it should be.
+    /// The content of a file is invalid.
     #[error("{path}: {problem}")]
     BadFile {
         /// The file.
         path: PathBuf,
-        /// With line and column where they are known, expected and got.
+        /// Line and column if they are known, the expected content and the actual one.
         problem: String,
     },
-    /// A vector search was refused.
+    /// A vector search was rejected.
     #[error("{context}: {source}")]
     Vector {
         /// The table and column.
@@ -52,39 +52,40 @@ pub enum Error {
         /// The kernel's reason.
         source: KernelError,
     },
-    /// SQLite refused or failed.
+    /// SQLite rejected a statement or failed.
     #[error("{context}: {source}")]
     Sqlite {
-        /// What was being done.
+        /// The operation that failed.
         context: String,
         /// SQLite's reason.
         source: rusqlite::Error,
     },
-    /// A PostgreSQL server refused, failed or was not reached.
+    /// A PostgreSQL server rejected a statement, failed or could not be reached.
     #[error("{context}: {problem}")]
     Postgres {
         /// The server, without a password.
         context: String,
-        /// The server's own words, or what became of the connection.
+        /// The server's message, or the reason for which the connection failed.
         problem: String,
-        /// Whether the server answered: otherwise the connection failed.
+        /// True if the server answered with this error; false if the connection failed.
         is_answer: bool,
         /// The client's error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// DuckDB refused or failed.
+    /// DuckDB rejected a query or failed.
     #[error("DuckDB: {0}")]
     DuckDb(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The engine refused a statement, a value or a call: the message names it, expected and got.
+    /// The engine rejected a statement, a value or a call. The message has its name, the expected
+    /// value and the actual one.
     #[error("{0}")]
     Engine(String),
-    /// A query was ended before its time.
+    /// A query was cancelled.
     #[error("the query was interrupted: {0}")]
     Interrupted(String),
-    /// A query took longer than it may.
+    /// A query exceeded its timeout.
     #[error("the query was ended: expected its end within {limit:?} (the setting vexact.timeout), got none")]
     TimedOut {
-        /// How long it may take.
+        /// The timeout.
         limit: std::time::Duration,
     },
     /// A fault of the library: it panicked.
@@ -92,12 +93,12 @@ pub enum Error {
         "internal error: {problem}; in {statement}. The fault is vexact's: please report it with the statement and the file"
     )]
     Internal {
-        /// What was asked for.
+        /// The statement or call that was executed.
         statement: String,
-        /// What the panic said.
+        /// The message of the panic.
         problem: String,
     },
-    /// An error that several are told: what a streaming query ended with.
+    /// An error that several callers receive: the one that ended a streaming query.
     #[error("{0}")]
     Shared(std::sync::Arc<Error>),
     /// A query failed: planning or execution.
@@ -105,27 +106,27 @@ pub enum Error {
     Query(#[from] DataFusionError),
 }
 
-/// Whose fault a failure is, for callers that map errors (Python's exceptions, exit codes).
+/// The category of a failure, for callers that map errors (Python's exceptions, exit codes).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The request is wrong: it will fail again.
+    /// The request is wrong: a retry fails again.
     Value,
     /// A file or folder is missing.
     FileNotFound,
-    /// The operating system refused.
+    /// The operating system rejected an operation.
     Io,
     /// Memory or another limit was reached.
     Resources,
     /// A failure while running.
     Execution,
-    /// It took too long.
+    /// A timeout.
     Timeout,
     /// A fault of the library.
     Internal,
 }
 
 impl Error {
-    /// The error of every call after `shutdown`.
+    /// Returns the error of every call after `shutdown`.
     pub fn shut_down() -> Self {
         Self::Engine("the engine was shut down".into())
     }
@@ -164,12 +165,13 @@ impl Error {
         }
     }
 
-    /// A failure of Arrow, as one of a query.
+    /// Wraps an error of Arrow as an error of a query.
     pub fn arrow(source: arrow::error::ArrowError) -> Self {
         Error::Query(source.into())
     }
 
-    /// A failure of the operating system at a path: [`Error::FileNotFound`] where nothing is there, else [`Error::Io`].
+    /// Wraps an error of the operating system at a path: [`Error::FileNotFound`] if the path does
+    /// not exist, else [`Error::Io`].
     pub fn io(path: &Path, source: std::io::Error) -> Self {
         match source.kind() {
             std::io::ErrorKind::NotFound => Error::FileNotFound { path: path.into() },
@@ -178,7 +180,7 @@ impl Error {
     }
 }
 
-/// DataFusion's message, in which a column of a frame without a name has no qualifier.
+/// Returns DataFusion's message, in which a column of a frame without a name has no qualifier.
 fn shown(error: &DataFusionError) -> String {
     let text = message(error);
     match text.contains("?table?") {
@@ -187,10 +189,11 @@ fn shown(error: &DataFusionError) -> String {
     }
 }
 
-/// DataFusion's message without the hint to report planning errors as bugs, contexts outermost first.
+/// Returns DataFusion's message without the hint to report planning errors as bugs, contexts
+/// outermost first.
 fn message(error: &DataFusionError) -> String {
     match error {
-        // Which rule found it is of no use to a user.
+        // The name of the optimizer rule that found the error is of no use to a user.
         DataFusionError::Context(context, inner) if context.contains("vexact_vector_rewrite") => message(inner),
         DataFusionError::Context(context, inner) => format!("{context}: {}", message(inner)),
         DataFusionError::Shared(inner) => message(inner),
@@ -207,7 +210,8 @@ fn message(error: &DataFusionError) -> String {
     }
 }
 
-/// The error of vexact that another library hands on: Arrow and Parquet wrap what their readers are told.
+/// Returns the error of vexact inside another library's error: Arrow and Parquet wrap the errors of
+/// the readers that they call.
 fn within(error: &DataFusionError) -> Option<&Error> {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {

@@ -1,5 +1,5 @@
-//! The files of a store: each written under a temporary name, made durable, and only then given its name; each read back whole
-//! and checked.
+//! The files of a store. Each is written under a temporary name, made durable, and only then
+//! renamed to its name; each is read back whole and checked.
 
 use std::hash::Hasher;
 use std::io::{self, Write};
@@ -13,7 +13,7 @@ use twox_hash::XxHash64;
 use super::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
 
-/// What is added to a name while its file is being written.
+/// Suffix of a file's name while the file is being written.
 pub const TEMPORARY: &str = ".tmp";
 
 /// A folder on a disk.
@@ -25,7 +25,7 @@ pub struct Folder {
     pub disk: Arc<dyn Disk>,
 }
 
-/// A file, as the manifest names it.
+/// A file, with the manifest's record of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamedFile {
     /// Its name in the folder.
@@ -36,7 +36,7 @@ pub struct NamedFile {
     pub xxh64: String,
 }
 
-/// The checksum of a file's content.
+/// Returns the checksum of a file's content.
 pub fn checksum(content: &[u8]) -> String {
     in_hex(XxHash64::oneshot(0, content))
 }
@@ -45,7 +45,7 @@ fn in_hex(hash: u64) -> String {
     format!("{hash:016x}")
 }
 
-/// A file that counts and sums what is written to it.
+/// A writer that counts the bytes and computes their checksum.
 struct Counted {
     file: Box<dyn DiskFile>,
     bytes: u64,
@@ -66,19 +66,19 @@ impl Write for Counted {
 }
 
 impl Folder {
-    /// The path of a file in the folder.
+    /// Returns the path of a file in the folder.
     pub fn path_of(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// Writes a file, durable but for its name, which [`Self::sync`] makes so.
+    /// Writes a file durably, except for its name: [`Self::sync`] makes that durable.
     pub fn write(&self, name: &str, fill: impl FnOnce(&mut (dyn Write + Send)) -> io::Result<()>) -> Result<NamedFile> {
         let temporary = self.write_temporary(name, fill)?;
         self.rename_temporary(name)?;
         Ok(temporary)
     }
 
-    /// The first half of [`Self::write`]: the file has its temporary name.
+    /// Writes the file under its temporary name: the first half of [`Self::write`].
     pub fn write_temporary(
         &self,
         name: &str,
@@ -95,7 +95,7 @@ impl Folder {
         write().map_err(|error| Error::Io { path: path.clone(), source: error })
     }
 
-    /// The second half of [`Self::write`]: the file gets its name.
+    /// Renames the file to its name: the second half of [`Self::write`].
     pub fn rename_temporary(&self, name: &str) -> Result<()> {
         let (from, to) = (self.path_of(&format!("{name}{TEMPORARY}")), self.path_of(name));
         self.disk.rename(&from, &to).map_err(|source| Error::Io { path: to, source })
@@ -106,12 +106,12 @@ impl Folder {
         self.disk.sync_folder(&self.path).map_err(|source| Error::Io { path: self.path.clone(), source })
     }
 
-    /// The names in the folder, temporary ones as well.
+    /// Lists the names in the folder, including temporary ones.
     pub fn list(&self) -> Result<Vec<String>> {
         self.disk.list(&self.path).map_err(|error| Error::io(&self.path, error))
     }
 
-    /// The content of a file, if it is what was written.
+    /// Reads the content of a file. Returns an error if it differs from what was written.
     pub fn read(&self, file: &NamedFile) -> Result<Buffer> {
         let path = self.path_of(&file.name);
         let content = match self.disk.read(&path) {
@@ -131,7 +131,7 @@ impl Folder {
     }
 }
 
-/// The content of a file is not what it should be.
+/// Returns the error for invalid content of a file.
 pub fn bad(path: &Path, problem: String) -> Error {
     Error::BadFile { path: path.to_owned(), problem }
 }

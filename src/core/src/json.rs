@@ -1,9 +1,10 @@
 //! Arrow rows as JSON objects.
 //!
-//! Integers are JSON integers, also beyond 2^53; floats read back as the same float. What JSON lacks: NaN and the infinities are
-//! `"NaN"`, `"Infinity"`, `"-Infinity"` (NULL alone is null), binary is text in hexadecimal, decimals and times are text (ISO 8601). A
-//! value of a union is written as its own type is, a map as an object. A value that has no text, such as a date beyond the
-//! calendar, is the text of the error: it does not cost the other cells.
+//! Integers are JSON integers, also beyond 2^53; floats read back as the same float. Values that
+//! JSON lacks are text: NaN and the infinities are `"NaN"`, `"Infinity"`, `"-Infinity"` (only NULL
+//! is null), binary is hexadecimal, decimals and times are text (ISO 8601). A value of a union is
+//! written as its own type is, a map as an object. A value that has no text, such as a date beyond
+//! the calendar, is the text of the error, and the other cells are not affected.
 
 use std::fmt::Write;
 
@@ -18,14 +19,14 @@ use crate::schema::ColumnType;
 /// A result column.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ColumnInfo {
-    /// Unlike all others of the result: the second `n` is `n_2`.
+    /// Unique in the result: the second `n` is `n_2`.
     pub name: String,
-    /// The engine's type string where it has one, else Arrow's.
+    /// The engine's type string if there is one, else Arrow's.
     #[serde(rename = "type")]
     pub kind: String,
 }
 
-/// The columns of a schema.
+/// Returns the columns of a schema.
 pub fn columns(schema: &Schema) -> Vec<ColumnInfo> {
     let mut found: Vec<ColumnInfo> = Vec::with_capacity(schema.fields().len());
     for field in schema.fields() {
@@ -61,14 +62,14 @@ fn kind(data_type: &DataType) -> String {
 /// Rows as a list of objects.
 #[derive(Debug)]
 pub struct Rows {
-    /// The columns' names, as [`columns`] makes them.
+    /// The columns' names, as [`columns`] returns them.
     pub names: Vec<String>,
-    /// Of one schema.
+    /// The batches, which have one schema.
     pub batches: Vec<RecordBatch>,
 }
 
 impl Rows {
-    /// Each row, as an object.
+    /// Iterates over the rows, each as an object.
     pub fn iter(&self) -> impl Iterator<Item = impl Serialize> {
         let rows = |batch: &'_ RecordBatch| 0..batch.num_rows();
         self.batches.iter().flat_map(move |batch| rows(batch).map(move |row| Row { names: &self.names, batch, row }))
@@ -138,7 +139,7 @@ impl Serialize for Cell<'_> {
             DataType::List(_) => items(&array.as_list::<i32>().value(row), serializer),
             DataType::LargeList(_) => items(&array.as_list::<i64>().value(row), serializer),
             DataType::Dictionary(..) => {
-                // Of one row, for all keys are read.
+                // A slice of one row: all keys of the array are read.
                 let dictionary = array.slice(row, 1);
                 let dictionary = dictionary.as_any_dictionary();
                 Cell { array: dictionary.values(), row: dictionary.normalized_keys()[0] }.serialize(serializer)
@@ -174,7 +175,7 @@ fn items<S: Serializer>(array: &ArrayRef, serializer: S) -> Result<S::Ok, S::Err
     serializer.collect_seq((0..array.len()).map(|row| Cell { array, row }))
 }
 
-/// With the digits of a float32, not those of the float64 that it widens to.
+/// Writes the digits of a float32, not those of the float64 that it widens to.
 fn float32<S: Serializer>(value: f32, serializer: S) -> Result<S::Ok, S::Error> {
     match value.is_finite() {
         true => serializer.serialize_f32(value),

@@ -6,19 +6,20 @@ use std::ops::Deref;
 
 use vexact_locks::ProcessFile;
 
-/// A file with an exclusive lock, which is given back when this is dropped: at once, and not when the last copy of its descriptor is
-/// closed. A program that this process is just starting has copies for a moment. Forked children have none.
+/// A file with an exclusive lock. Dropping it releases the lock at once, and not when the last copy
+/// of its descriptor is closed: a program that this process is just starting has copies for a
+/// moment. Forked children do not hold the lock.
 #[derive(Debug)]
 pub struct LockedFile {
     file: ProcessFile,
     is_locked: bool,
-    /// A child of `fork` has copies of both: the lock is its parent's.
+    /// Id of the process that holds the lock: a child of `fork` has copies of both fields.
     process: u32,
 }
 
 impl LockedFile {
     /// # Errors
-    /// Somebody else has the lock.
+    /// Another process or descriptor has the lock.
     pub fn try_new(file: File) -> Result<Self, TryLockError> {
         let file = ProcessFile::of(file);
         file.try_lock()?;
@@ -32,7 +33,7 @@ impl LockedFile {
         Ok(Self::new(file, true))
     }
 
-    /// A file that others may write as well: a pipe or a device.
+    /// Opens without a lock a file that others may also write: a pipe or a device.
     pub fn shared(file: File) -> Self {
         Self::new(ProcessFile::inherited(file), false)
     }
@@ -41,12 +42,12 @@ impl LockedFile {
         Self { file, is_locked, process: std::process::id() }
     }
 
-    /// Whether this process opened it, and not one that it was forked from.
+    /// Returns true if this process opened the file, and not a process that it was forked from.
     pub fn is_of_process(&self) -> bool {
         self.process == std::process::id()
     }
 
-    /// Makes what was written durable where that means something: a pipe has no disk.
+    /// Makes the written data durable, if the file is on a disk: a pipe is not.
     pub fn sync_if_possible(&self) -> io::Result<()> {
         match self.file.sync_all() {
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
@@ -66,7 +67,7 @@ impl Deref for LockedFile {
 impl Drop for LockedFile {
     fn drop(&mut self) {
         if self.is_locked && self.is_of_process() {
-            // Closing it does the same, a little later perhaps.
+            // Closing the file also releases the lock, perhaps a little later.
             let _ = self.file.unlock();
         }
     }

@@ -1,4 +1,4 @@
-//! Parameters of statements, as both sides take them.
+//! Parameters of statements, for SQLite and for DataFusion.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use rusqlite::types::Value;
 pub enum Param {
     /// NULL.
     Null,
-    /// 1 or 0 in SQLite.
+    /// A boolean: 1 or 0 in SQLite.
     Boolean(bool),
     /// A whole number.
     Integer(i64),
@@ -26,7 +26,7 @@ pub enum Param {
     Vector(Vec<f32>),
 }
 
-/// What a caller gives for one placeholder.
+/// The argument for one placeholder.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Argument {
     /// One value.
@@ -44,9 +44,10 @@ impl From<Param> for Argument {
 /// The arguments of one statement.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Params {
-    /// In the order of `?`, or by the number of `?1` and `$1`.
+    /// By position: in the order of `?`, or by the number of `?1` and `$1`.
     Positional(Vec<Argument>),
-    /// By the name of `:name`, `@name` and `$name`. A name that the statement lacks is ignored, as in Python's `sqlite3`.
+    /// By the name of `:name`, `@name` and `$name`. A name that does not occur in the statement is
+    /// ignored, as in Python's `sqlite3`.
     Named(Vec<(String, Argument)>),
 }
 
@@ -107,7 +108,7 @@ impl<S: Into<String>, P: Into<Params>> From<(S, P)> for Statement {
 }
 
 impl Param {
-    /// As SQLite stores it.
+    /// Returns the value as SQLite stores it.
     pub fn to_sqlite(&self) -> Value {
         match self {
             Param::Null => Value::Null,
@@ -137,17 +138,17 @@ impl Param {
     }
 }
 
-/// Parameters as SQLite stores them.
+/// Returns parameters as SQLite stores them.
 pub fn to_sqlite(params: &[Param]) -> Vec<Value> {
     params.iter().map(Param::to_sqlite).collect()
 }
 
-/// Parameters as DataFusion binds them by position; `None` if there are none.
+/// Returns parameters as DataFusion binds them by position, or `None` if there are none.
 pub fn to_olap(params: &[Param]) -> Option<ParamValues> {
     (!params.is_empty()).then(|| ParamValues::from(params.iter().map(Param::to_olap).collect::<Vec<_>>()))
 }
 
-/// A vector as SQLite holds it: a BLOB of little-endian float32.
+/// Returns a vector as SQLite stores it: a BLOB of little-endian float32.
 pub fn vector_value(components: &[f32]) -> Value {
     Value::Blob(components.iter().flat_map(|component| component.to_le_bytes()).collect())
 }

@@ -1,4 +1,4 @@
-//! Batches of rows, as tables for people show them and as one batch.
+//! Batches of rows: their cells as text for people, and several batches as one.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use crate::error::{Error, Result};
 
-/// Cells that a person can read: long lists and texts are cut.
+/// Returns the rows with cells that a person can read: long lists and texts are cut.
 pub fn shortened(batch: &RecordBatch) -> Result<RecordBatch> {
     const CHARS: usize = 60;
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(batch.num_columns());
@@ -40,7 +40,7 @@ pub fn shortened(batch: &RecordBatch) -> Result<RecordBatch> {
     RecordBatch::try_new(schema, columns).map_err(Error::arrow)
 }
 
-/// One batch of these batches, also of none.
+/// Concatenates batches into one batch, which is empty if there are none.
 pub fn concat(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch> {
     if batches.is_empty() {
         let columns = schema.fields().iter().map(|field| new_empty_array(field.data_type())).collect();
@@ -49,7 +49,8 @@ pub fn concat(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch
     concat_batches(schema, batches).map_err(Error::arrow)
 }
 
-/// A cell as text; NULL is `NULL`. A value that has no text, such as a date beyond the calendar, is the text of the error.
+/// Returns a cell as text; NULL is `NULL`. A value that has no text, such as a date beyond the
+/// calendar, is the text of the error.
 pub fn cell_text(column: &ArrayRef, row: usize) -> String {
     if let Some(union) = column.as_union_opt() {
         return cell_text(union.child(union.type_id(row)), union.value_offset(row));
@@ -62,7 +63,8 @@ pub fn cell_text(column: &ArrayRef, row: usize) -> String {
     text.unwrap_or_else(|error| format!("ERROR: {error}"))
 }
 
-/// A duration beyond the range of Arrow's formatter (ISO 8601, in seconds), which has 64 bits of milliseconds.
+/// Formats a duration beyond the range of Arrow's formatter (ISO 8601, in seconds), which has 64
+/// bits of milliseconds.
 fn long_duration(column: &ArrayRef, row: usize) -> Option<String> {
     const LONGEST: u64 = i64::MAX as u64 / 1000;
     let DataType::Duration(TimeUnit::Second) = column.data_type() else { return None };
@@ -72,14 +74,14 @@ fn long_duration(column: &ArrayRef, row: usize) -> Option<String> {
     (seconds.unsigned_abs() > LONGEST).then(|| format!("{sign}PT{}S", seconds.unsigned_abs()))
 }
 
-/// Where cells have no text: `column "d", row 3`, the first ones.
+/// Returns the positions of the first five cells that have no text, such as `column "d", row 3`.
 pub fn unreadable_cells(batches: &[RecordBatch]) -> Vec<String> {
     const SHOWN: usize = 5;
     let mut found = Vec::new();
     let mut before = 0;
     for batch in batches {
         for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
-            // Other values have a text.
+            // Values of other types have a text.
             if !has_calendar(field.data_type()) || is_within_calendar(column) {
                 continue;
             }
@@ -96,7 +98,7 @@ pub fn unreadable_cells(batches: &[RecordBatch]) -> Vec<String> {
     found
 }
 
-/// Whether it is known without reading texts that all values are within the calendar.
+/// Returns true if all values are known to be within the calendar, without formatting them.
 fn is_within_calendar(column: &ArrayRef) -> bool {
     /// The calendar of chrono ends in the years 262142 before and after.
     const DAYS: i64 = 95_000_000;
@@ -121,7 +123,7 @@ fn is_within_calendar(column: &ArrayRef) -> bool {
     }
 }
 
-/// Whether values of a type are shown by a calendar, which ends.
+/// Returns true if values of a type are formatted by a calendar, which has a limited range.
 fn has_calendar(data_type: &DataType) -> bool {
     match data_type {
         DataType::Date32 | DataType::Date64 | DataType::Timestamp(..) | DataType::Time32(_) | DataType::Time64(_) => {

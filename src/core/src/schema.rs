@@ -1,4 +1,4 @@
-//! How SQLite, Arrow and the type strings of [`TableSchema`] correspond.
+//! The correspondence of types in SQLite, in Arrow and in the type strings of [`TableSchema`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,10 +10,11 @@ use crate::error::{Error, Result};
 /// Names that the temporal mode adds to every table.
 const RESERVED: [&str; 3] = ["_valid_from", "_valid_to", "_operation"];
 
-/// What a vector's components are in the replica. In SQLite they are little-endian float32 either way.
+/// Type of a vector's components in the replica. In SQLite they are little-endian float32 in either
+/// case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum VectorElement {
-    /// 32 bits: what SQLite holds, unchanged.
+    /// 32 bits: the components in SQLite, unchanged.
     Float32,
     /// 16 bits: the float32 components, rounded.
     Float16,
@@ -52,9 +53,9 @@ pub enum ColumnType {
     Binary,
     /// A BLOB of `dim` little-endian float32; in Arrow a `FixedSizeList` of `dim`.
     Vector {
-        /// What the replica holds.
+        /// Type of the components in the replica.
         element: VectorElement,
-        /// Components, at least 1.
+        /// Number of components, at least 1.
         dim: usize,
     },
 }
@@ -106,7 +107,7 @@ impl ColumnType {
         }
     }
 
-    /// What a column of this type is declared as in SQLite.
+    /// Returns the SQLite declaration of a column of this type.
     pub fn sqlite(&self) -> &'static str {
         match self {
             Self::Float16 | Self::Float32 | Self::Float64 => "REAL",
@@ -117,7 +118,7 @@ impl ColumnType {
         }
     }
 
-    /// The Arrow type, on both routes of a query.
+    /// Returns the Arrow type, which is the same on both routes of a query.
     pub fn arrow(&self) -> DataType {
         match self {
             Self::Int8 => DataType::Int8,
@@ -144,7 +145,8 @@ impl ColumnType {
         }
     }
 
-    /// The type whose [`Self::arrow`] this is, list fields' names and nullability aside; `None` for Arrow's other types.
+    /// Returns the type that has this Arrow type ([`Self::arrow`]), ignoring list fields' names and
+    /// nullability. Returns `None` for other types of Arrow.
     pub fn of_arrow(arrow: &DataType) -> Option<Self> {
         Some(match arrow {
             DataType::Int8 => Self::Int8,
@@ -173,7 +175,8 @@ impl ColumnType {
         })
     }
 
-    /// The least and greatest integer of an integer type, as far as SQLite's integers reach.
+    /// Returns the least and greatest integer of an integer type, within the range of SQLite's
+    /// integers.
     pub fn integer_range(&self) -> Option<(i64, i64)> {
         Some(match self {
             Self::Int8 => (i8::MIN.into(), i8::MAX.into()),
@@ -189,7 +192,7 @@ impl ColumnType {
         })
     }
 
-    /// The type and the values it takes, for messages: `int8 (-128 to 127)`.
+    /// Returns the type and the values it takes, for messages: `int8 (-128 to 127)`.
     pub fn expected(&self) -> String {
         match self {
             Self::Int64 => "int64 (an integer)".into(),
@@ -234,8 +237,9 @@ impl fmt::Display for ColumnType {
     }
 }
 
-/// The type of a SQLite column that is not registered, by its declaration: a vector's type string, `BOOL..`, else SQLite's
-/// affinity (integer, text, BLOB, real). `None` for NUMERIC (DECIMAL, DATE, ...) and for no declaration: the values decide.
+/// Returns the type of a SQLite column that is not registered, by its declaration: a vector's type
+/// string, `BOOL..`, else SQLite's affinity (integer, text, BLOB, real). Returns `None` for NUMERIC
+/// (DECIMAL, DATE, ...) and without a declaration: the type then depends on the values.
 pub fn declared(declaration: Option<&str>) -> Option<ColumnType> {
     let declaration = declaration?;
     if let Ok(vector @ ColumnType::Vector { .. }) = ColumnType::parse(declaration) {
@@ -260,19 +264,20 @@ pub fn declared(declaration: Option<&str>) -> Option<ColumnType> {
 /// A registered column.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Column {
-    /// As SQLite knows it, ASCII case aside.
+    /// Name in SQLite, ignoring ASCII case.
     pub name: String,
-    /// What it holds.
+    /// Type of the column's values.
     pub column_type: ColumnType,
 }
 
-/// Whether a name is one of SQLite's own for a row id, which a column of the same name hides.
+/// Returns true if a name is one of SQLite's names for the row id. A column of the same name hides
+/// the row id.
 pub fn is_row_id_name(name: &str) -> bool {
     ["rowid", "oid", "_rowid_"].iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
-/// What is replicated of a table: its columns, in order, and the key that names a row. Names compare as in SQLite, without
-/// ASCII case. Key columns are never NULL; the others may be.
+/// The replicated part of a table: its columns, in order, and the key that identifies a row. Names
+/// compare as in SQLite, ignoring ASCII case. Key columns are never NULL; the others may be.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TableSchema {
     name: String,
@@ -281,8 +286,9 @@ pub struct TableSchema {
 }
 
 impl TableSchema {
-    /// A schema of `(name, type string)` columns, see [`ColumnType::parse`], and the names of the key columns. The key `rowid`, `oid` or
-    /// `_rowid_` that is no column is SQLite's row id: a column behind the others.
+    /// Creates a schema of `(name, type string)` columns, see [`ColumnType::parse`], and the names
+    /// of the key columns. The key `rowid`, `oid` or `_rowid_` that is no column is SQLite's row
+    /// id, which becomes a column after the others.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`]: an empty or reserved name, one with a NUL character, an unknown type, no columns, a duplicate column, no key, a key
@@ -305,7 +311,7 @@ impl TableSchema {
         Self::of_columns(name, columns, key)
     }
 
-    /// The same of typed columns.
+    /// Creates a schema of typed columns.
     ///
     /// # Errors
     /// As [`Self::try_new`].
@@ -355,32 +361,33 @@ impl TableSchema {
         Ok(Self { name: name.into(), columns, key: positions })
     }
 
-    /// The table's name, as given.
+    /// Returns the table's name, as given.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The columns, in the order given.
+    /// Returns the columns, in the order given.
     pub fn columns(&self) -> &[Column] {
         &self.columns
     }
 
-    /// The positions of the key columns in [`Self::columns`], in the key's order; never empty.
+    /// Returns the positions of the key columns in [`Self::columns`], in the key's order; never
+    /// empty.
     pub fn key(&self) -> &[usize] {
         &self.key
     }
 
-    /// The key columns, in the key's order.
+    /// Returns the key columns, in the key's order.
     pub fn key_columns(&self) -> impl Iterator<Item = &Column> {
         self.key.iter().map(|at| &self.columns[*at])
     }
 
-    /// Where a column stands, ASCII case aside.
+    /// Returns the position of a column, ignoring ASCII case.
     pub fn position(&self, column: &str) -> Option<usize> {
         self.columns.iter().position(|known| known.name.eq_ignore_ascii_case(column))
     }
 
-    /// The replica's Arrow schema; key columns are not nullable.
+    /// Returns the replica's Arrow schema; key columns are not nullable.
     pub fn arrow(&self) -> SchemaRef {
         let field = |(at, column): (usize, &Column)| {
             Field::new(&column.name, column.column_type.arrow(), !self.key.contains(&at))
@@ -388,7 +395,7 @@ impl TableSchema {
         Arc::new(Schema::new(self.columns.iter().enumerate().map(field).collect::<Vec<_>>()))
     }
 
-    /// Whether both describe the same table, ASCII case of names aside.
+    /// Returns true if both describe the same table, ignoring the ASCII case of names.
     pub fn is_same(&self, other: &TableSchema) -> bool {
         self.name.eq_ignore_ascii_case(&other.name)
             && self.key == other.key

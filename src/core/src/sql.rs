@@ -1,21 +1,23 @@
-//! SQL text: names and literals quoted, what a statement is, and SQLite's failures with their context.
+//! SQL text: quoting of names and literals, the kind of a statement, and SQLite's errors with their
+//! context.
 
 use crate::error::{Error, Result};
 
-/// A name in double quotes.
+/// Returns a name in double quotes.
 pub fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A text literal.
+/// Returns a text literal.
 pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// Refuses a NUL character: SQLite takes a text for ended there, and runs what stands before.
+/// Rejects a NUL character: SQLite takes it for the end of the text, and would run only the part
+/// before it.
 ///
 /// # Errors
-/// Its place, counted in characters from 0.
+/// A NUL character; the message has its position, counted in characters from 0.
 pub fn without_nul(sql: &str) -> Result<()> {
     match sql.split_once('\0') {
         None => Ok(()),
@@ -27,7 +29,7 @@ pub fn without_nul(sql: &str) -> Result<()> {
     }
 }
 
-/// Adds what was being done to a failure of SQLite.
+/// Adds the operation that failed to an error of SQLite.
 pub fn failed<C: Into<String>>(context: impl FnOnce() -> C) -> impl FnOnce(rusqlite::Error) -> Error {
     |source| match source.sqlite_error_code() {
         Some(rusqlite::ErrorCode::OperationInterrupted) => {
@@ -37,7 +39,7 @@ pub fn failed<C: Into<String>>(context: impl FnOnce() -> C) -> impl FnOnce(rusql
     }
 }
 
-/// The same error, of a part of what was asked: `statement 2 of 3 (..): ..`.
+/// Adds to an error the part of a call that failed: `statement 2 of 3 (..): ..`.
 pub fn within(error: Error, part: &str) -> Error {
     match error {
         Error::Sqlite { context, source } if context.is_empty() => Error::Sqlite { context: part.into(), source },
@@ -47,7 +49,8 @@ pub fn within(error: Error, part: &str) -> Error {
     }
 }
 
-/// The first word of a statement in upper case, after spaces and comments; empty if there is none.
+/// Returns the first word of a statement in upper case, after spaces and comments; empty if there
+/// is none.
 pub fn keyword(sql: &str) -> String {
     let mut rest = sql;
     loop {
@@ -63,7 +66,7 @@ pub fn keyword(sql: &str) -> String {
     rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>().to_ascii_uppercase()
 }
 
-/// The beginning of a statement on one line, for messages.
+/// Returns the beginning of a statement on one line, for messages.
 pub fn excerpt(sql: &str) -> String {
     const SHOWN: usize = 80;
     let mut line = String::new();

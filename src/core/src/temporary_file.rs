@@ -1,6 +1,7 @@
-//! Files under temporary names in the folder of the file that they become. A name is random, created exclusively and locked while
-//! its writer lives: two writers of one target do not meet, and a temporary file without a lock is the leftover of a killed
-//! process, which the next writer in the folder removes.
+//! Files under temporary names in the folder of the file that they become. A name is random,
+//! created exclusively and locked while its writer lives. So two writers of one target do not
+//! collide, and a temporary file without a lock is the leftover of a killed process, which the next
+//! writer in the folder removes.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -11,39 +12,40 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::locked_file::LockedFile;
 
-/// Between the target's name and the random digits of a temporary name.
+/// Separator between the target's name and the random digits of a temporary name.
 const MARK: &str = ".vexact-";
-/// The end of a temporary name.
+/// Suffix of a temporary name.
 const END: &str = ".tmp";
-/// Hexadecimal digits between [`MARK`] and [`END`].
+/// Number of hexadecimal digits between [`MARK`] and [`END`].
 const DIGITS: usize = 16;
-/// Bytes of the target's name in a temporary one: file systems allow 255 in all.
+/// Maximum bytes of the target's name in a temporary one: file systems allow 255 in all.
 const NAME_BYTES: usize = 200;
 
-/// Temporary files, each with its process: a child of `fork` has those of its parent here too.
+/// Temporary files, each with the id of its process: in a child of `fork` the set also has the
+/// parent's files.
 static UNFINISHED: Mutex<BTreeSet<(u32, PathBuf)>> = Mutex::new(BTreeSet::new());
 
 fn unfinished() -> MutexGuard<'static, BTreeSet<(u32, PathBuf)>> {
     UNFINISHED.lock()
 }
 
-/// Removes the temporary files of this process. To be called when the process is about to end: writers that are still at work
-/// fail.
+/// Removes the temporary files of this process. Call this when the process is about to end: writers
+/// that are still at work fail.
 pub fn discard_unfinished() {
     for (process, path) in std::mem::take(&mut *unfinished()) {
         if process == std::process::id() {
-            // One that got its name meanwhile is not there.
+            // A file that was renamed to its name meanwhile no longer exists.
             let _ = fs::remove_file(path);
         }
     }
 }
 
-/// The temporary name is no more.
+/// Removes a temporary name from the set of unfinished files.
 pub(crate) fn forget_temporary(path: PathBuf) {
     unfinished().remove(&(std::process::id(), path));
 }
 
-/// A new file under a temporary name, locked.
+/// Creates a new file under a temporary name, locked.
 pub(crate) fn create_temporary(target: &Path, old: Option<&Metadata>) -> io::Result<(PathBuf, LockedFile)> {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let end = (0..=NAME_BYTES.min(name.len())).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
@@ -55,7 +57,7 @@ pub(crate) fn create_temporary(target: &Path, old: Option<&Metadata>) -> io::Res
         #[cfg(unix)]
         if let Some(old) = old {
             use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-            // Readers that the old file kept out must not read the new one either.
+            // Users who could not read the old file must not be able to read the new one.
             options.mode(old.permissions().mode() & 0o777 | 0o600);
         }
         #[cfg(not(unix))]
@@ -66,7 +68,7 @@ pub(crate) fn create_temporary(target: &Path, old: Option<&Metadata>) -> io::Res
         };
         let entry = (std::process::id(), path.clone());
         unfinished().insert(entry.clone());
-        // Between these two steps another writer may have taken it for a leftover.
+        // Between these two steps another writer may have removed it as a leftover.
         match LockedFile::try_new(file) {
             Ok(file) if is_at(&file, &path) => return Ok((path, file)),
             Err(fs::TryLockError::Error(error)) => {
@@ -81,7 +83,7 @@ pub(crate) fn create_temporary(target: &Path, old: Option<&Metadata>) -> io::Res
     }
 }
 
-/// A number that no other writer has: its hasher's keys are random.
+/// Returns a random number that differs from those of other writers: its hasher's keys are random.
 fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
 
@@ -96,9 +98,9 @@ fn is_temporary(name: &str) -> bool {
     digits.is_some_and(|digits| digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// Removes temporary files in a folder that no process writes any more.
+/// Removes temporary files that no process writes any more from a folder.
 pub fn remove_leftovers(folder: &Path) {
-    // A folder that cannot be listed keeps them.
+    // In a folder that cannot be listed, they remain.
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         if !entry.file_name().to_str().is_some_and(is_temporary) || !entry.file_type().is_ok_and(|kind| kind.is_file())
@@ -113,7 +115,7 @@ pub fn remove_leftovers(folder: &Path) {
     }
 }
 
-/// Whether an open file still has this path.
+/// Returns true if the path still names this open file.
 #[cfg(unix)]
 pub fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -125,7 +127,8 @@ pub fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Whether an open file still has this path: one that is open cannot be replaced.
+/// Returns true if the path still names this open file: an open file cannot be replaced on this
+/// platform.
 #[cfg(not(unix))]
 pub fn is_at(_file: &File, path: &Path) -> bool {
     path.exists()

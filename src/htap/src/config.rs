@@ -1,4 +1,4 @@
-//! How an engine is opened.
+//! Configuration of an engine.
 
 use std::path::PathBuf;
 
@@ -7,54 +7,56 @@ use vexact_core::error::{Error, Result};
 use vexact_replica::SyncMode;
 use vexact_sidecar::SidecarConfig;
 
-/// How replicas are kept.
+/// Storage of the replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum StorageMode {
     /// In memory, copied from SQLite when the engine opens.
     #[default]
     InMemory,
-    /// As Arrow IPC files.
+    /// Arrow IPC files.
     ArrowIpc,
-    /// As Parquet files.
+    /// Parquet files.
     Parquet,
 }
 
-/// What answers analytical queries.
+/// Engine of analytical queries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OlapBackend {
     /// DataFusion, built in.
     #[default]
     DataFusion,
-    /// DuckDB, which reads the same replicas. What only DataFusion knows (vector functions, `vector_search`, `as_of`, the session's own
-    /// tables) it still answers.
+    /// DuckDB, which reads the same replicas. DataFusion still answers queries that only it
+    /// supports (vector functions, `vector_search`, `as_of`, the session's own tables).
     #[cfg(feature = "duckdb-linked")]
     DuckDb,
 }
 
-/// The settings of an engine. `default` is what `open` without arguments has.
+/// Configuration of an engine. `default` has the values of `open` without arguments.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HtapConfig {
-    /// The SQLite file, or the URI `file:app.db?mode=ro`, by which it is read and never written.
+    /// Path of the SQLite file, or the URI `file:app.db?mode=ro`, which opens it read-only.
     pub oltp_path: PathBuf,
-    /// How replicas follow.
+    /// Synchronization mode of the replicas.
     pub sync_mode: SyncMode,
-    /// What answers analytical queries.
+    /// Engine of analytical queries.
     pub olap_backend: OlapBackend,
-    /// How replicas are kept.
+    /// Storage of the replicas.
     pub storage_mode: StorageMode,
-    /// The folder of replicas that are kept in files.
+    /// Folder of replicas that are stored in files.
     pub storage_path: Option<PathBuf>,
-    /// Whether the log is cut to what replicas still need.
+    /// True if the log is pruned to the entries that replicas still need.
     pub prune_after_sync: bool,
-    /// Changes that the log takes while no engine reads it, at least 1; then the tables are copied anew. The file keeps it. `None`: what
-    /// the file has, at first the number of their rows, and at least 100 000.
+    /// Maximum number of changes in the log while no engine reads it, at least 1; beyond it the
+    /// tables are copied anew. The file stores the limit. `None` uses the file's limit, which is at
+    /// first the number of the tables' rows, and at least 100 000.
     pub log_limit: Option<u64>,
-    /// Changes of one cycle, at least 1.
+    /// Maximum number of changes in one sync cycle, at least 1.
     pub sync_batch_size: u64,
-    /// Readers of SQLite at one time, at least 1.
+    /// Maximum number of concurrent readers of SQLite, at least 1.
     pub read_pool_size: u32,
-    /// A database that is followed and not owned. Then `oltp_path` is opened only if the sidecar asks for it, and files hold the
-    /// followed tables alone: replicas of `oltp_path`'s own tables are in memory.
+    /// A followed database that the engine does not own. Then `oltp_path` is opened only if the
+    /// sidecar requires it, and files contain only the followed tables: replicas of `oltp_path`'s
+    /// own tables are in memory.
     pub sidecar: Option<SidecarConfig>,
 }
 
@@ -84,7 +86,7 @@ fn one_of<T: Copy>(name: &str, text: &str, known: &[(&str, T)]) -> Result<T> {
 }
 
 impl HtapConfig {
-    /// Reads `sync_mode`.
+    /// Parses `sync_mode`.
     ///
     /// # Errors
     /// Another text than `destructive` or `temporal`.
@@ -92,7 +94,7 @@ impl HtapConfig {
         one_of("sync_mode", text, &[("destructive", SyncMode::Destructive), ("temporal", SyncMode::Temporal)])
     }
 
-    /// Reads `storage_mode`.
+    /// Parses `storage_mode`.
     ///
     /// # Errors
     /// Another text than `inmemory`, `arrow_ipc` or `parquet`.
@@ -105,7 +107,7 @@ impl HtapConfig {
         one_of("storage_mode", text, &known)
     }
 
-    /// Reads `olap_backend`.
+    /// Parses `olap_backend`.
     ///
     /// # Errors
     /// `duckdb` without the cargo feature `duckdb-backend`; another text than these two.
@@ -125,10 +127,11 @@ impl HtapConfig {
         one_of("olap_backend", text, &known)
     }
 
-    /// Refuses settings that cannot be used together.
+    /// Rejects settings that cannot be used together.
     ///
     /// # Errors
-    /// A size of 0; a URI in the place of a path, but for one that asks to read a file alone; files without a folder, or a folder without files; what [`SidecarConfig::check`] refuses.
+    /// A size of 0; a URI instead of a path, unless it opens a file read-only; files without a
+    /// folder, or a folder without files; an error of [`SidecarConfig::check`].
     pub fn check(&self) -> Result<()> {
         let refused = |problem: String| Err(Error::InvalidArgument(problem));
         if self.sync_batch_size == 0 {

@@ -1,14 +1,16 @@
-//! Which failures of DataFusion SQLite may have an answer to: where the two differ by design, and not where something is wrong.
+//! Decides which failures of DataFusion fall back to SQLite: those where the two differ by design,
+//! and not those where something is broken.
 
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use vexact_core::error::Error;
 
-/// Whether a query failed at what DataFusion lacks, or on a value that SQLite takes: a function or syntax that it does not know, a
-/// cast, an overflow. A failure of the engine, of a file or of memory is none of these, and is told as it is.
+/// Returns true if a query failed at a feature that DataFusion lacks, or at a value that SQLite
+/// accepts: a function or syntax that DataFusion does not have, a cast, an overflow. A failure of
+/// the engine, of a file or of memory does not fall back, and is reported unchanged.
 pub(super) fn should_fall_back(error: &Error) -> bool {
     match error {
-        // A name or parameter that the OLAP side writes in another way.
+        // A name or parameter that the OLAP side spells differently.
         Error::Engine(_) | Error::InvalidArgument(_) => true,
         Error::Query(error) => is_sqlites(error.find_root()),
         _ => false,
@@ -20,7 +22,7 @@ fn is_sqlites(error: &DataFusionError) -> bool {
         DataFusionError::Plan(_)
         | DataFusionError::SchemaError(..)
         | DataFusionError::NotImplemented(_)
-        // On a value, as of a subquery with more rows than one.
+        // An error on a value, as of a subquery with more than one row.
         | DataFusionError::Execution(_) => true,
         DataFusionError::ArrowError(error, _) => matches!(
             **error,
@@ -31,7 +33,8 @@ fn is_sqlites(error: &DataFusionError) -> bool {
                 | ArrowError::DivideByZero
                 | ArrowError::ArithmeticOverflow(_)
         ),
-        // Of a function that SQLite computes: on a row that it may not have reached by itself.
+        // An error of a function that SQLite computes: DataFusion may have called it on a row that
+        // SQLite itself would not have reached.
         DataFusionError::External(error) => error.is::<rusqlite::Error>(),
         _ => false,
     }

@@ -1,4 +1,5 @@
-//! What keeps the replicas up to date: a change log, a source's clocks, or both beside each other.
+//! Followers that keep the replicas up to date: a change log, a source's clocks, or both at the
+//! same time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ pub(super) struct Followers {
     pub sidecar: Option<Arc<Sidecar>>,
 }
 
-/// The sum of what both did; the first error, after both have tried.
+/// Returns the sum of both results, or the first error, after both have run.
 fn both(results: [Option<Result<SyncResult>>; 2]) -> Result<SyncResult> {
     let mut sum = SyncResult::default();
     for result in results.into_iter().flatten() {
@@ -27,7 +28,7 @@ fn both(results: [Option<Result<SyncResult>>; 2]) -> Result<SyncResult> {
 }
 
 impl Followers {
-    /// The replicas that lack rows which their tables had before they were followed.
+    /// Returns the replicas that lack rows which their tables had before replication started.
     pub fn unloaded(&self) -> Vec<UnloadedTable> {
         let of_log = self.log.iter().flat_map(|log| log.unloaded()).map(|name| UnloadedTable {
             refusal: format!(
@@ -67,7 +68,8 @@ impl Followers {
         both(results)
     }
 
-    /// Where all tables stand. The position is that of the log; without one, the changes that the sidecar has applied.
+    /// Returns the status of all tables. The position is that of the log; without a log, it is that
+    /// of the changes that the sidecar has applied.
     pub async fn status(&self) -> Result<SyncStatus> {
         let mut status = match &self.log {
             Some(log) => Some(log.status().await?),

@@ -37,18 +37,18 @@ pub use search::bind_filter;
 pub use vexact_core::param::{Argument, Param, Params, Statement};
 pub use vexact_sqlite::oltp::{Collation, FunctionDefinition, ScalarFunction};
 
-/// A SQLite database with columnar replicas of its tables, or replicas of a database that it follows, or both. Its methods need a
-/// tokio runtime and never block its threads.
+/// A SQLite database with columnar replicas of its tables, or replicas of a database that it
+/// follows, or both. Its methods need a tokio runtime and never block its threads.
 #[derive(Debug)]
 pub struct HtapEngine {
-    /// `None`: it only follows a source.
+    /// Local SQLite database; `None` if the engine only follows a source.
     local: Option<Local>,
     followers: Followers,
     replicas: Arc<Replicas>,
     session: Session,
-    /// Set at the end, which ends what is being read.
+    /// Set at shutdown, which cancels running reads.
     ended: watch::Sender<bool>,
-    /// `None`: DataFusion answers everything.
+    /// DuckDB engine; `None` if DataFusion answers all queries.
     #[cfg(feature = "duckdb-linked")]
     duckdb: Option<crate::duckdb::DuckDb>,
 }
@@ -57,7 +57,7 @@ impl HtapEngine {
     /// Opens the database, or creates it, and copies the replicas of the tables that are registered in it.
     ///
     /// # Errors
-    /// Settings that do not go together; a file that cannot be opened.
+    /// Settings that contradict each other; a file that cannot be opened.
     pub async fn open(config: HtapConfig) -> Result<Self> {
         config.check()?;
         let format = match config.storage_mode {
@@ -75,7 +75,8 @@ impl HtapEngine {
             None => None,
         };
         let sidecar = match &config.sidecar {
-            // Before the replicas of the engine's own tables: what is stored takes the place of everything.
+            // The followed tables come before the replicas of the engine's own tables, because
+            // stored replicas replace everything.
             Some(sidecar) => {
                 let into = Arc::clone(&replicas);
                 Some(Arc::new(Sidecar::start(sidecar, config.sync_mode, into, store.take()).await?))
@@ -114,7 +115,7 @@ impl HtapEngine {
         })
     }
 
-    /// The engine's own SQLite file, for what only it can do.
+    /// Returns the engine's own SQLite file, for operations that need it.
     fn local(&self, what: &str) -> Result<&Local> {
         self.local.as_ref().ok_or_else(|| {
             let source = self.followers.sidecar.as_ref().map_or("", |sidecar| sidecar.source());
@@ -151,7 +152,7 @@ impl HtapEngine {
         })
     }
 
-    /// Does work until the engine ends; then it is dropped.
+    /// Runs work until the engine is shut down; then the work is dropped.
     async fn until_end<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let mut ended = self.ended.subscribe();
         tokio::select! {
@@ -160,7 +161,7 @@ impl HtapEngine {
         }
     }
 
-    /// Finds the schema of a registered table.
+    /// Returns a lookup of the schemas of registered tables.
     fn registered(&self) -> Lookup {
         let snapshot = self.replicas.snapshot();
         Arc::new(move |table: &str| {
@@ -169,7 +170,7 @@ impl HtapEngine {
         })
     }
 
-    /// Captures a table and makes its replica.
+    /// Captures the changes of a table and creates its replica.
     ///
     /// # Errors
     /// As [`Replicator::register`].
@@ -178,7 +179,7 @@ impl HtapEngine {
         local.replicator.register(schema, initial_sync).await
     }
 
-    /// Ends the registration of a table, whatever became of the table, and drops its replica.
+    /// Ends the registration of a table, even if the table no longer exists, and drops its replica.
     ///
     /// # Errors
     /// As [`Replicator::unregister`].
@@ -186,7 +187,7 @@ impl HtapEngine {
         self.local_of("unregister_table", table)?.replicator.unregister(table).await
     }
 
-    /// One sync cycle.
+    /// Runs one sync cycle.
     ///
     /// # Errors
     /// As [`Replicator::sync_now`].
@@ -194,7 +195,7 @@ impl HtapEngine {
         self.followers.sync_now().await
     }
 
-    /// Sync cycles up to the log's end at the time of the call.
+    /// Runs sync cycles up to the log's end at the time of the call.
     ///
     /// # Errors
     /// As [`Replicator::sync_all`].
@@ -202,7 +203,7 @@ impl HtapEngine {
         self.followers.sync_all().await
     }
 
-    /// Where replication stands.
+    /// Returns the status of replication.
     ///
     /// # Errors
     /// As [`Replicator::status`].
@@ -210,7 +211,7 @@ impl HtapEngine {
         self.followers.status().await
     }
 
-    /// Copies all rows of a registered table; their number.
+    /// Copies all rows of a registered table, and returns their number.
     ///
     /// # Errors
     /// As [`Replicator::initial_sync`].
@@ -237,13 +238,15 @@ impl HtapEngine {
         self.local_of("drop_column", table)?.replicator.drop_column(table, column).await
     }
 
-    /// What is to be said about the file as it was opened: a change log that has grown long, and whom it is held for.
+    /// Returns a warning about the file from the time when it was opened: a long change log, and
+    /// the engines that it is retained for.
     pub fn warning(&self) -> Option<&str> {
         self.local.as_ref()?.replicator.warning()
     }
 
-    /// Removes the position of an engine that does not run from the change log, which is no longer held for it then; the changes that
-    /// were pruned. Positions are in [`Self::sync_status`].
+    /// Removes the position of an engine that does not run from the change log, so that the log is
+    /// no longer retained for it; returns the number of changes that were pruned. Positions are in
+    /// [`Self::sync_status`].
     ///
     /// # Errors
     /// As [`vexact_sqlite::replication::Replicator::drop_position`].
@@ -251,23 +254,23 @@ impl HtapEngine {
         self.local("drop_position")?.replicator.drop_position(id).await
     }
 
-    /// Syncs in the background every so often.
+    /// Starts periodic syncs in the background.
     pub fn start_sync(&self, interval: Duration) {
         self.followers.start_background(interval);
     }
 
-    /// Ends the background sync. Harmless to repeat.
+    /// Stops the background sync. Idempotent.
     pub fn stop_sync(&self) {
         self.followers.stop_background();
     }
 
-    /// A session on the same catalog: files and Arrow tables beside the replicas.
+    /// Returns a session on the same catalog: files and Arrow tables beside the replicas.
     pub fn session(&self) -> &Session {
         &self.session
     }
 
-    /// Ends everything: threads, connections, files. Harmless to repeat; later calls of other methods are errors, a session
-    /// keeps the replicas as they are.
+    /// Shuts down threads, connections and files. Idempotent; later calls of other methods are
+    /// errors, and a session keeps the replicas unchanged.
     pub async fn shutdown(&self) {
         self.ended.send_replace(true);
         self.followers.shutdown().await;
@@ -277,7 +280,8 @@ impl HtapEngine {
     }
 }
 
-/// Takes out of a SQLite file all that was made in it for replication, in one transaction; the names of what was there.
+/// Removes from a SQLite file everything that replication created in it, in one transaction, and
+/// returns the names of the removed objects.
 ///
 /// # Errors
 /// As [`vexact_sqlite::oltp::uninstall::uninstall`].

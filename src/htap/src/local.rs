@@ -13,7 +13,7 @@ use vexact_sqlite::replication::{ReplicationOptions, Replicator};
 use super::HtapConfig;
 use super::names::SqliteTables;
 
-/// How long a statement waits for the locks of other programs.
+/// Time that a statement waits for the locks of other programs.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The engine's own SQLite file.
@@ -25,10 +25,10 @@ pub(super) struct Local {
 }
 
 impl Local {
-    /// Opens the file, or creates it, and takes up the replication of its tables.
+    /// Opens the file, or creates it, and resumes the replication of its tables.
     ///
     /// # Errors
-    /// A file that cannot be opened; a table in it whose name the sidecar's have.
+    /// A file that cannot be opened; a table in it with the name of a table of the sidecar.
     pub async fn open(
         config: &HtapConfig,
         sidecar: Option<&Sidecar>,
@@ -65,7 +65,7 @@ impl Local {
     }
 }
 
-/// Opens something that blocks.
+/// Opens a resource on a blocking thread.
 pub(super) async fn opened<T: Send + 'static>(open: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let ended = |error| Err(Error::Engine(format!("opening ended: {error}")));
     tokio::task::spawn_blocking(open).await.unwrap_or_else(ended)

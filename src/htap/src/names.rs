@@ -1,4 +1,4 @@
-//! What the router knows of names: the tables of SQLite, the replicas, the session's own.
+//! Lookup of names for the router: the tables of SQLite, the replicas, the session's own tables.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,15 +18,15 @@ pub(super) type TableNames = Arc<KnownTables>;
 /// A file, and SQLite's count of its schema changes.
 type SchemaId = (FileId, i64);
 
-/// What SQLite's schema has. Names of tables are in lower case.
+/// Schema of SQLite as it was read. Names of tables are in lower case.
 #[derive(Debug, Default)]
 pub(super) struct KnownTables {
-    /// The columns of tables and views, and their declared types.
+    /// Columns of tables and views, with their declared types.
     columns: HashMap<String, Vec<(String, String)>>,
     views: HashSet<String>,
     /// Columns of any table whose text is not compared byte by byte, in lower case.
     collated: HashSet<String>,
-    /// Columns of any table that SQLite does not make reals, in lower case.
+    /// Columns of any table whose values SQLite does not convert to reals, in lower case.
     undeclared: HashSet<String>,
 }
 
@@ -35,28 +35,29 @@ impl KnownTables {
         self.columns.contains_key(table)
     }
 
-    /// Tables and views.
+    /// Returns the names of tables and views.
     pub fn tables(&self) -> impl Iterator<Item = &str> {
         self.columns.keys().map(String::as_str)
     }
 
-    /// Whether it is a table, and no view.
+    /// Returns true if the name is a table and not a view.
     pub fn is_table(&self, name: &str) -> bool {
         let name = name.to_ascii_lowercase();
         self.columns.contains_key(&name) && !self.views.contains(&name)
     }
 
-    /// The columns of a table, and what they are declared as.
+    /// Returns the columns of a table, with their declared types.
     pub fn columns(&self, table: &str) -> Option<&[(String, String)]> {
         self.columns.get(&table.to_ascii_lowercase()).map(Vec::as_slice)
     }
 
-    /// Whether a table has a column of this name with a collation of its own.
+    /// Returns true if a table has a column of this name with a collation of its own.
     pub fn is_collated(&self, column: &str) -> bool {
         !self.collated.is_empty() && self.collated.contains(&column.to_ascii_lowercase())
     }
 
-    /// Whether a table has a column of this name that keeps integers as they are, whatever its replica has.
+    /// Returns true if a table has a column of this name that preserves integers, for any type in
+    /// its replica.
     pub fn has_no_declared_type(&self, column: &str) -> bool {
         self.undeclared.contains(&column.to_ascii_lowercase())
     }
@@ -74,10 +75,10 @@ impl KnownTables {
             if is_view {
                 known.views.insert(table.to_ascii_lowercase());
             }
-            // A view of tables that are gone has no columns.
+            // A view of dropped tables has no columns.
             let columns = read_columns(conn, &table).unwrap_or_default();
             if table.starts_with("_vexact_") {
-                // No query is of the engine's own columns, whose names may be those of others.
+                // Queries do not read the engine's own columns, whose names other tables may have.
                 known.columns.insert(table.to_ascii_lowercase(), columns);
                 continue;
             }
@@ -103,7 +104,7 @@ fn read_columns(conn: &Connection, table: &str) -> rusqlite::Result<Vec<(String,
     columns.query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
-/// The tables and views of SQLite, in lower case, read again when the schema has changed.
+/// Tables and views of SQLite, in lower case, which are read again after the schema has changed.
 #[derive(Debug, Default)]
 pub(super) struct SqliteTables {
     known: Arc<Mutex<Option<(SchemaId, TableNames)>>>,
@@ -125,24 +126,25 @@ impl SqliteTables {
         .await
     }
 
-    /// What was read of a version of the schema.
+    /// Returns the cached names of a schema version; `None` if that version is not cached.
     fn of(&self, version: SchemaId) -> Option<TableNames> {
         let known = self.known.lock();
         known.as_ref().filter(|(known, _)| *known == version).map(|(_, names)| Arc::clone(names))
     }
 }
 
-/// The names at one time.
+/// Names at one moment.
 pub(super) struct EngineNames<'e> {
     pub session: &'e Session,
     pub snapshot: Arc<Snapshot>,
     pub sqlite: TableNames,
-    /// In lower case: the tables of a source, which hide SQLite's of the same name.
+    /// Tables of a source, in lower case, which hide SQLite's tables of the same name.
     pub followed: Vec<String>,
 }
 
 impl EngineNames<'_> {
-    /// Whether a table of SQLite has columns that its replica lacks. A history is no copy of its table: it has columns of its own.
+    /// Returns true if a SQLite table has columns that its replica lacks. A history is not a copy
+    /// of its table: it has columns of its own.
     pub fn lacks_columns(&self, table: &str) -> bool {
         let (Some(state), Some(columns)) = (self.snapshot.table(table), self.sqlite.columns(table)) else {
             return false;

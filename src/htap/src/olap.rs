@@ -1,4 +1,4 @@
-//! The execution of a planned query on the replicas: by DataFusion, or by DuckDB where the engine has one.
+//! Executes a planned query on the replicas: in DataFusion, or in DuckDB if the engine has one.
 
 use arrow::array::RecordBatch;
 use vexact_core::error::Result;
@@ -10,7 +10,7 @@ use super::query::ResolvedQuery;
 use super::{HtapEngine, Param, typing};
 
 impl HtapEngine {
-    /// The answer to a query with its plan. Without rows, one batch that keeps the schema.
+    /// Executes a query with its plan. Without rows, the answer is one batch that keeps the schema.
     #[cfg_attr(not(feature = "duckdb-linked"), expect(unused_variables, reason = "DataFusion has them in its plan"))]
     pub(super) async fn execute_plan(
         &self,
@@ -26,7 +26,7 @@ impl HtapEngine {
         typing::plained(if batches.is_empty() { vec![RecordBatch::new_empty(frame.result_schema()?)] } else { batches })
     }
 
-    /// The answer to a query that DataFusion cannot plan, if DuckDB can; its types are DuckDB's.
+    /// Answers a query that DataFusion cannot plan, if DuckDB can; its types are DuckDB's.
     #[cfg(feature = "duckdb-linked")]
     pub(super) async fn unplanned(&self, query: &ResolvedQuery<'_>, params: &[Param]) -> Option<Vec<RecordBatch>> {
         self.by_duckdb(query, params, None).await?.ok()
@@ -37,8 +37,8 @@ impl HtapEngine {
         None
     }
 
-    /// The answer of DuckDB, with the types that DataFusion gives the query. Returns `None` if DuckDB is not configured or a table
-    /// has no replica.
+    /// Answers a query by DuckDB, with the types that DataFusion gives the query. Returns `None` if
+    /// DuckDB is not configured or a table has no replica.
     #[cfg(feature = "duckdb-linked")]
     async fn by_duckdb(
         &self,

@@ -1,4 +1,5 @@
-//! The road of a query: parse, resolve, route, plan, execute. One `match` decides about the fallback to SQLite.
+//! Stages of a query: parse, resolve, route, plan, execute. One `match` decides about the fallback
+//! to SQLite.
 
 use arrow::array::RecordBatch;
 use vexact_core::error::{Error, Result};
@@ -15,34 +16,34 @@ use super::read_columns::ReadColumns;
 use super::route::with_route;
 use super::{HtapEngine, typing};
 
-/// A parsed query, and what its names mean at one version of the replicas.
+/// A parsed query, with its names resolved at one version of the replicas.
 pub(super) struct ResolvedQuery<'e> {
     pub parsed: ParsedQuery,
     pub names: EngineNames<'e>,
 }
 
-/// How the replicas answered a query.
+/// Result of a query on the replicas.
 enum OlapAnswer {
     Rows(Vec<RecordBatch>),
-    /// DataFusion would answer otherwise than SQLite.
+    /// DataFusion's answer would differ from SQLite's.
     Differs,
-    /// DataFusion cannot plan it.
+    /// DataFusion cannot plan the query.
     NotPlanned(Error),
-    /// It failed while it ran.
+    /// The query failed while it ran.
     Failed(Error),
 }
 
 impl HtapEngine {
-    /// Parses a query, whose placeholders are numbers, and resolves its names.
+    /// Parses a query with numbered placeholders, and resolves its names.
     pub(super) async fn resolve(&self, sql: &str) -> Result<ResolvedQuery<'_>> {
         if self.local.is_some() {
-            // SQLite would read no further, so both sides refuse it.
+            // SQLite stops reading at a NUL, so both sides reject it.
             vexact_core::sql::without_nul(sql)?;
         }
         Ok(ResolvedQuery { parsed: ParsedQuery::parse(sql)?, names: self.names().await? })
     }
 
-    /// Answers a query by the side that its route names.
+    /// Answers a query on the side of its route.
     pub(super) async fn answer_query(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
         let _foreground = self.session.scheduler().begin_query();
         let query = self.resolve(sql).await?;
@@ -65,7 +66,7 @@ impl HtapEngine {
         }
     }
 
-    /// Answers a query by the replicas and the session's tables, whatever its route.
+    /// Answers a query on the replicas and the session's tables, for any route.
     pub(super) async fn answer_on_replicas(&self, sql: &str, params: &[Param]) -> Result<Vec<RecordBatch>> {
         let _foreground = self.session.scheduler().begin_query();
         let query = self.resolve(sql).await?;
@@ -81,7 +82,7 @@ impl HtapEngine {
         }
     }
 
-    /// Which side answers a query, by its names and its shape alone.
+    /// Returns the side that answers a query, based only on its names and its shape.
     pub(super) fn route_of(&self, query: &ResolvedQuery<'_>) -> Result<Route> {
         let route = router::route(&query.parsed, &query.names)?;
         Ok(match (&self.local, &route.reason) {
@@ -91,7 +92,7 @@ impl HtapEngine {
         })
     }
 
-    /// The query's frame on the replicas.
+    /// Plans the query on the replicas, as a frame.
     pub(super) async fn plan(&self, query: &ResolvedQuery<'_>, params: &[Param]) -> Result<DataFrame> {
         let statement = router::for_olap(router::read_only(&query.parsed)?.clone(), &query.names)?;
         let snapshot = Some(query.names.snapshot.clone());
@@ -114,7 +115,8 @@ impl HtapEngine {
         self.execute_plan(query, params, &frame).await.map_or_else(OlapAnswer::Failed, OlapAnswer::Rows)
     }
 
-    /// Why SQLite answers a query that is planned over these tables: DataFusion would answer otherwise.
+    /// Returns the reason why SQLite answers a query that is planned over these tables:
+    /// DataFusion's answer would differ.
     pub(super) async fn semantic_gap(
         &self,
         query: &ResolvedQuery<'_>,
@@ -127,7 +129,7 @@ impl HtapEngine {
         }
         let columns = ReadColumns::new(query.names.sqlite.clone(), &query.names.snapshot, tables);
         let gap = router::semantic_gap(&plan, &columns)?;
-        // A query that SQLite cannot prepare has one meaning.
+        // If SQLite cannot prepare a query, the query has only one meaning.
         let sql = query.parsed.text().clone();
         let is_known = local.oltp.read(move |conn| Ok(conn.prepare(&sql).is_ok())).await.ok()?;
         is_known.then_some(Reason::Differs(gap))
@@ -136,7 +138,7 @@ impl HtapEngine {
     async fn sqlite_answer(&self, query: &ResolvedQuery<'_>, params: &[Param]) -> Result<Vec<RecordBatch>> {
         match &self.local {
             Some(local) => self.query_sqlite(local, query, params).await,
-            // Only a statement that is no query has this route; planning it says so.
+            // Only a statement that is not a query has this route; planning reports it.
             None => {
                 let frame = self.plan(query, params).await?;
                 self.execute_plan(query, params, &frame).await
@@ -152,7 +154,7 @@ impl HtapEngine {
     ) -> Result<Vec<RecordBatch>> {
         let names = &query.names;
         let expressions = match router::is_of_columns(&query.parsed, &|table| names.sqlite.is_table(table)) {
-            // SQLite reports the tables that they come from.
+            // SQLite reports the origin tables of the columns.
             true => Vec::new(),
             false => match self.plan(query, &[]).await.and_then(|frame| frame.result_schema()) {
                 Ok(schema) => typing::types_of(&schema),

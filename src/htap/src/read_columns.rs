@@ -7,20 +7,20 @@ use vexact_router::ColumnFacts;
 
 use super::names::TableNames;
 
-/// The columns of a query's tables.
+/// Columns of a query's tables.
 pub(super) struct ReadColumns {
     names: TableNames,
     tables: Vec<Arc<TableVersion>>,
 }
 
 impl ReadColumns {
-    /// The columns of these tables, by the names that the replicas have.
+    /// Collects the columns of these tables, by the names in the replicas.
     pub fn new(names: TableNames, snapshot: &Snapshot, tables: &[String]) -> Self {
         let versions = tables.iter().filter_map(|table| Some(Arc::clone(&snapshot.table(table)?.version)));
         Self { names, tables: versions.collect() }
     }
 
-    /// The tables that have a column of this name, each with the column's ordinal.
+    /// Returns the tables that have a column of this name, each with the column's ordinal.
     fn with_column(&self, name: &str) -> impl Iterator<Item = (&TableVersion, usize)> {
         self.tables.iter().filter_map(move |table| {
             let fields = table.schema().fields();
@@ -51,7 +51,7 @@ impl ColumnFacts for ReadColumns {
     }
 
     fn may_have_nul(&self, column: &str) -> bool {
-        // A computed text may be of any column.
+        // A computed text may come from any column.
         let is_computed = self.with_column(column).next().is_none();
         let all = || self.tables.iter().flat_map(|table| (0..table.schema().fields().len()).map(move |at| (table, at)));
         match is_computed {

@@ -1,4 +1,4 @@
-//! Which side answers a query: what its names and shape say, and what its plan does.
+//! Decides which side answers a query: by its names and shape, and by its plan.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::HtapEngine;
 use super::fallback::should_fall_back;
 
 impl HtapEngine {
-    /// Which side answers a query, and why.
+    /// Returns the side that answers a query, and the reason.
     ///
     /// # Errors
     /// As [`router::route`].
@@ -38,7 +38,8 @@ impl HtapEngine {
         })
     }
 
-    /// Why SQLite answers a query that DataFusion cannot plan, unless another engine may.
+    /// Returns the reason why SQLite answers a query that DataFusion cannot plan, unless another
+    /// engine may.
     fn unplannable(&self, error: &Error) -> Option<Reason> {
         #[cfg(feature = "duckdb-linked")]
         if self.duckdb.is_some() {
@@ -47,7 +48,8 @@ impl HtapEngine {
         should_fall_back(error).then(|| Reason::NotPlanned(error.to_string()))
     }
 
-    /// Refuses a query that names a followed table which does not follow: what it has is not read, not even its columns.
+    /// Rejects a query that names a followed table whose replication has failed: its rows and
+    /// columns are not read.
     pub(super) fn check_followed(&self, tables: &[String]) -> Result<()> {
         let Some(sidecar) = &self.followers.sidecar else { return Ok(()) };
         let snapshot = self.replicas.snapshot();
@@ -61,7 +63,8 @@ impl HtapEngine {
 }
 
 impl HtapEngine {
-    /// Refuses a search of a replica that lacks the rows which its table had before it was followed: it would find others.
+    /// Rejects a search of a replica that lacks the rows which its table had before replication
+    /// started, because the result would be wrong.
     pub(super) fn check_loaded(&self, table: &str) -> Result<()> {
         let unloaded = self.followers.unloaded();
         match unloaded.into_iter().find(|unloaded| unloaded.name.eq_ignore_ascii_case(table)) {
@@ -70,7 +73,7 @@ impl HtapEngine {
         }
     }
 
-    /// As [`Self::check_loaded`], of the tables of a query, if it is a search.
+    /// As [`Self::check_loaded`], for the tables of a query, if it is a search.
     pub(super) fn check_searched(&self, route: &Route) -> Result<()> {
         match route.reason {
             Reason::VectorFunction(_) => route.tables.iter().try_for_each(|table| self.check_loaded(table)),
@@ -79,7 +82,7 @@ impl HtapEngine {
     }
 }
 
-/// An explain with the side that answers, and why, as its last section.
+/// Adds to an explain the side that answers, and the reason, as its last section.
 pub(super) fn with_route(route: &Route, mut batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
     let Some(schema) = batches.first().map(RecordBatch::schema) else { return Ok(batches) };
     let is_explain = schema.fields().len() == 2 && schema.fields().iter().all(|field| field.data_type().is_string());

@@ -11,10 +11,10 @@ use vexact_session::{DataFrame, VectorSearch};
 
 use super::HtapEngine;
 
-/// The search with the placeholders of its filter bound.
+/// Returns the search with the placeholders of its filter bound.
 ///
 /// # Errors
-/// A placeholder without a value; a list that does not stand alone in `IN (?)`; values without a filter.
+/// A placeholder without a value; a list that is not alone in `IN (?)`; values without a filter.
 pub fn bind_filter(search: VectorSearch, params: impl Into<Params>) -> Result<VectorSearch> {
     let Some(filter) = &search.filter else {
         return Err(Error::InvalidArgument("params: expected none without a filter, got some".into()));
@@ -24,8 +24,9 @@ pub fn bind_filter(search: VectorSearch, params: impl Into<Params>) -> Result<Ve
 }
 
 impl HtapEngine {
-    /// The rows of a replica that are closest to a query, best first: the key's columns, `score` (Float64), then the search's
-    /// `columns`. With `is_fresh`, after a sync up to the log's end at the time of the call.
+    /// Returns the rows of a replica that are closest to a query, best first: the key's columns,
+    /// `score` (Float64), then the search's `columns`. With `is_fresh`, it first syncs up to the
+    /// log's end at the time of the call.
     ///
     /// # Errors
     /// A table that is not registered; as [`vexact_session::Session::vector_search`].
@@ -50,7 +51,7 @@ impl HtapEngine {
         Ok((self.key_first(&search, &found).await?, explained))
     }
 
-    /// What was found, the key's columns before the score.
+    /// Returns the rows that were found, with the key's columns before the score.
     async fn key_first(&self, search: &VectorSearch, found: &DataFrame) -> Result<Vec<RecordBatch>> {
         let key = search.columns.len() - self.own_columns(search);
         // `row_id`, `score`, then the key and the other columns.
@@ -65,7 +66,7 @@ impl HtapEngine {
         search.columns.len() - key.min(search.columns.len())
     }
 
-    /// How a search was done: the three sections of its explain, after running it.
+    /// Explains a search after running it: the three sections of its EXPLAIN.
     ///
     /// # Errors
     /// As [`Self::vector_search`].
@@ -74,9 +75,9 @@ impl HtapEngine {
         self.session.explain_vector_search(&search).await
     }
 
-    /// The search with the columns of the result.
+    /// Returns the search with the columns of the result.
     async fn prepared(&self, search: &VectorSearch, is_fresh: bool) -> Result<VectorSearch> {
-        // The replicas alone would go on answering.
+        // Otherwise the replicas would still answer.
         if *self.ended.borrow() {
             return Err(Error::shut_down());
         }
@@ -114,7 +115,7 @@ impl HtapEngine {
             name: definition.name.clone(),
             schema: Arc::clone(state.version.schema()),
             owner: Owner::Replica,
-            // A filter names no `*`.
+            // A filter does not contain `*`.
             row_id: None,
         };
         let filter = search.filter.as_ref().map(|filter| router::filter_for_olap(filter, &table)).transpose()?;

@@ -1,4 +1,5 @@
-//! Statements by call: their placeholders become numbers, then SQLite runs them or the router finds who answers.
+//! Executes statements by call: their placeholders become numbers, then SQLite runs them or the
+//! router chooses a side.
 
 use arrow::array::RecordBatch;
 use vexact_core::entry::entry;
@@ -12,17 +13,19 @@ use vexact_sqlite::oltp::{Collation, FunctionDefinition, ResultTypes};
 use super::HtapEngine;
 
 impl HtapEngine {
-    /// One DML or DDL statement, always on SQLite; the rows affected, 0 for DDL.
+    /// Executes one DML or DDL statement, always on SQLite, and returns the affected rows, 0 for
+    /// DDL.
     ///
     /// # Errors
-    /// As [`vexact_sqlite::oltp::Oltp::execute`]; a placeholder without a value, a list that does not stand alone in `IN (?)`.
+    /// As [`vexact_sqlite::oltp::Oltp::execute`]; a placeholder without a value, a list that is not
+    /// alone in `IN (?)`.
     pub async fn execute(&self, sql: &str, params: impl Into<Params>) -> Result<u64> {
         let oltp = &self.local("execute")?.oltp;
         let (sql, params) = router::by_number(sql, params.into())?;
         oltp.execute(sql, to_sqlite(&params)).await
     }
 
-    /// Statements in one transaction: all or nothing; the rows affected in all.
+    /// Executes statements in one transaction, all or none, and returns the total of affected rows.
     ///
     /// # Errors
     /// As [`Self::execute`], with the number and the beginning of the statement.
@@ -38,7 +41,8 @@ impl HtapEngine {
         oltp.execute_batch(statements.into_iter().enumerate().map(bound).collect::<Result<_>>()?).await
     }
 
-    /// One prepared statement for each row of parameters, in one transaction; the rows affected in all.
+    /// Executes one prepared statement for each row of parameters, in one transaction, and returns
+    /// the total of affected rows.
     ///
     /// # Errors
     /// As [`Self::execute`], with the number of the row; a list.
@@ -48,11 +52,12 @@ impl HtapEngine {
         oltp.execute_many(sql, rows.iter().map(|row| to_sqlite(row)).collect()).await
     }
 
-    /// One INSERT, UPDATE or DELETE with RETURNING, in a transaction of its own; the rows that it returns, with the types that
-    /// [`Self::query`] gives the columns of tables.
+    /// Executes one INSERT, UPDATE or DELETE with RETURNING, in a transaction of its own, and
+    /// returns its rows, with the types that [`Self::query`] gives the columns of tables.
     ///
     /// # Errors
-    /// As [`Self::execute`]; a statement without RETURNING, before any effect. After an error nothing is changed.
+    /// As [`Self::execute`]; a statement without RETURNING, before any effect. An error leaves
+    /// everything unchanged.
     pub async fn execute_returning(&self, sql: &str, params: impl Into<Params>) -> Result<Vec<RecordBatch>> {
         let oltp = &self.local("execute_returning")?.oltp;
         let (sql, params) = router::by_number(sql, params.into())?;
@@ -60,7 +65,8 @@ impl HtapEngine {
         oltp.execute_returning(sql, to_sqlite(&params), types).await
     }
 
-    /// The row id of the last row that a statement of this engine inserted; 0 before the first.
+    /// Returns the row id of the last row that a statement of this engine inserted; 0 before the
+    /// first.
     ///
     /// # Errors
     /// An engine without a SQLite file of its own.
@@ -68,8 +74,8 @@ impl HtapEngine {
         Ok(self.local("last_insert_rowid")?.oltp.last_insert_rowid())
     }
 
-    /// Adds a scalar SQL function of the app to every connection of the SQLite file, for statements, indexes, generated columns and
-    /// queries that SQLite answers.
+    /// Adds a scalar SQL function of the app to every connection of the SQLite file, for
+    /// statements, indexes, generated columns and queries that SQLite answers.
     ///
     /// # Errors
     /// A name that SQLite or the queries on replicas have; more than 127 arguments.
@@ -93,16 +99,18 @@ impl HtapEngine {
         self.local("create_collation")?.oltp.create_collation(name, compare)
     }
 
-    /// A query that only reads, answered by the side that [`Self::route`] names. An empty result keeps its schema.
+    /// Answers a query that only reads, on the side that [`Self::route`] names. An empty result
+    /// keeps its schema.
     ///
     /// # Errors
-    /// Anything but one query, before any effect; what fails while it runs; a placeholder without a value.
+    /// Anything but one query, before any effect; a failure of the query; a placeholder without a
+    /// value.
     pub async fn query(&self, sql: &str, params: impl Into<Params>) -> Result<Vec<RecordBatch>> {
         let (sql, params) = router::by_number(sql, params.into())?;
         entry(stack_of_text(&sql), &sql, self.until_end(self.answer_query(&sql, &params))).await
     }
 
-    /// A query that only reads, straight on the replicas and the session's tables.
+    /// Answers a query that only reads, directly on the replicas and the session's tables.
     ///
     /// # Errors
     /// As [`Self::query`].

@@ -1,9 +1,11 @@
-//! The types of a query's expressions where SQLite answers: those that DataFusion would give them.
+//! Finds the types of a query's expressions when SQLite answers: those that DataFusion would give
+//! them.
 //!
-//! A column that is not registered has its declared type, see [`declared`]. What rests on a column without one (NUMERIC, DATE, no
-//! declaration) has a type only if that is the same whatever the column holds; so has a query that DataFusion cannot plan. For the
-//! rest the values decide: integers alone make int64, reals among them float64, text utf8, BLOBs binary; of NULLs alone, or no
-//! rows, the type is Null.
+//! A column that is not registered has its declared type, see [`declared`]. An expression that
+//! depends on a column without one (NUMERIC, DATE, no declaration) has a type only if that is the
+//! same for all contents of the column; the same holds for a query that DataFusion cannot plan.
+//! Otherwise the values decide: only integers give int64, reals among them float64, text utf8,
+//! BLOBs binary; of only NULLs, or no rows, the type is Null.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,13 +22,13 @@ use vexact_router::{OlapTable, Owner, ParsedQuery, TableLookup};
 use super::names::EngineNames;
 use super::query::ResolvedQuery;
 
-/// What a column without a declared type is taken for, one after the other.
+/// Types that are tried in order for a column without a declared type.
 const GUESSES: [DataType; 3] = [DataType::Int64, DataType::Float64, DataType::Utf8];
 
 /// The tables of both sides as if all were replicated.
 struct Declared<'e> {
     names: &'e EngineNames<'e>,
-    /// The type of columns without a declared one.
+    /// Type of columns without a declared one.
     guess: DataType,
 }
 
@@ -54,7 +56,8 @@ impl TableLookup for Declared<'_> {
     }
 }
 
-/// The types of a query's columns, by position. The values decide where one is `None` or missing.
+/// Returns the types of a query's columns, by position. The values decide if one is `None` or
+/// missing.
 pub(super) async fn expression_types(query: &ResolvedQuery<'_>) -> Vec<Option<ColumnType>> {
     let names = &query.names;
     let is_unknown = |(_, declaration): &(String, String)| declared(Some(declaration)).is_none();
@@ -85,7 +88,7 @@ async fn planned(declared: &Declared<'_>, query: &ParsedQuery) -> Vec<Option<Opt
             return types.into_iter().map(Some).collect();
         }
     }
-    // A function that DataFusion lacks in one column says nothing of the others.
+    // A function in one column that DataFusion lacks does not affect the types of the others.
     let mut types = Vec::new();
     for (at, alone) in router::column_by_column(&unlimited).into_iter().enumerate() {
         let planned = match alone {
@@ -107,12 +110,12 @@ async fn types_of_statement(declared: &Declared<'_>, statement: Statement) -> Op
     Some(types_of(&schema))
 }
 
-/// The types of columns; `None` for those that SQLite lacks.
+/// Returns the types of columns; `None` for types that SQLite lacks.
 pub(super) fn types_of(schema: &Schema) -> Vec<Option<ColumnType>> {
     schema.fields().iter().map(|field| ColumnType::of_arrow(&plain(field.data_type()))).collect()
 }
 
-/// The one type of text and of binary in results, however DataFusion computes them.
+/// Returns the one type of text and of binary in results, for all of DataFusion's representations.
 fn plain(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
@@ -121,10 +124,10 @@ fn plain(data_type: &DataType) -> DataType {
     }
 }
 
-/// Batches whose text and binary have that type.
+/// Casts text and binary columns of batches to that type.
 ///
 /// # Errors
-/// More than 2 GiB of them in a batch.
+/// More than 2 GiB of text or binary in a batch.
 pub(super) fn plained(batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
     let is_plain = |field: &Arc<Field>| plain(field.data_type()) == *field.data_type();
     let Some(first) = batches.first().filter(|batch| !batch.schema().fields().iter().all(is_plain)) else {

@@ -5,7 +5,7 @@ use vexact_sql::Explained;
 
 use super::plan::tree;
 
-/// An explain's three sections, and their text to copy.
+/// Returns the three sections of an explain, and their text to copy.
 pub fn explain(explained: &Explained) -> Markup {
     let Explained { logical, physical, strategy } = explained;
     html! {

@@ -1,4 +1,4 @@
-//! How rows and explains look in HTML: the same in a notebook and on the local page.
+//! HTML of rows and explains: the same in a notebook and on the local page.
 //!
 //! Every value is escaped by [`maud`]. Markup has classes and no style of its own, so that it can be shown under a strict content
 //! policy; [`STYLE`] is the style of these classes. Its colours are shades of the text's own, for light and dark grounds alike.
@@ -14,20 +14,20 @@ use vexact_core::error::Result;
 pub use explain::explain;
 pub use table::table;
 
-/// The style of what this crate makes.
+/// The style of this crate's markup.
 pub const STYLE: &str = include_str!("style.css");
 
-/// At most `max_rows` rows as a table with its style. A note says so if there are more.
+/// Returns at most `max_rows` rows as a table with its style. A note says so if there are more.
 ///
 /// # Errors
-/// None but Arrow's.
+/// Errors of Arrow only.
 pub fn first_rows(rows: &RecordBatch, max_rows: usize) -> Result<String> {
     let note = (rows.num_rows() > max_rows).then(|| format!("first {max_rows} rows"));
     let shown = rows.slice(0, rows.num_rows().min(max_rows));
     Ok(with_style(&table(&shown, note.as_deref())?))
 }
 
-/// A fragment with its style, for where there is none: a notebook's cell.
+/// Returns a fragment with its style, for a document that has none, such as a notebook's cell.
 pub fn with_style(fragment: &Markup) -> String {
     html! { style { (PreEscaped(STYLE)) } (fragment) }.into_string()
 }

@@ -2,7 +2,8 @@
 
 use maud::{Markup, PreEscaped, html};
 
-/// Levels shown; what is deeper stands on the last of them. Browsers give up at some hundreds.
+/// Maximum depth of the tree; deeper operators are shown on the last level. Browsers fail at some
+/// hundreds of levels.
 const MAX_DEPTH: usize = 64;
 
 /// One operator, a line of the plan.
@@ -11,7 +12,7 @@ struct Operator<'a> {
     depth: usize,
     name: &'a str,
     detail: &'a str,
-    /// `name=value`, of a plan that has run.
+    /// `name=value`, for a plan that has run.
     metrics: Vec<&'a str>,
 }
 
@@ -39,7 +40,7 @@ fn operators(plan: &str) -> Vec<Operator<'_>> {
     found
 }
 
-/// Takes `, metrics=[a=1, b=2]` off the end.
+/// Splits `, metrics=[a=1, b=2]` off the end.
 fn split_metrics(text: &str) -> (&str, Vec<&str>) {
     let Some((rest, metrics)) = text.rsplit_once("metrics=[").filter(|(_, metrics)| metrics.ends_with(']')) else {
         return (text, Vec::new());
@@ -48,7 +49,7 @@ fn split_metrics(text: &str) -> (&str, Vec<&str>) {
     (rest.trim_end_matches([',', ' ']), metrics)
 }
 
-/// A plan as a tree whose branches can be folded.
+/// Returns a plan as a tree with branches that can be folded.
 pub(super) fn tree(plan: &str) -> Markup {
     let operators = operators(plan);
     let mut page = String::with_capacity(plan.len() * 3);

@@ -1,4 +1,5 @@
-//! Rows as a table: numbers to the right, NULL told from text, vectors by their first components.
+//! Rows as a table: numbers are aligned to the right, NULL looks different from text, vectors are
+//! cut to their first components.
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
@@ -8,19 +9,20 @@ use vexact_core::error::{Error, Result};
 use vexact_core::json::columns;
 use vexact_core::rows::{cell_text, unreadable_cells};
 
-/// Characters of a cell.
+/// Maximum number of characters of a cell.
 const CELL_CHARS: usize = 100;
-/// Characters that a cell tells when it is pointed at.
+/// Maximum number of characters of a cell's tooltip.
 const TITLE_CHARS: usize = 2000;
-/// Components of a vector.
+/// Maximum number of components shown of a vector.
 const COMPONENTS: usize = 4;
 
-/// The rows of a batch under their columns' names and types; `note` stands below.
+/// Returns the rows of a batch under their columns' names and types; `note` stands below.
 ///
-/// A value that has no text, such as a date beyond the calendar, is the text of the error, and named below.
+/// A cell whose value has no text, such as a date beyond the calendar, shows the text of the error,
+/// and a note below names it.
 ///
 /// # Errors
-/// None but Arrow's.
+/// Errors of Arrow only.
 pub fn table(rows: &RecordBatch, note: Option<&str>) -> Result<Markup> {
     let schema = rows.schema();
     let kinds = columns(&schema);
@@ -66,7 +68,7 @@ fn shown(text: &str, is_number: bool) -> Markup {
     }
 }
 
-/// A value as text; `None`: NULL.
+/// Returns a value as text, or `None` for NULL.
 fn cell(column: &ArrayRef, row: usize) -> Result<Option<String>> {
     if column.is_null(row) {
         return Ok(None);
@@ -81,7 +83,7 @@ fn cell(column: &ArrayRef, row: usize) -> Result<Option<String>> {
         Some(items) if items.data_type().is_numeric() && items.len() > 2 * COMPONENTS => {
             let first = cast(&items.slice(0, COMPONENTS), &DataType::Float64).map_err(Error::arrow)?;
             let first: Vec<String> = first.as_primitive::<Float64Type>().iter().map(component).collect();
-            // A vector's column says how many there are.
+            // The header of a vector's column shows the number of components.
             let more = match column.data_type() {
                 DataType::FixedSizeList(..) => String::new(),
                 _ => format!(" {} items", items.len()),
@@ -92,7 +94,7 @@ fn cell(column: &ArrayRef, row: usize) -> Result<Option<String>> {
     }
 }
 
-/// A component by its first digits: the vector is cut anyway.
+/// Returns the first digits of a component: the vector is cut in any case.
 fn component(value: Option<f64>) -> String {
     match value {
         None => "NULL".into(),

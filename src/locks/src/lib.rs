@@ -1,9 +1,10 @@
 //! SQLite connections that share a process with another SQLite library.
 //!
-//! POSIX locks, which SQLite takes on unix, belong to the process: two SQLite libraries in one process do not see each other's
-//! locks, and a `close` in one drops the locks of the other, which destroys the file. On Linux the bundled library locks with
-//! open-file-description locks instead; `ofd_locks.c` says how. All connections of the workspace are opened here, and all files
-//! that it locks ([`ProcessFile`]), so that a forked child inherits no lock.
+//! POSIX locks, which SQLite takes on unix, belong to the process: two SQLite libraries in one
+//! process do not see each other's locks, and a `close` in one drops the locks of the other, which
+//! destroys the file. On Linux the bundled library locks with open-file-description locks instead;
+//! see `ofd_locks.c`. All connections of the workspace, and all files that it locks
+//! ([`ProcessFile`]), are opened by this crate, so that a forked child inherits no lock.
 
 use std::path::Path;
 
@@ -16,18 +17,19 @@ pub use process_file::ProcessFile;
 /// Opens a database file.
 ///
 /// # Errors
-/// SQLite's.
+/// An error of SQLite.
 pub fn open(path: impl AsRef<Path>, flags: OpenFlags) -> Result<Connection> {
     // The call also makes the linker keep the constructor that installs the locks.
     system::are_isolated();
     Connection::open_with_flags(path, flags)
 }
 
-/// Opens a file to read it alone, in a folder in which SQLite cannot make what readers of a write-ahead log share. Where no
-/// write-ahead log is, nothing is missed; changes are not seen until the file is opened again.
+/// Opens a file only for reading, in a folder in which SQLite cannot create the shared-memory file
+/// of a write-ahead log. If there is no write-ahead log, the connection sees all committed data. It
+/// sees later changes only after the file is opened again.
 ///
 /// # Errors
-/// SQLite's.
+/// An error of SQLite.
 pub fn open_immutable(path: &Path, flags: OpenFlags) -> Result<Connection> {
     let mut uri = String::from("file:");
     for byte in path.as_os_str().as_encoded_bytes() {
@@ -39,14 +41,15 @@ pub fn open_immutable(path: &Path, flags: OpenFlags) -> Result<Connection> {
     open(uri + "?immutable=1", flags | OpenFlags::SQLITE_OPEN_URI)
 }
 
-/// Whether a write-ahead log with content lies beside a file.
+/// Returns true if there is a non-empty write-ahead log beside a database file.
 pub fn has_wal(path: &Path) -> bool {
     let mut wal = path.as_os_str().to_owned();
     wal.push("-wal");
     std::fs::metadata(wal).is_ok_and(|wal| wal.len() > 0)
 }
 
-/// Whether an error is that of a file whose folder cannot be written: [`open_immutable`] may open it.
+/// Returns true if the error means that the folder of the file is not writable: [`open_immutable`]
+/// may open the file.
 pub fn is_of_read_only_folder(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
 }
@@ -54,19 +57,21 @@ pub fn is_of_read_only_folder(error: &rusqlite::Error) -> bool {
 /// Opens a new database in memory.
 ///
 /// # Errors
-/// SQLite's.
+/// An error of SQLite.
 pub fn open_in_memory() -> Result<Connection> {
     open(":memory:", OpenFlags::default())
 }
 
-/// Whether another SQLite library in this process may open the same files: the locks of this one are independent of it. `false` on
-/// systems other than Linux, and on Linux before 3.15.
+/// Returns true if another SQLite library in this process may open the same files, because the
+/// locks of this library are independent of it. Returns false on systems other than Linux, and on
+/// Linux before 3.15.
 pub fn are_isolated() -> bool {
     system::are_isolated()
 }
 
-/// Whether SQLite has the file of this path open. Code that opens such a file itself, if only to read it, must not close it: this
-/// would drop the locks that another SQLite library in the process has on it. `false` where locks are not isolated.
+/// Returns true if SQLite has the file at this path open. Code that opens such a file itself, even
+/// only to read it, must not close it: the close would release the locks that another SQLite
+/// library in the process has on it. Returns false if locks are not isolated.
 pub fn has_open(path: &Path) -> bool {
     system::has_open(path)
 }

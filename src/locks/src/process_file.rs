@@ -7,9 +7,10 @@ use std::ops::Deref;
 
 use super::system::{self, Opening};
 
-/// An open file of this process alone: a forked child finds in its place a descriptor on which everything fails. So a lock on it ends
-/// with the process, although children live on, which share the files that they inherit and the locks on them. On systems other than
-/// Linux a child inherits it.
+/// An open file that only this process can use: a forked child has in its place a descriptor on
+/// which every operation fails. So a lock on the file ends with the process, even if children
+/// survive; children normally share inherited files and the locks on them. On systems other than
+/// Linux a child inherits the file.
 #[derive(Debug)]
 pub struct ProcessFile(ManuallyDrop<File>);
 
@@ -25,13 +26,14 @@ impl ProcessFile {
         Ok(Self(ManuallyDrop::new(file)))
     }
 
-    /// Takes a file that is open already. A fork of another thread just now may have inherited it.
+    /// Wraps a file that is already open. A child forked meanwhile by another thread may have
+    /// inherited it.
     pub fn of(file: File) -> Self {
         Opening::begin().end(&file);
         Self(ManuallyDrop::new(file))
     }
 
-    /// Takes a file that children are to inherit.
+    /// Wraps a file that children inherit.
     pub fn inherited(file: File) -> Self {
         Self(ManuallyDrop::new(file))
     }

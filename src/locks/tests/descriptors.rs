@@ -1,4 +1,5 @@
-//! How many descriptors stay parked, and what they are of. One test, because it counts descriptors of the process.
+//! Counts the descriptors that stay parked, and checks which files they belong to. There is only
+//! one test, because it counts descriptors of the whole process.
 #![cfg(target_os = "linux")]
 #![allow(unsafe_code)]
 

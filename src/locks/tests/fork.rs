@@ -1,4 +1,4 @@
-//! A forked child has none of its parent's locks and descriptors, and connections of its own.
+//! A forked child has none of its parent's locks and descriptors, and it opens its own connections.
 #![cfg(target_os = "linux")]
 #![allow(unsafe_code)]
 
@@ -72,14 +72,15 @@ fn a_child_takes_nothing_from_its_parent() {
     }
 }
 
-/// What a parent that is about to be killed does: it locks the file, and forks a child that lives until its `hold` ends.
+/// Runs a parent that is about to be killed: the parent locks the file, and forks a child that
+/// lives until its `hold` ends.
 fn parent(path: &Path, mut hold: PipeReader, mut says: std::io::PipeWriter) {
     let open = || File::options().create(true).truncate(false).write(true).open(path);
     let locked = ProcessFile::open(open).unwrap();
     locked.try_lock().unwrap();
     let child = unsafe_fork();
     if child == 0 {
-        // What is inherited is of no use, and closing it harms nobody.
+        // The inherited descriptor is unusable, and closing it releases no lock.
         let is_dead = locked.metadata().is_err() || locked.set_len(7).is_err();
         drop(locked);
         std::io::Write::write_all(&mut says, if is_dead { b"c" } else { b"!" }).unwrap();

@@ -1,4 +1,4 @@
-//! What a replica is told: the states of keys, in the order of the change log.
+//! Input of a replica: the states of keys, in the order of the change log.
 
 use arrow::array::RecordBatch;
 
@@ -7,18 +7,18 @@ use arrow::array::RecordBatch;
 pub struct ChangeBatch {
     /// Rows, of the registered schema.
     pub rows: RecordBatch,
-    /// Keys of rows that are gone: the key's columns, in the key's order.
+    /// Keys of deleted rows: the key's columns, in the key's order.
     pub gone: RecordBatch,
-    /// What happened, in order.
+    /// The changes, in order.
     pub changes: Vec<Change>,
 }
 
-/// One change. It tells a state and not an operation, so that hearing it twice is harmless.
+/// One change. It holds a state and not an operation, so that applying it twice is harmless.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
     /// Microseconds since the epoch.
     pub time: i64,
-    /// What is now.
+    /// The new state of the key.
     pub state: KeyState,
 }
 
@@ -27,18 +27,18 @@ pub struct Change {
 pub enum KeyState {
     /// This row of [`ChangeBatch::rows`].
     Row(u32),
-    /// Gone: the key is this row of [`ChangeBatch::gone`].
+    /// Deleted: the key is this row of [`ChangeBatch::gone`].
     Gone(u32),
 }
 
 /// Rows that really changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Keys that came.
+    /// Number of keys that were added.
     pub inserted: u64,
-    /// Rows of keys that were there.
+    /// Number of new rows of existing keys.
     pub updated: u64,
-    /// Keys that went.
+    /// Number of keys that were removed.
     pub deleted: u64,
 }
 

@@ -1,4 +1,5 @@
-//! Merging small segments and such with many dead rows, beside readers and between changes.
+//! Merges small segments and segments with many deleted rows, concurrently with readers and between
+//! changes.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +9,15 @@ use vexact_core::error::{Error, Result};
 
 use super::version::{Part, SEGMENT_ROWS, TableVersion};
 
-/// Segments of one size class that are merged together; so a row is copied once for each class it passes.
+/// Number of segments of one size class that are merged together. A row is copied once for each
+/// class that it passes.
 const MERGED: usize = 8;
 
-/// The smallest class: up to this many rows.
+/// Maximum number of rows of the smallest class.
 const SMALL_ROWS: usize = 1 << 10;
 
-/// A part whose dead rows outnumber the living is worth a copy of its own.
+/// Returns true if a part is large enough and has more deleted than live rows, so that a copy is
+/// worthwhile.
 fn is_mostly_dead(part: &Part) -> bool {
     let rows = part.segment.rows.num_rows();
     rows > SMALL_ROWS && part.live_rows < rows / 2
@@ -24,7 +27,7 @@ fn class(rows: usize) -> u32 {
     (rows / SMALL_ROWS).checked_ilog(MERGED).map_or(0, |class| class + 1)
 }
 
-/// Slots of segments that are worth merging into one; `None`: none.
+/// Returns the slots of segments that are worth merging into one; returns `None` if there are none.
 pub(super) fn choose(version: &TableVersion) -> Option<Vec<usize>> {
     let mut classes: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
     for (slot, part) in version.parts.iter().enumerate() {

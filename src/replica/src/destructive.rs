@@ -1,4 +1,4 @@
-//! A replica that equals its table: of each key, the last state counts.
+//! A replica that equals its table: the last state of each key wins.
 
 use arrow::array::{BooleanArray, BooleanBufferBuilder};
 use arrow::compute::filter_record_batch;
@@ -11,14 +11,15 @@ use super::key::Keys;
 use super::outcome::{Current, WriteResult};
 use super::version::TableVersion;
 
-/// The keys that a batch of changes speaks of, each once, with where its row was before.
+/// The keys that occur in a batch of changes, each once, with the location of its row before the
+/// batch.
 pub(super) struct ChangedKeys<'c> {
     changes: &'c ChangeBatch,
     rows: Keys,
     gone: Keys,
-    /// Of each change, the hash of its key.
+    /// For each change, the hash of its key.
     hashes: Vec<u64>,
-    /// Of each change, where its key's row was before all of them.
+    /// For each change, the location of its key's row before the whole batch.
     before: Vec<Option<Location>>,
     table: HashTable<u32>,
     pub keys: Vec<TouchedKey>,
@@ -30,7 +31,7 @@ pub(super) struct TouchedKey {
     pub hash: u64,
     /// Its row in the version.
     pub before: Option<Location>,
-    /// The last change that spoke of it.
+    /// The last state of the key in the batch.
     pub last: KeyState,
 }
 
@@ -63,7 +64,7 @@ impl<'c> ChangedKeys<'c> {
         })
     }
 
-    /// The key of a change, and the change before it in this batch that spoke of the same key.
+    /// Returns the key of a change, and the previous state of the same key in this batch.
     #[inline]
     pub fn touch(&mut self, change: usize) -> (usize, Option<KeyState>) {
         let state = self.changes.changes[change].state;
@@ -85,7 +86,7 @@ impl<'c> ChangedKeys<'c> {
     }
 }
 
-/// Where the key of a state is.
+/// Returns the key of a state as a column set and a row in it.
 fn key_of<'k>(rows: &'k Keys, gone: &'k Keys, state: KeyState) -> (&'k Keys, usize) {
     match state {
         KeyState::Row(row) => (rows, row as usize),
@@ -93,7 +94,7 @@ fn key_of<'k>(rows: &'k Keys, gone: &'k Keys, state: KeyState) -> (&'k Keys, usi
     }
 }
 
-/// What the changes amount to.
+/// Computes the effect of a batch of changes.
 pub(super) fn outcome(version: &TableVersion, changes: &ChangeBatch) -> Result<WriteResult> {
     let mut touched = ChangedKeys::try_new(version, changes)?;
     let mut counts = Counts::default();

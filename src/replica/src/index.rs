@@ -1,4 +1,5 @@
-//! Where the row of a key is: one 32-bit location for each live row, and nothing else, as the key itself is in the row.
+//! Index from key to row: one 32-bit location for each live row. The index stores no keys, because
+//! the key itself is in the row.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -36,13 +37,13 @@ pub(super) struct KeyIndex {
     shards: Vec<RwLock<HashTable<Location>>>,
 }
 
-/// What becomes of one key.
+/// Index update of one key.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Edit {
     pub hash: u64,
-    /// Where its row was; `None`: it had none.
+    /// Old location of its row; `None` if the key had no row.
     pub from: Option<Location>,
-    /// Where its row is; `None`: it has none.
+    /// New location of its row; `None` if the key has no row any more.
     pub to: Option<Location>,
 }
 
@@ -52,7 +53,7 @@ fn shard_of(hash: u64) -> usize {
 }
 
 impl KeyIndex {
-    /// An empty index with room for so many keys.
+    /// Creates an empty index with room for `keys` keys.
     pub fn with_capacity(keys: usize) -> Self {
         let shard = || RwLock::new(HashTable::with_capacity(keys / SHARDS));
         Self {
@@ -66,7 +67,7 @@ impl KeyIndex {
         self.shards[shard].read()
     }
 
-    /// The version that the index is of, or is becoming that of.
+    /// Returns the generation of the version that the index belongs to, or is being updated to.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
@@ -89,8 +90,9 @@ impl KeyIndex {
         found
     }
 
-    /// Makes it the index of a generation. Readers of earlier ones are told before anything is changed that it is no longer theirs.
-    /// A key that is said to be somewhere and is not there stays as it is. `hash_of` tells the hash of any location in the index.
+    /// Publishes this generation. Readers of older generations see the change before any slot is
+    /// overwritten. An edit whose `from` does not match the index leaves its key unchanged.
+    /// `hash_of` returns the hash of any location in the index.
     pub fn apply(&self, generation: u64, edits: Vec<Edit>, hash_of: impl Fn(Location) -> u64) {
         self.generation.store(generation, Ordering::Release);
         for (shard, places) in ByShard::new(edits.iter().map(|edit| edit.hash)).groups() {
@@ -119,19 +121,19 @@ impl KeyIndex {
         }
     }
 
-    /// Keys.
+    /// Returns the number of keys.
     pub fn len(&self) -> usize {
         (0..SHARDS).map(|shard| self.read(shard).len()).sum()
     }
 
-    /// Bytes held.
+    /// Returns the memory of the index, in bytes.
     pub fn size_bytes(&self) -> usize {
         (0..SHARDS).map(|shard| self.read(shard).allocation_size()).sum()
     }
 }
 
-/// The ordinals of some hashes, by shard: a shard is locked once for them, as a lock waits for the loads before it, which miss the
-/// caches, and its memory pages are looked at together.
+/// The ordinals of some hashes, by shard: a shard is locked once for them, as a lock waits for the
+/// loads before it, which miss the caches, and its memory pages are read together.
 struct ByShard {
     starts: [u32; SHARDS + 1],
     order: Vec<u32>,

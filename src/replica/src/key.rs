@@ -1,4 +1,4 @@
-//! The key of a row, read where it is: hashed and compared without a copy.
+//! The key of a row, hashed and compared in place, without a copy.
 
 use std::hash::{BuildHasher, Hash, Hasher};
 
@@ -11,7 +11,7 @@ use arrow::datatypes::{
 use half::f16;
 use vexact_core::error::{Error, Result};
 
-/// The key columns of some rows. NULL is not expected: capture refuses it.
+/// The key columns of some rows. NULL does not occur: capture rejects it.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
     columns: Vec<KeyColumn>,
@@ -118,7 +118,7 @@ impl Keys {
         state.finish()
     }
 
-    /// Whether a row has the key of another batch's row.
+    /// Returns true if a row has the same key as a row of another batch.
     #[inline]
     pub fn equal(&self, row: usize, other: &Keys, other_row: usize) -> bool {
         let mut columns = self.columns.iter().zip(&other.columns);

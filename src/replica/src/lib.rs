@@ -1,8 +1,9 @@
-//! What an immutable version of a columnar table is, and how the next one is made.
+//! Immutable versions of columnar tables, and how the next version is made.
 //!
-//! A table is a list of segments of at most 65 536 rows, each with a delete bitmap, and an index from key to row. A change
-//! batch adds a segment and copies the bitmaps that it touches; its cost does not depend on the table's size. Small segments are
-//! merged beside it. Readers hold versions and never wait. A [`Store`] makes them durable.
+//! A table is a list of segments of at most 65 536 rows, each with a delete bitmap, and an index
+//! from key to row. A change batch adds a segment and copies the bitmaps that it touches; its cost
+//! does not depend on the table's size. Small segments are merged in the background. Readers hold
+//! versions and never wait. A [`Store`] makes them durable.
 
 mod changes;
 mod compaction;

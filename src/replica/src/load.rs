@@ -1,4 +1,4 @@
-//! A table's rows at once: what the initial copy puts in the place of a replica.
+//! Loads all rows of a table at once: the initial copy replaces a replica with them.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use super::index::{Edit, KeyIndex, Location};
 use super::version::{Definition, Part, SEGMENT_ROWS, Segment, SyncMode, TableVersion};
 use super::writer::hash_in;
 
-/// The first version of a table with these rows, of the registered schema, each with a key of its own. In a temporal replica they
-/// hold from `time` on.
+/// Makes the first version of a table with these rows, of the registered schema and with distinct
+/// keys. In a temporal replica they are valid from `time` on.
 pub(super) fn version(definition: Arc<Definition>, batches: &[RecordBatch], time: i64) -> Result<TableVersion> {
     let mut parts: Vec<Option<Part>> = Vec::new();
     for batch in batches {

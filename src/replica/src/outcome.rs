@@ -1,4 +1,4 @@
-//! What a batch of changes amounts to: rows to add, and the index entries that they move.
+//! Effect of a batch of changes: rows to add, and the index entries that change.
 
 use arrow::array::RecordBatch;
 
@@ -11,18 +11,18 @@ pub(super) struct Current {
     /// In [`WriteResult::rows`].
     pub row: u32,
     pub hash: u64,
-    /// Where the key's row was.
+    /// The previous location of the key's row.
     pub before: Option<Location>,
 }
 
-/// What a batch of changes amounts to.
+/// Effect of a batch of changes.
 #[derive(Debug)]
 pub(super) struct WriteResult {
     /// New rows, of the stored schema.
     pub rows: RecordBatch,
     /// Those of them that are current.
     pub current: Vec<Current>,
-    /// Keys that have no row any more, and where it was.
+    /// Hashes of keys that have no row any more, with the previous location of the row.
     pub forgotten: Vec<(u64, Location)>,
     pub counts: Counts,
 }

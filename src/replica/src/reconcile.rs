@@ -1,4 +1,5 @@
-//! How a history goes on where the log cannot tell what happened: its table was altered, or is read again.
+//! Reconciles a history with its table if the log cannot say what changed: the table was altered,
+//! or is read again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,10 +15,10 @@ use super::index::Location;
 use super::key::Keys;
 use super::version::{Definition, Part, Segment, TableVersion};
 
-/// How a row stands to the current row of its key.
+/// Comparison of a row with the current row of its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowState {
-    /// The key has none.
+    /// The key has no current row.
     New,
     /// They are the same.
     Same,
@@ -75,7 +76,7 @@ impl TableVersion {
         let changed = known.iter().zip(is_changed).filter(|(_, is_changed)| *is_changed);
         changes.extend(changed.map(|((row, _), _)| Change { time, state: KeyState::Row(*row) }));
 
-        // Current rows that are not among them are gone.
+        // Current rows that are not among `rows` are deleted.
         let mut seen: Vec<Location> = locations;
         seen.sort_unstable();
         let current = self.current_locations();
@@ -86,7 +87,7 @@ impl TableVersion {
         Ok(ChangeBatch { rows, gone, changes })
     }
 
-    /// How rows, of the registered schema, stand to the current rows of their keys.
+    /// Compares rows, of the registered schema, with the current rows of their keys.
     ///
     /// # Errors
     /// Rows of another schema.

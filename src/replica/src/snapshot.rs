@@ -1,4 +1,4 @@
-//! The replicas of a database. What changed together is seen together.
+//! The replicas of a database. Readers see tables that changed together in one snapshot.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::{compaction, load};
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     tables: BTreeMap<String, TableState>,
-    /// The last change of the log that is in it.
+    /// Position of the last change of the log that the snapshot includes.
     pub applied_seq: i64,
 }
 
@@ -26,7 +26,8 @@ pub struct Snapshot {
 pub struct TableState {
     /// Its rows.
     pub version: Arc<TableVersion>,
-    /// Why it must not be read: it failed to follow. `None`: it is sound.
+    /// Error of a table whose replication failed, so that it must not be read; `None` if it is
+    /// readable.
     pub failed: Option<String>,
 }
 
@@ -41,7 +42,7 @@ impl Snapshot {
         self.tables.get(&folded(name))
     }
 
-    /// Some of its tables, at a position of their own.
+    /// Returns a snapshot of some of the tables, at another position.
     pub fn only(&self, names: &[String], applied_seq: i64) -> Snapshot {
         let table = |name: &String| Some((folded(name), self.table(name)?.clone()));
         Snapshot { tables: names.iter().filter_map(table).collect(), applied_seq }
@@ -53,21 +54,22 @@ impl Snapshot {
     }
 }
 
-/// What the next snapshot does to one table.
+/// Update of one table in the next snapshot.
 #[derive(Debug)]
 pub enum Update<'c> {
     /// Applies changes.
     Apply(&'c ChangeBatch),
-    /// Puts these rows, of the registered schema and each with a key of its own, in the place of all rows; in a history they hold
-    /// from this time on.
+    /// Replaces all rows with these rows, of the registered schema and with distinct keys; in a
+    /// history they are valid from this time on.
     Replace(Arc<Definition>, Vec<RecordBatch>, i64),
     /// Gives the rows the columns of a definition with the same key; those that are new have these values, of one row each.
     Redefine(Arc<Definition>, HashMap<String, ArrayRef>),
-    /// Goes on with a history: what differs from these rows, all that the table has, becomes versions of this time.
+    /// Reconciles a temporal table with a full copy of its rows: each difference becomes a version
+    /// at this time.
     Continue(RecordBatch, i64),
     /// Marks it as unreadable.
     Fail(String),
-    /// Lets it go.
+    /// Drops the replica.
     Drop,
 }
 
@@ -93,7 +95,7 @@ impl Replicas {
         *self.current.write() = Arc::new(snapshot);
     }
 
-    /// Puts other tables in the place of all.
+    /// Replaces all tables.
     pub(super) fn replace_all(&self, tables: Vec<TableState>, applied_seq: i64) {
         let mut writers = self.writers();
         let named = |state: TableState| (folded(&state.version.definition.name), state);
@@ -104,9 +106,9 @@ impl Replicas {
         self.publish(Snapshot { tables, applied_seq });
     }
 
-    /// Makes the next snapshot of all updates together, at a position of the log. The updates of one table are made in their
-    /// order. A table whose changes cannot be applied is marked as failed, and its other updates are errors; the other tables are
-    /// not held up by it.
+    /// Publishes the next snapshot with all updates together, at a position of the log. The updates
+    /// of one table are applied in order. A table whose changes cannot be applied is marked as
+    /// failed, and its other updates are errors; the other tables are not affected.
     pub fn update(&self, updates: Vec<(String, Update<'_>)>, applied_seq: i64) -> Vec<(String, Result<Counts>)> {
         let mut writers = self.writers();
         let mut next = Snapshot::clone(&self.snapshot());
@@ -149,25 +151,27 @@ impl Replicas {
         results
     }
 
-    /// Merges segments beside everything else, where that is worth it and nobody is at it. Needs a tokio runtime.
+    /// Merges segments in the background if that is worthwhile and no merge is running. Needs a
+    /// tokio runtime.
     pub fn compact_beside(self: &Arc<Self>) {
         if !self.is_worth_compacting() || self.is_compacting.swap(true, Ordering::AcqRel) {
             return;
         }
         let replicas = Arc::clone(self);
         tokio::task::spawn_blocking(move || {
-            // What cannot be merged stays as it is, and is tried again after the next cycle.
+            // Segments that cannot be merged stay unchanged; the next cycle retries the merge.
             while replicas.compact(false).unwrap_or(false) {}
             replicas.is_compacting.store(false, Ordering::Release);
         });
     }
 
-    /// Whether [`Self::compact`] would find something.
+    /// Returns true if [`Self::compact`] would merge segments.
     pub fn is_worth_compacting(&self) -> bool {
         self.snapshot().tables().any(|state| compaction::choose(&state.version).is_some())
     }
 
-    /// Merges segments where that is worth it; whether anything was merged. `is_full`: merges all that can be.
+    /// Merges segments where that is worthwhile; returns true if anything was merged. `is_full`
+    /// merges all segments that can be merged.
     ///
     /// # Errors
     /// Rows that cannot be copied together.
@@ -181,7 +185,7 @@ impl Replicas {
                 compaction::choose(&version).into_iter().collect()
             };
             for slots in groups {
-                // Rows are copied beside the changes that come in.
+                // Rows are copied concurrently with incoming changes.
                 let merged = compaction::merge(&version, &slots)?;
                 let mut writers = self.writers();
                 let key = folded(&version.definition.name);

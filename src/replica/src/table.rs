@@ -17,7 +17,7 @@ use vexact_sql::chunks::{BATCH_ROWS, ChunkScanExec, Chunks};
 use super::snapshot::{Replicas, Snapshot};
 use super::version::{SyncMode, TableVersion};
 
-/// Keys that one scan looks up at most; more of them are found by scanning.
+/// Maximum number of keys that one scan looks up in the index; for more keys the rows are scanned.
 const LOOKED_UP_KEYS: usize = 1024;
 
 /// A table of [`Replicas`]. A query reads the version in the [`Snapshot`] that its session's configuration holds as an
@@ -49,14 +49,14 @@ impl ReplicaTable {
     /// A scan of some columns of the newest rows, in one partition.
     ///
     /// # Errors
-    /// A table that failed to follow, a column that is not there.
+    /// A table whose replication failed; a column that does not exist.
     pub fn scan_columns(&self, columns: Vec<usize>) -> Result<ChunkScanExec> {
         let version = self.version(&self.replicas.snapshot())?;
         let chunks = version.chunks().map_err(external)?;
         ChunkScanExec::try_new(&self.schema, chunks, columns, BATCH_ROWS)
     }
 
-    /// Whether a query of the one is planned as a query of the other.
+    /// Returns true if a plan for one table is also valid for the other.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.replicas, &other.replicas) && self.name == other.name && self.schema == other.schema
     }
@@ -64,7 +64,7 @@ impl ReplicaTable {
     /// All rows that a query of a session with this configuration sees.
     ///
     /// # Errors
-    /// A table that failed to follow, or that has other columns by now.
+    /// A table whose replication failed; a table whose columns changed.
     pub fn chunks(&self, config: &SessionConfig) -> Result<Arc<Chunks>> {
         self.seen(config)?.chunks().map_err(external)
     }
@@ -95,7 +95,7 @@ fn external(error: Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 
-/// The engine's own refusal, which is told as it is: nobody else has an answer.
+/// An error of the engine itself, reported unchanged, because no fallback can answer the query.
 fn refused<T>(problem: String) -> Result<T> {
     Err(external(Error::Engine(problem)))
 }
@@ -134,8 +134,8 @@ impl TableProvider for ReplicaTable {
     }
 }
 
-/// The keys that filters ask for, where they name them: `a = 1 AND b = 2`, or `a IN (1, 2)` for a key of one column. A history
-/// has more than one row for a key.
+/// Returns the keys that filters select, if they list them: `a = 1 AND b = 2`, or `a IN (1, 2)` for
+/// a key of one column. A history has more than one row for a key.
 fn looked_up(version: &TableVersion, filters: &[Expr]) -> Result<Option<RecordBatch>> {
     let definition = version.definition();
     if definition.mode == SyncMode::Temporal {

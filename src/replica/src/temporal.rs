@@ -1,5 +1,6 @@
-//! A replica that keeps history, as a slowly changing dimension of type 2 (Kimball): a change closes the row that held and adds
-//! one. Rows are never changed in place: the row that is closed is written again, closed.
+//! A replica that keeps history, as a slowly changing dimension of type 2 (Kimball): a change
+//! closes the valid row and adds a new one. Rows are never changed in place: a closed row is
+//! written again with its end time.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use super::index::Location;
 use super::outcome::{Current, WriteResult};
 use super::version::TableVersion;
 
-/// Where the registered columns of a row come from.
+/// Source of the registered columns of a row.
 #[derive(Debug, Clone, Copy)]
 enum Source {
     Stored(Location),
@@ -46,12 +47,12 @@ fn stored(version: &TableVersion, location: Location) -> Result<(i64, &'static s
     Ok((from, operation))
 }
 
-/// What the changes amount to.
+/// Computes the effect of a batch of changes.
 pub(super) fn outcome(version: &TableVersion, changes: &ChangeBatch) -> Result<WriteResult> {
     let mut touched = ChangedKeys::try_new(version, changes)?;
     let mut counts = Counts::default();
     let mut held: Vec<BufferedRow> = Vec::with_capacity(2 * changes.changes.len());
-    // Of each touched key, its open row in `held`.
+    // For each touched key, its open row in `held`.
     let mut open: Vec<Option<usize>> = Vec::new();
     for (ordinal, change) in changes.changes.iter().enumerate() {
         let (key, earlier) = touched.touch(ordinal);

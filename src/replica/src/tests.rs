@@ -20,7 +20,7 @@ pub(super) fn definition(mode: SyncMode) -> Arc<Definition> {
 
 pub(super) type Key = (String, i64);
 
-/// A change of the model: the key, and its value where the row is there.
+/// A change of the model: the key, and its value if the row exists.
 #[derive(Debug, Clone)]
 pub(super) struct Step {
     pub key: Key,

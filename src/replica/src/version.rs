@@ -1,4 +1,4 @@
-//! One immutable state of a table: segments of rows, and which of these rows are dead.
+//! One immutable state of a table: segments of rows, and bitmaps of their deleted rows.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -13,10 +13,11 @@ use vexact_sql::chunks::{Bounds, Chunks};
 use super::index::{KeyIndex, Location};
 use super::key::Keys;
 
-/// Rows of a segment at most: so its delete bitmap is 8 KiB, and a change copies no more than that.
+/// Maximum number of rows of a segment: its delete bitmap is 8 KiB, and a change copies no more
+/// than that.
 pub(super) const SEGMENT_ROWS: usize = 1 << 16;
 
-/// How a replica follows its table.
+/// Sync mode of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SyncMode {
     /// The replica equals the table.
@@ -25,14 +26,14 @@ pub enum SyncMode {
     Temporal,
 }
 
-/// Microseconds since the epoch at which a row of a temporal replica began to hold.
+/// Microseconds since the epoch from which a row of a temporal replica is valid.
 pub const VALID_FROM: &str = "_valid_from";
-/// The time at which it ceased to; NULL while it holds.
+/// The time at which the row ceased to be valid; NULL while it is valid.
 pub const VALID_TO: &str = "_valid_to";
-/// What made it: `I`, `U` or `D`.
+/// The operation that created the row: `I`, `U` or `D`.
 pub const OPERATION: &str = "_operation";
 
-/// What a replica is of.
+/// Definition of a replica: its table, columns, key and sync mode.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Definition {
     /// The table's name, as registered.
@@ -41,12 +42,12 @@ pub struct Definition {
     pub schema: SchemaRef,
     /// Ordinals of the key's columns.
     pub key: Vec<usize>,
-    /// How it follows.
+    /// The sync mode.
     pub mode: SyncMode,
 }
 
 impl Definition {
-    /// Whether rows of another definition of the same table have the same keys.
+    /// Returns true if another definition of the same table has the same key columns.
     pub fn has_key_of(&self, other: &Definition) -> bool {
         let key = |definition: &Definition| -> Vec<Field> {
             definition.key.iter().map(|column| definition.schema.field(*column).clone()).collect()
@@ -54,7 +55,8 @@ impl Definition {
         key(self) == key(other)
     }
 
-    /// The schema that was registered; `None` where a column has a type that none has.
+    /// Returns the registered schema; returns `None` if a column has an Arrow type that cannot be
+    /// registered.
     pub fn table_schema(&self) -> Option<TableSchema> {
         let column = |field: &Arc<Field>| {
             Some(Column { name: field.name().clone(), column_type: ColumnType::of_arrow(field.data_type())? })
@@ -64,7 +66,8 @@ impl Definition {
         TableSchema::of_columns(&self.name, columns, &key).ok()
     }
 
-    /// The columns that order rows of one distance: those of the key, and in a history its times.
+    /// Returns the columns that order rows of equal distance: those of the key, and in a history
+    /// its times.
     pub fn tie_order(&self) -> Vec<usize> {
         let registered = self.schema.fields().len();
         let times = match self.mode {
@@ -92,11 +95,11 @@ impl Definition {
 /// Rows that do not change any more.
 #[derive(Debug)]
 pub(super) struct Segment {
-    /// Its own in this process, so that a store knows those it holds.
+    /// An id that is unique in this process, by which a store recognises the segments it holds.
     pub id: u64,
     pub rows: RecordBatch,
     pub keys: Keys,
-    /// By which filters rule it out; found when a query asks.
+    /// Bounds by which filters prune the segment; computed at the first use.
     bounds: Arc<Bounds>,
 }
 
@@ -121,7 +124,7 @@ impl Segment {
 #[derive(Debug, Clone)]
 pub(super) struct Part {
     pub segment: Arc<Segment>,
-    /// `None`: all rows are live.
+    /// Bitmap of the live rows; `None` if all rows are live.
     pub live: Option<BooleanBuffer>,
     pub live_rows: usize,
 }
@@ -161,12 +164,12 @@ impl Part {
     }
 }
 
-/// One state of a table. Whoever holds it reads it undisturbed.
+/// One immutable version of a table. Later changes do not affect its readers.
 #[derive(Debug)]
 pub struct TableVersion {
     pub(super) definition: Arc<Definition>,
     pub(super) stored_schema: SchemaRef,
-    /// By slot; a slot is used again once its segment is gone.
+    /// The segments, by slot; a slot is reused after its segment is removed.
     pub(super) parts: Vec<Option<Part>>,
     /// Versions before this one.
     pub(super) generation: u64,
@@ -187,7 +190,7 @@ impl TableVersion {
         Self { definition, stored_schema, parts, generation, index, rows, chunks: OnceLock::new() }
     }
 
-    /// What this is a version of.
+    /// Returns the definition of the replica.
     pub fn definition(&self) -> &Arc<Definition> {
         &self.definition
     }
@@ -197,7 +200,7 @@ impl TableVersion {
         &self.stored_schema
     }
 
-    /// Live rows.
+    /// Returns the number of live rows.
     pub fn num_rows(&self) -> usize {
         self.rows
     }
@@ -256,14 +259,14 @@ impl TableVersion {
         arrow::compute::interleave_record_batch(&batches, &rows).map_err(Error::arrow)
     }
 
-    /// Whether a key's current row is at a location.
+    /// Returns true if a key's current row is at a location.
     #[inline]
     pub(super) fn is_at(&self, location: Location, keys: &Keys, row: usize) -> bool {
         self.part(location)
             .is_some_and(|part| part.is_live(location.row()) && part.segment.keys.equal(location.row(), keys, row))
     }
 
-    /// Where a key's current row is in this version.
+    /// Returns the location of a key's current row in this version.
     pub(super) fn locate(&self, keys: &Keys, row: usize) -> Option<Location> {
         let is_it = |location: Location| self.is_at(location, keys, row);
         let found = self.index.find(keys.hash(row, &self.index.hasher), is_it);
@@ -284,12 +287,13 @@ impl TableVersion {
         self.chunks().map_or(f64::INFINITY, |chunks| chunks.greatest_magnitude(column))
     }
 
-    /// Whether a text of a column may have a NUL in it. Each segment is read once for it.
+    /// Returns true if a text of the column may contain a NUL. Each segment is read once to decide
+    /// it.
     pub fn may_have_nul(&self, column: usize) -> bool {
         self.chunks().map_or(true, |chunks| chunks.may_have_nul(column))
     }
 
-    /// Bytes of the rows, dead ones included, and of the index.
+    /// Returns the bytes of the rows, deleted ones included, and of the index.
     pub fn size_bytes(&self) -> usize {
         self.parts.iter().flatten().map(|part| part.segment.size_bytes()).sum::<usize>() + self.index.size_bytes()
     }

@@ -1,4 +1,5 @@
-//! How the next version of a table is made: a step that computes and may fail, and one that cannot.
+//! Makes the next version of a table in two steps: the first computes and may fail, the second
+//! publishes and cannot fail.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,13 +12,13 @@ use super::index::{Edit, KeyIndex, Location};
 use super::version::{Definition, Part, SEGMENT_ROWS, Segment, SyncMode, TableVersion};
 use super::{destructive, temporal};
 
-/// The one that makes versions of a table.
+/// The writer of a table, which makes its versions.
 #[derive(Debug)]
 pub(super) struct TableWriter {
     version: Arc<TableVersion>,
 }
 
-/// An outcome that only has to be put in place.
+/// A computed result that only has to be published.
 #[derive(Debug)]
 pub(super) struct Staged {
     segments: Vec<(usize, Arc<Segment>)>,
@@ -34,7 +35,7 @@ impl TableWriter {
         &self.version
     }
 
-    /// Computes what the changes amount to. Nothing is changed.
+    /// Computes the effect of the changes. The table does not change yet.
     pub fn stage(&self, changes: &ChangeBatch) -> Result<Staged> {
         let outcome = match self.version.definition.mode {
             SyncMode::Destructive => destructive::outcome(&self.version, changes)?,
@@ -102,7 +103,7 @@ impl TableWriter {
         for slot in slots {
             let Some(seen) = &from.parts[*slot] else { continue };
             for old in seen.live_ordinals() {
-                // What died since the rows were copied is dead in the copy too.
+                // A row deleted since the rows were copied is deleted in the copy too.
                 if parts[*slot].as_ref().is_some_and(|part| part.is_live(old)) {
                     // A closed row of a temporal table is in no index.
                     let hash = segment.keys.hash(row, &index.hasher);

@@ -1,7 +1,9 @@
-//! Affinities: the types of values that SQLite treats alike, and which of DataFusion's reals SQLite may have as integers.
+//! Affinities: the types of values that SQLite treats alike, and the reals of DataFusion that may
+//! be integers in SQLite.
 //!
-//! `coalesce(1, 2.5)` is an integer there and a real here, and so is a real of a column that is declared as NUMERIC. Sums and
-//! comparisons are the same for both; a division, and what is made text, is not.
+//! `coalesce(1, 2.5)` is an integer in SQLite and a real in DataFusion, and so is a real of a
+//! column that is declared as NUMERIC. Sums and comparisons are equal on both sides; a division,
+//! and a conversion to text, are not.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,16 +17,16 @@ use datafusion::logical_expr::{BinaryExpr, Case, Expr, ExprSchemable, LogicalPla
 
 use super::column_facts::ColumnFacts;
 
-/// Values that SQLite treats alike.
+/// Class of values that SQLite treats alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Affinity {
     Null,
     Bool,
     Integer,
     Real,
-    /// A real to DataFusion, in SQLite perhaps the integer 0.
+    /// A real in DataFusion that may be the integer 0 in SQLite.
     RealOrZero,
-    /// A real to DataFusion, in SQLite perhaps an integer.
+    /// A real in DataFusion that may be an integer in SQLite.
     Number,
     Text,
     Blob,
@@ -56,17 +58,17 @@ impl Affinity {
         matches!(self, Self::Null | Self::Bool)
     }
 
-    /// Whether it is the same text on both sides.
+    /// Returns true if the value has the same text on both sides.
     pub fn is_textual(self) -> bool {
         matches!(self, Self::Null | Self::Bool | Self::Integer | Self::Real | Self::Text)
     }
 
-    /// Whether values of both are compared, and become one, alike on both sides.
+    /// Returns true if values of both affinities are compared and combined alike on both sides.
     pub fn is_like(self, other: Affinity) -> bool {
         self == other || self == Self::Null || other == Self::Null || (self.is_number() && other.is_number())
     }
 
-    /// The join (least upper bound) of two affinities of reals.
+    /// Returns the join (least upper bound) of two affinities of reals.
     fn or(self, other: Affinity) -> Affinity {
         match (self, other) {
             (Self::Number, _) | (_, Self::Number) => Self::Number,
@@ -91,7 +93,7 @@ impl fmt::Display for Affinity {
     }
 }
 
-/// The first pair of neighbours that are not alike.
+/// Returns the first pair of neighbours with unlike affinities.
 pub(super) fn unlike(what: &str, affinities: impl IntoIterator<Item = Affinity>) -> Option<String> {
     let mut first = Affinity::Null;
     for affinity in affinities {
@@ -110,7 +112,8 @@ pub(super) struct Affinities<'a> {
     facts: &'a dyn ColumnFacts,
     /// Affinity of columns with reals, those of subqueries included.
     columns: Affinity,
-    /// Whether a column may have reals that its type, not settled before the plan is analyzed, does not tell.
+    /// True if a column may have reals that its type does not show, because the type is not
+    /// resolved before the plan is analyzed.
     has_hidden: bool,
 }
 
@@ -131,7 +134,7 @@ impl<'a> Affinities<'a> {
         let (mut columns, mut has_hidden) = (self.columns, self.has_hidden);
         plan.apply_with_subqueries(|node| {
             let schema = merge_schema(&node.inputs());
-            // Nothing reads what the query gives in the end.
+            // Nothing reads the final output of the query.
             let is_read = !(std::ptr::eq(node, plan) && matches!(node, LogicalPlan::Projection(_)));
             match node {
                 LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) if is_read => {
@@ -154,7 +157,7 @@ impl<'a> Affinities<'a> {
                         }
                     }
                 }
-                // Their rows are cast to one type.
+                // The rows of these nodes are cast to one type.
                 LogicalPlan::Values(_) | LogicalPlan::RecursiveQuery(_)
                     if node.schema().fields().iter().any(|field| Affinity::of(field.data_type()).is_real()) =>
                 {
@@ -167,16 +170,16 @@ impl<'a> Affinities<'a> {
         Ok((columns, has_hidden))
     }
 
-    /// The affinities of an expression and of all within it.
+    /// Returns the affinities of an expression and of all within it.
     pub fn within<'e>(&'e self, expr: &'e Expr, schema: &'e DFSchema) -> AffinityContext<'e> {
         let mut exprs = Vec::new();
-        // It never fails, as the closure does not.
+        // The walk never fails, because the closure does not.
         let _ = expr.apply(|expr| {
             exprs.push(expr);
             Ok(TreeNodeRecursion::Continue)
         });
         let mut within = AffinityContext { affinities: self, schema, known: HashMap::with_capacity(exprs.len()) };
-        // Parts of an expression come after it.
+        // An expression precedes its parts, so the reverse order visits the parts first.
         for expr in exprs.into_iter().rev() {
             let told = expr.get_type(schema).map_or(Affinity::Null, |data_type| Affinity::of(&data_type));
             let affinity = match told {
@@ -194,7 +197,7 @@ impl<'a> Affinities<'a> {
 pub(super) struct AffinityContext<'a> {
     affinities: &'a Affinities<'a>,
     pub schema: &'a DFSchema,
-    /// By the address, which is only compared: the tree stands still.
+    /// Affinities by the expression's address, which is only compared: the tree does not move.
     known: HashMap<*const Expr, Affinity>,
 }
 
@@ -203,7 +206,7 @@ impl AffinityContext<'_> {
         self.known.get(&(expr as *const Expr)).copied().unwrap_or(Affinity::Other)
     }
 
-    /// Whether it is a real although its type, which is not settled, is of an integer.
+    /// Returns true if an expression is a real although its unresolved type is an integer.
     fn is_hidden(&self, expr: &Expr) -> bool {
         let is_real = |expr: &Expr| self.affinity(expr).is_real();
         match expr {
@@ -240,7 +243,7 @@ impl AffinityContext<'_> {
             Expr::Alias(alias) => self.affinity(&alias.expr),
             Expr::Negative(inner) => self.affinity(inner),
             Expr::Cast(Cast { expr, .. }) => match expr.get_type(self.schema) {
-                // To compute with it in 64 bits.
+                // The cast only widens the number for 64-bit arithmetic.
                 Ok(DataType::Float16 | DataType::Float32) => self.affinity(expr),
                 _ => Affinity::Real,
             },
@@ -265,7 +268,7 @@ impl AffinityContext<'_> {
             && expr.get_type(self.schema).is_ok_and(|told| !told.is_floating())
     }
 
-    /// Real where one of the two is.
+    /// Returns the affinity of an arithmetic operation: a real if one operand is a real.
     fn of_arithmetic(&self, left: &Expr, op: Operator, right: &Expr) -> Affinity {
         match (self.affinity(left), self.affinity(right)) {
             (Affinity::Real, _) | (_, Affinity::Real) => Affinity::Real,
@@ -282,7 +285,7 @@ impl AffinityContext<'_> {
         }
     }
 
-    /// The affinity of one among values.
+    /// Returns the common affinity of several values.
     fn of_values<'e>(&self, values: impl IntoIterator<Item = &'e Expr>) -> Affinity {
         let real = |expr| match self.affinity(expr) {
             Affinity::Null => Affinity::Real,
@@ -293,7 +296,7 @@ impl AffinityContext<'_> {
         values.into_iter().map(real).fold(Affinity::Real, Affinity::or)
     }
 
-    /// The affinity of an aggregate or a window function.
+    /// Returns the affinity of an aggregate or a window function.
     fn of_call(&self, name: &str, args: &[Expr]) -> Affinity {
         match name {
             "avg" | "percent_rank" | "cume_dist" => Affinity::Real,

@@ -14,19 +14,20 @@ use super::parse::ParsedQuery;
 use super::reason::{Shape, first_word};
 use super::scope::Ctes;
 
-/// What a statement's route depends on. Of each kind the first that was met.
+/// Properties of a statement that determine its route. Of each kind, the first occurrence is
+/// stored.
 #[derive(Default)]
 pub(super) struct StatementAnalysis {
-    /// It is more than a query: the word that says so.
+    /// Word that shows that the statement is more than a query; `None` for a query.
     pub change: Option<String>,
-    /// SHOW or DESCRIBE.
+    /// Name of the statement, if it is SHOW or DESCRIBE.
     pub olap_statement: Option<&'static str>,
     pub vector_function: Option<String>,
     pub olap_function: Option<String>,
     pub sqlite_function: Option<String>,
     pub sqlite_syntax: Option<&'static str>,
     pub shape: Option<Shape>,
-    /// Tables by the names they are called, CTEs aside; also those that a table function names.
+    /// Names of the tables, without CTEs, and with those that a table function names.
     pub tables: Vec<ObjectName>,
     ctes: Ctes,
 }
@@ -174,7 +175,7 @@ impl Visitor for StatementAnalysis {
     }
 }
 
-/// Whether each column of a query is plainly a column of one table.
+/// Returns true if each column of a query is plainly a column of one table.
 pub fn is_of_columns(query: &ParsedQuery, is_table: &dyn Fn(&str) -> bool) -> bool {
     let Ok(DfStatement::Statement(statement)) = query.statement() else { return false };
     let Statement::Query(query) = statement.as_ref() else { return false };
@@ -196,7 +197,7 @@ pub fn is_of_columns(query: &ParsedQuery, is_table: &dyn Fn(&str) -> bool) -> bo
     select.projection.iter().all(is_column) && is_read(&from.relation) && from.joins.is_empty()
 }
 
-/// A function's name in lower case, its schema aside.
+/// Returns a function's name in lower case, without its schema.
 pub(super) fn function_name(name: &ObjectName) -> String {
     match name.0.last().and_then(|part| part.as_ident()) {
         Some(name) => name.value.to_ascii_lowercase(),
@@ -204,7 +205,7 @@ pub(super) fn function_name(name: &ObjectName) -> String {
     }
 }
 
-/// A name without a schema.
+/// Returns a name, if it has no schema.
 pub(super) fn bare(name: &ObjectName) -> Option<&str> {
     match idents(name)?[..] {
         [name] => Some(&name.value),
@@ -212,14 +213,15 @@ pub(super) fn bare(name: &ObjectName) -> Option<&str> {
     }
 }
 
-/// A call in place of a table.
+/// A function call in place of a table.
 pub(super) struct TableFunction<'a> {
-    /// In lower case.
+    /// Name in lower case.
     pub name: String,
     arguments: &'a [FunctionArg],
 }
 
-/// A table that a table function names, and the positions of the arguments that name it and a column of it.
+/// A table that a table function names, with the positions of the arguments that name it and a
+/// column of it.
 pub(super) struct NamedTable {
     pub table: ObjectName,
     pub at: usize,
@@ -238,7 +240,8 @@ pub(super) fn table_function(factor: &TableFactor) -> Option<TableFunction<'_>> 
 }
 
 impl TableFunction<'_> {
-    /// In the order of the arguments; none for an argument that is not text.
+    /// Returns the named tables in the order of the arguments; an argument that is not text is
+    /// skipped.
     pub fn named_tables(&self) -> Vec<NamedTable> {
         let named = |(at, column_at): &(usize, Option<usize>)| {
             let table = named_in_text(text_argument(self.arguments.get(*at)?)?);
@@ -248,7 +251,7 @@ impl TableFunction<'_> {
     }
 }
 
-/// The text of an argument that is a literal.
+/// Returns the text of an argument that is a literal.
 fn text_argument(argument: &FunctionArg) -> Option<&str> {
     match argument {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value)))
@@ -260,7 +263,8 @@ fn text_argument(argument: &FunctionArg) -> Option<&str> {
     }
 }
 
-/// The table that a text names, as [`vexact_sql`] reads it: a whole name, with SQLite's schema before it or none.
+/// Returns the table that a text names, as [`vexact_sql`] reads it: a whole name, with or without
+/// SQLite's schema.
 fn named_in_text(text: &str) -> ObjectName {
     match text.get(..5) {
         Some(schema) if schema.eq_ignore_ascii_case("main.") => {

@@ -1,4 +1,5 @@
-//! How the names of one statement are spelled for DataFusion, which compares them exactly.
+//! Canonical names: the spelling of a statement's names for DataFusion, which compares names
+//! exactly.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -12,7 +13,7 @@ use super::analysis::{bare, table_function};
 use super::names::{OlapTable, TableLookup, TableOrigin, origin};
 use super::scope::Ctes;
 
-/// One spelling for each name of a statement, whatever the cases it is written in: that of a table or column if one has the name,
+/// Canonical spelling of each name of a statement: that of a table or column if one has the name,
 /// else that of its first alias. Keys are in lower case.
 pub(super) struct CanonicalNames {
     tables: HashMap<String, String>,
@@ -38,7 +39,7 @@ impl CanonicalNames {
         }
     }
 
-    /// Of the names of one table.
+    /// Collects the canonical names of one table.
     pub fn of_table(table: &OlapTable) -> Self {
         let mut spelling = Self {
             tables: HashMap::new(),
@@ -50,13 +51,13 @@ impl CanonicalNames {
         spelling
     }
 
-    /// Of a table, a CTE or an alias of one.
+    /// Returns the canonical name of a table, a CTE or an alias of one.
     pub fn relation(&self, name: &str) -> Option<&str> {
         let name = name.to_ascii_lowercase();
         self.tables.get(&name).or_else(|| self.relation_aliases.get(&name)).map(String::as_str)
     }
 
-    /// Of a column or an alias of an expression.
+    /// Returns the canonical name of a column or an alias of an expression.
     pub fn column(&self, name: &str) -> Option<&str> {
         let name = name.to_ascii_lowercase();
         self.columns.get(&name).or_else(|| self.column_aliases.get(&name)).map(String::as_str)
@@ -77,10 +78,10 @@ fn first(spellings: &mut HashMap<String, String>, name: &str) {
     spellings.entry(name.to_ascii_lowercase()).or_insert_with(|| name.to_owned());
 }
 
-/// The table of the OLAP side; `None` for one of its information_schema.
+/// Returns the table of the OLAP side; `None` for one of its information_schema.
 ///
 /// # Errors
-/// The OLAP side lacks it.
+/// A table that the OLAP side lacks.
 pub(super) fn olap_table(name: &ObjectName, names: &dyn TableLookup) -> Result<Option<OlapTable>> {
     match origin(name, names) {
         TableOrigin::Session(table) | TableOrigin::Replica { table, .. } => Ok(Some(table)),
@@ -154,7 +155,8 @@ impl Visitor for Collector<'_> {
         if let Some(call) = table_function(factor) {
             for (at, argument) in call.named_tables().into_iter().enumerate() {
                 let table = self.table(&argument.table)?;
-                // The joined table's columns have its name before theirs where both tables have one of the name.
+                // If both tables have a column of the name, the joined table's column is qualified
+                // with its name.
                 if let (1, Some(table)) = (at, table) {
                     let columns = table.schema.fields().iter().map(|field| format!("{}_{}", table.name, field.name()));
                     columns.for_each(|column| first(&mut self.spelling.column_aliases, &column));
@@ -165,7 +167,7 @@ impl Visitor for Collector<'_> {
     }
 }
 
-/// The alias of a relation that can have one.
+/// Returns the alias of a relation that can have one.
 fn alias(factor: &TableFactor) -> Option<&TableAlias> {
     match factor {
         TableFactor::Table { alias, .. }

@@ -1,4 +1,4 @@
-//! The filter of a vector search: a predicate in text, whose names are SQLite's.
+//! The filter of a vector search: a predicate in text, with SQLite's names.
 
 use std::ops::ControlFlow;
 
@@ -12,8 +12,9 @@ use super::lexer::Lexer;
 use super::names::{OlapTable, TableLookup};
 use super::olap::Rewriter;
 
-/// Spells the names of a predicate on one table as [`for_olap`](super::for_olap) spells those of a statement. A text that is no
-/// predicate stays as it is: the search says what is wrong with it.
+/// Gives the names of a predicate on one table their canonical spelling, as
+/// [`for_olap`](super::for_olap) does for a statement. A text that is not a predicate is unchanged:
+/// the search reports its error.
 ///
 /// # Errors
 /// As [`for_olap`](super::for_olap).
@@ -35,7 +36,7 @@ fn parse(text: &str) -> Option<Expr> {
     (parser.peek_token().token == Token::EOF).then_some(expr)
 }
 
-/// The names of a filter: its table's.
+/// Names in a filter: those of its table.
 struct OneTable<'t>(&'t OlapTable);
 
 impl TableLookup for OneTable<'_> {

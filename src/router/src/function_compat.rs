@@ -1,11 +1,12 @@
-//! Scalar functions that answer alike on both sides.
+//! Scalar functions with the same results on both sides.
 
 use datafusion::logical_expr::Expr;
 
 use super::affinity::{Affinity, unlike};
 
-/// Whether a function, by DataFusion's name for it, answers as SQLite's does for arguments of these affinities. A function that is
-/// not known to agree does not. Those with SQLite's semantics in a session over replicas are in `session::sqlite`.
+/// Returns true if a function, by its DataFusion name, has the same result as SQLite's for
+/// arguments of these affinities. A function without known compatibility is not compatible.
+/// Functions with SQLite's semantics in a session over replicas are in `session::sqlite`.
 pub(super) fn is_compatible(name: &str, args: &[Expr], affinities: &[Affinity]) -> bool {
     let all = |is: fn(Affinity) -> bool| affinities.iter().all(|affinity| is(*affinity));
     let first = affinities.first().copied().unwrap_or(Affinity::Other);
@@ -33,7 +34,8 @@ pub(super) fn is_compatible(name: &str, args: &[Expr], affinities: &[Affinity]) 
     }
 }
 
-/// Whether it is a time of the row's: a constant may be 'now', which is one time in all of a query.
+/// Returns true if a time depends on the row. A constant may be 'now', which must have one value in
+/// the whole query.
 fn is_moment(expr: Option<&Expr>, affinity: Affinity) -> bool {
     expr.is_some_and(Expr::any_column_refs) && (affinity == Affinity::Text || affinity.is_number())
 }

@@ -1,6 +1,6 @@
-//! What is known of functions by their names, all in lower case.
+//! Properties of functions by their names, all in lower case.
 
-/// The functions that only the OLAP side has; a query with one of them goes there.
+/// Functions that only the OLAP side has; a query with one of them is routed there.
 const VECTOR: [&str; 12] = [
     "cosine_distance",
     "cosine_similarity",
@@ -82,7 +82,7 @@ pub(super) fn is_vector(name: &str) -> bool {
     VECTOR.contains(&name)
 }
 
-/// Whether a call with so many arguments aggregates.
+/// Returns true if a call with this number of arguments is an aggregate.
 pub(super) fn is_aggregate(name: &str, arguments: usize) -> bool {
     match name {
         "min" | "max" => arguments == 1,
@@ -94,7 +94,8 @@ pub(super) fn is_olap_table(name: &str) -> bool {
     OLAP_TABLES.contains(&name)
 }
 
-/// The arguments of a table function that name a table, each with the one that names a column of it.
+/// Returns the arguments of a table function that name a table, each with the one that names a
+/// column of it.
 pub(super) fn table_arguments(name: &str) -> &'static [(usize, Option<usize>)] {
     match name {
         "vector_search" => &[(0, Some(1))],
@@ -104,7 +105,8 @@ pub(super) fn table_arguments(name: &str) -> &'static [(usize, Option<usize>)] {
     }
 }
 
-/// Where a table function has a predicate on its table in text.
+/// Returns the index of the argument in which a table function has a textual predicate on its
+/// table.
 pub(super) fn filter_argument(name: &str) -> Option<usize> {
     (name == "vector_search").then_some(5)
 }

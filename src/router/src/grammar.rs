@@ -7,11 +7,11 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use vexact_sql::dialect::is_vector_operator;
 
-/// What DataFusion parses by default, but for the precedence.
+/// DataFusion's default dialect, except for the precedence of operators.
 #[derive(Debug)]
 pub(super) struct Grammar;
 
-// SQLite's levels, tightest first; `COLLATE` is the parser's own and tighter.
+// SQLite's precedence levels, tightest first; `COLLATE` has the parser's own, tighter level.
 const UNARY: u8 = 48;
 const CONCAT: u8 = 45;
 const BITS: u8 = 25;
@@ -49,8 +49,10 @@ impl Dialect for Grammar {
         Some(parser.parse_subexpr(UNARY).map(|expr| Expr::UnaryOp { op, expr: Box::new(expr) }))
     }
 
-    /// The parser would take all that follows `IS DISTINCT FROM`, AND and OR included. It has `a IS NULL` for a whole, of which SQLite
-    /// takes but the right side of IS: `a IS NULL || b` is `a IS (NULL || b)` there, and is left to it.
+    /// Parses operators that the parser would parse differently. It would parse everything after
+    /// `IS DISTINCT FROM`, including AND and OR. It treats `a IS NULL` as a complete operand,
+    /// although SQLite applies a tighter operator to only the right side of IS: `a IS NULL || b` is
+    /// `a IS (NULL || b)` there, so SQLite answers such a query.
     fn parse_infix(&self, parser: &mut Parser, expr: &Expr, _: u8) -> Option<Result<Expr, ParserError>> {
         if let Some(operator) = operator_after_is(parser) {
             return Some(Err(ParserError::ParserError(format!("expected the end of IS, got {operator}"))));
@@ -68,7 +70,7 @@ impl Dialect for Grammar {
     }
 }
 
-/// The operator after `IS [NOT] NULL` and its like that binds tighter than IS.
+/// Returns the operator after `IS [NOT] NULL` and similar operators that binds tighter than IS.
 fn operator_after_is(parser: &Parser) -> Option<Token> {
     let keyword = |at| match &parser.peek_nth_token_ref(at).token {
         Token::Word(word) => word.keyword,
@@ -111,7 +113,7 @@ mod tests {
     use super::super::parse::ParsedQuery;
     use super::*;
 
-    /// An expression with all its parentheses.
+    /// Writes an expression with all its parentheses.
     fn nested(expr: &Expr) -> String {
         match expr {
             Expr::Nested(inner) => nested(inner),

@@ -1,11 +1,12 @@
-//! SQL as tokens: SQLite's rules where SQLite has one, arrays and casts as DataFusion writes them.
+//! Tokenizes SQL by SQLite's rules where SQLite has one; arrays and casts follow DataFusion's
+//! syntax.
 
 use std::iter::Peekable;
 use std::str::Chars;
 
 use datafusion::sql::sqlparser::dialect::Dialect;
 
-/// How text becomes tokens. The parser after it is DataFusion's.
+/// Dialect of the tokenizer. The parser after it is DataFusion's.
 #[derive(Debug)]
 pub(super) struct Lexer;
 
@@ -38,7 +39,7 @@ impl Dialect for Lexer {
         true
     }
 
-    // Else 1_000 reads as 1 with the alias _000.
+    // Without this syntax, 1_000 would be read as 1 with the alias _000.
     fn supports_numeric_literal_underscores(&self) -> bool {
         true
     }

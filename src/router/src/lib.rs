@@ -1,15 +1,17 @@
-//! Which side answers a query, SQLite or the replicas, and why. Nothing here reads or writes anything.
+//! Router: decides if SQLite or the replicas answer a query, and why. Nothing here reads or writes
+//! anything.
 //!
 //! The rules, in this order:
-//! 1. What is no query (DML, DDL, PRAGMA) goes to SQLite.
+//! 1. A statement that is not a query (DML, DDL, PRAGMA): SQLite.
 //! 2. A vector function, `vector_search`, `vector_join`, `as_of` or a session's own table: the replicas.
 //! 3. A table or function that only SQLite has: SQLite.
 //! 4. Only tables that SQLite lacks: the replicas.
-//! 5. A table that neither has: SQLite, which says so.
+//! 5. A table that neither has: SQLite, which reports it.
 //! 6. An aggregate, join, set operation, subquery, CTE, window, DISTINCT or GROUP BY anywhere: the replicas.
-//! 7. All else: SQLite. So does SQL that DataFusion's parser does not know.
+//! 7. Any other query, and SQL that DataFusion's parser does not support: SQLite.
 //!
-//! What rule 6 sends to the replicas goes back to SQLite where its plan has a [`semantic_gap`].
+//! A query that rule 6 routes to the replicas falls back to SQLite if its plan has a
+//! [`semantic_gap`].
 
 mod affinity;
 mod analysis;
@@ -62,7 +64,7 @@ use names::{TableOrigin, origin};
 use parse::{Parsed, Unknown, several};
 use reason::first_word;
 
-/// Who answers.
+/// Engine side that answers a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// The database file.
@@ -71,19 +73,20 @@ pub enum Side {
     Olap,
 }
 
-/// Where a query goes.
+/// Route of a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// Who answers.
+    /// Engine side that answers the query.
     pub side: Side,
-    /// Why.
+    /// Reason of the route.
     pub reason: Reason,
-    /// The OLAP tables that the query reads, as the OLAP side spells them, each once, in the order of their mention; empty for
-    /// [`Side::Sqlite`].
+    /// OLAP tables that the query reads, in the spelling of the OLAP side, each once, in the order
+    /// of their mention; empty for [`Side::Sqlite`].
     pub tables: Vec<String>,
-    /// Whether SQLite has every table and function of it known here, so that it can answer what DataFusion cannot plan.
+    /// True if SQLite has all tables of the query and all its functions that are known here, so
+    /// that it can answer a query that DataFusion cannot plan.
     pub can_fall_back: bool,
-    /// Whether it is an EXPLAIN; the route is that of the query explained.
+    /// True if the query is an EXPLAIN; the route is that of the explained query.
     pub is_explain: bool,
 }
 
@@ -93,7 +96,7 @@ impl Route {
     }
 }
 
-/// Decides who answers a query.
+/// Decides which side answers a query.
 ///
 /// # Errors
 /// Several statements; a query that neither side can answer because each lacks a table of it; a query with a vector function that
@@ -107,7 +110,8 @@ pub fn route(query: &ParsedQuery, names: &dyn TableLookup) -> Result<Route> {
     }
 }
 
-/// SQLite has the last word on what the parser does not know, unless only the OLAP side could answer it.
+/// SQLite decides about syntax that the parser does not support, unless only the OLAP side could
+/// answer the query.
 fn route_unknown(unknown: &Unknown) -> Result<Route> {
     match unknown.first_word.as_str() {
         "" | "SELECT" | "WITH" | "VALUES" | "EXPLAIN" if unknown.has_vector_function => Err(unknown.refusal()),
@@ -177,7 +181,7 @@ fn route_query(survey: StatementAnalysis, names: &dyn TableLookup) -> Result<Rou
         |reason, can_fall_back| Ok(Route { side: Side::Olap, reason, tables: olap, can_fall_back, is_explain: false });
     let vector = vector.or(survey.olap_statement.map(Reason::OlapStatement));
     match (vector, only_sqlite, only_olap, missing) {
-        // Each side lacks a part of these.
+        // Each side lacks a part of such a query.
         (Some(needs), Some(lacks), ..) | (None, Some(lacks), Some(needs), _) => Err(refused(&needs, &lacks)),
         (Some(needs), None, _, Some(missing)) => Err(refused(&needs, &missing)),
         (Some(reason), None, _, None) => to_olap(reason, false),
@@ -193,7 +197,7 @@ fn route_query(survey: StatementAnalysis, names: &dyn TableLookup) -> Result<Rou
     }
 }
 
-/// A query that neither side can answer.
+/// Builds the error of a query that neither side can answer.
 fn refused(needs: &Reason, lacks: &Reason) -> Error {
     let needs = match needs {
         Reason::VectorFunction(name) => format!("which {name} needs"),

@@ -1,5 +1,6 @@
-//! Bounds on the magnitude of numbers. SQLite has NULL where IEEE 754 has NaN, which comes of infinities alone, and a real where
-//! integers of 64 bits overflow: where neither can be, both sides compute the same.
+//! Bounds on the magnitude of numbers. SQLite has NULL where IEEE 754 has NaN, which only
+//! infinities produce, and a real where 64-bit integers overflow: if neither can occur, both sides
+//! compute the same result.
 
 use std::collections::HashMap;
 
@@ -14,9 +15,9 @@ use super::column_facts::ColumnFacts;
 
 /// Upper bound of a 64-bit integer.
 const INTEGER: f64 = 9.3e18;
-/// Least bound at which an integer may be beyond 64 bits; bounds are rounded.
+/// Minimum bound at which an integer may overflow 64 bits; bounds are rounded.
 const OVERFLOW: f64 = 9.2e18;
-/// More rows than a table can have: a sum is at most this many times its greatest summand.
+/// More rows than a table can have: the bound of a sum is its greatest summand times this number.
 const ROWS: f64 = 1e19;
 /// Assumed upper bound of counts and of sums of integers.
 const COUNT: f64 = 1e15;
@@ -24,7 +25,7 @@ const COUNT: f64 = 1e15;
 /// Upper bounds of the numbers in the columns of a plan.
 pub(super) struct Magnitudes<'a> {
     facts: &'a dyn ColumnFacts,
-    /// The rows of the one table that is read once; `None` where more is read.
+    /// Number of rows of the only table that is read; `None` if more is read.
     rows: Option<f64>,
     /// Bounds of computed columns by name; the greatest if several have one name.
     computed: HashMap<String, f64>,
@@ -46,19 +47,19 @@ impl<'a> Magnitudes<'a> {
         computed.unwrap_or(0.0).max(self.facts.greatest_magnitude(name))
     }
 
-    /// The bounds of an expression and of all within it.
+    /// Returns the bounds of an expression and of all within it.
     pub fn within<'e>(&'e self, expr: &Expr, affinities: &'e AffinityContext<'e>) -> MagnitudeContext<'e> {
         let mut exprs = Vec::new();
-        // It never fails, as the closure does not.
+        // The walk never fails, because the closure does not.
         let _ = expr.apply(|expr| {
-            // Columns are looked up where they are needed.
+            // Columns are looked up on demand.
             if affinities.affinity(expr).is_number() && !matches!(expr, Expr::Column(_)) {
                 exprs.push(expr);
             }
             Ok(TreeNodeRecursion::Continue)
         });
         let mut context = MagnitudeContext { magnitudes: self, affinities, known: HashMap::with_capacity(exprs.len()) };
-        // Parts of an expression come after it.
+        // An expression precedes its parts, so the reverse order visits the parts first.
         for expr in exprs.into_iter().rev() {
             let bound = context.of_number(expr);
             context.known.insert(expr, bound);
@@ -67,7 +68,7 @@ impl<'a> Magnitudes<'a> {
     }
 }
 
-/// Finds the bounds of computed columns, those of a node after those that it reads.
+/// Computes the bounds of computed columns, those of a node after those of its inputs.
 struct Collector<'c, 'a> {
     affinities: &'c Affinities<'c>,
     magnitudes: Magnitudes<'a>,
@@ -140,15 +141,16 @@ impl Collector<'_, '_> {
 pub(super) struct MagnitudeContext<'e> {
     magnitudes: &'e Magnitudes<'e>,
     affinities: &'e AffinityContext<'e>,
-    /// Bounds of numbers by the expression's address, which is only compared: the tree stands still.
+    /// Bounds of numbers by the expression's address, which is only compared: the tree does not
+    /// move.
     known: HashMap<*const Expr, f64>,
 }
 
 impl MagnitudeContext<'_> {
-    /// An upper bound of the magnitude of an expression; infinity where none is known.
+    /// Returns an upper bound of the magnitude of an expression; infinity if none is known.
     pub fn bound(&self, expr: &Expr) -> f64 {
         match (expr, self.affinities.affinity(expr)) {
-            // Text may read as any number.
+            // Text may convert to any number.
             (_, Affinity::Text | Affinity::Blob | Affinity::Other) => f64::INFINITY,
             (_, Affinity::Bool | Affinity::Null) => 1.0,
             (Expr::Column(column), _) => self.magnitudes.of_column(&column.name),
@@ -171,7 +173,7 @@ impl MagnitudeContext<'_> {
         match expr {
             Expr::Literal(literal, _) => number(literal).map_or(INTEGER, f64::abs),
             Expr::OuterReferenceColumn(_, column) => self.magnitudes.of_column(&column.name),
-            // The value is known once it is bound.
+            // The value is known only when it is bound.
             Expr::Placeholder(_) => COUNT,
             Expr::Alias(alias) => bound(&alias.expr),
             Expr::Negative(inner) => bound(inner),
@@ -212,13 +214,13 @@ impl MagnitudeContext<'_> {
         }
     }
 
-    /// An aggregate or a window function.
+    /// Returns the bound of an aggregate or a window function.
     fn of_call(&self, name: &str, args: &[Expr]) -> f64 {
         let is_real = args.first().is_some_and(|arg| self.is_real(arg));
         let greatest = || args.iter().map(|arg| self.bound(arg)).fold(0.0, f64::max);
         match name {
             "sum" if is_real => greatest() * ROWS,
-            // By way of a sum.
+            // The average is computed from a sum.
             "avg" if is_real && !(greatest() * ROWS).is_finite() => f64::INFINITY,
             "avg" | "min" | "max" | "lag" | "lead" | "first_value" | "last_value" | "nth_value" => greatest(),
             "sum" | "count" | "row_number" | "rank" | "dense_rank" | "percent_rank" | "cume_dist" | "ntile" => COUNT,
@@ -226,7 +228,7 @@ impl MagnitudeContext<'_> {
         }
     }
 
-    /// Whether an operation of integers may be beyond 64 bits.
+    /// Returns true if an operation of integers may overflow 64 bits.
     pub fn may_overflow(&self, left: &Expr, op: Operator, right: &Expr) -> bool {
         if self.is_real(left) || self.is_real(right) {
             return false;
@@ -235,13 +237,13 @@ impl MagnitudeContext<'_> {
         match op {
             Operator::Plus | Operator::Minus => a + b >= OVERFLOW,
             Operator::Multiply => a * b >= OVERFLOW,
-            // The least integer by -1.
+            // The least integer divided by -1 overflows.
             Operator::Divide | Operator::Modulo => a >= OVERFLOW && !matches!(right, Expr::Literal(..)),
             _ => false,
         }
     }
 
-    /// Whether an operation of reals can be a NaN.
+    /// Returns true if an operation of reals can be a NaN.
     pub fn may_be_nan(&self, left: &Expr, op: Operator, right: &Expr) -> bool {
         if !self.is_real(left) && !self.is_real(right) {
             return false;
@@ -252,21 +254,22 @@ impl MagnitudeContext<'_> {
             _ => false,
         };
         match op {
-            // Two infinities.
+            // Two infinities may yield a NaN.
             Operator::Plus | Operator::Minus | Operator::Divide => !is_finite(left) && !is_finite(right),
-            // An infinity and a zero.
+            // An infinity and a zero yield a NaN.
             Operator::Multiply => !(is_nonzero(left) || is_nonzero(right) || is_finite(left) && is_finite(right)),
             _ => false,
         }
     }
 
-    /// Whether an aggregate or a window function of reals may meet infinities.
+    /// Returns true if the arguments of an aggregate or a window function of reals may be infinite.
     pub fn may_aggregate_infinities(&self, name: &str, args: &[Expr]) -> bool {
         let is_of_reals = args.first().is_some_and(|arg| self.is_real(arg));
         matches!(name, "sum" | "avg" | "min" | "max") && is_of_reals && !self.of_call(name, args).is_finite()
     }
 
-    /// Whether a sum of integers may be beyond 64 bits, as far as the number of rows is known.
+    /// Returns true if a sum of integers may overflow 64 bits, as far as the number of rows is
+    /// known.
     pub fn may_sum_beyond(&self, name: &str, args: &[Expr]) -> bool {
         let is_of_integers = args.first().is_some_and(|arg| !self.is_real(arg));
         match self.magnitudes.rows {

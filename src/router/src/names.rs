@@ -1,52 +1,52 @@
-//! What the router has to know about names, and where a table name leads.
+//! Lookup of names for the router, and the origin of a table name.
 
 use arrow::datatypes::SchemaRef;
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
 
 /// The tables of both sides, by name. Names are compared as SQLite does: ASCII letters in any case.
 pub trait TableLookup {
-    /// Whether SQLite's main database has a table or view of this name.
+    /// Returns true if SQLite's main database has a table or view of this name.
     fn in_sqlite(&self, table: &str) -> bool;
-    /// The OLAP side's table of this name.
+    /// Returns the OLAP side's table of this name.
     fn olap(&self, table: &str) -> Option<OlapTable>;
 }
 
 /// A table of the OLAP side.
 #[derive(Debug, Clone)]
 pub struct OlapTable {
-    /// As the OLAP side spells it.
+    /// Name in the spelling of the OLAP side.
     pub name: String,
-    /// Its columns, as the OLAP side spells them.
+    /// Columns in the spelling of the OLAP side.
     pub schema: SchemaRef,
-    /// What stands behind it.
+    /// Owner of the table.
     pub owner: Owner,
-    /// The column that has SQLite's row id, which `*` does not name.
+    /// Column with SQLite's row id, which `*` does not include.
     pub row_id: Option<String>,
 }
 
 impl OlapTable {
-    /// The columns that `*` names.
+    /// Returns the columns that `*` includes.
     pub(super) fn visible_columns(&self) -> impl Iterator<Item = &String> {
         self.schema.fields().iter().map(|field| field.name()).filter(|name| self.row_id.as_ref() != Some(*name))
     }
 
-    /// The spelling of a column.
+    /// Returns the canonical spelling of a column.
     pub(super) fn column(&self, name: &str) -> Option<&str> {
         let found = self.schema.fields().iter().find(|field| field.name().eq_ignore_ascii_case(name));
         found.map(|field| field.name().as_str())
     }
 }
 
-/// What stands behind a table of the OLAP side.
+/// Owner of a table of the OLAP side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
     /// A table of SQLite, or of the database that a sidecar follows.
     Replica,
-    /// The session: its own table or view.
+    /// A table or view of the session.
     Session,
 }
 
-/// Where a table name leads.
+/// Origin of a table name.
 pub(super) enum TableOrigin {
     Session(OlapTable),
     Replica {
@@ -55,12 +55,12 @@ pub(super) enum TableOrigin {
     },
     /// The OLAP side's information_schema.
     System,
-    /// SQLite alone has it.
+    /// A table that only SQLite has.
     Sqlite(String),
     Nowhere,
 }
 
-/// The catalog and the schema of the OLAP side's tables, as DataFusion calls them.
+/// Catalog and schema of the OLAP side's tables in DataFusion.
 pub(super) const OLAP_CATALOG: &str = "datafusion";
 pub(super) const OLAP_SCHEMA: &str = "public";
 
@@ -97,12 +97,12 @@ pub(super) fn origin(name: &ObjectName, names: &dyn TableLookup) -> TableOrigin 
     }
 }
 
-/// SQLite keeps these names for its own tables.
+/// SQLite reserves these names for its own tables.
 fn is_sqlites(table: &str) -> bool {
     table.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("sqlite_"))
 }
 
-/// The parts of a name; `None` where one is computed.
+/// Returns the parts of a name; `None` if one is computed.
 pub(super) fn idents(name: &ObjectName) -> Option<Vec<&Ident>> {
     name.0.iter().map(|part| part.as_ident()).collect()
 }

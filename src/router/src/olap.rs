@@ -1,4 +1,4 @@
-//! A query as DataFusion is to see it: each name in the spelling of the replica.
+//! Rewrites a query for DataFusion: each name gets the spelling of the replica.
 
 use std::ops::ControlFlow;
 
@@ -20,9 +20,11 @@ use super::scope::Ctes;
 use super::shared_columns::expand_wildcard;
 use super::tree::{constraint_of, first_select, joined, set_text, spell};
 
-/// Spells the tables, columns and aliases of a statement of [`super::read_only`] so that DataFusion, which compares names exactly,
-/// finds what SQLite would find in any case; the aliases of the result stay as they are written. The table and column that
-/// `vector_search`, `vector_join` and `as_of` name in text are spelled too, and the names in a filter. Names that are unknown here stay as they are.
+/// Rewrites the tables, columns and aliases of a statement of [`super::read_only`] to their
+/// canonical spelling, so that DataFusion, which compares names exactly, finds what SQLite would
+/// find in any case; the aliases of the result are unchanged. The table and column that
+/// `vector_search`, `vector_join` and `as_of` name in text are rewritten too, and the names in a
+/// filter. Unknown names are unchanged.
 ///
 /// # Errors
 /// A table that the OLAP side lacks; a column without its table where two tables spell it differently; a parameter `@name`.
@@ -51,7 +53,8 @@ pub fn for_olap(statement: Statement, names: &dyn TableLookup) -> Result<Stateme
     }
 }
 
-/// Whether the negative of it may be of another width: not so for literals and functions, which searches look for.
+/// Returns true if the negated expression may have another width. It has the same width for
+/// literals and functions, for which searches look.
 fn is_computed(mut expr: &Expr) -> bool {
     while let Expr::Nested(inner) | Expr::UnaryOp { op: UnaryOperator::Minus | UnaryOperator::Plus, expr: inner } = expr
     {
@@ -60,7 +63,8 @@ fn is_computed(mut expr: &Expr) -> bool {
     !matches!(expr, Expr::Value(_) | Expr::Function(_))
 }
 
-/// The type that SQLite's affinity makes of the one in a CAST; `None` where it is no type of SQLite's.
+/// Returns the type that SQLite's affinity gives the one in a CAST; `None` if SQLite has no such
+/// type.
 fn affinity(data_type: &DataType) -> Option<DataType> {
     Some(match data_type {
         DataType::TinyInt(_)
@@ -82,21 +86,22 @@ pub(super) struct Rewriter<'a> {
     names: &'a dyn TableLookup,
     spelling: CanonicalNames,
     ctes: Ctes,
-    /// One for each open query and SELECT. A query has that of its first SELECT, once it is done, for its ORDER BY.
+    /// One scope for each open query and SELECT. After its first SELECT, a query has the scope of
+    /// that SELECT, for its ORDER BY.
     scopes: Vec<Scope>,
-    /// The SELECT that names the result's columns; only compared.
+    /// SELECT that names the result's columns, by an address that is only compared.
     output: Option<*const Select>,
-    /// The aliases of the result, as written.
+    /// Aliases of the result, as written.
     results: Vec<String>,
 }
 
-/// The tables of one FROM by the names they have in it.
+/// Tables of one FROM by their names in it.
 type Scope = Option<Vec<(String, OlapTable)>>;
 
 type Flow = ControlFlow<Box<Error>>;
 
 impl<'a> Rewriter<'a> {
-    /// For an expression over one table.
+    /// Creates a rewriter of an expression over one table.
     pub(super) fn of_table(names: &'a dyn TableLookup, table: &OlapTable) -> Self {
         Self {
             names,
@@ -114,7 +119,7 @@ impl Rewriter<'_> {
         self.scopes.iter().rev().flatten().flatten()
     }
 
-    /// A column without its table.
+    /// Rewrites a column without its table.
     fn column(&self, ident: &mut Ident) -> Flow {
         for scope in self.scopes.iter().rev().flatten() {
             let mut found: Option<(&OlapTable, &str)> = None;
@@ -143,7 +148,7 @@ impl Rewriter<'_> {
         ControlFlow::Continue(())
     }
 
-    /// `table.column`, also with a schema, or `column.field`.
+    /// Rewrites `table.column`, also with a schema, or `column.field`.
     fn compound(&self, parts: &mut Vec<Ident>) -> Flow {
         self.drop_schema(parts, 1);
         let [relation, column, ..] = &mut parts[..] else { return ControlFlow::Continue(()) };
@@ -160,7 +165,8 @@ impl Rewriter<'_> {
         ControlFlow::Continue(())
     }
 
-    /// Takes the schema from a name of a table and `after` further parts: all tables are in one schema there.
+    /// Removes the schema from a name of a table and `after` further parts: on the OLAP side all
+    /// tables are in one schema.
     fn drop_schema(&self, parts: &mut Vec<Ident>, after: usize) {
         let is = |at: usize, expected: &str| parts[at].value.eq_ignore_ascii_case(expected);
         let schemas = match parts.len().saturating_sub(1 + after) {
@@ -173,7 +179,7 @@ impl Rewriter<'_> {
         }
     }
 
-    /// The `table` of `table.*`.
+    /// Rewrites the `table` of `table.*`.
     fn relation(&self, name: &mut ObjectName) {
         let parts: Option<Vec<Ident>> = name.0.iter().map(|part| part.as_ident().cloned()).collect();
         let Some(mut parts) = parts else { return };
@@ -195,7 +201,7 @@ impl Rewriter<'_> {
             Ok(Some(table)) => {
                 let mut parts = vec![Ident::with_quote('"', &table.name)];
                 if self.ctes.contains(&table.name) {
-                    // With its schema the name does not mean the CTE.
+                    // With its schema, the name does not refer to the CTE.
                     parts.insert(0, Ident::with_quote('"', OLAP_SCHEMA));
                 }
                 *name = ObjectName::from(parts);
@@ -217,7 +223,7 @@ impl Rewriter<'_> {
         }
     }
 
-    /// The tables of a FROM, as they are named before they are spelled.
+    /// Returns the tables of a FROM, by their names before the rewrite.
     fn tables(&self, from: &[TableWithJoins], tables: &mut Vec<(String, OlapTable)>) {
         for factor in from.iter().flat_map(|from| std::iter::once(&from.relation).chain(joined(from))) {
             match factor {
@@ -246,7 +252,7 @@ impl Rewriter<'_> {
                     }
                 }
             }
-            // DataFusion would match exact names only, so fewer columns than SQLite.
+            // DataFusion would match only exact names, and so fewer columns than SQLite.
             JoinConstraint::Natural => {
                 let tables = self.scopes.last().into_iter().flatten().flatten();
                 for field in tables.flat_map(|(_, table)| table.schema.fields()) {
@@ -380,7 +386,7 @@ impl VisitorMut for Rewriter<'_> {
                     self.alias(alias);
                 }
                 let Some(args) = args else { return self.table(name) };
-                // DataFusion looks table functions up as they are written.
+                // DataFusion looks up table functions by their exact names.
                 *name = ObjectName::from(vec![Ident::new(function_name(name))]);
                 for argument in named {
                     let table = match olap_table(&argument.table, self.names) {
@@ -424,7 +430,7 @@ impl VisitorMut for Rewriter<'_> {
             Expr::Identifier(ident) => self.column(ident)?,
             Expr::CompoundIdentifier(parts) => self.compound(parts)?,
             Expr::UnaryOp { op: UnaryOperator::Minus, expr: negated } if is_computed(negated) => {
-                // As SQLite does it: of 64 bits, and no -0.0.
+                // SQLite computes it with 64 bits, and without -0.0.
                 let zero = Box::new(Expr::Value(Value::Number("0".into(), false).into()));
                 let right = Box::new(Expr::Nested(negated.clone()));
                 *expr = Expr::BinaryOp { left: zero, op: BinaryOperator::Minus, right };

@@ -1,5 +1,5 @@
-//! Names in ORDER BY. There, SQLite takes a name alone for the result's alias, and a name in an expression for the table's column;
-//! DataFusion prefers the alias in both.
+//! Resolves names in ORDER BY. There, SQLite interprets a name alone as the result's alias, and a
+//! name in an expression as the table's column; DataFusion prefers the alias in both.
 
 use std::ops::ControlFlow;
 
@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::ast::{Expr, Ident, OrderByKind, Query, SelectIte
 
 use super::names::OlapTable;
 
-/// Puts the table's name before columns in expressions of ORDER BY that an alias of the SELECT hides.
+/// Qualifies the columns in expressions of ORDER BY that an alias of the SELECT hides.
 pub(super) fn qualify_hidden_columns(query: &mut Query, tables: &[(String, OlapTable)]) {
     let (SetExpr::Select(select), Some(order)) = (query.body.as_ref(), query.order_by.as_mut()) else { return };
     let OrderByKind::Expressions(by) = &mut order.kind else { return };
@@ -23,7 +23,7 @@ pub(super) fn qualify_hidden_columns(query: &mut Query, tables: &[(String, OlapT
 }
 
 struct Qualifier {
-    /// Aliases, and the columns that they hide.
+    /// Aliases, with the columns that they hide.
     hidden: Vec<(Ident, Vec<Ident>)>,
     /// A subquery has names of its own.
     open_queries: usize,
@@ -53,7 +53,8 @@ impl VisitorMut for Qualifier {
     }
 }
 
-/// The alias of an item, and the one column of the tables that it hides with its table's name.
+/// Returns the alias of an item and the qualified column that it hides, if exactly one table has
+/// such a column.
 fn hidden_by(item: &SelectItem, tables: &[(String, OlapTable)]) -> Option<(Ident, Vec<Ident>)> {
     let SelectItem::ExprWithAlias { expr, alias } = item else { return None };
     let is_itself = match expr {

@@ -1,4 +1,4 @@
-//! The parsing step of a query: tokens, parameters numbered, DataFusion's parser.
+//! Parses a query: it tokenizes the text, numbers the parameters and calls DataFusion's parser.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use super::lexer::Lexer;
 use super::set_operations::group_left_to_right;
 
 const MAX_EXPLAINS: usize = 20;
-/// As SQLite's.
+/// Maximum parameter number, as in SQLite.
 const MAX_PARAMETER: usize = 32_766;
 
-/// A query that was parsed once. The steps after it read its statement; only SQLite reads its text again.
+/// A parsed query. The later steps read its statement; only SQLite reads its text again.
 #[derive(Debug)]
 pub struct ParsedQuery {
     text: Arc<str>,
@@ -29,23 +29,24 @@ pub struct ParsedQuery {
 }
 
 impl ParsedQuery {
-    /// Parses a text, whose parameters become `$1`, `$2`, .. as SQLite numbers them.
+    /// Parses a text, whose parameters become `$1`, `$2`, .. with SQLite's numbers.
     ///
     /// # Errors
-    /// A parameter whose number SQLite would refuse. A text that the parser does not know is no error: SQLite may know it.
+    /// A parameter whose number SQLite would reject. A text that the parser does not support is not
+    /// an error: SQLite may support it.
     pub fn parse(text: &str) -> Result<Self> {
         Ok(Self { text: text.into(), parsed: parse(text)? })
     }
 
-    /// The text, for SQLite and for messages.
+    /// Returns the text, for SQLite and for messages.
     pub fn text(&self) -> &Arc<str> {
         &self.text
     }
 
-    /// The one statement.
+    /// Returns the one statement.
     ///
     /// # Errors
-    /// None, several, or a text that the parser does not know.
+    /// No statement, several, or a text that the parser does not support.
     pub(super) fn statement(&self) -> Result<&Statement> {
         match &self.parsed {
             Parsed::One(statement) => Ok(statement),
@@ -56,41 +57,41 @@ impl ParsedQuery {
     }
 }
 
-/// The error of a text with more than one statement.
+/// Builds the error of a text with more than one statement.
 pub(super) fn several(count: usize) -> Error {
     Error::Engine(format!("expected one statement, got {count}"))
 }
 
-/// What a text holds.
+/// Result of parsing a text.
 #[derive(Debug)]
 pub(super) enum Parsed {
     Empty,
     One(Box<Statement>),
     Several(usize),
-    /// The parser does not know it.
+    /// The parser does not support the text.
     Unknown(Unknown),
 }
 
-/// A text that the parser does not know.
+/// A text that the parser does not support.
 #[derive(Debug)]
 pub(super) struct Unknown {
-    /// The parser's complaint.
+    /// Error of the parser.
     pub error: Arc<DataFusionError>,
-    /// In upper case; empty where there is none.
+    /// First word in upper case; empty if there is none.
     pub first_word: String,
-    /// Whether the text seems to call one, or has one of its operators.
+    /// True if the text seems to call a vector function, or has a vector operator.
     pub has_vector_function: bool,
 }
 
 impl Unknown {
-    /// The parser's complaint as an error.
+    /// Returns the parser's error.
     pub fn refusal(&self) -> Error {
         DataFusionError::Shared(Arc::clone(&self.error)).into()
     }
 }
 
 /// # Errors
-/// A parameter whose number SQLite would refuse.
+/// A parameter whose number SQLite would reject.
 fn parse(sql: &str) -> Result<Parsed> {
     let mut tokens = match Tokenizer::new(&Lexer, sql).tokenize_with_location() {
         Ok(tokens) => tokens,
@@ -140,7 +141,7 @@ fn calls_vector_function(tokens: &[TokenWithSpan]) -> bool {
     })
 }
 
-/// What the parser itself does not bound.
+/// Checks the bounds that the parser itself does not check.
 fn bounded(tokens: &[TokenWithSpan]) -> Result<(), String> {
     let is_explain =
         |token: &TokenWithSpan| matches!(&token.token, Token::Word(word) if word.keyword == Keyword::EXPLAIN);
@@ -151,8 +152,8 @@ fn bounded(tokens: &[TokenWithSpan]) -> Result<(), String> {
     deep::check(tokens)
 }
 
-/// `0x1F` is an integer of 64 bits, as in SQLite; `x'1F'` stays a BLOB. The tokenizer has one token for both, of different lengths,
-/// and two tokens for `0X1F`.
+/// Converts `0x1F` to an integer of 64 bits, as in SQLite; `x'1F'` stays a BLOB. The tokenizer has
+/// one token for both, of different lengths, and two tokens for `0X1F`.
 fn with_hexadecimal_integers(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, String> {
     let mut replaced: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
     for token in tokens {
@@ -186,13 +187,13 @@ fn with_hexadecimal_integers(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWith
     Ok(replaced)
 }
 
-/// The characters of a token that is on one line.
+/// Returns the number of characters of a token that is on one line.
 fn width(token: &TokenWithSpan) -> u64 {
     token.span.end.column.saturating_sub(token.span.start.column)
 }
 
-/// `?`, `?N` and `$N` become `$N` with the number that SQLite's own side binds: `?` is one more than the largest before it, and
-/// a name counts as one parameter where it stands first.
+/// Rewrites `?`, `?N` and `$N` to `$N` with the number that SQLite itself binds: `?` is one more
+/// than the largest before it, and a name counts as one parameter at its first occurrence.
 fn number_parameters(tokens: &mut [TokenWithSpan]) -> Result<()> {
     let mut largest = 0;
     let mut named = HashMap::new();

@@ -1,4 +1,5 @@
-//! `*` over a replica that has only some columns of its table: SQLite's `*` has all of them.
+//! Handles `*` over a replica that has only some columns of its table: SQLite's `*` has all of
+//! them.
 
 use std::ops::ControlFlow;
 
@@ -11,8 +12,8 @@ use super::names::idents;
 use super::parse::ParsedQuery;
 use super::tree::joined;
 
-/// The first table that a `*`, or a NATURAL join, takes columns of and whose replica lacks some. The name may be one that the query
-/// itself gives to something else: SQLite answers this query too.
+/// Returns the first table whose columns a `*` or a NATURAL join reads and whose replica lacks some
+/// of them. The query itself may use the name for something else: SQLite answers such a query too.
 pub fn partial_wildcard(query: &ParsedQuery, lacks_columns: &dyn Fn(&str) -> bool) -> Option<String> {
     let mut statement = query.statement().ok()?;
     while let Statement::Explain(explain) = statement {
@@ -61,7 +62,7 @@ fn parts(from: &TableWithJoins) -> impl Iterator<Item = &TableFactor> {
 }
 
 fn is_natural(operator: &JoinOperator) -> bool {
-    // All joins that SQLite has.
+    // These are all joins that SQLite has.
     matches!(
         operator,
         JoinOperator::Join(JoinConstraint::Natural)

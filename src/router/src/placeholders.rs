@@ -1,7 +1,8 @@
-//! Placeholders of a statement: `:name`, `@name` and `$name`, and lists in `IN (?)`, become placeholders by number.
+//! Rewrites the placeholders of a statement: `:name`, `@name` and `$name`, and lists in `IN (?)`,
+//! become numbered placeholders.
 //!
-//! SQLite and DataFusion both bind `$1`. They differ in which names they know and how they spell them, and neither binds a list.
-//! So a statement with names or lists is rewritten before either side sees it.
+//! SQLite and DataFusion both bind `$1`. They support different names and spellings, and neither
+//! binds a list. So a statement with names or lists is rewritten before either side gets it.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -14,7 +15,7 @@ use vexact_core::sql::excerpt;
 
 use super::lexer::Lexer;
 
-/// The placeholders of a statement that are the only element of an IN list: those that take a list.
+/// Placeholders of a statement that are the only element of an IN list, and so take a list.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct InLists {
     positions: HashSet<usize>,
@@ -22,7 +23,7 @@ pub struct InLists {
 }
 
 impl InLists {
-    /// Finds them in a statement. A statement that has no tokens has none.
+    /// Finds the placeholders of a statement. A statement that cannot be tokenized has none.
     pub fn of(sql: &str) -> Self {
         let mut found = Self::default();
         for placeholder in placeholders(sql).unwrap_or_default().into_iter().filter(|found| found.in_list.is_some()) {
@@ -34,26 +35,26 @@ impl InLists {
         found
     }
 
-    /// Whether the placeholder at this position, from 1, takes a list.
+    /// Returns true if the placeholder at this position, from 1, takes a list.
     pub fn has_position(&self, position: usize) -> bool {
         self.positions.contains(&position)
     }
 
-    /// Whether the placeholder of this name takes a list.
+    /// Returns true if the placeholder of this name takes a list.
     pub fn has_name(&self, name: &str) -> bool {
         self.names.contains(name)
     }
 }
 
-/// The statement with placeholders by number alone, and their values.
+/// Rewrites a statement to numbered placeholders, and returns their values.
 ///
 /// # Errors
-/// A name without a value; a placeholder without a name where the values have names; a list that is not the only element of an IN
-/// list; where there is a list, too few or too many values.
+/// A name without a value; a placeholder without a name although the values have names; a list that
+/// is not the only element of an IN list; too few or too many values, if there is a list.
 pub fn by_number(sql: &str, params: Params) -> Result<(Cow<'_, str>, Vec<Param>)> {
     let params = match params {
         Params::Positional(arguments) => match values(arguments) {
-            // Both sides number `?` alike.
+            // Both sides number `?` in the same way.
             Ok(values) => return Ok((Cow::Borrowed(sql), values)),
             Err(arguments) => Params::Positional(arguments),
         },
@@ -63,7 +64,8 @@ pub fn by_number(sql: &str, params: Params) -> Result<(Cow<'_, str>, Vec<Param>)
     Ok((Cow::Owned(text), values))
 }
 
-/// As [`by_number`], with `$1` in the place of `?` and `?1` too, which DataFusion's own parser does not number.
+/// As [`by_number`], but also replaces `?` and `?1` by `$1`, because DataFusion's own parser does
+/// not number them.
 ///
 /// # Errors
 /// As [`by_number`].
@@ -78,10 +80,11 @@ fn rewritten(sql: &str, placeholders: &[Placeholder], params: Params) -> Result<
     }
 }
 
-/// The statement with placeholders by number alone, and the values of each row.
+/// Rewrites a statement to numbered placeholders, and returns the values of each row.
 ///
 /// # Errors
-/// As [`by_number`], with the number of the row; a list, which would make a statement of its own of each row.
+/// As [`by_number`], with the number of the row; a list, with which each row would be a different
+/// statement.
 pub fn rows_by_number(sql: &str, rows: impl IntoIterator<Item = Params>) -> Result<(Cow<'_, str>, Vec<Vec<Param>>)> {
     let mut text: Option<Cow<'_, str>> = None;
     let mut placeholders: Option<Vec<Placeholder>> = None;
@@ -118,7 +121,7 @@ pub fn rows_by_number(sql: &str, rows: impl IntoIterator<Item = Params>) -> Resu
     Ok((text.unwrap_or(Cow::Borrowed(sql)), all))
 }
 
-/// The statement with placeholders by number alone, as [`by_number`] writes them whatever their values.
+/// Rewrites a statement to numbered placeholders, as [`by_number`] does for any values.
 pub fn numbered(sql: &str) -> Cow<'_, str> {
     let Ok(found) = placeholders(sql) else { return Cow::Borrowed(sql) };
     if found.iter().all(|placeholder| matches!(placeholder.slot, Slot::Position(_))) {
@@ -137,7 +140,7 @@ pub fn numbered(sql: &str) -> Cow<'_, str> {
     Cow::Owned(text + &sql[written..])
 }
 
-/// All values, if none is a list; else the arguments as they were.
+/// Returns all values, if none is a list; else the unchanged arguments.
 fn values(arguments: Vec<Argument>) -> Result<Vec<Param>, Vec<Argument>> {
     if arguments.iter().any(|argument| matches!(argument, Argument::List(_))) {
         return Err(arguments);
@@ -149,10 +152,10 @@ fn values(arguments: Vec<Argument>) -> Result<Vec<Param>, Vec<Argument>> {
     Ok(arguments.into_iter().filter_map(value).collect())
 }
 
-/// What one placeholder stands for.
+/// Position or name of a placeholder.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Slot {
-    /// From 1.
+    /// Position, from 1.
     Position(usize),
     Name(String),
 }
@@ -163,18 +166,18 @@ struct Placeholder {
     start: usize,
     end: usize,
     slot: Slot,
-    /// The IN list whose only element it is.
+    /// IN list whose only element is this placeholder.
     in_list: Option<InList>,
 }
 
 #[derive(Debug)]
 struct InList {
-    /// Byte offset behind its parenthesis.
+    /// Byte offset after its closing parenthesis.
     end: usize,
     is_negated: bool,
 }
 
-/// Where values come from.
+/// Arguments of a statement, by position or by name.
 enum Source<'a> {
     Positions(&'a [Argument]),
     Names(&'a HashMap<String, Argument>),
@@ -211,7 +214,7 @@ impl<'a> Source<'a> {
 struct Rewrite {
     text: String,
     values: Vec<Param>,
-    /// The text of placeholders that were seen: the same placeholder is the same expression.
+    /// New text of each placeholder that occurred: the same placeholder is the same expression.
     seen: HashMap<Slot, String>,
 }
 
@@ -247,7 +250,8 @@ impl Rewrite {
                         let numbers: Vec<String> = values.iter().map(|value| rewrite.number(value)).collect();
                         numbers.join(", ")
                     }
-                    // Nothing is in an empty list, not even NULL. DataFusion does not parse `IN ()`.
+                    // No value is in an empty list, not even NULL. DataFusion does not parse `IN
+                    // ()`.
                     true => {
                         written = list.end;
                         let is_true = if list.is_negated { "IS NOT FALSE" } else { "IS TRUE" };
@@ -260,7 +264,7 @@ impl Rewrite {
                 }
             };
             rewrite.text += &new;
-            // A list stands in IN alone, so each place is checked.
+            // A list is allowed only in IN, so each occurrence is checked.
             if in_list.is_none() {
                 rewrite.seen.insert(slot.clone(), new);
             }
@@ -269,20 +273,20 @@ impl Rewrite {
         Ok((rewrite.text, rewrite.values))
     }
 
-    /// A new number for a value.
+    /// Assigns a new number to a value.
     fn number(&mut self, value: &Param) -> String {
         self.values.push(value.clone());
         format!("${}", self.values.len())
     }
 }
 
-/// The placeholders of a statement.
+/// Returns the placeholders of a statement.
 fn parsed(sql: &str) -> Result<Vec<Placeholder>> {
     placeholders(sql).map_err(|problem| Error::Engine(format!("{problem}: {}", excerpt(sql))))
 }
 
-/// The placeholders of a text, in order, numbered as SQLite numbers them: `?` is one more than the largest before it, and a name
-/// counts as one parameter where it stands first.
+/// Returns the placeholders of a text, in order, with SQLite's numbers: `?` is one more than the
+/// largest before it, and a name counts as one parameter at its first occurrence.
 fn placeholders(sql: &str) -> Result<Vec<Placeholder>, String> {
     let tokens = Tokenizer::new(&Lexer, sql).tokenize_with_location().map_err(|error| error.to_string())?;
     let tokens: Vec<_> = tokens.into_iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).collect();
@@ -328,7 +332,7 @@ fn placeholders(sql: &str) -> Result<Vec<Placeholder>, String> {
     Ok(found)
 }
 
-/// Whether tokens end with `IN (`.
+/// Returns true if tokens end with `IN (`.
 fn opens_in_list(tokens: &[TokenWithSpan]) -> bool {
     matches!(tokens, [.., word, open] if is_keyword(word, Keyword::IN) && open.token == Token::LParen)
 }
@@ -337,7 +341,7 @@ fn is_keyword(token: &TokenWithSpan, keyword: Keyword) -> bool {
     matches!(&token.token, Token::Word(word) if word.keyword == keyword)
 }
 
-/// The text of the placeholder that tokens begin with, and which of them is its last.
+/// Returns the text of the placeholder at the start of the tokens, and the index of its last token.
 fn placeholder(tokens: &[TokenWithSpan]) -> Option<(String, usize)> {
     match (&tokens[0].token, tokens.get(1)) {
         (Token::Placeholder(text), _) if text.len() > 1 || text == "?" => Some((text.clone(), 0)),
@@ -353,7 +357,7 @@ fn placeholder(tokens: &[TokenWithSpan]) -> Option<(String, usize)> {
     }
 }
 
-/// Byte offsets of locations, which come in order.
+/// Byte offsets of locations, which are queried in order.
 struct Offsets<'s> {
     sql: &'s str,
     line: u64,

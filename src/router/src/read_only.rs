@@ -1,4 +1,4 @@
-//! What the OLAP side accepts: one query that only reads.
+//! Checks that a statement is one query that only reads, as the OLAP side requires.
 
 use std::ops::ControlFlow;
 
@@ -9,8 +9,8 @@ use vexact_core::error::{Error, Result};
 use super::parse::ParsedQuery;
 use super::reason::first_word;
 
-/// The statement of one query that only reads. SELECT, VALUES, SHOW and DESCRIBE are queries, and EXPLAIN of one, also with
-/// ANALYZE.
+/// Returns the statement of one query that only reads. SELECT, VALUES, SHOW and DESCRIBE are
+/// queries, and EXPLAIN of one, also with ANALYZE.
 ///
 /// # Errors
 /// Anything else, at any depth: DML, DDL, COPY, external tables, SET, PREPARE, SELECT INTO, a file's path as a table; more than one

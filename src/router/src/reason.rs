@@ -1,48 +1,48 @@
-//! Why a side answers, as a type and as text.
+//! Reason of a route, as a type and as text.
 
 use std::fmt;
 
-/// Why a query goes to its side. The text is for `explain_route` and EXPLAIN.
+/// Reason of a route. The text is for `explain_route` and EXPLAIN.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reason {
-    /// SQLite: it begins with this word (or is empty).
+    /// SQLite: the statement begins with this word (or is empty).
     NotAQuery(String),
-    /// OLAP: it calls this function.
+    /// OLAP: the query calls this function.
     VectorFunction(String),
-    /// OLAP: it reads this table of the session.
+    /// OLAP: the query reads this table of the session.
     SessionTable(String),
     /// SQLite: this table is not replicated.
     NotReplicated(String),
-    /// SQLite: this table function is SQLite's.
+    /// SQLite: this table function exists only in SQLite.
     SqliteFunction(String),
     /// OLAP: SQLite lacks this table or table function.
     OnlyInOlap(String),
     /// OLAP: a statement that SQLite lacks, SHOW or DESCRIBE.
     OlapStatement(&'static str),
-    /// SQLite: neither side has this table; SQLite says so.
+    /// SQLite: neither side has this table; SQLite reports it.
     NoSuchTable(String),
-    /// SQLite: DataFusion's parser does not know it, with its message.
+    /// SQLite: DataFusion's parser does not support the query; its message.
     NotParsed(String),
-    /// SQLite: only SQLite knows this syntax.
+    /// SQLite: only SQLite supports this syntax.
     SqliteSyntax(&'static str),
-    /// OLAP: it has this shape.
+    /// OLAP: the query has this shape.
     Shape(Shape),
-    /// SQLite: DataFusion cannot plan it, with its message.
+    /// SQLite: DataFusion cannot plan the query; its message.
     NotPlanned(String),
-    /// SQLite: DataFusion would compute this otherwise.
+    /// SQLite: DataFusion would compute this differently.
     Differs(String),
-    /// OLAP: the engine has no SQLite file, it follows a source alone.
+    /// OLAP: the engine has no SQLite file, because it only follows a source.
     NoSqlite,
-    /// SQLite: a SELECT of rows, which is quickest where the rows are.
+    /// SQLite: a SELECT of rows, which is fastest in the database itself.
     Plain,
 }
 
-/// The first thing in a query that makes it analytics.
+/// First part of a query that makes it analytical.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Shape {
-    /// This aggregate function.
+    /// A call of this aggregate function.
     Aggregate(String),
     /// A window function or clause.
     Window,
@@ -60,7 +60,7 @@ pub enum Shape {
     GroupBy,
     /// HAVING without GROUP BY.
     Having,
-    /// A relation that is no table, such as PIVOT.
+    /// A relation that is not a table, such as PIVOT.
     Relation,
 }
 
@@ -103,7 +103,7 @@ impl fmt::Display for Shape {
     }
 }
 
-/// The first word of a statement, in upper case.
+/// Returns the first word of a statement, in upper case.
 pub(super) fn first_word(statement: &impl fmt::Display) -> String {
     statement.to_string().split_whitespace().next().unwrap_or_default().to_ascii_uppercase()
 }

@@ -1,12 +1,14 @@
-//! Whether a query needs nothing but replicas, so that another engine than DataFusion can answer it.
+//! Checks that a query needs only replicas, so that an engine other than DataFusion can answer it.
 
 use datafusion::sql::parser::Statement;
 
 use super::analysis::StatementAnalysis;
 use super::names::{TableLookup, TableOrigin, origin};
 
-/// The replicas that a query of [`super::read_only`] reads, each once; `None`: it needs what only DataFusion has here (vector functions
-/// and table functions, the session's own tables, SHOW and DESCRIBE, the information_schema), or names a table that is no replica.
+/// Returns the replicas that a query of [`super::read_only`] reads, each once. Returns `None` if
+/// the query needs a feature that only DataFusion has here (vector functions and table functions,
+/// the session's own tables, SHOW and DESCRIBE, the information_schema), or names a table that is
+/// not a replica.
 pub fn replicas_alone(statement: &Statement, names: &dyn TableLookup) -> Option<Vec<String>> {
     let inner = match statement {
         Statement::Explain(explain) => return replicas_alone(&explain.statement, names),

@@ -1,4 +1,5 @@
-//! Statements that have the types of a query's columns, for a query that DataFusion cannot plan.
+//! Builds statements that return the types of a query's columns, for a query that DataFusion cannot
+//! plan.
 
 use std::ops::ControlFlow;
 
@@ -7,7 +8,8 @@ use datafusion::sql::sqlparser::ast::{
     Expr, Query, SelectItem, SetExpr, Statement as SqlStatement, Value, VisitMut, VisitorMut,
 };
 
-/// The statement without LIMIT and OFFSET, which decide about no type: DataFusion refuses negative ones.
+/// Returns the statement without LIMIT and OFFSET, which do not affect types: DataFusion rejects
+/// negative ones.
 pub fn without_limits(mut statement: Statement) -> Statement {
     if let Statement::Statement(statement) = &mut statement {
         let _ = statement.visit(&mut Limits);
@@ -26,9 +28,10 @@ impl VisitorMut for Limits {
     }
 }
 
-/// One statement for each column of a SELECT, in which the other columns are NULL: one that DataFusion cannot compute takes the
-/// type from no other. `None` in the place of plain columns and literals, whose types SQLite and the values tell. Empty where the query
-/// is no SELECT of expressions alone.
+/// Returns one statement for each column of a SELECT, in which the other columns are NULL: a column
+/// that DataFusion cannot compute does not affect the types of the others. `None` stands for plain
+/// columns and literals, whose types SQLite and the values determine. The result is empty if the
+/// query is not a SELECT of only expressions.
 pub fn column_by_column(statement: &Statement) -> Vec<Option<Statement>> {
     let Some(items) = projection(statement) else { return Vec::new() };
     let is_named = |item: &SelectItem| matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. });

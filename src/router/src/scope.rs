@@ -1,4 +1,4 @@
-//! Which CTEs a table name can mean where it stands.
+//! CTEs that are in scope at a table name.
 
 use datafusion::sql::sqlparser::ast::Query;
 
@@ -9,7 +9,8 @@ pub(super) struct Ctes {
 }
 
 struct Frame {
-    /// Name in lower case, and the address of its query: only compared, the tree stands still while it is visited.
+    /// Name in lower case, and the address of its query, which is only compared: the tree does not
+    /// move during the visit.
     ctes: Vec<(String, *const Query)>,
     is_recursive: bool,
     visible: usize,
@@ -22,7 +23,7 @@ impl Frame {
 }
 
 impl Ctes {
-    /// Before a query's children. Returns whether it is the query of a CTE.
+    /// Enters a query, before its children. Returns true if it is the query of a CTE.
     pub fn enter(&mut self, query: &Query) -> bool {
         let mut is_cte = false;
         if let Some(around) = self.queries.last_mut()
@@ -41,7 +42,7 @@ impl Ctes {
         is_cte
     }
 
-    /// After its children.
+    /// Leaves a query, after its children.
     pub fn leave(&mut self, query: &Query) {
         self.queries.pop();
         if let Some(around) = self.queries.last_mut()
@@ -51,12 +52,12 @@ impl Ctes {
         }
     }
 
-    /// How many queries are open.
+    /// Returns the number of open queries.
     pub fn depth(&self) -> usize {
         self.queries.len()
     }
 
-    /// Whether a name without a schema means a CTE here.
+    /// Returns true if a name without a schema refers to a CTE here.
     pub fn contains(&self, name: &str) -> bool {
         self.queries
             .iter()

@@ -1,7 +1,9 @@
-//! Semantic gaps: parts of a plan that DataFusion would answer otherwise than SQLite. Such a query stays with SQLite.
+//! Semantic gaps: parts of a plan for which DataFusion's answer differs from SQLite's. SQLite
+//! answers such a query.
 //!
-//! Each kind of plan node, join, expression and operator has its decision here, without a wildcard: one that a DataFusion upgrade
-//! adds does not compile until somebody has decided. What is not known to agree is a gap.
+//! Each kind of plan node, join, expression and operator has its decision here, without a wildcard:
+//! a kind that a DataFusion upgrade adds does not compile until its decision is added. Every part
+//! that is not known to be compatible is a gap.
 
 mod call;
 mod expression;
@@ -20,8 +22,8 @@ use super::column_facts::ColumnFacts;
 use super::magnitude::Magnitudes;
 use expression::Expressions;
 
-/// The first part of a plan, as it is before it is optimized, that DataFusion computes otherwise. Returns `None` if both sides
-/// agree.
+/// Returns the first part of an unoptimized plan that DataFusion computes differently. Returns
+/// `None` if both sides agree.
 pub fn semantic_gap(plan: &LogicalPlan, facts: &dyn ColumnFacts) -> Option<String> {
     let mut found = None;
     let walked = Checker::of(plan, facts).and_then(|checker| {
@@ -36,15 +38,15 @@ pub fn semantic_gap(plan: &LogicalPlan, facts: &dyn ColumnFacts) -> Option<Strin
 /// The use of an expression's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ExprPosition {
-    /// A row passes a filter if, and only if, it is true.
+    /// A filter: a row passes it if, and only if, the value is true.
     Filter,
-    /// A row may pass if it is true: it makes no difference whether it is false or NULL.
+    /// A condition: a row may pass if the value is true; false and NULL have the same effect.
     Condition,
-    /// Anything.
+    /// Any other use.
     Value,
 }
 
-/// The parts of a filter that it joins by AND and OR, by their addresses.
+/// Returns the uses of a filter's parts that AND and OR join, by their addresses.
 fn positions(filter: &Expr) -> HashMap<*const Expr, ExprPosition> {
     let (mut positions, mut open) = (HashMap::new(), vec![(filter, ExprPosition::Filter)]);
     while let Some((expr, position)) = open.pop() {
@@ -74,7 +76,7 @@ impl<'a> Checker<'a> {
         Ok(Self { facts, affinities, magnitudes })
     }
 
-    /// The gap of a node, or of one of its expressions.
+    /// Returns the gap of a node, or of one of its expressions.
     fn of_node(&self, node: &LogicalPlan) -> Result<Option<String>> {
         let schema = merge_schema(&node.inputs());
         let mut found = self.of_node_itself(node, &schema);
@@ -110,7 +112,7 @@ impl<'a> Checker<'a> {
             | LogicalPlan::Subquery(_)
             | LogicalPlan::SubqueryAlias(_)
             | LogicalPlan::Distinct(Distinct::All(_))
-            // The query that they explain is checked as their input.
+            // The explained query is checked as the input of these nodes.
             | LogicalPlan::Explain(_)
             | LogicalPlan::Analyze(_) => None,
             LogicalPlan::Filter(filter) => of_condition(affinity(&filter.predicate)),
@@ -126,7 +128,8 @@ impl<'a> Checker<'a> {
                 let rows = values.values.iter().filter_map(|row| row.get(column));
                 unlike("a column of VALUES", rows.map(affinity))
             }),
-            // It has the types of the first query, and LIMIT bounds each round (apache/datafusion#19427, #9680).
+            // A recursive query has the types of its first part, and LIMIT bounds each round
+            // (apache/datafusion#19427, #9680).
             LogicalPlan::RecursiveQuery(_) => Some("a recursive query".into()),
             LogicalPlan::Distinct(Distinct::On(_)) => Some("DISTINCT ON".into()),
             LogicalPlan::Unnest(_) => Some("unnest".into()),
@@ -140,8 +143,9 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// The gap of a projection that is a `*` over USING. DataFusion keeps the shared column whose table has the least name, SQLite the
-/// first in the query, which a LEFT JOIN never makes NULL.
+/// Returns the gap of a projection that is a `*` over USING. DataFusion keeps the shared column
+/// whose table has the least name, SQLite the first in the query, which a LEFT JOIN never makes
+/// NULL.
 fn of_projection(projection: &Projection) -> Option<String> {
     let shared = projection.input.using_columns().ok().filter(|shared| !shared.is_empty())?;
     let columns = projection.input.schema().columns();
@@ -166,9 +170,10 @@ fn of_join(join: &Join, affinity: &dyn Fn(&Expr) -> Affinity) -> Option<String> 
         // The last two are INTERSECT and EXCEPT.
         (JoinType::Inner | JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti, _) => None,
         (JoinType::Right | JoinType::Full, JoinConstraint::On) => None,
-        // The shared column is that of one side, and NULL in rows of the other (apache/datafusion#22881).
+        // The shared column is that of one side, and NULL in rows that only the other side has
+        // (apache/datafusion#22881).
         (kind @ (JoinType::Right | JoinType::Full), JoinConstraint::Using) => Some(format!("{kind} JOIN with USING")),
-        // The optimizer makes them, after this.
+        // The optimizer creates these joins later.
         (kind @ (JoinType::RightSemi | JoinType::RightAnti | JoinType::LeftMark | JoinType::RightMark), _) => {
             Some(format!("{kind} JOIN"))
         }
@@ -182,7 +187,7 @@ fn of_join(join: &Join, affinity: &dyn Fn(&Expr) -> Affinity) -> Option<String> 
         })
 }
 
-/// SQLite has no limit where it is negative, and takes no fractions.
+/// Returns the gap of a LIMIT: SQLite ignores a negative one, and rejects fractions.
 fn of_limit(rows: &Expr) -> Option<String> {
     match rows {
         Expr::Literal(ScalarValue::Int64(Some(0..)), _) | Expr::Placeholder(_) => None,

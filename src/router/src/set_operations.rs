@@ -1,11 +1,13 @@
-//! Set operations from left to right, as SQLite has them: for the parser, as in the standard, INTERSECT binds tighter.
+//! Regroups set operations from left to right, as in SQLite. In the parser, as in the standard,
+//! INTERSECT binds tighter.
 
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Query, SetExpr, SetOperator, SetQuantifier, Values, VisitMut, VisitorMut};
 
-/// Groups the set operations of each query in a statement from left to right. What stands in parentheses stays together.
+/// Groups the set operations of each query in a statement from left to right. Operations in
+/// parentheses stay together.
 pub(super) fn group_left_to_right(statement: &mut Statement) {
     match statement {
         Statement::Statement(inner) => {
@@ -30,7 +32,7 @@ impl VisitorMut for LeftToRight {
     }
 }
 
-/// Whether an operand at the right is a set operation without parentheses.
+/// Returns true if a right operand is a set operation without parentheses.
 fn has_operation_at_the_right(mut body: &SetExpr) -> bool {
     while let SetExpr::SetOperation { left, right, .. } = body {
         if matches!(**right, SetExpr::SetOperation { .. }) {
@@ -49,14 +51,15 @@ fn regrouped(body: SetExpr) -> SetExpr {
     let mut operands = operands.into_iter();
     let first = operands.next().unwrap_or_else(nothing);
     operands.zip(operations).fold(first, |left, (right, (op, set_quantifier))| {
-        // As text the tree is to mean the same to whoever parses it.
+        // The text of the tree must have the same meaning in every parser.
         let is_looser = matches!(&left, SetExpr::SetOperation { op, .. } if *op != SetOperator::Intersect);
         let left = if op == SetOperator::Intersect && is_looser { in_parentheses(left) } else { left };
         SetExpr::SetOperation { op, set_quantifier, left: Box::new(left), right: Box::new(right) }
     })
 }
 
-/// The operands and the operations between them, in the order of the text. Only the right recurses, which is one level deep.
+/// Collects the operands and the operations between them, in the order of the text. Only the right
+/// operand recurses, which is one level deep.
 fn flatten(mut body: SetExpr, operands: &mut Vec<SetExpr>, operations: &mut Vec<Operation>) {
     let mut pending = Vec::new();
     while let SetExpr::SetOperation { op, set_quantifier, left, right } = body {

@@ -1,5 +1,7 @@
-//! `*` of joins with USING or NATURAL, and of tables with a row id. SQLite has each shared column once, where its first table in the
-//! query stands, and no row id; DataFusion has the first by the tables' names, which a LEFT JOIN has NULL, and all columns.
+//! Expands `*` of joins with USING or NATURAL, and of tables with a row id. SQLite has each shared
+//! column once, at the position of its first table in the query, and no row id; DataFusion takes
+//! the shared column from the first table by name, where a LEFT JOIN may have NULL, and has all
+//! columns.
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Ident, JoinConstraint, ObjectName, Select, SelectItem, SelectItemQualifiedWildcardKind, TableFactor,
@@ -10,11 +12,11 @@ use vexact_core::error::{Error, Result};
 use super::names::OlapTable;
 use super::tree::constraint_of;
 
-/// Puts the columns of a join in the place of a `*`, in SQLite's order. `tables`: those of the FROM that are known, by their names in
-/// it. Where others are joined too, the `*` stays.
+/// Replaces a `*` by the columns of a join, in SQLite's order. `tables` are the known tables of the
+/// FROM, by their names in it. If it joins other relations too, the `*` is unchanged.
 ///
 /// # Errors
-/// A `*` that stays and would name a row id; NATURAL of a table with one.
+/// A `*` that is not expanded and would include a row id; NATURAL of a table with one.
 pub(super) fn expand_wildcard(select: &mut Select, tables: &[(String, OlapTable)]) -> Result<()> {
     let with_row_id = tables.iter().map(|(_, table)| table).find(|table| table.row_id.is_some());
     expand(select, tables, with_row_id.is_some());
@@ -85,7 +87,7 @@ fn expand(select: &mut Select, tables: &[(String, OlapTable)], has_row_id: bool)
     select.projection = expanded.collect();
 }
 
-/// The column that USING names.
+/// Returns the column that USING names.
 fn name(column: &ObjectName) -> Option<String> {
     Some(column.0.last()?.as_ident()?.value.clone())
 }

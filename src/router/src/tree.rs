@@ -1,4 +1,4 @@
-//! Parts of the syntax tree, found and replaced.
+//! Helpers that find and replace parts of the syntax tree.
 
 use datafusion::sql::sqlparser::ast::{
     Expr, FunctionArg, FunctionArgExpr, Ident, JoinConstraint, JoinOperator, Select, SetExpr, TableFactor,
@@ -10,7 +10,7 @@ pub(super) fn spell(ident: &mut Ident, name: &str) {
     ident.quote_style = Some('"');
 }
 
-/// The SELECT that names the columns of a result.
+/// Returns the SELECT that names the columns of a result.
 pub(super) fn first_select(mut body: &SetExpr) -> Option<&Select> {
     loop {
         body = match body {

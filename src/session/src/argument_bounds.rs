@@ -1,4 +1,5 @@
-//! Arguments in a query's text that are sizes: refused where what they ask for could not be allocated.
+//! Checks arguments in a query's text that are sizes, and rejects those whose allocation would be
+//! too large.
 
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
@@ -11,7 +12,8 @@ use vexact_sources::sql_type::MAX_DIMENSION;
 /// Centroids of a digest of percentiles.
 const MAX_CENTROIDS: i128 = 100_000;
 
-/// Refuses casts to lists of a fixed length that no vector has, and digests of percentiles that are larger than what they digest.
+/// Rejects casts to lists of a fixed length that no vector has, and digests of percentiles that are
+/// larger than their input.
 #[derive(Debug)]
 pub(super) struct ArgumentBounds;
 
@@ -38,7 +40,7 @@ fn check(expr: &Expr) -> Result<()> {
         Expr::Cast(cast) => check_type(cast.field.data_type()),
         Expr::TryCast(cast) => check_type(cast.field.data_type()),
         Expr::AggregateFunction(call) if call.func.name().starts_with("approx_percentile_cont") => {
-            // The number of centroids is the last argument, behind one that is between 0 and 1.
+            // The number of centroids is the last argument, after one that is between 0 and 1.
             let centroids = call.params.args.last().and_then(integer);
             match centroids.filter(|count| *count > MAX_CENTROIDS) {
                 Some(count) => plan_err!(
@@ -52,7 +54,7 @@ fn check(expr: &Expr) -> Result<()> {
     }
 }
 
-/// The integer that an expression is.
+/// Returns the integer value of an expression.
 fn integer(expr: &Expr) -> Option<i128> {
     let value = match expr {
         Expr::Literal(value, _) => value,
@@ -69,7 +71,7 @@ fn integer(expr: &Expr) -> Option<i128> {
     }
 }
 
-/// Refuses a type of which one value could not be allocated.
+/// Rejects a type if one value of it could not be allocated.
 pub(super) fn check_type(data_type: &DataType) -> Result<()> {
     match data_type {
         DataType::FixedSizeList(item, length) => {

@@ -1,4 +1,5 @@
-//! `as_of(table, time)`: the rows of a history that held at a time, microseconds since the Unix epoch or a timestamp.
+//! `as_of(table, time)` returns the rows of a history that were valid at a time. The time is in
+//! microseconds since the Unix epoch, or a timestamp.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! The tables and views of a session, by name. A view is replaced in one step: a query sees the one or the other.
+//! Catalog of a session: its tables and views, by name. A view is replaced atomically, so a query
+//! sees either the old view or the new one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,40 +17,40 @@ use vexact_sql::deep::Deep;
 #[derive(Debug, Default)]
 pub(super) struct Views {
     tables: RwLock<HashMap<String, Deep<Arc<dyn TableProvider>>>>,
-    /// The stack that the deepest view so far needs.
+    /// Stack size that the deepest view so far needs.
     stack: AtomicUsize,
     replicas: Option<Arc<Replicas>>,
 }
 
 impl Views {
-    /// With the tables of a database.
+    /// Creates a catalog with the tables of a database.
     pub fn over(replicas: Arc<Replicas>) -> Self {
         Self { replicas: Some(replicas), ..Self::default() }
     }
 
-    /// The replicas.
+    /// Returns the replicas.
     pub fn replicas(&self) -> Option<&Arc<Replicas>> {
         self.replicas.as_ref()
     }
 
-    /// The session's own tables and views.
+    /// Returns the session's own tables and views.
     pub fn own_names(&self) -> Vec<String> {
         self.tables.read().keys().cloned().collect()
     }
 
-    /// The name and columns of the session's own table that has this name in any case.
+    /// Returns the name and columns of the session's own table that has this name in any case.
     pub fn own_table(&self, name: &str) -> Option<(String, SchemaRef)> {
         let tables = self.tables.read();
         let (name, table) = tables.iter().find(|(own, _)| own.eq_ignore_ascii_case(name))?;
         Some((name.clone(), table.schema()))
     }
 
-    /// The stack that planning over the deepest view needs.
+    /// Returns the stack size that planning over the deepest view needs.
     pub fn stack(&self) -> usize {
         self.stack.load(Ordering::Relaxed)
     }
 
-    /// Names a table; one that had the name is released.
+    /// Registers a table under a name, and releases the table that had the name before.
     pub fn replace(&self, name: &str, table: Arc<dyn TableProvider>) {
         let table = match table.get_logical_plan() {
             Some(plan) => {
@@ -63,7 +64,7 @@ impl Views {
         drop(replaced);
     }
 
-    /// The name of a table that SQL without quotes writes as this one.
+    /// Returns the name of a table that differs from this one only by case.
     fn in_another_case(&self, name: &str) -> Option<String> {
         self.own_names().into_iter().find(|other| other != name && other.to_lowercase() == name)
     }
@@ -74,7 +75,7 @@ impl Views {
     }
 }
 
-/// Why a replica is not dropped.
+/// Returns the reason why a replica cannot be dropped.
 pub(super) fn is_a_replica(name: &str) -> String {
     format!(
         "table {name:?} is a replica: expected a table or view of the session's own (unregister_table({name:?}) of its engine ends a \

@@ -1,5 +1,5 @@
-//! `sum` of integers that refuses what is beyond 64 bits: DataFusion's own wraps around, so that a sum of positive numbers may be
-//! negative. Everything else of it is DataFusion's.
+//! `sum` of integers that rejects a result beyond 64 bits. DataFusion's own `sum` wraps around, so
+//! that a sum of positive numbers may be negative; the rest is delegated to DataFusion.
 
 use std::mem::size_of;
 use std::sync::Arc;
@@ -68,12 +68,12 @@ impl AggregateUDFImpl for CheckedSum {
     }
 }
 
-/// A sum of 64-bit integers, which 128 bits hold however many there are.
+/// Sum of 64-bit integers. 128 bits hold it for any number of summands.
 #[derive(Debug)]
 struct Sum {
     data_type: DataType,
     sum: i128,
-    /// Values that are not NULL.
+    /// Number of values that are not NULL.
     count: u64,
 }
 
@@ -182,7 +182,7 @@ impl Accumulator for DistinctSum {
 #[derive(Debug)]
 struct GroupSums<T: ArrowPrimitiveType> {
     sums: Vec<T::Native>,
-    /// Whether a group has a value that is not NULL.
+    /// True for each group that has a value that is not NULL.
     has_value: Vec<bool>,
 }
 

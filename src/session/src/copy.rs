@@ -1,5 +1,5 @@
-//! `COPY query TO 'file'`: the file is replaced when all rows are written, and it is there also without rows
-//! (apache/datafusion#18073).
+//! `COPY query TO 'file'`: the file is replaced when all rows are written, and it is created even
+//! if the query returns no rows (apache/datafusion#18073).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use vexact_sources::row_file::{RowFileOptions, RowFormat};
 
 use super::DataFrame;
 
-/// A file to write, and how.
+/// Target file of a COPY, with its format and options.
 pub(super) struct CopyTarget {
     path: PathBuf,
     form: RowFormat,
@@ -23,10 +23,10 @@ pub(super) struct CopyTarget {
 }
 
 impl CopyTarget {
-    /// What a statement asks for.
+    /// Reads the target file and its options from a statement.
     ///
     /// # Errors
-    /// A path that names no file; a form or an option that there is not.
+    /// A path that is not a file; an unknown format or option.
     pub fn of(copy: &CopyTo) -> Result<Self> {
         if !copy.partition_by.is_empty() {
             return Err(refused("PARTITIONED BY is not supported: expected one file"));
@@ -45,10 +45,10 @@ impl CopyTarget {
         Ok(Self { path: local_file(&copy.output_url)?, form, options })
     }
 
-    /// Writes the rows of a query; how many there are.
+    /// Writes the rows of a query and returns their number.
     ///
     /// # Errors
-    /// What fails while it runs or writes: the file that was there is there still.
+    /// A failure of the query or of writing, which leaves the old file unchanged.
     pub async fn write(&self, frame: &DataFrame) -> Result<u64> {
         frame.write_file(&self.path, self.form, &self.options).await
     }
@@ -90,7 +90,7 @@ fn set(options: &mut RowFileOptions, form: RowFormat, key: &str, value: &str) ->
     Ok(())
 }
 
-/// The query of a COPY, as a frame.
+/// Returns the query of a COPY, as a frame.
 pub(super) fn query_of(state: Arc<SessionState>, copy: CopyTo) -> DataFrame {
     DataFrame::of_plan(state, Arc::<LogicalPlan>::unwrap_or_clone(copy.input))
 }

@@ -1,4 +1,5 @@
-//! `year(x)` and its like: parts of dates and times by the names that people type, which are `date_part`; and `unix_timestamp(x)`.
+//! `year(x)` and similar functions, which are common names for calls of `date_part`, and
+//! `unix_timestamp(x)`.
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{Result, plan_err};
@@ -9,7 +10,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, cast, lit,
 };
 
-/// Names, and the parts that they are.
+/// Function names with their parts of `date_part`.
 const PARTS: [(&str, &str); 10] = [
     ("year", "year"),
     ("quarter", "quarter"),
@@ -23,7 +24,7 @@ const PARTS: [(&str, &str); 10] = [
     ("iso_year", "isoyear"),
 ];
 
-/// All of them.
+/// Returns all date functions.
 pub(crate) fn functions() -> impl Iterator<Item = ScalarUDF> {
     let parts = PARTS.into_iter().map(|(name, part)| DateFunction { name, part: Some(part), signature: signature() });
     let unix = DateFunction { name: "unix_timestamp", part: None, signature: signature() };
@@ -37,7 +38,7 @@ fn signature() -> Signature {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct DateFunction {
     name: &'static str,
-    /// Of `date_part`; `None`: the seconds since 1970.
+    /// Part of `date_part` to extract; `None` for the seconds since 1970.
     part: Option<&'static str>,
     signature: Signature,
 }

@@ -1,5 +1,5 @@
-//! NULLs of a sort by distance come last, also where other NULLs come first, as SQLite has them: a row without a vector is not the
-//! nearest one.
+//! Sorts NULLs last in a sort by distance, even if other NULLs come first, as in SQLite: a row
+//! without a vector is not the nearest one.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -12,14 +12,15 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::vector_syntax::{self, function_name};
 
-/// Adds NULLS LAST to each ascending sort by a distance that does not say where NULLs are to be. A column is a distance if it is
-/// named so in the statement: `cosine_distance(v, $1) AS d`.
+/// Adds NULLS LAST to each ascending sort by a distance that does not specify the position of
+/// NULLs. A column is a distance if it has such a name in the statement: `cosine_distance(v, $1) AS
+/// d`.
 pub(super) fn nulls_last(statement: &mut Statement) {
     match statement {
         Statement::Explain(explain) => nulls_last(&mut explain.statement),
         Statement::Statement(statement) => {
             let mut named = Named::default();
-            // A name may be of another one that is found later.
+            // A name may refer to another one that is found later.
             loop {
                 let known = named.0.len();
                 let _ = Visit::visit(statement.as_ref(), &mut named);
@@ -135,7 +136,7 @@ fn first_select(body: &SetExpr) -> Option<&Select> {
     }
 }
 
-/// The result that `ORDER BY 2` means.
+/// Returns the result column that `ORDER BY 2` refers to.
 fn result<'a>(by: &Expr, results: &'a [SelectItem]) -> Option<&'a SelectItem> {
     let Expr::Value(value) = by else { return None };
     let Value::Number(number, _) = &value.value else { return None };

@@ -1,5 +1,5 @@
-//! Searches by call of Parquet files with a filter: row groups and pages without a row that it can hold for are not read, and
-//! the rows that are read keep their ordinals in the table.
+//! Prunes Parquet files in searches by call with a filter. Row groups and pages without a matching
+//! row are not read, and the rows that are read keep their ordinals in the table.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 /// The rows that a pruned scan reads, as ranges of the table's.
 #[derive(Debug, Default)]
 pub(super) struct ScannedRows {
-    /// Of each range, its first row among those scanned, and in the table.
+    /// Start of each range: the row's index among the scanned rows, and its index in the table.
     ranges: Vec<(i64, i64)>,
     scanned: i64,
     rows: i64,
@@ -45,7 +45,7 @@ impl ScannedRows {
         self.rows += rows as i64;
     }
 
-    /// The ordinals in the table of rows that were scanned.
+    /// Returns the ordinals in the table of rows that were scanned.
     pub fn ordinals(&self, scanned: &ArrayRef) -> ArrayRef {
         let ordinal = |row: i64| {
             let range = self.ranges.partition_point(|(first, _)| *first <= row).saturating_sub(1);
@@ -56,8 +56,9 @@ impl ScannedRows {
     }
 }
 
-/// The scan of Parquet files without what the filter of `filtered`, a plan of the same table, rules out; `None` if there is
-/// nothing to leave out. `filtered` has gone through the session's rules, which remove what bounds cannot be trusted for.
+/// Returns the scan of Parquet files without the parts that the filter of `filtered`, a plan of the
+/// same table, rules out; `None` if nothing can be pruned. `filtered` has passed the session's
+/// rules, which remove predicates with unreliable bounds.
 pub(super) async fn prune(
     state: &SessionState,
     scan: &Arc<dyn ExecutionPlan>,
@@ -105,16 +106,17 @@ pub(super) async fn prune(
     Ok(Some((DataSourceExec::from_data_source(pruned.build()), rows)))
 }
 
-/// The scan of Parquet files that a plan is.
+/// Returns the scan of Parquet files, if the plan is one.
 fn parquet_scan(plan: &dyn ExecutionPlan) -> Option<&FileScanConfig> {
     let config = plan.downcast_ref::<DataSourceExec>()?.data_source().downcast_ref::<FileScanConfig>()?;
     config.file_source().downcast_ref::<ParquetSource>().map(|_| config)
 }
 
-/// The predicate by which the scan of a plan leaves out row groups.
+/// Returns the predicate by which the scan of a plan prunes row groups.
 fn predicate(plan: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn PhysicalExpr>> {
     match parquet_scan(plan.as_ref()) {
-        // A scan that evaluates the filter itself keeps the parts that bounds do not decide, and prunes by none.
+        // A scan that evaluates the filter itself keeps the conditions that bounds do not decide,
+        // and does not prune by them.
         Some(config) => {
             let source = config.file_source().downcast_ref::<ParquetSource>()?;
             source.table_parquet_options().global.pruning.then(|| config.file_source().filter())?
@@ -140,7 +142,7 @@ async fn metadata(
         .await
 }
 
-/// What of a file has to be read.
+/// Returns the row groups and pages of a file that have to be read.
 fn access_plan(
     config: &FileScanConfig,
     predicate: &Arc<dyn PhysicalExpr>,

@@ -30,13 +30,14 @@ use vexact_sql::{Explained, VexactOptions, explain_plan};
 use super::plan_cache::BoundPlan;
 use super::row_order;
 
-/// Rows, or the query that makes them. A query does not run before rows are asked for; asked twice, it runs twice.
+/// Rows in memory, or the query that produces them. A query runs only when its rows are read; each
+/// read runs it again.
 #[derive(Clone)]
 pub struct DataFrame {
     source: Deep<Source>,
-    /// The statement that it is of, for errors.
+    /// Statement of the frame, for errors.
     statement: Arc<str>,
-    /// How long it may run; `None`: as long as its session says.
+    /// Time limit of the query; `None` for the session's limit.
     timeout: Option<Duration>,
 }
 
@@ -45,7 +46,7 @@ enum Source {
     Query(Arc<SessionState>, LogicalPlan),
     /// A query whose plan is cached, with its columns.
     Cached(BoundPlan, SchemaRef),
-    /// A table as it stands: a view of it is that table, so that searches find it.
+    /// A whole table: a view of it is that table, so that searches find it.
     Table(SessionContext, Arc<dyn TableProvider>),
 }
 
@@ -62,12 +63,12 @@ struct Plans {
 }
 
 impl PlannedFrame {
-    /// Runs it, batch by batch.
+    /// Runs the query and returns its rows as a stream of batches.
     pub fn stream(&self) -> Result<SendableRecordBatchStream> {
         streamed(self.plans.stack(), &self.statement, &self.plans.physical, &self.context)
     }
 
-    /// How it was done, once it has run; before, how it will be.
+    /// Explains how the query ran or, if it has not run yet, how it will run.
     pub fn explained(&self) -> Explained {
         on_stack(self.plans.stack(), || {
             explain_plan(&self.plans.logical, &self.plans.physical, self.context.session_config().options())
@@ -82,22 +83,22 @@ impl std::fmt::Debug for DataFrame {
 }
 
 impl DataFrame {
-    /// A query of DataFusion as a frame.
+    /// Returns a query of DataFusion as a frame.
     pub fn of_query(query: DataFusionFrame) -> Self {
         let (state, plan) = query.into_parts();
         Self::of_plan(Arc::new(state), plan)
     }
 
-    /// A plan as a frame; `state` is what it was planned with.
+    /// Creates a frame of a plan; `state` is the session state that the plan was made with.
     pub fn of_plan(state: Arc<SessionState>, plan: LogicalPlan) -> Self {
         let stack = Deep::of_plan(&plan, ()).stack();
         Self::new(stack, Source::Query(state, plan))
     }
 
-    /// A query whose plan is cached.
+    /// Returns a query whose plan is cached.
     ///
     /// # Errors
-    /// Values that are no parameters of it.
+    /// Values that are not parameters of the statement.
     pub(super) fn of_cached(cached: BoundPlan) -> Result<Self> {
         let stack = cached.stack();
         if let Some(schema) = cached.search_schema() {
@@ -114,13 +115,13 @@ impl DataFrame {
         Ok(Self::new(stack, source))
     }
 
-    /// Whether it is a search that needs no more planning.
+    /// Returns true if the query is a search that needs no more planning.
     pub async fn is_search(&self) -> bool {
         let Source::Cached(cached, _) = &*self.source else { return false };
         (cached.is_planned() || self.planned().await.is_ok()) && cached.search_schema().is_some()
     }
 
-    /// A table as a frame.
+    /// Returns a table as a frame.
     pub fn of_table(ctx: &SessionContext, table: Arc<dyn TableProvider>) -> Self {
         Self::new(0, Source::Table(ctx.clone(), table))
     }
@@ -129,12 +130,12 @@ impl DataFrame {
         Self { source: Deep::new(stack, source), statement: "a frame".into(), timeout: None }
     }
 
-    /// The frame of this statement, as errors name it.
+    /// Sets the statement of the frame, which errors name.
     pub(super) fn of_statement(self, text: &str) -> Self {
         Self { statement: excerpt(text).into(), ..self }
     }
 
-    /// What a view of this frame scans.
+    /// Returns the table provider that a view of this frame scans.
     ///
     /// # Errors
     /// As [`Self::of_cached`].
@@ -150,7 +151,7 @@ impl DataFrame {
         enter(self.source.stack(), &self.statement, work)
     }
 
-    /// Runs what recurses through the plan.
+    /// Runs asynchronous work that recurses through the plan.
     async fn entry<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let work = entry(self.source.stack(), &self.statement, work);
         match self.timeout() {
@@ -159,7 +160,7 @@ impl DataFrame {
         }
     }
 
-    /// How long it may run.
+    /// Returns the time limit of the query.
     fn timeout(&self) -> Option<Duration> {
         self.timeout.or_else(|| match &*self.source {
             Source::Query(state, _) => timeout(state),
@@ -168,7 +169,7 @@ impl DataFrame {
         })
     }
 
-    /// The same frame, which may run for so long, whatever the session's `vexact.timeout` is.
+    /// Returns the same frame with this time limit instead of the session's `vexact.timeout`.
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout: Some(timeout), ..self }
     }
@@ -182,7 +183,8 @@ impl DataFrame {
         Ok(DataFusionFrame::new(state.as_ref().clone(), plan))
     }
 
-    /// The plan to run, and what its operators need of the session: not its functions, which are in the plan.
+    /// Returns the plan to run, and the part of the session that its operators need. The functions
+    /// are in the plan.
     pub async fn planned(&self) -> Result<PlannedFrame> {
         let planned = async {
             let (state, plan) = match &*self.source {
@@ -203,7 +205,7 @@ impl DataFrame {
         self.entry(planned).await
     }
 
-    /// As [`Self::planned`], without a logical plan where there is no need of one.
+    /// As [`Self::planned`], without a logical plan if none is needed.
     async fn executable(&self) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>)> {
         if let Source::Cached(cached, _) = &*self.source
             && let Some(search) = cached.search()
@@ -214,7 +216,7 @@ impl DataFrame {
         Ok((Arc::clone(&plans.physical), context))
     }
 
-    /// The plan of a query, not optimized; `None` for a table as it stands.
+    /// Returns the unoptimized plan of a query; `None` for a whole table.
     pub fn plan(&self) -> Option<LogicalPlan> {
         on_stack(self.source.stack(), || match &*self.source {
             Source::Query(_, plan) => Some(plan.clone()),
@@ -223,7 +225,7 @@ impl DataFrame {
         })
     }
 
-    /// The replicas' state that its query reads; `None` for a table as it stands.
+    /// Returns the snapshot of the replicas that the query reads; `None` for a whole table.
     pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
         let state = match &*self.source {
             Source::Query(state, _) => state,
@@ -233,10 +235,10 @@ impl DataFrame {
         state.config().get_extension::<Snapshot>()
     }
 
-    /// The columns that the rows have: types that a plan does not settle are settled as for running it.
+    /// Returns the columns of the result: unresolved types are coerced as for running the query.
     ///
     /// # Errors
-    /// Types that do not go together.
+    /// Types that do not fit together.
     pub fn result_schema(&self) -> Result<SchemaRef> {
         self.enter(|| match &*self.source {
             Source::Query(state, plan) => settled(state, plan.clone()),
@@ -254,7 +256,7 @@ impl DataFrame {
         }
     }
 
-    /// The rows, where they are in memory as they stand.
+    /// Returns the rows if they are already in memory.
     pub fn batches(&self) -> Option<Vec<RecordBatch>> {
         match &*self.source {
             Source::Query(..) | Source::Cached(..) => None,
@@ -262,10 +264,10 @@ impl DataFrame {
         }
     }
 
-    /// Runs it, all rows in memory.
+    /// Runs the query and collects all rows in memory.
     ///
     /// # Errors
-    /// What fails while it runs.
+    /// A failure of the query.
     pub async fn collect(&self) -> Result<Vec<RecordBatch>> {
         if let Some(batches) = self.batches() {
             return Ok(batches);
@@ -274,7 +276,7 @@ impl DataFrame {
         self.collect_counting(|_| ()).await
     }
 
-    /// The scheduler of its session.
+    /// Returns the scheduler of its session.
     fn scheduler(&self) -> Option<Arc<Scheduler>> {
         match &*self.source {
             Source::Query(state, _) => state.config().get_extension(),
@@ -283,11 +285,12 @@ impl DataFrame {
         }
     }
 
-    /// The optimizer may find that a column has no NULL, or no longer know it; a frame keeps the schema that it has told.
+    /// Casts batches to the reported schema: the optimizer may find that a column has no NULL, or
+    /// lose that fact.
     fn as_told(&self, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
         let Some(first) = batches.first() else { return Ok(batches) };
         let told = match &*self.source {
-            // Mostly the plan has it as it is, and need not be analyzed again.
+            // Usually the plan has this schema already, and need not be analyzed again.
             Source::Query(_, plan) if plan.schema().inner().contains(first.schema_ref()) => {
                 Arc::clone(plan.schema().inner())
             }
@@ -297,10 +300,10 @@ impl DataFrame {
         as_schema(batches, &told)
     }
 
-    /// As [`Self::collect`]; `count` is called with the rows of each batch as it comes.
+    /// As [`Self::collect`]; `count` is called with the number of rows of each batch as it arrives.
     ///
     /// # Errors
-    /// What fails while it runs.
+    /// A failure of the query.
     pub async fn collect_counting(&self, count: impl Fn(usize)) -> Result<Vec<RecordBatch>> {
         let collected = async {
             let (physical, context) = self.executable().await?;
@@ -309,19 +312,19 @@ impl DataFrame {
         self.entry(collected).await
     }
 
-    /// Runs it, batch by batch.
+    /// Runs the query and returns its rows as a stream of batches.
     ///
     /// # Errors
-    /// What fails before the first batch.
+    /// A failure before the first batch.
     pub async fn stream(&self) -> Result<SendableRecordBatchStream> {
         let (physical, context) = self.executable().await?;
         streamed(self.source.stack(), &self.statement, &physical, &context)
     }
 
-    /// Runs it; the number of rows.
+    /// Runs the query and returns the number of rows.
     ///
     /// # Errors
-    /// What fails while it runs.
+    /// A failure of the query.
     pub async fn count(&self) -> Result<usize> {
         match self.is_statement() {
             true => Ok(self.collect().await?.iter().map(RecordBatch::num_rows).sum()),
@@ -329,10 +332,10 @@ impl DataFrame {
         }
     }
 
-    /// The first rows as a table for people, and how many there are in all if there are more.
+    /// Formats the first rows as a readable table, with the total number of rows if there are more.
     ///
     /// # Errors
-    /// What fails while it runs.
+    /// A failure of the query.
     pub async fn show(&self, max_rows: usize) -> Result<String> {
         let rows = self.head(max_rows).await?;
         let more = if rows.num_rows() > max_rows { format!("\n(first {max_rows} rows)") } else { String::new() };
@@ -341,10 +344,10 @@ impl DataFrame {
         Ok(format!("{table}{more}"))
     }
 
-    /// The first rows, and one more if there is one.
+    /// Returns the first rows, and one more if there is one.
     ///
     /// # Errors
-    /// What fails while it runs.
+    /// A failure of the query.
     pub async fn head(&self, max_rows: usize) -> Result<RecordBatch> {
         let wanted = max_rows.saturating_add(1);
         let batches = match self.is_statement() {
@@ -358,40 +361,42 @@ impl DataFrame {
         Ok(rows.slice(0, rows.num_rows().min(wanted)))
     }
 
-    /// Whether it is a statement, such as EXPLAIN, which no query can be made of.
+    /// Returns true if the plan is a statement, such as EXPLAIN, on which no query can be built.
     fn is_statement(&self) -> bool {
         use LogicalPlan::{Analyze, Copy, DescribeTable, Dml, Explain};
         let Source::Query(_, plan) = &*self.source else { return false };
         matches!(plan, Explain(_) | Analyze(_) | DescribeTable(_) | Dml(_) | Copy(_))
     }
 
-    /// The three sections of its explain, without running it.
+    /// Explains the query without running it, in three sections.
     ///
     /// # Errors
-    /// What fails while it is planned.
+    /// A failure of planning.
     pub async fn explain(&self) -> Result<Explained> {
         Ok(self.planned().await?.explained())
     }
 
-    /// Runs it into a Parquet file, in the order of its rows.
+    /// Runs the query and writes a Parquet file, in the order of its rows.
     ///
     /// # Errors
-    /// A folder that is not there; a type that Parquet lacks; what fails while it runs or writes.
+    /// A missing folder; a type that Parquet lacks; a failure of the query or of writing.
     pub async fn write_parquet(&self, path: impl AsRef<Path>) -> Result<()> {
         self.write_file(path.as_ref(), RowFormat::Parquet, &RowFileOptions::default()).await.map(drop)
     }
 
-    /// Runs it into a CSV file with a header, in the order of its rows. Lists of numbers are written as `[1,2,3]`, which
-    /// [`Session::read_csv`](super::Session::read_csv) reads.
+    /// Runs the query and writes a CSV file with a header, in the order of its rows. Lists of
+    /// numbers are written as `[1,2,3]`, which [`Session::read_csv`](super::Session::read_csv)
+    /// reads.
     ///
     /// # Errors
-    /// A folder that is not there; lists of different lengths or with NULL components, which would not be read back; what fails
-    /// while it runs or writes.
+    /// A missing folder; lists of different lengths or with NULL components, which could not be
+    /// read back; a failure of the query or of writing.
     pub async fn write_csv(&self, path: impl AsRef<Path>) -> Result<()> {
         self.write_file(path.as_ref(), RowFormat::Csv, &RowFileOptions::default()).await.map(drop)
     }
 
-    /// Runs it into a file, which has its name when all rows are in it; the number of rows.
+    /// Runs the query and writes a file, which gets its name when it is complete; returns the
+    /// number of rows.
     ///
     /// # Errors
     /// As [`Self::write_parquet`].
@@ -406,7 +411,7 @@ impl DataFrame {
                 for batch in as_schema(vec![batch], &schema)? {
                     file.write(&batch)?;
                 }
-                // A query that is always ready would never see that it is cancelled.
+                // A query that is always ready would never notice that it is cancelled.
                 tokio::task::coop::consume_budget().await;
             }
             Ok(count)
@@ -417,7 +422,7 @@ impl DataFrame {
     }
 }
 
-/// Batches under a schema of the same types.
+/// Returns the batches under a schema of the same types.
 fn as_schema(batches: Vec<RecordBatch>, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
     let as_told = |batch: RecordBatch| match batch.schema_ref() {
         found if found == schema => Ok(batch),
@@ -431,7 +436,7 @@ fn as_schema(batches: Vec<RecordBatch>, schema: &SchemaRef) -> Result<Vec<Record
     batches.into_iter().map(as_told).collect()
 }
 
-/// Runs a plan, batch by batch.
+/// Runs a plan and returns its rows as a stream of batches.
 fn streamed(
     stack: usize,
     statement: &Arc<str>,
@@ -442,8 +447,8 @@ fn streamed(
     Ok(Box::pin(EntryStream::new(stack, statement, enter(stack, statement, started)?)))
 }
 
-/// A schema that lets a column have the NULLs that it has: DataFusion takes a scalar subquery without rows for not NULL where its
-/// column is (apache/datafusion#24513).
+/// Makes a column nullable in the schema if it has NULLs: DataFusion treats a scalar subquery
+/// without rows as not NULL if its column is (apache/datafusion#24513).
 fn with_nulls_of(schema: &SchemaRef, batches: &[RecordBatch]) -> SchemaRef {
     let has_nulls = |at: usize| batches.iter().any(|batch| batch.columns().get(at).is_some_and(|c| c.null_count() > 0));
     let is_wrong = |(at, field): (usize, &Arc<Field>)| !field.is_nullable() && has_nulls(at);
@@ -458,17 +463,17 @@ fn with_nulls_of(schema: &SchemaRef, batches: &[RecordBatch]) -> SchemaRef {
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
-/// How long a query of this state may run.
+/// Returns the time limit of a query with this session state.
 pub(super) fn timeout(state: &SessionState) -> Option<Duration> {
     state.config_options().extensions.get::<VexactOptions>()?.timeout
 }
 
-/// Ends work that takes longer than it may.
+/// Cancels work that exceeds its time limit.
 pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(limit, work).await.unwrap_or(Err(Error::TimedOut { limit }))
 }
 
-/// What the operators of a plan need of its session.
+/// Returns the task context that the operators of a plan need.
 fn context(state: &SessionState) -> Arc<TaskContext> {
     let none = (HashMap::new(), HashMap::new(), HashMap::new(), HashMap::new());
     let (id, config, runtime) =
@@ -476,12 +481,13 @@ fn context(state: &SessionState) -> Arc<TaskContext> {
     Arc::new(TaskContext::new(None, id, config, none.0, none.1, none.2, none.3, runtime))
 }
 
-/// The columns of a plan, as it is written where its types do not go together.
+/// Returns the columns of a plan after type coercion, or before it if the types do not fit
+/// together.
 fn settled_or_written(state: &SessionState, plan: &LogicalPlan) -> SchemaRef {
     settled(state, plan.clone()).unwrap_or_else(|_| Arc::clone(plan.schema().inner()))
 }
 
-/// The columns of a plan once its types are settled.
+/// Returns the columns of a plan after type coercion.
 pub(super) fn settled(state: &SessionState, plan: LogicalPlan) -> Result<SchemaRef> {
     let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
     Ok(Arc::clone(plan.schema().inner()))

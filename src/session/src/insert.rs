@@ -1,5 +1,6 @@
-//! INSERT keeps each value whole or refuses it: the casts that planning adds, to the types of the table's columns, become
-//! casts that lose nothing. A cast that the statement itself asks for stays what it is.
+//! Makes INSERT store each value without loss or reject it: the casts to the types of the table's
+//! columns, which planning adds, become lossless casts. A cast that is written in the statement is
+//! unchanged.
 
 use std::sync::Arc;
 
@@ -13,12 +14,13 @@ use datafusion::sql::parser::Statement as ParsedStatement;
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, SetExpr, Statement};
 use vexact_sources::keep_expr::keep_cast_expr;
 
-/// The casts that a statement itself asks for.
+/// Casts that are written in the statement itself.
 #[derive(Debug, Default)]
 pub(super) struct OwnCasts {
-    /// For each row and column of VALUES, how many there are around the value. Empty for any other INSERT.
+    /// For each row and column of VALUES, the number of casts around the value. Empty for any other
+    /// INSERT.
     values: Vec<Vec<usize>>,
-    /// Whether PREPARE declares the types of its parameters.
+    /// True if PREPARE declares the types of its parameters.
     are_parameters_typed: bool,
 }
 
@@ -104,7 +106,7 @@ fn kept_projection(projection: &Projection, own: &OwnCasts) -> Result<LogicalPla
     Ok(LogicalPlan::Projection(Projection::try_new(projection.expr.iter().map(keep).collect(), input)?))
 }
 
-/// VALUES, whose cells planning casts to the types of the columns.
+/// Rewrites VALUES, whose cells planning casts to the types of the columns.
 fn kept_values(values: &Values, projection: &Projection, own: &OwnCasts) -> Values {
     // The name of the table's column that a column of VALUES becomes.
     let name = |place: usize| {
@@ -121,7 +123,7 @@ fn kept_values(values: &Values, projection: &Projection, own: &OwnCasts) -> Valu
         let cell = |(place, cell): (usize, &Expr)| {
             let own = own.values.get(row).and_then(|row| row.get(place)).copied().unwrap_or_default();
             match cell {
-                // One more than the statement has.
+                // The expression has one more cast than the statement.
                 Expr::Cast(Cast { expr, field }) if planned_casts(cell) > own => {
                     keep_cast_expr(expr.as_ref().clone(), &name(place), field.data_type())
                 }

@@ -1,4 +1,4 @@
-//! The one place that builds a DataFusion context and its catalog.
+//! Sessions: the only place that builds a DataFusion context and its catalog.
 
 mod argument_bounds;
 mod as_of;
@@ -78,15 +78,16 @@ use subqueries::SubqueriesInProjections;
 use unloaded::Unloaded;
 pub use unloaded::UnloadedTable;
 
-/// What a session may use.
+/// Options and resource limits of a session.
 #[derive(Debug, Clone, Default)]
 pub struct SessionOptions {
-    /// Bytes that the operators of its queries, their results and the groups of its streams may hold; `None`: three quarters of
-    /// the machine's memory, or of its control group's.
+    /// Maximum memory, in bytes, of the operators of its queries, their results and the groups of
+    /// its streams; `None` for three quarters of the machine's memory, or of its control group's.
     pub memory_limit_bytes: Option<usize>,
-    /// Partitions of a query, so threads of it; `None`: as many as the machine has cores.
+    /// Number of partitions, and so of threads, of a query; `None` for the number of the machine's
+    /// cores.
     pub target_partitions: Option<usize>,
-    /// How long a query may run; `None`: as long as it takes. The setting `vexact.timeout`.
+    /// Time limit of a query; `None` for no limit. The setting is `vexact.timeout`.
     pub timeout: Option<Duration>,
 }
 
@@ -107,23 +108,24 @@ impl std::fmt::Debug for Session {
 }
 
 impl Session {
-    /// An empty session without limits.
+    /// Returns an empty session without limits.
     ///
     /// # Errors
-    /// Where the functions cannot be registered.
+    /// Functions that cannot be registered.
     pub fn new() -> Result<Self> {
         Self::with_options(&SessionOptions::default())
     }
 
-    /// An empty session.
+    /// Returns an empty session.
     ///
     /// # Errors
-    /// A memory limit or a number of partitions of 0, or where the functions cannot be registered.
+    /// A memory limit or a number of partitions of 0, or functions that cannot be registered.
     pub fn with_options(options: &SessionOptions) -> Result<Self> {
         Self::build(options, Views::default())
     }
 
-    /// A session on the replicas of a database, which sorts NULL first, as SQLite does. Each query sees one state of all of them.
+    /// Creates a session on the replicas of a database, which sorts NULL first, as SQLite does.
+    /// Each query sees one snapshot of all of them.
     ///
     /// # Errors
     /// As [`Self::with_options`].
@@ -136,13 +138,14 @@ impl Session {
         // Text has one type, and a Parquet file is read with the types that it was written with.
         config.options_mut().sql_parser.map_string_types_to_utf8view = false;
         config.options_mut().execution.parquet.schema_force_view_types = false;
-        // With it, the types of other programs and the index of a table would be lost.
+        // With this option, the types of other programs and the index of a table would be lost.
         config.options_mut().execution.parquet.skip_metadata = false;
         corrections::configure(&mut config);
-        // A plan's nullability may be wrong, or known to be narrower by its operators than by its expressions
-        // (apache/datafusion#24513).
+        // A plan's nullability may be wrong, or the operators may know a narrower one than the
+        // expressions do (apache/datafusion#24513).
         config.options_mut().execution.skip_physical_aggregate_schema_check = true;
-        // The few rows that a filter is thought to leave are not spread over threads: waking them costs more.
+        // If a filter is estimated to return few rows, they are not spread over threads: waking the
+        // threads costs more.
         config.options_mut().execution.use_row_number_estimates_to_optimize_partitioning = true;
         if views.replicas().is_some() {
             config.options_mut().sql_parser.default_null_ordering = "nulls_min".into();
@@ -176,7 +179,7 @@ impl Session {
             .with_runtime_env(Arc::new(runtime.build()?))
             .with_analyzer_rules(corrections::analyzer_rules())
             .with_physical_optimizer_rules(rules);
-        // Before DataFusion's own: the first that knows an expression plans it.
+        // This planner precedes DataFusion's own: the first that supports an expression plans it.
         let chains = OperatorChains { is_of_sqlite: views.replicas().is_some() };
         state = match views.replicas() {
             Some(_) => state.with_expr_planners(vec![Arc::new(sqlite::Calls), Arc::new(chains)]),
@@ -184,7 +187,7 @@ impl Session {
         };
         let state = state.with_default_features().with_type_planner(Arc::new(VectorTypes)).build();
         let ctx = SessionContext::new_with_state(state);
-        // The sum of vectors is made beside it.
+        // The sum of vectors is registered with it.
         ctx.register_udaf(match views.replicas() {
             Some(_) => sqlite::sum(),
             None => AggregateUDF::from(CheckedSum::new()),
@@ -200,7 +203,8 @@ impl Session {
         ctx.add_analyzer_rule(Arc::new(SubqueriesInProjections));
         ctx.add_analyzer_rule(Arc::new(ArgumentBounds));
         if views.replicas().is_none() {
-            // SQLite has none of these: over its tables they would be functions of one route alone.
+            // SQLite has none of these functions: over its tables they would work on only one
+            // route.
             date_functions::functions().for_each(|function| ctx.register_udf(function));
         }
         let views = Arc::new(views);
@@ -212,7 +216,7 @@ impl Session {
             for function in sqlite::functions() {
                 ctx.state_ref().write().register_udf(function)?;
             }
-            // DataFusion does not fold the case of a table function's name.
+            // DataFusion does not fold the case of table function names.
             for name in ["as_of", "AS_OF"] {
                 ctx.register_udtf(name, Arc::new(as_of::AsOf { replicas: Arc::clone(replicas) }));
             }
@@ -226,7 +230,8 @@ impl Session {
         Ok(Self { ctx, views, plans: Arc::default(), scheduler, unloaded: Unloaded::default() })
     }
 
-    /// DataFusion's context of this session. From then on each query is planned anew, as functions may be others.
+    /// Returns DataFusion's context of this session. From then on each query is planned anew,
+    /// because functions may be replaced.
     pub fn context(&self) -> &SessionContext {
         self.plans.turn_off();
         &self.ctx
@@ -236,7 +241,8 @@ impl Session {
         DataFrame::of_table(&self.ctx, provider)
     }
 
-    /// Arrow batches as a frame, without a copy. Lists of floats of one length become vectors.
+    /// Creates a frame of Arrow batches, without copying them. Lists of floats of one length become
+    /// vectors.
     ///
     /// # Errors
     /// Two columns of one name, batches of different schemas.
@@ -245,7 +251,7 @@ impl Session {
         Ok(self.table_frame(enter(stack_of_text(""), "reading Arrow data", open)?))
     }
 
-    /// Names a frame; another view of this name is replaced.
+    /// Registers a frame as a view, and replaces a view of the same name.
     ///
     /// # Errors
     /// A name that cannot be registered.
@@ -253,7 +259,8 @@ impl Session {
         self.name_table(name, frame.provider()?)
     }
 
-    /// Names what SQL can read or write; what had the name before is let go.
+    /// Registers a table that SQL can read or write, and releases the table that had the name
+    /// before.
     pub fn name_table(&self, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {
         if name.is_empty() {
             return Err(Error::InvalidArgument("view name: expected a name, got an empty text".into()));
@@ -263,7 +270,7 @@ impl Session {
         Ok(())
     }
 
-    /// The state of one query: of the replicas, it sees what is there now.
+    /// Returns the state of one query, which sees the current snapshot of the replicas.
     pub fn state(&self) -> SessionState {
         let mut state = self.ctx.state();
         if let Some(replicas) = self.views.replicas() {
@@ -272,7 +279,8 @@ impl Session {
         state
     }
 
-    /// The state of one query that sees `snapshot`, or the replicas as they are now.
+    /// Returns the state of one query that sees `snapshot`, or the current snapshot of the
+    /// replicas.
     fn state_at(&self, snapshot: Option<&Arc<Snapshot>>) -> Arc<SessionState> {
         let mut state = self.state();
         if let Some(snapshot) = snapshot {
@@ -286,12 +294,12 @@ impl Session {
         !self.plans.is_empty()
     }
 
-    /// The scheduler of its queries.
+    /// Returns the scheduler of its queries.
     pub fn scheduler(&self) -> &Scheduler {
         &self.scheduler
     }
 
-    /// Returns true if SQL knows a function of this name, which is in lower case.
+    /// Returns true if SQL has a function of this name, which is in lower case.
     pub fn has_function(&self, name: &str) -> bool {
         let state = self.ctx.state_ref();
         let state = state.read();
@@ -300,7 +308,7 @@ impl Session {
             || state.window_functions().contains_key(name)
     }
 
-    /// The name and columns of the session's own table that has this name in any case.
+    /// Returns the name and columns of the session's own table that has this name in any case.
     pub fn own_table(&self, name: &str) -> Option<(String, SchemaRef)> {
         self.views.own_table(name)
     }

@@ -26,8 +26,9 @@ pub(super) struct Lifted {
     pub bytes: usize,
 }
 
-/// Lifts the one long vector of a query. Returns `None` if there is none or more than one, if the statement has parameters of its
-/// own, if the vector is no argument of a distance, or if it would change the name of a result's column.
+/// Lifts the one long vector of a query. Returns `None` if there is none or more than one, if the
+/// statement has parameters of its own, if the vector is not an argument of a distance, or if the
+/// lift would change the name of a result column.
 pub(super) fn lift(statement: &Statement) -> Option<Lifted> {
     if !matches!(statement, Statement::Query(_)) {
         return None;
@@ -52,7 +53,7 @@ fn long_vector(value: &Value) -> Option<&str> {
     }
 }
 
-/// Finds the text of the one long vector. Breaks where the statement has to stay as it is.
+/// Finds the text of the one long vector. Stops the walk if the statement has to stay unchanged.
 #[derive(Default)]
 struct FindVector {
     text: Option<String>,
@@ -89,7 +90,7 @@ impl Visitor for FindVector {
     }
 }
 
-/// Replaces the vector where it is the query of a distance or of `vector_search`.
+/// Replaces the vector if it is the query of a distance or of `vector_search`.
 struct ReplaceVector<'t> {
     text: &'t str,
     count: usize,

@@ -1,10 +1,10 @@
-//! Limits: the memory that a session may use where nothing else is said, and what settings may be.
+//! Limits: the default memory limit of a session, and the accepted values of settings.
 
 use vexact_core::error::{Error, Result};
 
 /// The share of the machine's memory that is a session's default limit, in hundredths.
 const SHARE: u64 = 75;
-/// Threads, files and batches at a time.
+/// Maximum number of threads, files and batches at the same time.
 const MAX_PARALLEL: u64 = 1024;
 /// Partitions of a query.
 pub(super) const MAX_PARTITIONS: usize = MAX_PARALLEL as usize;
@@ -25,10 +25,10 @@ const BOUNDS: &[(&str, u64, u64)] = &[
     ("vexact.threads", 0, MAX_PARALLEL),
 ];
 
-/// Refuses a value of a setting that no machine can serve.
+/// Rejects a value of a setting that no machine can serve.
 ///
 /// # Errors
-/// The setting, expected and got.
+/// A value outside the bounds: the setting, expected and got.
 pub(super) fn check_setting(name: &str, value: &str) -> Result<()> {
     let Some((name, least, most)) = BOUNDS.iter().find(|(bounded, ..)| bounded.eq_ignore_ascii_case(name)) else {
         return Ok(());
@@ -37,13 +37,13 @@ pub(super) fn check_setting(name: &str, value: &str) -> Result<()> {
         Ok(number) if !(*least..=*most).contains(&number) => {
             Err(Error::InvalidArgument(format!("{name}: expected {least} to {most}, got {value}")))
         }
-        // What is no number is for the setting itself to refuse.
+        // The setting itself rejects a value that is not a number.
         _ => Ok(()),
     }
 }
 
-/// The bytes that a session may use where nothing else is said: a share of the machine's memory, or of its control group's.
-/// `None` where that is not known.
+/// Returns the default memory limit of a session in bytes: a share of the machine's memory, or of
+/// its control group's. Returns `None` if neither is known.
 pub(super) fn default_memory() -> Option<usize> {
     let of_machine = machine_memory()?;
     let memory = control_group_memory().map_or(of_machine, |limit| limit.min(of_machine));
@@ -62,7 +62,7 @@ fn machine_memory() -> Option<u64> {
     None
 }
 
-/// The smallest limit of the control groups that the process is in.
+/// Returns the smallest limit of the control groups that the process is in.
 fn control_group_memory() -> Option<u64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;

@@ -1,4 +1,4 @@
-//! Tables in memory that INSERT adds to. A query sees the rows of whole statements.
+//! In-memory tables that INSERT appends to. A query sees all rows of a statement or none.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,7 +21,7 @@ use parking_lot::RwLock;
 use vexact_sources::scan::insert;
 use vexact_sql::chunks::{BATCH_ROWS, ChunkTable};
 
-/// Rows that statements added.
+/// Rows that statements have inserted.
 #[derive(Debug)]
 pub(super) struct MemoryTable {
     rows: Arc<Rows>,
@@ -35,7 +35,8 @@ struct Rows {
 }
 
 impl MemoryTable {
-    /// A table of these batches, and what a column is where an INSERT does not name it.
+    /// Creates a table of these batches, with the default values of columns that an INSERT does not
+    /// name.
     ///
     /// # Errors
     /// A batch of another schema.
@@ -44,7 +45,7 @@ impl MemoryTable {
         Ok(Self { rows: Arc::new(Rows { schema, current }), defaults })
     }
 
-    /// The rows of now.
+    /// Returns the current rows.
     pub fn current(&self) -> Arc<ChunkTable> {
         Arc::clone(&self.rows.current.read())
     }
@@ -102,7 +103,7 @@ impl DataSink for Rows {
         let mut current = self.current.write();
         let mut batches = current.batches().to_vec();
         for batch in added.into_iter().filter(|batch| batch.num_rows() > 0) {
-            // Statements of few rows do not become as many batches.
+            // Rows of small statements are merged into one batch.
             match batches.last_mut().filter(|last| last.num_rows() + batch.num_rows() <= BATCH_ROWS) {
                 Some(last) => *last = concat_batches(&self.schema, [&*last, &batch])?,
                 None => batches.push(batch.with_schema(Arc::clone(&self.schema))?),

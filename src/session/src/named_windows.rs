@@ -1,4 +1,5 @@
-//! Windows by name, with what they take from the window that they refine: of `(w ORDER BY x)` DataFusion drops the `w`.
+//! Named windows, merged with the window that they refine: of `(w ORDER BY x)` DataFusion drops the
+//! `w`.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -8,7 +9,8 @@ use datafusion::sql::sqlparser::ast::{
     Expr, NamedWindowDefinition, NamedWindowExpr, Query, Select, VisitMut, VisitorMut, WindowSpec, WindowType,
 };
 
-/// Puts the PARTITION BY, ORDER BY and frame of each named window where its name stands. A name that is unknown stays.
+/// Inserts the PARTITION BY, ORDER BY and frame of each named window where its name is used. An
+/// unknown name stays unchanged.
 pub(super) fn resolve_named_windows(statement: &mut Statement) {
     match statement {
         Statement::Statement(inner) => {
@@ -78,7 +80,7 @@ impl VisitorMut for Resolver {
     }
 }
 
-/// Gives a window what it does not say itself and the window that it names does.
+/// Copies to a window the clauses that it lacks from the window that it names.
 fn refine(spec: &mut WindowSpec, windows: &Windows) {
     let Some(base) = spec.window_name.as_ref().and_then(|name| windows.get(&name.value.to_ascii_lowercase())) else {
         return;

@@ -1,5 +1,6 @@
-//! A scalar subquery without rows is NULL, also if its column has none. DataFusion takes such a value for one that is never NULL, and
-//! folds what depends on it (apache/datafusion#24513): so the plan is told that it may be NULL.
+//! A scalar subquery without rows is NULL, even if its column is not nullable. DataFusion treats
+//! such a value as never NULL, and folds expressions that depend on it (apache/datafusion#24513),
+//! so the plan is marked as nullable.
 
 use std::sync::{Arc, LazyLock};
 
@@ -14,7 +15,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 
-/// Makes the columns of scalar subqueries nullable that may have no rows.
+/// Makes the columns of scalar subqueries nullable if the subquery may have no rows.
 #[derive(Debug)]
 pub(super) struct NullWithoutRows;
 
@@ -35,7 +36,7 @@ impl AnalyzerRule for NullWithoutRows {
                 })
             })?;
             is_changed |= node.transformed;
-            // What is above has its columns.
+            // The schemas of the nodes above depend on this node's columns.
             match is_changed {
                 true => Ok(Transformed::yes(node.data.recompute_schema()?)),
                 false => Ok(node),
@@ -50,7 +51,7 @@ fn is_null_without_rows(subquery: &Subquery) -> bool {
         && !has_one_row(&subquery.subquery)
 }
 
-/// Whether a plan is that of an aggregate without groups.
+/// Returns true if a plan is an aggregate without groups.
 fn has_one_row(mut plan: &LogicalPlan) -> bool {
     loop {
         plan = match plan {
@@ -74,7 +75,8 @@ fn nullable(subquery: Subquery) -> Result<Subquery> {
     Ok(Subquery { subquery: Arc::new(plan), ..subquery })
 }
 
-/// Its argument, which may be NULL. It is volatile, as of a constant it would be folded to the constant, which is not NULL.
+/// Returns its argument, marked as nullable. It is volatile, because a call with a constant would
+/// be folded to the constant, which is not NULL.
 static MAYBE_NULL: LazyLock<Arc<ScalarUDF>> =
     LazyLock::new(|| Arc::new(ScalarUDF::from(MaybeNull { signature: Signature::any(1, Volatility::Volatile) })));
 

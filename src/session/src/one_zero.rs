@@ -1,5 +1,6 @@
-//! The two zeros of floating-point numbers are one value in SQLite: as keys of joins, groups and sets, and where two numbers are
-//! compared. DataFusion tells -0.0 from 0.0, so 0.0 is added where it compares values that are no literals: the sum of the two is 0.0.
+//! Makes the two zeros of floating-point numbers equal, as in SQLite: as keys of joins, groups and
+//! sets, and in comparisons of numbers. DataFusion distinguishes -0.0 from 0.0, so 0.0 is added to
+//! the compared values that are not literals: the sum of -0.0 and 0.0 is 0.0.
 
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ impl AnalyzerRule for OneZero {
     }
 }
 
-/// An expression with 0.0 added, if it is a floating-point number.
+/// Returns an expression with 0.0 added, if it is a floating-point number.
 pub(super) fn with_one_zero(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let is_sum_with_zero =
         matches!(&expr, Expr::BinaryExpr(BinaryExpr { op: Operator::Plus, right, .. }) if is_zero(right));
@@ -53,7 +54,7 @@ fn is_zero(expr: &Expr) -> bool {
     matches!(expr, Expr::Literal(ScalarValue::Float64(Some(0.0)) | ScalarValue::Float32(Some(0.0)), _))
 }
 
-/// As [`with_one_zero`], under the name that the expression has.
+/// As [`with_one_zero`], under the original name of the expression.
 fn with_its_name(expr: &Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let (relation, name) = expr.qualified_name();
     let bare = expr.clone().unalias();

@@ -1,7 +1,8 @@
 //! Long chains of operators, `a + b - c` or `a || b || c`, as one function of all terms.
 //!
-//! A tree of operators is as deep as it has terms, and DataFusion finds the type and the name of each subtree anew at each level, in
-//! quadratic time. The function has all terms side by side.
+//! A tree of operators is as deep as its number of terms, and DataFusion computes the type and the
+//! name of each subtree anew at each level, in quadratic time. The function has all terms as
+//! arguments.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -23,13 +24,13 @@ use datafusion::sql::sqlparser::ast::BinaryOperator;
 use super::sqlite::{checked_arithmetic, may_overflow};
 use super::sqlite_semantics::widened;
 
-/// Shorter chains stay trees.
+/// Minimum number of operators of a chain. Shorter chains stay trees.
 const LONG: usize = 16;
 
 /// Plans long chains.
 #[derive(Debug)]
 pub(super) struct OperatorChains {
-    /// Computes as SQLite does: with 64 bits, and an error beyond them.
+    /// Computes as SQLite does: with 64 bits, and an error on overflow.
     pub is_of_sqlite: bool,
 }
 
@@ -54,7 +55,8 @@ impl OperatorChains {
         }
     }
 
-    /// Whether a chain may have a term. Lists, times and intervals have operators of their own.
+    /// Returns true if an expression may be a term of a chain. Lists, times and intervals have
+    /// operators of their own.
     fn is_term(&self, kind: Kind, expr: &Expr, schema: &DFSchema) -> bool {
         let Ok(data_type) = expr.get_type(schema) else { return false };
         match kind {
@@ -79,7 +81,8 @@ fn kind(op: Operator) -> Option<Kind> {
     }
 }
 
-/// The operators of a tree of one kind from its root to its first term. Returns as many as make a chain long, and one more.
+/// Counts the operators of one kind from the root of a tree to its first term. The count stops at
+/// one more than makes a chain long.
 fn depth(expr: &Expr, of: Kind) -> usize {
     let (mut expr, mut depth) = (expr, 0);
     while depth <= LONG
@@ -101,7 +104,7 @@ impl ExprPlanner for OperatorChains {
             _ => None,
         };
         let is_continued = chain.is_some_and(|chain| kind(chain.operators[0]) == Some(of));
-        // A tree that is deeper was not of terms of a chain.
+        // A deeper tree did not have only terms of a chain.
         if !is_continued && depth(&expr.left, of) + 1 != LONG || !self.is_term(of, &expr.right, schema) {
             return Ok(PlannerResult::Original(expr));
         }
@@ -126,12 +129,12 @@ impl ExprPlanner for OperatorChains {
     }
 }
 
-/// An operation that DataFusion does not simplify.
+/// Builds an operation that DataFusion does not simplify.
 pub(super) fn as_function(left: Expr, operator: Operator, right: Expr) -> Expr {
     ScalarUDF::from(Chain::new(vec![operator], false)).call(vec![left, right])
 }
 
-/// The operators and terms of a tree, from left to right.
+/// Returns the operators and terms of a tree, from left to right.
 fn spine(mut tree: Expr, of: Kind) -> (Vec<Operator>, Vec<Expr>) {
     let (mut operators, mut terms) = (Vec::new(), Vec::new());
     loop {
@@ -159,7 +162,7 @@ struct Chain {
     signature: Signature,
 }
 
-/// What an operator makes of two types.
+/// Operation on two types, with its result.
 struct Step {
     inputs: (DataType, DataType),
     result: DataType,

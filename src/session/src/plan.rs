@@ -1,4 +1,4 @@
-//! How a search by call becomes a physical plan, without the optimizer: its shape is known.
+//! Builds the physical plan of a search by call without the optimizer, because its shape is known.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ use super::search_request::{QueryVectors, VectorSearch};
 pub(super) struct Names {
     row_id: Option<&'static str>,
     score: &'static str,
-    /// Own columns before the table's.
+    /// True if the search's own columns precede the table's.
     is_leading: bool,
 }
 
@@ -54,19 +54,20 @@ pub(super) struct Planned {
     filter: Option<Expr>,
     column: usize,
     columns: Vec<usize>,
-    /// Where the result has its scores.
+    /// Index of the score column in the result.
     pub score: usize,
-    /// Where the result has the rows' ordinals, and the rows of the table that were scanned, if not all were.
+    /// Index of the column with the rows' ordinals, and the rows of the table that were scanned;
+    /// `None` if all rows were scanned.
     pub pruned: Option<(usize, ScannedRows)>,
 }
 
-/// A column of a table, as an expression.
+/// Returns a column of a table, as an expression.
 fn column_expr(table: &TableReference, schema: &Schema, column: usize) -> Expr {
     Expr::Column(NamedColumn::new(Some(table.clone()), schema.field(column).name()))
 }
 
 impl Session {
-    /// `condition`: what rows have to fulfil besides the search's own filter.
+    /// Plans a search. Rows have to fulfil `condition` besides the search's own filter.
     pub(super) async fn plan_search(
         &self,
         search: &VectorSearch,
@@ -90,7 +91,8 @@ impl Session {
             (least, condition) => least.or(condition),
         };
 
-        // Copying the state of a session costs more than a small search: only where something has to be planned.
+        // Copying the state of a session costs more than a small search, so it is copied only if
+        // something has to be planned.
         let in_memory = provider.downcast_ref::<ChunkTable>();
         let replica = provider.downcast_ref::<ReplicaTable>();
         let is_at_hand = in_memory.is_some() || replica.is_some();
@@ -109,7 +111,7 @@ impl Session {
             (filter, _) => filter,
         };
 
-        // The columns to scan: the vectors, what the filter reads, what the result has.
+        // The scan reads the vectors, the columns of the filter, and those of the result.
         let mut scanned = vec![column];
         let filtered =
             filter.iter().flat_map(|filter| filter.column_refs()).filter_map(|read| schema.index_of(&read.name).ok());
@@ -123,7 +125,7 @@ impl Session {
             (Some(chunks), _, _) => Arc::new(chunks.scan_columns(scanned.clone())?),
             (_, Some(replica), _) => Arc::new(replica.scan_columns(scanned.clone())?),
             (None, None, Some(state)) => {
-                // One partition, so that a row's ordinal is its place in the table.
+                // One partition is used, so that a row's ordinal is its position in the table.
                 state.config_mut().options_mut().execution.target_partitions = 1;
                 let scan = LogicalPlanBuilder::scan(table.clone(), provider_as_source(Arc::clone(&provider)), None)?
                     .project(scanned.iter().map(|i| column_expr(&table, &schema, *i)).collect::<Vec<_>>())?;
@@ -158,7 +160,7 @@ impl Session {
             }
             _ => None,
         };
-        // The column to search: the first that is scanned, or what becomes of it where it holds whole numbers.
+        // The column to search is the first that is scanned, or its cast if it has integers.
         let (input, vectors) = match vexact_sql::vectors_by_cast(input.schema().field(0).data_type()) {
             None => (input, 0),
             Some(floats) => (with_cast(input, &floats)?, scanned.len()),
@@ -184,7 +186,7 @@ impl Session {
         Ok(Planned { physical, context, table, provider, filter, column, columns, score, pruned })
     }
 
-    /// What the operators of a search need of the session.
+    /// Returns the task context that the operators of a search need.
     fn search_context(&self) -> Arc<TaskContext> {
         Arc::new(TaskContext::new(
             None,
@@ -209,7 +211,7 @@ impl Session {
 }
 
 impl Planned {
-    /// How it was done.
+    /// Explains how the search ran.
     pub fn explained(&self, search: &VectorSearch, names: &Names) -> Result<Explained> {
         let logical = self.logical(search, names)?;
         let mut explained = explain_plan(&logical, &self.physical, self.context.session_config().options());
@@ -219,7 +221,7 @@ impl Planned {
         Ok(explained)
     }
 
-    /// Says in the strategy what a threshold left of what was found.
+    /// Adds to the strategy the number of rows that a threshold retained.
     pub fn add_threshold(&self, explained: &mut Explained, score_threshold: Option<f64>, found: usize) {
         let Some(top_k) = self.physical.downcast_ref::<VectorTopKExec>() else { return };
         let mut report = top_k.report();
@@ -238,7 +240,7 @@ impl Planned {
         }
     }
 
-    /// What the physical plan does, in the terms of a logical one.
+    /// Builds the logical plan that corresponds to the physical plan.
     fn logical(&self, search: &VectorSearch, names: &Names) -> Result<LogicalPlan> {
         let schema = self.provider.schema();
         let mut scan =
@@ -267,7 +269,7 @@ impl Planned {
     }
 }
 
-/// The condition of a search of one query that has a least score.
+/// Returns the condition of a search of one query that has a minimum score.
 fn min_score(search: &VectorSearch, column: &Expr) -> Result<Option<Expr>> {
     let (Some(least), QueryVectors::One(query)) = (search.min_score, &search.query) else { return Ok(None) };
     if least.is_nan() {
@@ -277,7 +279,7 @@ fn min_score(search: &VectorSearch, column: &Expr) -> Result<Option<Expr>> {
     Ok(Some(vexact_sql::score_expr(search.metric, column.clone(), query).gt_eq(lit(least))))
 }
 
-/// The ordinal of the column that rows are grouped by.
+/// Returns the ordinal of the column that rows are grouped by.
 fn group_column(search: &VectorSearch, schema: &Schema) -> Result<Option<usize>> {
     let Some(name) = &search.group_by else { return Ok(None) };
     let Ok(column) = schema.index_of(name) else {
@@ -292,7 +294,8 @@ fn group_column(search: &VectorSearch, schema: &Schema) -> Result<Option<usize>>
     Ok(Some(column))
 }
 
-/// The filter's text as a predicate over the table, its placeholders replaced by their values.
+/// Parses the filter's text as a predicate over the table, its placeholders replaced by their
+/// values.
 fn filter_expr(
     state: &SessionState,
     table: &TableReference,
@@ -312,7 +315,7 @@ fn filter_expr(
     }
 }
 
-/// A predicate as WHERE evaluates it: its types settled, and what is known of it before it runs computed.
+/// Prepares a predicate as WHERE does: it coerces its types and folds its constants.
 fn as_in_where(
     state: &SessionState,
     table: &TableReference,
@@ -320,7 +323,7 @@ fn as_in_where(
     predicate: Expr,
 ) -> Result<Expr> {
     let scan = LogicalPlanBuilder::scan(table.clone(), provider_as_source(Arc::clone(provider)), None)?;
-    // A view is a plan of its own here, whose columns have the names that the predicate gives them.
+    // A view is a plan of its own here, so its columns get the names that the predicate uses.
     let plan = LogicalPlan::Filter(Filter::try_new(predicate.clone(), Arc::new(scan.build()?))?);
     let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
     let simplify: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![Arc::new(SimplifyExpressions::new())];
@@ -330,7 +333,7 @@ fn as_in_where(
     }
 }
 
-/// An expression whose placeholders are replaced by their values.
+/// Returns an expression whose placeholders are replaced by their values.
 fn bound(expr: Expr, params: Option<&ParamValues>) -> datafusion::error::Result<Expr> {
     let mut last = 0;
     let value = |expr: Expr| match &expr {
@@ -353,7 +356,7 @@ fn bound(expr: Expr, params: Option<&ParamValues>) -> datafusion::error::Result<
     }
 }
 
-/// The input, and after its columns the first one as another type.
+/// Returns the input with a copy of its first column, cast to another type, after its columns.
 fn with_cast(input: Arc<dyn ExecutionPlan>, data_type: &DataType) -> Result<Arc<dyn ExecutionPlan>> {
     let schema = input.schema();
     let column = |place: usize| -> ProjectionExpr {
@@ -396,11 +399,11 @@ fn column_of(search: &VectorSearch, schema: &Schema) -> Result<usize> {
     Ok(column)
 }
 
-/// Refuses a bad query before any work.
+/// Rejects an invalid query before any work is done.
 fn check_query(search: &VectorSearch, field: &Field) -> Result<()> {
     let dim = match (field.data_type(), &search.query) {
         (DataType::FixedSizeList(_, dim), _) => Some(*dim as usize),
-        // Queries that are searched together are of one length.
+        // Queries that are searched together have one length.
         (_, QueryVectors::Many(queries)) => queries.first().map(Vec::len),
         _ => None,
     };
@@ -430,7 +433,7 @@ fn vector_array(vectors: &[Vec<f64>]) -> FixedSizeListArray {
     FixedSizeListArray::new(item, dim, Arc::new(values), None)
 }
 
-/// The ordinals of the columns that the result has.
+/// Returns the ordinals of the result's columns.
 fn selected_columns(search: &VectorSearch, schema: &Schema, names: &Names) -> Result<Vec<usize>> {
     let mut columns = Vec::new();
     let is_selected = |group: &&String| search.columns.iter().any(|name| name == *group || name == "*");
@@ -463,7 +466,7 @@ fn selected_columns(search: &VectorSearch, schema: &Schema, names: &Names) -> Re
     Ok(columns)
 }
 
-/// The result's fields: its own, and the table's.
+/// Returns the result's fields: its own, and the table's.
 fn result_schema(own: Vec<Field>, input: &Schema, places: &[usize], is_leading: bool) -> Schema {
     let stored = places.iter().map(|place| input.field(*place).clone());
     Schema::new(if is_leading {

@@ -1,8 +1,9 @@
 //! A cache of plans by statement: planning a short query takes longer than a search of a small table.
 //!
-//! A cached plan is valid while its tables and the settings are unchanged, and it calls only immutable functions. The functions
-//! themselves cannot change while nobody else holds the session's context. Of a search in memory whose vector is a parameter,
-//! the physical plan is cached too; that of a replica is of any version, as each query brings the state that it sees.
+//! A cached plan is valid while its tables and the settings are unchanged, and it calls only
+//! immutable functions. The functions themselves cannot change while nobody else has the session's
+//! context. The physical plan of an in-memory search is cached too, if its vector is a parameter;
+//! that of a replica is valid for any version, as each query brings its own snapshot.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -44,11 +45,11 @@ pub(super) struct PlanCache {
 /// A plan with unbound parameters, and the tables and settings that it was made with.
 pub(super) struct CachedPlan {
     pub plan: Deep<LogicalPlan>,
-    /// `None` over replicas, where each query has a state of its own.
+    /// Session state; `None` over replicas, where each query has a state of its own.
     pub state: Option<Arc<SessionState>>,
     settings: Arc<ConfigOptions>,
     tables: Vec<(TableReference, Arc<dyn TableProvider>)>,
-    /// Its physical plan, decided when it is first planned; `None` if it is no search.
+    /// Physical plan, decided when the query is first planned; `None` if the query is not a search.
     search: OnceLock<Option<CachedSearch>>,
 }
 
@@ -67,7 +68,7 @@ pub(super) struct BoundPlan {
 }
 
 impl BoundPlan {
-    /// `state`: that of the query.
+    /// Creates a bound plan; `state` is the state of the query.
     pub fn new(cached: Arc<CachedPlan>, state: Arc<SessionState>, params: ParamValues) -> Self {
         Self { cached, state, params }
     }
@@ -76,12 +77,12 @@ impl BoundPlan {
         &self.state
     }
 
-    /// The stack that its plan needs.
+    /// Returns the stack size that the plan needs.
     pub fn stack(&self) -> usize {
         self.cached.plan.stack()
     }
 
-    /// The plan with its parameters.
+    /// Returns the plan with its parameters.
     pub fn logical(&self) -> Result<LogicalPlan> {
         bound(LogicalPlan::clone(&self.cached.plan), Some(self.params.clone()))
     }
@@ -90,12 +91,12 @@ impl BoundPlan {
         self.cached.search.get()?.as_ref()
     }
 
-    /// Whether the fast path has been decided.
+    /// Returns true if the fast path has been decided.
     pub fn is_planned(&self) -> bool {
         self.cached.search.get().is_some()
     }
 
-    /// The replica that it reads alone.
+    /// Returns the replica, if it is the only table that the plan reads.
     fn replica(&self) -> Option<&ReplicaTable> {
         match &self.cached.tables[..] {
             [(_, table)] => table.downcast_ref(),
@@ -103,7 +104,7 @@ impl BoundPlan {
         }
     }
 
-    /// The cached physical plan with this query's parameters; `None` if there is none.
+    /// Returns the cached physical plan with this query's parameters; `None` if there is none.
     pub fn search(&self) -> Option<Arc<dyn ExecutionPlan>> {
         let plan = &self.cached_search()?.plan;
         match self.replica() {
@@ -113,7 +114,7 @@ impl BoundPlan {
         }
     }
 
-    /// The columns of the cached physical plan; `None` if there is none.
+    /// Returns the columns of the cached physical plan; `None` if there is none.
     pub fn search_schema(&self) -> Option<SchemaRef> {
         let search = self.cached_search()?;
         search.plan.fits(&self.params).then(|| Arc::clone(&search.schema))
@@ -157,7 +158,7 @@ impl PlanCache {
         self.plans.lock().is_empty()
     }
 
-    /// The plan of a statement, if it is still valid.
+    /// Returns the plan of a statement, if it is still valid.
     pub async fn find(&self, ctx: &SessionContext, statement: &Statement) -> Option<Arc<CachedPlan>> {
         if self.is_off.load(Ordering::Relaxed) {
             return None;
@@ -201,7 +202,7 @@ impl PlanCache {
         }
         for name in names {
             match ctx.table_provider(name.clone()).await {
-                // A view is not: its plan reads other tables.
+                // A view is not reusable: its plan reads other tables.
                 Ok(named) if tables.iter().any(|(_, table)| is_same(&named, table)) => {}
                 Err(_) if name.table().eq_ignore_ascii_case(VECTOR_SEARCH) => {}
                 _ => return None,
@@ -217,13 +218,13 @@ impl PlanCache {
     }
 }
 
-/// Whether a query of the one table is planned as one of the other.
+/// Returns true if a query plan for one table is valid for the other.
 fn is_same(a: &Arc<dyn TableProvider>, b: &Arc<dyn TableProvider>) -> bool {
     let are_same = |a: &ReplicaTable| b.downcast_ref().is_some_and(|b| a.is_same(b));
     Arc::ptr_eq(a, b) || a.downcast_ref().is_some_and(are_same)
 }
 
-/// The tables of a plan that is a query of them alone, without functions of the time or of chance.
+/// Returns the tables of a plan that reads only them and has no function of time or randomness.
 fn tables_of(plan: &LogicalPlan) -> Option<Vec<(TableReference, Arc<dyn TableProvider>)>> {
     let mut tables = Vec::new();
     let mut is_repeatable = true;
@@ -257,7 +258,7 @@ fn tables_of(plan: &LogicalPlan) -> Option<Vec<(TableReference, Arc<dyn TablePro
 
 #[cfg(test)]
 impl crate::Session {
-    /// The cached plan of a query.
+    /// Returns the cached plan of a query.
     pub(super) async fn cached_plan(&self, query: &str) -> Option<Arc<CachedPlan>> {
         match self.parse(query).ok()? {
             datafusion::sql::parser::Statement::Statement(statement) => self.plans.find(&self.ctx, &statement).await,

@@ -1,4 +1,5 @@
-//! Plans that are kept over replicas give, on each version, what a session gives that plans each query anew.
+//! Tests that cached plans over replicas return, on each version, the same rows as a session that
+//! plans each query anew.
 
 use std::sync::Arc;
 
@@ -60,14 +61,14 @@ fn session(replicas: &Arc<Replicas>) -> Session {
     Session::over_replicas(&SessionOptions::default(), Arc::clone(replicas)).unwrap()
 }
 
-/// A session that keeps no plans.
+/// Creates a session without a plan cache.
 fn forgetful(replicas: &Arc<Replicas>) -> Session {
     let session = session(replicas);
     session.context();
     session
 }
 
-/// By its text, and as a statement: columns and rows, or the error.
+/// Returns the columns and rows, or the error, of the query as text and as a statement.
 async fn answers(session: &Session, query: &str, params: &[ScalarValue]) -> [String; 2] {
     let params = Some(ParamValues::from(params.to_vec()));
     let by_text = session.sql(query, params.clone()).await;
@@ -75,7 +76,7 @@ async fn answers(session: &Session, query: &str, params: &[ScalarValue]) -> [Str
     [shown(by_text).await, shown(by_statement).await]
 }
 
-/// Whether the query needs no planning.
+/// Returns true if the query needs no planning.
 async fn is_planned(session: &Session, query: &str, params: &[ScalarValue]) -> bool {
     let bound = |cached| BoundPlan::new(cached, Arc::new(session.state()), params.to_vec().into());
     session.cached_plan(query).await.is_some_and(|cached| bound(cached).search().is_some())
@@ -126,12 +127,12 @@ async fn other_queries_see_every_version() {
             ("SELECT count(*), min(id), max(bucket) FROM docs WHERE id >= $1", vec![int(round * 20)]),
             ("SELECT bucket FROM Docs WHERE id = $1", vec![int(round * 25)]),
             ("SELECT a.id FROM docs a JOIN docs b ON a.id = b.bucket WHERE b.id > $1 ORDER BY 1", vec![int(50)]),
-            // Of the rows of a key alone.
+            // A search among the rows of one key.
             (
                 "SELECT id FROM docs WHERE id = $2 ORDER BY l2_distance(v, $1) LIMIT 3",
                 vec![scalar_of_vector(vector(1)), int(30)],
             ),
-            // What is computed while it is planned is not of the next time.
+            // A value computed during planning is not valid for the next execution.
             (
                 "SELECT id FROM docs WHERE datetime('now') > '2020' ORDER BY l2_distance(v, $1) LIMIT 3",
                 vec![scalar_of_vector(vector(2))],

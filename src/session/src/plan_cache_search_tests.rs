@@ -1,4 +1,4 @@
-//! Searches that are planned once give what a session gives that plans them anew.
+//! Tests that cached search plans return the same rows as a session that plans each search anew.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ fn name_docs(session: &Session, ids: std::ops::Range<i64>) {
     session.create_temp_view("docs", &frame).unwrap();
 }
 
-/// Its columns and rows, or its error.
+/// Returns the columns and rows of a frame, or its error.
 pub(super) async fn shown(frame: Result<DataFrame>) -> String {
     let frame = match frame {
         Ok(frame) => frame,
@@ -106,7 +106,7 @@ async fn a_vector_in_the_text_is_as_a_parameter() {
     }
     let kept = "SELECT id, l2_distance(embedding, $1) AS d FROM docs WHERE id > 3 ORDER BY d LIMIT 4";
     assert!(is_planned(&session, kept, &[scalar_of_vector(vector(9))]).await);
-    // A table function, its filter and what is asked of its rows.
+    // A search by table function, with a filter and a query over its rows.
     let search = "SELECT id, score FROM vector_search('docs', 'embedding', $1, 5, 'l2', 'id > 3') WHERE bucket < 3";
     for seed in 1..4 {
         let (own, params) = (self::session(), [scalar_of_vector(vector(seed))]);
@@ -118,7 +118,7 @@ async fn a_vector_in_the_text_is_as_a_parameter() {
         let own = self::session();
         assert_eq!(answer(&session, &by_text(&vector), &[]).await, answer(&own, &by_text(&vector), &[]).await);
     }
-    // What it would be called is not changed.
+    // The default name of the column is unchanged.
     let unnamed = query(&vector(1)).replace(" AS d", "").replace("ORDER BY d ", "");
     assert!(answer(&session, &unnamed, &[]).await.contains("Utf8("));
 }

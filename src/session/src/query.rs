@@ -1,4 +1,5 @@
-//! The road of a query in a session: parse, plan or take the cached plan, and run what has effects.
+//! Stages of a query in a session: parse it, plan it or take the cached plan, and run statements
+//! that have effects.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,14 +28,15 @@ use super::statement::{bound, refuse_changes};
 use super::{DataFrame, Session, distance_order, wide_select};
 
 impl Session {
-    /// One SQL statement. A SELECT runs when its rows are asked for, everything else now.
+    /// Runs one SQL statement. A SELECT runs when its rows are read, everything else at once.
     ///
-    /// `CREATE TABLE t [(column type, ...)] USING csv OPTIONS (path: 'file.csv')` names a file, in one of the formats of
-    /// [`sources::table`]; `CREATE TABLE t (column type, ...)` and `CREATE TABLE t AS SELECT ...` are tables in memory.
+    /// `CREATE TABLE t [(column type, ...)] USING csv OPTIONS (path: 'file.csv')` registers a file,
+    /// in one of the formats of [`sources::table`]; `CREATE TABLE t (column type, ...)` and `CREATE
+    /// TABLE t AS SELECT ...` create tables in memory.
     ///
     /// # Errors
-    /// SQL that cannot be planned; a file that is not as it is declared; UPDATE, DELETE and MERGE, and INSERT where the format of
-    /// the table takes none.
+    /// SQL that cannot be planned; a file that differs from its declaration; UPDATE, DELETE and
+    /// MERGE, and INSERT if the format of the table does not support it.
     pub async fn sql(&self, query: &str, params: Option<ParamValues>) -> Result<DataFrame> {
         let _foreground = self.scheduler.begin_query();
         let planned = async {
@@ -46,8 +48,8 @@ impl Session {
         Ok(entry(self.stack_of(query), query, planned).await?.of_statement(query))
     }
 
-    /// As [`Self::sql`], of a statement that may run for so long, whatever the session's `vexact.timeout` is: each time that its
-    /// rows are asked for.
+    /// As [`Self::sql`], with this time limit instead of the session's `vexact.timeout`. The limit
+    /// applies to each read of the rows.
     ///
     /// # Errors
     /// As [`Self::sql`]; [`Error::TimedOut`].
@@ -55,7 +57,7 @@ impl Session {
         Ok(within(timeout, self.sql(query, params)).await?.with_timeout(timeout))
     }
 
-    /// The stack that planning a text needs over the deepest view.
+    /// Returns the stack size that planning a text over the deepest view needs.
     pub(super) fn stack_of(&self, text: &str) -> usize {
         stack_of_text(text).max(self.views.stack())
     }
@@ -68,8 +70,8 @@ impl Session {
         Ok(statement)
     }
 
-    /// One statement that is parsed already, and known to be allowed. `text` is what it was parsed from, for messages; over
-    /// replicas, the query sees `snapshot`.
+    /// Runs one parsed statement that is known to be allowed. `text` is its source, for messages;
+    /// over replicas, the query sees `snapshot`.
     ///
     /// # Errors
     /// As [`Self::sql`].
@@ -84,8 +86,8 @@ impl Session {
         Ok(entry(self.stack_of(text), text, planned).await?.of_statement(text))
     }
 
-    /// The frame of a statement whose text has so many bytes. A search whose long vector stands in it is planned once for all
-    /// vectors.
+    /// Creates the frame of a statement whose text has `bytes` bytes. A search with a long vector
+    /// literal is planned once for all vectors.
     async fn frame(
         &self,
         statement: ParsedStatement,
@@ -115,7 +117,8 @@ impl Session {
         }
     }
 
-    /// The frame of a statement's cached plan, or of a new one, which is cached if it is reusable.
+    /// Returns the frame of a statement's cached plan, or of a new plan, which is cached if it is
+    /// reusable.
     async fn cached_frame(
         &self,
         statement: &SqlStatement,
@@ -164,7 +167,7 @@ impl Session {
         Ok(plan)
     }
 
-    /// Says how a table is named whose name has upper case: SQL reads names without quotes in lower case.
+    /// Adds a hint about table names with upper case: SQL reads names without quotes in lower case.
     fn with_hint(&self, error: Error) -> Error {
         let message = error.to_string();
         let missing = message.split_once("table '").and_then(|(_, rest)| rest.split_once("' not found"));
@@ -176,10 +179,10 @@ impl Session {
         }
     }
 
-    /// The three sections of a statement's explain, without running it.
+    /// Explains a statement without running it, in three sections.
     ///
     /// # Errors
-    /// As [`Self::sql`]; a statement that has no plan, as CREATE and SET.
+    /// As [`Self::sql`]; a statement without a plan, such as CREATE and SET.
     pub async fn explain_sql(&self, query: &str, params: Option<ParamValues>) -> Result<Explained> {
         let explained = async {
             if sources::create::parse(query)?.is_none() {

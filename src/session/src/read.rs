@@ -1,4 +1,4 @@
-//! Files as frames.
+//! Reads files as data frames.
 
 use std::path::Path;
 
@@ -15,30 +15,31 @@ use vexact_sources::probe::{Format, Probe};
 use super::{DataFrame, Session};
 
 impl Session {
-    /// Delimited text with a header line. Cells `[1 2 3]` or `[1,2,3]` of one length become `FixedSizeList<Float32>`. Each path is a
-    /// file, also a compressed one, a folder or a pattern; files have the same columns.
+    /// Reads delimited text with a header line. Cells `[1 2 3]` or `[1,2,3]` of one length become
+    /// `FixedSizeList<Float32>`. Each path is a file, which may be compressed, a folder or a
+    /// pattern; files have the same columns.
     ///
     /// # Errors
-    /// A missing or empty file, a delimiter that is not one ASCII character, a vector cell of another length or that is none
-    /// (with its line).
+    /// A missing or empty file, a delimiter that is not one ASCII character, a vector cell of
+    /// another length or without a vector (with its line).
     pub async fn read_csv(&self, paths: impl Into<Paths>, delimiter: char) -> Result<DataFrame> {
         self.read_csv_with(paths, CsvOptions::delimited(delimiter)?).await
     }
 
-    /// As [`Self::read_csv`], written in another way.
+    /// As [`Self::read_csv`], with options for other formats.
     ///
     /// # Errors
-    /// As [`Self::read_csv`]; options that make no sense together.
+    /// As [`Self::read_csv`]; options that contradict each other.
     pub async fn read_csv_with(&self, paths: impl Into<Paths>, options: CsvOptions) -> Result<DataFrame> {
         let inputs = paths.into().inputs(Format::Csv(char::from(options.dialect.delimiter)))?;
         Ok(self.table_frame(sources::csv::open(inputs, options).await?))
     }
 
-    /// JSON files: objects, one a line or over several, or one array of objects. Lists of numbers of one length become vectors,
-    /// those of whole numbers alone stay lists.
+    /// Reads JSON files: objects, one a line or each over several lines, or one array of objects.
+    /// Lists of numbers of one length become vectors; lists of only integers stay lists.
     ///
     /// # Errors
-    /// A missing or empty file, or content that is not JSON of that form.
+    /// A missing or empty file, or content that is not JSON of that format.
     pub async fn read_json(
         &self,
         paths: impl Into<Paths>,
@@ -53,7 +54,7 @@ impl Session {
         }
     }
 
-    /// Parquet files, read as queries need them.
+    /// Reads Parquet files, on demand.
     ///
     /// # Errors
     /// A missing or empty file, or one that is not Parquet.
@@ -62,19 +63,20 @@ impl Session {
         Ok(self.table_frame(provider))
     }
 
-    /// Arrow IPC files, in the file or the stream format, read as queries need them.
+    /// Reads Arrow IPC files, in the file or the stream format, on demand.
     ///
     /// # Errors
-    /// A missing or empty file, or one that is neither; compressed buffers.
+    /// A missing or empty file, or one in neither format; compressed buffers.
     pub async fn read_arrow_file(&self, paths: impl Into<Paths>) -> Result<DataFrame> {
         Ok(self.table_frame(sources::ipc::open(&paths.into().inputs(Format::Arrow { is_stream: false })?)?))
     }
 
-    /// Files whose lines are rows, read as queries need them (see [`sources::line_file::open`]). A pattern with named groups needs no
-    /// columns: they are these groups.
+    /// Reads files whose lines are rows, on demand (see [`sources::line_file::open`]). A pattern
+    /// with named groups needs no columns: they are these groups.
     ///
     /// # Errors
-    /// A missing or empty file, columns that the mode cannot have. A bad line is an error of the query, with its number.
+    /// A missing or empty file, columns that the mode cannot have. An invalid line is an error of
+    /// the query, with its number.
     pub async fn read_line_file(
         &self,
         paths: impl Into<Paths>,
@@ -86,26 +88,27 @@ impl Session {
         Ok(self.table_frame(sources::line_file::open(inputs, columns, mode, skip_empty_lines)?))
     }
 
-    /// Files of text whose lines are the column `line`.
+    /// Reads text files whose lines are the column `line`.
     pub async fn read_lines(&self, paths: impl Into<Paths>) -> Result<DataFrame> {
         let line = LineColumn { name: "line".into(), field: LineField::Index(0), data_type: Some(DataType::Utf8) };
         // No line holds a line end: it is one field.
         self.read_line_file(paths, vec![line], LineMode::Split("\n".into()), false).await
     }
 
-    /// What a file is, by its content and name, and its columns.
+    /// Detects the format of a file and its columns, by its content and name.
     ///
     /// # Errors
-    /// A missing or unreadable file. What is odd in it is a warning.
+    /// A missing or unreadable file. An unusual property of the file is a warning.
     pub fn probe(&self, path: impl AsRef<Path>) -> Result<Probe> {
         sources::probe::probe(&Input::open(path)?)
     }
 
-    /// Files by the content and name of the first: Parquet, Arrow IPC, CSV, TSV, JSON lines, a JSON array, or lines of text, which
-    /// are the column `line`.
+    /// Reads files in the format of the first, which its content and name determine: Parquet, Arrow
+    /// IPC, CSV, TSV, JSON lines, a JSON array, or lines of text, which are the column `line`.
     ///
     /// # Errors
-    /// As the method that reads that form; a file of none of them, or an Excel sheet; files of several forms.
+    /// As the method that reads the format; a file of an unknown format, or an Excel sheet; files
+    /// of several formats.
     pub async fn read(&self, paths: impl Into<Paths>) -> Result<DataFrame> {
         let inputs = paths.into().any_inputs()?;
         match sources::probe::detect(&inputs[0])? {

@@ -1,4 +1,5 @@
-//! Statements at which DataFusion's planner panics: those that mean nothing are refused, the others are written otherwise.
+//! Handles statements at which DataFusion's planner panics: those without a meaning are rejected,
+//! the others are rewritten.
 
 use std::ops::ControlFlow;
 
@@ -6,10 +7,10 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Expr, OrderByKind, Query, SetExpr, VisitMut, VisitorMut};
 use vexact_core::error::{Error, Result};
 
-/// Makes a statement one that can be planned.
+/// Rewrites a statement so that it can be planned.
 ///
 /// # Errors
-/// A subquery as a value that has no column.
+/// A subquery without columns as a value.
 pub(super) fn plannable(statement: &mut Statement) -> Result<()> {
     match statement {
         Statement::Statement(inner) => match inner.visit(&mut Plannable) {
@@ -38,7 +39,8 @@ impl VisitorMut for Plannable {
         }
     }
 
-    /// Leaves out of ORDER BY what it has already: it orders nothing, and DISTINCT ON loses count by it.
+    /// Removes duplicate keys from ORDER BY: they have no effect on the order, and DISTINCT ON
+    /// miscounts them.
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Self::Break> {
         if let Some(order) = &mut query.order_by
             && let OrderByKind::Expressions(keys) = &mut order.kind

@@ -1,4 +1,4 @@
-//! Searches by call, without SQL: the same operators, planned directly.
+//! Searches by call, without SQL: they use the same operators, planned directly.
 
 use std::sync::Arc;
 
@@ -19,11 +19,13 @@ use super::search_request::{QueryVectors, VectorSearch};
 use super::{DataFrame, Session};
 
 impl Session {
-    /// The rows closest to the query, best first: `row_id` (Int64, the row's ordinal in the table), `score` (Float64), then
-    /// `columns`. A query batch adds `query_id` (Int64) in front.
+    /// Searches the rows closest to the query, best first: `row_id` (Int64, the row's ordinal in
+    /// the table), `score` (Float64), then `columns`. A query batch adds `query_id` (Int64) in
+    /// front.
     ///
     /// # Errors
-    /// An unknown table or column, a query that the kernel refuses, a filter that is not a predicate on the table.
+    /// An unknown table or column, a query that the kernel rejects, a filter that is not a
+    /// predicate on the table.
     pub async fn vector_search(&self, search: &VectorSearch) -> Result<DataFrame> {
         let found = async {
             let planned = self.plan_search(search, None, &SEARCH).await?;
@@ -35,7 +37,7 @@ impl Session {
         entry(self.search_stack(search, None), &search.to_string(), found).await
     }
 
-    /// The queries of a batch searched one after the other, with `query_id` in front.
+    /// Searches the queries of a batch one after the other, with `query_id` in front.
     async fn one_by_one(&self, search: &VectorSearch, queries: &[Vec<f64>]) -> Result<DataFrame> {
         let (mut schema, mut found) = (None, Vec::with_capacity(queries.len()));
         for (id, query) in queries.iter().enumerate() {
@@ -51,19 +53,20 @@ impl Session {
                 found.push(RecordBatch::try_new(Arc::clone(schema), columns).map_err(Error::arrow)?);
             }
         }
-        // A batch has a query, or it was refused.
+        // A batch has at least one query, else it was rejected.
         let schema = schema.unwrap_or_else(|| Arc::new(Schema::empty()));
         Ok(self.table_frame(sources::arrow::as_it_is(schema, found)?))
     }
 
-    /// The stack that a search's filter, its condition and the views under it need.
+    /// Returns the stack size that a search's filter, its condition and the views under it need.
     fn search_stack(&self, search: &VectorSearch, condition: Option<&Expr>) -> usize {
         let condition = condition.map_or(0, stack_of_expr);
         self.stack_of(search.filter.as_deref().unwrap_or_default()).max(condition)
     }
 
-    /// As [`Self::vector_search`] among the rows of a `condition` too, whose columns are the table's; of what is found, what is
-    /// within `score_threshold` (at most it, under dot at least). With the three sections of its explain.
+    /// As [`Self::vector_search`], but only among the rows that fulfil `condition` too, whose
+    /// columns are the table's. Of the result it returns the rows within `score_threshold` (at most
+    /// it, under dot at least), with the three sections of its explain.
     ///
     /// # Errors
     /// As [`Self::vector_search`]; a threshold that is not a number.
@@ -93,7 +96,7 @@ impl Session {
         entry(stack, &name, found).await
     }
 
-    /// The three sections of the explain of [`Self::vector_search`], as executed.
+    /// Explains [`Self::vector_search`] after running it, in three sections.
     ///
     /// # Errors
     /// As [`Self::vector_search`].
@@ -101,8 +104,8 @@ impl Session {
         Ok(self.vector_search_explained(search, None, None).await?.1)
     }
 
-    /// All columns of the table and `vector_score` for the rows closest to the query whose score is within `score_threshold`
-    /// (at most it, under dot at least), best first.
+    /// Returns all columns of the table and `vector_score` for the rows closest to the query whose
+    /// score is within `score_threshold` (at most it, under dot at least), best first.
     ///
     /// # Errors
     /// As [`Self::vector_search`]; a query batch; a threshold that is not a number.
@@ -114,7 +117,7 @@ impl Session {
         entry(self.search_stack(search, None), &search.to_string(), found).await
     }
 
-    /// The three sections of the explain of [`Self::hybrid_search`], as executed.
+    /// Explains [`Self::hybrid_search`] after running it, in three sections.
     ///
     /// # Errors
     /// As [`Self::hybrid_search`].
@@ -142,7 +145,7 @@ impl Session {
         self.plan_search(&VectorSearch { columns: vec!["*".into()], ..search.clone() }, None, &HYBRID).await
     }
 
-    /// Runs a planned search; `within` keeps the rows of that score.
+    /// Runs a planned search; `within` selects the rows with such a score.
     async fn run(&self, planned: &Planned, within: Option<(f64, Metric)>) -> Result<DataFrame> {
         let batches = collect(Arc::clone(&planned.physical), Arc::clone(&planned.context)).await?;
         let schema = planned.physical.schema();
@@ -156,7 +159,7 @@ impl Session {
             let scores = found.column(planned.score).as_primitive::<Float64Type>();
             let is_within =
                 |score: &&f64| if metric.is_larger_closer() { **score >= threshold } else { **score <= threshold };
-            // Best first: what is within comes before what is not.
+            // Rows are sorted best first: those within the threshold precede the others.
             let rows = scores.values().iter().take_while(is_within).count();
             found = found.slice(0, rows);
         }

@@ -1,4 +1,4 @@
-//! What a search by call asks for.
+//! Parameters of a search by call.
 
 use datafusion::common::ParamValues;
 use vexact_core::sql::excerpt;
@@ -25,11 +25,11 @@ impl QueryVectors {
 pub struct VectorSearch {
     /// Name of a table or view.
     pub table: String,
-    /// Its vector column.
+    /// Name of its vector column.
     pub column: String,
-    /// What to look for.
+    /// Query vectors.
     pub query: QueryVectors,
-    /// How many rows for each query.
+    /// Number of rows to return for each query vector.
     pub top_k: usize,
     /// The distance function.
     pub metric: Metric,
@@ -37,7 +37,8 @@ pub struct VectorSearch {
     pub filter: Option<String>,
     /// The values of the filter's placeholders, `$1` or `$name`.
     pub params: Option<ParamValues>,
-    /// Only rows of at least this score are searched: under a distance it leaves out the closest rows, under dot the farthest.
+    /// Minimum score of the searched rows: under a distance it excludes the closest rows, under dot
+    /// the farthest.
     pub min_score: Option<f64>,
     /// A column whose values group the rows: the result has `top_k` rows of each group. NULL is a group.
     pub group_by: Option<String>,

@@ -1,4 +1,5 @@
-//! Functions whose arguments say how large their result is: they check it before they allocate it.
+//! Functions whose arguments determine the size of their result: they check it before they allocate
+//! memory for it.
 
 use std::sync::Arc;
 
@@ -28,7 +29,7 @@ type RowSize = fn(&[Value<'_>]) -> u128;
 /// Functions that cannot be registered.
 pub(super) fn bound_functions(registry: &mut dyn FunctionRegistry, limit: usize) -> Result<()> {
     for (name, size) in SIZED {
-        // A name that is not there belongs to a feature that is off.
+        // A missing name belongs to a feature that is disabled.
         let Ok(inner) = registry.udf(name) else { continue };
         registry.register_udf(Arc::new(ScalarUDF::new_from_impl(Bounded { inner, size: *size, limit })))?;
     }
@@ -115,7 +116,7 @@ fn count(row: &[Value<'_>], at: usize) -> u128 {
     row.get(at).and_then(Value::integer).map_or(0, |count| count.max(0).unsigned_abs())
 }
 
-/// The bytes of a value as an item of a list.
+/// Returns the size of a value as an item of a list, in bytes.
 fn width(row: &[Value<'_>], at: usize) -> u128 {
     let Some(value) = row.get(at) else { return 0 };
     let bytes = value.array.slice(value.row(), 1).to_data().get_slice_memory_size().unwrap_or(0);
@@ -134,7 +135,7 @@ fn replaced(row: &[Value<'_>]) -> u128 {
     else {
         return 0;
     };
-    // Most replacements are no longer than what they replace; the others are counted.
+    // Most replacements are no longer than the replaced text; the others are counted.
     match to.len() > from.len() && !text.is_empty() {
         true => text.matches(from).count() as u128 * to.len() as u128 + text.len() as u128,
         false => text.len() as u128,
@@ -183,7 +184,7 @@ impl std::hash::Hash for Bounded {
 
 impl Bounded {
     fn check(&self, arguments: &ScalarFunctionArgs) -> Result<()> {
-        // Only arguments of one length go together; a constant is looked at once.
+        // Only arguments of one length can be combined; a constant is checked once.
         let is_constant = arguments.args.iter().all(|argument| matches!(argument, ColumnarValue::Scalar(_)));
         let arrays: Vec<ArrayRef> = arguments
             .args

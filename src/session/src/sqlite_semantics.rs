@@ -1,7 +1,7 @@
-//! Operators of SQL that mean in a session over replicas what they mean in SQLite.
+//! SQL operators with SQLite's semantics, in a session over replicas.
 //!
-//! A division by zero is NULL; small integers and floats are computed with as 64-bit ones, and fail beyond them; the two zeros are one
-//! number.
+//! A division by zero is NULL; small integers and floats are converted to 64-bit ones for
+//! arithmetic, which fails on overflow; the two zeros are one number.
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
@@ -17,7 +17,7 @@ use datafusion::sql::sqlparser::ast::BinaryOperator;
 use super::one_zero::{of_in_subquery, with_one_zero};
 use super::sqlite::{checked, may_overflow};
 
-/// Computes with 64 bits: that of an int8 and an int8 may be no int8.
+/// Computes with 64 bits: the result of two int8 may not fit in an int8.
 #[derive(Debug)]
 pub(super) struct WideNumbers;
 
@@ -45,7 +45,7 @@ impl ExprPlanner for WideNumbers {
 
 pub(super) fn widened(expr: Expr, schema: &DFSchema) -> Expr {
     match expr.get_type(schema) {
-        // A literal beyond 64 bits stays what it is.
+        // A literal beyond 64 bits is unchanged.
         Ok(DataType::UInt64) if matches!(expr, Expr::Literal(..)) => expr,
         Ok(DataType::Float16 | DataType::Float32) => cast(expr, DataType::Float64),
         Ok(other) if other.is_integer() && other != DataType::Int64 => cast(expr, DataType::Int64),
@@ -74,7 +74,8 @@ impl FunctionRewrite for SqliteNumbers {
             {
                 Transformed::yes(checked(*left, op, *right))
             }
-            // As SQLite negates: the least integer has no opposite, and that of 0.0 is 0.0.
+            // Negates as SQLite does: the least integer has no 64-bit opposite, so its negation
+            // fails here, and the negative of 0.0 is 0.0.
             Expr::Negative(inner) if !matches!(*inner, Expr::Literal(..)) => match inner.get_type(schema) {
                 Ok(number) if number.is_signed_integer() => {
                     let inner = if number == DataType::Int64 { *inner } else { cast(*inner, DataType::Int64) };
@@ -162,7 +163,7 @@ fn is_comparison(op: Operator) -> bool {
     matches!(op, Operator::Eq | Operator::NotEq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq)
 }
 
-/// Whether an expression is one value for all rows, whatever it is bound to.
+/// Returns true if an expression has one value for all rows, for any parameters.
 fn is_fixed(expr: &Expr) -> bool {
     match expr {
         Expr::Literal(..) | Expr::Placeholder(_) => true,
@@ -172,7 +173,7 @@ fn is_fixed(expr: &Expr) -> bool {
     }
 }
 
-/// NULL in the place of zero.
+/// Replaces a zero divisor by NULL.
 fn divisor(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let is_done = matches!(&expr, Expr::ScalarFunction(call) if call.func.name() == "nullif");
     let is_number = matches!(&expr, Expr::Literal(value, _) if !value.is_null()) && !is_zero(&expr);
@@ -196,13 +197,13 @@ fn is_zero(expr: &Expr) -> bool {
     }
 }
 
-/// The zero that is the lesser, or the other.
+/// Returns the lesser zero, or the other one.
 fn zero(float: &DataType, is_lesser: bool) -> Result<Expr> {
     let zero = ScalarValue::new_zero(float)?;
     Ok(Expr::Literal(if is_lesser { zero.arithmetic_negate()? } else { zero }, None))
 }
 
-/// A comparison with either zero.
+/// Builds a comparison with either zero.
 fn with_zero(expr: Expr, op: Operator, float: &DataType) -> Result<Expr> {
     let between = |expr, negated| -> Result<Expr> {
         let (low, high) = (Box::new(zero(float, true)?), Box::new(zero(float, false)?));

@@ -1,4 +1,5 @@
-//! What a statement does besides giving rows: tables are created, INSERT runs at once, changes in place are refused.
+//! Effects of a statement besides returning rows: it creates tables, runs INSERT at once, and
+//! rejects changes in place.
 
 use std::sync::Arc;
 
@@ -21,7 +22,8 @@ use super::memory::MemoryTable;
 use super::{DataFrame, Session};
 
 impl Session {
-    /// A table over a file, or a source or sink of streams. What its columns and the file are is checked now.
+    /// Creates a table over a file, or a source or sink of streams. Its columns and its file are
+    /// checked now.
     pub(super) async fn create_file_table(&self, create: &CreateTable) -> Result<DataFrame> {
         if self.is_to_create(&create.name, create.if_not_exists, create.or_replace)? {
             match create.kind {
@@ -34,7 +36,7 @@ impl Session {
         self.nothing()
     }
 
-    /// A table in memory, of no rows or of a query's.
+    /// Creates a table in memory, without rows or with the rows of a query.
     async fn create_memory_table(&self, create: CreateMemoryTable) -> Result<DataFrame> {
         let name = create.name.table();
         let refuse = |problem: &str| Err(Error::InvalidArgument(format!("CREATE TABLE {name}: {problem}")));
@@ -47,7 +49,8 @@ impl Session {
         if self.is_to_create(name, create.if_not_exists, create.or_replace)? {
             let query = datafusion::dataframe::DataFrame::new(self.state(), Arc::unwrap_or_clone(create.input));
             let rows = DataFrame::of_query(query);
-            // Vectors that a query makes as lists are searched as fast as others.
+            // Lists that a query returns as vectors are converted, so that searches of them are as
+            // fast as others.
             let (schema, batches) = sources::arrow::with_vectors(rows.schema(), rows.collect().await?)?;
             let table = MemoryTable::try_new(schema, batches, create.column_defaults.into_iter().collect())?;
             self.views.replace(name, Arc::new(table));
@@ -55,7 +58,7 @@ impl Session {
         self.nothing()
     }
 
-    /// Whether a table of this name is to be created.
+    /// Returns true if a table of this name has to be created.
     fn is_to_create(&self, name: &str, if_not_exists: bool, or_replace: bool) -> Result<bool> {
         use datafusion::catalog::SchemaProvider;
 
@@ -67,7 +70,7 @@ impl Session {
         }
     }
 
-    /// The frame of a statement that has no rows to give.
+    /// Returns an empty frame, the result of a statement without rows.
     fn nothing(&self) -> Result<DataFrame> {
         let plan = LogicalPlanBuilder::empty(false).build()?;
         Ok(DataFrame::of_query(datafusion::dataframe::DataFrame::new(self.ctx.state(), plan)))
@@ -86,11 +89,11 @@ impl Session {
             LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) if self.is_own_schema(&create) => {
                 self.create_memory_table(create).await
             }
-            // What changes the session is done now, by its context.
+            // Changes of the session are executed at once, by its context.
             LogicalPlan::Ddl(_) | LogicalPlan::Statement(_) => {
                 Ok(DataFrame::of_query(self.ctx.execute_logical_plan(plan).await?))
             }
-            // Once, and not each time that its count is asked for.
+            // The copy runs once, and not each time that its count is read.
             LogicalPlan::Copy(copy) => {
                 let target = CopyTarget::of(&copy)?;
                 let schema = Arc::clone(copy.output_schema.inner());
@@ -104,12 +107,13 @@ impl Session {
                 let (schema, rows) = (frame.schema(), frame.collect().await?);
                 Ok(self.table_frame(sources::arrow::as_it_is(schema, rows)?))
             }
-            // What reads keeps the state that it was planned with.
+            // A reading statement keeps the state that it was planned with.
             plan => Ok(DataFrame::of_plan(state, plan)),
         }
     }
 
-    /// Refuses to drop a replica: with IF EXISTS, DataFusion takes the catalog's refusal for a table that is not there.
+    /// Rejects dropping a replica: with IF EXISTS, DataFusion would interpret the catalog's
+    /// rejection as a missing table.
     fn refuse_drop_of_replica(&self, ddl: &DdlStatement) -> Result<()> {
         use datafusion::catalog::SchemaProvider;
 
@@ -137,7 +141,7 @@ impl Session {
     }
 }
 
-/// Refuses more parameters by position than a statement has: something is not where it was meant to be.
+/// Rejects more positional parameters than a statement has: a parameter is probably misplaced.
 pub(super) fn refuse_surplus(plan: &LogicalPlan, params: &ParamValues) -> Result<()> {
     let ParamValues::List(values) = params else { return Ok(()) };
     let names = plan.get_parameter_names()?;
@@ -149,14 +153,15 @@ pub(super) fn refuse_surplus(plan: &LogicalPlan, params: &ParamValues) -> Result
     Ok(())
 }
 
-/// Refuses what changes rows in place, also under EXPLAIN and PREPARE: live data is what the replication engine is for.
+/// Rejects statements that change rows in place, also under EXPLAIN and PREPARE: the replication
+/// engine is the place for live data.
 pub(super) fn refuse_changes(statement: &ParsedStatement) -> Result<()> {
     let mut statement = match statement {
         ParsedStatement::Explain(explain) => return refuse_changes(&explain.statement),
         ParsedStatement::Statement(statement) => statement.as_ref(),
         _ => return Ok(()),
     };
-    // What is prepared here is executed by its name.
+    // A statement that is prepared here is executed later, by its name.
     while let Statement::Prepare { statement: inner, .. } | Statement::Explain { statement: inner, .. } = statement {
         statement = inner;
     }
@@ -172,7 +177,7 @@ pub(super) fn refuse_changes(statement: &ParsedStatement) -> Result<()> {
     )))
 }
 
-/// A plan with its parameters.
+/// Returns a plan with its parameters.
 pub(super) fn bound(plan: LogicalPlan, params: Option<ParamValues>) -> Result<LogicalPlan> {
     let Some(params) = params else { return Ok(plan) };
     refuse_surplus(&plan, &params)?;

@@ -1,4 +1,5 @@
-//! A query can be cancelled wherever it is: operators that make many rows of few yield as they go.
+//! Makes a query cancellable at every point: operators that produce many rows from few yield as
+//! they go.
 
 use std::sync::Arc;
 
@@ -12,8 +13,9 @@ use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJo
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
 use datafusion::physical_plan::unnest::UnnestExec;
 
-/// Physical optimizer rule: puts `CooperativeExec` over the operators whose output is larger than their input. DataFusion's own
-/// rule makes the leaves of a plan yield, which such an operator may read no more for hours.
+/// Physical optimizer rule: puts `CooperativeExec` above the operators whose output is larger than
+/// their input. DataFusion's own rule makes the leaves of a plan yield, but such an operator may
+/// not read from them for hours.
 #[derive(Debug)]
 pub(super) struct StopPoints;
 

@@ -1,4 +1,4 @@
-//! Streams of a session: naming them, querying them, writing what comes of them.
+//! Streams of a session: registers them, queries them and writes their results.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use vexact_stream::{SinkTable, SourceTable, StreamFrame, StreamOptions, Streamin
 use super::Session;
 
 impl Session {
-    /// A source as a frame.
+    /// Returns a source as a frame.
     pub fn stream(&self, source: Arc<dyn SourceTable>) -> StreamFrame {
         StreamFrame::of_source(&self.ctx, source)
     }
 
-    /// Arrow batches as a bounded stream: one batch, one micro-batch. Nothing is copied.
+    /// Creates a bounded stream of Arrow batches: one batch is one micro-batch. Nothing is copied.
     ///
     /// # Errors
     /// Batches of different schemas.
@@ -30,17 +30,17 @@ impl Session {
         Ok(self.stream(Arc::new(enter(stack_of_text(""), "reading Arrow data", open)?)))
     }
 
-    /// A folder of CSV files as a stream, with the columns of its first file that has rows.
+    /// Opens a folder of CSV files as a stream, with the columns of its first file that has rows.
     ///
     /// # Errors
-    /// A folder that is not there, or has no such file; a bad delimiter.
+    /// A missing folder, or one without such a file; an invalid delimiter.
     pub fn read_stream_csv_dir(&self, folder: impl AsRef<Path>, delimiter: char) -> Result<StreamFrame> {
         let folder = folder.as_ref();
         let open = || CsvDir::infer(folder, delimiter);
         Ok(self.stream(Arc::new(enter(stack_of_text(""), &format!("reading {}", folder.display()), open)?)))
     }
 
-    /// Names a stream, for streaming SQL; another view of this name is replaced.
+    /// Registers a stream for streaming SQL, and replaces a view of the same name.
     ///
     /// # Errors
     /// A name that cannot be registered.
@@ -48,7 +48,7 @@ impl Session {
         self.name_table(name, frame.provider())
     }
 
-    /// Names a sink, for `INSERT INTO`; what had the name before is let go.
+    /// Registers a sink for `INSERT INTO`, and releases the table that had the name before.
     ///
     /// # Errors
     /// A name that cannot be registered.
@@ -56,7 +56,8 @@ impl Session {
         self.name_table(name, sink_table(sink))
     }
 
-    /// A SELECT over a stream: of a view, a source table, or another such SELECT. It runs when it is written to a sink.
+    /// Plans a SELECT over a stream: a view, a source table, or another such SELECT. It runs when
+    /// it is written to a sink.
     ///
     /// # Errors
     /// As [`vexact_stream::stream_sql`].
@@ -64,8 +65,8 @@ impl Session {
         entry(self.stack_of(sql), sql, vexact_stream::stream_sql(&self.ctx, self.state(), sql)).await
     }
 
-    /// `INSERT INTO sink SELECT ...` over a stream as a query, opened and not started: its source, sink and checkpoint are at
-    /// hand, and fit.
+    /// Opens `INSERT INTO sink SELECT ...` over a stream as a query, without starting it. Its
+    /// source, sink and checkpoint have been opened and checked.
     ///
     /// # Errors
     /// As [`vexact_stream::start_stream_sql`].
@@ -73,7 +74,8 @@ impl Session {
         entry(self.stack_of(sql), sql, vexact_stream::start_stream_sql(self.state(), sql, options)).await
     }
 
-    /// As [`Self::start_stream_sql`], and the explain of the query; a SELECT is written to the sink `default`.
+    /// As [`Self::start_stream_sql`], with the explain of the query; a SELECT is written to the
+    /// sink `default`.
     ///
     /// # Errors
     /// As [`Self::start_stream_sql`].
@@ -87,7 +89,7 @@ impl Session {
         entry(self.stack_of(sql), sql, started).await
     }
 
-    /// The three sections of a streaming query's explain, SELECT or INSERT, without running it.
+    /// Explains a streaming query, SELECT or INSERT, without running it, in three sections.
     ///
     /// # Errors
     /// As [`Self::start_stream_sql`].

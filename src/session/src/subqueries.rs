@@ -1,5 +1,6 @@
-//! Subqueries where DataFusion has no operator for them: EXISTS as a value, and correlated scalar subqueries in aggregates and in
-//! ORDER BY (apache/datafusion plans them in projections and filters alone).
+//! Rewrites subqueries for which DataFusion has no operator: EXISTS as a value, and correlated
+//! scalar subqueries in aggregates and in ORDER BY (apache/datafusion plans them only in
+//! projections and filters).
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, LogicalPlanBuilder, Projection, Sort, Subquery, lit};
 use datafusion::optimizer::AnalyzerRule;
 
-/// Writes them as correlated scalar subqueries in projections.
+/// Rewrites such subqueries as correlated scalar subqueries in projections.
 #[derive(Debug)]
 pub(super) struct SubqueriesInProjections;
 
@@ -54,7 +55,7 @@ fn has(expr: &Expr, is_it: impl Fn(&Expr) -> bool) -> bool {
     expr.exists(|expr| Ok(is_it(expr))).unwrap_or(false)
 }
 
-/// `EXISTS (SELECT ..)` as a value is `(SELECT count(*) ..) > 0`.
+/// Rewrites `EXISTS (SELECT ..)` as a value to `(SELECT count(*) ..) > 0`.
 fn with_counted_exists(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let is_of_values = matches!(node, LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_) | LogicalPlan::Sort(_));
     if !is_of_values || !node.expressions().iter().any(|expr| has(expr, |expr| matches!(expr, Expr::Exists(_)))) {
@@ -71,7 +72,8 @@ fn with_counted_exists(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     })
 }
 
-/// Whether a plan has only operators through which a count of its rows may be taken for each row around it.
+/// Returns true if a plan has only operators that allow its rows to be counted for each row of the
+/// outer query.
 pub(crate) fn is_of_rows(plan: &LogicalPlan) -> Result<bool> {
     let mut is_of_rows = true;
     plan.apply(|node| {
@@ -96,7 +98,8 @@ fn counted(exists: Exists) -> Result<Expr> {
     Ok(if negated { value.eq(lit(0i64)) } else { value.gt(lit(0i64)) })
 }
 
-/// Correlated scalar subqueries that are taken out of expressions, by the names of columns that they become.
+/// Correlated scalar subqueries that were moved out of expressions, with the names of their new
+/// columns.
 struct Moved {
     columns: Vec<Expr>,
     input: Arc<LogicalPlan>,
@@ -122,7 +125,7 @@ impl Moved {
         !subquery.outer_ref_columns.is_empty() && subquery.outer_ref_columns.iter().all(is_there)
     }
 
-    /// The input with these expressions and the columns.
+    /// Projects the input to these expressions and the moved subqueries.
     fn projected(self, exprs: Vec<Expr>) -> Result<Arc<LogicalPlan>> {
         let exprs = exprs.into_iter().chain(self.columns).collect();
         Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(exprs, self.input)?)))
@@ -148,7 +151,8 @@ fn below_aggregate(aggregate: Aggregate) -> Result<Transformed<LogicalPlan>> {
     Ok(Transformed::yes(LogicalPlan::Aggregate(Aggregate::try_new(input, group_expr, aggr_expr)?)))
 }
 
-/// The columns that the subquery reads are below the projection that gives the rows to sort.
+/// Evaluates subqueries of a sort below the projection that produces the rows to sort, where the
+/// columns are that they read.
 fn below_sort(sort: Sort) -> Result<Transformed<LogicalPlan>> {
     let LogicalPlan::Projection(projection) = sort.input.as_ref() else {
         return Ok(Transformed::no(LogicalPlan::Sort(sort)));

@@ -1,4 +1,4 @@
-//! The types of a query's columns, found by planning it over tables that need not be there.
+//! Finds the types of a query's columns by planning it over tables that need not exist.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +21,8 @@ use super::catalog::Views;
 use super::frame::settled;
 use super::named_windows::resolve_named_windows;
 
-/// Functions that SQLite has and DataFusion lacks, by what they return: of any values, those that no replica has among them.
+/// Functions that SQLite has and DataFusion lacks, with their result types. They accept arguments
+/// of any type, including types that no replica has.
 const SQLITE_SCALARS: [(&str, DataType); 22] = [
     ("char", DataType::Utf8),
     ("date", DataType::Utf8),
@@ -54,10 +55,11 @@ const SQLITE_AGGREGATES: [(&str, DataType); 4] = [
 ];
 
 impl Session {
-    /// The columns that a query would have over these tables, beside the session's own. Nothing is read.
+    /// Returns the columns that a query would have over these tables and the session's own. No rows
+    /// are read.
     ///
     /// # Errors
-    /// What cannot be planned.
+    /// A query that cannot be planned.
     pub async fn columns_of(&self, mut statement: Statement, tables: HashMap<String, SchemaRef>) -> Result<SchemaRef> {
         resolve_named_windows(&mut statement);
         let state = self.ctx.state();

@@ -1,4 +1,5 @@
-//! Searches of replicas that lack the rows which their tables had before they were followed: they would find others.
+//! Rejects searches of replicas that lack the rows which their tables had before replication
+//! started, because the result would be wrong.
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;
@@ -18,16 +19,16 @@ use super::vector_syntax::{function_name, is_score, is_search_function, is_vecto
 /// A replica that lacks rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnloadedTable {
-    /// Its name.
+    /// Name of the replica.
     pub name: String,
-    /// Why a search of it is refused, with what to call.
+    /// Reason why a search of it is rejected, with the function to call.
     pub refusal: String,
 }
 
 /// Names the replicas that lack rows now.
 type ListUnloaded = Box<dyn Fn() -> Vec<UnloadedTable> + Send + Sync>;
 
-/// The replicas whose searches are refused; none before it is set.
+/// Replicas whose searches are rejected; none until it is set.
 #[derive(Clone, Default)]
 pub(super) struct Unloaded(Arc<OnceLock<ListUnloaded>>);
 
@@ -38,12 +39,13 @@ impl Unloaded {
 }
 
 impl Session {
-    /// Refuses searches of the replicas that a function names, each time anew. Set once.
+    /// Sets the function that lists the replicas whose searches are rejected; it is called for each
+    /// search. It can be set only once.
     pub fn refuse_searches_of(&self, list: impl Fn() -> Vec<UnloadedTable> + Send + Sync + 'static) {
         let _ = self.unloaded.0.set(Box::new(list));
     }
 
-    /// Refuses a search by SQL of a replica that lacks rows.
+    /// Rejects a search by SQL of a replica that lacks rows.
     pub(super) fn check_search_by_sql(&self, statement: &Statement, plan: &LogicalPlan) -> Result<()> {
         let tables = self.unloaded.tables();
         if tables.is_empty() {
@@ -55,13 +57,13 @@ impl Session {
             return Ok(());
         }
         let read = replicas_of(plan)?;
-        // Arguments of functions name tables as texts.
+        // Arguments of functions contain table names as texts.
         let is_argument = |name: &str| found.texts.iter().any(|text| text.eq_ignore_ascii_case(name));
         let is_read = |table: &UnloadedTable| read.contains(&table.name) || is_argument(&table.name);
         refuse(tables.into_iter().find(is_read))
     }
 
-    /// Refuses a search by call of a replica that lacks rows, or of a view of one.
+    /// Rejects a search by call of a replica that lacks rows, or of a view of one.
     pub(super) fn check_search_of(&self, provider: &Arc<dyn TableProvider>) -> Result<()> {
         let tables = self.unloaded.tables();
         if tables.is_empty() {
@@ -120,7 +122,7 @@ fn refuse(table: Option<UnloadedTable>) -> Result<()> {
     table.map_or(Ok(()), |table| Err(Error::Engine(table.refusal)))
 }
 
-/// The names of the replicas that a plan reads.
+/// Returns the names of the replicas that a plan reads.
 fn replicas_of(plan: &LogicalPlan) -> Result<Vec<String>> {
     let mut names = Vec::new();
     plan.apply_with_subqueries(|node| {

@@ -2,7 +2,7 @@
 
 use datafusion::sql::sqlparser::ast::{BinaryOperator, ObjectName};
 
-/// Functions whose results are distances, or similarities that a sort makes distances of.
+/// Functions whose results are distances, or similarities that a sort converts to distances.
 const SCORES: [&str; 6] =
     ["cosine_distance", "cosine_similarity", "inner_product", "dot_product", "l2_distance", "l2_distance_squared"];
 
@@ -31,7 +31,7 @@ pub(super) fn is_vector_operator(operator: &BinaryOperator) -> bool {
     }
 }
 
-/// The last part of a function's name, which may have a schema before it.
+/// Returns the last part of a function's name, without its schema.
 pub(super) fn function_name(name: &ObjectName) -> Option<&str> {
     name.0.last().and_then(|part| part.as_ident()).map(|name| name.value.as_str())
 }

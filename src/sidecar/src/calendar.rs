@@ -1,4 +1,4 @@
-//! Times as texts, and texts as times.
+//! Conversion of times to text, and of text to times.
 
 pub(super) const SECOND: i64 = 1_000_000;
 pub(super) const DAY: i64 = 86_400 * SECOND;

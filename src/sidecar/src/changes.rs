@@ -1,4 +1,5 @@
-//! Rows of a source as changes of a replica. What is there already is no change, however often it is read.
+//! Converts rows of a source into changes of a replica. A row that the replica already has is no
+//! change, however often it is read.
 
 use std::collections::{HashMap, HashSet};
 
@@ -57,7 +58,7 @@ pub(super) fn in_columns(schema: &TableSchema, clocks: &[usize], rows: &[&Row]) 
     RecordBatch::try_new(schema.arrow(), columns).map_err(Error::arrow)
 }
 
-/// Refuses rows of which two have one key: of each state, only one would be seen.
+/// Rejects rows of which two have the same key: only one of them would be visible.
 fn check_keys(schema: &TableSchema, rows: &[Row]) -> Result<()> {
     let mut seen = HashSet::with_capacity(rows.len());
     for row in rows {
@@ -70,7 +71,7 @@ fn check_keys(schema: &TableSchema, rows: &[Row]) -> Result<()> {
                 Value::Text(text) => key.extend(text.as_bytes()),
                 Value::Blob(bytes) => key.extend(bytes),
             }
-            // So that what ends here does not go on in the next column.
+            // The length after each value keeps keys of several columns unambiguous.
             key.extend((key.len() as u64).to_le_bytes());
         }
         if !seen.insert(key) {
@@ -92,13 +93,14 @@ fn key_of(schema: &TableSchema, row: &Row) -> String {
     key.collect::<Vec<_>>().join(", ")
 }
 
-/// What rows change of a version, in their order.
+/// Returns the changes that rows make to a version, in the order of the rows.
 ///
 /// # Errors
 /// As [`in_columns`]; two rows of one key.
 pub(super) fn changes(schema: &TableSchema, clocks: &[usize], version: &TableVersion, rows: &[Row]) -> Result<Changes> {
     check_keys(schema, rows)?;
-    // Of a row that is deleted only the key counts: the rest may no longer be what its column holds.
+    // Only the key of a deleted row is used: its other values may not fit the types of their
+    // columns any more.
     let blank = |row: &Row| -> Row {
         let value = |(at, value): (usize, &_)| match schema.key().contains(&at) {
             true => Value::clone(value),
@@ -124,7 +126,8 @@ pub(super) fn changes(schema: &TableSchema, clocks: &[usize], version: &TableVer
                 KeyState::Gone(gone.len() as u32 - 1)
             }
             (false, standing) => {
-                // A key that comes with a later version than its first is an insert that was not seen.
+                // A new key whose row is not its first version is an insert that was missed; it
+                // counts as an update.
                 match standing == RowState::New && row.is_new {
                     true => counts.inserted += 1,
                     false => counts.updated += 1,

@@ -1,6 +1,7 @@
-//! What a source's clock column holds, as microseconds since the Unix epoch.
+//! Converts the values of a source's clock column to microseconds since the Unix epoch.
 //!
-//! A column keeps one kind: numbers of one unit, or ISO-8601 text. It is told by the first values that are seen, the newest ones.
+//! A column keeps one kind: numbers of one unit, or ISO-8601 text. The kind is detected from the
+//! first values that are read, the newest ones.
 
 use rusqlite::types::Value;
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,7 @@ const JULIAN_DAYS: std::ops::Range<f64> = 1_721_059.5..5_373_484.5;
 /// The Julian day of the Unix epoch.
 const JULIAN_EPOCH: f64 = 2_440_587.5;
 
-/// What a number counts, since the Unix epoch where it is not days.
+/// Unit of a numeric clock. All units but Julian days count from the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Unit {
     Seconds,
@@ -116,7 +117,7 @@ impl Clock {
         Self { kind: Some(Kind::Number(unit)) }
     }
 
-    /// The time of a value. NULL is refused.
+    /// Returns the time of a value. NULL is rejected.
     ///
     /// # Errors
     /// Another kind of value than before; text that is no time: `expected .., got ..`.
@@ -179,20 +180,22 @@ impl Clock {
                 })
                 .collect();
             let votes = |kind: Option<Kind>| kinds.iter().filter(|known| is_alike(known.kind, kind)).count();
-            // Of kinds with as many values that of the first, which is the greatest.
+            // If kinds have equally many values, the kind of the first value wins, which is the
+            // greatest.
             match kinds.iter().rev().max_by_key(|clock| votes(clock.kind)) {
                 Some(clock) => *self = *clock,
                 None => return values.first().map_or(Ok(()), |first| self.read(first).map(drop)),
             }
         }
         for value in values {
-            // Each form of text adds to the kind; what is of another kind is no time.
+            // Each form of text extends the kind; a value of another kind is no time.
             let _ = self.read(value);
         }
         Ok(())
     }
 
-    /// A value that no time until then has, and what sorts behind all times; `None` where nothing is known.
+    /// Returns a clock value that is greater than that of every time up to `time`. Returns `None`
+    /// if the kind of the clock is not known yet.
     pub fn beyond(&self, time: i64) -> Option<Value> {
         match self.kind? {
             Kind::Number(unit) => Some(unit.bound(time.checked_add(DAY)?)),
@@ -201,7 +204,8 @@ impl Clock {
         }
     }
 
-    /// What rows from a time on meet; `None` where nothing is known.
+    /// Returns a condition that all rows from `time` on meet; returns `None` if the kind of the
+    /// clock is not known yet.
     pub fn bound(&self, time: i64) -> Option<Bound> {
         let text = |time: i64, form: fn(&Civil) -> String| Civil::of(time).map(|civil| Value::Text(form(&civil)));
         match self.kind? {
@@ -226,7 +230,7 @@ impl Clock {
     }
 }
 
-/// Whether both are texts, or numbers of one unit.
+/// Returns true if both are texts, or numbers of one unit.
 fn is_alike(a: Option<Kind>, b: Option<Kind>) -> bool {
     match (a, b) {
         (Some(Kind::Text { .. }), Some(Kind::Text { .. })) => true,

@@ -1,10 +1,10 @@
-//! Which columns of a source's table are meant.
+//! Resolves column names of the configuration to columns of a source's table.
 
 use vexact_core::error::{Error, Result};
 
 use super::config::TimestampTableConfig;
 
-/// A column by its name, ASCII case aside where no other has the very name.
+/// Finds a column by its exact name, or else by its name ignoring ASCII case.
 pub(super) fn find(table: &TimestampTableConfig, names: &[&str], name: &str) -> Result<usize> {
     let exact = names.iter().position(|known| *known == name);
     exact.or_else(|| names.iter().position(|known| known.eq_ignore_ascii_case(name))).ok_or_else(|| {
@@ -16,12 +16,13 @@ pub(super) fn find(table: &TimestampTableConfig, names: &[&str], name: &str) -> 
     })
 }
 
-/// Refuses a type by hand for a column that is not there.
+/// Rejects a configured type for a column that does not exist.
 pub(super) fn check_types(table: &TimestampTableConfig, names: &[&str]) -> Result<()> {
     table.column_types.iter().try_for_each(|(name, _)| find(table, names, name).map(drop))
 }
 
-/// The columns of the replica, by their places in the table: all, or the key's and those that are named.
+/// Returns the positions of the replica's columns in the table: all columns, or those of the key
+/// and the configured ones.
 pub(super) fn wanted(table: &TimestampTableConfig, names: &[&str]) -> Result<Vec<usize>> {
     let key = table.primary_key.iter().map(|name| find(table, names, name)).collect::<Result<Vec<_>>>()?;
     if table.columns.is_empty() {

@@ -1,4 +1,4 @@
-//! What a sidecar follows, and how.
+//! Configuration of a sidecar: its source, its tables, and how it follows them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,29 +9,32 @@ use vexact_core::database_path::refuse_uri;
 use vexact_core::error::{Error, Result};
 use vexact_core::schema::ColumnType;
 
-/// How far back each sweep looks from the newest time seen: rows that are committed so much later than their `updated_at` says are
-/// found, and rows that change again within one tick of the clock.
+/// Time range that each sweep reads again, before the newest time seen. A sweep finds rows that are
+/// committed at most this much later than their `updated_at`, and rows that change again within one
+/// tick of the clock.
 pub const OVERLAP: Duration = Duration::from_secs(60);
 
 /// A table that is followed by its clock columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimestampTableConfig {
-    /// The table's name in the source; in PostgreSQL it may have a schema in front (`sales.orders`), which the replica's name has not.
+    /// The table's name in the source; in PostgreSQL it may have a schema in front
+    /// (`sales.orders`), which the name of the replica does not have.
     pub table_name: String,
-    /// The names of the columns that name a row.
+    /// The names of the key columns.
     pub primary_key: Vec<String>,
-    /// When a row was made. It only decides what is counted as an insert.
+    /// Column with the creation time of a row. It only decides whether a change counts as an
+    /// insert.
     pub created_at_column: String,
-    /// When a row was last changed. Rows where it is NULL are not seen.
+    /// Column with the time of a row's last change. Rows in which it is NULL are not read.
     pub updated_at_column: String,
     /// The columns of the replica, besides the key's; empty: all.
     pub columns: Vec<String>,
-    /// Types given by hand, by the names of columns: those of other columns are found in the source.
+    /// Configured types, by column name; the types of other columns are detected in the source.
     pub column_types: Vec<(String, ColumnType)>,
 }
 
 impl TimestampTableConfig {
-    /// The type that a column is given by hand.
+    /// Returns the configured type of a column.
     pub(super) fn column_type(&self, column: &str) -> Option<ColumnType> {
         let exact = self.column_types.iter().find(|(name, _)| name == column);
         let found = exact.or_else(|| self.column_types.iter().find(|(name, _)| name.eq_ignore_ascii_case(column)));
@@ -47,14 +50,15 @@ impl TimestampTableConfig {
     }
 }
 
-/// Whether rows that are gone leave a trace in the source.
+/// Detection of deleted rows in the source.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum DeleteDetection {
-    /// They do not: a replica keeps them until it is copied again.
+    /// Deletes are not detected: a replica keeps deleted rows until it is copied again.
     #[default]
     Disabled,
-    /// A row counts as gone while this column is set: not NULL, false or 0, nor a text or BLOB that says so: blanks, a number that
-    /// is 0, `false`, `f`, `no`, `n` or `off` in any case, nothing but zero bytes.
+    /// A row counts as deleted while this column is set: not NULL, false or 0, nor a text or BLOB
+    /// with the meaning false: blanks, a number that is 0, `false`, `f`, `no`, `n` or `off` in any
+    /// case, nothing but zero bytes.
     SoftDelete(String),
 }
 
@@ -76,7 +80,7 @@ impl DeleteDetection {
     }
 }
 
-/// What kind of database is followed.
+/// Kind of the source database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceKind {
     /// A SQLite file.
@@ -88,16 +92,18 @@ pub enum SourceKind {
 /// The settings of a sidecar. Its debug text has no password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SidecarConfig {
-    /// A SQLite file, or `postgres://user:password@host:port/database`, with PostgreSQL's own parameters behind a `?`; `sslmode` is `disable`,
-    /// `prefer` (where none is given), `require`, `verify-ca` or `verify-full`, the last two with `sslrootcert`, or whom the system trusts.
+    /// A SQLite file, or `postgres://user:password@host:port/database`, with PostgreSQL's own
+    /// parameters behind a `?`; `sslmode` is `disable`, `prefer` (where none is given), `require`,
+    /// `verify-ca` or `verify-full`, the last two with `sslrootcert`, or with the system's root
+    /// certificates.
     pub source: String,
-    /// What is followed.
+    /// The tables to follow.
     pub tables: Vec<TimestampTableConfig>,
-    /// Rows of one table that a cycle reads at most, at least 1.
+    /// Maximum number of rows of one table that a cycle reads; at least 1.
     pub poll_batch_size: u32,
-    /// How deletes are seen.
+    /// Detection of deleted rows.
     pub delete_detection: DeleteDetection,
-    /// Whether the engine has a SQLite file of its own beside.
+    /// True if the engine also has a SQLite file of its own.
     pub enable_oltp: bool,
     /// See [`OVERLAP`].
     pub overlap: Duration,
@@ -117,7 +123,7 @@ impl fmt::Debug for SidecarConfig {
     }
 }
 
-/// The address of a server with `***` in the place of its password.
+/// The address of a server with `***` instead of its password.
 fn without_password(source: &str) -> Cow<'_, str> {
     let Some((scheme, mut rest)) = source.split_once("://") else { return source.into() };
     let mut shown = format!("{scheme}://");
@@ -151,7 +157,7 @@ impl SidecarConfig {
         }
     }
 
-    /// What the source is, by its text.
+    /// Returns the kind of the source, by the scheme of its address.
     pub fn kind(&self) -> SourceKind {
         let scheme = self.source.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
         match scheme.as_deref() {
@@ -160,7 +166,7 @@ impl SidecarConfig {
         }
     }
 
-    /// Refuses settings that cannot be used, whatever the address of a server.
+    /// Rejects invalid settings; does not check the address of a server.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`]: no source, another scheme, no tables, a table twice, an empty or repeated name, a size of 0.

@@ -1,4 +1,5 @@
-//! One cycle: of each table, the next rows in one snapshot of the source; what they change is seen together.
+//! One sync cycle: reads the next rows of each table in one snapshot of the source, and publishes
+//! all their changes together.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use super::source::{Range, Source};
 use super::table::{StagedUpdate, Step, Table};
 use super::{Settings, durable};
 
-/// What a sidecar knows between cycles.
+/// State of a sidecar between cycles.
 pub(super) struct State {
     pub source: Box<dyn Source>,
     pub tables: Vec<Table>,
@@ -22,7 +23,7 @@ pub(super) struct State {
     pub has_synced: bool,
 }
 
-/// How a cycle ended.
+/// Result of a cycle.
 pub(super) struct Cycle {
     pub result: SyncResult,
     /// The tables that have nothing more, or have failed.
@@ -30,10 +31,11 @@ pub(super) struct Cycle {
 }
 
 impl State {
-    /// Puts stored replicas in place and looks at the tables; why the source cannot be read, where it is stored what it was.
+    /// Restores stored replicas and describes the tables. If the source cannot be read but replicas
+    /// are stored, returns the reason.
     ///
     /// # Errors
-    /// The storage's; the source's, where there is nothing to go on with.
+    /// An error of the storage; an error of the source if no replicas are stored.
     pub fn start(&mut self, replicas: &Replicas, settings: &Settings) -> Result<Option<String>> {
         if let Some(store) = &self.store {
             let (source, deletes) = (self.source.name(), deletes(&settings.deletes));
@@ -85,10 +87,10 @@ impl State {
         Ok(Cycle { complete: complete.collect(), result: result.0 })
     }
 
-    /// Reads all rows of one table, in the place of what its replica has; the number of rows.
+    /// Reads all rows of one table, which replace those of its replica; returns the number of rows.
     ///
     /// # Errors
-    /// The source's, the storage's, the table's.
+    /// An error of the source, of the storage or of the table.
     pub fn copy(&mut self, at: usize, replicas: &Replicas, settings: &Settings) -> Result<u64> {
         self.source.begin()?;
         let step = self.tables[at].copy(&mut *self.source, replicas, settings);
@@ -115,7 +117,7 @@ impl State {
         self.apply_some(steps.into_iter().map(Some).collect(), replicas, settings)
     }
 
-    /// Applies the steps of tables; one of `None` stays as it is.
+    /// Applies the steps of tables; a table with the step `None` stays unchanged.
     fn apply_some(
         &mut self,
         steps: Vec<Option<Result<Step>>>,
@@ -190,7 +192,7 @@ impl State {
         durable::save(store, replicas, &self.tables, self.source.name(), &deletes(&settings.deletes), self.applied)
     }
 
-    /// Counts the rows that were not read yet, as far as the source can be asked.
+    /// Counts the rows that were not read yet, if the source can be queried.
     pub fn count_lag(&mut self) {
         if self.source.begin().is_err() {
             return;
@@ -219,7 +221,7 @@ impl Table {
     }
 }
 
-/// How deletes are seen, as text.
+/// Returns the detection of deletes as text.
 pub(super) fn deletes(deletes: &DeleteDetection) -> String {
     match deletes {
         DeleteDetection::Disabled => "disabled".into(),

@@ -1,4 +1,4 @@
-//! What survives the process: the replicas in files, and beside them how far each table was read.
+//! Durable state of a sidecar: the replicas in files, and the read position of each table.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,19 +21,20 @@ struct Extra {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct ExtraTable {
-    /// What of its configuration says which rows are read.
+    /// The settings that decide which rows are read.
     follows: Vec<String>,
     progress: Progress,
 }
 
-/// What of a table's configuration a stored replica depends on: where it changes, the table is read again.
+/// Returns the settings of a table on which its stored replica depends: if they change, the table
+/// is read again.
 fn follows(table: &Table, deletes: &str) -> Vec<String> {
     let mut follows = vec![table.config.table_name.clone(), table.config.updated_at_column.clone(), deletes.to_owned()];
     follows.extend(table.config.primary_key.iter().cloned());
     follows
 }
 
-/// Puts stored replicas in place; the changes applied until then. Blocks.
+/// Restores stored replicas; returns the number of changes applied so far. Blocks.
 ///
 /// # Errors
 /// Files that are damaged; replicas of another sync mode or another source.
@@ -88,7 +89,8 @@ pub(super) fn restore(
     Ok(Some(stored.applied_seq))
 }
 
-/// Makes the replicas durable, with the place to go on from: never a place whose rows are not there. Blocks.
+/// Saves the replicas with the positions from which to resume: never a position whose rows are not
+/// saved. Blocks.
 pub(super) fn save(
     store: &Store,
     replicas: &Replicas,

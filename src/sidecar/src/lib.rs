@@ -1,7 +1,9 @@
-//! Following a database that is not the engine's: a SQLite file or PostgreSQL, read-only, polled by the clock columns of its tables.
+//! Follows an external database, a SQLite file or PostgreSQL, read-only, by polling the clock
+//! columns of its tables.
 //!
-//! Nothing is installed in the source. What a table's rows say of their own time is all that is known: rows are read in the order of
-//! (`updated_at`, key) and upserted by key. [`poll`] says which rows one cycle reads, and what is not seen.
+//! Nothing is installed in the source. The clock columns are the only information about changes:
+//! rows are read in the order of (`updated_at`, key) and upserted by key. [`poll`] describes which
+//! rows one cycle reads, and which changes it misses.
 
 mod calendar;
 mod changes;
@@ -39,7 +41,7 @@ use table::Table;
 /// Longest time that a status waits for the source to count rows that were not read yet.
 const COUNTING: Duration = Duration::from_secs(1);
 
-/// What a cycle has to know of the configuration.
+/// The settings that a cycle needs.
 #[derive(Debug, Clone)]
 struct Settings {
     mode: SyncMode,
@@ -49,7 +51,7 @@ struct Settings {
 }
 
 impl SidecarConfig {
-    /// Refuses settings that cannot be used.
+    /// Rejects invalid settings.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`]: no source, another scheme, an address that names no server, no tables, a table twice, an empty
@@ -83,11 +85,13 @@ impl std::fmt::Debug for Sidecar {
 }
 
 impl Sidecar {
-    /// Looks at the tables and makes their replicas: empty ones, or those of the store. No rows are read.
+    /// Describes the tables and creates their replicas: empty ones, or those of the store. Reads no
+    /// rows.
     ///
     /// # Errors
-    /// Wrong settings; a source that cannot be reached, where the store has nothing of it; a store that is damaged, or holds other
-    /// replicas. A table that is not there or not as configured is no error: it is failed, and its state says why.
+    /// Wrong settings; a source that cannot be reached and has no stored replicas; a store that is
+    /// damaged, or holds other replicas. A table that does not exist or differs from its
+    /// configuration is no error: it is marked as failed, and its status has the reason.
     pub async fn start(
         config: &SidecarConfig,
         mode: SyncMode,
@@ -142,12 +146,12 @@ impl Sidecar {
         self.known.lock().unloaded()
     }
 
-    /// Whether a replica of this name is a followed table's.
+    /// Returns true if a table with a replica of this name is followed.
     pub fn follows(&self, table: &str) -> bool {
         self.tables.iter().any(|name| name.eq_ignore_ascii_case(table))
     }
 
-    /// Runs work on the state to its end, off the async threads, also if the caller goes away.
+    /// Runs work on the state to its end, off the async threads, even if the caller is cancelled.
     async fn run<T: Send + 'static>(&self, work: impl FnOnce(&mut State) -> Result<T> + Send + 'static) -> Result<T> {
         self.run_on(Arc::clone(&self.state).lock_owned().await, work).await
     }
@@ -180,12 +184,14 @@ impl Sidecar {
     /// One cycle: of each table, at most `poll_batch_size` rows are read.
     ///
     /// # Errors
-    /// The source's or the storage's. A table that cannot follow is no error of the cycle: see [`Self::status`].
+    /// An error of the source or of the storage. A failed table is no error of the cycle: see
+    /// [`Self::status`].
     pub async fn sync_now(&self) -> Result<SyncResult> {
         Ok(self.cycle().await?.result)
     }
 
-    /// Cycles until of each table all rows, and all rows of its overlap window, were read since the call; the sums.
+    /// Runs cycles until all rows of each table, and all rows of its overlap window, were read
+    /// since the call; returns the sum of the results.
     ///
     /// # Errors
     /// As [`Self::sync_now`].
@@ -207,7 +213,7 @@ impl Sidecar {
         Ok(sum)
     }
 
-    /// Cycles until the newest rows were read.
+    /// Runs cycles until the newest rows were read.
     async fn catch_up(&self) -> Result<()> {
         loop {
             self.cycle().await?;
@@ -218,11 +224,12 @@ impl Sidecar {
         }
     }
 
-    /// Reads all rows of a table anew, in one step: also what was deleted without a trace is seen; the number of rows. In a history
-    /// the differences become versions.
+    /// Reads all rows of a table again, in one step, which also detects rows that were deleted
+    /// without a delete mark. Returns the number of rows. In a history the differences become
+    /// versions.
     ///
     /// # Errors
-    /// A table that is not followed; the source's, the storage's and the table's.
+    /// A table that is not followed; an error of the source, of the storage or of the table.
     pub async fn initial_sync(&self, table: &str) -> Result<u64> {
         let Some(at) = self.tables.iter().position(|name| name.eq_ignore_ascii_case(table)) else {
             return Err(Error::Engine(format!("table {table:?} is not followed")));
@@ -231,18 +238,19 @@ impl Sidecar {
         self.run(move |state| state.copy(at, &replicas, &settings)).await
     }
 
-    /// Where the replicas stand; `last_synced_seq` is the number of changes applied. The lag is counted in the source; while a cycle
-    /// runs, or the source does not answer within a second, it is what was counted last.
+    /// Returns the sync status; `last_synced_seq` is the number of changes applied. The lag is
+    /// counted in the source. While a cycle runs, or if the source does not answer within a second,
+    /// the last count is returned.
     ///
     /// # Errors
-    /// After the end.
+    /// A sidecar that was shut down.
     pub async fn status(&self) -> Result<SyncStatus> {
         if let Ok(state) = Arc::clone(&self.state).try_lock_owned() {
             let counting = self.run_on(state, |state| {
                 state.count_lag();
                 Ok(())
             });
-            // It goes on if nobody waits any more.
+            // The count continues even if no caller waits for it.
             if let Ok(counted) = tokio::time::timeout(COUNTING, counting).await {
                 counted?;
             }
@@ -252,18 +260,20 @@ impl Sidecar {
         Ok(known.status(&self.replicas.snapshot(), last_error))
     }
 
-    /// Syncs again and again in the background, until [`Self::stop_background`]. Its errors are in the status.
+    /// Syncs periodically in the background, until [`Self::stop_background`]. The status has its
+    /// errors.
     pub fn start_background(self: &Arc<Self>, interval: Duration) {
-        // The error is noted; the next tick connects again.
+        // The status has the error; the next tick connects again.
         self.background.start(self, interval, |sidecar| async move { drop(sidecar.catch_up().await) });
     }
 
-    /// Ends the background sync; a cycle that runs goes on to its end. Harmless to repeat.
+    /// Ends the background sync; a running cycle runs to completion. Idempotent.
     pub fn stop_background(&self) {
         self.background.stop();
     }
 
-    /// Interrupts the reads of a running cycle, which has no effect then, and closes the source and the store. Harmless to repeat.
+    /// Interrupts the reads of a running cycle, which has no effect then, and closes the source and
+    /// the store. Idempotent.
     pub async fn shutdown(&self) {
         self.stop_background();
         self.stopper.stop();

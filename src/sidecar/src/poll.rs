@@ -1,8 +1,9 @@
-//! Which rows one cycle reads of one table.
+//! Selection of the rows that one cycle reads from one table.
 //!
-//! The *main read* goes up, row by row in the order of (clock, key), and never back: its place is the watermark. What it passed by
-//! is found by *sweeps*. A sweep reads again, in the same order, from some time before the watermark up to where the main read was
-//! when the sweep began. The main read goes first; sweeps have the rest of a cycle's rows, over as many cycles as they need.
+//! The *main read* goes up, row by row in the order of (clock, key), and never back: its position
+//! is the watermark. *Sweeps* find rows that it missed. A sweep reads again, in the same order,
+//! from some time before the watermark up to where the main read was when the sweep began. The main
+//! read goes first; sweeps use the rest of a cycle's rows, over as many cycles as they need.
 //!
 //! A sweep goes back to `overlap` before the newest time that was known when the sweep before it *began*. So a row that is committed at
 //! most `overlap` later than its clock says is read: the first sweep that no longer covers its time begins after a row was seen that
@@ -23,7 +24,7 @@ use super::source::{Cursor, Plan, Range, Source};
 /// A clock that is written in seconds, or compared as text, is exact to no more than this, microseconds.
 const OVERLAP_SLACK: i64 = 1_000_000;
 
-/// How far a table was read.
+/// Read position of a table.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Progress {
     pub clock: Clock,
@@ -31,12 +32,14 @@ pub(super) struct Progress {
     pub after: Option<Cursor>,
     /// The newest time that was read, microseconds.
     pub newest: Option<i64>,
-    /// What `newest` was when the last sweep that ended began; before any, the newest time when the table was first looked at.
+    /// Value of `newest` at the start of the last finished sweep; before the first sweep, the
+    /// newest time when the table was first described.
     pub swept: Option<i64>,
-    /// The sweep that is under way: in another process it begins anew.
+    /// The running sweep; after a restart of the process it begins again.
     #[serde(skip)]
     pub sweep: Option<Sweep>,
-    /// The last row that was read of those beyond the horizon; `None`: they are read from their beginning.
+    /// The last row read of the rows beyond the horizon; `None` if the next pass reads them from
+    /// the start.
     #[serde(skip)]
     pub ahead: Option<Cursor>,
     #[serde(skip)]
@@ -46,11 +49,11 @@ pub(super) struct Progress {
 /// Rows whose clock is no time or lies beyond the horizon.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Untimely {
-    /// Those that the main read passed.
+    /// Number of such rows that the main read passed.
     passed: u64,
-    /// Those beyond the horizon, at the end of the last pass over them.
+    /// Number of rows beyond the horizon, at the end of the last pass over them.
     ahead: u64,
-    /// Those of the pass that is under way.
+    /// Rows found so far by the running pass.
     ahead_so_far: u64,
     /// One of their clocks.
     example: String,
@@ -72,7 +75,7 @@ impl Untimely {
     }
 }
 
-/// A sweep that is under way.
+/// A running sweep.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Sweep {
     after: Option<Cursor>,
@@ -80,24 +83,24 @@ pub(super) struct Sweep {
     newest: Option<i64>,
 }
 
-/// A row as it is in the source.
+/// A row of the source.
 #[derive(Debug)]
 pub(super) struct Row {
     /// The replicated columns.
     pub values: Vec<Value>,
     /// Microseconds.
     pub time: i64,
-    /// Its two times are one.
+    /// True if `created_at` and `updated_at` are equal.
     pub is_new: bool,
     pub is_deleted: bool,
 }
 
-/// What was read of a table.
+/// Result of reading a table.
 #[derive(Debug)]
 pub(super) struct Polled {
     pub rows: Vec<Row>,
     pub progress: Progress,
-    /// Nothing more is there: the main read and a sweep came to their ends.
+    /// True if the main read and a sweep are both finished.
     pub is_complete: bool,
     /// The main read may have more.
     pub is_behind: bool,
@@ -118,7 +121,7 @@ pub(super) fn poll(
     let range = Range { after: progress.after.as_ref(), below: below.clone(), ..Range::default() };
     let Read { mut rows, last, last_timely, count, newest, untimely } = reader.read(&range, limit, &mut next)?;
     next.newest = newest.max(next.newest);
-    // Without a clock there was no horizon to end at.
+    // If the kind of the clock was not known, the read did not end at the horizon.
     next.after = if below.is_some() { last } else { last_timely }.or(next.after);
     if below.is_some() {
         next.untimely.passed += untimely;
@@ -139,7 +142,8 @@ pub(super) fn poll(
         }
         left -= count;
     }
-    // What was behind the main read before this cycle; the rows of this one are read as they are.
+    // The sweep covers the rows behind the main read before this cycle; rows of this cycle were
+    // just read.
     let begun = || Some(Sweep { after: None, through: progress.after.clone()?, newest: progress.newest });
     let Some(sweep) = next.sweep.take().or_else(begun) else {
         return Ok(Polled { rows, progress: next, is_complete: true, is_behind: false });
@@ -160,7 +164,7 @@ pub(super) fn poll(
     Ok(Polled { rows, progress: next, is_complete, is_behind: false })
 }
 
-/// All rows that there are, read as one poll without an end would; how far that was.
+/// Reads all rows of a table, as one poll without a limit; returns the rows and the read position.
 pub(super) fn read_all(
     source: &mut dyn Source,
     plan: &Plan,
@@ -209,7 +213,7 @@ pub(super) fn read_all(
 /// Rows that one SELECT of a copy reads.
 const COPY_ROWS: u32 = 1 << 16;
 
-/// A time that no clock which is right has reached, microseconds since the Unix epoch.
+/// A time that no correct clock has reached yet, in microseconds since the Unix epoch.
 pub(super) fn horizon() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_micros()).unwrap_or(i64::MAX).saturating_add(DAY)
@@ -224,15 +228,15 @@ struct Reader<'r> {
     horizon: i64,
 }
 
-/// What was read of a range.
+/// Result of reading a range.
 struct Read {
     rows: Vec<Row>,
-    /// Where the last row stands.
+    /// Cursor of the last row.
     last: Option<Cursor>,
-    /// Where the last row stands whose time can be right.
+    /// Cursor of the last row with a plausible time.
     last_timely: Option<Cursor>,
     count: u32,
-    /// The newest time that can be right.
+    /// The newest plausible time.
     newest: Option<i64>,
     /// Rows whose clock is no time or lies beyond the horizon.
     untimely: u64,
@@ -247,7 +251,7 @@ impl Reader<'_> {
         let clock = &mut progress.clock;
         if clock.kind.is_none() {
             let clock_at = |row: &[Value]| row.len() - self.plan.cursor.len() - usize::from(has_deletes) - 1;
-            // The last row has the greatest value, which tells best what the clock counts.
+            // The last row has the greatest value, which identifies the unit of the clock best.
             let values: Vec<Value> = read.iter().rev().map(|row| row[clock_at(row)].clone()).collect();
             clock.learn(&values).map_err(|problem| self.refused(problem))?;
         }
@@ -266,7 +270,8 @@ impl Reader<'_> {
                 progress.untimely.example = clock.written(&updated);
             }
             let time = told.or(newest).or(progress.newest).unwrap_or_default();
-            // Its kind is no matter of the clock's, and neither is a time that cannot be read.
+            // The kind of `created_at` is independent of the clock's kind, and an unreadable
+            // `created_at` is no error.
             let is_new = created == updated || Clock::default().read(&created).is_ok_and(|created| created == time);
             rows.push(Row { values, time, is_new, is_deleted });
             last = Some(Cursor { values: order });
@@ -282,7 +287,7 @@ impl Reader<'_> {
     }
 }
 
-/// Whether a column marks its row as deleted.
+/// Returns true if the value of the delete column marks its row as deleted.
 fn is_set(value: &Value) -> bool {
     match value {
         Value::Null => false,

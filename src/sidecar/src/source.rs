@@ -1,4 +1,5 @@
-//! What a sidecar needs of a database: to say what a table is, and to read rows of it in the order of its clock.
+//! The interface of a source database: describe a table, and read its rows in the order of its
+//! clock.
 
 use rusqlite::types::Value;
 use serde::{Deserialize, Serialize};
@@ -11,52 +12,55 @@ use super::config::{DeleteDetection, TimestampTableConfig};
 
 /// A database that is followed. Only one thread uses it; calls block. Nothing in it is ever written.
 pub(super) trait Source: Send {
-    /// What it is, for messages; without a password.
+    /// Returns the name of the source for messages, without a password.
     fn name(&self) -> &str;
 
-    /// Begins a snapshot: what is read until [`Self::end`] is one state. Connects where there is no connection.
+    /// Begins a snapshot: what is read until [`Self::end`] is one state. Connects if there is no
+    /// connection.
     fn begin(&mut self) -> Result<()>;
 
     /// Ends the snapshot.
     fn end(&mut self);
 
-    /// Whether the last error was the connection's end, and no fault of a table.
+    /// Returns true if the last error was a lost connection, not an error of a table.
     fn is_lost(&self) -> bool;
 
-    /// What a table is now.
+    /// Describes a table as it is now.
     fn describe(&mut self, table: &TimestampTableConfig, name: &str, deletes: &DeleteDetection) -> Result<Described>;
 
-    /// What changes where [`Self::describe`] may say something else: cheap to read.
+    /// Returns a fingerprint of the schema: it changes whenever the result of [`Self::describe`]
+    /// may change. It is cheap to read.
     fn mark(&mut self, table: &TimestampTableConfig) -> Result<Vec<Vec<Value>>>;
 
     /// Rows, in the order of the query's columns.
     fn select(&mut self, query: &Query) -> Result<Vec<Vec<Value>>>;
 }
 
-/// What is known of a table.
+/// Description of a table.
 #[derive(Debug)]
 pub(super) struct Described {
-    /// What is replicated of it.
+    /// The schema of the replica.
     pub schema: TableSchema,
-    /// The clock, as far as its declaration tells.
+    /// The clock, as far as the declared type of its column determines it.
     pub clock: Clock,
-    /// Some values of the clock, the greatest ones first: they tell what it counts.
+    /// Some values of the clock, the greatest ones first, from which its kind is detected.
     pub sample: Vec<Value>,
     pub plan: Plan,
 }
 
-/// How its rows are read.
+/// The expressions of the queries that read a table's rows.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     /// The table, quoted.
     pub from: String,
-    /// What is read of a row: the replicated columns, then its `created_at`, its clock, and where deletes are soft their column.
+    /// Expressions that are read of each row: the replicated columns, then `created_at`, the clock,
+    /// and with soft deletes their column.
     pub select: Vec<String>,
     /// The clock and the key, by which rows are ordered, as they are compared.
     pub order: Vec<String>,
     /// The same, as they are read and bound again.
     pub cursor: Vec<String>,
-    /// What marks the parameters that these are compared with.
+    /// Syntax of the parameters that these are compared with.
     pub placeholder: Placeholder,
 }
 
@@ -85,14 +89,14 @@ pub(super) struct Query {
     pub params: Vec<Value>,
 }
 
-/// Where a row stands in the order.
+/// Position of a row in the order.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Cursor {
     /// The clock, then the key.
     pub values: Vec<Value>,
 }
 
-/// The rows that are asked for.
+/// A range of rows to read.
 #[derive(Debug, Default)]
 pub(super) struct Range<'r> {
     pub after: Option<&'r Cursor>,
@@ -105,7 +109,8 @@ pub(super) struct Range<'r> {
 }
 
 impl Plan {
-    /// The rows of a range, in order, at most so many: what is read of them, then their place in the order.
+    /// Returns the query for at most `limit` rows of a range, in order: the selected columns, then
+    /// the cursor.
     pub fn rows(&self, range: &Range<'_>, limit: u32) -> Query {
         let (condition, params) = self.condition(range);
         let order = self.order.join(", ");
@@ -153,7 +158,8 @@ impl Plan {
                 any.push(format!("{clock} > {} AND {clock} < {}", mark(0, low), mark(0, high)));
             }
             if matches!((&bound.at_least, &self.placeholder), (Value::Text(_), Placeholder::Sqlite)) {
-                // Numbers, which sort before texts, do not belong there: they are read, and refused.
+                // Numbers sort before texts and are invalid in a text clock: they are read and
+                // rejected.
                 any.push(format!("{clock} < ''"));
             }
             conditions.push(format!("({})", any.join(" OR ")));
@@ -162,7 +168,7 @@ impl Plan {
     }
 }
 
-/// A value as JSON, its reals to the bit.
+/// A value as JSON, with reals exact to the bit.
 #[derive(Serialize, Deserialize)]
 enum Stored {
     Null,

@@ -1,4 +1,5 @@
-//! A SQLite file as a source: opened read-only, in WAL mode or not, and opened again when another file takes its place.
+//! A SQLite file as a source: opened read-only, in WAL mode or not, and opened again when another
+//! file replaces it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,10 +16,10 @@ use super::config::{DeleteDetection, TimestampTableConfig};
 use super::source::{Described, Placeholder, Plan, Query, Source, sample};
 use super::stop::Stop;
 
-/// SQLite asks after so many of its instructions, some ten microseconds, whether to go on.
+/// Number of SQLite instructions between two checks for cancellation, some ten microseconds.
 const INSTRUCTIONS: i32 = 2000;
 
-/// How long a read waits for the locks of the file's writers.
+/// Maximum time that a read waits for the locks of the file's writers.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A file.
@@ -32,9 +33,9 @@ pub(super) struct SqliteSource {
 
 struct Opened {
     conn: Connection,
-    /// Which file it is.
+    /// Identity of the opened file.
     file: Option<FileId>,
-    /// What others write is not seen by it.
+    /// True if the connection does not see writes of others.
     is_immutable: bool,
 }
 
@@ -71,13 +72,14 @@ impl SqliteSource {
             let stop = self.stop.clone();
             conn.progress_handler(INSTRUCTIONS, Some(move || stop.is_requested()))?;
             conn.execute_batch("PRAGMA query_only = ON")?;
-            // The first read is what fails where the file cannot be read.
+            // If the file cannot be read, this first read fails.
             conn.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))?;
             Ok(conn)
         };
         match begin(vexact_locks::open(&self.path, flags)) {
             Ok(conn) => Ok(Opened { conn, file, is_immutable: false }),
-            // In a folder that cannot be written, the shared memory of a WAL cannot be made. Without a WAL nothing is missed.
+            // In a folder that cannot be written, the shared memory of a WAL cannot be made.
+            // Without a WAL, all committed data is visible.
             Err(error) if vexact_locks::is_of_read_only_folder(&error) && !vexact_locks::has_wal(&self.path) => {
                 let conn =
                     begin(vexact_locks::open_immutable(&self.path, flags)).map_err(failed(|| self.name.clone()))?;
@@ -92,7 +94,7 @@ impl SqliteSource {
         opened.ok_or_else(|| Error::Engine(format!("{}: is not open", self.name)))
     }
 
-    /// Notes whether an error is the file's, and no table's.
+    /// Records whether an error is one of the file, not of a table.
     fn noted<T>(&mut self, result: Result<T>) -> Result<T> {
         use ErrorCode::*;
         self.is_lost = match &result {
@@ -131,7 +133,7 @@ impl Source for SqliteSource {
     }
 
     fn end(&mut self) {
-        // It has only read: what cannot be ended is opened again.
+        // The transaction has only read, so if it cannot be ended the file is opened again.
         if self.opened.as_ref().is_some_and(|opened| opened.conn.execute_batch("COMMIT").is_err()) {
             self.opened = None;
         }
@@ -246,8 +248,8 @@ fn describe(
     })
 }
 
-/// The type of a clock whose declaration does not tell: that of most of its values, so that a bad one does not decide. Returns `None`
-/// if there are none.
+/// Returns the type of a clock whose declaration does not determine it: the type of most of its
+/// values, so that one invalid value does not decide. Returns `None` if there are none.
 fn by_most_values(conn: &Connection, from: &str, column: &str) -> rusqlite::Result<Option<ColumnType>> {
     let column = format!("r.{}", ident(column));
     let sql = format!(
@@ -263,8 +265,8 @@ fn by_most_values(conn: &Connection, from: &str, column: &str) -> rusqlite::Resu
     }))
 }
 
-/// The type of a column whose declaration does not tell: that of its values; where there are none, text for dates and times, else
-/// a number.
+/// Returns the type of a column whose declaration does not determine it: the type of its values;
+/// without values, text for dates and times, else a number.
 fn by_values(conn: &Connection, from: &str, column: &str, declaration: Option<&str>) -> rusqlite::Result<ColumnType> {
     let sql = format!("SELECT DISTINCT typeof(r.{}) FROM {from} AS r", ident(column));
     let mut statement = conn.prepare(&sql)?;

@@ -1,4 +1,5 @@
-//! The parts of a sidecar's status, as the last cycle left them: nobody waits for a cycle that runs.
+//! The parts of a sidecar's status after the last cycle. Reading them does not wait for a running
+//! cycle.
 
 use vexact_replica::Snapshot;
 use vexact_sqlite::replication::{SyncStatus, TableCondition, TableStatus};

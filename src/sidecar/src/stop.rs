@@ -1,4 +1,4 @@
-//! The end of a sidecar, which interrupts what its source waits for.
+//! Cancellation of a sidecar, which interrupts the blocking calls of its source.
 
 use tokio::sync::watch;
 
@@ -17,7 +17,7 @@ pub(super) fn stop() -> (Stopper, Stop) {
 }
 
 impl Stopper {
-    /// Ends what the source waits for, now and later.
+    /// Cancels the blocking calls of the source, now and later.
     pub fn stop(&self) {
         self.0.send_replace(true);
     }
@@ -32,7 +32,7 @@ impl Stop {
     /// Waits for the request.
     #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "only a PostgreSQL source waits"))]
     pub async fn requested(&self) {
-        // An error says that the other half is gone.
+        // An error means that the other half was dropped.
         let _ = self.0.clone().wait_for(|is_requested| *is_requested).await;
     }
 }

@@ -1,4 +1,4 @@
-//! A followed table: what is known of it, and how its replica takes what is read.
+//! A followed table: its state, and how rows that are read update its replica.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,14 +21,14 @@ pub(super) struct Table {
     pub config: TimestampTableConfig,
     /// The replica's name.
     pub name: String,
-    /// What the replica has; `None` before the table was ever found in the source.
+    /// Definition of the replica; `None` if the table was never found in the source.
     pub definition: Option<Arc<Definition>>,
-    /// How it is read; `None`: it is to be looked at again first.
+    /// The plan of its queries; `None` if the table must be described again first.
     pub plan: Option<Plan>,
     /// The mark of the source that the plan was made at.
     pub mark: Vec<Vec<Value>>,
     pub progress: Progress,
-    /// Why it does not follow.
+    /// The error that stopped replication of the table.
     pub error: Option<String>,
     /// Rows that the source was known to have beyond the last cycle.
     pub lag: u64,
@@ -36,7 +36,7 @@ pub(super) struct Table {
     pub is_behind: bool,
 }
 
-/// What a cycle does to a replica, and to what is known of its table.
+/// Effect of a cycle on a replica and on the state of its table.
 pub(super) struct Step {
     pub updates: Vec<StagedUpdate>,
     pub definition: Arc<Definition>,
@@ -48,7 +48,7 @@ pub(super) struct Step {
     pub is_behind: bool,
 }
 
-/// An update that owns what it is made of.
+/// An update that owns its data.
 pub(super) enum StagedUpdate {
     Empty(Arc<Definition>),
     Redefined(Arc<Definition>, HashMap<String, ArrayRef>),
@@ -101,7 +101,8 @@ impl Table {
         Definition { name: schema.name().to_owned(), schema: schema.arrow(), key: schema.key().to_vec(), mode }
     }
 
-    /// A table that cannot be looked at has to be there to be known as failed: its key, as text.
+    /// Definition of a replica for a table that cannot be described: its key columns, as text. The
+    /// replica must exist to be marked as failed.
     pub fn unknown(&self, mode: SyncMode) -> Result<Arc<Definition>> {
         let column = |name: &String| Column { name: name.clone(), column_type: ColumnType::Utf8 };
         let columns = self.config.primary_key.iter().map(column).collect();
@@ -109,8 +110,8 @@ impl Table {
         Ok(Arc::new(Self::definition_of(&schema, mode)))
     }
 
-    /// Looks at the table; where its columns are not those of the replica, the replica becomes one of these columns, and the table
-    /// is read from its beginning.
+    /// Describes the table. If its columns differ from those of the replica, the replica gets the
+    /// new columns, and the table is read from its beginning.
     pub fn look(&self, source: &mut dyn Source, settings: &Settings) -> Result<(Step, TableSchema)> {
         let mark = source.mark(&self.config)?;
         let described = source.describe(&self.config, &self.name, &settings.deletes)?;
@@ -122,7 +123,8 @@ impl Table {
                 if known.has_key_of(&definition)
                     && (known.mode == SyncMode::Temporal || has_types_of(known, &definition)) =>
             {
-                // What the rows have in columns that are new is read again; until then, and in the history before, it is NULL.
+                // New columns are NULL until their values are read; in the history before, they
+                // stay NULL.
                 let mut nulls = changes::nulls(&described.schema);
                 nulls.retain(|name, null| {
                     known.schema.field_with_name(name).map_or(true, |old| old.data_type() != null.data_type())
@@ -156,7 +158,7 @@ impl Table {
         Ok((step, described.schema))
     }
 
-    /// The step that goes on from here, where the table is as it was.
+    /// Returns the step that continues from here, if the table is unchanged.
     fn known(&self, mark: &[Vec<Value>]) -> Option<(Step, TableSchema)> {
         if self.mark != mark {
             return None;
@@ -179,7 +181,8 @@ impl Table {
     /// Reads what there is for one cycle. Changes nothing.
     ///
     /// # Errors
-    /// The source's; a table that is not there or is not what its configuration says; a value that does not fit.
+    /// An error of the source; a table that does not exist or differs from its configuration; a
+    /// value that does not fit.
     pub fn poll(&self, source: &mut dyn Source, replicas: &Replicas, settings: &Settings) -> Result<Step> {
         let mark = source.mark(&self.config)?;
         if let Some((step, schema)) = self.known(&mark) {
@@ -207,7 +210,8 @@ impl Table {
         let version = version_after(&step, &self.name, replicas)?;
         let changes = changes::changes(schema, &self.clocks(schema), &version, &rows)?;
         step.counts = changes.counts;
-        // What changes nothing makes no new version; but it tells that a table is sound again.
+        // An empty batch makes no new version, unless the table had failed: then it marks the table
+        // as working again.
         let has_failed = replicas.snapshot().table(&self.name).is_some_and(|state| state.failed.is_some());
         if has_failed || !changes.batch.changes.is_empty() {
             step.updates.push(StagedUpdate::Changes(changes.batch));
@@ -216,7 +220,7 @@ impl Table {
         Ok(step)
     }
 
-    /// Reads all rows, which take the place of what the replica has. Changes nothing.
+    /// Reads all rows, to replace those of the replica. Does not change the replica yet.
     ///
     /// # Errors
     /// As [`Self::poll`].
@@ -231,7 +235,8 @@ impl Table {
             }
             SyncMode::Temporal => {
                 let rows: Vec<&poll::Row> = polled.rows.iter().filter(|row| !row.is_deleted).collect();
-                // What is gone without a trace is gone since the newest time that is known.
+                // A row that is missing without a delete mark counts as deleted at the newest known
+                // time.
                 let gone_at = polled.progress.newest.unwrap_or_default();
                 let version = version_after(&step, &self.name, replicas)?;
                 let mut batch =
@@ -250,7 +255,7 @@ impl Table {
     }
 }
 
-/// Whether columns that both have are of one type.
+/// Returns true if the columns that both definitions have are of the same types.
 fn has_types_of(known: &Definition, definition: &Definition) -> bool {
     known
         .schema
@@ -259,7 +264,7 @@ fn has_types_of(known: &Definition, definition: &Definition) -> bool {
         .all(|old| definition.schema.field_with_name(old.name()).map_or(true, |new| new.data_type() == old.data_type()))
 }
 
-/// The replica as it is after a step's first updates.
+/// Returns the replica after a step's first update.
 fn version_after(step: &Step, name: &str, replicas: &Replicas) -> Result<Arc<TableVersion>> {
     let now = replicas.snapshot().table(name).map(|state| Arc::clone(&state.version));
     match (step.updates.first(), now) {

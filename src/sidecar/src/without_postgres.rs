@@ -1,4 +1,5 @@
-//! In the place of the PostgreSQL source in a build without the feature `postgres`: every address is rejected.
+//! Replacement of the PostgreSQL source in a build without the feature `postgres`: it rejects every
+//! address.
 
 use vexact_core::error::{Error, Result};
 

@@ -1,4 +1,4 @@
-//! Arrow batches in memory.
+//! In-memory Arrow batches as a table.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use vexact_core::error::{Error, Result};
 use vexact_kernel::{KernelError, to_fixed_size_list};
 use vexact_sql::chunks::ChunkTable;
 
-/// Batches as a table, in their order. Nothing is copied but columns of lists of floats whose rows all have one length: they
-/// become `FixedSizeList`, once.
+/// Creates a table of batches, in their order. Only columns of lists of floats whose rows all have
+/// one length are copied: they become `FixedSizeList`, once.
 ///
 /// # Errors
 /// Two columns of one name, a batch of another schema.
@@ -20,7 +20,7 @@ pub fn open(schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<Arc<dyn Tabl
     Ok(Arc::new(ChunkTable::try_new(schema, batches)?))
 }
 
-/// The columns and batches of [`open`].
+/// Returns the columns and batches of [`open`].
 pub fn with_vectors(schema: SchemaRef, mut batches: Vec<RecordBatch>) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     let mut names = HashSet::new();
     if let Some(field) = schema.fields().iter().find(|field| !names.insert(field.name())) {
@@ -36,7 +36,7 @@ pub fn with_vectors(schema: SchemaRef, mut batches: Vec<RecordBatch>) -> Result<
     Ok((schema, batches))
 }
 
-/// Batches as a table, without looking into them.
+/// Creates a table of batches without inspecting them.
 ///
 /// # Errors
 /// A batch of another schema.
@@ -44,7 +44,8 @@ pub fn as_it_is(schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<Arc<dyn 
     Ok(Arc::new(ChunkTable::try_new(schema, batches)?))
 }
 
-/// A column of lists as vectors; `None` where it is none, or its rows differ in length.
+/// Converts a column of lists to vectors; returns `None` if it is not a column of lists, or its
+/// rows differ in length.
 fn vectors(schema: &Schema, batches: &[RecordBatch], column: usize) -> Option<Vec<ArrayRef>> {
     let item = match schema.field(column).data_type() {
         DataType::List(item) | DataType::LargeList(item) => item,
@@ -68,7 +69,7 @@ fn vectors(schema: &Schema, batches: &[RecordBatch], column: usize) -> Option<Ve
     batches.iter().map(convert).collect::<Result<_, _>>().ok()
 }
 
-/// The batches with a column replaced.
+/// Returns the batches with a column replaced.
 pub(super) fn replace(
     schema: &Schema,
     batches: &[RecordBatch],

@@ -1,5 +1,6 @@
-//! Cells of text as values of a type. A cell is kept whole or refused: no fraction, time of day, offset or digit is dropped, and
-//! what overflows is no value. Decimals round as CAST does.
+//! Converts cells of text to values of a type. A cell is stored without loss or rejected: no
+//! fraction, time of day, offset or digit is dropped, and a text that overflows is not a value.
+//! Decimals round as CAST does.
 
 use std::sync::Arc;
 
@@ -19,21 +20,21 @@ use super::decimal_text;
 use super::describe;
 use super::time_text::{self, Offsets};
 
-/// A cell that is no value of its column's type.
+/// A cell that is not a value of its column's type.
 #[derive(Debug)]
 pub(super) struct BadCell {
     pub row: usize,
     pub problem: String,
 }
 
-/// How cells are written.
+/// Rules for reading cells: NULL texts and the decimal separator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CellRules {
     /// Texts that stand for NULL, besides the empty one.
     pub null_values: Vec<String>,
-    /// What stands before the fraction of a number.
+    /// Decimal separator.
     pub decimal: u8,
-    /// Whether the types were inferred: then a time has the offset that the others have.
+    /// True if the types were inferred: then all times of a column have the same offset.
     pub(super) is_inferred: bool,
 }
 
@@ -44,12 +45,12 @@ impl Default for CellRules {
 }
 
 impl CellRules {
-    /// Whether a cell is NULL.
+    /// Returns true if a cell is NULL.
     pub(super) fn is_null(&self, cell: &str) -> bool {
         cell.is_empty() || !self.null_values.is_empty() && self.null_values.iter().any(|null| null == cell)
     }
 
-    /// Whether a cell of two quotes is NULL too.
+    /// Returns true if a cell of two quotes is NULL too.
     pub(super) fn is_quoted_null(&self) -> bool {
         self.null_values.iter().any(String::is_empty)
     }
@@ -59,7 +60,7 @@ impl CellRules {
         if self.decimal == b'.' {
             return parse(cell);
         }
-        // A point is then no part of a number.
+        // With another decimal separator, a point is not part of a number.
         let comma = char::from(self.decimal);
         if cell.contains('.') { None } else { parse(&cell.replacen(comma, ".", 1)) }
     }
@@ -69,16 +70,16 @@ impl CellRules {
 pub(super) trait Cells {
     fn len(&self) -> usize;
 
-    /// The cell of a row; `None` where it is NULL.
+    /// Returns the cell of a row; `None` if it is NULL.
     fn get(&self, row: usize) -> Option<&str>;
 
-    /// The same in a column of texts, which may be empty.
+    /// Returns the cell of a column of texts, in which a text may be empty.
     fn text(&self, row: usize) -> Option<&str> {
         self.get(row)
     }
 }
 
-/// Whether cells can hold values of a type.
+/// Returns true if cells can hold values of a type.
 pub(super) fn is_readable(data_type: &DataType) -> bool {
     use DataType as T;
 
@@ -91,10 +92,10 @@ pub(super) fn is_readable(data_type: &DataType) -> bool {
     }
 }
 
-/// A column's values.
+/// Parses the values of a column.
 ///
 /// # Errors
-/// The first cell that is none of the type.
+/// The first cell that is not a value of the type.
 pub(super) fn column(cells: &impl Cells, data_type: &DataType, rules: &CellRules) -> Result<ArrayRef, BadCell> {
     use DataType as T;
 
@@ -123,7 +124,7 @@ pub(super) fn column(cells: &impl Cells, data_type: &DataType, rules: &CellRules
             Ok(Arc::new(typed.map_err(|error| BadCell { row: 0, problem: error.to_string() })?))
         }
         T::Date32 => {
-            // Only this form of a date decided on the type.
+            // Only this form of a date was accepted when the type was inferred.
             let is_plain = |cell: &str| !rules.is_inferred || cell.len() == "2024-01-01".len();
             let parse = |cell: &str| time_text::date(cell).filter(|_| is_plain(cell));
             Ok(Arc::new(column.collect::<i32, Date32Array>(parse)?))
@@ -157,7 +158,7 @@ pub(super) fn column(cells: &impl Cells, data_type: &DataType, rules: &CellRules
     }
 }
 
-/// A column's cells as they are.
+/// Returns the cells of a column unchanged.
 fn text(cells: &impl Cells) -> ArrayRef {
     let bytes = (0..cells.len()).filter_map(|row| cells.text(row)).map(str::len).sum();
     let mut texts = StringBuilder::with_capacity(cells.len(), bytes);
@@ -220,13 +221,13 @@ fn boolean(cell: &str) -> Option<bool> {
     }
 }
 
-/// A number within float64: none that becomes infinite, or zero.
+/// Parses a number within the range of float64: it must not become infinite, or zero.
 pub(super) fn float64(cell: &str) -> Option<f64> {
     let value: f64 = cell.parse().ok()?;
     is_whole(cell, value.is_infinite(), value == 0.0).then_some(value)
 }
 
-/// An integer that is written as one is: another one would lose zeros or a sign.
+/// Parses an integer in its canonical form: any other form would lose zeros or a sign.
 fn plain_int64(cell: &str) -> Option<i64> {
     let is_plain = match cell.strip_prefix('-').unwrap_or(cell).as_bytes() {
         [b'0'] => cell.len() == 1,
@@ -236,7 +237,7 @@ fn plain_int64(cell: &str) -> Option<i64> {
     if is_plain { Int64Type::parse(cell) } else { None }
 }
 
-/// As [`float64`]; an integer is one that a float64 has, and no number loses zeros in front of it.
+/// As [`float64`]; an integer must be exact in float64, and a number must not have leading zeros.
 fn exact_float64(cell: &str) -> Option<f64> {
     if matches!(cell.strip_prefix('-').unwrap_or(cell).as_bytes(), [b'0', b'0'..=b'9', ..] | [b'+', ..]) {
         return None;
@@ -245,7 +246,7 @@ fn exact_float64(cell: &str) -> Option<f64> {
     float64(cell).filter(|value| is_short || cell.parse::<i128>().is_ok_and(|integer| integer == *value as i128))
 }
 
-/// A number within float32: none that becomes infinite, or zero.
+/// Parses a number within the range of float32: it must not become infinite, or zero.
 pub(super) fn float32(cell: &str) -> Option<f32> {
     let value: f32 = cell.parse().ok()?;
     is_whole(cell, value.is_infinite(), value == 0.0).then_some(value)

@@ -1,4 +1,5 @@
-//! The type of a column by its cells: one that every one of them is a whole value of, else text.
+//! Infers the type of a column from its cells: a type that represents every cell without loss, else
+//! text.
 
 use arrow::datatypes::{DataType, TimeUnit};
 
@@ -8,8 +9,8 @@ use super::time_text;
 /// Integers up to here are exact in float64.
 const EXACT_IN_FLOAT: u64 = 1 << 53;
 
-/// The type of these cells, text where there are none. Integers beyond int64, numbers with leading zeros, integers that a
-/// float64 would change, and times of several offsets are text.
+/// Infers the type of these cells; it is text if there are none. Integers beyond int64, numbers
+/// with leading zeros, integers that a float64 would change, and times of several offsets are text.
 pub(super) fn infer(cells: &impl Cells, rules: &CellRules) -> DataType {
     let mut seen = Seen::default();
     for row in 0..cells.len() {
@@ -21,7 +22,8 @@ pub(super) fn infer(cells: &impl Cells, rules: &CellRules) -> DataType {
         }
     }
     let found = seen.data_type();
-    // A day that no calendar has, and a time that the type does not reach, have the form of one.
+    // A day that is in no calendar, and a time outside the type's range, have the form of a date
+    // and a time.
     let rules = CellRules { is_inferred: true, ..rules.clone() };
     if found != DataType::Utf8 && cell::column(cells, &found, &rules).is_err() { DataType::Utf8 } else { found }
 }
@@ -30,11 +32,11 @@ pub(super) fn infer(cells: &impl Cells, rules: &CellRules) -> DataType {
 struct Seen {
     has_bool: bool,
     has_integer: bool,
-    /// Among the integers, one that a float64 would change.
+    /// True if a float64 would change one of the integers.
     has_large_integer: bool,
     has_float: bool,
     has_date: bool,
-    /// The finest unit of times.
+    /// Finest unit of the times.
     unit: Option<TimeUnit>,
     has_local_time: bool,
     offset: Option<i32>,
@@ -85,7 +87,7 @@ impl Seen {
     }
 }
 
-/// What a cell has the form of.
+/// Form of a cell's text.
 enum Form {
     Bool,
     Integer { is_large: bool },
@@ -111,12 +113,12 @@ impl Form {
         if digits == "inf" {
             return Self::Float;
         }
-        // A number that begins with a zero is a code, whose zero is lost in a number.
+        // A number with a leading zero is a code, and a number would lose the zero.
         let has_leading_zero = matches!(digits.as_bytes(), [b'0', b'0'..=b'9', ..]);
         if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
             return match cell.parse::<i64>() {
                 _ if has_leading_zero => Self::Text,
-                // The sign is lost in an integer.
+                // An integer would lose the sign.
                 Ok(0) if cell.starts_with('-') => Self::Float,
                 Ok(value) => Self::Integer { is_large: value.unsigned_abs() > EXACT_IN_FLOAT },
                 Err(_) => Self::Text,
@@ -135,7 +137,7 @@ impl Form {
     }
 }
 
-/// Whether a text is a number with a fraction or an exponent.
+/// Returns true if a text is a number with a fraction or an exponent.
 fn is_fractional(text: &str, decimal: u8) -> bool {
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, Some(exponent.strip_prefix(['+', '-']).unwrap_or(exponent))),
@@ -205,7 +207,7 @@ mod tests {
     }
 
     proptest! {
-        /// What decided on a type is readable in it, and comes back as it was written.
+        /// The cells that determined a type are readable in it, and are written back unchanged.
         #[test]
         fn a_type_never_makes_unreadable_the_cells_that_decided_it(
             cells in prop::collection::vec("(-?[0-9]{1,20}|[0-9.e-]{1,6}|true|[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{1,10})?(Z|\\+0[0-9]:00)?)?|x)", 0..5),

@@ -1,7 +1,8 @@
 //! `CREATE [OR REPLACE] [SOURCE | SINK] TABLE [IF NOT EXISTS] name [(column type, ...)] USING format OPTIONS (key: 'value', ...)`.
 //!
-//! An option is `key: 'value'`, `key = 'value'` or `key 'value'`; its value is a text in quotes, a number, TRUE or FALSE. Keys
-//! and the format are in any case; names without quotes are lower case, as elsewhere in SQL.
+//! An option is `key: 'value'`, `key = 'value'` or `key 'value'`; its value is a text in quotes, a
+//! number, TRUE or FALSE. Keys and the format are not case-sensitive; names without quotes are
+//! lower case, as elsewhere in SQL.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,14 +18,14 @@ use vexact_core::error::{Error, Result};
 
 use super::sql_type;
 
-/// What a table is for.
+/// Role of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableKind {
-    /// Read by queries, and by some formats written by INSERT.
+    /// A table that queries read, and that INSERT writes in some formats.
     Table,
-    /// Read by streams.
+    /// A source that streams read.
     Source,
-    /// Written by streams.
+    /// A sink that streams write.
     Sink,
 }
 
@@ -38,12 +39,12 @@ impl fmt::Display for TableKind {
     }
 }
 
-/// The statement.
+/// A parsed statement.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CreateTable {
-    /// What the table is for.
+    /// Role of the table.
     pub kind: TableKind,
-    /// Its name.
+    /// Name of the table.
     pub name: String,
     /// The declared columns, in their order; empty where none are declared.
     pub columns: Vec<(String, DataType)>,
@@ -51,28 +52,28 @@ pub struct CreateTable {
     pub format: String,
     /// The options; keys in lower case.
     pub options: BTreeMap<String, String>,
-    /// A table of this name stays as it is.
+    /// True if an existing table of this name stays unchanged.
     pub if_not_exists: bool,
-    /// A table of this name is let go.
+    /// True if an existing table of this name is replaced.
     pub or_replace: bool,
 }
 
 impl CreateTable {
-    /// The declared columns, all of which may be NULL; `None` where none are declared.
+    /// Returns the declared columns, all of them nullable; `None` if none are declared.
     pub fn schema(&self) -> Option<SchemaRef> {
         let field = |(name, data_type): &(String, DataType)| Field::new(name, data_type.clone(), true);
         (!self.columns.is_empty()).then(|| Arc::new(Schema::new(self.columns.iter().map(field).collect::<Vec<_>>())))
     }
 
-    /// An option's value, if it is given.
+    /// Returns the value of an option; `None` if it is not given.
     pub fn option(&self, key: &str) -> Option<&str> {
         self.options.get(key).map(String::as_str)
     }
 
-    /// An option's value.
+    /// Returns the value of a required option.
     ///
     /// # Errors
-    /// Where it is not given, or empty.
+    /// A missing or empty value.
     pub fn required(&self, key: &str) -> Result<&str> {
         match self.option(key) {
             Some(value) if !value.is_empty() => Ok(value),
@@ -80,7 +81,7 @@ impl CreateTable {
         }
     }
 
-    /// An option that is TRUE or FALSE.
+    /// Returns the value of an option that is TRUE or FALSE.
     ///
     /// # Errors
     /// Any other value.
@@ -93,7 +94,7 @@ impl CreateTable {
         }
     }
 
-    /// An option that is one character; `\t` is a tab.
+    /// Returns the value of an option that is one character; `\t` is a tab.
     ///
     /// # Errors
     /// Any other text.
@@ -107,10 +108,10 @@ impl CreateTable {
         }
     }
 
-    /// Refuses options that the format does not have.
+    /// Rejects options that the format does not have.
     ///
     /// # Errors
-    /// The first of them, with those that it has.
+    /// The first such option; the message lists the supported ones.
     pub fn check_options(&self, known: &[&str]) -> Result<()> {
         match self.options.keys().find(|key| !known.contains(&key.as_str())) {
             None => Ok(()),
@@ -121,19 +122,20 @@ impl CreateTable {
         }
     }
 
-    /// An error of this statement.
+    /// Builds an error of this statement.
     pub fn refusal(&self, problem: &str) -> Error {
         Error::InvalidArgument(format!("CREATE {} {}: {problem}", self.kind, self.name))
     }
 }
 
-/// Reads the statement; `None` for any other, a plain `CREATE TABLE` included.
+/// Parses the statement; returns `None` for any other, including a plain `CREATE TABLE`.
 ///
 /// # Errors
-/// A statement that begins as this one and goes on otherwise, with what was expected and the place in the text.
+/// A statement that begins with this syntax and continues differently; the message has the expected
+/// syntax and the position in the text.
 pub fn parse(sql: &str) -> Result<Option<CreateTable>> {
     let dialect = GenericDialect {};
-    // Text that has no tokens is for the parser of everything else to refuse.
+    // The general SQL parser rejects a text that cannot be tokenized.
     let Ok(mut parser) = Parser::new(&dialect).try_with_sql(sql) else { return Ok(None) };
     let Some((kind, or_replace)) = opening(&mut parser) else { return Ok(None) };
     match statement(&mut parser, kind, or_replace) {
@@ -149,7 +151,7 @@ pub fn parse(sql: &str) -> Result<Option<CreateTable>> {
     }
 }
 
-/// Why a statement is refused: by sqlparser's words, or by ours.
+/// Reason for rejecting a statement: sqlparser's message, or ours.
 enum Refusal {
     Syntax(ParserError),
     Content(String),
@@ -161,7 +163,8 @@ impl From<ParserError> for Refusal {
     }
 }
 
-/// `CREATE [OR REPLACE] [SOURCE | SINK] TABLE`, or nothing.
+/// Parses `CREATE [OR REPLACE] [SOURCE | SINK] TABLE`; returns `None` if the statement begins
+/// otherwise.
 fn opening(parser: &mut Parser<'_>) -> Option<(TableKind, bool)> {
     if !parser.parse_keyword(Keyword::CREATE) {
         return None;
@@ -177,7 +180,7 @@ fn opening(parser: &mut Parser<'_>) -> Option<(TableKind, bool)> {
     parser.parse_keyword(Keyword::TABLE).then_some((kind, or_replace))
 }
 
-/// Takes a word that is none of SQL's.
+/// Takes a word that is not a SQL keyword.
 fn word(parser: &mut Parser<'_>, expected: &str) -> bool {
     let is_it = matches!(&parser.peek_token_ref().token,
         Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(expected));
@@ -187,7 +190,7 @@ fn word(parser: &mut Parser<'_>, expected: &str) -> bool {
     is_it
 }
 
-/// What follows the opening; `None` for a table without USING.
+/// Parses the rest of the statement; returns `None` for a table without USING.
 fn statement(parser: &mut Parser<'_>, kind: TableKind, or_replace: bool) -> Result<Option<CreateTable>, Refusal> {
     if kind == TableKind::Table && !has_using(parser) {
         return Ok(None);
@@ -225,7 +228,8 @@ fn statement(parser: &mut Parser<'_>, kind: TableKind, or_replace: bool) -> Resu
     Ok(Some(CreateTable { kind, name, columns, format, options, if_not_exists, or_replace }))
 }
 
-/// Whether USING follows the name or the columns, and not AS or the end.
+/// Returns true if USING follows the name or the columns, and AS, SELECT or the end does not come
+/// first.
 fn has_using(parser: &Parser<'_>) -> bool {
     let mut depth = 0_usize;
     for ahead in 0.. {
@@ -246,7 +250,7 @@ fn identifier(parser: &mut Parser<'_>) -> Result<String, ParserError> {
     Ok(if quote_style.is_some() { value } else { value.to_lowercase() })
 }
 
-/// The columns, after their opening parenthesis.
+/// Parses the columns, after their opening parenthesis.
 fn columns(parser: &mut Parser<'_>) -> Result<Vec<(String, DataType)>, Refusal> {
     let mut columns: Vec<(String, DataType)> = Vec::new();
     loop {
@@ -291,7 +295,7 @@ fn is_flag(word: &str) -> bool {
     word.eq_ignore_ascii_case("true") || word.eq_ignore_ascii_case("false")
 }
 
-/// Columns as they are declared in SQL: `name TYPE, name TYPE`.
+/// Parses columns as they are declared in SQL: `name TYPE, name TYPE`.
 ///
 /// # Errors
 /// Text of another form, an unknown type, two columns of one name.

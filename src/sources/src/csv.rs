@@ -1,4 +1,4 @@
-//! Delimited text, and vectors in its cells.
+//! Delimited text, with optional vectors in its cells.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -21,18 +21,21 @@ use super::input::{Input, TextReader};
 use super::scan::{self, Batches, FileTable, Records};
 use super::{READ_ONLY, arrow as memory, bad_file};
 
-/// Rows that decide which columns hold vectors.
+/// Number of rows that decide which columns contain vectors.
 const SAMPLE_ROWS: usize = 100;
-/// Rows of each file that decide the types of the other columns, and that are read to check declared types.
+/// Number of rows of each file that determine the types of the other columns, and that are read to
+/// check declared types.
 pub(super) const TYPED_ROWS: usize = 1000;
 
-/// CSV files of the same columns as a table. They are read as queries need it, unless cells hold vectors: then they are read once.
+/// Opens CSV files of the same columns as a table. They are read on demand, unless cells contain
+/// vectors: then they are read once.
 ///
-/// A column holds vectors if most of its cells in the first rows have the form of one (see [`super::vector_text::shape`]). Then
-/// each cell is a vector of the length that most of those have, or empty, which is NULL.
+/// A column contains vectors if most of its cells in the first rows have the form of one (see
+/// [`super::vector_text::shape`]). Then each cell is a vector of the most frequent length, or
+/// empty, which is NULL.
 ///
 /// # Errors
-/// An empty file; options that make no sense; a bad vector cell, with its line.
+/// An empty file; contradictory options; an invalid vector cell, with its line.
 pub async fn open(inputs: Vec<Input>, options: CsvOptions) -> Result<Arc<dyn TableProvider>> {
     let file = CsvFile::infer(inputs, options)?;
     let has_vectors = file.schema.fields().iter().any(|field| field.data_type().is_nested());
@@ -55,7 +58,8 @@ pub(super) struct CsvFile {
 }
 
 impl CsvFile {
-    /// With the columns of the header line, typed by the first rows of each file.
+    /// Opens files with the columns of the header line, whose types the first rows of each file
+    /// determine.
     pub fn infer(inputs: Vec<Input>, mut options: CsvOptions) -> Result<Self> {
         options.rules.is_inferred = true;
         options.check()?;
@@ -76,7 +80,8 @@ impl CsvFile {
         Ok(Self { inputs: inputs.into(), options: Arc::new(options), header: header.map(Arc::from), schema })
     }
 
-    /// With declared columns. Files that are there are checked: their header lines, and the values of the first rows.
+    /// Opens files with declared columns. Files that exist are checked: their header lines, and the
+    /// values of the first rows.
     pub fn declared(inputs: Vec<Input>, options: CsvOptions, schema: &SchemaRef) -> Result<Self> {
         options.check()?;
         check_declared(schema)?;
@@ -102,7 +107,7 @@ impl Records for CsvFile {
         let schema = Arc::new(self.schema.project(columns).map_err(Error::arrow)?);
         let mut batches =
             CsvBatches { file: self.clone(), columns: columns.into(), schema, batch_rows, next: 0, current: None };
-        // A file that cannot be opened is an error at once.
+        // A file that cannot be opened is reported at once.
         batches.open_next()?;
         Ok(Box::new(batches))
     }
@@ -111,7 +116,7 @@ impl Records for CsvFile {
 struct CsvBatches {
     file: CsvFile,
     columns: Vec<usize>,
-    /// Of these.
+    /// Schema of these columns.
     schema: SchemaRef,
     batch_rows: usize,
     /// The next input.
@@ -167,7 +172,7 @@ impl Iterator for CsvBatches {
     }
 }
 
-/// The cells of the header line, if there is one, and the records after it.
+/// Returns the cells of the header line, if there is one, and the records after it.
 fn begin(input: &Input, options: &CsvOptions) -> Result<(Option<Vec<String>>, CsvRecords<TextReader>)> {
     let mut text = input.text(options.encoding)?;
     let skipped = options.skip(&mut text).map_err(|error| input.failed(error))?;
@@ -183,14 +188,14 @@ fn begin(input: &Input, options: &CsvOptions) -> Result<(Option<Vec<String>>, Cs
     Ok((Some(block.record(0).map(str::to_owned).collect()), records))
 }
 
-/// Refuses a header line of other cells.
+/// Rejects a header line with other cells.
 pub(super) fn check_header(path: &Path, expected: &[String], found: &[String]) -> Result<()> {
     let (expected, found): (Vec<&str>, Vec<&str>) =
         (expected.iter().map(String::as_str).collect(), found.iter().map(String::as_str).collect());
     scan::check_names(path, &expected, &found)
 }
 
-/// The rows of a block, or the first bad cell of a column.
+/// Returns the rows of a block, or the first invalid cell of a column.
 pub(super) fn batch(
     block: &Block,
     schema: &SchemaRef,
@@ -208,7 +213,7 @@ pub(super) fn batch(
         .map_err(|error| BadCell { row: 0, problem: error.to_string() })
 }
 
-/// Refuses declared types that a cell cannot hold.
+/// Rejects declared types that a cell cannot hold.
 pub(super) fn check_declared(schema: &Schema) -> Result<()> {
     match schema.fields().iter().find(|field| !cell::is_readable(field.data_type())) {
         None => Ok(()),
@@ -220,7 +225,7 @@ pub(super) fn check_declared(schema: &Schema) -> Result<()> {
     }
 }
 
-/// Refuses two columns of one name.
+/// Rejects two columns of one name.
 pub(super) fn check_unique(path: &Path, names: &[String]) -> Result<()> {
     let mut seen = HashSet::new();
     match names.iter().find(|name| !seen.insert(name.as_str())) {
@@ -229,7 +234,7 @@ pub(super) fn check_unique(path: &Path, names: &[String]) -> Result<()> {
     }
 }
 
-/// The columns of these names by the first rows, and those whose types are given.
+/// Infers the columns of these names from the first rows, except those with given types.
 pub(super) fn infer_columns(names: Vec<String>, sample: &Sample, options: &CsvOptions) -> Result<SchemaRef> {
     options.check_types(&names)?;
     let rules = &options.rules;

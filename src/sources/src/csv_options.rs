@@ -1,4 +1,4 @@
-//! How a CSV file is written, where it is not comma-separated values under a header line.
+//! Options of CSV files that differ from comma-separated values under a header line.
 
 use std::io::{self, BufRead};
 use std::path::Path;
@@ -12,22 +12,23 @@ use super::csv::check_unique;
 use super::csv_records::Dialect;
 use super::encoding::TextEncoding;
 
-/// How a CSV file is written, and what its columns are, as far as it is given.
+/// Format of a CSV file and, as far as they are given, its columns.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CsvOptions {
-    /// What stands between and around cells.
+    /// Special characters: delimiter, quote, escape and comment.
     pub dialect: Dialect,
-    /// Whether the first row has the names of the columns.
+    /// True if the first row has the names of the columns.
     pub has_header: bool,
-    /// The names of the columns, in place of the header line's; `column_1` and so on where there is none.
+    /// Names of the columns, which replace those of the header line; `None` for the header line's
+    /// names, or `column_1` and so on without a header line.
     pub names: Option<Vec<String>>,
     /// The types of columns, by name; the others are inferred.
     pub dtypes: Vec<(String, DataType)>,
-    /// How cells are written.
+    /// Rules for reading cells.
     pub rules: CellRules,
-    /// Lines before the header line that are left out.
+    /// Number of skipped lines before the header line.
     pub skip_rows: usize,
-    /// How characters are stored.
+    /// Character encoding.
     pub encoding: TextEncoding,
 }
 
@@ -46,18 +47,18 @@ impl Default for CsvOptions {
 }
 
 impl CsvOptions {
-    /// Comma-separated values with another delimiter.
+    /// Options for comma-separated values with another delimiter.
     ///
     /// # Errors
-    /// A delimiter that is not one ASCII character, or stands for something else in CSV.
+    /// A delimiter that is not one ASCII character, or has another meaning in CSV.
     pub fn delimited(delimiter: char) -> Result<Self> {
         Ok(Self { dialect: Dialect::delimited(delimiter_byte(delimiter)?), ..Self::default() })
     }
 
-    /// Refuses characters that stand for two things, and types that no cell can have.
+    /// Rejects characters with two meanings, and types that no cell can have.
     ///
     /// # Errors
-    /// The first of them.
+    /// The first such character or type.
     pub fn check(&self) -> Result<()> {
         let Dialect { delimiter, quote, escape, comment } = self.dialect;
         let used = [("delimiter", Some(delimiter)), ("quote", quote), ("escape", escape), ("comment", comment)];
@@ -85,7 +86,7 @@ impl CsvOptions {
         }
     }
 
-    /// Skips the lines in front, and returns their bytes.
+    /// Skips the lines before the header, and returns their bytes.
     pub(super) fn skip(&self, text: &mut impl BufRead) -> io::Result<u64> {
         let (mut skipped, mut line) = (0, Vec::new());
         for _ in 0..self.skip_rows {
@@ -95,7 +96,8 @@ impl CsvOptions {
         Ok(skipped)
     }
 
-    /// The names of the columns: those given, else those of the header line, else numbers.
+    /// Returns the names of the columns: the given ones, else those of the header line, else
+    /// numbers.
     pub(super) fn names(&self, path: &Path, header: Option<&[String]>, width: usize) -> Result<Vec<String>> {
         let names = match (&self.names, header) {
             (Some(names), _) if names.len() == width => names.clone(),
@@ -126,10 +128,10 @@ impl CsvOptions {
     }
 }
 
-/// A delimiter as one byte.
+/// Returns a delimiter as one byte.
 ///
 /// # Errors
-/// A delimiter that is not one ASCII character, or stands for something else in CSV.
+/// A delimiter that is not one ASCII character, or has another meaning in CSV.
 pub fn delimiter_byte(delimiter: char) -> Result<u8> {
     let expected = match u8::try_from(delimiter) {
         Ok(b'"' | b'\n' | b'\r') => "another character than a quote and a line end",

@@ -1,4 +1,5 @@
-//! Parts of CSV files: bytes that begin and end between records, for readers that go on where others stopped.
+//! Parts of CSV files: byte ranges that begin and end between records, for readers that resume
+//! where others stopped.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -18,25 +19,27 @@ use super::encoding::TextEncoding;
 use super::input::Input;
 use super::{bad_file, open_file};
 
-/// Rows that are parsed together.
+/// Number of rows that are parsed together.
 const BLOCK_ROWS: usize = 8192;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Bytes of a file that decide on its columns.
+/// Number of bytes of a file from which its columns are inferred.
 const PREFIX_BYTES: u64 = 4 << 20;
 
-/// The length of the whole records with which these bytes begin, blank lines after them included: 0 where none has ended.
+/// Returns the length of the whole records at the start of these bytes, including blank lines after
+/// them: 0 if no record has ended.
 pub fn whole_records(bytes: &[u8], delimiter: u8) -> usize {
     let is_line_end = |byte: &u8| matches!(byte, b'\n' | b'\r');
     if !bytes.contains(&b'"') {
         return bytes.iter().rposition(is_line_end).map_or(0, |last| last + 1);
     }
     let start = last_record(bytes, delimiter).unwrap_or(0) as usize;
-    // The reader stands before what is left of a line's end.
+    // The reader is positioned before the rest of a line end.
     start + bytes[start..].iter().take_while(|byte| is_line_end(byte)).count()
 }
 
-/// Where the record begins in which a text ends: at its end, or before what is left of the last line's end, if that has ended.
+/// Returns the byte offset of the last, possibly incomplete, record of a text. If the last record
+/// has ended, it is the end of the text, or the position before the rest of its line end.
 ///
 /// # Errors
 /// A text that cannot be read.
@@ -50,14 +53,15 @@ pub fn last_record(text: impl Read, delimiter: u8) -> std::io::Result<u64> {
     Ok(start)
 }
 
-/// Whether these bytes, which begin with a record, end within quotes.
+/// Returns true if these bytes, which begin with a record, end within quotes.
 pub fn ends_in_quotes(bytes: &[u8], delimiter: u8) -> bool {
     let mut ended = bytes.to_vec();
     ended.push(b'\n');
     whole_records(&ended, delimiter) < ended.len()
 }
 
-/// The bytes of the header line, with what is before it, and its names; `None` where it has not ended.
+/// Returns the bytes of the header line, including those before it, and its names; `None` if it has
+/// not ended.
 fn header(input: &Input, bytes: &[u8], dialect: &Dialect) -> Result<Option<(usize, Vec<String>)>> {
     let mark = if bytes.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
     let mut records = CsvRecords::new(&bytes[mark..], dialect, mark as u64);
@@ -70,10 +74,10 @@ fn header(input: &Input, bytes: &[u8], dialect: &Dialect) -> Result<Option<(usiz
     Ok(Some((end, block.record(0).map(str::to_owned).collect())))
 }
 
-/// The bytes of a file from one position to another.
+/// Reads the bytes of a file from one position to another.
 ///
 /// # Errors
-/// A file that cannot be read, or has fewer.
+/// A file that cannot be read, or has fewer bytes.
 pub fn read_bytes(path: &Path, from: u64, to: u64) -> Result<Vec<u8>> {
     let io = |error| Error::io(path, error);
     let mut file = open_file(path)?;
@@ -87,7 +91,7 @@ pub fn read_bytes(path: &Path, from: u64, to: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The columns of CSV files of one kind.
+/// Columns of CSV files with one layout.
 #[derive(Debug, Clone)]
 pub struct CsvColumns {
     dialect: Dialect,
@@ -96,20 +100,21 @@ pub struct CsvColumns {
 }
 
 impl CsvColumns {
-    /// Columns as they are declared.
+    /// Creates the columns from a declared schema.
     ///
     /// # Errors
-    /// A type that a cell cannot hold; a bad delimiter.
+    /// A type that a cell cannot hold; an invalid delimiter.
     pub fn declared(schema: &Schema, delimiter: char) -> Result<Self> {
         check_declared(schema)?;
         let dialect = Dialect::delimited(delimiter_byte(delimiter)?);
         Ok(Self { dialect, rules: CellRules::default(), schema: Arc::new(schema.clone()) })
     }
 
-    /// The columns of a file by its first whole records; `None` where it has none besides the header line.
+    /// Infers the columns of a file from its first whole records; returns `None` if it has only a
+    /// header line, or nothing.
     ///
     /// # Errors
-    /// A file that is no CSV; a bad delimiter.
+    /// A file that is not CSV; an invalid delimiter.
     pub fn infer(path: &Path, delimiter: char) -> Result<Option<Self>> {
         let mut options = CsvOptions::delimited(delimiter)?;
         options.rules.is_inferred = true;
@@ -118,7 +123,7 @@ impl CsvColumns {
         let delimiter = options.dialect.delimiter;
         let mut whole = whole_records(&bytes, delimiter);
         if bytes.len() as u64 == len && !ends_in_quotes(&bytes[whole..], delimiter) {
-            // A last line without an end is one.
+            // A last line without a line end is a whole record.
             whole = bytes.len();
         }
         let input = Input::of_file(path);
@@ -134,12 +139,12 @@ impl CsvColumns {
         Ok(Some(Self { dialect: options.dialect, rules: options.rules, schema }))
     }
 
-    /// The columns' names and types.
+    /// Returns the columns' names and types.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// What stands between cells.
+    /// Returns the delimiter of cells.
     pub fn delimiter(&self) -> u8 {
         self.dialect.delimiter
     }
@@ -158,11 +163,11 @@ impl CsvColumns {
         }
     }
 
-    /// The rows of a part of a file: whole records, which begin at byte `from`. At the beginning of the file, the header line is
-    /// checked and left out.
+    /// Parses the rows of a part of a file: whole records, which begin at byte `from`. At the
+    /// beginning of the file, the header line is checked and skipped.
     ///
     /// # Errors
-    /// What is no row of these columns, with line and column.
+    /// A record that is not a row of these columns, with line and column.
     pub fn parse(&self, path: &Path, from: u64, bytes: &[u8]) -> Result<Vec<RecordBatch>> {
         let input = Input::of_file(path);
         let names: Vec<String> = self.schema.fields().iter().map(|field| field.name().clone()).collect();

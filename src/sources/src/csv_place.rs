@@ -1,4 +1,4 @@
-//! Lines of CSV files: looked for once it is known that something is wrong.
+//! Finds line numbers in CSV files, after an error has been found.
 
 use std::io::BufRead;
 
@@ -9,21 +9,22 @@ use super::csv_records::BadRecord;
 use super::encoding::TextEncoding;
 use super::input::Input;
 
-/// A reader of rows of any width.
+/// Creates a reader of rows of any width.
 pub(super) fn reader(delimiter: u8) -> csv::ReaderBuilder {
     let mut reader = csv::ReaderBuilder::new();
     reader.delimiter(delimiter).flexible(true);
     reader
 }
 
-/// The error of a record that begins at a byte of a text, with its line.
+/// Builds the error of a record that begins at a byte of a text, with its line.
 pub(super) fn error(input: &Input, encoding: TextEncoding, byte: u64, problem: &str) -> Error {
     let line = input.text(encoding).ok().and_then(|text| line_at(text, byte));
     let line = line.map_or(String::new(), |line| format!("line {line}, "));
     bad_file(input.path(), &format!("{line}{problem}"))
 }
 
-/// The error of a record that cannot be read; `names`: of its columns, where they are known.
+/// Builds the error of a record that cannot be read; `names` are the names of its columns, if they
+/// are known.
 pub(super) fn bad_record(input: &Input, encoding: TextEncoding, bad: BadRecord, names: &[String]) -> Error {
     match bad {
         BadRecord::Io(source) => input.failed(source),
@@ -36,11 +37,11 @@ pub(super) fn bad_record(input: &Input, encoding: TextEncoding, bad: BadRecord, 
     }
 }
 
-/// The line on which the record begins that a reader finds from a byte on, counting from 1.
+/// Returns the line, counting from 1, on which the next record after a byte begins.
 fn line_at(text: impl BufRead, start: u64) -> Option<u64> {
     let mut bytes = text.bytes().map_while(Result::ok).zip(0_u64..).peekable();
     let (mut line, mut is_after_return) = (1, false);
-    // The reader stands before what is left of the last line's end, and before blank lines.
+    // The reader is positioned before the rest of the last line end, and before blank lines.
     while let Some((byte, _)) = bytes.next_if(|(byte, at)| *at < start || matches!(byte, b'\r' | b'\n')) {
         line += u64::from(byte == b'\r' || byte == b'\n' && !is_after_return);
         is_after_return = byte == b'\r';

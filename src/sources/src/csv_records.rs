@@ -1,5 +1,6 @@
-//! Records of delimited text, block by block, with the byte at which each begins. A quote that is never closed and text that is
-//! not UTF-8 are errors: the parser of `csv-core` itself never fails (BurntSushi/rust-csv#252).
+//! Reads records of delimited text, block by block, with the byte offset of each. A quote that is
+//! never closed and text that is not UTF-8 are errors: the parser of `csv-core` itself never fails
+//! (BurntSushi/rust-csv#252).
 
 use std::io::{self, BufRead};
 
@@ -7,16 +8,16 @@ use csv_core::{ReadFieldResult, ReadRecordResult, Reader};
 
 use super::cell::{CellRules, Cells};
 
-/// What stands between cells and around them.
+/// Special characters of delimited text: delimiter, quote, escape and comment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dialect {
-    /// Between two cells.
+    /// Delimiter between two cells.
     pub delimiter: u8,
-    /// Around a cell with delimiters or line ends in it; `None`: quotes are text.
+    /// Quote around a cell that contains delimiters or line ends; `None` if quotes are text.
     pub quote: Option<u8>,
-    /// Before a quote within quotes, besides a doubled quote.
+    /// Escape character before a quote within quotes, in addition to a doubled quote.
     pub escape: Option<u8>,
-    /// At the begin of a line that is left out.
+    /// Character at the start of a comment line, which is skipped.
     pub comment: Option<u8>,
 }
 
@@ -34,17 +35,17 @@ impl Dialect {
             None => builder.quoting(false),
         };
         let mut parser = builder.build();
-        // A blank line is no record: after it the parser takes no mark away.
+        // A blank line is not a record, and after it the parser does not remove a byte order mark.
         parser.read_record(b"\n", &mut [0], &mut [0]);
         parser
     }
 
-    /// The cells of a record that are written as two quotes, by their place in it.
+    /// Returns the cells of a record that are written as two quotes, by their index in it.
     fn quoted_cells(&self, record: &[u8]) -> Vec<usize> {
         let Some(quote) = self.quote.filter(|quote| record.contains(quote)) else { return Vec::new() };
         let mut rest = record;
         while let Some((first, after)) = rest.split_first() {
-            // Line ends and comments before the record are part of none of its cells.
+            // Line ends and comments before the record belong to none of its cells.
             rest = match first {
                 b'\r' | b'\n' => after,
                 first if Some(*first) == self.comment => {
@@ -65,7 +66,7 @@ impl Dialect {
                 ReadFieldResult::Field { record_end } => {
                     quoted.extend((is_quoted && written == 0).then_some(cell));
                     if record_end || rest.is_empty() {
-                        // A cell after the last delimiter has no byte.
+                        // An empty cell after the last delimiter has no byte.
                         return quoted;
                     }
                     (is_quoted, written, cell) = (rest.first() == Some(&quote), 0, cell + 1);
@@ -80,16 +81,16 @@ impl Dialect {
     }
 }
 
-/// Why there are no more records.
+/// Reason why there are no more records.
 #[derive(Debug)]
 pub(super) enum BadRecord {
     Io(io::Error),
-    /// Something in the record that begins at this byte.
+    /// A defect of the record that begins at this byte.
     At {
         byte: u64,
         problem: String,
     },
-    /// A cell of the record that begins at this byte.
+    /// A cell that cannot be decoded, in the record that begins at this byte.
     Undecoded {
         byte: u64,
         cell: usize,
@@ -101,48 +102,49 @@ pub(super) enum BadRecord {
 #[derive(Debug, Default)]
 pub(super) struct Block {
     text: String,
-    /// The end of each cell in the text.
+    /// End of each cell in the text.
     ends: Vec<usize>,
-    /// For each record the number of cells up to its end.
+    /// For each record, the number of cells up to its end.
     records: Vec<usize>,
-    /// The byte of the input at which each record begins, or before the line ends in front of it.
+    /// Byte offset of the input at which each record begins, or of the line ends before it.
     starts: Vec<u64>,
-    /// The cells that are written as two quotes, in their order.
+    /// Cells that are written as two quotes, in their order.
     quoted: Vec<usize>,
 }
 
 impl Block {
-    /// Records.
+    /// Returns the number of records.
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// The byte at which a record begins.
+    /// Returns the byte offset of a record.
     pub fn start(&self, record: usize) -> u64 {
         self.starts[record]
     }
 
-    /// The number of a record's cells.
+    /// Returns the number of a record's cells.
     pub fn width(&self, record: usize) -> usize {
         self.records[record] - self.first(record)
     }
 
-    /// The cells of a record.
+    /// Returns the cells of a record.
     pub fn record(&self, record: usize) -> impl Iterator<Item = &str> {
         (self.first(record)..self.records[record]).map(|cell| self.cell(cell))
     }
 
-    /// A cell of a record.
+    /// Returns one cell of a record.
     pub fn get(&self, record: usize, ordinal: usize) -> &str {
         self.cell(self.first(record) + ordinal)
     }
 
-    /// One column of records that all have so many cells.
+    /// Returns one column of records that all have `width` cells.
     pub fn column<'a>(&'a self, ordinal: usize, width: usize, rules: &'a CellRules) -> impl Cells + 'a {
         BlockColumn { block: self, ordinal, width, rules }
     }
 
-    /// Whether a cell is written as two quotes, which is an empty text, where no quotes are NULL.
+    /// Returns true if a cell is written as two quotes, which is an empty text unless such cells
+    /// are NULL.
     fn is_quoted(&self, cell: usize) -> bool {
         self.quoted.binary_search(&cell).is_ok()
     }
@@ -185,20 +187,22 @@ pub(super) struct CsvRecords<R> {
     input: R,
     dialect: Dialect,
     parser: Reader,
-    /// The bytes of the record that is read, but for those of the last part of the input.
+    /// Bytes of the current record, except for those of the last part of the input.
     raw: Vec<u8>,
     /// The cells of the last record that are written as two quotes.
     quoted: Vec<usize>,
-    /// Bytes that are parsed.
+    /// Number of bytes that are parsed.
     position: u64,
     text: Vec<u8>,
-    /// What is parsed after the end: a line end, and a record that tells that no quote was open.
+    /// Bytes that are parsed after the end of the text: a line end, and a record that shows that no
+    /// quote was open.
     tail: [u8; 3],
     is_over: bool,
 }
 
 impl<R: BufRead> CsvRecords<R> {
-    /// Reads a text whose first byte is this one of its input. A byte order mark at its begin has been taken away.
+    /// Creates a reader of a text that begins at this byte offset of its input. A byte order mark
+    /// at its start has been removed.
     pub fn new(input: R, dialect: &Dialect, position: u64) -> Self {
         let is_special = |byte: &u8| Some(*byte) == dialect.quote || Some(*byte) == dialect.comment;
         let letter = [b'x', b'y', b'z'].into_iter().find(|byte| !is_special(byte)).unwrap_or(b'x');
@@ -217,21 +221,22 @@ impl<R: BufRead> CsvRecords<R> {
         }
     }
 
-    /// The text that the records are in.
+    /// Returns the text that the records are in.
     pub fn input(&self) -> &R {
         &self.input
     }
 
-    /// The byte after the last record.
+    /// Returns the byte offset after the last record.
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// The next records, at most so many; `width`: the number of cells that each has to have. An empty block is the end.
+    /// Reads at most `most` records; `width` is the required number of cells of each. An empty
+    /// block means the end.
     pub fn read(&mut self, most: usize, width: Option<usize>) -> Result<Block, BadRecord> {
         let mut block = Block::default();
         let cells = width.unwrap_or(8);
-        // The parser fills what it is given: both have the length that they may have.
+        // The parser fills the buffers completely, so both get the maximum length.
         block.ends.resize(most.min(8192) * cells + 1, 0);
         let mut ends = 0;
         let mut bytes = 0;
@@ -240,11 +245,11 @@ impl<R: BufRead> CsvRecords<R> {
             if !self.read_record(&mut block.ends, &mut ends, &mut bytes, start)? {
                 break;
             }
-            // The parser counts the bytes of a record from its begin.
+            // The parser counts the bytes of a record from its start.
             block.ends[first..ends].iter_mut().for_each(|end| *end += first_byte);
             block.quoted.extend(self.quoted.iter().map(|cell| first + cell));
             if let Some(expected) = width.filter(|expected| ends - first != *expected) {
-                // A record that cannot be decoded is none of another width.
+                // An undecodable record is reported before a wrong number of cells.
                 self.decoded(&block.ends[first..ends], first_byte, bytes, start)?;
                 let problem = format!("expected {expected} cells, as in the header line, got {}", ends - first);
                 return Err(BadRecord::At { byte: start, problem });
@@ -260,7 +265,7 @@ impl<R: BufRead> CsvRecords<R> {
         Ok(block)
     }
 
-    /// One record at the end of the text; `false` where there is none.
+    /// Reads one record at the end of the text; returns `false` if there is none.
     fn read_record(
         &mut self,
         ends: &mut Vec<usize>,
@@ -287,14 +292,14 @@ impl<R: BufRead> CsvRecords<R> {
             *count += ended;
             if is_end {
                 return match result {
-                    // Of the text, closed by the first byte of the tail.
+                    // A record of the text, closed by the first byte of the tail.
                     ReadRecordResult::Record if read == 1 => {
                         if *count - first > 1 {
                             self.quoted = self.dialect.quoted_cells(&self.raw);
                         }
                         Ok(true)
                     }
-                    // Of the tail.
+                    // A record of the tail.
                     ReadRecordResult::Record => {
                         *bytes -= written;
                         *count -= ended;
@@ -316,7 +321,8 @@ impl<R: BufRead> CsvRecords<R> {
                     &self.raw
                 }
             };
-            // Only a record of several cells tells an empty one from NULL: a line of one is else none.
+            // Only a record of several cells distinguishes an empty cell from NULL: with one cell,
+            // the line would be blank.
             let ends = &ends[first..*count];
             let has_empty = || ends.first() == Some(&0) || ends.windows(2).any(|pair| pair[0] == pair[1]);
             if is_record && ends.len() > 1 && has_empty() {
@@ -330,7 +336,7 @@ impl<R: BufRead> CsvRecords<R> {
         }
     }
 
-    /// The error of the first record of a block that is not UTF-8.
+    /// Returns the error of the first record of a block that is not UTF-8.
     fn undecoded(&self, block: &Block, bytes: usize) -> BadRecord {
         for record in 0..block.len() {
             let cells = &block.ends[block.first(record)..block.records[record]];
@@ -363,7 +369,7 @@ mod tests {
 
     use super::*;
 
-    /// The records, or the byte and the problem of a bad one.
+    /// Returns the records, or the byte offset and the problem of an invalid one.
     fn records(text: &[u8], dialect: &Dialect, most: usize, buffer: usize) -> Result<Vec<Vec<String>>, (u64, String)> {
         let mut records = CsvRecords::new(io::BufReader::with_capacity(buffer, text), dialect, 0);
         let mut found = Vec::new();
@@ -423,7 +429,8 @@ mod tests {
     }
 
     proptest! {
-        /// Where it is not refused, a text has the records that the crate csv reads, whatever the sizes of buffers and blocks.
+        /// A text that is not rejected has the records that the crate csv reads, for all sizes of
+        /// buffers and blocks.
         #[test]
         fn records_are_those_of_another_reader(text in "[ab,;\"\r\n\u{e9}]{0,40}", most in 1_usize..4, buffer in 1_usize..9) {
             let mut reader = csv::ReaderBuilder::new();
@@ -433,7 +440,7 @@ mod tests {
             match records(text.as_bytes(), &Dialect::delimited(b','), most, buffer) {
                 Ok(found) => prop_assert_eq!(found, expected),
                 Err(_) => {
-                    // Closed, it is read.
+                    // With the quote closed, the text is readable.
                     let closed = [text.as_bytes(), b"\""].concat();
                     prop_assert!(records(&closed, &Dialect::delimited(b','), most, buffer).is_ok());
                 }

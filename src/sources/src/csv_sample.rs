@@ -1,4 +1,4 @@
-//! The first rows of CSV files, which decide the types of columns.
+//! Samples the first rows of CSV files, which determine the types of columns.
 
 use std::io::BufRead;
 
@@ -10,20 +10,21 @@ use super::csv_place::bad_record;
 use super::csv_records::{Block, CsvRecords};
 use super::input::Input;
 
-/// Rows of all files that are looked at.
+/// Maximum number of sampled rows of all files.
 const MOST_ROWS: usize = 100 * TYPED_ROWS;
 
 /// Rows of one width.
 #[derive(Debug, Default)]
 pub(super) struct Sample {
     blocks: Vec<Block>,
-    /// For each row its block, and its place in it.
+    /// For each row, its block and its index in the block.
     rows: Vec<(usize, usize)>,
     width: usize,
 }
 
 impl Sample {
-    /// Adds the first rows of a file, which have the width of the header line, else of the first row.
+    /// Adds the first rows of a file. Their width is that of the header line, else that of the
+    /// first row.
     pub fn read(
         &mut self,
         input: &Input,
@@ -50,17 +51,17 @@ impl Sample {
         self.blocks.push(block);
     }
 
-    /// Cells of a row.
+    /// Returns the number of cells of a row.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// Rows.
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// The cells of a column.
+    /// Returns the cells of a column.
     pub fn column<'a>(&'a self, ordinal: usize, rules: &'a CellRules) -> impl Cells + 'a {
         SampleColumn { sample: self, ordinal, rules }
     }

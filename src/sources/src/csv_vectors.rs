@@ -1,4 +1,4 @@
-//! Columns of a CSV file whose cells hold vectors.
+//! Columns of a CSV file that contain vectors.
 
 use std::sync::Arc;
 
@@ -15,10 +15,11 @@ pub(super) struct VectorColumn {
     pub dim: usize,
 }
 
-/// The length of the vectors in a column that begins with these cells; `None` if it does not hold vectors.
+/// Returns the length of the vectors in a column that begins with these cells; `None` if it does
+/// not contain vectors.
 pub(super) fn vector_dim<'a>(cells: impl Iterator<Item = &'a str>) -> Option<usize> {
     let (mut vectors, mut brackets, mut others) = (0, 0, 0);
-    // Lengths in the order in which they come, with the number of vectors.
+    // Lengths in the order of their first occurrence, with the number of vectors.
     let mut lengths: Vec<(usize, usize)> = Vec::new();
     for cell in cells {
         match vector_text::shape(cell) {
@@ -27,7 +28,8 @@ pub(super) fn vector_dim<'a>(cells: impl Iterator<Item = &'a str>) -> Option<usi
             Shape::Other => others += 1,
             Shape::Vector => {
                 vectors += 1;
-                // What is no vector has no length, and is an error once the column is known to hold them.
+                // A text that is not a vector has no length; it is an error once the column is
+                // known to contain vectors.
                 let Ok(vector) = vector_text::parse(cell) else { continue };
                 match lengths.iter_mut().find(|(length, _)| *length == vector.len()) {
                     Some((_, count)) => *count += 1,
@@ -37,17 +39,17 @@ pub(super) fn vector_dim<'a>(cells: impl Iterator<Item = &'a str>) -> Option<usi
         }
     }
     let most = lengths.iter().rev().max_by_key(|(_, count)| *count);
-    // Text in brackets is a broken vector where it is among vectors, and text where it is not.
+    // Text in brackets is an invalid vector if it is among vectors, else text.
     (vectors > others && vectors >= brackets).then(|| most.map_or(1, |(length, _)| *length))
 }
 
 impl VectorColumn {
-    /// The type of the column.
+    /// Returns the type of the column.
     pub fn data_type(&self) -> DataType {
         DataType::FixedSizeList(Arc::new(Field::new_list_field(DataType::Float32, true)), self.dim as i32)
     }
 
-    /// Text cells as vectors; empty ones are NULL.
+    /// Parses text cells as vectors; empty cells are NULL.
     pub fn parse(&self, cells: &impl Cells) -> Result<ArrayRef, BadCell> {
         let mut values = Float32Builder::with_capacity(cells.len() * self.dim);
         let mut valid = Vec::with_capacity(cells.len());

@@ -1,6 +1,7 @@
-//! Rows as delimited text under a header line. NULL is an empty cell and an empty text a quoted one, as PostgreSQL has it. A list
-//! of numbers becomes text `[1,2,3]`, which [`super::csv::open`] reads as the same vector; so the lists of a column have to be of one
-//! length and without NULL components.
+//! Writes rows as delimited text under a header line. NULL is an empty cell and an empty text is a
+//! quoted one, as in PostgreSQL. A list of numbers becomes text `[1,2,3]`, which
+//! [`super::csv::open`] reads as the same vector; so the lists of a column must have one length and
+//! no NULL components.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -16,7 +17,7 @@ use vexact_core::error::{Error, Result};
 
 use super::{bad_file, vector_text};
 
-/// CSV text that is being written.
+/// Writer of CSV text.
 pub struct CsvWriter<W: Write> {
     output: W,
     encoder: CsvEncoder,
@@ -39,13 +40,14 @@ impl<W: Write> CsvWriter<W> {
     /// Adds rows.
     ///
     /// # Errors
-    /// Lists that would not be read back; values without a text; an output that cannot be written.
+    /// Lists that could not be read back; values without a text form; an output that cannot be
+    /// written.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let text = self.encoder.encode(batch)?;
         self.put(&text)
     }
 
-    /// The output, to which all is written.
+    /// Returns the output, with everything written to it.
     pub fn into_inner(self) -> W {
         self.output
     }
@@ -62,22 +64,22 @@ pub struct CsvEncoder {
 }
 
 impl CsvEncoder {
-    /// Cells between these delimiters; `caller` is for messages.
+    /// Creates an encoder with this delimiter; `caller` is for messages.
     pub fn new(caller: &'static str, schema: &Schema, delimiter: u8) -> Self {
         Self { delimiter, lists: ListTexts::new(caller, schema) }
     }
 
-    /// What stands between cells.
+    /// Returns the delimiter of cells.
     pub fn delimiter(&self) -> u8 {
         self.delimiter
     }
 
-    /// The header line.
+    /// Returns the header line.
     pub fn header(&self, schema: &Schema) -> String {
         let mut line = String::new();
         for (place, field) in schema.fields().iter().enumerate() {
             self.begin_cell(place, &mut line);
-            // A line without any character would be none.
+            // A line without any character would not be a record.
             if !field.name().is_empty() || schema.fields().len() == 1 {
                 self.put(field.name(), &mut line);
             }
@@ -86,11 +88,11 @@ impl CsvEncoder {
         line
     }
 
-    /// The lines of some rows.
+    /// Encodes some rows as lines.
     ///
     /// # Errors
-    /// Lists that would not be read back; values without a text; an empty text where it is the only cell of its line, in which
-    /// NULL is written as it would be.
+    /// Lists that could not be read back; values without a text form; an empty text as the only
+    /// cell of its line, which is the form of NULL there.
     pub fn encode(&mut self, batch: &RecordBatch) -> Result<String> {
         let first = self.lists.rows;
         let batch = self.lists.replace(batch)?;
@@ -108,7 +110,7 @@ impl CsvEncoder {
             for (place, (formatter, nulls)) in formatters.iter().zip(&nulls).enumerate() {
                 self.begin_cell(place, &mut lines);
                 if nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
-                    // A line without any character is none.
+                    // A line without any character is not a record.
                     lines.push_str(if formatters.len() == 1 { "\"\"" } else { "" });
                     continue;
                 }
@@ -134,7 +136,7 @@ impl CsvEncoder {
         }
     }
 
-    /// Adds a text, in quotes where it would be read otherwise without.
+    /// Adds a text, in quotes if it would be read differently without them.
     fn put(&self, text: &str, line: &mut String) {
         let is_special = |byte: u8| byte == self.delimiter || matches!(byte, b'"' | b'\n' | b'\r');
         if !text.is_empty() && !text.bytes().any(is_special) {
@@ -150,16 +152,17 @@ impl CsvEncoder {
     }
 }
 
-/// What was written so far, and by whom.
+/// Lists written so far: the lengths of each column's lists, the number of rows, and the caller's
+/// name for error messages.
 struct ListTexts {
     caller: &'static str,
-    /// The length of each column's lists, once there was one.
+    /// Length of each column's lists; `None` before its first list.
     dims: Vec<Option<usize>>,
     rows: usize,
 }
 
 impl ListTexts {
-    /// Before the first row. Vectors have the length of their column's type.
+    /// Starts before the first row. Vectors have the length of their column's type.
     fn new(caller: &'static str, schema: &Schema) -> Self {
         let dim = |field: &Arc<Field>| match field.data_type() {
             DataType::FixedSizeList(_, dim) => usize::try_from(*dim).ok().filter(|dim| *dim > 0),
@@ -168,7 +171,7 @@ impl ListTexts {
         Self { caller, dims: schema.fields().iter().map(dim).collect(), rows: 0 }
     }
 
-    /// The batch with lists of numbers as text.
+    /// Returns the batch with lists of numbers converted to text.
     fn replace(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
         let mut fields = Vec::with_capacity(batch.num_columns());
         let mut columns = Vec::with_capacity(batch.num_columns());
@@ -202,7 +205,7 @@ impl ListTexts {
     }
 }
 
-/// The rows of a column of lists of numbers; `None` for any other column.
+/// Returns the rows of a column of lists of numbers; `None` for any other column.
 fn lists(column: &ArrayRef) -> Option<Box<dyn Iterator<Item = Option<ArrayRef>> + '_>> {
     match column.data_type() {
         DataType::FixedSizeList(item, _) | DataType::List(item) | DataType::LargeList(item)
@@ -216,7 +219,7 @@ fn lists(column: &ArrayRef) -> Option<Box<dyn Iterator<Item = Option<ArrayRef>> 
     })
 }
 
-/// A list as text, or why it would not be read back.
+/// Converts a list to text, or returns the reason why it could not be read back.
 fn text(list: &ArrayRef, dim: &mut Option<usize>) -> Result<String, String> {
     if let Some(position) = (0..list.len()).find(|i| list.is_null(*i)) {
         return Err(format!("expected a number, got NULL as component {position} (write_parquet keeps it)"));

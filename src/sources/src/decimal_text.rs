@@ -1,7 +1,8 @@
-//! Text as decimals: digits beyond the scale are rounded half away from zero, as CAST does (arrow's readers of text cut them,
-//! apache/arrow-rs#9410); what has too many digits before the point is none.
+//! Parses text as decimals. Digits beyond the scale are rounded half away from zero, as CAST does
+//! (arrow's readers of text truncate them, apache/arrow-rs#9410); a text with too many digits
+//! before the point is rejected.
 
-/// The value of a decimal, in units of its last digit.
+/// Parses a decimal, in units of its last digit.
 pub(super) fn parse(text: &str, precision: u8, scale: i8) -> Option<i128> {
     let scaled = Scaled::of(text, scale)?;
     let value = scaled.value.checked_add(i128::from(scaled.rounds_up))?;
@@ -9,19 +10,19 @@ pub(super) fn parse(text: &str, precision: u8, scale: i8) -> Option<i128> {
     (value < limit).then_some(if scaled.is_negative { -value } else { value })
 }
 
-/// A number without a fraction, as `12`, `1.20e1`.
+/// Parses a number without a fraction, as `12`, `1.20e1`.
 pub(super) fn integer(text: &str) -> Option<i128> {
     let scaled = Scaled::of(text, 0).filter(|scaled| scaled.is_exact)?;
     Some(if scaled.is_negative { -scaled.value } else { scaled.value })
 }
 
-/// A number in units of a digit after the point, cut there.
+/// A number in units of a digit after the point, truncated there.
 struct Scaled {
     is_negative: bool,
     value: i128,
-    /// Whether the digits that are cut are at least a half.
+    /// True if the dropped digits are at least a half.
     rounds_up: bool,
-    /// Whether these are all 0.
+    /// True if the dropped digits are all 0.
     is_exact: bool,
 }
 
@@ -40,7 +41,8 @@ impl Scaled {
         if before.is_empty() && after.is_empty() {
             return None;
         }
-        // Digits that are kept: those before the point, and as many after it as exponent and scale say.
+        // Number of digits to keep: those before the point, and as many after it as exponent and
+        // scale require.
         let kept = i64::try_from(before.len()).ok()? + i64::from(exponent) + i64::from(scale);
         let mut scaled = Self { is_negative, value: 0, rounds_up: false, is_exact: true };
         for (place, digit) in (0_i64..).zip(before.bytes().chain(after.bytes())) {

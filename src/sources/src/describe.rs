@@ -1,16 +1,16 @@
-//! Describes what a file holds, in messages.
+//! Describes content of files in messages.
 
-/// Characters of a value that an error shows.
+/// Maximum number of characters of a value in an error.
 const SHOWN_CHARS: usize = 80;
 
-/// A value in quotes, cut where it is long.
+/// Returns a value in quotes, truncated if it is long.
 pub(super) fn shown(value: &[u8]) -> String {
     let text = String::from_utf8_lossy(value);
     let cut = cut(&text);
     if cut.len() == text.len() { format!("{text:?}") } else { format!("{:?}…", cut.trim_end_matches('…')) }
 }
 
-/// A text, cut where it is long.
+/// Returns a text, truncated if it is long.
 pub(super) fn cut(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),

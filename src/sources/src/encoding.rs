@@ -1,11 +1,12 @@
-//! Encodings of text besides UTF-8: UTF-16, Latin-1 and Windows-1252, as spreadsheets and older programs write them.
+//! Text encodings other than UTF-8: UTF-16, Latin-1 and Windows-1252, as spreadsheets and older
+//! programs write them.
 
 use std::io::{self, Read};
 use std::str::FromStr;
 
 use vexact_core::error::Error;
 
-/// The characters of the bytes 0x80 to 0x9f in Windows-1252; five of them have none.
+/// Characters of the bytes 0x80 to 0x9f in Windows-1252; five of the bytes have no character.
 const WINDOWS_1252: [Option<char>; 32] = [
     Some('\u{20ac}'),
     None,
@@ -41,17 +42,17 @@ const WINDOWS_1252: [Option<char>; 32] = [
     Some('\u{178}'),
 ];
 
-/// How characters are stored.
+/// Character encoding of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TextEncoding {
     /// UTF-8.
     #[default]
     Utf8,
-    /// UTF-16, whose byte order mark says the order of its bytes.
+    /// UTF-16, whose byte order mark determines the order of its bytes.
     Utf16,
-    /// UTF-16, the low byte of a unit first.
+    /// UTF-16, little-endian.
     Utf16Le,
-    /// UTF-16, the high byte of a unit first.
+    /// UTF-16, big-endian.
     Utf16Be,
     /// Each byte is the character of its number.
     Latin1,
@@ -79,7 +80,7 @@ impl FromStr for TextEncoding {
 }
 
 impl TextEncoding {
-    /// The encoding of a text that begins with these bytes.
+    /// Returns the encoding of a text that begins with these bytes.
     pub(super) fn at(self, start: &[u8]) -> Result<Self, String> {
         let marked = match start {
             [0xff, 0xfe, ..] => Some(Self::Utf16Le),
@@ -97,12 +98,13 @@ impl TextEncoding {
     }
 }
 
-/// Text of another encoding as UTF-8. Bytes that are no character of it are an error.
+/// Decodes text of another encoding to UTF-8. Bytes without a character in that encoding are an
+/// error.
 pub(super) struct Decoded<R> {
     input: R,
     encoding: TextEncoding,
     bytes: Vec<u8>,
-    /// What is decoded and not read yet.
+    /// Text that is decoded but not read yet.
     text: io::Cursor<Vec<u8>>,
     is_begin: bool,
 }
@@ -129,7 +131,7 @@ impl<R: Read> Decoded<R> {
         Ok(())
     }
 
-    /// The characters of the bytes, and how many bytes they are.
+    /// Returns the characters of the bytes, and the number of decoded bytes.
     fn decode(&self, is_end: bool) -> io::Result<(String, usize)> {
         let bad = |name: &str| {
             io::Error::new(io::ErrorKind::InvalidData, format!("expected text in {name}, got other bytes"))
@@ -150,7 +152,7 @@ impl<R: Read> Decoded<R> {
             }
             _ => {
                 let mut units: Vec<u16> = self.bytes.chunks_exact(2).map(unit).collect();
-                // The first half of a pair waits for the second.
+                // The first half of a surrogate pair waits for the second.
                 if !is_end && units.last().is_some_and(|unit| (0xd800..0xdc00).contains(unit)) {
                     units.pop();
                 }

@@ -1,4 +1,5 @@
-//! What each form of file can hold: columns and values that it cannot are refused before they are written.
+//! Restrictions of each file format: columns and values that it cannot represent are rejected
+//! before they are written.
 
 use std::fmt;
 
@@ -12,7 +13,7 @@ use vexact_core::rows::unreadable_cells;
 pub enum FileForm {
     /// Apache Parquet.
     Parquet,
-    /// An Arrow IPC file or stream: it holds every type.
+    /// An Arrow IPC file or stream, which supports every type.
     Arrow,
     /// Delimited text.
     Csv,
@@ -32,10 +33,11 @@ impl fmt::Display for FileForm {
 }
 
 impl FileForm {
-    /// Refuses columns that a file of this form cannot hold.
+    /// Rejects columns that a file of this format cannot hold.
     ///
     /// # Errors
-    /// A type that the form lacks, with its column; two columns of one name, which no reader could tell apart.
+    /// A type that the format lacks, with its column; two columns of one name, which no reader
+    /// could distinguish.
     pub fn check_schema(self, schema: &Schema) -> Result<()> {
         for (place, field) in schema.fields().iter().enumerate() {
             let name = field.name();
@@ -63,7 +65,8 @@ impl FileForm {
         }
     }
 
-    /// Refuses values that a file of this form cannot hold: text has no form for a date beyond the calendar.
+    /// Rejects values that a file of this format cannot hold: text has no form for a date beyond
+    /// the calendar.
     ///
     /// # Errors
     /// Such a value, with its column.
@@ -80,7 +83,8 @@ impl FileForm {
         }
     }
 
-    /// Refuses NaN and the infinities in columns of numbers of a JSON file, which would become null.
+    /// Rejects NaN and the infinities in columns of numbers of a JSON file, which would become
+    /// null.
     ///
     /// # Errors
     /// Such a value, with its column.
@@ -97,7 +101,7 @@ impl FileForm {
     }
 }
 
-/// Whether all types within a type fulfil a condition.
+/// Returns true if all types within a type fulfil a condition.
 fn all(data_type: &DataType, holds: &dyn Fn(&DataType) -> bool) -> bool {
     use DataType::{
         Dictionary, FixedSizeList, LargeList, LargeListView, List, ListView, Map, RunEndEncoded, Struct, Union,
@@ -127,7 +131,7 @@ fn parquet_holds(data_type: &DataType) -> bool {
 
 fn csv_holds(data_type: &DataType) -> bool {
     match data_type {
-        // As `[1,2,3]`, which is read back as a vector.
+        // Lists are written as `[1,2,3]`, which is read back as a vector.
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
             item.data_type().is_integer() || item.data_type().is_floating()
         }
@@ -141,7 +145,7 @@ fn json_holds(data_type: &DataType) -> bool {
     all(data_type, &|data_type| match data_type {
         DataType::Union(..) => false,
         DataType::Map(entries, _) => match entries.data_type() {
-            // Names of an object are text.
+            // The member names of an object are text.
             DataType::Struct(fields) => fields.first().is_some_and(|key| key.data_type().is_string()),
             _ => false,
         },
@@ -152,7 +156,7 @@ fn json_holds(data_type: &DataType) -> bool {
     })
 }
 
-/// Whether all floats in an array are finite.
+/// Returns true if all floats in an array are finite.
 pub(crate) fn is_finite(array: &dyn Array) -> bool {
     match array.data_type() {
         DataType::Float16 => array.as_primitive::<Float16Type>().iter().flatten().all(|x| x.is_finite()),
@@ -166,7 +170,7 @@ pub(crate) fn is_finite(array: &dyn Array) -> bool {
         DataType::Map(..) => array.as_map().iter().flatten().all(|entries| is_finite(&entries)),
         DataType::Struct(_) => {
             let rows = array.as_struct();
-            // What stands behind a NULL is not written.
+            // Values under a NULL are not written.
             let there = |column: &arrow::array::ArrayRef| match rows.nulls() {
                 Some(nulls) => {
                     let mask = arrow::array::BooleanArray::new(nulls.inner().clone(), None);

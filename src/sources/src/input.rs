@@ -1,5 +1,5 @@
-//! Inputs: files, and pipes, which can be read once and are copied into a file without a name. Text comes out of them
-//! decompressed and in UTF-8.
+//! Inputs: files, and pipes, which can be read only once and are copied into an unnamed file. Their
+//! text is decompressed and converted to UTF-8.
 
 use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -15,22 +15,23 @@ use super::{bad_file, refuse_open_database};
 const BUFFER_BYTES: usize = 1 << 18;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Why rows of a file are refused that belong to no state of it.
+/// Reason for rejecting rows that are not of one consistent state of a file.
 pub(crate) const CHANGED: &str = "the file was changed while it was read: expected it to stay as it is";
 
-/// A file, or what came through a pipe. Cheap to clone.
+/// A file, or the content of a pipe. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Input {
     path: PathBuf,
-    /// What a pipe gave.
+    /// Copy of the bytes from a pipe; `None` for a file.
     copy: Option<Arc<File>>,
 }
 
 impl Input {
-    /// An input that is there. A pipe is read to its end.
+    /// Opens an existing input. A pipe is read to its end.
     ///
     /// # Errors
-    /// A path of nothing, of a folder, or of a database that is open in this process; an address of a network.
+    /// A path that does not exist, or is a folder or a database that is open in this process; a
+    /// network address.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = local_path(path.as_ref())?;
         let io = |error| Error::io(&path, error);
@@ -47,27 +48,28 @@ impl Input {
         Ok(Self { path: path.clone(), copy: Some(Arc::new(copy)) })
     }
 
-    /// The file of a path, which may not be there yet.
+    /// Creates an input of a file, which may not exist yet.
     pub fn of_file(path: &Path) -> Self {
         Self { path: path.into(), copy: None }
     }
 
-    /// As given, for messages; the file's own path unless it is a pipe.
+    /// Returns the path as given, for messages; it is the file's own path unless the input is a
+    /// pipe.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether there is something to read.
+    /// Returns true if the input exists: it was a pipe, or there is a file at its path.
     pub(crate) fn is_there(&self) -> bool {
         self.copy.is_some() || self.path.exists()
     }
 
-    /// Whether it was a pipe.
+    /// Returns true if the input was a pipe.
     pub fn is_pipe(&self) -> bool {
         self.copy.is_some()
     }
 
-    /// The content as it is, from its begin.
+    /// Returns the raw content, from its start.
     pub(crate) fn bytes(&self) -> Result<InputBytes> {
         let (file, version) = match &self.copy {
             Some(copy) => (Arc::clone(copy), None),
@@ -80,7 +82,7 @@ impl Input {
         Ok(InputBytes { file, position: 0, version })
     }
 
-    /// The content as it is, where there is any.
+    /// Returns the raw content; an empty input is an error.
     pub(crate) fn full_bytes(&self, expected: &str) -> Result<InputBytes> {
         let bytes = self.bytes()?;
         match bytes.len().map_err(|error| Error::io(&self.path, error))? {
@@ -89,7 +91,7 @@ impl Input {
         }
     }
 
-    /// The content, decompressed.
+    /// Returns the content, decompressed.
     pub(crate) fn decompressed(&self) -> Result<Box<dyn Read + Send>> {
         self.decompress(self.bytes()?)
     }
@@ -106,7 +108,7 @@ impl Input {
         })
     }
 
-    /// The text, without a byte order mark.
+    /// Returns the text, without a byte order mark.
     pub(crate) fn text(&self, encoding: TextEncoding) -> Result<TextReader> {
         let opened = self.bytes()?;
         let mut bytes = self.decompress(opened.clone())?;
@@ -121,7 +123,8 @@ impl Input {
         Ok(TextReader { text: BufReader::with_capacity(BUFFER_BYTES, text), opened, path: self.path.clone() })
     }
 
-    /// A failure to read it: bytes that cannot be decompressed or decoded are the file's fault.
+    /// Builds the error of a failed read: bytes that cannot be decompressed or decoded are a defect
+    /// of the file.
     pub(crate) fn failed(&self, error: io::Error) -> Error {
         let is_content = matches!(
             error.kind(),
@@ -134,7 +137,7 @@ impl Input {
     }
 }
 
-/// Compressions of text, which are told by its first bytes: no text begins so.
+/// Compressions of text, which its first bytes identify: no text begins with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Compression {
     Gzip,
@@ -151,10 +154,10 @@ impl Compression {
     }
 }
 
-/// A path as it is on this machine: `file:///a%20b.csv` is `/a b.csv`.
+/// Returns a path on this machine: `file:///a%20b.csv` is `/a b.csv`.
 ///
 /// # Errors
-/// An address of a network.
+/// A network address.
 pub(crate) fn local_path(path: &Path) -> Result<PathBuf> {
     let Some((scheme, _)) = path.to_str().and_then(|text| text.split_once("://")) else { return Ok(path.into()) };
     let is_scheme = scheme.len() > 1
@@ -191,7 +194,8 @@ pub(crate) struct TextReader {
 }
 
 impl TextReader {
-    /// What is wrong with the text: that the file was changed, if it was, else this error.
+    /// Returns the cause of an error in the text: a change of the file if it was changed, else this
+    /// error.
     pub fn blame(&self, error: Error) -> Error {
         self.opened.blame(&self.path, error)
     }
@@ -213,7 +217,7 @@ impl BufRead for TextReader {
     }
 }
 
-/// The state of a file at one moment: writing to it changes this.
+/// Version of a file: each write to the file changes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Version {
     len: u64,
@@ -231,7 +235,7 @@ impl Version {
 pub(crate) struct InputBytes {
     file: Arc<File>,
     position: u64,
-    /// The file as it was when it was opened; `None` for the copy of a pipe.
+    /// Version of the file when it was opened; `None` for the copy of a pipe.
     version: Option<Version>,
 }
 
@@ -240,18 +244,20 @@ impl InputBytes {
         Ok(self.file.metadata()?.len())
     }
 
-    /// The same bytes, read from a position on.
+    /// Returns a reader of the same bytes from a position on.
     pub fn from(&self, position: u64) -> Self {
         Self { position, ..self.clone() }
     }
 
-    /// Whether the file was written to since it was opened. Another file that took its name leaves it as it is.
+    /// Returns true if the file was written to since it was opened. A new file of the same name
+    /// does not count as a change.
     pub fn is_changed(&self) -> bool {
         let is_same = |version| self.file.metadata().is_ok_and(|now| Version::of(&now) == version);
         self.version.is_some_and(|version| !is_same(version))
     }
 
-    /// What is wrong with the content: that the file was changed, if it was, else this error.
+    /// Returns the cause of an error in the content: a change of the file if it was changed, else
+    /// this error.
     pub fn blame(&self, path: &Path, error: Error) -> Error {
         if self.is_changed() { bad_file(path, &CHANGED) } else { error }
     }
@@ -261,7 +267,8 @@ impl Read for InputBytes {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let read = read_at(&self.file, into, self.position)?;
         self.position += read as u64;
-        // Who reads to the end has read all of one state of the file, or gets an error.
+        // A reader that reaches the end has read one consistent state of the file, or gets an
+        // error.
         if read == 0 && !into.is_empty() && self.is_changed() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, CHANGED));
         }
@@ -343,7 +350,7 @@ mod tests {
         }
     }
 
-    /// Changes a file in place, at a later time than it has.
+    /// Changes a file in place, and gives it a later modification time.
     fn rewrite(path: &Path, content: &[u8]) {
         let before = std::fs::metadata(path).unwrap().modified().unwrap();
         std::fs::write(path, content).unwrap();

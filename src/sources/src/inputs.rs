@@ -1,4 +1,5 @@
-//! Which files a path means: one file, the files of a folder and its subfolders, or those that a pattern matches.
+//! Resolves a path to files: one file, the files of a folder and its subfolders, or those that
+//! match a pattern.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use super::bad_file;
 use super::input::{Input, local_path};
 use super::probe::{Format, extension};
 
-/// Folders in each other.
+/// Maximum depth of nested folders.
 const MOST_DEPTH: usize = 32;
 /// Suffixes of the files of a folder that are read, in any case.
 pub(crate) const PARQUET: [&str; 3] = ["parquet", "parq", "pq"];
@@ -18,12 +19,12 @@ const CSV: [&str; 2] = ["csv", "tsv"];
 const JSON: [&str; 3] = ["json", "jsonl", "ndjson"];
 const LINE: [&str; 2] = ["log", "txt"];
 
-/// What is to be read: paths, or inputs that are open.
+/// Inputs to read: paths, or inputs that are already open.
 #[derive(Debug, Clone)]
 pub enum Paths {
-    /// Each a file, a folder or a pattern.
+    /// Paths that are files, folders or patterns.
     Given(Vec<PathBuf>),
-    /// Opened before.
+    /// Inputs that are already open.
     Open(Vec<Input>),
 }
 
@@ -52,16 +53,16 @@ impl From<Vec<Input>> for Paths {
 }
 
 impl Paths {
-    /// The files, in the order of the paths, those of a folder or a pattern by name. A file that is there is meant by its name, also
-    /// if it looks like a pattern.
+    /// Returns the files in the order of the paths, those of a folder or a pattern by name. A path
+    /// that exists is that file, even if it looks like a pattern.
     ///
     /// # Errors
-    /// A path of nothing; a folder without files of the form.
+    /// A path that does not exist; a folder without files of the format.
     pub fn inputs(self, format: Format) -> Result<Vec<Input>> {
         self.found(suffixes(format))
     }
 
-    /// The files, whatever their form is: all of one family.
+    /// Returns the files of any format; all must be of one format family.
     ///
     /// # Errors
     /// As [`Self::inputs`].
@@ -105,7 +106,7 @@ fn suffixes(format: Format) -> &'static [&'static str] {
     }
 }
 
-/// Whether a path is a pattern, and no file of this name.
+/// Returns true if a path is a pattern and no file has this name.
 pub(crate) fn is_pattern(path: &Path) -> bool {
     path.to_str().is_some_and(|text| text.contains(['*', '?', '['])) && !path.exists()
 }
@@ -137,8 +138,8 @@ fn files(path: &Path, suffixes: &[&str]) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The files of a folder with one of these suffixes, in any case, and those of its subfolders, by name. Names that begin with
-/// `.` or `_` are those of other programs' notes.
+/// Returns the files of a folder and its subfolders with one of these suffixes, in any case, sorted
+/// by name. Names that begin with `.` or `_` are skipped: they are metadata of other programs.
 ///
 /// # Errors
 /// A subfolder whose name is the value of a column, which would be lost.

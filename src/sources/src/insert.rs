@@ -1,6 +1,7 @@
-//! INSERT into a file of text: a copy of the file with the new rows at its end takes its place. A reader sees the one or the
-//! other, a failure leaves what was there, and writers, of other processes too, wait for each other. So an INSERT costs what
-//! the file is long.
+//! INSERT into a text file: a copy of the file with the new rows appended replaces it atomically. A
+//! reader sees either the old file or the new one, a failure leaves the old file, and writers,
+//! including those of other processes, wait for each other. So the cost of an INSERT is
+//! proportional to the length of the file.
 
 use std::fmt;
 use std::fs::File;
@@ -30,7 +31,7 @@ use super::input::{Compression, Input};
 use super::scan::{check_names, external};
 use super::{bad_file, csv, refuse_open_database};
 
-/// How rows are written.
+/// Format of the written rows.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Encoding {
     /// Delimited, with a header line.
@@ -39,7 +40,7 @@ pub(super) enum Encoding {
     JsonLines,
 }
 
-/// What takes the rows.
+/// Sink of the rows of an INSERT.
 #[derive(Debug)]
 pub(super) struct TextSink {
     pub path: PathBuf,
@@ -85,7 +86,7 @@ impl TextSink {
         }
     }
 
-    /// The rows alone, as they will stand in the file.
+    /// Writes only the rows, as they will appear in the file.
     async fn write_rows(
         &self,
         mut rows: SendableRecordBatchStream,
@@ -136,7 +137,7 @@ impl RowWriter {
     }
 }
 
-/// Puts a file with the rows behind the old ones in the place of the old one.
+/// Replaces a file by a copy with the rows appended.
 fn append(path: &Path, encoding: Encoding, schema: &SchemaRef, rows: &AtomicFile) -> Result<()> {
     loop {
         match lock(path) {
@@ -158,19 +159,19 @@ fn append(path: &Path, encoding: Encoding, schema: &SchemaRef, rows: &AtomicFile
     }
 }
 
-/// The file that is there, which no other INSERT has: in this process or another.
+/// Opens and locks a file, so that no other INSERT, in this process or another, can write it.
 fn lock(path: &Path) -> io::Result<LockedFile> {
     loop {
         let file = LockedFile::wait_for(File::open(path)?)?;
-        // The one that had the lock may have put another file in its place.
+        // The previous owner of the lock may have replaced the file.
         if is_at(&file, path) {
             return Ok(file);
         }
     }
 }
 
-/// Refuses a file whose columns are others by now, one that ends within quotes, and one that is compressed: rows after its end
-/// would be none.
+/// Rejects a file whose columns have changed, one that ends within quotes, and one that is
+/// compressed: rows after its end would not be readable.
 fn check_old(path: &Path, encoding: Encoding, schema: &SchemaRef) -> Result<()> {
     let input = Input::of_file(path);
     let mut start = Vec::new();
@@ -189,7 +190,7 @@ fn check_old(path: &Path, encoding: Encoding, schema: &SchemaRef) -> Result<()> 
     Ok(())
 }
 
-/// The old file, a line end if it has none, and the rows.
+/// Writes the old file, a line end if it has none, and the rows.
 fn copy(mut old: &File, rows: &AtomicFile, new: &AtomicFile) -> io::Result<()> {
     let mut output = new.writer();
     let copied = io::copy(&mut old, &mut output)?;
@@ -204,7 +205,7 @@ fn copy(mut old: &File, rows: &AtomicFile, new: &AtomicFile) -> io::Result<()> {
     copy_rows(rows, &mut output)
 }
 
-/// The first rows of a file, under its header.
+/// Writes the first rows of a file, under its header.
 fn begin(new: &AtomicFile, encoding: Encoding, schema: &SchemaRef, rows: &AtomicFile) -> io::Result<()> {
     let mut output = new.writer();
     if let Encoding::Csv { delimiter } = encoding {

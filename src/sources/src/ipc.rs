@@ -1,4 +1,4 @@
-//! Arrow IPC: files and streams of record batches, as Arrow writes them.
+//! Arrow IPC files and streams of record batches, as Arrow writes them.
 
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -17,15 +17,16 @@ use super::many::one_after_the_other;
 use super::scan::{Batches, FileTable, Records};
 use super::{READ_ONLY, bad_file};
 
-/// How a file in the file format begins; one in the stream format begins with [`CONTINUATION`].
+/// First bytes of a file in the file format; one in the stream format begins with [`CONTINUATION`].
 pub(super) const MAGIC: &[u8] = b"ARROW1";
-/// How each message of a stream begins.
+/// First bytes of each message of a stream.
 pub(super) const CONTINUATION: [u8; 4] = [0xff; 4];
 
-/// Arrow IPC files of the same columns as a table, in the file or the stream format. They are read batch by batch as queries need it.
+/// Opens Arrow IPC files of the same columns as a table, in the file or the stream format. They are
+/// read on demand, batch by batch.
 ///
 /// # Errors
-/// An empty file, or one that is neither; other columns than those of the first.
+/// An empty file, or one in neither format; columns that differ from those of the first file.
 pub fn open(inputs: &[Input]) -> Result<Arc<dyn TableProvider>> {
     let files = inputs.iter().map(|input| Ok(Arc::new(IpcFile::open(input)?) as Arc<dyn Records>));
     let records = one_after_the_other(inputs, files.collect::<Result<_>>()?)?;
@@ -74,10 +75,10 @@ impl Records for IpcFile {
     fn read(&self, columns: &[usize], batch_rows: usize) -> Result<Batches> {
         let bytes = self.input.bytes()?;
         let bad = |error: ArrowError| bytes.blame(self.path(), bad_file(self.path(), &error));
-        // Another file may have taken its place.
+        // Another file may have replaced it.
         check_lengths(self.path(), &bytes, self.is_stream)?;
         let input = BufReader::new(bytes.from(0));
-        // A reader gives the columns in the order of the file, each once.
+        // A reader returns the columns in the order of the file, each once.
         let mut read = columns.to_vec();
         read.sort_unstable();
         read.dedup();
@@ -92,13 +93,14 @@ impl Records for IpcFile {
     }
 }
 
-/// Refuses two columns of one name.
+/// Rejects two columns of one name.
 pub(super) fn check_unique(path: &Path, fields: &Fields) -> Result<()> {
     let names: Vec<String> = fields.iter().map(|field| field.name().clone()).collect();
     super::csv::check_unique(path, &names)
 }
 
-/// The batches that a reader makes of the bytes of a file: their columns in another order, and of at most so many rows.
+/// Reads the batches of a file: with their columns in the requested order, and of at most
+/// `batch_rows` rows.
 pub(super) fn in_order(
     path: PathBuf,
     bytes: InputBytes,

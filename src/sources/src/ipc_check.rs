@@ -1,4 +1,5 @@
-//! Damaged Arrow IPC files: the lengths in them are checked against the file before anything is allocated for them.
+//! Detects damaged Arrow IPC files: the lengths in them are checked against the file size before
+//! any memory is allocated for them.
 
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,15 +14,15 @@ use super::bad_file;
 use super::input::InputBytes;
 use super::ipc::{CONTINUATION, MAGIC};
 
-/// Rows of a batch. A column of NULL alone has no buffers that tell how many there can be.
+/// Maximum number of rows of a batch. A column of only NULLs has no buffers that bound the number.
 const MAX_ROWS: i64 = i32::MAX as i64;
-/// The length of the footer and [`MAGIC`], at the end of a file.
+/// Length, in bytes, of the footer's length field and [`MAGIC`] at the end of a file.
 const TRAILER: u64 = 10;
 
-/// Refuses a file whose messages are longer than it is, or that do not follow each other.
+/// Rejects a file whose messages are longer than the file, or not consecutive.
 ///
 /// # Errors
-/// The position of the first bad message, expected and got.
+/// The position of the first invalid message, expected and got.
 pub(super) fn check_lengths(path: &Path, bytes: &InputBytes, is_stream: bool) -> Result<()> {
     let len = bytes.len().map_err(|error| Error::io(path, error))?;
     let mut messages = Messages { path, input: BufReader::new(bytes.from(0)), len };
@@ -43,7 +44,7 @@ impl Messages<'_> {
         bad_file(self.path, &format!("damaged Arrow IPC, byte {at}: {problem}"))
     }
 
-    /// Bytes of the file, which has them.
+    /// Reads bytes of the file, after checking that it has them.
     fn read(&mut self, at: u64, bytes: u64) -> Result<Vec<u8>> {
         if at.checked_add(bytes).is_none_or(|end| end > self.len) {
             return Err(self.bad(at, &format!("expected {bytes} bytes, got {}", self.len.saturating_sub(at))));
@@ -62,7 +63,7 @@ impl Messages<'_> {
         Ok(i32::from_le_bytes(bytes.try_into().unwrap_or_default()))
     }
 
-    /// A message's metadata at a position; the length of its body.
+    /// Checks a message's metadata at a position, and returns the length of its body.
     fn check_message(&mut self, at: u64, metadata: u64) -> Result<u64> {
         let bytes = self.read(at, metadata)?;
         let message = root_as_message(&bytes).map_err(|error| self.bad(at, &error.to_string()))?;
@@ -85,7 +86,7 @@ impl Messages<'_> {
 
     fn check_stream(&mut self) -> Result<()> {
         let mut at = 0;
-        // A stream may end without the mark of its end.
+        // A stream may end without an end marker.
         while at + 4 <= self.len {
             let mut metadata = self.number(at)?;
             at += 4;
@@ -143,14 +144,15 @@ impl Messages<'_> {
         if end.is_none_or(|end| end > self.len) || metadata_bytes < 8 {
             return refused(self);
         }
-        // Before the message stand its length, and mostly a mark.
+        // A message is preceded by its length, and usually a marker.
         let marked = self.read(at, 4)? == CONTINUATION;
         let before = if marked { 8 } else { 4 };
         self.check_message(at + before, metadata_bytes - before).map(|_| ())
     }
 }
 
-/// Runs a step of arrow-ipc, which panics at what it does not expect in a damaged file (apache/arrow-rs#9705 and others).
+/// Runs a step of arrow-ipc, which panics at unexpected content of a damaged file
+/// (apache/arrow-rs#9705 and others).
 pub(super) fn undamaged<T>(step: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, ArrowError> {
     catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
@@ -166,7 +168,8 @@ impl<R: Iterator<Item = Result<RecordBatch, ArrowError>>> Iterator for Undamaged
 
     fn next(&mut self) -> Option<Self::Item> {
         let reader = self.0.as_mut()?;
-        // What the reader gives is valid, or an error: its buffers fit its lengths, its texts are UTF-8.
+        // The reader returns a valid batch or an error: its buffers match its lengths, its texts
+        // are UTF-8.
         let batch = undamaged(|| reader.next().transpose()).transpose();
         if matches!(batch, Some(Err(_))) {
             self.0 = None;

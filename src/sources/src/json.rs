@@ -1,4 +1,4 @@
-//! JSON: objects, one a line or printed over several, or one array of objects.
+//! JSON files: objects, one a line or each over several lines, or one array of objects.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,15 +20,15 @@ use super::json_values::is_readable;
 use super::scan::{self, Batches, FileTable, Records};
 use super::{READ_ONLY, arrow, bad_file, describe};
 
-/// Objects that decide of which kind the values of a column are: numbers, text, lists and so on. All objects decide which columns
-/// there are and how wide they are.
+/// Number of objects that determine the kind of a column's values: numbers, text, lists and so on.
+/// All objects determine the set of columns and their widths.
 const TYPED_OBJECTS: usize = 1000;
 
-/// JSON files as a table. They are read as queries need it, unless they hold lists: then they are read once, and lists of numbers
-/// of one length become vectors, but for those of whole numbers alone.
+/// Opens JSON files as a table. They are read on demand, unless they contain lists: then they are
+/// read once, and lists of numbers of one length become vectors, except for lists of only integers.
 ///
 /// # Errors
-/// An empty file, or content of another form.
+/// An empty file, or content of another format.
 pub async fn open(inputs: Vec<Input>, format: JsonFormat) -> Result<Arc<dyn TableProvider>> {
     let file = JsonFile::infer(inputs, format)?;
     let has_lists = file.schema.fields().iter().any(|field| field.data_type().is_list());
@@ -46,17 +46,17 @@ pub(super) struct JsonFile {
     inputs: Arc<[Input]>,
     format: JsonFormat,
     schema: SchemaRef,
-    /// Whether the columns are some of the file's.
+    /// True if the columns are declared; the file may have others.
     is_declared: bool,
 }
 
 impl JsonFile {
-    /// With the columns that the objects have.
+    /// Opens files with the columns that the objects have.
     pub fn infer(inputs: Vec<Input>, format: JsonFormat) -> Result<Self> {
         Self::infer_by(inputs, format, usize::MAX)
     }
 
-    /// With the columns of the first objects alone, to look at.
+    /// Opens a file with the columns of only the first objects, for a preview.
     pub fn infer_by_first(input: &Input, format: JsonFormat) -> Result<Self> {
         Self::infer_by(vec![input.clone()], format, TYPED_OBJECTS)
     }
@@ -77,7 +77,8 @@ impl JsonFile {
         Ok(Self { inputs: inputs.into(), format, schema, is_declared: false })
     }
 
-    /// With declared columns. Files that are there are checked: their form, and the columns of their first objects.
+    /// Opens files with declared columns. Files that exist are checked: their format, and the
+    /// columns of their first objects.
     pub fn declared(inputs: Vec<Input>, format: JsonFormat, schema: &SchemaRef) -> Result<Self> {
         if let Some(field) = schema.fields().iter().find(|field| !is_readable(field.data_type())) {
             let (name, got) = (field.name(), field.data_type());
@@ -94,7 +95,7 @@ impl JsonFile {
         Ok(file)
     }
 
-    /// With vectors for lists of floats, if all of them are of one length.
+    /// Converts lists of floats to vectors, if all of them have one length.
     pub fn with_vectors(mut self) -> Result<Self> {
         let has_lists = self.schema.fields().iter().any(|field| field.data_type().is_list());
         if has_lists {
@@ -105,7 +106,8 @@ impl JsonFile {
         Ok(self)
     }
 
-    /// Refuses declared columns that the first objects do not have, and values that are not of their types.
+    /// Rejects declared columns that the first objects do not have, and values that are not of
+    /// their types.
     fn check(&self) -> Result<()> {
         let input = &self.inputs[0];
         let mut shape = Members::default();
@@ -136,7 +138,7 @@ impl Records for JsonFile {
         let file = self.clone();
         let object = Object::default();
         let mut batches = JsonBatches { file, rows, batch_rows, next: 0, objects: None, object, is_over: false };
-        // A file that cannot be opened is an error at once.
+        // A file that cannot be opened is reported at once.
         batches.open_next()?;
         Ok(Box::new(batches))
     }
@@ -194,7 +196,7 @@ impl Iterator for JsonBatches {
     }
 }
 
-/// The error of these objects.
+/// Builds the error of these objects.
 fn blame(objects: Option<&Objects<TextReader>>, error: Error) -> Error {
     match objects {
         Some(objects) => objects.input().blame(error),
@@ -206,7 +208,8 @@ fn objects(input: &Input, format: JsonFormat) -> Result<Objects<TextReader>> {
     Ok(Objects::new(input.text(TextEncoding::Utf8)?, format))
 }
 
-/// Calls a function at the begin of each object of an input, as long as it says to go on; `None` from it: there is no object.
+/// Calls a function at the start of each object of an input, until it returns false; `None` from it
+/// means that there is no object.
 fn each_object(input: &Input, format: JsonFormat, mut call: impl FnMut(&mut Cursor<'_>) -> Option<bool>) -> Result<()> {
     let mut objects = objects(input, format)?;
     let mut object = Object::default();
@@ -221,7 +224,7 @@ fn each_object(input: &Input, format: JsonFormat, mut call: impl FnMut(&mut Curs
     Ok(())
 }
 
-/// Why a text is no object.
+/// Builds the error of a text that is not an object.
 fn refusal(path: &Path, object: &Object) -> Error {
     let at =
         |line: u64, column: u64, problem: &str| bad_file(path, &format!("line {line}, column {column}: {problem}"));
@@ -255,7 +258,7 @@ fn failed(input: &Input, failure: Failure) -> Error {
     }
 }
 
-/// Refuses a file of the other form, and an array that is cut off, before any of it is read.
+/// Rejects a file of the other format, and a truncated array, before any of it is read.
 fn check_form(input: &Input, format: JsonFormat) -> Result<()> {
     use std::io::{BufRead, Read, Seek, SeekFrom};
 

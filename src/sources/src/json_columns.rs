@@ -1,4 +1,4 @@
-//! JSON objects as rows of columns.
+//! Converts JSON objects to rows of columns.
 
 use std::sync::Arc;
 
@@ -13,32 +13,32 @@ use super::json_values::{Column, column, push};
 
 /// The members of objects as columns.
 pub(super) struct Members {
-    /// All that objects may have.
+    /// Names of all possible members.
     names: Names,
-    /// The column of each; `None` where it is not read.
+    /// Index of each name's column; `None` if it is not read.
     places: Vec<Option<usize>>,
     pub columns: Vec<Box<dyn Column>>,
-    /// For each name the number of the object that had it last.
+    /// For each name, the number of the last object that had it.
     last: Vec<u64>,
     count: u64,
-    /// Whether objects may have others, which are not read.
+    /// True if objects may have other members, which are not read.
     is_open: bool,
 }
 
-/// What is wrong in an object.
+/// Defect of an object.
 pub(super) enum Bad {
-    /// It is none.
+    /// The text is not an object.
     Text,
-    /// A member that is none of the columns.
+    /// A member that is not one of the columns.
     Unknown(String),
-    /// One that is there twice.
+    /// A member that occurs twice.
     Twice(String),
-    /// The value of this member is of another type than its column.
+    /// A value of another type than its column; the column's index.
     Value(usize),
 }
 
 impl Members {
-    /// Adds the object that follows.
+    /// Adds the object at the cursor.
     pub fn push(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Bad> {
         self.count += 1;
         cursor.open(b'{').ok_or(Bad::Text)?;
@@ -69,7 +69,7 @@ impl Members {
     }
 }
 
-/// Rows that are being read.
+/// Rows that are being read, as builders of columns.
 pub(super) struct JsonRows {
     members: Members,
     all: SchemaRef,
@@ -78,7 +78,7 @@ pub(super) struct JsonRows {
 }
 
 impl JsonRows {
-    /// Some columns of a table. Objects may have other members if it `is_open`.
+    /// Creates rows with some columns of a table. Objects may have other members if `is_open`.
     pub fn new(all: &SchemaRef, columns: &[usize], is_open: bool) -> Result<Self> {
         let schema = Arc::new(all.project(columns).map_err(Error::arrow)?);
         let mut members = members(all.fields(), is_open)?;
@@ -91,7 +91,7 @@ impl JsonRows {
         Ok(Self { members, all: Arc::clone(all), schema, rows: 0 })
     }
 
-    /// Rows so far.
+    /// Returns the number of rows so far.
     pub fn len(&self) -> usize {
         self.rows
     }
@@ -99,7 +99,7 @@ impl JsonRows {
     /// Adds an object.
     ///
     /// # Errors
-    /// What is wrong in it; `None` where the text is no object.
+    /// The defect of the object; `None` if the text is not an object.
     pub fn push(&mut self, text: &str) -> Result<(), Option<String>> {
         self.rows += 1;
         let mut cursor = Cursor::new(text);
@@ -108,7 +108,7 @@ impl JsonRows {
             Ok(()) => Bad::Text,
             Err(bad) => bad,
         };
-        // What is no JSON is that first.
+        // A text that is not valid JSON is reported before any other defect.
         if !Cursor::whole(text).is_some_and(|value| value.kind == Kind::Object) {
             return Err(None);
         }
@@ -126,7 +126,7 @@ impl JsonRows {
         })
     }
 
-    /// The rows so far, which are then forgotten.
+    /// Returns the rows so far, and clears them.
     pub fn finish(&mut self) -> Result<RecordBatch> {
         let columns = self.members.columns.iter_mut().map(|column| column.finish()).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(std::mem::take(&mut self.rows)));
@@ -134,7 +134,7 @@ impl JsonRows {
     }
 }
 
-/// A member of an object.
+/// Returns the value of a member of an object.
 fn member<'a>(text: &'a str, expected: &str) -> Option<Raw<'a>> {
     let mut cursor = Cursor::new(text);
     cursor.open(b'{')?;
@@ -149,7 +149,7 @@ fn member<'a>(text: &'a str, expected: &str) -> Option<Raw<'a>> {
     None
 }
 
-/// The members that have these fields.
+/// Creates the members that have these fields.
 pub(super) fn members(fields: &Fields, is_open: bool) -> Result<Members> {
     let mut names = Names::default();
     fields.iter().for_each(|field| names.push(field.name()));

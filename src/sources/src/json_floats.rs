@@ -1,4 +1,5 @@
-//! NaN and the infinities in JSON: as the texts `"NaN"`, `"Infinity"` and `"-Infinity"`, where Arrow's writer has null.
+//! NaN and the infinities in JSON are written as the texts `"NaN"`, `"Infinity"` and `"-Infinity"`,
+//! where Arrow's writer has null.
 
 use std::fmt::Debug;
 use std::io::Write;
@@ -8,7 +9,7 @@ use arrow::datatypes::{DataType, FieldRef, Float16Type, Float32Type, Float64Type
 use arrow::error::ArrowError;
 use arrow::json::writer::{Encoder, EncoderFactory, EncoderOptions, NullableEncoder};
 
-/// Encodes floats where some are not finite.
+/// Encodes columns of floats that contain values that are not finite.
 #[derive(Debug)]
 pub(super) struct FloatTexts;
 
@@ -37,7 +38,8 @@ impl<T: ArrowPrimitiveType<Native: Debug + Copy + Into<f64>>> Encoder for Floats
     fn encode(&mut self, row: usize, out: &mut Vec<u8>) {
         let value = self.0.value(row);
         let wide: f64 = value.into();
-        // Writing to a vector never fails. The shortest digits that give the same float are JSON.
+        // Writing to a vector never fails. The shortest digits that represent the float are valid
+        // JSON.
         let _ = match wide {
             wide if wide.is_nan() => out.write_all(b"\"NaN\""),
             f64::INFINITY => out.write_all(b"\"Infinity\""),

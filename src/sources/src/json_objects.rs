@@ -1,4 +1,4 @@
-//! The objects of a JSON file, one after the other, with their places.
+//! Reads the objects of a JSON file, one after the other, with their positions.
 
 use std::io::{self, BufRead};
 
@@ -8,12 +8,12 @@ use vexact_core::error::{Error, Result};
 
 use super::json_scan::MAX_DEPTH;
 
-/// How objects follow each other.
+/// Arrangement of the objects in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JsonFormat {
-    /// One object a line.
+    /// One object on each line.
     Lines,
-    /// One array.
+    /// One array of objects.
     Array,
 }
 
@@ -30,7 +30,7 @@ impl FromStr for JsonFormat {
 }
 
 impl JsonFormat {
-    /// The byte with which such a file begins, and its name for people.
+    /// Returns the first byte of such a file, and a readable name of the format.
     pub(super) fn start(self) -> (u8, &'static str) {
         match self {
             Self::Lines => (b'{', "JSON lines, an object on each (json_lines)"),
@@ -39,18 +39,18 @@ impl JsonFormat {
     }
 }
 
-/// One object as it is written.
+/// One object as it is written in the file.
 #[derive(Debug, Default)]
 pub(super) struct Object {
     /// The line on which it begins, counting from 1.
     pub line: u64,
-    /// Its first column on that line, counting from 1, in bytes.
+    /// Column on that line at which it begins, counting from 1, in bytes.
     pub column: u64,
-    /// What is written there, which may yet be no object.
+    /// Text at this position, which may not be an object.
     pub text: Vec<u8>,
 }
 
-/// Something else than the next object.
+/// Unexpected content instead of the next object.
 #[derive(Debug)]
 pub(super) struct Misplaced {
     pub line: u64,
@@ -58,7 +58,7 @@ pub(super) struct Misplaced {
     pub problem: String,
 }
 
-/// Why there is no next object.
+/// Reason why there is no next object.
 #[derive(Debug)]
 pub(super) enum Failure {
     Io(io::Error),
@@ -71,16 +71,17 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// The objects of a file. In lines, each line that is not blank is one, unless the first object goes on over several lines, as
-/// it is printed for people: then each of them may. In an array, each item is one.
+/// Objects of a file. In lines, each line that is not blank is an object, unless the first object
+/// spans several lines (pretty-printed): then each of them may. In an array, each item is an
+/// object.
 pub(super) struct Objects<R> {
     input: R,
     format: JsonFormat,
-    /// Whether objects may go on over several lines.
+    /// True if objects may span several lines.
     is_printed: bool,
     line: u64,
     column: u64,
-    /// Objects given so far.
+    /// Number of objects returned so far.
     count: u64,
     is_over: bool,
 }
@@ -90,12 +91,12 @@ impl<R: BufRead> Objects<R> {
         Self { input, format, is_printed: false, line: 1, column: 1, count: 0, is_over: false }
     }
 
-    /// The text that the objects are in.
+    /// Returns the text that the objects are in.
     pub fn input(&self) -> &R {
         &self.input
     }
 
-    /// The next object.
+    /// Reads the next object.
     pub fn read(&mut self, object: &mut Object) -> Result<bool, Failure> {
         let found = match self.format {
             JsonFormat::Lines => self.read_line(object)?,
@@ -126,7 +127,7 @@ impl<R: BufRead> Objects<R> {
         }
     }
 
-    /// The lines on which the object goes on.
+    /// Reads the further lines of the object.
     fn read_lines_of(&mut self, object: &mut Object) -> io::Result<()> {
         let mut nesting = Nesting::default();
         nesting.pass_all(&object.text);
@@ -161,7 +162,7 @@ impl<R: BufRead> Objects<R> {
         Ok(true)
     }
 
-    /// Nothing follows the array.
+    /// Checks that nothing follows the array.
     fn end(&mut self) -> Result<bool, Failure> {
         self.is_over = true;
         match self.next_visible()? {
@@ -204,7 +205,7 @@ impl<R: BufRead> Objects<R> {
         }
     }
 
-    /// The object after its `{`, to the end of the file where it is not closed.
+    /// Copies the object after its `{`, up to the end of the file if it is not closed.
     fn copy_rest(&mut self, text: &mut Vec<u8>) -> io::Result<()> {
         let mut nesting = Nesting { depth: 1, ..Nesting::default() };
         loop {
@@ -234,7 +235,7 @@ impl<R: BufRead> Objects<R> {
     }
 }
 
-/// The problem of an object whose lists and objects are nested too deeply, if they are.
+/// Returns the problem of an object whose lists and objects are nested too deeply, if they are.
 pub(super) fn too_deep(text: &[u8]) -> Option<String> {
     let (mut nesting, mut deepest) = (Nesting::default(), 0);
     for byte in text {
@@ -245,7 +246,7 @@ pub(super) fn too_deep(text: &[u8]) -> Option<String> {
     (deepest > MAX_DEPTH).then(problem)
 }
 
-/// How deep a place of a JSON text is in objects and lists.
+/// Depth of a position in a JSON text: the number of open objects and lists.
 #[derive(Debug, Default)]
 struct Nesting {
     depth: u32,
@@ -310,7 +311,7 @@ mod tests {
     fn an_object_that_is_printed_for_people_goes_on_over_lines() {
         let found = objects("{\n \"a\": \"}\",\n \"b\": {}\n}\n{\"a\":2}\n", JsonFormat::Lines).unwrap();
         assert_eq!(found, [at(1, 1, "{\n \"a\": \"}\",\n \"b\": {}\n}"), at(5, 1, "{\"a\":2}")]);
-        // A line that breaks off is no such object.
+        // A line that ends too early is not such an object.
         let found = objects("{\"a\": 1\n{\"a\":2}\n", JsonFormat::Lines).unwrap();
         assert_eq!(found, [at(1, 1, "{\"a\": 1"), at(2, 1, "{\"a\":2}")]);
     }

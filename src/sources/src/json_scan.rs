@@ -1,18 +1,20 @@
-//! The values of a JSON text, one after the other, as they are written: their digits and their kind are kept. What is no JSON
-//! has no values; `serde_json` says why.
+//! Scans the values of a JSON text in order, without changing their text: their digits and their
+//! kind are preserved. A text that is not valid JSON has no values; `serde_json` reports why.
 
 use std::borrow::Cow;
 
-/// The most lists and objects within each other, as in `serde_json`: to show such a value in a message recurses.
+/// Maximum nesting depth of lists and objects, as in `serde_json`: showing such a value in a
+/// message recurses.
 pub(super) const MAX_DEPTH: usize = 127;
 
-/// The position of the first byte from `at` on that is a quote, a backslash or a control character. It looks at eight bytes at a
-/// time: a byte of a word is one of these if subtracting from it borrows from its highest bit.
+/// Returns the position of the first quote, backslash or control character from `at` on. It
+/// inspects eight bytes at a time: a byte of a word is one of these if subtracting from it borrows
+/// from its highest bit.
 #[inline]
 pub(super) fn special(bytes: &[u8], mut at: usize) -> Option<usize> {
     const ONES: u64 = u64::MAX / 255;
     const HIGH: u64 = ONES << 7;
-    // A borrow may run on into the next bytes, which come after the one that is looked for.
+    // A borrow may propagate into the next bytes, which come after the one that is searched.
     let is_less = |word: u64, bound: u8| word.wrapping_sub(ONES * u64::from(bound)) & !word & HIGH;
     while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
         let word = u64::from_le_bytes(*eight);
@@ -27,7 +29,7 @@ pub(super) fn special(bytes: &[u8], mut at: usize) -> Option<usize> {
     bytes.get(at..)?.iter().position(is_special).map(|found| at + found)
 }
 
-/// What a value is.
+/// Kind of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Null,
@@ -36,7 +38,7 @@ pub(super) enum Kind {
     Integer,
     Float,
     Text {
-        /// Whether characters in it are escaped.
+        /// True if the text has escaped characters.
         is_escaped: bool,
     },
     List,
@@ -51,7 +53,8 @@ pub(super) struct Raw<'a> {
 }
 
 impl<'a> Raw<'a> {
-    /// A text without its quotes; `None` for any other value, and for half of a pair of surrogates.
+    /// Returns a text without its quotes; `None` for any other value, and for half of a surrogate
+    /// pair.
     #[inline]
     pub fn string(&self) -> Option<Cow<'a, str>> {
         match self.kind {
@@ -62,7 +65,7 @@ impl<'a> Raw<'a> {
     }
 }
 
-/// A place in a text. Each of its methods is `None` where the text is no JSON.
+/// Position in a JSON text. Each of its methods returns `None` if the text is not valid JSON.
 #[derive(Debug, Clone)]
 pub(super) struct Cursor<'a> {
     text: &'a str,
@@ -71,33 +74,33 @@ pub(super) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// The begin of a text.
+    /// Creates a cursor at the start of a text.
     pub fn new(text: &'a str) -> Self {
         Self { text, at: 0, depth: 0 }
     }
 
-    /// The one value that a text is.
+    /// Parses a text that is exactly one value.
     pub fn whole(text: &'a str) -> Option<Raw<'a>> {
         let mut cursor = Self::new(text);
         let value = cursor.value()?;
         cursor.is_at_end().then_some(value)
     }
 
-    /// Whether nothing but white space follows.
+    /// Returns true if only white space follows.
     #[inline]
     pub fn is_at_end(&mut self) -> bool {
         self.space();
         self.at == self.text.len()
     }
 
-    /// The first byte of the next value, which is not passed.
+    /// Returns the first byte of the next value without skipping it.
     #[inline]
     pub fn first(&mut self) -> Option<u8> {
         self.space();
         self.peek()
     }
 
-    /// Passes a bracket that opens a list or an object.
+    /// Skips a bracket that opens a list or an object.
     #[inline]
     pub fn open(&mut self, bracket: u8) -> Option<()> {
         if self.first()? != bracket || self.depth == MAX_DEPTH {
@@ -108,7 +111,7 @@ impl<'a> Cursor<'a> {
         Some(())
     }
 
-    /// Whether an item or a member follows. Else the bracket that closes is passed.
+    /// Returns true if an item or a member follows; otherwise skips the closing bracket.
     #[inline]
     pub fn has_next(&mut self, is_first: &mut bool, close: u8) -> Option<bool> {
         match self.first()? {
@@ -125,7 +128,7 @@ impl<'a> Cursor<'a> {
         Some(true)
     }
 
-    /// The name of a member, and the colon after it.
+    /// Parses the name of a member, and the colon after it.
     #[inline]
     pub fn name(&mut self) -> Option<Raw<'a>> {
         self.space();
@@ -138,7 +141,8 @@ impl<'a> Cursor<'a> {
         is_colon.then_some(Raw { text, kind })
     }
 
-    /// Passes the name of a member and the colon after it, if the name is written as `quoted`; else nothing.
+    /// Skips the name of a member and the colon after it, if the name is written as `quoted`;
+    /// otherwise it skips nothing.
     #[inline]
     pub fn pass_name(&mut self, quoted: &str) -> bool {
         self.space();
@@ -153,7 +157,7 @@ impl<'a> Cursor<'a> {
         is_colon
     }
 
-    /// The next value.
+    /// Parses the next value.
     #[inline]
     pub fn value(&mut self) -> Option<Raw<'a>> {
         self.space();

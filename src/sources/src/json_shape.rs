@@ -1,12 +1,12 @@
-//! The type of a JSON column by all of its values.
+//! Infers the type of a JSON column from all of its values.
 //!
 //! | values | type |
 //! |---|---|
-//! | integers | BIGINT; beyond int64 the first of unsigned BIGINT, DECIMAL(38, 0), DECIMAL(76, 0) that has them all, else text |
+//! | integers | BIGINT; beyond int64 the first of unsigned BIGINT, DECIMAL(38, 0), DECIMAL(76, 0) that holds them all, else text |
 //! | numbers | DOUBLE; text where that would change an integer, or a number would become infinite or zero |
 //! | lists | a list of the type of their items |
 //! | objects | a struct of all members that any of them has |
-//! | several kinds, objects without members | text: what is not a text is its JSON as it is written |
+//! | several kinds, objects without members | text: any other value is its JSON as it is written |
 //! | only null | NULL |
 
 use std::borrow::Cow;
@@ -21,18 +21,18 @@ use super::json_scan::{Cursor, Kind, Raw};
 /// Integers up to here are exact in float64.
 const EXACT_IN_FLOAT: u64 = 1 << 53;
 
-/// Names in their order, found fast where they come in it.
+/// Names in their order; lookup is fast for members in this order.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Names {
     names: Vec<String>,
-    /// Each name as it is mostly written.
+    /// Each name in its usual quoted form.
     quoted: Vec<String>,
     positions: HashMap<String, usize>,
 }
 
 impl Names {
-    /// Passes the name of the member that follows, which is expected to be the one at `guess`. Returns its position, or the name if it
-    /// is unknown; `None` if the text is no JSON.
+    /// Skips the name of the next member, which is expected to be the one at `guess`. Returns its
+    /// index, or the name if it is unknown; `None` if the text is not valid JSON.
     #[inline]
     pub fn pass<'a>(&self, cursor: &mut Cursor<'a>, guess: usize) -> Option<Result<usize, Cow<'a, str>>> {
         if self.quoted.get(guess).is_some_and(|quoted| cursor.pass_name(quoted)) {
@@ -46,7 +46,7 @@ impl Names {
     pub fn push(&mut self, name: &str) {
         self.positions.insert(name.to_owned(), self.names.len());
         self.names.push(name.to_owned());
-        // A name with characters that have to be escaped is never written so.
+        // A name with characters that have to be escaped never occurs in this form.
         self.quoted.push(format!("\"{name}\""));
     }
 
@@ -55,10 +55,10 @@ impl Names {
     }
 }
 
-/// What the values of a column are.
+/// Common kind of the values of a column.
 #[derive(Debug, Clone, Default)]
 pub(super) enum Shape {
-    /// Nothing but null.
+    /// Only null.
     #[default]
     Null,
     Bool,
@@ -81,20 +81,20 @@ pub(super) struct Members {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Numbers {
     has_float: bool,
-    /// Among the integers, one that a float64 would change.
+    /// True if a float64 would change one of the integers.
     has_large: bool,
     has_negative: bool,
     is_beyond_int64: bool,
     is_beyond_uint64: bool,
-    /// The most digits of an integer beyond these.
+    /// Maximum number of digits of an integer that is larger.
     digits: usize,
-    /// A float that a float64 does not hold.
+    /// True if a float64 cannot represent one of the floats.
     has_unfit: bool,
 }
 
 impl Members {
-    /// Adds the members of the object that follows. Once it is not `is_open`, a value of another kind changes no type. Returns `None`
-    /// where the text is no object.
+    /// Adds the members of the next object. If `is_open` is false, a value of another kind does not
+    /// change a type. Returns `None` if the text is not an object.
     pub fn add(&mut self, cursor: &mut Cursor<'_>, is_open: bool) -> Option<()> {
         cursor.open(b'{')?;
         let (mut is_first, mut guess) = (true, 0);
@@ -110,7 +110,7 @@ impl Members {
         Some(())
     }
 
-    /// The members as columns.
+    /// Returns the members as columns.
     pub fn fields(&self) -> Fields {
         let field = |(name, shape): (&String, &Shape)| Field::new(name, shape.data_type(), true);
         self.names.iter().zip(&self.shapes).map(field).collect()
@@ -118,7 +118,7 @@ impl Members {
 }
 
 impl Shape {
-    /// Adds the value that follows.
+    /// Adds the next value.
     #[inline]
     fn add(&mut self, cursor: &mut Cursor<'_>, is_open: bool) -> Option<()> {
         let first = cursor.first()?;
@@ -149,7 +149,7 @@ impl Shape {
             (_, Kind::Null) | (Self::Mixed, _) | (Self::Bool, Kind::Bool) | (Self::Text, Kind::Text { .. }) => {}
             (Self::Number(numbers), Kind::Integer | Kind::Float) => numbers.add(&value),
             _ if is_open => *self = Self::Mixed,
-            // Reading refuses the value, with its line.
+            // The reader rejects the value, with its line.
             _ => {}
         }
         Some(())
@@ -171,7 +171,7 @@ impl Numbers {
     fn add(&mut self, value: &Raw<'_>) {
         if value.kind == Kind::Float {
             self.has_float = true;
-            // Without an exponent only hundreds of digits are beyond a float64.
+            // Without an exponent, only numbers of hundreds of digits exceed a float64.
             let may_be_unfit = value.text.len() > 300 || value.text.bytes().any(|byte| matches!(byte, b'e' | b'E'));
             self.has_unfit |= may_be_unfit && float64(value.text).is_none();
             return;

@@ -1,5 +1,6 @@
-//! The values of a JSON column. A value is kept whole or refused: no text becomes a number, no fraction, time of day, offset or
-//! digit is dropped, and what overflows is no value. Decimals round as CAST does.
+//! Converts the values of a JSON column. A value is stored without loss or rejected: no text
+//! becomes a number, no fraction, time of day, offset or digit is dropped, and a value that
+//! overflows is rejected. Decimals round as CAST does.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -23,18 +24,19 @@ use super::json_columns::{Members, members};
 use super::json_scan::{Cursor, Kind, Raw};
 use super::time_text::{self, Offsets};
 
-/// The values of a column, as they come.
+/// Builder of a column's values.
 pub(super) trait Column: Send {
-    /// Adds the value that follows, which is not null; `None` where it is none of the type, or no JSON.
+    /// Adds the next value, which is not null; returns `None` if it is not of the type, or not
+    /// valid JSON.
     fn push(&mut self, cursor: &mut Cursor<'_>) -> Option<()>;
 
     fn push_null(&mut self);
 
-    /// The values so far, which are then forgotten.
+    /// Returns the values so far, and clears them.
     fn finish(&mut self) -> ArrayRef;
 }
 
-/// Adds the value that follows to a column.
+/// Adds the next value to a column.
 pub(super) fn push(column: &mut dyn Column, cursor: &mut Cursor<'_>) -> Option<()> {
     if cursor.first()? == b'n' {
         let value = cursor.value()?;
@@ -44,12 +46,12 @@ pub(super) fn push(column: &mut dyn Column, cursor: &mut Cursor<'_>) -> Option<(
     column.push(cursor)
 }
 
-/// Whether JSON has values of a type.
+/// Returns true if JSON has values of a type.
 pub(super) fn is_readable(data_type: &DataType) -> bool {
     column(data_type).is_ok()
 }
 
-/// An empty column.
+/// Creates an empty column.
 pub(super) fn column(data_type: &DataType) -> Result<Box<dyn Column>> {
     use DataType as T;
 
@@ -102,7 +104,7 @@ pub(super) fn column(data_type: &DataType) -> Result<Box<dyn Column>> {
             let (precision, scale) = (*precision, *scale);
             primitive::<Decimal128Type>(data_type, move |value| match value.kind {
                 Kind::Integer | Kind::Float => decimal_text::parse(value.text, precision, scale),
-                // JSON that keeps decimals exact writes them as text.
+                // JSON with exact decimals has them as text.
                 _ => decimal_text::parse(&value.string()?, precision, scale),
             })
         }
@@ -150,7 +152,7 @@ pub(super) fn column(data_type: &DataType) -> Result<Box<dyn Column>> {
     }
 }
 
-/// A number, or the words for what JSON has no numbers for.
+/// Parses a number, or the words for values that JSON numbers cannot express.
 fn number<T: From<f32>>(value: &Raw<'_>, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
     match value.kind {
         Kind::Integer | Kind::Float => parse(value.text),
@@ -217,7 +219,7 @@ impl Column for Booleans {
     }
 }
 
-/// Texts, and any other values as they are written.
+/// Builder of texts; any other value is stored as it is written.
 struct Texts(StringBuilder);
 
 impl Column for Texts {
@@ -239,7 +241,7 @@ impl Column for Texts {
     }
 }
 
-/// Bytes as text in hexadecimal, as they are written.
+/// Builder of bytes from hexadecimal text.
 struct Bytes(BinaryBuilder);
 
 impl Column for Bytes {
@@ -264,7 +266,7 @@ impl Column for Bytes {
     }
 }
 
-/// Adds the items of the list that follows, and returns their number.
+/// Adds the items of the next list, and returns their number.
 fn push_items(items: &mut dyn Column, cursor: &mut Cursor<'_>) -> Option<i32> {
     cursor.open(b'[')?;
     let (mut is_first, mut count) = (true, 0_i32);

@@ -1,8 +1,10 @@
-//! Casts that keep each value or refuse it, for values that are written into columns of declared types.
+//! Lossless casts, for values that are written into columns of declared types: they preserve each
+//! value or reject it.
 //!
-//! A cast of SQL may cut: a fraction, a time of day, an offset, digits. Here a value that does not come back from its new type
-//! is an error. Two roundings are what the types mean and stay: a float becomes the nearest one of a narrower type, and a
-//! decimal is rounded to the scale of its column.
+//! A cast of SQL may truncate: a fraction, a time of day, an offset, digits. Here a value that its
+//! new type cannot convert back is an error. Two roundings belong to the types and are allowed: a
+//! float becomes the nearest one of a narrower type, and a decimal is rounded to the scale of its
+//! column.
 
 use std::sync::Arc;
 
@@ -15,18 +17,18 @@ use vexact_core::rows::cell_text;
 const STRICT: CastOptions<'static> =
     CastOptions { safe: false, format_options: arrow::util::display::FormatOptions::new().with_display_error(false) };
 
-/// The values of a column as values of another type.
+/// Casts the values of a column to another type, or rejects them.
 ///
 /// # Errors
-/// A value that the type cannot hold whole, with the column, the type and the value.
+/// A value that the type cannot hold without loss, with the column, the type and the value.
 pub fn cast_kept(column: &str, array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     kept(array, to).map_err(|problem| Error::InvalidArgument(format!("column {column:?}: {problem}")))
 }
 
-/// As [`cast_kept`]; the problem without the column.
+/// As [`cast_kept`]; the error does not name the column.
 ///
 /// # Errors
-/// A value that the type cannot hold whole, with the type.
+/// A value that the type cannot hold without loss, with the type.
 pub fn kept(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
     use DataType::{Dictionary, FixedSizeList, LargeList, LargeListView, List, ListView, Null, RunEndEncoded, Struct};
 
@@ -55,17 +57,17 @@ fn cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
     Ok(cast)
 }
 
-/// The refusal of the first value for which `is_lost` is true.
+/// Returns the error of the first value for which `is_lost` is true.
 fn lost(array: &ArrayRef, to: &DataType, is_lost: impl Fn(usize) -> bool) -> String {
     let row = (0..array.len()).find(|row| array.is_valid(*row) && is_lost(*row));
     let got = row.map_or_else(|| array.data_type().to_string(), |row| cell_text(array, row));
     format!("expected a value that {to} holds whole, got {got}")
 }
 
-/// Lists, each as long as before.
+/// Casts lists without changing their lengths.
 fn lists(array: &ArrayRef, to: &DataType, item: &Arc<Field>) -> Result<ArrayRef, String> {
     let made = cast(array, to)?;
-    // What stands behind a NULL is no value.
+    // The bytes under a NULL are not a value.
     let there = is_not_null(array).and_then(|there| filter(array, &there)).map_err(|error| error.to_string())?;
     let items = match there.data_type() {
         DataType::List(_) => flat(there.as_list::<i32>()),
@@ -82,7 +84,7 @@ fn flat<O: arrow::array::OffsetSizeTrait>(lists: &arrow::array::GenericListArray
     lists.values().slice(first, last - first)
 }
 
-/// Structs, field by field: none is left out.
+/// Casts structs field by field; no field may be missing.
 fn structs(array: &StructArray, fields: &arrow::datatypes::Fields) -> Result<ArrayRef, String> {
     let names = |fields: &arrow::datatypes::Fields| fields.iter().map(|field| field.name().clone()).collect::<Vec<_>>();
     if names(array.fields()) != names(fields) {
@@ -134,7 +136,7 @@ fn leaves(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
     }
 }
 
-/// Floats, which are compared as numbers: zero has two signs, NaN many forms.
+/// Casts floats, which are compared as numbers: zero has two signs, NaN many bit patterns.
 fn floats(array: &ArrayRef, made: ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
     let wide = |array: &ArrayRef| cast(array, &DataType::Float64);
     let (before, after) = (wide(array)?, wide(&made)?);
@@ -142,7 +144,7 @@ fn floats(array: &ArrayRef, made: ArrayRef, to: &DataType) -> Result<ArrayRef, S
     let is_lost = |row: usize| {
         let (before, after) = (before.value(row), after.value(row));
         match to.is_floating() {
-            // The nearest float of the type; beyond its range there is none.
+            // The result is the nearest float of the type; outside its range there is none.
             true => before.is_finite() != after.is_finite(),
             false => before != after,
         }
@@ -165,7 +167,7 @@ fn texts(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
     let plain = plain.as_string::<i64>();
     let back = if to.is_integer() { Some(cast(&made, &DataType::LargeUtf8)?) } else { None };
     let is_lost = |row: usize| match &back {
-        // No digit of a code such as 007 is left out.
+        // No digit of a code such as 007 may be lost.
         Some(back) => back.as_string::<i64>().value(row) != plain.value(row).trim(),
         None => !holds_text(to, plain.value(row), &made, row),
     };
@@ -175,7 +177,7 @@ fn texts(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
     }
 }
 
-/// Whether a type has all that a text says, which was read as the value `made`.
+/// Returns true if a type holds all information of a text, which was read as the value `made`.
 fn holds_text(to: &DataType, text: &str, made: &ArrayRef, row: usize) -> bool {
     match to {
         DataType::Timestamp(unit, zone) => {
@@ -195,7 +197,7 @@ fn holds_text(to: &DataType, text: &str, made: &ArrayRef, row: usize) -> bool {
     }
 }
 
-/// Digits of a second's fraction that are needed to say it.
+/// Returns the number of significant digits of a second's fraction.
 fn fraction_digits(text: &str) -> usize {
     let time = text.find(':').map_or("", |at| &text[at..]);
     let fraction = time.split_once(['.', ',']).map_or("", |(_, fraction)| fraction);
@@ -212,7 +214,7 @@ fn unit_digits(unit: TimeUnit) -> usize {
     }
 }
 
-/// Whether a time's text ends in an offset or the name of a zone.
+/// Returns true if a time's text ends in an offset or the name of a zone.
 fn has_offset(text: &str) -> bool {
     let time = text.find(':').map_or("", |at| &text[at..]);
     time.bytes().any(|byte| matches!(byte, b'+' | b'-') || byte.is_ascii_alphabetic())

@@ -1,4 +1,4 @@
-//! [`super::keep`] as an expression of a plan.
+//! Lossless cast ([`super::keep`]) as an expression of a plan.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use datafusion::logical_expr::{
 use super::keep::cast_kept;
 use super::scan::external;
 
-/// A cast to the type of a table's column that keeps each value or fails.
+/// A cast to the type of a table's column that preserves each value or fails.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct KeepCast {
     column: String,
@@ -19,13 +19,13 @@ struct KeepCast {
     signature: Signature,
 }
 
-/// The cast of a value for a column of this name and type.
+/// Returns the cast of a value for a column of this name and type.
 pub fn keep_cast(column: &str, to: &DataType) -> Arc<ScalarUDF> {
     let signature = Signature::any(1, Volatility::Immutable);
     Arc::new(ScalarUDF::from(KeepCast { column: column.into(), to: to.clone(), signature }))
 }
 
-/// An expression cast for a column of this name and type.
+/// Returns an expression cast for a column of this name and type.
 pub fn keep_cast_expr(expr: Expr, column: &str, to: &DataType) -> Expr {
     keep_cast(column, to).call(vec![expr])
 }

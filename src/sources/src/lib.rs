@@ -1,4 +1,4 @@
-//! How a file or Arrow data becomes a table, and rows become a file.
+//! Sources: reads files or Arrow data as tables, and writes rows to files.
 
 pub mod arrow;
 pub mod cell;
@@ -50,14 +50,14 @@ use std::path::{Path, PathBuf};
 use url::Url;
 use vexact_core::error::{Error, Result};
 
-/// Why a table that was read, and not created, takes no rows.
+/// Reason why a table that was read, and not created, does not accept rows.
 const READ_ONLY: &str = "the table was read from a file: expected one made by CREATE TABLE";
 
-/// Refuses a database that SQLite has open: opening and closing it as a file would drop the locks that another SQLite library in this
-/// process has on it.
+/// Rejects a database that SQLite has open: opening and closing it as a file would release the
+/// locks that another SQLite library in this process has on it.
 ///
 /// # Errors
-/// Such a file.
+/// A database that SQLite has open.
 pub fn refuse_open_database(path: &Path) -> Result<()> {
     if vexact_locks::has_open(path) {
         return Err(bad_file(path, &"expected a file of rows, got a SQLite database that is open in this process"));
@@ -65,7 +65,7 @@ pub fn refuse_open_database(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Opens a file, or says that it is not there.
+/// Opens a file, or reports that it does not exist.
 fn open_file(path: &Path) -> Result<std::fs::File> {
     refuse_open_database(path)?;
     let file = std::fs::File::open(path).map_err(|error| Error::io(path, error))?;
@@ -76,15 +76,16 @@ fn open_file(path: &Path) -> Result<std::fs::File> {
     Ok(file)
 }
 
-/// An Arrow type by its name in SQL, as `BIGINT` or `VECTOR(3)`.
+/// Returns an Arrow type by its name in SQL, as `BIGINT` or `VECTOR(3)`.
 ///
 /// # Errors
-/// Text that is no type, with those that are known.
+/// Text that is not a type; the message lists the supported types.
 pub fn parse_type(name: &str) -> Result<::arrow::datatypes::DataType, String> {
     sql_type::parse(name)
 }
 
-/// A path as a URL, for DataFusion: it would take `*`, `?` and `[` in a path as a pattern.
+/// Converts a path to a URL for DataFusion, which would interpret `*`, `?` and `[` in a path as a
+/// pattern.
 pub fn file_url(path: &Path) -> Result<String> {
     let absolute = std::path::absolute(path).map_err(|error| Error::io(path, error))?;
     match (absolute.to_str(), Url::from_file_path(&absolute)) {
@@ -93,10 +94,10 @@ pub fn file_url(path: &Path) -> Result<String> {
     }
 }
 
-/// The path of a file to write that SQL names, also as a `file:` URL.
+/// Returns the path of a file to write from its name in SQL, which may be a `file:` URL.
 ///
 /// # Errors
-/// A folder; the URL of another place.
+/// A folder; a URL of another machine.
 pub fn local_file(name: &str) -> Result<PathBuf> {
     let refused = |expected: &str| Error::InvalidArgument(format!("expected the path of {expected}, got {name:?}"));
     if name.ends_with('/') {
@@ -109,7 +110,7 @@ pub fn local_file(name: &str) -> Result<PathBuf> {
     }
 }
 
-/// A failure to read a file, with its path.
+/// Builds the error of a file that cannot be read, with its path.
 fn bad_file(path: &Path, error: &dyn std::fmt::Display) -> Error {
     Error::BadFile { path: path.into(), problem: error.to_string() }
 }

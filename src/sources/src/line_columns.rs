@@ -1,24 +1,25 @@
-//! The columns of lines: each line is split at a delimiter, or matched by a regular expression.
+//! Columns of text lines: each line is split at a delimiter, or matched by a regular expression.
 
 use arrow::array::StringBuilder;
 use arrow::datatypes::DataType;
 use regex::Regex;
 use vexact_core::error::{Error, Result};
 
-/// How a line is taken apart.
+/// Method by which a line is divided into fields.
 #[derive(Debug, Clone)]
 pub enum LineMode {
-    /// Into the fields between a delimiter.
+    /// Splits the line at a delimiter.
     Split(String),
-    /// Into the groups of a regular expression, which has to match somewhere in the line.
+    /// Matches a regular expression, which has to match somewhere in the line; its groups are the
+    /// fields.
     Regex(Regex),
 }
 
 impl LineMode {
-    /// By its name: `split` or `regex`.
+    /// Creates a mode by its name: `split` or `regex`.
     ///
     /// # Errors
-    /// Another name, an empty delimiter, a pattern that is none.
+    /// Another name, an empty delimiter, an invalid pattern.
     pub fn new(mode: &str, split_delimiter: &str, regex_pattern: &str) -> Result<Self> {
         match mode.to_ascii_lowercase().as_str() {
             "split" if split_delimiter.is_empty() => {
@@ -36,10 +37,10 @@ impl LineMode {
     }
 }
 
-/// Where a column's value is in a line.
+/// Position of a column's value in a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LineField {
-    /// A field, counting from 0, or a group, where 0 is all that matches.
+    /// Index of a field, from 0, or number of a group, where 0 is the whole match.
     Index(usize),
     /// A named group.
     Group(String),
@@ -48,15 +49,16 @@ pub enum LineField {
 /// A column.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LineColumn {
-    /// Its name.
+    /// Name of the column.
     pub name: String,
-    /// Where its value is.
+    /// Position of the column's value in a line.
     pub field: LineField,
-    /// What its values are; `None`: by the first lines, as in a CSV file.
+    /// Type of the column's values; `None` to infer it from the first lines, as in a CSV file.
     pub data_type: Option<DataType>,
 }
 
-/// Reads columns as they are written in one text: `name:field, name:field:TYPE`, where a field is a number or a group's name.
+/// Parses columns from one text: `name:field, name:field:TYPE`, where a field is a number or a
+/// group's name.
 ///
 /// # Errors
 /// Text of another form, an unknown type.
@@ -74,7 +76,7 @@ pub fn parse_mappings(text: &str) -> Result<Vec<LineColumn>> {
     outside_parentheses(text).map(column).collect()
 }
 
-/// The parts of a text between commas that are not in parentheses: `DECIMAL(10, 2)` is one part.
+/// Splits a text at the commas that are not in parentheses: `DECIMAL(10, 2)` is one part.
 fn outside_parentheses(text: &str) -> impl Iterator<Item = &str> {
     let mut depth = 0_i32;
     text.split(move |c: char| {
@@ -83,17 +85,17 @@ fn outside_parentheses(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Where a column's value is.
+/// Position of a column's value.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FieldOfLine {
-    /// A field or a group.
+    /// Index of a field, or number of a group.
     pub number: usize,
-    /// Whether the first lines decided on the type.
+    /// True if the type was inferred from the first lines.
     pub is_inferred: bool,
 }
 
 impl LineMode {
-    /// The number of a column's field or group.
+    /// Returns the number of a column's field or group.
     pub(super) fn field(&self, column: &LineColumn) -> Result<usize> {
         let refuse = |problem: String| Err(Error::InvalidArgument(format!("column {:?}: {problem}", column.name)));
         match (self, &column.field) {
@@ -118,7 +120,7 @@ impl LineMode {
         }
     }
 
-    /// Appends the values of some fields of a line, or says what is wrong with it.
+    /// Appends the values of some fields of a line, or returns the line's error.
     pub(super) fn take_apart(
         &self,
         line: &str,

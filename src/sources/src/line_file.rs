@@ -16,11 +16,11 @@ use super::line_columns::{FieldOfLine, LineColumn, LineField, LineMode};
 use super::scan::{Batches, FileTable, Records};
 use super::{READ_ONLY, bad_file, describe};
 
-/// Lines that decide the types that are not given.
+/// Number of lines from which types are inferred.
 const TYPED_LINES: usize = 1000;
 
-/// A file of lines as a table, read as queries need it. White space around values that are not text is let go; an empty value
-/// and a group that takes no part are NULL.
+/// Opens a file of lines as a table, read on demand. White space around values that are not text is
+/// ignored; an empty value and a group without a match are NULL.
 ///
 /// # Errors
 /// A missing or empty file, columns that the mode cannot have. A line that does not match, that has too few fields, or whose
@@ -42,7 +42,7 @@ pub(super) struct LineFile {
     mode: LineMode,
     skip_empty_lines: bool,
     schema: SchemaRef,
-    /// Of each column.
+    /// Positions of the values, one for each column.
     fields: Vec<FieldOfLine>,
 }
 
@@ -78,7 +78,7 @@ impl LineFile {
         for input in &inputs {
             input.full_bytes("lines")?;
         }
-        // As text first, which tells the types that are not given.
+        // All columns are read as text first, to infer the missing types.
         let text = |column: &LineColumn| Field::new(&column.name, DataType::Utf8, true);
         let schema = Arc::new(Schema::new(columns.iter().map(text).collect::<Vec<_>>()));
         let mut file = Self { inputs: inputs.into(), mode, skip_empty_lines, schema, fields };
@@ -95,13 +95,13 @@ impl LineFile {
         Ok(file)
     }
 
-    /// Reads the first lines, as a check of declared columns.
+    /// Reads the first lines, to check declared columns.
     pub fn check(&self) -> Result<()> {
         let all: Vec<usize> = (0..self.fields.len()).collect();
         self.read(&all, TYPED_LINES)?.next().transpose().map(|_| ())
     }
 
-    /// The types of the first lines' values, as in a CSV file: text where there are none.
+    /// Infers the types of the first lines' values, as in a CSV file: text if there are none.
     fn infer(&self) -> Result<Vec<DataType>> {
         let all: Vec<usize> = (0..self.fields.len()).collect();
         let rules = CellRules::default();
@@ -137,11 +137,11 @@ impl Records for LineFile {
 }
 
 struct LineBatches {
-    /// Of the input before `next`, unless it is at its end.
+    /// Text of the input before `next`; `None` if that input is at its end.
     text: Option<TextReader>,
     next: usize,
     file: LineFile,
-    /// Of the columns that are read.
+    /// Schema of the columns that are read.
     schema: SchemaRef,
     fields: Vec<FieldOfLine>,
     batch_rows: usize,
@@ -218,7 +218,8 @@ impl Iterator for LineBatches {
     }
 }
 
-/// The values of a column, or the first row whose text is none. White space around what is not text is left out.
+/// Parses the values of a column, or returns the first row with an invalid text. White space around
+/// values that are not text is ignored.
 fn typed(texts: &StringArray, data_type: &DataType, rules: &CellRules) -> Result<ArrayRef, BadCell> {
     match data_type {
         DataType::Utf8 => Ok(Arc::new(texts.clone())),

@@ -1,4 +1,4 @@
-//! Several files of the same columns as one, one after the other.
+//! Reads several files of the same columns as one, one after the other.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use vexact_core::error::Result;
 use super::input::Input;
 use super::scan::{Batches, Records, check_columns};
 
-/// The files as one; a single one as it is.
+/// Reads the files as one; a single file is returned unchanged.
 ///
 /// # Errors
 /// Other columns than those of the first.

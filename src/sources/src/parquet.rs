@@ -1,4 +1,4 @@
-//! Parquet files: read as queries need them, row group by row group.
+//! Parquet files, read on demand, row group by row group.
 
 use std::io::Read;
 use std::ops::Range;
@@ -23,7 +23,7 @@ use super::parquet_table::ParquetTable;
 use super::scan::{Batches, FileTable, Records};
 use super::{READ_ONLY, bad_file};
 
-/// Parquet files of the same columns as a table. Nothing but their footers is read.
+/// Opens Parquet files of the same columns as a table. Only their footers are read.
 ///
 /// # Errors
 /// A file that is not Parquet, two columns of one name, other columns than those of the first file.
@@ -36,13 +36,14 @@ pub fn open(inputs: &[Input]) -> Result<Arc<dyn TableProvider>> {
     Ok(Arc::new(ParquetTable::of_files(inputs, &files)?))
 }
 
-/// Whether DataFusion's file store refuses a name: it ends in `#` and digits, as those of its own unfinished files do.
+/// Returns true if DataFusion's file store rejects a name: it ends in `#` and digits, as the names
+/// of the store's own unfinished files do.
 pub(super) fn has_refused_name(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.rsplit_once('#').is_some_and(|(_, suffix)| suffix.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// A Parquet file that is read from its beginning to its end.
+/// A Parquet file that is read sequentially.
 #[derive(Debug)]
 pub(super) struct ParquetFile {
     input: Input,
@@ -56,7 +57,7 @@ impl ParquetFile {
         Ok(Self { input: input.clone(), schema })
     }
 
-    /// Refuses damaged pages of the columns that are read.
+    /// Rejects damaged pages of the columns that are read.
     fn check_pages(
         &self,
         builder: &ParquetRecordBatchReaderBuilder<InputBytes>,
@@ -81,12 +82,12 @@ impl ParquetFile {
     }
 }
 
-/// A reader of a file, and the bytes that it reads.
+/// Creates a reader of a file, and returns the bytes that it reads.
 fn builder(input: &Input) -> Result<(ParquetRecordBatchReaderBuilder<InputBytes>, InputBytes)> {
     let bytes = input.full_bytes("a Parquet file")?;
     let bad = |problem: &dyn std::fmt::Display| bytes.blame(input.path(), bad_file(input.path(), problem));
     check_footer(&bytes).map_err(|problem| bad(&problem))?;
-    // The reader panics at a footer that contradicts itself (apache/arrow-rs#9705).
+    // The reader panics at an inconsistent footer (apache/arrow-rs#9705).
     let opened = catch_unwind(AssertUnwindSafe(|| ParquetRecordBatchReaderBuilder::try_new(bytes.clone())));
     let opened = match opened {
         Ok(opened) => opened.map_err(|error| bad(&error))?,
@@ -97,7 +98,8 @@ fn builder(input: &Input) -> Result<(ParquetRecordBatchReaderBuilder<InputBytes>
     Ok((opened, bytes))
 }
 
-/// Refuses a file whose footer is not within it, for which the reader would allocate what the footer says.
+/// Rejects a file whose footer is longer than the file, because the reader would allocate the
+/// footer's stated size.
 fn check_footer(file: &InputBytes) -> Result<(), String> {
     const MARK: u64 = 4;
     let len = Length::len(file);
@@ -131,7 +133,7 @@ impl ChunkReader for InputBytes {
 
     fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
         let mut bytes = Vec::new();
-        // Nothing is allocated for what is not there.
+        // No memory is allocated for missing bytes.
         self.from(start).take(length as u64).read_to_end(&mut bytes)?;
         match bytes.len() == length {
             true => Ok(bytes.into()),

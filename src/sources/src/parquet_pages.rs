@@ -1,8 +1,10 @@
-//! Damaged pages of Parquet files: the sizes in their headers are checked before the reader allocates what they say.
+//! Detects damaged pages of Parquet files: the sizes in their headers are checked before the reader
+//! allocates memory for them.
 //!
-//! The reader takes a page's size when it is decompressed, and the number of values of a dictionary, from the header alone: a flipped
-//! bit makes it allocate gigabytes. Here they have to be possible: a codec has a highest ratio, a page is within its column chunk, and
-//! a dictionary's values are in its page.
+//! The reader takes a page's decompressed size, and the number of values of a dictionary, from the
+//! header alone: a flipped bit makes it allocate gigabytes. Here the sizes have to be possible: a
+//! codec has a highest ratio, a page is within its column chunk, and a dictionary's values are in
+//! its page.
 
 use std::ops::Range;
 
@@ -10,14 +12,15 @@ use bytes::Bytes;
 use datafusion::parquet::basic::{Compression, Encoding, Type};
 use datafusion::parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 
-/// Bytes of a header that are read at first.
+/// Number of bytes of a header that are read first.
 const HEADER_BYTES: u64 = 1 << 12;
-/// Structs within each other in a header.
+/// Maximum nesting depth of structs in a header.
 const MAX_DEPTH: u32 = 8;
-/// What a file may say too little about its sizes: some writers leave headers out of the sums.
+/// Tolerated understatement of the sizes in a file's metadata, in bytes: some writers leave headers
+/// out of the sums.
 const SLACK_BYTES: i64 = 1 << 20;
 
-/// Refuses metadata of which a column chunk cannot be in a file of so many bytes.
+/// Rejects metadata with a column chunk that does not fit in a file of `len` bytes.
 ///
 /// # Errors
 /// The first such chunk, expected and got.
@@ -51,33 +54,35 @@ pub(super) fn check_metadata(metadata: &ParquetMetaData, len: u64) -> Result<(),
     Ok(())
 }
 
-/// The bytes of a column chunk; `None` where its metadata gives none.
+/// Returns the byte range of a column chunk; `None` if its metadata has none.
 pub(super) fn chunk(column: &ColumnChunkMetaData) -> Option<Range<u64>> {
     let start = column.dictionary_page_offset().filter(|offset| *offset > 0).unwrap_or(column.data_page_offset());
     let start = u64::try_from(start.min(column.data_page_offset())).ok()?;
     Some(start..start.checked_add(u64::try_from(column.compressed_size()).ok()?)?)
 }
 
-/// The most bytes that so many compressed ones become, with what may be wrong in sums.
+/// Returns the maximum decompressed size of this number of bytes, with the tolerance for wrong
+/// sums.
 fn most_bytes(compression: Compression, bytes: u64) -> i64 {
     let ratio = match compression {
         Compression::UNCOMPRESSED => 1,
-        // 64 bytes for three.
+        // Snappy expands three bytes to at most 64.
         Compression::SNAPPY => 22,
-        // 255 bytes for one.
+        // LZ4 expands one byte to at most 255.
         Compression::LZ4 | Compression::LZ4_RAW | Compression::LZO => 256,
-        // 258 bytes for two bits.
+        // Deflate expands two bits to at most 258 bytes.
         Compression::GZIP(_) => 1033,
-        // A block of 128 KiB for four bytes; what is not known has no bound.
+        // Zstandard expands four bytes to a block of 128 KiB; other codecs have no known bound.
         _ => 1 << 15,
     };
     i64::try_from(bytes).unwrap_or(i64::MAX).saturating_mul(ratio).saturating_add(SLACK_BYTES)
 }
 
-/// Refuses pages of a column chunk that say what cannot be; `pages` begins with one, and `read` gives bytes of the file.
+/// Rejects pages of a column chunk with impossible sizes; `pages` begins with a page, and `read`
+/// returns bytes of the file.
 ///
 /// # Errors
-/// The position of the first such page, expected and got; what `read` refuses.
+/// The position of the first such page, expected and got; an error of `read`.
 pub(super) fn check_pages(
     column: &ColumnChunkMetaData,
     pages: Range<u64>,
@@ -107,17 +112,17 @@ const DATA_PAGE_V2: i64 = 3;
 /// The sizes in the header of a page.
 #[derive(Debug, Default)]
 struct PageHeader {
-    /// Its own bytes.
+    /// Length of the header itself, in bytes.
     length: u64,
     kind: i64,
     uncompressed: i64,
     compressed: i64,
-    /// What the header of its kind says.
+    /// Number of values in the header of the page's kind.
     values: Option<i64>,
     encoding: Option<i64>,
 }
 
-/// The header with which some bytes of a file begin; `None` where there is none.
+/// Parses the header at the start of some bytes; returns `None` if there is none.
 fn header(
     bytes: Range<u64>,
     read: &mut impl FnMut(Range<u64>) -> Result<Bytes, String>,
@@ -160,7 +165,7 @@ impl PageHeader {
         Some(header)
     }
 
-    /// Checks the sizes; `left`: bytes of the chunk after the header.
+    /// Checks the sizes; `left` is the number of bytes of the chunk after the header.
     fn check(&self, column: &ColumnChunkMetaData, left: u64, has_dictionary: bool) -> Result<(), String> {
         let compressed = u64::try_from(self.compressed).ok().filter(|bytes| *bytes <= left);
         let Some(compressed) = compressed else {
@@ -174,7 +179,7 @@ impl PageHeader {
         let Some(values) = self.values else { return Ok(()) };
         let most = match self.kind {
             DICTIONARY_PAGE => {
-                // Each value has at least its length in the page.
+                // Each value has at least its length field in the page.
                 let bytes = match column.column_type() {
                     Type::BOOLEAN => return Err("expected no dictionary of booleans, got one".into()),
                     Type::INT32 | Type::FLOAT | Type::BYTE_ARRAY => 4,
@@ -200,7 +205,8 @@ impl PageHeader {
     }
 }
 
-/// Reads Thrift's compact protocol, as far as headers of pages have it. Each method returns `None` where the bytes are none.
+/// Reads Thrift's compact protocol, as far as page headers use it. Each method returns `None` if
+/// the bytes are invalid.
 struct Thrift<'a> {
     bytes: &'a [u8],
     position: usize,
@@ -239,7 +245,8 @@ impl Thrift<'_> {
         Some((value >> 1) as i64 ^ -((value & 1) as i64))
     }
 
-    /// Calls a function for each field of a struct, with its number and its kind; the function passes the value.
+    /// Calls a function for each field of a struct, with its number and its kind; the function
+    /// skips the value.
     fn fields(&mut self, mut field: impl FnMut(&mut Self, i64, u8) -> Option<()>) -> Option<()> {
         let mut number = 0_i64;
         loop {
@@ -255,11 +262,11 @@ impl Thrift<'_> {
         }
     }
 
-    /// Passes a value.
+    /// Skips a value.
     fn skip(&mut self, kind: u8, depth: u32) -> Option<()> {
         let depth = depth.checked_sub(1)?;
         match kind {
-            // A boolean field is its kind.
+            // The kind of a boolean field is its value.
             1 | 2 => Some(()),
             3 => self.pass(1),
             4..=6 => self.varint().map(|_| ()),
@@ -286,7 +293,7 @@ impl Thrift<'_> {
         }
     }
 
-    /// Passes an item of a list, in which a boolean is a byte.
+    /// Skips an item of a list, in which a boolean is a byte.
     fn skip_item(&mut self, kind: u8, depth: u32) -> Option<()> {
         if matches!(kind, 1 | 2) { self.pass(1) } else { self.skip(kind, depth) }
     }
@@ -364,7 +371,7 @@ mod tests {
         }
     }
 
-    /// A number in Thrift's compact protocol.
+    /// Returns a number in Thrift's compact protocol.
     fn integer(value: i64) -> Vec<u8> {
         let (mut rest, mut bytes) = ((value << 1 ^ value >> 63) as u64, Vec::new());
         while rest >= 0x80 {
@@ -375,7 +382,7 @@ mod tests {
         bytes
     }
 
-    /// A header of a page of `kind`, whose own header has the field `inner`.
+    /// Returns a header of a page of `kind`, whose own header has the field `inner`.
     fn page(kind: i64, inner: u8, sizes: [i64; 2], values: i64, encoding: i64) -> Vec<u8> {
         let mut bytes = Vec::new();
         for number in [kind, sizes[0], sizes[1]] {
@@ -441,7 +448,7 @@ mod tests {
             for bit in pages.start * 8..(pages.start + 64).min(pages.end) * 8 {
                 let mut damaged = file.to_vec();
                 damaged[bit as usize / 8] ^= 1 << (bit % 8);
-                // It passes or is refused; nothing is read that is not there.
+                // The check accepts or rejects it, and reads no missing bytes.
                 let _ = check(&damaged.into(), column);
             }
         }

@@ -1,5 +1,6 @@
-//! Reads the bytes of Parquet files for DataFusion: what is damaged, or was changed since the query was planned, is refused with
-//! the file's name before anything is decoded or allocated for it.
+//! Reads the bytes of Parquet files for DataFusion. Data that is damaged, or was changed since the
+//! query was planned, is rejected with the file's name before it is decoded or memory is allocated
+//! for it.
 
 use std::fmt;
 use std::ops::Range;
@@ -37,7 +38,7 @@ use super::input::CHANGED;
 use super::parquet_pages::{check_metadata, check_pages, chunk};
 use super::scan::external;
 
-/// Lets scans of Parquet files read through checks.
+/// Makes scans of Parquet files read through checks.
 #[derive(Debug)]
 pub struct CheckParquet;
 
@@ -68,7 +69,8 @@ impl PhysicalOptimizerRule for CheckParquet {
     }
 }
 
-/// The rows of a plan. An error of the Parquet reader in them, or a panic, is that of a damaged file, and names it.
+/// Returns the rows of a plan. An error of the Parquet reader in them, or a panic, becomes the
+/// error of a damaged file, with its name.
 pub fn named(plan: &Arc<dyn ExecutionPlan>, rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
     let files = files(plan);
     if files.is_empty() {
@@ -88,7 +90,7 @@ pub fn named(plan: &Arc<dyn ExecutionPlan>, rows: SendableRecordBatchStream) -> 
     Box::pin(RecordBatchStreamAdapter::new(schema, rows))
 }
 
-/// The Parquet files that a plan reads.
+/// Returns the Parquet files that a plan reads.
 fn files(plan: &Arc<dyn ExecutionPlan>) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let looked = plan.apply(|plan| {
@@ -98,17 +100,17 @@ fn files(plan: &Arc<dyn ExecutionPlan>) -> Vec<PathBuf> {
         }
         Ok(TreeNodeRecursion::Continue)
     });
-    // Nothing in it fails.
+    // The walk never fails.
     let _ = looked;
     files.dedup();
     files
 }
 
-/// What the Parquet reader reports in an error, if it is that reader's.
+/// Returns the message of an error that the Parquet reader reports; `None` for other errors.
 fn reader_problem(error: &DataFusionError) -> Option<String> {
     match error.find_root() {
         DataFusionError::ParquetError(error) => match error.as_ref() {
-            // Ours, which has the file's name.
+            // This is our own error, which has the file's name.
             ParquetError::External(source) if source.is::<Error>() => None,
             error => Some(error.to_string()),
         },
@@ -121,7 +123,8 @@ fn reader_problem(error: &DataFusionError) -> Option<String> {
     }
 }
 
-/// Whether a panic was in the reader, or in what it decompresses and slices with.
+/// Returns true if a panic occurred in the reader or in the libraries that it uses for
+/// decompression and buffers.
 fn is_of_reader(message: &str) -> bool {
     ["/parquet-", "/bytes-", "/snap-", "/lz4_flex-", "/brotli", "/arrow-"].iter().any(|place| message.contains(place))
 }
@@ -135,7 +138,7 @@ fn unreadable(files: &[PathBuf], problem: &str) -> DataFusionError {
     external(bad_file(first, &format!("{which}: {problem}")))
 }
 
-/// The path of a file: scans read files of this machine alone.
+/// Returns the path of a file: scans read only files of this machine.
 fn local_path(file: &PartitionedFile) -> PathBuf {
     PathBuf::from(format!("/{}", file.object_meta.location))
 }
@@ -159,7 +162,7 @@ impl ParquetFileReaderFactory for CheckedFactory {
 /// A file that a query reads.
 struct CheckedReader {
     inner: Box<dyn AsyncFileReader + Send>,
-    /// As it was when the query was planned.
+    /// The file as it was when the query was planned.
     file: PartitionedFile,
     metadata: Option<Arc<ParquetMetaData>>,
 }
@@ -175,7 +178,7 @@ impl CheckedReader {
         local_path(&self.file)
     }
 
-    /// Refuses a file that is another one than the query was planned for.
+    /// Rejects a file that has changed since the query was planned.
     fn check_version(&self) -> Result<(), Error> {
         let path = self.path();
         let planned = &self.file.object_meta;
@@ -187,14 +190,14 @@ impl CheckedReader {
         }
     }
 
-    /// A failure to read the file: it was changed, or is damaged.
+    /// Builds the error of a failed read: the file was changed, or is damaged.
     fn failed(&self, problem: &dyn fmt::Display) -> ParquetError {
         let error = self.check_version().err().unwrap_or_else(|| bad_file(&self.path(), problem));
         ParquetError::External(Box::new(error))
     }
 
     async fn metadata(&mut self, options: Option<&ArrowReaderOptions>) -> ParquetResult<Arc<ParquetMetaData>> {
-        // The reader panics at a footer that contradicts itself (apache/arrow-rs#9705).
+        // The reader panics at an inconsistent footer (apache/arrow-rs#9705).
         let read = AssertUnwindSafe(self.inner.get_metadata(options)).catch_unwind().await;
         let metadata = match read {
             Ok(Ok(metadata)) => metadata,
@@ -207,7 +210,8 @@ impl CheckedReader {
         Ok(metadata)
     }
 
-    /// Checks the pages in parts of the file, each of which is whole pages of a column chunk, or none.
+    /// Checks the pages in parts of the file. Each part is either whole pages of a column chunk, or
+    /// has none.
     fn check(&self, metadata: &ParquetMetaData, ranges: &[Range<u64>], parts: &[Bytes]) -> Result<(), String> {
         for (range, bytes) in ranges.iter().zip(parts) {
             let is_there = |pages: &Range<u64>| pages.start <= range.start && range.end <= pages.end;
@@ -335,7 +339,7 @@ mod tests {
             let mut damaged = whole.clone();
             damaged[place] ^= 1 << bit;
             std::fs::write(&path, &damaged).unwrap();
-            // What is wrong with the footer is an error when a file is opened.
+            // A defect of the footer is an error when a file is opened.
             if let Err(error) = Input::open(&path).and_then(|input| ParquetFile::open(&input)) {
                 assert!(error.to_string().contains("a.parquet"), "byte {place}, bit {bit}: {error}");
                 continue;

@@ -1,5 +1,6 @@
-//! Parquet under a name: a file, or a folder of files of the same columns. INSERT adds a file to a folder, so that a reader
-//! sees all rows of a statement or none, and writers need not wait for each other.
+//! Parquet tables: a file, or a folder of files of the same columns. INSERT adds a file to a
+//! folder, so that a reader sees all rows of a statement or none, and writers need not wait for
+//! each other.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -36,27 +37,27 @@ use super::parquet::ParquetFile;
 use super::scan::{Records, check_columns, external, insert};
 use super::{bad_file, file_url};
 
-/// The table.
+/// A table over Parquet files.
 #[derive(Debug, Clone)]
 pub(super) struct ParquetTable {
     path: PathBuf,
     place: Origin,
     schema: SchemaRef,
-    /// Files that have been found to have these columns, as they were then.
+    /// Files that were checked to have these columns, with their sizes and modification times.
     checked: Arc<Mutex<HashSet<(PathBuf, u64, SystemTime)>>>,
 }
 
-/// Where the rows are.
+/// Location of the rows.
 #[derive(Debug, Clone)]
 enum Origin {
-    /// In a folder, of which each INSERT makes one more file.
+    /// A folder, to which each INSERT adds a file.
     Folder,
-    /// In these files.
+    /// The given files.
     Files(Arc<[PathBuf]>),
 }
 
 impl ParquetTable {
-    /// A file with the columns that it has, which are checked where they are declared.
+    /// Creates a table of a file with its own columns, which are checked if columns are declared.
     pub fn of_file(input: &Input, declared: Option<&SchemaRef>) -> Result<Self> {
         let file = ParquetFile::open(input)?;
         if let Some(declared) = declared {
@@ -65,7 +66,7 @@ impl ParquetTable {
         Self::of_files(std::slice::from_ref(input), &[file])
     }
 
-    /// Files of the same columns.
+    /// Creates a table of files of the same columns.
     pub fn of_files(inputs: &[Input], files: &[ParquetFile]) -> Result<Self> {
         let schema = Arc::clone(files[0].schema());
         for (input, file) in inputs.iter().zip(files).skip(1) {
@@ -75,7 +76,8 @@ impl ParquetTable {
         Ok(Self { path: inputs[0].path().into(), place: Origin::Files(paths), schema, checked: Arc::default() })
     }
 
-    /// A folder, which may not be there yet where columns are declared. Each file in it has these columns.
+    /// Creates a table of a folder, which need not exist yet if columns are declared. Each file in
+    /// it has these columns.
     pub fn of_folder(path: &Path, declared: Option<SchemaRef>) -> Result<Self> {
         let files = if path.exists() { files_of_folder(path, &SUFFIXES)? } else { Vec::new() };
         let schema = match (files.first(), declared) {
@@ -92,7 +94,8 @@ impl ParquetTable {
         Ok(table)
     }
 
-    /// The files, each of which has the columns: one that came or was changed later is looked at.
+    /// Returns the files, all of which have the columns: a file that was added or changed is
+    /// checked.
     fn files(&self) -> Result<Vec<PathBuf>> {
         let files = match &self.place {
             Origin::Files(files) => files.to_vec(),
@@ -142,7 +145,7 @@ impl TableProvider for ParquetTable {
         &self,
         filters: &[&Expr],
     ) -> datafusion::common::Result<Vec<TableProviderFilterPushDown>> {
-        // They rule out row groups; the rows that are left are filtered above.
+        // Filters prune row groups; the remaining rows are filtered above.
         Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
 
@@ -225,7 +228,7 @@ impl DataSink for ParquetTable {
     }
 }
 
-/// A name that no other statement uses, later ones later in order as far as clocks can tell.
+/// Returns a unique file name. Later names sort later, as far as clocks are accurate.
 fn part_name() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

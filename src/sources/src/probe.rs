@@ -1,4 +1,4 @@
-//! What a file is, by its content and its name: each form that it may have, with a score.
+//! Detects the format of a file by its content and its name: each possible format, with a score.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,9 @@ use super::json::{JsonFile, JsonFormat};
 use super::scan::Records;
 use super::{csv, describe, ipc, parquet};
 
-/// Bytes of a file that decide.
+/// Number of bytes of a file that are inspected.
 const SAMPLE_BYTES: u64 = 1 << 16;
-/// Delimiters that are tried, in this order, where a header line has no comma.
+/// Delimiters that are tried, in this order, if a header line has no comma.
 const DELIMITERS: [char; 4] = [',', '\t', ';', '|'];
 
 /// A form of file.
@@ -25,10 +25,10 @@ pub enum Format {
     Parquet,
     /// Arrow IPC, the file or the stream format.
     Arrow {
-        /// The stream format.
+        /// True for the stream format.
         is_stream: bool,
     },
-    /// A sheet of Excel's; read in Python.
+    /// An Excel sheet, which is read in Python.
     Excel,
     /// Delimited text with a header line.
     Csv(char),
@@ -39,7 +39,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The family: parquet, arrow, excel, csv, json or line.
+    /// Returns the format family: parquet, arrow, excel, csv, json or line.
     pub fn kind(self) -> &'static str {
         match self {
             Self::Parquet => "parquet",
@@ -51,7 +51,7 @@ impl Format {
         }
     }
 
-    /// The form within its family.
+    /// Returns the format within its family.
     pub fn name(self) -> &'static str {
         match self {
             Self::Arrow { is_stream: false } => "arrow_file",
@@ -65,34 +65,35 @@ impl Format {
     }
 }
 
-/// A form that a file may have.
+/// A possible format of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
-    /// The form.
+    /// The format.
     pub format: Format,
-    /// From 1 to 100.
+    /// Score from 1 to 100.
     pub score: u8,
-    /// What speaks for it.
+    /// Evidence for the format.
     pub reason: String,
 }
 
-/// What is known of a file.
+/// Result of probing a file.
 #[derive(Debug, Clone)]
 pub struct Probe {
-    /// As given.
+    /// Path as it was given.
     pub path: PathBuf,
-    /// The columns, if the file can be read in the form of the first candidate.
+    /// The columns, if the file can be read in the format of the first candidate.
     pub schema: Option<SchemaRef>,
-    /// The file's name as the name of a table.
+    /// Table name that is derived from the file's name.
     pub suggested_table_name: String,
-    /// What is odd.
+    /// Unusual properties of the file.
     pub warnings: Vec<String>,
-    /// The forms that it may have, best first; none where nothing is known to read it.
+    /// Possible formats, best first; empty if no known format can read the file.
     pub candidates: Vec<Candidate>,
 }
 
 impl Probe {
-    /// `high` from a score of 85 on, `medium` from 50 on, `low`, or `none` where there is no candidate.
+    /// Returns `high` for a score of at least 85, `medium` for at least 50, `low` below, or `none`
+    /// if there is no candidate.
     pub fn confidence(&self) -> &'static str {
         match self.candidates.first().map(|best| best.score) {
             Some(85..) => "high",
@@ -103,7 +104,7 @@ impl Probe {
     }
 }
 
-/// Probes a file. What is odd in it is no error but a warning.
+/// Probes a file. Unusual properties are warnings, not errors.
 ///
 /// # Errors
 /// A missing or unreadable file.
@@ -120,10 +121,10 @@ pub fn probe(input: &Input) -> Result<Probe> {
     Ok(Probe { path: path.into(), schema, suggested_table_name: table_name(path), warnings, candidates })
 }
 
-/// The form to read a file in.
+/// Returns the format in which to read a file.
 ///
 /// # Errors
-/// A missing or unreadable file, or one that nothing is known to read.
+/// A missing or unreadable file, or one of an unknown format.
 pub fn detect(input: &Input) -> Result<Format> {
     let (candidates, warnings) = candidates(input)?;
     candidates.first().map(|best| best.format).ok_or_else(|| {
@@ -144,7 +145,7 @@ fn schema(input: &Input, format: Format) -> Result<Option<SchemaRef>> {
     Ok(Some(SchemaRef::clone(records.schema())))
 }
 
-/// A name that SQL takes without quotes.
+/// Returns a name that SQL accepts without quotes.
 fn table_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let plain = [".gz", ".gzip", ".zst", ".zstd"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(&name);
@@ -157,7 +158,8 @@ fn table_name(path: &Path) -> String {
     }
 }
 
-/// Of rows with several cells, how many in a thousand have as many as the first.
+/// Returns, per thousand rows, the number of rows with as many cells as the first; 0 if the first
+/// has only one cell.
 fn share_as_first(rows: &[usize]) -> usize {
     match rows.first() {
         Some(width) if *width > 1 => 1000 * rows.iter().filter(|cells| *cells == width).count() / rows.len(),
@@ -165,7 +167,7 @@ fn share_as_first(rows: &[usize]) -> usize {
     }
 }
 
-/// A file's suffix in lower case, without that of its compression.
+/// Returns a file's suffix in lower case, without that of its compression.
 pub(crate) fn extension(path: &Path) -> String {
     let suffix = |path: &Path| path.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default().to_lowercase();
     match suffix(path).as_str() {
@@ -174,7 +176,7 @@ pub(crate) fn extension(path: &Path) -> String {
     }
 }
 
-/// The forms that a file may have, best first, and what is odd.
+/// Returns the possible formats of a file, best first, and its unusual properties.
 fn candidates(input: &Input) -> Result<(Vec<Candidate>, Vec<String>)> {
     let mut bytes = Vec::new();
     let read = input.decompressed()?.take(SAMPLE_BYTES + 1).read_to_end(&mut bytes);
@@ -187,14 +189,15 @@ fn candidates(input: &Input) -> Result<(Vec<Candidate>, Vec<String>)> {
     if candidates.is_empty() {
         candidates = sample.text(&mut warnings);
     }
-    // A name alone is better than nothing: reading the file says what is wrong with it.
+    // A name alone is better than nothing: reading the file reports what is wrong with it.
     if let Some(named) =
         sample.named().filter(|named| candidates.iter().all(|known| known.format.kind() != named.kind()))
     {
         let extension = &sample.extension;
         if candidates.iter().all(|known| known.score < 90) {
             warnings.push(format!("the name ends in .{extension}, the content is not of that form"));
-            // Text under the name of a binary form is that form, broken, unless it clearly is another.
+            // Text under the name of a binary format is a damaged file of that format, unless it
+            // clearly is another one.
             let score = if matches!(named, Format::Parquet | Format::Arrow { .. } | Format::Excel) { 60 } else { 10 };
             candidates.push(Candidate { format: named, score, reason: format!("the name ends in .{extension}") });
         }
@@ -225,7 +228,7 @@ impl Sample {
         })
     }
 
-    /// Points for a name of the form's kind.
+    /// Returns the points for a name that matches the format.
     fn bonus(&self, format: Format, points: u8) -> u8 {
         if self.named().is_some_and(|named| named.kind() == format.kind()) { points } else { 0 }
     }
@@ -280,7 +283,7 @@ impl Sample {
         json.into_iter().chain([self.csv(text, warnings), self.line(text)]).collect()
     }
 
-    /// What a file without content is read as.
+    /// Returns the candidates for a file without content.
     fn blank(&self) -> Vec<Candidate> {
         let format = self.named().unwrap_or(Format::Csv(','));
         vec![Candidate { format, score: 10, reason: "by its name alone".into() }]
@@ -296,7 +299,7 @@ impl Sample {
         if format == Format::Json(JsonFormat::Array) {
             let inner = text.trim_start()[1..].trim_start();
             let is_of_objects = inner.starts_with(['{', ']']) || serde_json::from_str::<IgnoredAny>(text).is_ok();
-            // A line that begins with a vector or a date in brackets is no JSON.
+            // A line that begins with a vector or a date in brackets is not JSON.
             let score = if is_of_objects { 90 } else { 30 };
             return Some(Candidate { format, score: score + points, reason: "begins with '['".into() });
         }
@@ -325,7 +328,7 @@ impl Sample {
         })
     }
 
-    /// Whether a text begins with an object that goes on over several lines.
+    /// Returns true if a text begins with an object that spans several lines.
     fn is_printed(&self, text: &str) -> bool {
         let first_line = text.trim_start().lines().next().unwrap_or_default();
         if !matches!(first_line.trim_end().bytes().last(), Some(b'{' | b'[' | b',' | b':')) {
@@ -352,7 +355,8 @@ impl Sample {
         };
         let first = if self.extension == "tsv" { '\t' } else { ',' };
         let tried = [first].into_iter().chain(DELIMITERS.into_iter().filter(|delimiter| *delimiter != first));
-        // The one that splits the most rows as it splits the first, the first of these.
+        // The best delimiter splits the most rows into as many cells as the first row; ties go to
+        // the first delimiter.
         let found = tried.map(|delimiter| (delimiter, cells(delimiter))).rev();
         let found = found.max_by_key(|(_, rows)| share_as_first(rows)).filter(|(_, rows)| share_as_first(rows) > 0);
         let (delimiter, rows) = found.unwrap_or_else(|| (first, cells(first)));

@@ -1,4 +1,5 @@
-//! A file of rows that is being written: Parquet, Arrow IPC, CSV or JSON lines. It has its name once it is complete.
+//! Writes a file of rows: Parquet, Arrow IPC, CSV or JSON lines. The file gets its name when it is
+//! complete.
 
 use std::fmt;
 use std::io::{BufWriter, Write};
@@ -23,7 +24,7 @@ use super::json_floats::FloatTexts;
 use super::{bad_file, refuse_open_database};
 
 impl RowFormat {
-    /// By a path's suffix.
+    /// Returns the format of a path's suffix.
     ///
     /// # Errors
     /// Another suffix than parquet, arrow and csv.
@@ -40,7 +41,7 @@ impl RowFormat {
         }
     }
 
-    /// Parquet if it has all types of a schema, else Arrow.
+    /// Returns Parquet if it supports all types of a schema, else Arrow.
     pub fn for_schema(schema: &Schema) -> Self {
         match Self::Parquet.check_schema(schema) {
             Ok(()) => Self::Parquet,
@@ -48,7 +49,7 @@ impl RowFormat {
         }
     }
 
-    /// Its name, which is its suffix.
+    /// Returns the name of the format, which is its suffix.
     pub fn name(self) -> &'static str {
         match self {
             Self::Parquet => "parquet",
@@ -59,14 +60,14 @@ impl RowFormat {
     }
 }
 
-/// How a file is written, besides its form.
+/// Options for writing a file, besides its format.
 #[derive(Debug, Clone, Copy)]
 pub struct RowFileOptions {
-    /// Between the cells of a CSV file.
+    /// Delimiter between the cells of a CSV file.
     pub delimiter: u8,
-    /// Whether a CSV file begins with the names of its columns.
+    /// True if a CSV file begins with the names of its columns.
     pub has_header: bool,
-    /// Of a Parquet file.
+    /// Compression of a Parquet file.
     pub compression: Compression,
 }
 
@@ -78,7 +79,8 @@ impl Default for RowFileOptions {
     }
 }
 
-/// A file that is being written under a temporary name: a query that fails, or reads this very file, harms nothing.
+/// A file that is written under a temporary name: a query that fails, or that reads the same file,
+/// leaves the old file unchanged.
 pub struct RowFile {
     path: PathBuf,
     form: RowFormat,
@@ -102,10 +104,10 @@ enum Writer {
 }
 
 impl RowFile {
-    /// Begins a file.
+    /// Creates a file.
     ///
     /// # Errors
-    /// A folder that is not there or cannot be written; columns that the form cannot hold.
+    /// A folder that is missing or cannot be written; columns that the format cannot hold.
     pub fn create(path: &Path, form: RowFormat, schema: &SchemaRef) -> Result<Self> {
         Self::create_with(path, form, schema, &RowFileOptions::default())
     }
@@ -145,7 +147,7 @@ impl RowFile {
     /// Adds rows.
     ///
     /// # Errors
-    /// A disk that is full; values that the form cannot hold.
+    /// A full disk; values that the format cannot hold.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         self.form.check_values(batch)?;
         let path = &self.path;
@@ -158,7 +160,7 @@ impl RowFile {
         written.map_err(|error| self.file.error(error))
     }
 
-    /// Ends the file and gives it its name, durably.
+    /// Completes the file and renames it, durably.
     ///
     /// # Errors
     /// As [`Self::write`].

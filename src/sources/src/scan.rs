@@ -1,4 +1,4 @@
-//! Files that are read from their beginning to their end: a scan gives their rows in their order, in bounded memory.
+//! Sequential scans of files: rows are read in order, in bounded memory.
 
 use std::fmt;
 use std::path::Path;
@@ -27,30 +27,30 @@ use vexact_core::error::{Error, Result};
 
 use super::keep_expr::keep_cast;
 
-/// Batches that wait for the query, besides the one that is being read.
+/// Number of batches that are buffered for the query, besides the one that is being read.
 const WAITING_BATCHES: usize = 2;
-/// Rows of a batch where no query says otherwise.
+/// Default number of rows of a batch.
 const BATCH_ROWS: usize = 8192;
 
 /// The rows of a file, batch by batch. An error is the last item.
 pub(crate) type Batches = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
 
-/// A file whose rows can be read again and again.
+/// A file whose rows can be read repeatedly.
 pub(crate) trait Records: fmt::Debug + Send + Sync {
-    /// The columns.
+    /// Returns the columns.
     fn schema(&self) -> &SchemaRef;
 
-    /// These columns of all rows, in the order of the file. It blocks.
+    /// Reads these columns of all rows, in the order of the file. It blocks.
     ///
     /// # Errors
-    /// A file that cannot be opened. What is wrong in it is an error of the batches, with its place.
+    /// A file that cannot be opened. A defect in it is an error of the batches, with its position.
     fn read(&self, columns: &[usize], batch_rows: usize) -> Result<Batches>;
 }
 
-/// All rows of a file, in memory.
+/// Reads all rows of a file into memory.
 ///
 /// # Errors
-/// A file that cannot be opened, or what is wrong in it.
+/// A file that cannot be opened, or its first defect.
 pub(crate) async fn collect(records: &Arc<dyn Records>) -> Result<Vec<RecordBatch>> {
     let columns = (0..records.schema().fields().len()).collect();
     let scan = FileScan { records: Arc::clone(records), columns, schema: Arc::clone(records.schema()) };
@@ -61,17 +61,17 @@ pub(crate) async fn collect(records: &Arc<dyn Records>) -> Result<Vec<RecordBatc
 #[derive(Debug)]
 pub(crate) struct FileTable {
     records: Arc<dyn Records>,
-    /// What takes the rows of an INSERT, or why none does.
+    /// Sink of the rows of an INSERT, or the reason why the table accepts none.
     sink: Result<Arc<dyn DataSink>, String>,
 }
 
 impl FileTable {
-    /// A table that is read.
+    /// Creates a read-only table.
     pub fn read_only(records: Arc<dyn Records>, reason: &str) -> Arc<Self> {
         Arc::new(Self { records, sink: Err(reason.into()) })
     }
 
-    /// A table that INSERT writes to.
+    /// Creates a table that INSERT can write to.
     pub fn with_sink(records: Arc<dyn Records>, sink: Arc<dyn DataSink>) -> Arc<Self> {
         Arc::new(Self { records, sink: Ok(sink) })
     }
@@ -110,7 +110,7 @@ impl TableProvider for FileTable {
     }
 }
 
-/// The plan of an INSERT into a sink, or the refusal of one.
+/// Returns the plan of an INSERT into a sink, or rejects it.
 pub fn insert(
     input: Arc<dyn ExecutionPlan>,
     operation: InsertOp,
@@ -125,7 +125,8 @@ pub fn insert(
     }
 }
 
-/// The rows with the types of a table. A parameter may be of another, which is known only once it has its value.
+/// Casts the rows to the types of a table. A parameter may have another type, which is known only
+/// when it is bound.
 fn cast(input: Arc<dyn ExecutionPlan>, table: &SchemaRef) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
     let schema = input.schema();
     let is_same = |(given, field): (&FieldRef, &FieldRef)| given.data_type() == field.data_type();
@@ -161,7 +162,7 @@ impl FileScan {
         let (rows, records, columns) = (builder.tx(), Arc::clone(&self.records), self.columns.clone());
         builder.spawn_blocking(move || {
             for batch in records.read(&columns, batch_rows).map_err(external)? {
-                // Nobody waits for more rows of a query that has ended.
+                // A query that has ended receives no more rows.
                 if rows.blocking_send(Ok(batch.map_err(external)?)).is_err() {
                     break;
                 }
@@ -182,7 +183,7 @@ impl PartitionStream for FileScan {
     }
 }
 
-/// Our error on its way through DataFusion.
+/// Wraps our error in one of DataFusion.
 pub(crate) fn external(error: Error) -> DataFusionError {
     match error {
         Error::Query(error) => error,
@@ -190,7 +191,7 @@ pub(crate) fn external(error: Error) -> DataFusionError {
     }
 }
 
-/// Refuses declared columns that are not those of the file.
+/// Rejects declared columns that are not those of the file.
 ///
 /// # Errors
 /// The first difference, and both lists.
@@ -205,7 +206,7 @@ pub(crate) fn check_names(path: &Path, declared: &[&str], found: &[&str]) -> Res
     ))
 }
 
-/// What to do where a declared name is that of the file but for its case.
+/// Returns a hint if a declared name differs from the file's only by its case.
 pub(crate) fn case_hint<T: AsRef<str>>(declared: &[T], found: &[&str]) -> String {
     let is_declared = |name: &str| declared.iter().any(|declared| declared.as_ref() == name);
     match found.iter().find(|name| !is_declared(name) && is_declared(&name.to_lowercase())) {
@@ -214,8 +215,8 @@ pub(crate) fn case_hint<T: AsRef<str>>(declared: &[T], found: &[&str]) -> String
     }
 }
 
-/// Refuses declared columns whose names or types are not those of the file. Texts of every layout are one type, and timestamps of
-/// every unit; the table has what the file has.
+/// Rejects declared columns whose names or types are not those of the file. All layouts of text
+/// count as one type, and all units of timestamps; the table has the types of the file.
 ///
 /// # Errors
 /// The first difference.

@@ -1,4 +1,4 @@
-//! SQL's names of types as Arrow's types.
+//! Maps SQL type names to Arrow types.
 
 use std::sync::Arc;
 
@@ -12,14 +12,15 @@ use datafusion::sql::sqlparser::parser::Parser;
 const KNOWN: &str = "STRING, BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p, s), DATE, TIME, TIMESTAMP, BYTEA, \
                      VECTOR(n) or an array of one of these";
 
-/// Components of a vector that SQL may declare or cast to.
+/// Maximum number of components of a vector in a declaration or a cast of SQL.
 pub const MAX_DIMENSION: i32 = 65_536;
 
-/// The Arrow type of a type as sqlparser reads it, the same as in DataFusion's own `CREATE TABLE`; and `VECTOR(n)`, which is
-/// `FLOAT[n]`. A TIMESTAMP is in nanoseconds, with a time zone in UTC.
+/// Returns the Arrow type of a type that sqlparser has parsed, as DataFusion's own `CREATE TABLE`
+/// does; in addition `VECTOR(n)`, which is `FLOAT[n]`. A TIMESTAMP is in nanoseconds, with a time
+/// zone in UTC.
 ///
 /// # Errors
-/// A type that has none, with those that are known.
+/// A type without an Arrow type; the message lists the supported types.
 pub(crate) fn arrow(written: &SqlType) -> Result<DataType, String> {
     let list_item = |item: &SqlType| Ok::<_, String>(Arc::new(Field::new_list_field(arrow(item)?, true)));
     let is_precision = |digits: &Option<u64>| matches!(digits, None | Some(0 | 3 | 6 | 9));
@@ -111,10 +112,10 @@ fn decimal(written: &SqlType, digits: &ExactNumberInfo) -> Result<DataType, Stri
     }
 }
 
-/// A type by its name in SQL, as in `BIGINT`.
+/// Parses a type by its name in SQL, as in `BIGINT`.
 ///
 /// # Errors
-/// As [`arrow`]; text that is no type.
+/// As [`arrow`]; text that is not a type.
 pub(crate) fn parse(text: &str) -> Result<DataType, String> {
     let dialect = GenericDialect {};
     let unknown = || format!("unknown type {text}: expected {KNOWN}");

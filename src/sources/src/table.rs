@@ -1,15 +1,16 @@
-//! `CREATE TABLE ... USING ...`: which file, in which form, becomes the table, and whether it takes INSERT.
+//! `CREATE TABLE ... USING ...`: chooses the file and its format, and decides if the table accepts
+//! INSERT.
 //!
 //! | USING | options besides `path` | INSERT |
 //! |---|---|---|
-//! | `csv`, `tsv` | `delimiter`, `header`, `null_values`, `quote`, `escape`, `comment`, `skip_rows`, `encoding`, `decimal` | yes, with `delimiter` alone: a file with the rows behind takes the old one's place |
+//! | `csv`, `tsv` | `delimiter`, `header`, `null_values`, `quote`, `escape`, `comment`, `skip_rows`, `encoding`, `decimal` | yes, with only `delimiter`: a file with the rows appended takes the old one's place |
 //! | `json` | `format`: `json_lines` or `json_array` (by content if not given) | as csv, into JSON lines |
 //! | `line` | `mode`, `split_delimiter`, `regex_pattern`, `mappings`, `skip_empty_lines` | no |
-//! | `parquet` | | into a folder: each INSERT is one more file in it |
+//! | `parquet` | | into a folder: each INSERT adds a file to it |
 //! | `arrow` | | no |
 //!
-//! With declared columns, the path of a table that takes INSERT may be of a file that is not there yet: the first INSERT makes
-//! it, and before that the table cannot be read.
+//! With declared columns, the path of a table that accepts INSERT need not exist yet: the first
+//! INSERT creates the file, and before that the table cannot be read.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,7 +34,7 @@ use super::scan::{FileTable, Records, check_columns};
 
 const KNOWN: &str = "csv, tsv, json, line, parquet, arrow";
 
-/// The table that a statement describes.
+/// Opens the table that a statement describes.
 ///
 /// # Errors
 /// An unknown format or option, a missing path or file, declared columns that are not those of the file.
@@ -103,7 +104,7 @@ fn csv(create: &CreateTable, delimiter: char) -> Result<Arc<dyn TableProvider>> 
     })
 }
 
-/// Why files under one name take no rows.
+/// Reason why several files under one name do not accept rows.
 const SEVERAL: &str = "it is several files, or a pipe: expected the path of one file";
 
 fn json(create: &CreateTable) -> Result<Arc<dyn TableProvider>> {
@@ -129,7 +130,8 @@ fn json(create: &CreateTable) -> Result<Arc<dyn TableProvider>> {
     })
 }
 
-/// The files of a statement's path, and the path itself if it is of one file, which may not be there yet.
+/// Returns the files of a statement's path, and the path itself if it is one file, which need not
+/// exist yet.
 fn text_inputs(create: &CreateTable, format: Format) -> Result<(Vec<Input>, Option<PathBuf>)> {
     let path = local_path(Path::new(create.required("path")?))?;
     if path.is_dir() || is_pattern(&path) {
@@ -177,7 +179,8 @@ fn line(create: &CreateTable) -> Result<Arc<dyn TableProvider>> {
     Ok(FileTable::read_only(Arc::new(file), "USING line says how lines are read, and not how they are written"))
 }
 
-/// Declared columns are the fields in their order; groups of their names, or the groups in their order.
+/// Maps declared columns to fields: to the fields in their order, or to groups of the same names,
+/// or to the groups in their order.
 fn declared_columns(mode: &LineMode, declared: &[(String, arrow::datatypes::DataType)]) -> Vec<LineColumn> {
     let field = |place: usize, name: &str| match mode {
         LineMode::Split(_) => LineField::Index(place),

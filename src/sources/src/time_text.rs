@@ -1,5 +1,6 @@
-//! Text as dates and times. Text that has more than its type holds is none of it: a time of day in a date, digits beyond the
-//! unit of a timestamp, an offset where there is no time zone. A second 60 is none either: it would be another second.
+//! Parses text as dates and times. A text with more information than its type holds is rejected: a
+//! time of day in a date, digits beyond the unit of a timestamp, an offset where there is no time
+//! zone. A second 60 is rejected too, because it would become another second.
 
 use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime, string_to_time_nanoseconds};
 use arrow::datatypes::{Date32Type, TimeUnit};
@@ -8,21 +9,21 @@ use chrono::Utc;
 /// Offsets from UTC that a timestamp may be written with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Offsets {
-    /// None, or that of UTC.
+    /// No offset, or that of UTC.
     OfUtc,
-    /// Any; where there is none, the time is of this one, in seconds.
+    /// Any offset; a time without one has this default offset, in seconds.
     Any { default: i32 },
-    /// This one, in seconds, and it has to be written.
+    /// Exactly this offset, in seconds, which has to be written.
     Exactly(i32),
 }
 
-/// A day, in days since 1970-01-01.
+/// Parses a day, in days since 1970-01-01.
 pub(super) fn date(text: &str) -> Option<i32> {
     let is_day = text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'+'));
     if is_day { Date32Type::parse(text) } else { None }
 }
 
-/// A time of day, in nanoseconds.
+/// Parses a time of day, in nanoseconds.
 pub(super) fn time_of_day(text: &str) -> Option<i64> {
     const DAY: i64 = 86_400_000_000_000;
 
@@ -34,7 +35,7 @@ pub(super) fn time_of_day(text: &str) -> Option<i64> {
     (is_whole && !is_leap && time < DAY).then_some(time)
 }
 
-/// A point in time, in units since 1970-01-01 (of UTC).
+/// Parses a point in time, in units since 1970-01-01 (of UTC).
 pub(super) fn timestamp(text: &str, unit: TimeUnit, offsets: Offsets) -> Option<i64> {
     let parts = Parts::of(text)?;
     let (digits, per_second) = match unit {
@@ -57,14 +58,15 @@ pub(super) fn timestamp(text: &str, unit: TimeUnit, offsets: Offsets) -> Option<
     let local = string_to_datetime(&Utc, parts.local).ok()?;
     let seconds = local.timestamp().checked_sub(i64::from(offset))?;
     let within = i64::from(local.timestamp_subsec_nanos()) / (1_000_000_000 / per_second);
-    // Before 1970, the seconds of the first representable nanoseconds alone are out of range.
+    // Before 1970, only the seconds of the first representable nanoseconds are out of range.
     match seconds.checked_mul(per_second) {
         Some(units) => units.checked_add(within),
         None => (seconds + 1).checked_mul(per_second)?.checked_add(within - per_second),
     }
 }
 
-/// The unit that a timestamp needs and its offset in seconds, if one is written; `None` for text that has no time of day.
+/// Returns the unit that a timestamp needs and its offset in seconds, if one is written; `None` for
+/// text without a time of day.
 pub(super) fn unit_and_offset(text: &str) -> Option<(TimeUnit, Option<i32>)> {
     if text.len() == 10 {
         return None;
@@ -83,7 +85,7 @@ pub(super) fn unit_and_offset(text: &str) -> Option<(TimeUnit, Option<i32>)> {
     Some((unit, offset))
 }
 
-/// An offset from UTC, in seconds: `Z`, `UTC`, `+02`, `+02:00`, `-0930`.
+/// Parses an offset from UTC, in seconds: `Z`, `UTC`, `+02`, `+02:00`, `-0930`.
 pub(super) fn offset(text: &str) -> Option<i32> {
     if text.eq_ignore_ascii_case("z") || text.eq_ignore_ascii_case("utc") {
         return Some(0);
@@ -106,7 +108,7 @@ pub(super) fn offset(text: &str) -> Option<i32> {
     Some(sign * (number(hours, 24)? * 3600 + number(minutes, 60)? * 60))
 }
 
-/// An offset as Arrow names it.
+/// Returns an offset in Arrow's notation.
 pub(super) fn zone(offset: i32) -> String {
     match offset {
         0 => "UTC".into(),
@@ -119,7 +121,7 @@ pub(super) fn zone(offset: i32) -> String {
 
 /// A timestamp as it is written: `2024-01-31`, `2024-01-31 12:34:56.789`, `2024-01-31T12:34:56+02:00`.
 struct Parts<'a> {
-    /// What stands before the offset.
+    /// Text before the offset.
     local: &'a str,
     fraction: &'a str,
     written_digits: usize,
@@ -149,12 +151,12 @@ impl<'a> Parts<'a> {
             }
         }
         let fraction = if end > 20 { &text[20..end] } else { "" };
-        // Digits beyond nanoseconds are zeros, or too many.
+        // Digits beyond nanoseconds are zeros, or the text is rejected.
         let local = &text[..end.min(29)];
         Some(Self { local, fraction, written_digits: fraction.len(), offset: text[end..].trim_start() })
     }
 
-    /// Digits of the fraction that are needed.
+    /// Returns the number of significant digits of the fraction.
     fn digits(&self) -> usize {
         self.fraction.trim_end_matches('0').len()
     }

@@ -1,7 +1,8 @@
 //! Vectors as the text of a cell: `[1,2,3]`, read also as `[1 2 3]`.
 //!
-//! Numbers are written with the fewest digits that read back as the same number, and those that are none as `NaN`, `inf` and
-//! `-inf`. No other spelling of these is read: what else is not a number in a vector is taken for a mistake.
+//! Numbers are written with the fewest digits that read back as the same number, and values that
+//! are not numbers as `NaN`, `inf` and `-inf`. No other spelling of these is read: any other word
+//! in a vector is an error.
 
 use std::fmt::Display;
 
@@ -9,12 +10,12 @@ use vexact_sql::{VectorError, parse_vector};
 
 const BRACKETS: [char; 2] = ['[', ']'];
 
-/// What a cell is evidence for, when a column's type is decided.
+/// Evidence of a cell for the type of its column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// No text, or brackets without any.
+    /// Empty text, or brackets without content.
     Empty,
-    /// `[`, a number, whatever else, `]`.
+    /// `[`, a number, any content, `]`.
     Vector,
     /// `[` and something else.
     Bracket,
@@ -22,7 +23,7 @@ pub(super) enum Shape {
     Other,
 }
 
-/// Classifies a cell, which may yet be no vector: `[1 x]` has the shape of one.
+/// Classifies a cell, which need not be a valid vector: `[1 x]` has the shape of one.
 pub(super) fn shape(cell: &str) -> Shape {
     let cell = cell.trim();
     let is_bracket_or_space = |c: char| c.is_whitespace() || BRACKETS.contains(&c);
@@ -36,15 +37,16 @@ pub(super) fn shape(cell: &str) -> Shape {
     if is_number || first.starts_with("NaN") || first.starts_with("inf") { Shape::Vector } else { Shape::Bracket }
 }
 
-/// The components of a cell.
+/// Parses the components of a cell.
 ///
 /// # Errors
-/// Text that is no vector, with the component.
+/// Text that is not a vector, with the component.
 pub(super) fn parse(cell: &str) -> Result<Vec<f64>, VectorError> {
     if let Ok(vector) = parse_vector(cell) {
         return Ok(vector);
     }
-    // The same text with a number for each word that stands for none: it is a vector or it is not.
+    // The same text with a number for each word for a non-finite value shows if the rest is a
+    // vector.
     let is_separator = |c: char| c.is_whitespace() || c == ',' || BRACKETS.contains(&c);
     let mut words = Vec::new();
     let mut finite = String::with_capacity(cell.len());
@@ -69,7 +71,7 @@ pub(super) fn parse(cell: &str) -> Result<Vec<f64>, VectorError> {
     Ok(vector)
 }
 
-/// Components as a cell.
+/// Writes components as a cell.
 pub(super) fn write<T: Display>(components: &[T]) -> String {
     let words: Vec<String> = components.iter().map(T::to_string).collect();
     format!("[{}]", words.join(","))

@@ -1,4 +1,5 @@
-//! SQLite as the place of writes: statements, the log of committed changes, and replicas that follow it.
+//! SQLite as the transactional store: statements, the log of committed changes, and the replicas
+//! that follow the log.
 //!
 //! [`oltp`] runs statements and captures changes; [`replication`] applies them to the replicas of [`vexact_replica`].
 

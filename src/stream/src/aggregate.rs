@@ -1,4 +1,4 @@
-//! What is computed of a group: DataFusion's accumulators, whose states are columns and can be merged.
+//! Aggregates of a group: DataFusion's accumulators, whose states are columns and can be merged.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,18 +16,19 @@ use vexact_core::error::{Error, Result};
 #[derive(Debug, Clone)]
 pub(super) struct Aggregates {
     functions: Vec<Arc<AggregateFunctionExpr>>,
-    /// Columns of the keys, which come first.
+    /// Number of key columns, which come first.
     pub keys: usize,
-    /// Of each function the columns of its state.
+    /// Column ranges of the states, one for each function.
     states: Vec<Range<usize>>,
-    /// Keys and states.
+    /// Schema of keys and states.
     pub state_schema: SchemaRef,
-    /// Keys and results.
+    /// Schema of keys and results.
     pub result_schema: SchemaRef,
 }
 
 impl Aggregates {
-    /// Those of the plan that makes states; `result_schema` is that of the plan that would make the results.
+    /// Returns the aggregates of the plan that computes states; `result_schema` is that of the plan
+    /// that would compute the results.
     ///
     /// # Errors
     /// An aggregate whose state cannot be merged: its name and the reason.
@@ -48,7 +49,7 @@ impl Aggregates {
             let count = function.state_fields().map_err(refused)?.len();
             let columns = next..next + count;
             next += count;
-            // Of nothing: that it works at all.
+            // Merges an empty state, to check that the accumulator supports merging.
             let empty: Vec<ArrayRef> =
                 columns.clone().map(|column| new_empty_array(state_schema.field(column).data_type())).collect();
             let mut accumulator = accumulator(function).map_err(refused)?;
@@ -58,17 +59,18 @@ impl Aggregates {
         Ok(Self { functions, keys, states, state_schema, result_schema })
     }
 
-    /// The functions by name, for people.
+    /// Returns readable names of the functions.
     pub fn names(&self) -> String {
         let names: Vec<&str> = self.functions.iter().map(|function| function.name()).collect();
         names.join(", ")
     }
 
-    /// Merges rows of states, of which each belongs to one of `groups` groups: the states of the groups, in their order. Earlier
-    /// parts come first where an aggregate's result depends on the order of its input.
+    /// Merges rows of states, each of which belongs to one of `groups` groups, and returns the
+    /// states of the groups in their order. Earlier parts come first if an aggregate's result
+    /// depends on the order of its input.
     ///
     /// # Errors
-    /// What an accumulator refuses.
+    /// An error of an accumulator.
     pub fn merge(&self, parts: &[(&[ArrayRef], &[usize])], groups: usize) -> Result<Vec<ArrayRef>> {
         let mut merged = Vec::with_capacity(self.state_schema.fields().len() - self.keys);
         for (function, columns) in self.functions.iter().zip(&self.states) {
@@ -77,10 +79,10 @@ impl Aggregates {
         Ok(merged)
     }
 
-    /// The results of groups, of which each has one row of states.
+    /// Returns the results of groups, each of which has one row of states.
     ///
     /// # Errors
-    /// What an accumulator refuses.
+    /// An error of an accumulator.
     pub fn results(&self, keys: &[ArrayRef], states: &[ArrayRef], groups: usize) -> Result<RecordBatch> {
         let own: Vec<usize> = (0..groups).collect();
         let mut arrays = keys.to_vec();

@@ -1,5 +1,5 @@
-//! What a query asks of a stream, by its logical plan: what can be answered micro-batch by micro-batch, what needs the end of the
-//! input, and what cannot be done.
+//! Analysis of a streaming query by its logical plan: which operators work micro-batch by
+//! micro-batch, which need the end of the input, and which are not supported.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use vexact_core::error::{Error, Result};
 
 use super::table::{SinkRelation, StreamRelation};
 
-/// The stream that a plan reads.
+/// Returns the stream that a plan reads.
 ///
 /// # Errors
-/// None, several, or a sink.
+/// A plan of no stream, of several, or of a sink.
 pub(super) fn stream_of(plan: &LogicalPlan) -> Result<StreamRelation> {
     let mut found: Vec<Arc<dyn TableProvider>> = Vec::new();
     let mut sink = None;
@@ -52,23 +52,23 @@ fn no_stream() -> Error {
     Error::InvalidArgument("expected a query of a stream, got one of tables alone: expected Session.sql for it".into())
 }
 
-/// What a query needs.
+/// Requirements of a query.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Survey {
-    /// Whether the stream is below.
+    /// True if the plan below reads the stream.
     has_stream: bool,
-    /// Whether groups are kept.
+    /// True if the query keeps groups.
     pub has_groups: bool,
-    /// What needs the end of the input: the lowest such operator.
+    /// Lowest operator that needs the end of the input; `None` if there is none.
     pub needs_end: Option<&'static str>,
-    /// Whether that is below the groups.
+    /// True if that operator is below the groups.
     pub is_end_below_groups: bool,
 }
 
-/// Looks a plan over.
+/// Analyzes a plan.
 ///
 /// # Errors
-/// What cannot be done over a stream at all.
+/// An operation that is not supported over a stream.
 pub(super) fn analyze(plan: &LogicalPlan) -> Result<Survey> {
     if let LogicalPlan::TableScan(scan) = plan {
         let provider = source_as_provider(&scan.source).ok();
@@ -126,7 +126,7 @@ fn refused(what: &str) -> Error {
     Error::InvalidArgument(format!("a streaming query cannot have {what}"))
 }
 
-/// Whether what a join makes of a stream's row depends on that row and the table alone.
+/// Returns true if a join's output for a stream row depends only on that row and the table.
 pub(super) fn is_by_row(join_type: JoinType, is_stream_left: bool) -> bool {
     match join_type {
         JoinType::Inner => true,

@@ -1,4 +1,4 @@
-//! Streams in SQL: querying them, writing what comes of them.
+//! Streams in SQL: runs queries over streams and writes their results.
 
 use std::sync::Arc;
 
@@ -21,12 +21,12 @@ use super::table::{SinkRelation, Stream, StreamQuery, StreamRelation};
 use super::target::Target;
 use super::workers::Workers;
 
-/// Rows that go on: a source, or a SELECT over one that no query runs yet.
+/// An unbounded sequence of rows: a source, or a SELECT over one that no query runs yet.
 #[derive(Clone)]
 pub struct StreamFrame {
     context: SessionContext,
     relation: StreamRelation,
-    /// Its SQL.
+    /// SQL text of the query.
     text: String,
 }
 
@@ -36,33 +36,34 @@ impl std::fmt::Debug for StreamFrame {
     }
 }
 
-/// A sink as what `INSERT INTO` writes to in a catalog.
+/// Wraps a sink as a table of a catalog, the target of `INSERT INTO`.
 pub fn sink_table(sink: Arc<dyn SinkTable>) -> Arc<dyn TableProvider> {
     Arc::new(SinkRelation::new(sink))
 }
 
-/// A SELECT over a stream: of a view, a source table, or another such SELECT. It runs when it is written to a sink. `state` is the
-/// state of this query.
+/// Plans a SELECT over a stream: a view, a source table, or another such SELECT. It runs when it is
+/// written to a sink. `state` is the session state of this query.
 ///
 /// # Errors
-/// SQL that cannot be planned; what cannot be done over a stream, with the reason.
+/// SQL that cannot be planned; an operation that is not supported over a stream, with the reason.
 pub async fn stream_sql(context: &SessionContext, state: SessionState, sql: &str) -> Result<StreamFrame> {
     let Planned { insert, query } = plan(state, sql).await?;
     if insert.is_some() {
         return Err(Error::InvalidArgument("expected SELECT, got INSERT: start_stream_sql runs it".into()));
     }
-    // Refuses now what it would refuse when it runs.
+    // Building the pipeline rejects now what would be rejected when the query runs.
     Pipeline::build(&query, 1).await?;
     let relation = StreamRelation::new(Stream::Query(Arc::new(query)));
     Ok(StreamFrame { context: context.clone(), relation, text: one_line(sql) })
 }
 
-/// `INSERT INTO sink SELECT ...` over a stream as a query, opened and not started: its source, sink and checkpoint are at
-/// hand, and fit.
+/// Opens `INSERT INTO sink SELECT ...` over a stream as a query, without starting it. Its source,
+/// sink and checkpoint have been opened and checked.
 ///
 /// # Errors
-/// SQL that cannot be planned; what cannot be done over a stream; columns that do not fit, with names and types; a delivery
-/// mode that source or sink cannot have; a checkpoint of another query.
+/// SQL that cannot be planned; an operation that is not supported over a stream; columns that do
+/// not fit, with names and types; a delivery mode that the source or the sink does not support; a
+/// checkpoint of another query.
 pub async fn start_stream_sql(state: SessionState, sql: &str, options: StreamOptions) -> Result<StreamingQuery> {
     let Planned { insert, query } = plan(state.clone(), sql).await?;
     let Some((name, columns)) = insert else {
@@ -73,7 +74,8 @@ pub async fn start_stream_sql(state: SessionState, sql: &str, options: StreamOpt
     open(&query, &target, one_line(sql), options).await
 }
 
-/// As [`start_stream_sql`], and the explain of the query; a SELECT is written to the sink `default`.
+/// As [`start_stream_sql`], with the explain of the query; a SELECT is written to the sink
+/// `default`.
 ///
 /// # Errors
 /// As [`start_stream_sql`].
@@ -90,7 +92,7 @@ pub async fn start_stream_sql_into(
     Ok((open(&query, &target, one_line(sql), options).await?, explained))
 }
 
-/// The three sections of a streaming query's explain, SELECT or INSERT, without running it.
+/// Explains a streaming query, SELECT or INSERT, without running it, in three sections.
 ///
 /// # Errors
 /// As [`start_stream_sql`].
@@ -124,28 +126,28 @@ async fn target(state: &SessionState, name: &TableReference, columns: Vec<String
 }
 
 impl StreamFrame {
-    /// A source as a frame.
+    /// Creates a frame of a source.
     pub fn of_source(context: &SessionContext, source: Arc<dyn SourceTable>) -> Self {
         let relation = StreamRelation::new(Stream::Source(source));
         Self { context: context.clone(), relation, text: "source".into() }
     }
 
-    /// What a view of this frame scans, for streaming SQL.
+    /// Returns the table provider that a view of this frame scans, for streaming SQL.
     pub fn provider(&self) -> Arc<dyn TableProvider> {
         Arc::new(self.relation.clone())
     }
 
-    /// The columns' names and types.
+    /// Returns the columns' names and types.
     pub fn schema(&self) -> SchemaRef {
         self.relation.schema()
     }
 
-    /// Whether its input ends.
+    /// Returns true if the input is finite.
     pub fn is_bounded(&self) -> bool {
         self.relation.stream.source().is_bounded()
     }
 
-    /// Its rows into a sink, as a query that is opened and not started.
+    /// Writes the rows to a sink, as a query that is opened and not started.
     ///
     /// # Errors
     /// As [`start_stream_sql`].
@@ -154,7 +156,7 @@ impl StreamFrame {
         open(&self.query()?, &target, self.text.clone(), options).await
     }
 
-    /// The three sections of its explain, without running it.
+    /// Explains the query without running it, in three sections.
     ///
     /// # Errors
     /// As [`start_stream_sql`].
@@ -162,7 +164,7 @@ impl StreamFrame {
         explain(&self.query()?, None, options).await
     }
 
-    /// All of it.
+    /// Returns the query of all rows.
     fn query(&self) -> Result<StreamQuery> {
         use datafusion::datasource::provider_as_source;
         use datafusion::logical_expr::LogicalPlanBuilder;
@@ -181,7 +183,7 @@ impl StreamFrame {
     }
 }
 
-/// SQL whose spaces do not matter, to compare it.
+/// Normalizes the white space of SQL, for comparisons.
 fn one_line(sql: &str) -> String {
     sql.split_whitespace().collect::<Vec<_>>().join(" ")
 }

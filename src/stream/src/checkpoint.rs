@@ -1,4 +1,4 @@
-//! Where a streaming query goes on after a stop or a crash.
+//! Checkpoints: the state from which a streaming query resumes after a stop or a crash.
 //!
 //! ```text
 //! lock                    held by the query that uses the folder
@@ -8,7 +8,9 @@
 //! *.tmp                   a file that is being written
 //! ```
 //!
-//! The JSON files hold the checksum of their content, the checkpoint those of the state's files. Each file is written under a temporary name, made durable and renamed; `checkpoint.json` last.
+//! The JSON files contain the checksum of their content, the checkpoint those of the state's files.
+//! Each file is written under a temporary name, made durable and renamed; `checkpoint.json` is the
+//! last.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -31,10 +33,11 @@ const CHECKPOINT: &str = "checkpoint.json";
 const NEXT: &str = "next.json";
 const STATE: &str = "state-";
 
-/// What this code writes, and all that it reads.
+/// Version of the checkpoint format: the only one that this code writes and reads.
 const VERSION: u32 = 2;
 
-/// A JSON file with the xxHash64 of its content, in the order of its keys and without spaces.
+/// JSON file with the xxHash64 of its content, which is serialized in the order of its keys and
+/// without spaces.
 #[derive(Serialize, Deserialize)]
 struct Sealed {
     content: serde_json::Value,
@@ -48,42 +51,43 @@ impl Sealed {
     }
 }
 
-/// A point between two micro-batches.
+/// A checkpoint between two micro-batches.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Checkpoint {
     pub version: u32,
-    /// Another query, source or sink cannot go on from here.
+    /// Identity of the query, source and sink. Others cannot resume from this checkpoint.
     pub owner: Owner,
-    /// After the last micro-batch.
+    /// Offset after the last micro-batch.
     pub offset: Offset,
-    /// What tells the input before the offset from another one, as [`Source::evidence`](crate::Source::evidence) gives it.
+    /// Evidence that distinguishes the input before the offset from another input, as
+    /// [`Source::evidence`](crate::Source::evidence) returns it.
     pub evidence: serde_json::Value,
-    /// Of the sink, if it can be cut back.
+    /// Position of the sink; `None` if it cannot be truncated.
     pub position: Option<Position>,
-    /// The newest event time, in milliseconds since the epoch.
+    /// Newest event time, in milliseconds since the epoch.
     pub newest: Option<i64>,
     pub late_rows: u64,
     pub batches_processed: u64,
     pub rows_processed: u64,
-    /// Whether the input has ended, and all rows are written.
+    /// True if the input has ended and all rows are written.
     pub is_finished: bool,
-    /// The state, in order; younger segments replace rows of older ones.
+    /// Files of the state, in order; younger segments replace rows of older ones.
     pub state: Vec<StateFile>,
 }
 
-/// What a checkpoint belongs to.
+/// Identity of the query that a checkpoint belongs to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Owner {
     /// The query, as text.
     pub query: String,
-    /// What [`SourceTable::identity`](crate::SourceTable::identity) gives.
+    /// Identity of the source, by [`SourceTable::identity`](crate::SourceTable::identity).
     pub source: String,
-    /// What [`SinkTable::identity`](crate::SinkTable::identity) gives.
+    /// Identity of the sink, by [`SinkTable::identity`](crate::SinkTable::identity).
     pub sink: String,
 }
 
 impl Owner {
-    /// Refuses to go on from the checkpoint of another one.
+    /// Rejects the checkpoint of another query, source or sink.
     ///
     /// # Errors
     /// The first difference: expected and got.
@@ -109,7 +113,7 @@ pub(super) struct StateFile {
 }
 
 impl Checkpoint {
-    /// The point before the first micro-batch.
+    /// Returns the checkpoint before the first micro-batch.
     pub fn start(owner: Owner, offset: Offset) -> Self {
         Self {
             version: VERSION,
@@ -127,11 +131,11 @@ impl Checkpoint {
     }
 }
 
-/// What a folder held.
+/// Content of a checkpoint folder.
 pub(super) struct Found {
     pub checkpoint: Checkpoint,
     pub state: Vec<(u64, RecordBatch)>,
-    /// The micro-batch that was about to run after it.
+    /// Micro-batch that was about to run after the checkpoint.
     pub next: Option<OffsetRange>,
 }
 
@@ -144,7 +148,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens a folder, and creates it where it is not there.
+    /// Opens a folder, and creates it if it does not exist.
     ///
     /// # Errors
     /// A folder that another query uses; files that are damaged or of another version.
@@ -191,7 +195,7 @@ impl Store {
         };
         let bad = |problem: String| Error::BadFile { path: path.clone(), problem };
         let found: serde_json::Value = serde_json::from_slice(&content).map_err(|error| bad(error.to_string()))?;
-        // Another version may be sealed in another way.
+        // Another version may be sealed differently.
         let content = found.get("content").unwrap_or(&found);
         if let Some(version) = content.get("version").filter(|version| **version != VERSION) {
             return Err(bad(format!(
@@ -219,15 +223,16 @@ impl Store {
     /// Logs a micro-batch before it runs.
     ///
     /// # Errors
-    /// The disk's.
+    /// Errors of the disk.
     pub fn log(&self, next: &OffsetRange) -> Result<()> {
         self.write_json(NEXT, next)
     }
 
-    /// Stores a point and its state, of which only what is new is written. It counts once this has returned.
+    /// Stores a checkpoint and its state; only new segments are written. The checkpoint is valid
+    /// once this has returned.
     ///
     /// # Errors
-    /// The disk's.
+    /// Errors of the disk.
     pub fn save(&mut self, mut checkpoint: Checkpoint, state: &[(u64, RecordBatch)]) -> Result<()> {
         let mut kept = BTreeMap::new();
         let mut is_new = false;

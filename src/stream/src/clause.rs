@@ -1,4 +1,4 @@
-//! Takes `WINDOW BY ...` out of a query: the rest is plain SQL.
+//! Removes `WINDOW BY ...` from a query; the rest is plain SQL.
 
 use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -7,13 +7,13 @@ use vexact_core::error::{Error, Result};
 
 use super::window::{LONGEST_MS, WindowClause};
 
-/// Windows that one event time may be in.
+/// Maximum number of windows that contain one event time.
 const MOST_WINDOWS: i64 = 100_000;
 
-/// The tokens of a statement without its window clause, and the clause.
+/// Splits a statement into its tokens without the window clause, and the clause.
 ///
 /// # Errors
-/// Text that is no SQL; a window clause that is not complete, stands in a subquery or twice.
+/// Text that is not SQL; a window clause that is incomplete, in a subquery or duplicate.
 pub(super) fn extract(sql: &str, dialect: &dyn Dialect) -> Result<(Vec<TokenWithSpan>, Option<WindowClause>)> {
     let tokens = Tokenizer::new(dialect, sql)
         .tokenize_with_location()
@@ -30,7 +30,7 @@ pub(super) fn extract(sql: &str, dialect: &dyn Dialect) -> Result<(Vec<TokenWith
     Ok((without, Some(clause)))
 }
 
-/// Where `WINDOW BY` stands.
+/// Returns the position of `WINDOW BY` in the tokens; `None` if there is none.
 fn find(tokens: &[TokenWithSpan]) -> Result<Option<usize>> {
     let mut depth = 0;
     let mut window: Option<usize> = None;
@@ -104,7 +104,7 @@ impl<'a> Rest<'a> {
     }
 
     fn clause(&mut self) -> Result<WindowClause> {
-        // WINDOW BY
+        // Skips WINDOW BY.
         self.next();
         self.next();
         let mut time = vec![self.name("a column of event times")?];

@@ -1,4 +1,4 @@
-//! What a streaming query and those who watch it share.
+//! State shared by a streaming query and its observers.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -10,20 +10,20 @@ use vexact_core::error::{Error, Result};
 
 use super::progress::{Progress, Status};
 
-/// What a query is asked to do while it runs.
+/// Commands to a running query.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Control {
     pub is_stopped: bool,
-    /// Micro-batches after which it ends; 0: none.
+    /// Number of micro-batches after which the query ends; 0 for no limit.
     pub max_batches: u64,
 }
 
-/// What a query and those who watch it share.
+/// State shared by a query and its observers.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub progress: watch::Sender<Progress>,
     pub control: watch::Sender<Control>,
-    /// Micro-batches since the query was opened.
+    /// Number of micro-batches since the query was opened.
     pub processed: AtomicU64,
     pub error: Mutex<Option<Arc<Error>>>,
 }
@@ -41,7 +41,7 @@ impl Shared {
     }
 }
 
-/// A name that no other query has.
+/// Returns a unique name of a query.
 pub(super) fn query_id() -> String {
     format!("stream-{:016x}", RandomState::new().hash_one("query"))
 }

@@ -1,4 +1,4 @@
-//! Sources and sinks on disk: `CREATE SOURCE TABLE` and `CREATE SINK TABLE`.
+//! Creates sources and sinks on disk: `CREATE SOURCE TABLE` and `CREATE SINK TABLE`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use super::file_sink::{FileFormat, FileSink};
 use super::sink::SinkTable;
 use super::source::SourceTable;
 
-/// The source or the sink of a statement, as a table of a catalog.
+/// Creates the source or the sink of a statement, as a table of a catalog.
 ///
 /// # Errors
-/// A format or an option that is unknown; a folder that is not there; an empty one where no columns are declared.
+/// An unknown format or option; a missing folder, or an empty one without declared columns.
 pub fn stream_table(context: &SessionContext, create: &CreateTable) -> Result<Arc<dyn TableProvider>> {
     Ok(match create.kind {
         TableKind::Sink => sink_table(sink(create)?),
@@ -25,10 +25,12 @@ pub fn stream_table(context: &SessionContext, create: &CreateTable) -> Result<Ar
     })
 }
 
-/// `CREATE SOURCE TABLE t [(columns)] USING csv OPTIONS (path: 'FOLDER' [, delimiter: ','] [, batch_bytes: 8388608])`.
+/// Creates the source of `CREATE SOURCE TABLE t [(columns)] USING csv OPTIONS (path: 'FOLDER' [,
+/// delimiter: ','] [, batch_bytes: 8388608])`.
 ///
 /// # Errors
-/// Another format, a bad option, a folder that is not there or, where no columns are declared, has no file to find them in.
+/// Another format, an invalid option, a folder that is missing or, without declared columns, has no
+/// file from which to infer them.
 fn source(create: &CreateTable) -> Result<Arc<dyn SourceTable>> {
     if create.format != "csv" {
         return Err(create.refusal(&format!("unknown source {}: expected USING csv, of a folder", create.format)));
@@ -49,10 +51,11 @@ fn source(create: &CreateTable) -> Result<Arc<dyn SourceTable>> {
     }))
 }
 
-/// `CREATE SINK TABLE s [(columns)] USING csv | json | parquet OPTIONS (path: 'FILE' [, delimiter: ','])`.
+/// Creates the sink of `CREATE SINK TABLE s [(columns)] USING csv | json | parquet OPTIONS (path:
+/// 'FILE' [, delimiter: ','])`.
 ///
 /// # Errors
-/// Another format, a bad option, a folder that is not there.
+/// Another format, an invalid option, a missing folder.
 fn sink(create: &CreateTable) -> Result<Arc<dyn SinkTable>> {
     let format = match create.format.as_str() {
         "csv" => {

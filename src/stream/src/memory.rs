@@ -1,4 +1,4 @@
-//! Arrow batches at hand as a source: one [`RecordBatch`], one micro-batch.
+//! In-memory Arrow batches as a source: one [`RecordBatch`] is one micro-batch.
 
 use std::sync::Arc;
 
@@ -9,7 +9,8 @@ use vexact_core::error::{Error, Result};
 
 use super::source::{Offset, OffsetRange, Source, SourceTable};
 
-/// Batches in their order. It ends after the last one, and can be read any number of times; its offsets count batches.
+/// In-memory batches, in their order. The source ends after the last one, and can be read any
+/// number of times; its offsets count batches.
 #[derive(Debug, Clone)]
 pub struct MemoryTable {
     schema: SchemaRef,
@@ -58,7 +59,7 @@ struct MemorySource {
 }
 
 impl MemorySource {
-    /// The batches before an offset.
+    /// Returns the number of batches before an offset.
     fn ordinal(&self, offset: &Offset) -> Result<usize> {
         let count = self.table.batches.len();
         let ordinal = offset.as_u64().and_then(|ordinal| usize::try_from(ordinal).ok());

@@ -1,4 +1,4 @@
-//! How a streaming query is run.
+//! Options of a streaming query.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -6,23 +6,25 @@ use std::time::Duration;
 
 use vexact_core::error::{Error, Result};
 
-/// Partitions of a micro-batch.
+/// Maximum number of partitions of a micro-batch.
 const MAX_WORKERS: usize = 1024;
 
-/// What a crash may do to the output.
+/// Delivery guarantee: the effect of a crash on the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Delivery {
-    /// No input that the source can give again is lost; a sink may see a micro-batch again.
+    /// At-least-once: no input that the source can replay is lost; a sink may receive a micro-batch
+    /// twice.
     #[default]
     AtLeastOnce,
-    /// Goes on where it can; may skip what was in flight.
+    /// Best effort: resumes if possible; may skip micro-batches in flight.
     BestEffort,
-    /// The output is to the byte that of a run without a crash. For sources that can replay and sinks that can be cut back.
+    /// Exactly-once: the output is byte for byte that of a run without a crash. It requires a
+    /// source that can replay and a sink that can be truncated.
     ExactlyOnce,
 }
 
 impl Delivery {
-    /// As users write it.
+    /// Returns the name in the options.
     pub fn name(self) -> &'static str {
         match self {
             Self::AtLeastOnce => "at-least-once",
@@ -46,18 +48,18 @@ impl FromStr for Delivery {
     }
 }
 
-/// Where a micro-batch is worked on.
+/// Execution mode of a micro-batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ExecutionMode {
-    /// On one thread.
+    /// Runs on one thread.
     #[default]
     SingleProcess,
-    /// Its partitions on threads, where that is faster.
+    /// Runs its partitions on several threads, if that is faster.
     LocalWorkers,
 }
 
 impl ExecutionMode {
-    /// As users write it.
+    /// Returns the name in the options.
     pub fn name(self) -> &'static str {
         match self {
             Self::SingleProcess => "single-process",
@@ -76,21 +78,21 @@ impl FromStr for ExecutionMode {
     }
 }
 
-/// How a streaming query is run.
+/// Options of a streaming query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamOptions {
-    /// At a trigger all input that has come is processed, micro-batch by micro-batch. This is the least time from one trigger to
-    /// the next, unless input still waits; zero: input is processed as it comes.
+    /// Minimum time between two triggers, unless input still waits; zero processes input as it
+    /// arrives. A trigger processes all available input, micro-batch by micro-batch.
     pub trigger_interval: Duration,
-    /// The folder of its checkpoints, one after each micro-batch; `None`: none are made.
+    /// Folder of the checkpoints, one after each micro-batch; `None` for no checkpoints.
     pub checkpoint_path: Option<PathBuf>,
-    /// What a crash may do to the output.
+    /// Delivery guarantee: the effect of a crash on the output.
     pub delivery: Delivery,
-    /// Where a micro-batch is worked on.
+    /// Execution mode of a micro-batch.
     pub execution: ExecutionMode,
     /// Partitions of a micro-batch under [`ExecutionMode::LocalWorkers`], at least 1.
     pub local_workers: usize,
-    /// Of these at most so many at a time; 0: all.
+    /// Maximum number of partitions that run at the same time; 0 for all.
     pub max_inflight_partitions: usize,
 }
 

@@ -1,4 +1,5 @@
-//! What is done with a micro-batch: plans that are run on it, windows that are given to it, groups that it is merged into.
+//! Stages that process a micro-batch: plans that run on it, windows that its rows are assigned to,
+//! groups that it is merged into.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,29 +38,29 @@ enum Stage {
 pub(super) struct Pipeline {
     pub source: Arc<dyn SourceTable>,
     stages: Vec<Stage>,
-    /// What is run on all rows at the end, and the rows.
+    /// Plan that runs on all rows at the end of the input, and the rows collected for it.
     tail: Option<(RunPlan, Vec<RecordBatch>)>,
-    /// Why there is one.
+    /// Reason why there is a tail.
     pub needs_end: Option<&'static str>,
     schema: SchemaRef,
-    /// The aggregates by name.
+    /// Names of the aggregates.
     pub aggregates: Option<String>,
     /// The newest event time, in milliseconds since the epoch.
     pub newest: Option<i64>,
-    /// Rows that had a closed window.
+    /// Number of rows whose windows were all closed.
     pub late_rows: u64,
-    /// Time spent on groups since it was last asked for.
+    /// Time spent on groups since it was last read.
     state_time: Duration,
-    /// What it keeps, of the memory of its session.
+    /// Memory that the pipeline holds, reserved from its session's memory.
     reserved: Reserved,
     explained: Explained,
 }
 
 impl Pipeline {
-    /// The stages of a query, for micro-batches of at most so many partitions.
+    /// Builds the stages of a query, for micro-batches of at most `partitions` partitions.
     ///
     /// # Errors
-    /// What cannot be done over a stream.
+    /// An operation that is not supported over a stream.
     pub fn build(query: &StreamQuery, partitions: usize) -> BoxFuture<'_, Result<Self>> {
         Box::pin(async move {
             let pool = &query.state.runtime_env().memory_pool;
@@ -98,7 +99,7 @@ impl Pipeline {
         Ok(pipeline)
     }
 
-    /// Adds the stages of a plan over what the pipeline gives so far.
+    /// Adds the stages of a plan after the existing stages.
     async fn extend(&mut self, query: &StreamQuery, optimized: &LogicalPlan, partitions: usize) -> Result<()> {
         let survey = analyze(optimized)?;
         if let Some(what) = survey.needs_end.filter(|_| !self.source.is_bounded()) {
@@ -153,7 +154,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// The key that is the window, if the stream has windows.
+    /// Returns the index of the key that is the window, if the stream has windows.
     fn window_of_groups(
         &mut self,
         partial: &AggregateExec,
@@ -181,7 +182,7 @@ impl Pipeline {
         })
     }
 
-    /// The windows of the stream.
+    /// Returns the windows of the stream.
     pub fn window(&self) -> Option<&WindowBy> {
         self.stages.iter().find_map(|stage| match stage {
             Stage::Window { window, .. } => Some(window),
@@ -189,7 +190,7 @@ impl Pipeline {
         })
     }
 
-    /// The groups, if some are kept.
+    /// Returns the groups, if the query keeps any.
     pub fn groups(&self) -> Option<&GroupState> {
         self.stages.iter().find_map(|stage| match stage {
             Stage::Groups { state, .. } => Some(state.as_ref()),
@@ -197,12 +198,12 @@ impl Pipeline {
         })
     }
 
-    /// Time spent on groups since this was last called.
+    /// Returns the time spent on groups since the last call.
     pub fn take_state_time(&mut self) -> Duration {
         std::mem::take(&mut self.state_time)
     }
 
-    /// What a checkpoint keeps: batches that never change, each with its number.
+    /// Returns the batches for a checkpoint. They never change, and each has its number.
     pub fn state(&self) -> Vec<(u64, RecordBatch)> {
         match (self.groups(), self.waiting()) {
             (Some(groups), _) => {
@@ -213,25 +214,25 @@ impl Pipeline {
         }
     }
 
-    /// Rows that wait for the end of the input.
+    /// Returns the rows that wait for the end of the input.
     fn waiting(&self) -> Option<&[RecordBatch]> {
-        // Groups wait in their state.
+        // Groups wait in their own state.
         let (_, rows) = self.tail.as_ref().filter(|_| self.groups().is_none())?;
         Some(rows)
     }
 
-    /// The columns of the rows that it gives.
+    /// Returns the columns of the output rows.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// Bytes of what it keeps.
+    /// Returns the size of the state in bytes.
     pub fn state_bytes(&self) -> usize {
         let waiting = self.waiting().unwrap_or_default().iter().map(RecordBatch::get_array_memory_size);
         self.groups().map_or(0, GroupState::size_bytes) + waiting.sum::<usize>()
     }
 
-    /// Reads the tables that the stream is joined with; they stay as they are now.
+    /// Reads the tables that the stream is joined with; later changes of them are not seen.
     pub async fn open(&mut self) -> Result<()> {
         for stage in &mut self.stages {
             if let Stage::Plan(plan) = stage {
@@ -244,7 +245,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Puts back what a checkpoint kept.
+    /// Restores the state of a checkpoint.
     ///
     /// # Errors
     /// The state of another query; more than the session's memory.
@@ -272,10 +273,10 @@ impl Pipeline {
         Ok(())
     }
 
-    /// The rows that come of a micro-batch, its rows divided into so many partitions.
+    /// Runs a micro-batch, divided into `partitions` partitions, and returns the output rows.
     ///
     /// # Errors
-    /// What an operator or an aggregate refuses; more kept than the session's memory.
+    /// An error of an operator or an aggregate; state beyond the session's memory.
     pub async fn run(&mut self, batch: &RecordBatch, partitions: usize) -> Result<Vec<RecordBatch>> {
         let rows = self.pass(batch, partitions).await?;
         self.reserved.resize(self.state_bytes())?;
@@ -303,7 +304,7 @@ impl Pipeline {
                         partial = window.spread(&partial, *key, before)?;
                     }
                     if self.tail.is_some() {
-                        // They are all asked for at the end.
+                        // All results are read at the end.
                         state.take_in(&partial)?;
                         self.state_time += started.elapsed();
                         return Ok(Vec::new());
@@ -325,7 +326,7 @@ impl Pipeline {
         }
     }
 
-    /// The rows that come at the end of the input.
+    /// Returns the output rows of the end of the input.
     ///
     /// # Errors
     /// As [`Self::run`].
@@ -334,7 +335,7 @@ impl Pipeline {
             return Ok(Vec::new());
         }
         if self.groups().is_some_and(|state| state.len() == 0) {
-            // An aggregate without keys has a result also of no rows.
+            // An aggregate without keys has a result even for no rows.
             self.run(&RecordBatch::new_empty(self.source.schema()), 1).await?;
         }
         let Some((tail, waiting)) = &mut self.tail else { return Ok(Vec::new()) };
@@ -353,7 +354,7 @@ impl Pipeline {
         tail.run(&rows, 1).await
     }
 
-    /// Adds plans, first the one that rows come to first.
+    /// Adds plans to the explain, in the order in which rows pass them.
     fn explain(&mut self, optimized: &LogicalPlan, plans: &[Arc<dyn ExecutionPlan>], state: &SessionState) {
         for (place, plan) in plans.iter().enumerate() {
             let explained = explain_plan(optimized, plan, state.config_options());
@@ -368,7 +369,8 @@ impl Pipeline {
         }
     }
 
-    /// The three sections; `strategy` is what the query adds to that of its searches.
+    /// Returns the three sections of the explain; `strategy` is added to the strategy of the
+    /// query's searches.
     pub fn explained(&self, strategy: String) -> Explained {
         let own = self.explained.clone();
         Explained { strategy: strategy + &own.strategy, ..own }

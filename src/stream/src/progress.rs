@@ -1,94 +1,96 @@
-//! What a streaming query tells of itself.
+//! Progress of a streaming query, as it reports it.
 
 use serde::Serialize;
 
-/// Where a query stands in its life.
+/// Life-cycle state of a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Opened, and not started.
+    /// The query is opened, and not started.
     Created,
-    /// It waits for input, or works on it.
+    /// The query waits for input, or processes it.
     Running,
-    /// It waits for its sink.
+    /// The query waits for its sink.
     Backpressure,
-    /// Opened with a checkpoint; the first micro-batch since then has not been processed.
+    /// The query was opened with a checkpoint; it has not processed a micro-batch since then.
     Restored,
-    /// Ended: by `stop`, after so many micro-batches as were asked for, or with its input.
+    /// The query has ended: by `stop`, after the requested number of micro-batches, or with its
+    /// input.
     Stopped,
-    /// Ended by an error.
+    /// The query has ended with an error.
     Failed,
 }
 
 impl Status {
-    /// Whether it has ended.
+    /// Returns true if the query has ended.
     pub fn is_ended(self) -> bool {
         matches!(self, Self::Stopped | Self::Failed)
     }
 }
 
-/// A query at one moment. Times are milliseconds.
+/// Progress of a query at one moment. Times are milliseconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Progress {
     /// Unique among queries.
     pub query_id: String,
-    /// Where it stands.
+    /// Life-cycle state of the query.
     pub status: Status,
-    /// `single-process` or `local-workers`, as asked for.
+    /// Requested execution mode: `single-process` or `local-workers`.
     pub requested_execution_mode: String,
-    /// What is done.
+    /// Execution mode in use.
     pub execution_mode: String,
-    /// Why.
+    /// Reason for the execution mode.
     pub execution_reason: String,
     /// `at-least-once`, `best-effort` or `exactly-once`.
     pub checkpoint_delivery_mode: String,
-    /// Micro-batches taken from the source since this query was opened.
+    /// Number of micro-batches taken from the source since this query was opened.
     pub batches_pulled: u64,
-    /// Micro-batches whose rows are in the sink, those before a restore included.
+    /// Number of micro-batches whose rows are in the sink, including those before a restore.
     pub batches_processed: u64,
-    /// Their rows.
+    /// Number of rows of these micro-batches.
     pub rows_processed: u64,
-    /// Rows that came for a window that was closed.
+    /// Number of rows for windows that were closed.
     pub late_rows: u64,
-    /// What may be wrong with the input: an event time far ahead of the clock, which closes all windows before it.
+    /// Warning about the input: an event time far ahead of the clock, which closes all windows
+    /// before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
-    /// How often the query waited for its sink, or its source for the query.
+    /// Number of times that the query waited for its sink, or its source for the query.
     pub blocked_count: u64,
-    /// The most micro-batches that ever waited.
+    /// Maximum number of micro-batches that have waited.
     pub max_backlog_batches: u64,
-    /// Micro-batches that wait, and the one that is worked on.
+    /// Number of micro-batches that wait, including the one that is processed.
     pub inflight_batches: u64,
-    /// Partitions of the one that is worked on.
+    /// Number of partitions of the micro-batch that is processed.
     pub inflight_partitions: u64,
-    /// From the micro-batch at hand to the checkpoint after it.
+    /// Time from the start of the micro-batch to the checkpoint after it.
     pub last_batch_latency_ms: f64,
-    /// The sink's part of it.
+    /// Part of the latency that the sink took.
     pub last_sink_latency_ms: f64,
-    /// The part of the state and its checkpoint.
+    /// Part of the latency that the state and its checkpoint took.
     pub last_state_latency_ms: f64,
-    /// After the last micro-batch that was processed, as JSON.
+    /// Source offset after the last micro-batch that was processed, as JSON.
     pub last_source_offset: Option<String>,
-    /// Whether it waits for its sink now.
+    /// True while the query waits for its sink.
     pub backpressure_active: bool,
-    /// Whether it keeps groups, or rows until the end.
+    /// True if the query keeps groups, or rows until the end.
     pub has_stateful_ops: bool,
-    /// Whether it has `WINDOW BY`.
+    /// True if the query has `WINDOW BY`.
     pub has_window: bool,
-    /// Whether a slow reader of the sink holds it up.
+    /// True if a slow reader of the sink blocks the query.
     pub sink_is_blocking: bool,
-    /// Whether the input ends.
+    /// True if the input is finite.
     pub source_is_bounded: bool,
-    /// Bytes of groups and kept rows.
+    /// Size of groups and retained rows, in bytes.
     pub estimated_state_size_bytes: u64,
-    /// Micro-batches that are read ahead at most.
+    /// Maximum number of prefetched micro-batches.
     pub backpressure_max_queue_batches: u64,
-    /// The backlog at which reading ahead stops …
+    /// Backlog at which prefetching stops …
     pub backpressure_high_watermark: u64,
-    /// … until it is down to this.
+    /// … and backlog at which it resumes.
     pub backpressure_low_watermark: u64,
     /// `merged-states`, or `none` without an aggregate.
     pub aggregate_impl: String,
-    /// Why.
+    /// Reason for the aggregate implementation.
     pub aggregate_reason: String,
 }

@@ -1,4 +1,4 @@
-//! Takes micro-batches from a source: one after another, or read ahead by a task of its own.
+//! Pulls micro-batches from a source: one after another, or prefetched by a separate task.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,29 +11,29 @@ use vexact_core::error::Result;
 use super::queue::{Queue, Watermarks};
 use super::source::{OffsetRange, Source};
 
-/// Micro-batches that are read ahead.
+/// Watermarks of prefetched micro-batches.
 pub(super) const AHEAD: Watermarks = Watermarks { high: 8, low: 4 };
 
-/// A source that has given nothing for so long is waiting for input.
+/// Time after which a source without output counts as idle.
 const IDLE: Duration = Duration::from_millis(10);
 
 /// A micro-batch.
 pub(super) struct Pulled {
     pub range: OffsetRange,
     pub batch: RecordBatch,
-    /// Of the source, after it.
+    /// Evidence of the source after this micro-batch.
     pub evidence: serde_json::Value,
 }
 
-/// What a source gives next.
+/// Result of a pull.
 pub(super) enum Next {
     Batch(Pulled),
-    /// All input that has come is taken.
+    /// All available input has been taken.
     Idle,
     End,
 }
 
-/// What is known of pulling.
+/// Counters of pulls.
 #[derive(Debug, Default)]
 pub(super) struct Pulls {
     pub pulled: AtomicU64,
@@ -43,7 +43,7 @@ pub(super) struct Pulls {
 
 /// The source's side of a query.
 pub(super) enum Pull {
-    /// What is read is gone from the source, so it is read when it is wanted.
+    /// Reads on demand, because a read removes rows from the source.
     Now {
         source: Box<dyn Source>,
         is_idle: bool,
@@ -56,7 +56,7 @@ pub(super) enum Pull {
 }
 
 impl Pull {
-    /// Must be called on a tokio runtime.
+    /// Creates the pull. It must be called on a tokio runtime.
     pub fn new(source: Box<dyn Source>, pulls: Arc<Pulls>) -> Result<Self> {
         if !source.can_replay() {
             return Ok(Self::Now { source, is_idle: false, pulls });
@@ -66,7 +66,7 @@ impl Pull {
         Ok(Self::Ahead { queue, _task: task })
     }
 
-    /// Micro-batches that wait.
+    /// Returns the number of micro-batches that wait.
     pub fn backlog(&self) -> u64 {
         match self {
             Self::Now { .. } => 0,
@@ -74,10 +74,10 @@ impl Pull {
         }
     }
 
-    /// Waits for what comes next. Its future may be dropped.
+    /// Waits for the next result. Its future may be dropped.
     ///
     /// # Errors
-    /// The source's.
+    /// Errors of the source.
     pub async fn next(&mut self) -> Result<Next> {
         match self {
             Self::Now { source, is_idle, pulls } => next(source.as_mut(), is_idle, pulls).await,

@@ -1,4 +1,4 @@
-//! A streaming query: its life, from outside.
+//! Handle of a streaming query, to control and observe it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,8 @@ use super::control::{Control, Shared};
 use super::progress::Progress;
 use super::run::StreamDriver;
 
-/// A streaming query. Cheap to clone; clones are one query, which is stopped when the last one is dropped.
+/// Handle of a streaming query. Cheap to clone; clones share one query, which is stopped when the
+/// last one is dropped.
 #[derive(Debug, Clone)]
 pub struct StreamingQuery {
     handle: Arc<Handle>,
@@ -21,7 +22,7 @@ pub struct StreamingQuery {
 #[derive(Debug)]
 struct Handle {
     shared: Arc<Shared>,
-    /// Until it is started.
+    /// Driver of the query; `None` after the start.
     run: Mutex<Option<StreamDriver>>,
 }
 
@@ -42,7 +43,7 @@ impl StreamingQuery {
         Self { handle: Arc::new(Handle { shared: Arc::new(shared), run: Mutex::new(Some(run)) }) }
     }
 
-    /// Starts it, on the tokio runtime that this is called on. Harmless to repeat, also after its end.
+    /// Starts the query on the current tokio runtime. Idempotent, also after its end.
     pub fn start(&self) {
         let run = self.handle.run.lock().take();
         let Some(run) = run else { return };
@@ -52,7 +53,7 @@ impl StreamingQuery {
         }
         tokio::spawn(async move {
             let watched = Arc::clone(&shared);
-            // In a task of its own: that it ends by a panic is seen.
+            // The query runs in a task of its own, so that a panic is detected.
             let result = match tokio::spawn(run.work_to_end(Arc::clone(&shared))).await {
                 Ok(result) => result,
                 Err(error) => Err(task_ended("the streaming query", error)),
@@ -61,11 +62,12 @@ impl StreamingQuery {
         });
     }
 
-    /// Starts it if it was not, and waits for its end; with `max_batches` above 0 it ends once it has processed that many
-    /// micro-batches in all. The number of micro-batches that it has processed since it was opened.
+    /// Starts the query if necessary, and waits for its end; with `max_batches` above 0 it ends
+    /// once it has processed that many micro-batches in total. Returns the number of micro-batches
+    /// that it has processed since it was opened.
     ///
     /// # Errors
-    /// What the query failed with, each time that it is asked.
+    /// The error that ended the query, in every call.
     pub async fn await_termination(&self, max_batches: u64) -> Result<u64> {
         let shared = &self.handle.shared;
         if max_batches > 0 {
@@ -73,7 +75,7 @@ impl StreamingQuery {
         }
         self.start();
         let mut progress = shared.progress.subscribe();
-        // The sender is held here, so that waiting cannot fail.
+        // The sender is owned here, so waiting cannot fail.
         let _ = progress.wait_for(|progress| progress.status.is_ended()).await;
         match shared.error.lock().clone() {
             Some(error) => Err(Error::Shared(error)),
@@ -81,29 +83,30 @@ impl StreamingQuery {
         }
     }
 
-    /// Ends it: the micro-batch at hand is still written, unless the sink has no room or it takes longer than a second. Returns at
-    /// once; [`Self::await_termination`] waits for the end. Harmless to repeat.
+    /// Stops the query: the current micro-batch is still written, unless the sink has no room or it
+    /// takes longer than a second. Returns at once; [`Self::await_termination`] waits for the end.
+    /// Idempotent.
     pub fn stop(&self) {
         self.handle.shared.control.send_modify(|control| control.is_stopped = true);
-        // One that was never started ends here.
+        // A query that was never started ends here.
         if self.handle.run.lock().take().is_some() {
             self.handle.shared.end(Ok(()));
         }
     }
 
-    /// How it stands.
+    /// Returns the progress of the query.
     pub fn progress(&self) -> Progress {
         self.handle.shared.progress.borrow().clone()
     }
 
-    /// [`Self::progress`] as JSON.
+    /// Returns [`Self::progress`] as JSON.
     pub fn snapshot_json(&self) -> String {
-        // Texts, numbers and booleans: there is nothing that JSON cannot hold.
+        // Texts, numbers and booleans always convert to JSON.
         serde_json::to_string(&self.progress()).unwrap_or_default()
     }
 }
 
-/// Threads that the runtime this is called on can divide work among.
+/// Returns the number of threads of the current runtime that can share work.
 pub(super) fn threads() -> usize {
     match tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor()) {
         Ok(tokio::runtime::RuntimeFlavor::CurrentThread) | Err(_) => 1,

@@ -1,4 +1,4 @@
-//! What a streaming query keeps, counted against the memory of its session.
+//! Memory held by a streaming query, counted against the memory of its session.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
 use vexact_core::error::{Error, Result};
 
-/// A share of a session's memory, which is given back when this is dropped.
+/// Reservation of a session's memory, which is released when this is dropped.
 pub(super) struct Reserved {
     pool: Arc<dyn MemoryPool>,
     reservation: MemoryReservation,
@@ -20,15 +20,15 @@ impl fmt::Debug for Reserved {
 }
 
 impl Reserved {
-    /// Nothing yet.
+    /// Creates an empty reservation.
     pub fn new(pool: &Arc<dyn MemoryPool>) -> Self {
         Self { pool: Arc::clone(pool), reservation: MemoryConsumer::new("stream state").register(pool) }
     }
 
-    /// Takes or gives back, so that it is so many bytes.
+    /// Grows or shrinks the reservation to this number of bytes.
     ///
     /// # Errors
-    /// More than the session may use; it stays as it was.
+    /// A size beyond the memory of the session; the reservation is unchanged.
     pub fn resize(&self, bytes: usize) -> Result<()> {
         self.reservation.try_resize(bytes).map_err(|error| match self.pool.memory_limit() {
             MemoryLimit::Finite(limit) => Error::Query(DataFusionError::ResourcesExhausted(format!(

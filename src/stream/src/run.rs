@@ -1,4 +1,5 @@
-//! A streaming query at work: one micro-batch after another, from its source through its pipeline into its sink.
+//! Runs a streaming query: one micro-batch after another, from its source through its pipeline into
+//! its sink.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -25,19 +26,19 @@ use super::source::{OffsetRange, Source};
 use super::target::Target;
 use super::workers::Workers;
 
-/// What a micro-batch may still take once the query is stopped.
+/// Grace period of a micro-batch after the query is stopped.
 const GRACE: Duration = Duration::from_secs(1);
-/// A sink that takes longer has no room.
+/// Minimum duration of a write that counts as back-pressure.
 const BLOCKED: Duration = Duration::from_millis(10);
 
-/// An event time this far ahead of the clock is a warning: a day, in milliseconds.
+/// Minimum distance of an event time ahead of the clock for a warning: a day, in milliseconds.
 const FAR_MS: i64 = 86_400_000;
 
 /// A query that is opened and ready to run.
 pub(super) struct StreamDriver {
     pipeline: Pipeline,
     source: Box<dyn Source>,
-    /// To run first, from the log.
+    /// Logged micro-batch that runs first.
     next: Option<OffsetRange>,
     sink: Box<dyn Sink>,
     sink_schema: SchemaRef,
@@ -57,7 +58,7 @@ fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-/// Waits until a query that has processed so many micro-batches is to end.
+/// Waits until a query with this number of processed micro-batches has to end.
 async fn ended(control: &mut watch::Receiver<Control>, processed: u64) {
     let is_enough =
         |control: &Control| control.is_stopped || (control.max_batches > 0 && processed >= control.max_batches);
@@ -68,17 +69,18 @@ async fn ended(control: &mut watch::Receiver<Control>, processed: u64) {
 
 /// Waits for `stop`.
 async fn stopped(control: &mut watch::Receiver<Control>) {
-    // One that cannot be stopped any more is not.
+    // A query whose handles are gone cannot be stopped any more, so this waits forever.
     if control.wait_for(|control| control.is_stopped).await.is_err() {
         std::future::pending().await
     }
 }
 
 impl StreamDriver {
-    /// Opens source, sink and checkpoint. `query` is its text.
+    /// Opens source, sink and checkpoint. `query` is the text of the query.
     ///
     /// # Errors
-    /// A mismatch of columns; a delivery mode that the source or the sink cannot have; a checkpoint of another query.
+    /// A mismatch of columns; a delivery mode that the source or the sink does not support; a
+    /// checkpoint of another query.
     pub async fn open(
         mut pipeline: Pipeline,
         target: &Target,
@@ -175,7 +177,7 @@ impl StreamDriver {
         }
     }
 
-    /// Warns of an event time far ahead of the clock: rows of the present are late then.
+    /// Returns a warning about an event time far ahead of the clock, which makes current rows late.
     fn warning(&self) -> Option<String> {
         let window = self.pipeline.window().filter(|window| window.lateness_ms.is_some())?;
         let newest = self.pipeline.newest?;
@@ -205,7 +207,8 @@ impl StreamDriver {
         self.sink.finish().await
     }
 
-    /// Whether the input has ended, and not the query.
+    /// Runs the query; returns true if its input has ended, and false if the query was stopped
+    /// before.
     async fn work(&mut self, shared: &Shared, control: &mut watch::Receiver<Control>) -> Result<bool> {
         if let Some(range) = self.next.take() {
             self.source.restore(&range.from).await?;
@@ -234,7 +237,7 @@ impl StreamDriver {
                 Next::End => return Ok(true),
                 Next::Idle => {
                     is_triggered = false;
-                    // The source's word that it is idle was counted as a micro-batch.
+                    // The source's idle report was counted as a micro-batch.
                     shared.progress.send_modify(|progress| progress.inflight_batches = backlog);
                     continue;
                 }
@@ -263,7 +266,7 @@ impl StreamDriver {
         }
     }
 
-    /// Processes a micro-batch. False: the query was stopped before it was done.
+    /// Processes a micro-batch. Returns false if the query was stopped before the end.
     async fn micro_batch(
         &mut self,
         Pulled { range, batch, evidence }: Pulled,
@@ -325,7 +328,7 @@ impl StreamDriver {
         Ok(true)
     }
 
-    /// Gives rows to the sink. False: the query was stopped while the sink had no room.
+    /// Writes rows to the sink. Returns false if the query was stopped while the sink had no room.
     async fn write(
         &mut self,
         rows: Vec<RecordBatch>,
@@ -362,7 +365,7 @@ impl StreamDriver {
         written
     }
 
-    /// Makes a checkpoint of the point at hand.
+    /// Saves a checkpoint of the current position.
     async fn save(&mut self) -> Result<()> {
         let Some(mut store) = self.store.take() else { return Ok(()) };
         if self.options.delivery != Delivery::BestEffort {
@@ -373,7 +376,7 @@ impl StreamDriver {
         self.checkpoint.late_rows = self.pipeline.late_rows;
         let state = self.pipeline.state();
         let checkpoint = Checkpoint { state: Vec::new(), ..self.checkpoint.clone() };
-        // Waiting for a disk is not for the runtime's threads.
+        // Waiting for a disk must not block the runtime's threads.
         let saving = tokio::task::spawn_blocking(move || {
             let saved = store.save(checkpoint, &state);
             (store, saved)
@@ -390,7 +393,7 @@ async fn open_store(path: PathBuf) -> Result<(Store, Option<Found>)> {
     opening.await.map_err(|error| Error::Interrupted(format!("a checkpoint ended early: {error}")))?
 }
 
-/// `aggregate_impl` and `aggregate_reason`.
+/// Returns `aggregate_impl` and `aggregate_reason`.
 pub(super) fn aggregate_facts(pipeline: &Pipeline) -> (&'static str, String) {
     match &pipeline.aggregates {
         Some(names) if names.is_empty() => ("merged-states", "distinct keys: each is kept once".into()),
@@ -401,7 +404,8 @@ pub(super) fn aggregate_facts(pipeline: &Pipeline) -> (&'static str, String) {
     }
 }
 
-/// Rows as the sink has declared them. A value that its column cannot hold whole is an error.
+/// Casts rows to the declared columns of the sink. A value that does not fit without loss is an
+/// error.
 fn as_declared(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let columns = rows.columns().iter().zip(schema.fields()).map(|(column, field)| {
         kept(column, field.data_type())

@@ -14,7 +14,8 @@ use vexact_core::error::{Error, Result};
 use super::split::{keeps_stream, with_tables_read};
 use super::table::Feed;
 
-/// Runs of a plan after which its operators are made anew: each run leaves its metrics in them.
+/// Number of runs after which the operators of a plan are created anew: each run leaves its metrics
+/// in them.
 const RUNS: usize = 1000;
 
 /// A plan that is run on one micro-batch after another.
@@ -27,17 +28,17 @@ pub(super) struct RunPlan {
 }
 
 impl RunPlan {
-    /// `feed` is the leaf that it reads.
+    /// Creates the plan; `feed` is the leaf that it reads.
     pub fn new(plan: Arc<dyn ExecutionPlan>, feed: Arc<Feed>, context: &Arc<TaskContext>) -> Self {
         Self { keeps_stream: keeps_stream(&plan), plan, feed, context: Arc::clone(context), runs: 0 }
     }
 
-    /// The columns of the rows that it is given.
+    /// Returns the columns of the input rows.
     pub fn input_schema(&self) -> &SchemaRef {
         self.feed.schema()
     }
 
-    /// Reads the tables that it joins with, once.
+    /// Reads the tables that the plan joins with, once.
     ///
     /// # Errors
     /// A table that cannot be read.
@@ -46,10 +47,11 @@ impl RunPlan {
         Ok(())
     }
 
-    /// The rows that it makes of these, in their order, which are divided into so many partitions, each on a thread.
+    /// Runs the plan on these batches, divided into `partitions` partitions with a thread each, and
+    /// returns its rows in their order.
     ///
     /// # Errors
-    /// What an operator refuses.
+    /// An error of an operator.
     pub async fn run(&mut self, batches: &[RecordBatch], partitions: usize) -> Result<Vec<RecordBatch>> {
         if self.runs > 0 && (self.keeps_stream || self.runs.is_multiple_of(RUNS)) {
             self.plan = reset_plan_states(Arc::clone(&self.plan))?;
@@ -57,7 +59,8 @@ impl RunPlan {
         self.runs += 1;
         let batch_rows = self.context.session_config().batch_size();
         self.feed.fill(batches, partitions, batch_rows);
-        // A partition of the plan is one of its input, unless the plan makes one of them, or several.
+        // A partition of the plan corresponds to one of its input, unless the plan merges or splits
+        // partitions.
         let all = self.plan.output_partitioning().partition_count();
         let count = if all == self.feed.partitions() { partitions.clamp(1, all) } else { all };
         let rows = |partition| {
@@ -80,7 +83,7 @@ impl RunPlan {
     }
 }
 
-/// One batch of several.
+/// Concatenates batches into one.
 pub(super) fn concat(mut batches: Vec<RecordBatch>, schema: &SchemaRef) -> Result<RecordBatch> {
     match batches.len() {
         1 => Ok(batches.swap_remove(0)),

@@ -1,4 +1,4 @@
-//! Where the rows of a stream come from.
+//! Sources: origins of the rows of a stream.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -8,71 +8,76 @@ use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use vexact_core::error::{Error, Result};
 
-/// A position in a source, of the source's own making: a checkpoint stores it and gives it back.
+/// Position in a source, in a form that the source defines. A checkpoint stores it and returns it
+/// to the source.
 pub type Offset = serde_json::Value;
 
-/// The boundaries of one micro-batch: what comes after `from`, up to and with `to`.
+/// Boundaries of one micro-batch: everything after `from`, up to and including `to`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct OffsetRange {
-    /// Where the micro-batch begins: the `to` of the one before, or [`Source::start`].
+    /// Start of the micro-batch: the `to` of the previous one, or [`Source::start`].
     pub from: Offset,
-    /// The offset after it.
+    /// Offset after the micro-batch.
     pub to: Offset,
 }
 
 /// An open source: one reader of it, in one query.
 ///
-/// The engine asks for the boundaries of the next micro-batch, may log them, and then for its rows:
-/// `next_range` → `read` → `next_range` → `read` … A micro-batch may have no rows.
+/// The engine requests the boundaries of the next micro-batch, may log them, and then requests its
+/// rows: `next_range` → `read` → `next_range` → `read` … A micro-batch may have no rows.
 ///
 /// - **Order.** Ranges follow each other without a gap: each begins where the one before ended.
-/// - **Replay.** Where [`Self::can_replay`] is true, `read` of a range that was ever given, by this or by an earlier reader (also
-///   of another process), gives the same rows in the same order, after [`Self::restore`] to its beginning. Boundaries must
-///   therefore say all that decides on the rows. Where it is false, `read` is asked once for each range, right after it was given.
-/// - **Waiting.** `next_range` waits without polling for input. Its future may be dropped at any await and asked anew; nothing is
-///   lost by that. The future of `read` is dropped only when the query ends.
+/// - **Replay.** If [`Self::can_replay`] is true, `read` of a range that this or an earlier reader
+///   (also of another process) has returned yields the same rows in the same order, after
+///   [`Self::restore`] to its beginning. Boundaries must therefore determine the rows completely. If
+///   it is false, `read` is called once for each range, right after the range was returned.
+/// - **Waiting.** `next_range` waits for input without polling. Its future may be dropped at any
+///   await, and a new call loses nothing. The future of `read` is dropped only when the query ends.
 /// - **Errors** end the query.
 #[async_trait]
 pub trait Source: Debug + Send {
-    /// What the rows of every micro-batch have. A mismatch with what arrives is an error of the opening, or of the `read` that
-    /// finds it.
+    /// Returns the schema of every micro-batch. A mismatch with the actual rows is an error when
+    /// the source is opened, or of the `read` that finds it.
     fn schema(&self) -> SchemaRef;
 
-    /// Whether it ends by itself: `next_range` gives `None` some day.
+    /// Returns true if the source is finite: `next_range` returns `None` eventually.
     fn is_bounded(&self) -> bool;
 
-    /// Whether a range can be read again, identically. Delivery `exactly-once` needs it.
+    /// Returns true if a range can be read again with identical rows. Delivery `exactly-once`
+    /// requires it.
     fn can_replay(&self) -> bool {
         false
     }
 
-    /// The offset before the first micro-batch.
+    /// Returns the offset before the first micro-batch.
     fn start(&self) -> Offset {
         Offset::from(0)
     }
 
-    /// Waits for input and gives the boundaries of the next micro-batch; `None` at the end, also when asked again.
+    /// Waits for input and returns the boundaries of the next micro-batch; `None` at the end, also
+    /// in later calls.
     async fn next_range(&mut self) -> Result<Option<OffsetRange>>;
 
-    /// The rows of a range, one [`RecordBatch`] of [`Self::schema`].
+    /// Returns the rows of a range, as one [`RecordBatch`] of [`Self::schema`].
     async fn read(&mut self, range: &OffsetRange) -> Result<RecordBatch>;
 
-    /// What tells the input up to the last range that was read from another input, for [`Self::verify`]. A checkpoint stores it.
+    /// Returns evidence that distinguishes the input up to the last range that was read from
+    /// another input, for [`Self::verify`]. A checkpoint stores it.
     fn evidence(&self) -> serde_json::Value {
         serde_json::Value::Null
     }
 
-    /// Notices that the input before a restored offset has been changed since. Called after [`Self::restore`].
+    /// Detects a change of the input before a restored offset. Called after [`Self::restore`].
     ///
     /// # Errors
-    /// Input that is not what was read.
+    /// Input that differs from the input that was read.
     async fn verify(&mut self, evidence: &serde_json::Value) -> Result<()> {
         let _ = evidence;
         Ok(())
     }
 
-    /// Goes on after `offset`, the `to` of a range that an earlier reader was given (or [`Self::start`]). Called before the first
-    /// `next_range` only.
+    /// Resumes after `offset`, the `to` of a range that an earlier reader returned (or
+    /// [`Self::start`]). Called only before the first `next_range`.
     ///
     /// # Errors
     /// An offset that is not of this source; a source that cannot go back.
@@ -81,10 +86,10 @@ pub trait Source: Debug + Send {
     }
 }
 
-/// A source by name: what a session's catalog holds, and each query opens for itself.
+/// A named source in a session's catalog, which each query opens for itself.
 #[async_trait]
 pub trait SourceTable: Debug + Send + Sync {
-    /// The columns of its rows.
+    /// Returns the columns of the rows.
     fn schema(&self) -> SchemaRef;
 
     /// As [`Source::is_bounded`].
@@ -95,28 +100,29 @@ pub trait SourceTable: Debug + Send + Sync {
         false
     }
 
-    /// The source and no other, such as its path: the checkpoint of a query goes on with the same source only. A source without a
-    /// name of its own is known by its kind and its columns.
+    /// Returns the identity of the source, such as its path: the checkpoint of a query resumes only
+    /// with the same source. A source without a name of its own is identified by its kind and its
+    /// columns.
     fn identity(&self) -> String {
         format!("a source of ({})", columns(&self.schema()))
     }
 
-    /// Opens it for one query.
+    /// Opens the source for one query.
     ///
     /// # Errors
-    /// What arrives does not have the columns of [`Self::schema`]: the error has the names and types, expected and got. A source
-    /// that only one query may read, and one does.
+    /// Input without the columns of [`Self::schema`]: the error has the names and types, expected
+    /// and got. A source that only one query may read, and that one reads already.
     async fn open(&self) -> Result<Box<dyn Source>>;
 }
 
-/// Column names and types, for messages: `a Int64, b Utf8`.
+/// Formats column names and types for messages: `a Int64, b Utf8`.
 pub fn columns(schema: &Schema) -> String {
     let column = |field: &FieldRef| format!("{} {}", field.name(), field.data_type());
     schema.fields().iter().map(column).collect::<Vec<_>>().join(", ")
 }
 
-/// A batch as one of `schema`: the same columns by name and type, in any order. Nothing is copied. `what` is the batch's name in
-/// the message.
+/// Converts a batch to `schema`: the same columns by name and type, in any order. Nothing is
+/// copied. `what` is the batch's name in the message.
 ///
 /// # Errors
 /// Other columns: expected and got.
@@ -139,14 +145,14 @@ pub fn conform(batch: RecordBatch, schema: &SchemaRef, what: &str) -> Result<Rec
             let arrays = places.iter().map(|place| Arc::clone(batch.column(*place))).collect();
             let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
             let conformed = RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options);
-            // The types agree: what is left is a NULL where none is allowed.
+            // The types agree, so the error is a NULL that is not allowed.
             conformed.map_err(|error| mismatch(&format!("{error}; ")))
         }
         None => Err(mismatch("")),
     }
 }
 
-/// A source that was given away.
+/// A placeholder for a source that was moved out.
 #[derive(Debug)]
 pub(super) struct Taken(pub SchemaRef);
 

@@ -1,4 +1,5 @@
-//! A physical plan over a stream, cut where its groups are kept and where it needs the end of the input.
+//! Splits a physical plan over a stream at its groups and at the operators that need the end of the
+//! input.
 
 use std::sync::Arc;
 
@@ -26,32 +27,32 @@ use super::table::{Feed, FeedExec};
 
 type Plan = Arc<dyn ExecutionPlan>;
 
-/// The parts of a plan, in the order of the rows.
+/// Parts of a plan, in the order in which rows pass them.
 pub(super) struct Parts {
-    /// From the micro-batch to rows, or to states of groups.
+    /// Plan from the micro-batch to rows, or to states of groups.
     pub head: Plan,
     pub groups: Option<Groups>,
-    /// What is run once, on everything.
+    /// Plan that runs once, on all rows, at the end of the input.
     pub tail: Option<(Plan, Arc<Feed>)>,
 }
 
 /// Groups that are kept.
 pub(super) struct Groups {
-    /// Keys and results.
+    /// Schema of keys and results.
     pub result_schema: SchemaRef,
-    /// From results to rows.
+    /// Plan from results to rows.
     pub rest: Option<(Plan, Arc<Feed>)>,
 }
 
-/// What an operator is to a stream.
+/// Kind of an operator, by the rows that it needs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kind {
-    /// What it makes of a row depends on the row.
+    /// The output for a row depends only on that row.
     ByRow,
     /// Sorts the input of an aggregate.
     Order,
     Groups,
-    /// It needs all rows.
+    /// The operator needs all rows.
     Whole,
 }
 
@@ -92,7 +93,7 @@ fn replaced(plan: &Plan, children: Vec<Plan>) -> Result<Plan> {
     Ok(Arc::clone(plan).replace_children(children, options)?)
 }
 
-/// The children, the one that reads the feed replaced.
+/// Returns the plan with the child that reads the feed replaced.
 fn with_input(plan: &Plan, input: Plan) -> Result<Plan> {
     let children = plan.children().into_iter().map(|child| match reads_feed(child) {
         true => Arc::clone(&input),
@@ -101,7 +102,8 @@ fn with_input(plan: &Plan, input: Plan) -> Result<Plan> {
     replaced(plan, children.collect())
 }
 
-/// From the root down to the feed, or to where several branches read it.
+/// Returns the operators from the root down to the feed, or to the point where several branches
+/// read it.
 fn path(plan: &Plan) -> Vec<Plan> {
     let mut path = vec![Arc::clone(plan)];
     loop {
@@ -115,14 +117,15 @@ fn path(plan: &Plan) -> Vec<Plan> {
     }
 }
 
-/// Cuts a plan. `keeps_groups`: an aggregate is kept over micro-batches, else it is of all rows.
+/// Splits a plan. If `keeps_groups`, an aggregate is kept over micro-batches, else it needs all
+/// rows.
 ///
 /// # Errors
-/// None but DataFusion's.
+/// Errors of DataFusion only.
 pub(super) fn split(plan: &Plan, keeps_groups: bool) -> Result<Parts> {
     let mut path = path(plan);
     path.reverse();
-    // What comes before the groups, or before what needs all rows.
+    // The head has the operators before the groups, or before the first one that needs all rows.
     let order_is_own = |from: usize| {
         let next = path[from..].iter().map(kind).find(|kind| !matches!(kind, Kind::ByRow | Kind::Order));
         keeps_groups && next == Some(Kind::Groups)
@@ -165,7 +168,8 @@ pub(super) fn split(plan: &Plan, keeps_groups: bool) -> Result<Parts> {
     Ok(Parts { head, groups, tail })
 }
 
-/// The aggregate that makes states, what the one that makes results would give, and where the path goes on.
+/// Returns the aggregate that computes states, the schema of the one that would compute results,
+/// and the index where the path continues.
 fn partial(aggregate: &AggregateExec, path: &[Plan], place: usize) -> Result<(Plan, SchemaRef, usize)> {
     if aggregate.mode() != &AggregateMode::Partial {
         let partial = AggregateExec::try_new(
@@ -184,10 +188,11 @@ fn partial(aggregate: &AggregateExec, path: &[Plan], place: usize) -> Result<(Pl
     Ok((Arc::clone(&path[place]), last.schema(), place + next + 2))
 }
 
-/// The plan with the stream as the second input of its joins, where the join lets it pass: the first is read once.
+/// Makes the stream the second input of joins if the join type streams that input: the first input
+/// is read once.
 ///
 /// # Errors
-/// None but DataFusion's.
+/// Errors of DataFusion only.
 pub(super) fn stream_passes(plan: &Plan) -> Result<Plan> {
     if !reads_feed(plan) || plan.children().is_empty() {
         return Ok(Arc::clone(plan));
@@ -232,7 +237,8 @@ pub(super) fn stream_passes(plan: &Plan) -> Result<Plan> {
     replaced(plan, children)
 }
 
-/// Whether an operator keeps something of the stream while it runs, so that it has to be made anew for the next micro-batch.
+/// Returns true if an operator keeps state of the stream while it runs, so that it has to be
+/// created anew for the next micro-batch.
 pub(super) fn keeps_stream(plan: &Plan) -> bool {
     let children = plan.children();
     let is_first = children.len() == 2 && reads_feed(children[0]);
@@ -240,7 +246,7 @@ pub(super) fn keeps_stream(plan: &Plan) -> bool {
     (is_first && is_join) || plan.is::<RepartitionExec>() || children.into_iter().any(keeps_stream)
 }
 
-/// Reads the tables of a plan's joins, now and once.
+/// Reads the tables of a plan's joins, once and at once.
 pub(super) fn with_tables_read(plan: &Plan, context: Arc<TaskContext>) -> BoxFuture<'_, Result<Plan>> {
     Box::pin(async move {
         if plan.children().is_empty() || !reads_feed(plan) {

@@ -1,4 +1,4 @@
-//! The statement of a streaming query: its SQL, planned.
+//! Plans the SQL statement of a streaming query.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,22 +21,23 @@ use super::clause::extract;
 use super::table::{Stream, StreamQuery, StreamRelation};
 use super::window::{WindowBy, WindowClause};
 
-/// The rule that makes two aggregates of one with DISTINCT, whose state could be kept.
+/// Optimizer rule that splits an aggregate with DISTINCT into two, although its state could be
+/// kept.
 const SPLITS_DISTINCT: &str = "single_distinct_aggregation_to_group_by";
 
 /// A planned statement.
 pub(super) struct Planned {
-    /// Where its rows go: a name, and the columns in the order of the query's.
+    /// Target of INSERT: its name, and its columns in the order of the query's columns.
     pub insert: Option<(TableReference, Vec<String>)>,
     pub query: StreamQuery,
 }
 
-/// The state of a session, set for plans that are run on one micro-batch after another.
+/// Returns a session state with settings for plans that run on one micro-batch after another.
 pub(super) fn stream_state(state: SessionState) -> SessionState {
     let rules = state.optimizers().iter().filter(|rule| rule.name() != SPLITS_DISTINCT).cloned().collect();
     let mut state = SessionStateBuilder::new_from_existing(state).with_optimizer_rules(rules).build();
     let options = state.config_mut().options_mut();
-    // Rows stay in the partition, so in the order, in which they come; the tables of joins are kept whole.
+    // Rows stay in their partition, and so in their order; the tables of joins are kept completely.
     options.optimizer.enable_round_robin_repartition = false;
     options.optimizer.repartition_aggregations = false;
     options.optimizer.repartition_joins = false;
@@ -46,7 +47,7 @@ pub(super) fn stream_state(state: SessionState) -> SessionState {
     options.optimizer.hash_join_single_partition_threshold = usize::MAX;
     options.optimizer.hash_join_single_partition_threshold_rows = usize::MAX;
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
-    // What an operator learns of one micro-batch is wrong for the next.
+    // Dynamic filters that an operator derives from one micro-batch are wrong for the next.
     options.optimizer.enable_dynamic_filter_pushdown = false;
     options.optimizer.enable_join_dynamic_filter_pushdown = false;
     options.optimizer.enable_topk_dynamic_filter_pushdown = false;
@@ -81,7 +82,7 @@ pub(super) async fn plan(state: SessionState, sql: &str) -> Result<Planned> {
 /// The name of a sink, and the columns that an INSERT names.
 type Named = (TableReference, Vec<String>);
 
-/// A statement, and what is said of windows in it.
+/// A statement, and its window clause.
 struct Parsed {
     insert: Option<Named>,
     query: Box<Query>,
@@ -118,7 +119,7 @@ fn parse(state: &SessionState, sql: &str) -> Result<Parsed> {
     Ok(Parsed { insert, query, clause })
 }
 
-/// What an INSERT writes to, and the query that it writes.
+/// Returns the target of an INSERT, and the query that it writes.
 fn target(insert: Insert) -> Result<(Named, Box<Query>)> {
     let refused =
         |got: &str| Error::InvalidArgument(format!("expected INSERT INTO sink [(columns)] SELECT ..., got {got}"));
@@ -144,11 +145,11 @@ fn target(insert: Insert) -> Result<(Named, Box<Query>)> {
     Ok(((name, columns), query))
 }
 
-/// Gives the stream in FROM the column of its windows.
+/// Adds the window column to the stream in FROM.
 #[derive(Debug)]
 struct Windows {
     clause: WindowClause,
-    /// What stands in FROM of the outer SELECT.
+    /// Relations in FROM of the outer SELECT.
     relations: Vec<TableFactor>,
     state: SessionState,
     is_busy: AtomicBool,
@@ -165,7 +166,7 @@ impl Windows {
         Ok(Self { clause, relations: relations.collect(), state, is_busy: AtomicBool::new(false) })
     }
 
-    /// The plan of a relation with its windows, if it is a stream.
+    /// Returns the plan of a relation with its windows, if it is a stream.
     fn windowed(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
         let Ok(input) = stream_of(&plan) else { return Ok(plan) };
         let (name, inner) = match &plan {
@@ -199,7 +200,7 @@ impl RelationPlanner for Windows {
         relation: TableFactor,
         context: &mut dyn RelationPlannerContext,
     ) -> PlanResult<RelationPlanning> {
-        // Also asked for the relations within this one.
+        // The planner also calls this for the relations within this one.
         if !self.relations.contains(&relation) || self.is_busy.swap(true, Ordering::Relaxed) {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         }
@@ -213,7 +214,8 @@ impl RelationPlanner for Windows {
     }
 }
 
-/// Whether a query does nothing with its window but to group by it: then what comes of a row is the same in all its windows.
+/// Returns true if a query uses its window only to group by it: then the result for a row is the
+/// same in all its windows.
 pub(super) fn groups_by_window_only(plan: &LogicalPlan, window: &str) -> bool {
     let mentions = |expr: &Expr| expr.column_refs().iter().any(|column| column.name == window);
     let is_bare = |expr: &Expr| match expr {
@@ -225,7 +227,7 @@ pub(super) fn groups_by_window_only(plan: &LogicalPlan, window: &str) -> bool {
         nodes.push(plan);
         plan.inputs().into_iter().for_each(|input| below(input, nodes));
     }
-    // The lowest aggregate, and what is below it.
+    // Finds the lowest aggregate and the nodes below it.
     let mut nodes = Vec::new();
     below(plan, &mut nodes);
     let Some(LogicalPlan::Aggregate(aggregate)) =

@@ -1,9 +1,12 @@
-//! The groups of a streaming aggregate: their keys, and the states of their aggregates as Arrow columns.
+//! Groups of a streaming aggregate: their keys, and the states of their aggregates as Arrow
+//! columns.
 //!
-//! States lie in *segments*, batches that never change, youngest last; a slot says for each group in which row its state is. A
-//! micro-batch merges the states of the groups that it touched, and its outcome is a new segment; the rows that it replaced are dead.
-//! Segments are joined like the runs of a log-structured merge: several of about one size, and all of them once more rows are dead
-//! than live. So a micro-batch costs what it touched, times a logarithm, and a checkpoint writes only the segments that are new.
+//! States are stored in *segments*, immutable batches, youngest last; a slot has, for each group,
+//! the row of its state. A micro-batch merges the states of the groups that it touched, and the
+//! result is a new segment; the rows that it replaced are dead. Segments are merged like the runs
+//! of a log-structured merge tree: several of about one size, and all of them once more rows are
+//! dead than live. So a micro-batch costs the touched groups, times a logarithm, and a checkpoint
+//! writes only the new segments.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,21 +22,21 @@ use vexact_core::error::{Error, Result};
 use super::aggregate::Aggregates;
 use super::window::millis;
 
-/// Dead rows, and groups that have left, that are not worth a copy of the others.
+/// Maximum number of dead rows, and of removed groups, that are not worth a copy of the others.
 const FEW_ROWS: usize = 4096;
-/// Segments of about one size that are not worth one of all.
+/// Maximum number of segments of about one size that are not worth a merge.
 const FEW_SEGMENTS: usize = 3;
 
-/// Rows of states that never change.
+/// Immutable rows of states.
 #[derive(Debug, Clone)]
 pub(super) struct Segment {
     /// Unique within a query and its checkpoints.
     pub serial: u64,
-    /// Keys and states.
+    /// Keys and states of the groups.
     pub rows: RecordBatch,
-    /// The group of each row.
+    /// Group of each row.
     groups: Vec<u32>,
-    /// Rows that slots point at.
+    /// Number of rows that slots refer to.
     live: usize,
 }
 
@@ -46,16 +49,17 @@ struct Slot {
 /// The groups.
 pub(super) struct GroupState {
     aggregates: Aggregates,
-    /// Gives each key its group, a number.
+    /// Maps each key to its group, a number.
     keys: Box<dyn GroupValues>,
-    /// By group; `None`: it has left.
+    /// Slot of each group; `None` if the group has been removed.
     slots: Vec<Option<Slot>>,
     segments: Vec<Segment>,
     live: usize,
     next_serial: u64,
-    /// The key that is a window, and the groups of each open one by its begin.
+    /// Index of the key that is a window, and the groups of each open window by its start.
     window: Option<(usize, BTreeMap<i64, Vec<u32>>)>,
-    /// By group, its number among those that a micro-batch touched; none between micro-batches.
+    /// For each group, its number among those that a micro-batch touched; unset between
+    /// micro-batches.
     touched: Vec<u32>,
 }
 
@@ -74,7 +78,7 @@ fn key_index(aggregates: &Aggregates) -> Result<Box<dyn GroupValues>> {
 }
 
 impl GroupState {
-    /// Without groups. `window` is the key that is a window.
+    /// Creates an empty state. `window` is the index of the key that is a window.
     ///
     /// # Errors
     /// Keys of types that cannot be grouped by.
@@ -91,24 +95,24 @@ impl GroupState {
         })
     }
 
-    /// Groups.
+    /// Returns the number of groups.
     pub fn len(&self) -> usize {
         self.live
     }
 
-    /// The segments, for a checkpoint.
+    /// Returns the segments, for a checkpoint.
     pub fn segments(&self) -> &[Segment] {
         &self.segments
     }
 
-    /// Bytes held.
+    /// Returns the size in bytes.
     pub fn size_bytes(&self) -> usize {
         let segments =
             self.segments.iter().map(|segment| segment.rows.get_array_memory_size() + 4 * segment.groups.len());
         segments.sum::<usize>() + self.keys.size() + self.slots.len() * (size_of::<Option<Slot>>() + 4)
     }
 
-    /// The group of each row.
+    /// Returns the group of each row.
     fn intern(&mut self, rows: &RecordBatch) -> Result<Vec<usize>> {
         let mut groups = Vec::with_capacity(rows.num_rows());
         match self.aggregates.keys {
@@ -121,15 +125,16 @@ impl GroupState {
         Ok(groups)
     }
 
-    /// What is kept of the groups.
+    /// Returns the aggregates of the groups.
     pub fn aggregates(&self) -> &Aggregates {
         &self.aggregates
     }
 
-    /// Takes in what came of a micro-batch, as [`Self::take_in`]; the new results of the groups that it touched, in the same order.
+    /// Merges the result of a micro-batch, as [`Self::take_in`], and returns the new results of the
+    /// groups that it touched, in the same order.
     ///
     /// # Errors
-    /// What an accumulator refuses.
+    /// An error of an accumulator.
     pub fn merge(&mut self, partial: &RecordBatch) -> Result<RecordBatch> {
         let rows = self.take_in(partial)?;
         self.results_of(&rows)
@@ -140,14 +145,15 @@ impl GroupState {
         self.aggregates.results(keys, states, rows.num_rows())
     }
 
-    /// Takes in what came of a micro-batch, rows of keys and states of which several may have one key; the keys and new states of
-    /// the groups that it touched, in the order in which it did.
+    /// Merges the result of a micro-batch: rows of keys and states, of which several may have one
+    /// key. Returns the keys and new states of the groups that it touched, in the order of their
+    /// first rows.
     ///
     /// # Errors
-    /// What an accumulator refuses.
+    /// An error of an accumulator.
     pub fn take_in(&mut self, partial: &RecordBatch) -> Result<RecordBatch> {
         let groups = self.intern(partial)?;
-        // Number the touched groups by their first row.
+        // The touched groups are numbered by their first row.
         let (mut touched, mut first) = (Vec::new(), Vec::new());
         let mut own = Vec::with_capacity(groups.len());
         for (row, group) in groups.iter().enumerate() {
@@ -185,10 +191,10 @@ impl GroupState {
         Ok(rows)
     }
 
-    /// All results, in batches.
+    /// Returns all results, in batches.
     ///
     /// # Errors
-    /// What an accumulator refuses.
+    /// An error of an accumulator.
     pub fn results(&self) -> Result<Vec<RecordBatch>> {
         let of_segment = |(at, segment): (usize, &Segment)| {
             let live = self.live_rows(at, segment);
@@ -198,10 +204,10 @@ impl GroupState {
         self.segments.iter().enumerate().map(of_segment).collect()
     }
 
-    /// Lets go of the groups of windows that begin at `horizon` or before.
+    /// Removes the groups of windows that begin at `horizon` or before.
     ///
     /// # Errors
-    /// None but Arrow's.
+    /// Errors of Arrow only.
     pub fn close(&mut self, horizon: i64) -> Result<()> {
         let Some((_, open)) = &mut self.window else { return Ok(()) };
         let closed = match horizon.checked_add(1) {
@@ -220,7 +226,8 @@ impl GroupState {
         self.compact()
     }
 
-    /// The states as a checkpoint has them: segments in their order, of which the younger replace rows of the older.
+    /// Restores the states of a checkpoint: segments in their order, of which the younger replace
+    /// rows of the older.
     ///
     /// # Errors
     /// Rows of another query.
@@ -249,9 +256,10 @@ impl GroupState {
         RecordBatch::try_new_with_options(schema, columns, &options).map_err(Error::arrow)
     }
 
-    /// Columns of rows that lie in segments.
+    /// Gathers columns of rows from segments.
     fn gather(&self, columns: std::ops::Range<usize>, places: &[(usize, usize)]) -> Result<Vec<ArrayRef>> {
-        // Segments without a wanted row are left out: interleaving looks at all that it is given.
+        // Segments without a wanted row are skipped, because interleaving inspects all of its
+        // inputs.
         let mut used = vec![usize::MAX; self.segments.len()];
         let mut sources = Vec::new();
         let mut dense = Vec::with_capacity(places.len());
@@ -319,7 +327,8 @@ impl GroupState {
         if rows > 2 * self.live + FEW_ROWS {
             return self.join(0);
         }
-        // The youngest, as long as they are together at least half of the one before them.
+        // The youngest segments are merged while they have together at least half the size of the
+        // one before them.
         let mut first = self.segments.len().saturating_sub(1);
         let mut live = self.segments.last().map_or(0, |youngest| youngest.live);
         while first > 0 && 2 * live >= self.segments[first - 1].live {
@@ -329,14 +338,14 @@ impl GroupState {
         if self.segments.len() - first > FEW_SEGMENTS { self.join(first) } else { Ok(()) }
     }
 
-    /// Makes one segment of the live rows of those from `first` on.
+    /// Merges the live rows of the segments from `first` on into one segment.
     fn join(&mut self, first: usize) -> Result<()> {
         let live = |at: usize| self.live_rows(at, &self.segments[at]);
         let rows: Vec<(usize, Vec<u32>)> = (first..self.segments.len()).map(|at| (at, live(at))).collect();
         let mut alive = rows.iter().filter(|(_, rows)| !rows.is_empty());
         let joined = match (alive.next(), alive.next()) {
             (None, _) => None,
-            // Nothing is to be left out.
+            // All rows are live.
             (Some((at, rows)), None) if rows.len() == self.segments[*at].groups.len() => {
                 Some(self.segments[*at].clone())
             }
@@ -352,7 +361,7 @@ impl GroupState {
         Ok(())
     }
 
-    /// A new segment of rows of others.
+    /// Copies rows of other segments into a new segment.
     fn copied(&mut self, rows: &[(usize, Vec<u32>)]) -> Result<Segment> {
         let live = rows.iter().map(|(_, rows)| rows.len()).sum();
         let (mut places, mut groups) = (Vec::with_capacity(live), Vec::with_capacity(live));
@@ -366,7 +375,7 @@ impl GroupState {
         Ok(Segment { serial: self.next_serial - 1, rows, groups, live })
     }
 
-    /// Makes one segment of all, and numbers the groups anew: those that have left are forgotten.
+    /// Merges all segments into one, and renumbers the groups without the removed ones.
     fn rebuild(&mut self) -> Result<()> {
         self.join(0)?;
         let rows = self.segments.pop().map(|segment| segment.rows);

@@ -1,4 +1,5 @@
-//! Streams and sinks in a session's catalog, and the leaf of a plan that reads the micro-batch at hand.
+//! Streams and sinks in a session's catalog, and the leaf of a plan that reads the current
+//! micro-batch.
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use super::sink::SinkTable;
 use super::source::SourceTable;
 use super::window::WindowBy;
 
-/// Rows that go on: a source, or a query over one.
+/// An unbounded sequence of rows: a source, or a query over one.
 #[derive(Clone, Debug)]
 pub(super) enum Stream {
     Source(Arc<dyn SourceTable>),
@@ -38,11 +39,11 @@ pub(super) enum Stream {
 
 /// A planned SELECT over a stream.
 pub(super) struct StreamQuery {
-    /// What it reads.
+    /// The stream that the query reads.
     pub input: Box<StreamRelation>,
-    /// Not optimized.
+    /// Logical plan before optimization.
     pub plan: Deep<LogicalPlan>,
-    /// What it was planned with.
+    /// Session state that the query was planned with.
     pub state: SessionState,
 }
 
@@ -60,7 +61,7 @@ impl Stream {
         }
     }
 
-    /// The source at the bottom.
+    /// Returns the source at the bottom of the plan.
     pub fn source(&self) -> &Arc<dyn SourceTable> {
         match self {
             Self::Source(table) => table,
@@ -73,7 +74,7 @@ impl Stream {
 #[derive(Clone, Debug)]
 pub(crate) struct StreamRelation {
     pub(super) stream: Stream,
-    /// Adds its column at the end.
+    /// Window whose column is added at the end.
     pub(super) window: Option<WindowBy>,
     schema: SchemaRef,
 }
@@ -83,7 +84,7 @@ impl StreamRelation {
         Self { schema: stream.schema(), stream, window: None }
     }
 
-    /// With the column of a window.
+    /// Returns the relation with the column of a window.
     pub(super) fn windowed(&self, window: WindowBy) -> Self {
         let mut fields: Vec<_> = self.schema.fields().iter().cloned().collect();
         fields.push(Arc::new(window.field()));
@@ -92,13 +93,14 @@ impl StreamRelation {
     }
 }
 
-/// The micro-batch at hand, for the plan that is run on it. In the configuration of a session, it lets streams be planned.
+/// Current micro-batch, for the plan that runs on it. As an extension of a session's configuration,
+/// it enables planning over streams.
 #[derive(Debug)]
 pub(super) struct Feed {
     schema: SchemaRef,
     partitions: Mutex<Vec<Vec<RecordBatch>>>,
     count: usize,
-    /// What EXPLAIN shows.
+    /// Name in EXPLAIN.
     name: &'static str,
 }
 
@@ -115,7 +117,7 @@ impl Feed {
         &self.schema
     }
 
-    /// Hands over rows: consecutive ranges of them, one a partition.
+    /// Sets the rows: consecutive ranges of them, one for each partition.
     pub fn fill(&self, batches: &[RecordBatch], partitions: usize, batch_rows: usize) {
         let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
         let each = rows.div_ceil(partitions.clamp(1, self.count)).max(1);
@@ -134,7 +136,7 @@ impl Feed {
         *self.partitions.lock() = filled;
     }
 
-    /// Lets go of the rows.
+    /// Releases the rows.
     pub fn clear(&self) {
         self.partitions.lock().clear();
     }
@@ -174,7 +176,7 @@ impl TableProvider for StreamRelation {
     }
 }
 
-/// A sink in a catalog: it can be written to by a streaming query, and never read.
+/// A sink in a catalog: a streaming query can write to it, and no query can read it.
 #[derive(Clone, Debug)]
 pub(crate) struct SinkRelation {
     pub(super) sink: Arc<dyn SinkTable>,
@@ -217,7 +219,7 @@ impl TableProvider for SinkRelation {
     }
 }
 
-/// Reads a [`Feed`].
+/// Operator that reads a [`Feed`].
 #[derive(Debug, Clone)]
 pub(super) struct FeedExec {
     feed: Arc<Feed>,
@@ -237,7 +239,7 @@ impl FeedExec {
         Ok(Self { feed, columns, properties: Arc::new(properties) })
     }
 
-    /// Reads all columns.
+    /// Creates an operator that reads all columns.
     pub fn all(feed: Arc<Feed>) -> Result<Arc<dyn ExecutionPlan>> {
         let columns = (0..feed.schema.fields().len()).collect();
         Ok(Arc::new(Self::try_new(feed, columns)?))
@@ -295,7 +297,8 @@ impl ExecutionPlan for FeedExec {
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream::iter(projected))))
     }
 
-    /// More rows than any table: joins are to keep the table, and let the stream pass.
+    /// Claims more rows than any table, so that joins build on the table and stream the other
+    /// input.
     fn statistics_from_inputs(&self, _: &[Arc<Statistics>], _: &StatisticsArgs) -> Result<Arc<Statistics>> {
         let mut statistics = Statistics::new_unknown(&self.schema());
         statistics.num_rows = Precision::Inexact(1 << 50);

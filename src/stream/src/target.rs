@@ -1,4 +1,4 @@
-//! Where a query's rows go, and whether they fit there.
+//! Target of a query's rows, with a check of their types.
 
 use std::sync::Arc;
 
@@ -8,20 +8,22 @@ use vexact_core::error::{Error, Result};
 use super::sink::SinkTable;
 use super::source::columns;
 
-/// A sink, and what the query calls its columns.
+/// A sink, and the names of its columns in the query.
 pub(super) struct Target {
     pub sink: Arc<dyn SinkTable>,
-    /// For messages.
+    /// Name of the sink, for messages.
     pub name: String,
-    /// The sink's columns in the order of the query's; none: in the order of the sink's.
+    /// Columns of the sink in the order of the query's; empty for the sink's own order.
     pub columns: Vec<String>,
 }
 
 impl Target {
-    /// What the sink is given for rows of these columns: by position, in the declared names and types.
+    /// Returns the schema of the rows for the sink: the query's columns by position, with the
+    /// declared names and types.
     ///
     /// # Errors
-    /// Another number of columns; types that cannot hold what comes; a list of columns that leaves some out.
+    /// Another number of columns; types that cannot hold the values; a list of columns that omits
+    /// some.
     pub fn schema(&self, query: &SchemaRef) -> Result<SchemaRef> {
         let Some(declared) = self.sink.schema() else { return Ok(Arc::clone(query)) };
         let mismatch = |problem: String| {
@@ -29,7 +31,7 @@ impl Target {
             let name = &self.name;
             Error::InvalidArgument(format!("sink {name}: {problem}: expected ({expected}), got ({got})"))
         };
-        // A list that names the columns in another order is for the query to follow.
+        // The query has to follow a list that names the columns in another order.
         let named: Vec<&str> = declared.fields().iter().map(|field| field.name().as_str()).collect();
         if !self.columns.is_empty() && self.columns != named {
             return Err(mismatch(format!("its columns are listed as ({})", self.columns.join(", "))));
@@ -47,8 +49,9 @@ impl Target {
     }
 }
 
-/// Whether a column can hold values of a type: integers in integers, numbers in floats, texts in texts, times in times, but those
-/// with an offset in columns with a time zone only. A value that does not fit there whole is an error when it comes.
+/// Returns true if a column can hold values of a type: integers in integers, numbers in floats,
+/// texts in texts, times in times, but those with an offset only in columns with a time zone. A
+/// value that does not fit without loss is an error when it arrives.
 fn holds(declared: &DataType, got: &DataType) -> bool {
     let is_time =
         |data_type: &DataType| matches!(data_type, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64);

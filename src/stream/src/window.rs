@@ -1,11 +1,14 @@
-//! `WINDOW BY time EVERY ms [SLIDE ms] [LATENESS ms] AS name`: the windows of a row, and when a window is closed.
+//! `WINDOW BY time EVERY ms [SLIDE ms] [LATENESS ms] AS name` assigns rows to windows and decides
+//! when a window is closed.
 //!
-//! A window begins at a multiple of SLIDE since the epoch (UTC) and lasts EVERY; without SLIDE windows follow each other. Its name is
-//! a column: the time at which it begins. With LATENESS a window is closed once the newest event time is that much past its end.
+//! A window begins at a multiple of SLIDE since the epoch (UTC) and lasts EVERY; without SLIDE
+//! windows follow each other. Its name is a column: its start time. With LATENESS a window is
+//! closed once the newest event time is that much past its end.
 //!
-//! Windows that overlap share *panes*, the pieces between any two of their borders, of gcd(EVERY, SLIDE) milliseconds. Where a
-//! query only groups by its windows, rows are aggregated by pane, and what came of a pane goes into each of its windows: that
-//! costs the same as windows that do not overlap.
+//! Windows that overlap share *panes*, the pieces between any two of their borders, of gcd(EVERY,
+//! SLIDE) milliseconds. If a query only groups by its windows, rows are aggregated by pane, and the
+//! result of a pane is merged into each of its windows: that costs the same as windows that do not
+//! overlap.
 
 use std::sync::Arc;
 
@@ -16,18 +19,18 @@ use vexact_core::error::{Error, Result};
 
 use super::source::columns;
 
-/// The longest EVERY and LATENESS. With [`LATEST_MS`], no sum of times and lengths leaves 64 bits.
+/// Maximum EVERY and LATENESS. With [`LATEST_MS`], no sum of times and lengths overflows 64 bits.
 pub(super) const LONGEST_MS: i64 = 1 << 60;
 
-/// The largest event time, and the smallest without its sign: 73 million years.
+/// Maximum absolute value of an event time: 73 million years.
 const LATEST_MS: i64 = 1 << 61;
 
-/// Which windows there are. Times are milliseconds since the epoch.
+/// Window definition. Times are milliseconds since the epoch.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct WindowBy {
     /// The column of event times.
     pub time: String,
-    /// Its place.
+    /// Index of the column of event times.
     time_at: usize,
     /// The type of the window's column.
     data_type: DataType,
@@ -36,14 +39,14 @@ pub(super) struct WindowBy {
     pub lateness_ms: Option<i64>,
     /// The window's column.
     pub name: String,
-    /// Whether a row's window is its pane.
+    /// True if each row is assigned to its pane instead of its windows.
     pub is_by_pane: bool,
 }
 
-/// What is said of windows in SQL.
+/// `WINDOW BY` clause as it is written in SQL.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct WindowClause {
-    /// Last the column, before it the relation's name if it is given.
+    /// Name of the column, preceded by the relation's name if it is given.
     pub time: Vec<String>,
     pub every_ms: i64,
     pub slide_ms: Option<i64>,
@@ -51,22 +54,22 @@ pub(super) struct WindowClause {
     pub name: String,
 }
 
-/// The windows of a micro-batch's rows.
+/// Rows of a micro-batch, assigned to windows.
 pub(super) struct Assigned {
-    /// With the window's column at the end. A row of several windows is there as often, unless the windows are panes; rows of
-    /// closed windows alone are not there.
+    /// Rows with the window's column at the end. A row of several windows occurs once for each,
+    /// unless the windows are panes; rows of only closed windows are dropped.
     pub rows: RecordBatch,
-    /// Rows that had a closed window.
+    /// Number of rows of only closed windows.
     pub late_rows: u64,
     /// The newest event time.
     pub newest: Option<i64>,
 }
 
 impl WindowBy {
-    /// The windows over a relation.
+    /// Creates the windows over a relation.
     ///
     /// # Errors
-    /// A column that is not there or holds no times; a name that is taken.
+    /// A column that is missing or has no times; a name that is used already.
     pub fn try_new(clause: &WindowClause, schema: &Schema) -> Result<Self> {
         let time = clause.time.last().cloned().unwrap_or_default();
         let Ok(time_at) = schema.index_of(&time) else {
@@ -79,12 +82,12 @@ impl WindowBy {
             return Err(Error::InvalidArgument(problem));
         }
         let data_type = match schema.field(time_at).data_type() {
-            // Windows may begin within a second.
+            // Windows may begin within a second, so milliseconds are needed.
             DataType::Timestamp(TimeUnit::Second, zone) => DataType::Timestamp(TimeUnit::Millisecond, zone.clone()),
             timestamp @ DataType::Timestamp(..) => timestamp.clone(),
             DataType::Date32 | DataType::Date64 => DataType::Timestamp(TimeUnit::Millisecond, None),
             DataType::Int64 | DataType::Int32 | DataType::UInt32 => DataType::Int64,
-            // ISO 8601, as CSV and JSON bring it; without an offset it is UTC.
+            // Texts are ISO 8601 times, as in CSV and JSON; without an offset they are UTC.
             text if is_text(text) => DataType::Timestamp(TimeUnit::Millisecond, None),
             other => {
                 return Err(Error::InvalidArgument(format!(
@@ -105,17 +108,18 @@ impl WindowBy {
         })
     }
 
-    /// The window's column.
+    /// Returns the window's column.
     pub fn field(&self) -> Field {
         Field::new(&self.name, self.data_type.clone(), true)
     }
 
-    /// Whether windows overlap.
+    /// Returns true if windows overlap.
     pub fn is_sliding(&self) -> bool {
         self.slide_ms != self.every_ms
     }
 
-    /// The last begin of a closed window: it, and those that begin before it, are closed.
+    /// Returns the start of the newest closed window: it, and those that begin before it, are
+    /// closed.
     pub fn horizon(&self, newest: Option<i64>) -> Option<i64> {
         newest?.checked_sub(self.lateness_ms?)?.checked_sub(self.every_ms)
     }
@@ -128,17 +132,17 @@ impl WindowBy {
         a
     }
 
-    /// The begin of the last window that has a time.
+    /// Returns the start of the last window that contains a time.
     fn last(&self, time: i64) -> i64 {
         time - time.rem_euclid(self.slide_ms)
     }
 
-    /// The begin of the first window that has a time, or a pane that begins then.
+    /// Returns the start of the first window that contains a time, or a pane that begins then.
     fn first(&self, time: i64) -> i64 {
         self.last(time - self.every_ms) + self.slide_ms
     }
 
-    /// The open windows that have a time.
+    /// Returns the open windows that contain a time.
     fn open(&self, time: i64, horizon: Option<i64>) -> impl Iterator<Item = i64> {
         let first = self.first(time);
         let windows = (self.last(time) - first) / self.slide_ms + 1;
@@ -146,7 +150,8 @@ impl WindowBy {
         (0..windows).map(move |i| first + i * slide).filter(move |begin| horizon.is_none_or(|horizon| *begin > horizon))
     }
 
-    /// Gives rows their windows. `newest` is the newest event time of the micro-batches before: it decides which windows are closed.
+    /// Assigns rows to their windows. `newest` is the newest event time of the previous
+    /// micro-batches: it decides which windows are closed.
     ///
     /// # Errors
     /// Times that milliseconds cannot hold.
@@ -199,10 +204,11 @@ impl WindowBy {
         Ok(Assigned { rows, late_rows, newest })
     }
 
-    /// What came of panes, as what came of windows: the column of their begins is at `place`.
+    /// Converts results of panes to results of windows; the column of their start times is at index
+    /// `place`.
     ///
     /// # Errors
-    /// None but Arrow's.
+    /// Errors of Arrow only.
     pub fn spread(&self, panes: &RecordBatch, place: usize, newest: Option<i64>) -> Result<RecordBatch> {
         let begins = millis(panes.column(place))?;
         let horizon = self.horizon(newest);
@@ -229,7 +235,7 @@ fn is_text(data_type: &DataType) -> bool {
     }
 }
 
-/// Times as milliseconds since the epoch, rounded down.
+/// Converts times to milliseconds since the epoch, rounded down.
 ///
 /// # Errors
 /// Times that 64 bits of milliseconds cannot hold; a type without times.
@@ -265,7 +271,7 @@ pub(super) fn millis(times: &ArrayRef) -> Result<Int64Array> {
     }
 }
 
-/// Begins of windows in the type of their column.
+/// Converts start times of windows to the type of their column.
 fn of_millis(millis: Int64Array, data_type: &DataType) -> Result<ArrayRef> {
     let per = match data_type {
         DataType::Timestamp(TimeUnit::Microsecond, _) => 1000,
@@ -324,7 +330,8 @@ mod tests {
         assert_eq!(assigned(&window, vec![Some(3)], Some(14)), (vec![(Some(3), Some(0))], 0));
         assert_eq!(assigned(&window, vec![Some(3), Some(12)], Some(15)), (vec![(Some(12), Some(10))], 1));
         let sliding = WindowBy::try_new(&clause(10, Some(5), Some(0)), batch(vec![]).schema().as_ref()).unwrap();
-        // Of the two windows of 7, -5..5 is not its own; 0..10 is closed, 5..15 is open.
+        // The row at 7 is in 0..10, which is closed, and in 5..15, which is open; -5..5 does not
+        // contain it.
         assert_eq!(assigned(&sliding, vec![Some(7)], Some(10)), (vec![(Some(7), Some(5))], 1));
     }
 
@@ -385,7 +392,7 @@ mod tests {
     }
 
     proptest! {
-        /// Panes that are spread are the windows of the rows.
+        /// Panes that are spread equal the windows of the rows.
         #[test]
         fn panes_spread_to_the_windows_of_their_rows(
             times in prop::collection::vec(prop::option::of(-200_i64..200), 0..40),

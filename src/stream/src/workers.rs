@@ -1,27 +1,29 @@
-//! Whether a micro-batch is divided among threads: only where that is faster.
+//! Decides if a micro-batch is divided among threads: only if that is faster.
 
 use std::time::Duration;
 
 use super::options::{ExecutionMode, StreamOptions};
 
-/// Rows of a partition that are worth a thread.
+/// Minimum number of rows of a partition that are worth a thread.
 const PARTITION_ROWS: usize = 8192;
-/// Micro-batches that are timed each way before one way is chosen.
+/// Number of micro-batches that are timed in each mode before one is chosen.
 const TRIALS: usize = 5;
 
-/// Decides, micro-batch by micro-batch.
+/// Decides the number of partitions, micro-batch by micro-batch.
 #[derive(Debug)]
 pub(super) struct Workers {
     asked: ExecutionMode,
-    /// At most.
+    /// Maximum number of partitions.
     pub partitions: usize,
     reason: String,
-    /// Seconds a row, with one thread and with several; `None`: not timed, or decided.
+    /// Seconds per row, with one thread and with several; `None` if not timed, or if the decision
+    /// is made.
     trials: Option<[Vec<f64>; 2]>,
 }
 
 impl Workers {
-    /// `is_fixed`: the same rows must always be divided in the same way, as float sums depend on it.
+    /// Creates the workers. With `is_fixed`, the same rows must always be divided in the same way,
+    /// because sums of floats depend on it.
     pub fn new(options: &StreamOptions, cores: usize, is_fixed: bool) -> Self {
         let asked = options.execution;
         let wanted = match options.max_inflight_partitions {
@@ -42,7 +44,7 @@ impl Workers {
         Self { asked, partitions, reason, trials: (partitions > 1 && !is_fixed).then(Default::default) }
     }
 
-    /// How many partitions the next micro-batch has.
+    /// Returns the number of partitions of the next micro-batch.
     pub fn divide(&self, rows: usize) -> usize {
         let most = (rows / PARTITION_ROWS).clamp(1, self.partitions);
         match &self.trials {
@@ -51,7 +53,7 @@ impl Workers {
         }
     }
 
-    /// Learns how long a micro-batch took.
+    /// Records the duration of a micro-batch.
     pub fn observe(&mut self, rows: usize, partitions: usize, took: Duration) {
         if rows / PARTITION_ROWS < 2 {
             return;
@@ -75,12 +77,12 @@ impl Workers {
         }
     }
 
-    /// What was asked for.
+    /// Returns the requested execution mode.
     pub fn requested(&self) -> &'static str {
         self.asked.name()
     }
 
-    /// What is done, and why.
+    /// Returns the execution mode in use, and its reason.
     pub fn mode(&self) -> (&'static str, &str) {
         let mode = if self.partitions > 1 { ExecutionMode::LocalWorkers } else { ExecutionMode::SingleProcess };
         (mode.name(), &self.reason)

@@ -85,7 +85,7 @@ fn preview(workspace: &Workspace, artifact: &Artifact) -> Result<Markup> {
     }
     let preview = match workspace.preview(&artifact.artifact_id) {
         Ok(preview) => preview,
-        // An index that was made anew has none.
+        // A rebuilt index has no previews.
         Err(error) => return Ok(html! { p.note { (error) } }),
     };
     let shown = preview.rows().num_rows() as u64;

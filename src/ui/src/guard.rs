@@ -1,4 +1,4 @@
-//! Who may look: programs of this machine that know the token.
+//! Access control: only programs of this machine that have the token.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use vexact_core::error::{Error, Result};
 use super::Site;
 use super::layout::problem;
 
-/// Nothing but what this server serves, and nothing inline.
+/// The policy allows only files of this server, and nothing inline.
 const CONTENT_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
                               base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
@@ -43,14 +43,14 @@ impl Token {
         &self.0
     }
 
-    /// In a time that says nothing of the token.
+    /// Constant-time comparison.
     fn is(&self, given: &str) -> bool {
         self.0.as_bytes().ct_eq(given.as_bytes()).into()
     }
 }
 
-/// Lets a request through that is for this machine and has the token: in a cookie, or in its URL, from where it is moved into the
-/// cookie.
+/// Admits requests that are for this machine and have the token, in a cookie or in the URL. A token
+/// in the URL is moved into the cookie by a redirect.
 pub(super) async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
     let mut response = match admit(&site, request.uri(), request.headers()) {
         None => next.run(request).await,
@@ -62,7 +62,7 @@ pub(super) async fn guard(State(site): State<Arc<Site>>, request: Request, next:
     response
 }
 
-/// `None` lets it through; else what is answered in its place.
+/// Returns `None` to admit the request, else the response in its place.
 fn admit(site: &Site, uri: &Uri, headers: &HeaderMap) -> Option<Response> {
     if !is_for_this_machine(uri, headers) {
         let text = "Expected a request for 127.0.0.1 or localhost, got one for another host.";
@@ -89,8 +89,9 @@ fn admit(site: &Site, uri: &Uri, headers: &HeaderMap) -> Option<Response> {
     ))
 }
 
-/// Whether the browser was told an address of this machine. A page elsewhere whose name resolves to this machine (DNS rebinding)
-/// has its own name here. The port may be another one: that of a tunnel.
+/// Returns true if the request's host is an address of this machine. A page elsewhere whose name
+/// resolves to this machine (DNS rebinding) has its own name as the host. The port may be another
+/// one: that of a tunnel.
 fn is_for_this_machine(uri: &Uri, headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(header::HOST).iter();
     let (Some(Ok(host)), None) = (hosts.next().map(HeaderValue::to_str), hosts.next()) else { return false };
@@ -103,7 +104,8 @@ fn is_for_this_machine(uri: &Uri, headers: &HeaderMap) -> bool {
     })
 }
 
-/// The values of a cookie: browsers send those of other ports, too.
+/// Returns the values of a cookie. There may be several: browsers also send the cookies of other
+/// ports.
 fn cookies<'a>(headers: &'a HeaderMap, wanted: &'a str) -> impl Iterator<Item = &'a str> {
     let texts = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let pairs = texts.flat_map(|text| text.split(';')).filter_map(|pair| pair.trim().split_once('='));

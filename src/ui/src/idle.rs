@@ -1,4 +1,5 @@
-//! Connections that send nothing are closed: one that was opened and left alone would hold a descriptor for ever.
+//! Closes connections that send nothing: a connection that was opened and left alone would hold a
+//! descriptor for ever.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// How long a connection may be silent.
+/// Maximum time for which a connection may be silent.
 pub(super) const SILENCE: Duration = Duration::from_secs(30);
 
 /// Accepts connections that are closed after a silence.
@@ -42,7 +43,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Passes on what came of reading or writing; a silence that has lasted too long is an error.
+    /// Passes on the result of reading or writing; returns an error once the connection has been
+    /// silent for too long.
     fn heard<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         match polled {
             Poll::Ready(result) => {

@@ -1,4 +1,4 @@
-//! What all pages have.
+//! The common parts of all pages.
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -11,7 +11,7 @@ pub(super) struct Page<'a> {
     pub title: &'a str,
     /// The path of the page of the navigation that it belongs to.
     pub place: &'a str,
-    /// After how many milliseconds it is stale; `None`: it stays as it is.
+    /// Milliseconds after which the page is refreshed; `None` if it is never refreshed.
     pub refresh_ms: Option<u32>,
     pub body: Markup,
 }
@@ -49,12 +49,12 @@ impl Page<'_> {
     }
 }
 
-/// A document as an answer.
+/// Returns a document as a response.
 pub(super) fn html(page: Markup) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], page.into_string())
 }
 
-/// A page that says what is wrong.
+/// Returns a page with an error message.
 pub(super) fn problem(status: StatusCode, text: &str) -> Response {
     let title = status.canonical_reason().unwrap_or("Problem");
     let body = html! {
@@ -72,7 +72,7 @@ pub(super) fn link(folder: &str, name: &str) -> String {
     format!("/{folder}/{}", name.replace('+', "%20"))
 }
 
-/// Where a run stands, in words and colour.
+/// Returns the status of a run, in words and colour.
 pub(super) fn status(status: RunStatus) -> Markup {
     let (sign, words) = match status {
         RunStatus::Running => ("●", "running"),

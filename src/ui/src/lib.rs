@@ -1,7 +1,8 @@
-//! A local page that shows the runs of a workspace: what they were asked, how they go, what they made and how.
+//! A local page that shows the runs of a workspace: their inputs, progress, artifacts and plans.
 //!
-//! It is for the user who started it: it listens on the loopback interface only, and answers who has the random token of its URL. It
-//! changes nothing. Pages are made here, on the server; a little script keeps them fresh.
+//! It is for the user who started it: it listens on the loopback interface only, and answers only
+//! requests with the random token of its URL. It changes nothing. Pages are rendered on the server;
+//! a small script refreshes them.
 
 mod artifact;
 mod guard;
@@ -32,24 +33,25 @@ use vexact_workspace::Workspace;
 use guard::Token;
 use idle::{Impatient, SILENCE};
 
-/// The server of the page, which listens and does not answer yet.
+/// The server of the page, which listens but does not answer yet.
 pub struct Ui {
     listener: TcpListener,
     site: Arc<Site>,
     address: SocketAddr,
 }
 
-/// What all requests share.
+/// State shared by all requests.
 struct Site {
     workspace: Workspace,
     token: Token,
-    /// The name of the cookie that has the token: of this port, as browsers keep one set of cookies for all ports.
+    /// Name of the cookie that has the token. It includes the port, as browsers keep one set of
+    /// cookies for all ports.
     cookie: String,
 }
 
 impl std::fmt::Debug for Ui {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Without the token.
+        // The token is left out.
         write!(f, "Ui({})", self.address)
     }
 }
@@ -58,7 +60,7 @@ impl Ui {
     /// Listens on `127.0.0.1`; port 0 is a free one.
     ///
     /// # Errors
-    /// A port that is taken or not allowed.
+    /// A port that is in use or not allowed.
     pub async fn bind(workspace: Workspace, port: u16) -> Result<Self> {
         let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let failed = |error| Error::Engine(format!("port {port}: expected a free one, got: {error}"));
@@ -68,12 +70,13 @@ impl Ui {
         Ok(Self { listener, site: Arc::new(site), address })
     }
 
-    /// What to open in a browser: with the token.
+    /// Returns the URL to open in a browser, with the token.
     pub fn url(&self) -> String {
         format!("http://{}/?token={}", self.address, self.site.token.text())
     }
 
-    /// Answers until `end` is ready. Answers that are under way then are not waited for.
+    /// Answers requests until `end` is ready. It does not wait for responses that are in progress
+    /// then.
     ///
     /// # Errors
     /// A listener that fails.
@@ -126,13 +129,13 @@ async fn artifact_page(State(site): State<Arc<Site>>, Path(artifact_id): Path<St
     answer(site, move |workspace| artifact::page(workspace, &artifact_id)).await
 }
 
-/// A page, made on a thread where files may be waited for.
+/// Returns a page, rendered on a thread that may block on files.
 async fn answer(site: Arc<Site>, make: impl FnOnce(&Workspace) -> Result<Markup> + Send + 'static) -> Response {
     match tokio::task::spawn_blocking(move || make(&site.workspace)).await {
         Ok(Ok(page)) => layout::html(page).into_response(),
         Ok(Err(error)) => {
             let status = match error.kind() {
-                // Every value of a request names something that is to be found.
+                // Every value of a request is the name of something to find.
                 ErrorKind::Value | ErrorKind::FileNotFound => StatusCode::NOT_FOUND,
                 ErrorKind::Io
                 | ErrorKind::Resources

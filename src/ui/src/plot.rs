@@ -21,12 +21,12 @@ pub(super) struct Point {
     pub value: f64,
 }
 
-/// What is plotted.
+/// The data of a plot.
 pub(super) struct Plot<'a> {
-    /// Of the page, once.
+    /// Id of the element, unique on the page.
     pub id: &'a str,
     pub title: &'a str,
-    /// After a value, such as `ms`.
+    /// Unit after a value, such as `ms`.
     pub unit: &'a str,
     /// In the order of time.
     pub points: &'a [Point],
@@ -58,7 +58,8 @@ fn lines(plot: &Plot<'_>, points: &[Point], from: f64, to: f64) -> Markup {
         (x, BOTTOM - (point.value / top).clamp(0.0, 1.0) * (BOTTOM - TOP))
     };
     let mut line = String::new();
-    // What the script shows of the point that is pointed at: place, value and time.
+    // Data of each point for the script, which shows them when the reader points at it: position,
+    // value and time.
     let mut known = String::new();
     for (number, point) in points.iter().enumerate() {
         let (x, y) = at(point);

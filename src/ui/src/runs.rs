@@ -11,14 +11,14 @@ use vexact_workspace::{Run, RunFilter, RunStatus, Workspace};
 use super::layout::{Page, link, status, tags, time};
 use super::text::{count, counted, duration};
 
-/// Runs of a page.
+/// Number of runs on a page.
 const LIMIT: usize = 100;
-/// What runs do, for a list to choose from.
+/// The actions in the filter's list.
 const ACTIONS: [&str; 4] = ["csv-sql", "file-sql", "vector-search", "stream-sql-once"];
 const STATUSES: [RunStatus; 5] =
     [RunStatus::Running, RunStatus::Succeeded, RunStatus::Failed, RunStatus::TimedOut, RunStatus::Cancelled];
 
-/// What the form asks for; an empty text is no condition.
+/// The filter of the form; an empty text is no condition.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct RunsQuery {

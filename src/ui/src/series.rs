@@ -8,7 +8,7 @@ use super::plot::Point;
 /// Points of a plot; more snapshots than that are taken together.
 const POINTS: usize = 160;
 
-/// What the plots of a stream show.
+/// The series of a stream's plots.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Series {
     /// Rows per second, between snapshots.
@@ -19,7 +19,8 @@ pub(super) struct Series {
     pub backlogs: Vec<Point>,
 }
 
-/// The series of snapshots, the oldest first. Those without a time are left out. `start`: when the run began.
+/// Returns the series of the snapshots, which come oldest first. Snapshots without a time are left
+/// out. `start` is the time at which the run began.
 pub(super) fn series(snapshots: &[Value], start: &str) -> Series {
     let Ok(start) = DateTime::parse_from_rfc3339(start) else { return Series::default() };
     let timed: Vec<(f64, &Value)> = snapshots
@@ -39,7 +40,7 @@ pub(super) fn series(snapshots: &[Value], start: &str) -> Series {
         found.backlogs.extend(most("inflight_batches").map(point));
         let Some(rows) = last["rows_processed"].as_f64().or_else(|| last["rows"].as_f64()) else { continue };
         match before {
-            // Snapshots of one instant say nothing of speed.
+            // Snapshots of one instant have no speed.
             Some((earlier, _)) if *seconds <= earlier => {}
             Some((earlier, fewer)) => {
                 found.rates.push(point(((rows - fewer) / (seconds - earlier)).max(0.0)));

@@ -49,7 +49,7 @@ pub(super) fn bytes(number: u64) -> String {
     }
 }
 
-/// How long something took.
+/// Returns a duration as text.
 pub(super) fn duration(millis: u64) -> String {
     let seconds = millis / 1000;
     match seconds {

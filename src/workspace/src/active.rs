@@ -1,4 +1,4 @@
-//! A run that is being done: the one that writes its folder.
+//! A run in progress: the one whose process writes its folder.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -17,40 +17,41 @@ use super::{Artifact, NewArtifact, Run, RunError, RunStatus, Workspace, files, t
 /// A run to start.
 #[derive(Debug, Clone, Default)]
 pub struct NewRun {
-    /// What is done, such as `csv-sql`.
+    /// Name of the action, such as `csv-sql`.
     pub action: String,
-    /// What its user calls it.
+    /// Name given by the user.
     pub run_name: Option<String>,
-    /// What its user says of it.
+    /// Description given by the user.
     pub description: Option<String>,
-    /// Repeated ones count once.
+    /// Tags; repeated ones count once.
     pub tags: Vec<String>,
-    /// After how long it is to be given up; whoever runs it does that.
+    /// Timeout in milliseconds. The caller enforces it.
     pub timeout_ms: Option<u64>,
-    /// What it is asked, for `inputs.json`.
+    /// Inputs of the run, stored in `inputs.json`.
     pub inputs: Value,
 }
 
-/// How a run ended.
+/// Result with which a run ended.
 #[derive(Debug, Clone)]
 pub enum RunOutcome {
-    /// It came to its end.
+    /// It succeeded.
     Succeeded,
     /// It failed.
     Failed(RunError),
-    /// It was given up.
+    /// It exceeded its timeout.
     TimedOut(RunError),
-    /// It was ended from outside.
+    /// It was cancelled from outside.
     Cancelled(RunError),
 }
 
-/// A run that is being done. Safe from several threads. One that is dropped before it is finished has failed.
+/// A run in progress. Safe from several threads. A run that is dropped before it is finished has
+/// failed.
 #[derive(Debug)]
 pub struct ActiveRun {
     workspace: Workspace,
     folder: PathBuf,
     run_id: String,
-    /// By a clock that nobody sets.
+    /// Start on a monotonic clock.
     started: Instant,
     pub(super) state: Mutex<State>,
 }
@@ -67,7 +68,7 @@ pub(super) struct State {
 }
 
 impl Workspace {
-    /// Starts a run: makes its folder, holds its lock, and tells the index.
+    /// Starts a run: creates its folder, acquires its lock and inserts it into the index.
     ///
     /// # Errors
     /// A folder or an index that cannot be written.
@@ -108,7 +109,7 @@ impl Workspace {
         Ok(ActiveRun { workspace: self.clone(), folder, run_id, started, state: Mutex::new(state) })
     }
 
-    /// A folder that nobody else has.
+    /// Creates a folder with a unique name.
     fn new_folder(&self, time: &str) -> Result<(String, PathBuf)> {
         loop {
             let number = getrandom::u32().map_err(|error| Error::Engine(format!("no random numbers: {error}")))?;
@@ -139,7 +140,7 @@ impl ActiveRun {
         self.folder.join(files::ARTIFACTS).join(name)
     }
 
-    /// As it stands.
+    /// Returns the current state of the run.
     pub fn run(&self) -> Run {
         self.state().run.clone().located(&self.workspace)
     }
@@ -148,7 +149,8 @@ impl ActiveRun {
         self.state.lock()
     }
 
-    /// Where it has not ended: what comes late, after a timeout, is no part of it.
+    /// Returns the state of a run that has not ended, or an error: writes after the end, such as
+    /// after a timeout, are rejected.
     fn open_state(&self) -> Result<MutexGuard<'_, State>> {
         let state = self.state();
         match state.lock {
@@ -157,7 +159,7 @@ impl ActiveRun {
         }
     }
 
-    /// Adds a line to `progress.jsonl`: the snapshot, an object, and when that was, as `at`.
+    /// Adds a line to `progress.jsonl`: the snapshot, which is an object, and its time as `at`.
     ///
     /// # Errors
     /// A snapshot that is no object; a file that cannot be written; a run that has ended.
@@ -194,7 +196,7 @@ impl ActiveRun {
         write.map_err(|error| Error::io(&self.folder.join(files::STDERR), error))
     }
 
-    /// Writes `explain.json`; its path.
+    /// Writes `explain.json` and returns its path.
     ///
     /// # Errors
     /// A file that cannot be written; a run that has ended.
@@ -244,7 +246,7 @@ impl ActiveRun {
         Ok(artifact.located(&self.workspace))
     }
 
-    /// Ends it: `run.json`, then the index. One that has ended stays as it is.
+    /// Ends the run: writes `run.json`, then the index. A run that has ended does not change.
     ///
     /// # Errors
     /// Files or an index that cannot be written.
@@ -279,7 +281,7 @@ impl Drop for ActiveRun {
                 phase: "run".into(),
                 details: serde_json::Map::new(),
             };
-            // A failure to say so leaves an orphan, which is found.
+            // If this fails, the run is an orphan, which is detected.
             let _ = self.finish(RunOutcome::Failed(error));
         }
     }

@@ -1,4 +1,4 @@
-//! What a run made: files, its own or where it was told to put them.
+//! The artifacts of a run: files in its folder, or at the path that its user named.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,11 +8,11 @@ use vexact_core::json::ColumnInfo;
 
 use super::{Preview, Workspace};
 
-/// What an artifact is to its run.
+/// The role of an artifact in its run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ArtifactKind {
-    /// The rows that were asked for.
+    /// The rows of the result.
     Result,
     /// The logical, physical and strategy plan.
     Explain,
@@ -21,7 +21,7 @@ pub enum ArtifactKind {
 }
 
 impl ArtifactKind {
-    /// Its name.
+    /// Returns its name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Result => "result",
@@ -44,7 +44,7 @@ pub struct Artifact {
     pub artifact_id: String,
     /// The run that made it.
     pub run_id: String,
-    /// What it is to the run.
+    /// Its role in the run.
     pub kind: ArtifactKind,
     /// `parquet`, `arrow`, `csv` or `json`.
     pub format: String,
@@ -72,10 +72,10 @@ impl Artifact {
     }
 }
 
-/// An artifact to be recorded: the file is there.
+/// An artifact to be recorded. The file exists already.
 #[derive(Debug)]
 pub struct NewArtifact {
-    /// What it is to the run.
+    /// Its role in the run.
     pub kind: ArtifactKind,
     /// `parquet`, `arrow`, `csv` or `json`.
     pub format: &'static str,

@@ -1,4 +1,4 @@
-//! Which runs go, and what goes with them.
+//! Deletion of old runs.
 
 use std::path::PathBuf;
 
@@ -8,31 +8,32 @@ use vexact_core::error::{Error, Result};
 
 use super::{RunFilter, RunStatus, Workspace, time};
 
-/// Which runs to forget: those that both rules let go. A run that is running stays.
+/// The rules by which runs are deleted. A run is deleted only if no rule keeps it. A run in
+/// progress is kept.
 #[derive(Debug, Clone, Default)]
 pub struct Cleanup {
-    /// The newest so many stay.
+    /// Keep this many runs, the newest.
     pub keep_last: Option<usize>,
-    /// Those that started within so many days stay.
+    /// Keep the runs that started within this many days.
     pub ttl_days: Option<u32>,
-    /// Delete their folders too. Files that a run wrote elsewhere stay.
+    /// Delete their folders too. Files that a run wrote elsewhere are kept.
     pub delete_files: bool,
 }
 
-/// What went.
+/// The deleted runs and folders.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Cleaned {
-    /// The runs that the index has no more, the newest first.
+    /// The runs that were removed from the index, the newest first.
     pub deleted_run_ids: Vec<String>,
-    /// The folders that are no more.
+    /// The folders that were deleted.
     pub deleted_run_dirs: Vec<PathBuf>,
 }
 
 impl Workspace {
-    /// Forgets runs.
+    /// Removes runs from the index, and their folders if the rules say so.
     ///
     /// # Errors
-    /// No rule, which would mean all runs; a folder that cannot be deleted.
+    /// A cleanup without a rule, which would delete all runs; a folder that cannot be deleted.
     pub fn cleanup(&self, cleanup: &Cleanup) -> Result<Cleaned> {
         if cleanup.keep_last.is_none() && cleanup.ttl_days.is_none() {
             return Err(Error::InvalidArgument("cleanup: expected keep_last, ttl_days or both, got neither".into()));

@@ -1,4 +1,4 @@
-//! What differs between two runs.
+//! Differences between two runs.
 
 use std::collections::BTreeMap;
 
@@ -8,25 +8,25 @@ use vexact_core::error::Result;
 
 use super::{ArtifactKind, Run, Workspace};
 
-/// A field that differs; null where a run does not have it.
+/// A field that differs; null if a run does not have it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Change {
-    /// Such as `status` or `inputs.options.query`.
+    /// Path of the field, such as `status` or `inputs.options.query`.
     pub field: String,
-    /// Of the one run.
+    /// Value in the first run.
     pub run: Value,
-    /// Of the other.
+    /// Value in the second run.
     pub other: Value,
 }
 
-/// Two runs and what differs between them.
+/// Two runs and their differences.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Diff {
-    /// The one.
+    /// The first run.
     pub run: Run,
-    /// The other.
+    /// The second run.
     pub other: Run,
-    /// By field: what they were asked, how they ended, and what their results are. Not when they ran and how long.
+    /// Differences by field: inputs, outcomes and results. Times and durations are not compared.
     pub changes: Vec<Change>,
 }
 
@@ -70,7 +70,7 @@ impl Workspace {
     }
 }
 
-/// Objects as their entries, `a.b`; lists as they are.
+/// Flattens objects to entries `a.b`; lists stay whole.
 fn flatten(name: &str, value: Value, fields: &mut BTreeMap<String, Value>) {
     match value {
         Value::Object(entries) => {

@@ -21,7 +21,8 @@ pub(super) const STDERR: &str = "stderr.log";
 pub(super) const PROGRESS: &str = "progress.jsonl";
 pub(super) const EXPLAIN: &str = "explain.json";
 pub(super) const ARTIFACTS: &str = "artifacts";
-/// Held by the process that runs it, and gone when it has ended in order.
+/// Name of the lock file. The process of the run holds the lock, and removes the file when the run
+/// has ended in order.
 pub(super) const LOCK: &str = "lock";
 
 /// The content of `run.json`.
@@ -32,11 +33,11 @@ struct RunFile<R, A> {
     artifacts: A,
 }
 
-/// A run by its own files.
+/// A run as its own files store it.
 pub(super) struct StoredRun {
     pub run: Run,
     pub artifacts: Vec<Artifact>,
-    /// What a search for text looks at.
+    /// Text that a search looks through.
     pub searched: String,
 }
 
@@ -54,7 +55,7 @@ pub(super) fn stored_run(folder: &Path) -> Result<StoredRun> {
     Ok(StoredRun { run: stored.run, artifacts: stored.artifacts, searched })
 }
 
-/// The runs of a folder. What is no run of this version is passed over.
+/// Reads the runs of a folder. Entries that are no run of this version are skipped.
 pub(super) fn stored_runs(runs: &Path) -> Result<Vec<StoredRun>> {
     let entries = fs::read_dir(runs).map_err(|error| Error::io(runs, error))?;
     Ok(entries.filter_map(|entry| stored_run(&entry.ok()?.path()).ok()).collect())
@@ -83,7 +84,7 @@ pub(super) fn create_folder(folder: &Path) -> Result<()> {
     private_folder().recursive(true).create(folder).map_err(|source| Error::Io { path: folder.into(), source })
 }
 
-/// How a folder is made that its user alone reads.
+/// Returns a builder of folders that only their user can read.
 pub(super) fn private_folder() -> DirBuilder {
     #[cfg_attr(not(unix), expect(unused_mut, reason = "other systems have no modes"))]
     let mut builder = DirBuilder::new();
@@ -92,7 +93,7 @@ pub(super) fn private_folder() -> DirBuilder {
     builder
 }
 
-/// How a file is made that its user alone reads.
+/// Returns options for files that only their user can read.
 pub(super) fn private_file() -> OpenOptions {
     #[cfg_attr(not(unix), expect(unused_mut, reason = "other systems have no modes"))]
     let mut options = OpenOptions::new();
@@ -101,7 +102,7 @@ pub(super) fn private_file() -> OpenOptions {
     options
 }
 
-/// Leaves a file that is there to its user alone.
+/// Makes an existing file readable by its user only.
 pub(super) fn make_private(path: &Path) -> Result<()> {
     #[cfg(unix)]
     {
@@ -128,13 +129,13 @@ pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
         fs::rename(&unfinished, path)
     });
     written.map_err(|source| {
-        // What went wrong is the error to report.
+        // The earlier error is the one to report.
         let _ = fs::remove_file(&unfinished);
         failed(source)
     })
 }
 
-/// A file of JSON; `None` if there is none.
+/// Reads a file of JSON; returns `None` if there is none.
 pub(super) fn json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let content = match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -144,7 +145,8 @@ pub(super) fn json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     serde_json::from_slice(&content).map(Some).map_err(bad)
 }
 
-/// The last lines of a file of JSON lines; none if there is no file. A line that is still being written is not there yet.
+/// Reads the last lines of a file of JSON lines; returns none if there is no file. A line that is
+/// still being written is left out.
 pub(super) fn json_lines(path: &Path, limit: Option<usize>) -> Result<Vec<Value>> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -164,12 +166,12 @@ pub(super) fn json_lines(path: &Path, limit: Option<usize>) -> Result<Vec<Value>
     Ok(values)
 }
 
-/// Opens a file to add to, and makes it.
+/// Opens a file for appending, and creates it if there is none.
 pub(super) fn appended(path: PathBuf) -> Result<File> {
     private_file().create(true).append(true).open(&path).map_err(|source| Error::Io { path, source })
 }
 
-/// Makes the lock of a run's folder and takes it.
+/// Creates the lock file of a run's folder and acquires the lock.
 pub(super) fn hold(folder: &Path) -> Result<LockedFile> {
     let path = folder.join(LOCK);
     let file = private_file().create(true).truncate(false).write(true).open(&path);
@@ -177,10 +179,11 @@ pub(super) fn hold(folder: &Path) -> Result<LockedFile> {
     LockedFile::wait_for(file).map_err(|source| Error::Io { path, source })
 }
 
-/// Whether a process runs the run of this folder. Where it cannot be known, it does.
+/// Returns true if a process holds the lock of this folder's run, or if this cannot be determined.
 pub(super) fn is_held(folder: &Path) -> bool {
     match ProcessFile::open(|| File::open(folder.join(LOCK))) {
-        // Shared: those who ask do not look like the one that holds it to each other.
+        // The lock is shared, so that two processes that check do not take each other for the
+        // holder.
         Ok(file) => match file.try_lock_shared() {
             Ok(()) => false,
             Err(TryLockError::WouldBlock | TryLockError::Error(_)) => true,

@@ -14,7 +14,7 @@ use vexact_core::sql::failed;
 
 use super::{Artifact, Run, RunFilter, RunStatus, files};
 
-/// How long one process waits for another's writes.
+/// Maximum time for which one process waits for another's writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const VERSION: i64 = 1;
 const SCHEMA: &str = "
@@ -48,10 +48,10 @@ fn context() -> &'static str {
 }
 
 impl Index {
-    /// Opens the index, or makes it; whether it was made.
+    /// Opens or creates the index; returns true with it if it was created.
     ///
     /// # Errors
-    /// An index that cannot be written, is damaged or of a newer version.
+    /// An index that cannot be written, is damaged or has a newer version.
     pub fn open(path: &Path) -> Result<(Self, bool)> {
         Self::opened(path).map_err(|error| match &error {
             Error::Sqlite { source, .. } if is_damage(source) => Error::BadFile {
@@ -101,7 +101,7 @@ impl Index {
         done().map_err(failed(context))
     }
 
-    /// Puts a run and its artifacts, which have no previews.
+    /// Inserts a run or updates its record, and adds its artifacts, which have no previews.
     pub fn put(&mut self, run: &Run, searched: &str, artifacts: &[Artifact]) -> Result<()> {
         let record = to_text(run)?;
         let artifacts =
@@ -122,7 +122,7 @@ impl Index {
         })
     }
 
-    /// Changes a run that is there and has not ended.
+    /// Updates an existing run that has not ended.
     pub fn end(&mut self, run: &Run) -> Result<()> {
         let record = to_text(run)?;
         self.write(|tx| {
@@ -143,7 +143,7 @@ impl Index {
         })
     }
 
-    /// Forgets runs that have ended; those that it had.
+    /// Removes runs that have ended; returns the ids of those that were in the index.
     pub fn forget(&mut self, run_ids: &[String]) -> Result<Vec<String>> {
         self.write(|tx| {
             let mut forgotten = Vec::new();
@@ -178,7 +178,7 @@ impl Index {
         self.records(&sql, values)
     }
 
-    /// Runs that have not ended, as far as the index knows.
+    /// Returns the runs that have not ended, according to the index.
     pub fn running(&self) -> Result<Vec<Run>> {
         let sql = format!("SELECT record FROM runs WHERE status = '{}'", RunStatus::Running);
         self.records(&sql, Vec::new())
@@ -227,14 +227,15 @@ impl Index {
     }
 }
 
-/// Whether a file is no database any more.
+/// Returns true if the file is damaged or is not a database.
 fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
 
     matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
 }
 
-/// Turns to WAL. Where two processes do so at once, SQLite refuses one of them without waiting.
+/// Switches to WAL mode. If two processes do so at once, SQLite rejects one of them without
+/// waiting.
 fn use_wal(conn: &Connection) -> rusqlite::Result<()> {
     let start = Instant::now();
     loop {
@@ -248,7 +249,7 @@ fn use_wal(conn: &Connection) -> rusqlite::Result<()> {
     }
 }
 
-/// SQLite's: -1 is all.
+/// Returns the limit as SQLite takes it: -1 is no limit.
 fn limit(limit: Option<usize>) -> Value {
     limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX)).into()
 }

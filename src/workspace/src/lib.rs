@@ -1,11 +1,14 @@
-//! What a tracked run leaves behind, and how it is found again.
+//! Tracked runs: their files, and the index that finds them.
 //!
-//! A workspace is a folder. `runs/<run_id>/` is what one run left: `run.json` (replaced atomically, so always whole), `inputs.json`,
-//! `stdout.log`, `stderr.log`, `progress.jsonl`, `explain.json` and `artifacts/`. `index/artifacts.sqlite` finds runs and artifacts,
-//! and keeps the first rows of each; it can be deleted: the next process that opens the workspace makes it anew.
+//! A workspace is a folder. `runs/<run_id>/` has the files of one run: `run.json` (replaced
+//! atomically, so always whole), `inputs.json`, `stdout.log`, `stderr.log`, `progress.jsonl`,
+//! `explain.json` and `artifacts/`. `index/artifacts.sqlite` finds runs and artifacts, and stores
+//! the first rows of each. It can be deleted: the next process that opens the workspace rebuilds
+//! it.
 //!
-//! Several processes may use one workspace at once. A process holds a lock on `lock` in the folder of its run: so a run whose
-//! process died is known by the lock that nobody holds, however process ids are reused, and becomes `failed` (`orphaned`).
+//! Several processes may use one workspace at once. A process holds a lock on `lock` in the folder
+//! of its run. A run whose process died is detected by its lock, which nobody holds, even if its
+//! process id is reused; it becomes `failed` (`orphaned`).
 
 mod active;
 mod artifact;
@@ -51,10 +54,11 @@ struct Inner {
 }
 
 impl Workspace {
-    /// Where a process's workspace is: `$VEXACT_HOME`, else `.vexact` in the home folder.
+    /// Returns the default folder of the workspace: `$VEXACT_HOME`, else `.vexact` in the home
+    /// folder.
     ///
     /// # Errors
-    /// Neither is known.
+    /// Neither `$VEXACT_HOME` nor a home folder.
     pub fn default_root() -> Result<PathBuf> {
         if let Some(root) = std::env::var_os("VEXACT_HOME").filter(|root| !root.is_empty()) {
             return Ok(root.into());
@@ -65,7 +69,8 @@ impl Workspace {
         })
     }
 
-    /// Opens the workspace in a folder, or makes it. An index that is not there is made of the runs' own files.
+    /// Opens or creates the workspace in a folder. A missing index is rebuilt from the runs' own
+    /// files.
     ///
     /// # Errors
     /// A folder that cannot be written; an index of a newer version.
@@ -87,7 +92,7 @@ impl Workspace {
         &self.inner.root
     }
 
-    /// The folder of a run, whether or not it is there.
+    /// Returns the folder of a run, whether or not it exists.
     pub fn run_dir(&self, run_id: &str) -> PathBuf {
         self.inner.root.join("runs").join(run_id)
     }
@@ -96,7 +101,7 @@ impl Workspace {
         self.inner.index.lock()
     }
 
-    /// Runs, the newest first.
+    /// Returns runs, the newest first.
     ///
     /// # Errors
     /// An index that cannot be read.
@@ -106,7 +111,7 @@ impl Workspace {
         Ok(runs.into_iter().map(|run| run.located(self)).collect())
     }
 
-    /// One run.
+    /// Returns one run.
     ///
     /// # Errors
     /// An id that the workspace does not have.
@@ -116,7 +121,8 @@ impl Workspace {
         Ok(run.located(self))
     }
 
-    /// The artifacts of a run in the order in which they were made, or those of all runs, the newest run first.
+    /// Returns the artifacts of a run in the order of their creation, or those of all runs, the
+    /// newest run first.
     ///
     /// # Errors
     /// A run that the workspace does not have.
@@ -128,7 +134,7 @@ impl Workspace {
         Ok(artifacts.into_iter().map(|artifact| artifact.located(self)).collect())
     }
 
-    /// One artifact.
+    /// Returns one artifact.
     ///
     /// # Errors
     /// An id that the workspace does not have.
@@ -136,7 +142,7 @@ impl Workspace {
         Ok(self.find_artifact(artifact_id)?.0)
     }
 
-    /// The first rows of an artifact, as the index keeps them: at most 50, and 200 KiB.
+    /// Returns the first rows of an artifact from the index: at most 50, and 200 KiB.
     ///
     /// # Errors
     /// An id that the workspace does not have; an artifact without rows, such as a log.
@@ -158,7 +164,8 @@ impl Workspace {
         Ok((artifact.located(self), preview))
     }
 
-    /// The snapshots that a run wrote into `progress.jsonl`, the oldest first; the last `limit` of them.
+    /// Returns the snapshots in a run's `progress.jsonl`, the oldest first; only the last `limit`
+    /// of them.
     ///
     /// # Errors
     /// A run that the workspace does not have; a file that cannot be read.
@@ -166,7 +173,7 @@ impl Workspace {
         files::json_lines(&self.run(run_id)?.run_dir.join(files::PROGRESS), limit)
     }
 
-    /// What a run left in `explain.json`: `{logical, physical, strategy}`.
+    /// Returns a run's `explain.json`: `{logical, physical, strategy}`.
     ///
     /// # Errors
     /// A run that the workspace does not have; a file that cannot be read.
@@ -174,7 +181,7 @@ impl Workspace {
         files::json(&self.run(run_id)?.run_dir.join(files::EXPLAIN))
     }
 
-    /// What a run was asked: `inputs.json`.
+    /// Returns the inputs of a run: `inputs.json`.
     ///
     /// # Errors
     /// A run that the workspace does not have; a file that cannot be read.
@@ -182,7 +189,7 @@ impl Workspace {
         files::json(&self.run(run_id)?.run_dir.join(files::INPUTS))
     }
 
-    /// Makes `failed` of each `running` run that no process runs any more.
+    /// Marks each `running` run as `failed` if no process runs it any more.
     fn settle_orphans(&self) -> Result<()> {
         let running = self.index().running()?;
         for run in running {
@@ -190,11 +197,12 @@ impl Workspace {
             if files::is_held(&folder) {
                 continue;
             }
-            // Its process may have ended in order since the index was read, or died before it told the index.
+            // Since the index was read, the run's process may have ended in order, or died before
+            // it updated the index.
             let (ended, artifacts) = match files::stored_run(&folder) {
                 Ok(stored) if stored.run.status != RunStatus::Running => (stored.run, stored.artifacts),
                 Ok(stored) => (stored.run.orphaned(), stored.artifacts),
-                // Without its folder, the index is all that is known of it.
+                // Without its folder, the run is known from the index only.
                 Err(_) => (run.orphaned(), Vec::new()),
             };
             if folder.is_dir() {

@@ -1,4 +1,4 @@
-//! What a run printed.
+//! The logs of a run.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -17,8 +17,8 @@ pub enum LogKind {
 }
 
 impl Workspace {
-    /// The last bytes of a log, at most so many, from the beginning of a line if the log has more; empty where there is none. What
-    /// is not UTF-8 becomes `U+FFFD`.
+    /// Returns the end of a log, at most `max_bytes`. It begins at the beginning of a line if the
+    /// log is longer; it is empty if there is no log. Bytes that are not UTF-8 become `U+FFFD`.
     ///
     /// # Errors
     /// A run that the workspace does not have; a file that cannot be read.
@@ -41,7 +41,7 @@ impl Workspace {
             read => read.map_err(|error| Error::io(&path, error))?,
         };
         let text = String::from_utf8_lossy(&bytes);
-        // One line that is longer than all that is asked for has no beginning to show.
+        // A single line that is longer than the limit has no beginning to show.
         Ok(match (skipped, text.split_once('\n')) {
             (1.., Some((_, whole))) => whole.to_owned(),
             _ => text.into_owned(),

@@ -18,12 +18,13 @@ pub struct Preview {
 }
 
 impl Preview {
-    /// Rows at most.
+    /// Maximum number of rows.
     pub const MAX_ROWS: usize = 50;
-    /// Bytes at most, as an Arrow stream.
+    /// Maximum size as an Arrow stream, in bytes.
     pub const MAX_BYTES: usize = 200 * 1024;
 
-    /// Of the first batches of rows, at least [`Self::MAX_ROWS`] rows of them where there are so many.
+    /// Creates a preview from the first batches of the rows. They must have at least
+    /// [`Self::MAX_ROWS`] rows, if there are that many.
     ///
     /// # Errors
     /// Batches of different schemas.
@@ -37,7 +38,7 @@ impl Preview {
         }
         let rows = without_views(&concat(schema, &slices)?)?;
         let mut preview = Self { rows, row_count };
-        // By halves: a row's size is not known before it is written.
+        // The rows are halved: their size is not known before they are written.
         while preview.stored()?.len() > Self::MAX_BYTES && preview.rows.num_rows() > 0 {
             preview = preview.limited(preview.rows.num_rows() / 2);
         }
@@ -49,17 +50,17 @@ impl Preview {
         &self.rows
     }
 
-    /// How many rows there are in all.
+    /// Returns the total number of rows.
     pub fn row_count(&self) -> u64 {
         self.row_count
     }
 
-    /// Whether there are more rows than these.
+    /// Returns true if there are more rows than these.
     pub fn is_truncated(&self) -> bool {
         (self.rows.num_rows() as u64) < self.row_count
     }
 
-    /// At most so many of the rows.
+    /// Returns the first `max_rows` of the rows.
     pub fn limited(&self, max_rows: usize) -> Self {
         let rows = match max_rows {
             0 => RecordBatch::new_empty(self.rows.schema()),
@@ -84,7 +85,8 @@ impl Preview {
     }
 }
 
-/// Views as what they view: a slice of them would be written with the text of all rows.
+/// Converts views to the types that they view: a slice of a view would be written with the text of
+/// all rows.
 fn without_views(rows: &RecordBatch) -> Result<RecordBatch> {
     let mut fields = Vec::with_capacity(rows.num_columns());
     let mut columns = Vec::with_capacity(rows.num_columns());

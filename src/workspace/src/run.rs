@@ -11,19 +11,20 @@ use vexact_core::error::Error;
 
 use super::{Workspace, time};
 
-/// Where a run stands.
+/// The status of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunStatus {
-    /// A process is at it. Set when it starts.
+    /// A process is running it. Set at the start.
     Running,
-    /// It came to its end.
+    /// It succeeded.
     Succeeded,
-    /// It did not: [`Run::error`] says why. `orphaned` where its process died.
+    /// It failed: [`Run::error`] has the reason. Its `error_type` is `orphaned` if its process
+    /// died.
     Failed,
-    /// It was given up after [`Run::timeout_ms`].
+    /// It exceeded [`Run::timeout_ms`].
     TimedOut,
-    /// It was ended from outside, by Ctrl-C or SIGTERM.
+    /// It was cancelled from outside, by Ctrl-C or SIGTERM.
     Cancelled,
 }
 
@@ -36,7 +37,7 @@ impl RunStatus {
         (Self::Cancelled, "cancelled"),
     ];
 
-    /// Its name.
+    /// Returns its name.
     pub fn name(self) -> &'static str {
         Self::NAMES.iter().find(|(status, _)| *status == self).map_or("", |(_, name)| name)
     }
@@ -60,16 +61,16 @@ impl FromStr for RunStatus {
     }
 }
 
-/// Why a run did not come to its end.
+/// The reason for which a run did not succeed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunError {
     /// The root cause.
     pub error: String,
-    /// As the command line names it, or `orphaned`.
+    /// The command line's name for the error, or `orphaned`.
     pub error_type: String,
-    /// What was being done.
+    /// The phase in which it failed.
     pub phase: String,
-    /// What it was about.
+    /// The details of the failure.
     #[serde(default)]
     pub details: Map<String, Value>,
 }
@@ -79,31 +80,31 @@ pub struct RunError {
 pub struct Run {
     /// `YYYYMMDDTHHMMSSZ_<8 hex>`: when it started, and a random number.
     pub run_id: String,
-    /// What its user calls it.
+    /// Name given by the user.
     pub run_name: Option<String>,
-    /// What its user says of it.
+    /// Description given by the user.
     pub description: Option<String>,
-    /// What was done, such as `csv-sql`.
+    /// Name of the action, such as `csv-sql`.
     pub action: String,
-    /// Where it stands.
+    /// Its status.
     pub status: RunStatus,
-    /// In the order given, each once.
+    /// Tags in the order given, without duplicates.
     pub tags: Vec<String>,
-    /// When it started.
+    /// Start time.
     pub started_at: String,
-    /// When it ended; of an orphan, when that was found.
+    /// End time; of an orphan, the time of its detection.
     pub finished_at: Option<String>,
-    /// How long it took, or has taken so far.
+    /// Duration in milliseconds; of a run in progress, up to now.
     pub duration_ms: u64,
-    /// After how long it is given up.
+    /// Timeout in milliseconds.
     pub timeout_ms: Option<u64>,
-    /// The process.
+    /// Id of its process.
     pub pid: u32,
-    /// The version of vexact that ran it.
+    /// Version of vexact that ran it.
     pub version: String,
-    /// Rows of its result, once it has one.
+    /// Number of rows of its result, once it has one.
     pub row_count: Option<u64>,
-    /// Why it did not come to its end.
+    /// The reason for which it did not succeed.
     pub error: Option<RunError>,
     /// Its folder.
     #[serde(default)]
@@ -111,7 +112,8 @@ pub struct Run {
 }
 
 impl Run {
-    /// As it is now, in this workspace: a folder may have been moved since it was written.
+    /// Returns the run with its folder in this workspace, which may have been moved since the run
+    /// was written, and its duration up to now.
     pub(super) fn located(mut self, workspace: &Workspace) -> Self {
         self.run_dir = workspace.run_dir(&self.run_id);
         if self.status == RunStatus::Running {
@@ -120,7 +122,8 @@ impl Run {
         self
     }
 
-    /// Ended now, after a time that a clock which was set meanwhile does not change.
+    /// Returns the run as ended now, with a measured duration that does not depend on changes of
+    /// the clock.
     pub(super) fn ended_after(mut self, elapsed: Duration, status: RunStatus, error: Option<RunError>) -> Self {
         self = self.ended(status, error);
         self.duration_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
@@ -128,7 +131,7 @@ impl Run {
         self
     }
 
-    /// Ended now, by the clock.
+    /// Returns the run as ended now, by the clock.
     pub(super) fn ended(mut self, status: RunStatus, error: Option<RunError>) -> Self {
         let now = time::now();
         self.duration_ms = time::millis_since(&self.started_at, now);
@@ -138,7 +141,7 @@ impl Run {
         self
     }
 
-    /// Without a process.
+    /// Returns the run as failed because its process is gone.
     pub(super) fn orphaned(self) -> Self {
         let error = RunError {
             error: format!("orphaned: process {} ended before the run did", self.pid),
@@ -150,17 +153,17 @@ impl Run {
     }
 }
 
-/// Which runs are asked for: those that all of it fits.
+/// A filter of runs: all of its conditions must hold.
 #[derive(Debug, Clone, Default)]
 pub struct RunFilter {
-    /// Of this status.
+    /// The runs of this status.
     pub status: Option<RunStatus>,
-    /// Of this action.
+    /// The runs of this action.
     pub action: Option<String>,
-    /// With this tag.
+    /// The runs with this tag.
     pub tag: Option<String>,
-    /// With this text, in any case, in the id, name, description, action, tags or inputs.
+    /// The runs with this text, in any case, in the id, name, description, action, tags or inputs.
     pub query: Option<String>,
-    /// The newest so many.
+    /// Maximum number of runs, the newest first.
     pub limit: Option<usize>,
 }

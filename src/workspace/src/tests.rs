@@ -164,7 +164,7 @@ fn a_run_whose_process_died_is_orphaned() {
     let run = workspace.start(new_run("dies")).unwrap();
     let alive = workspace.start(new_run("lives")).unwrap();
     let run_id = run.run_id().to_owned();
-    // What a kill leaves: the folder as it is, and a lock that nobody holds.
+    // The state after a kill: the folder is unchanged, and nobody holds the lock.
     run.state.lock().lock.take();
     drop(run);
     let others = Workspace::open(folder.path()).unwrap();
@@ -175,7 +175,7 @@ fn a_run_whose_process_died_is_orphaned() {
     assert_eq!(others.run(alive.run_id()).unwrap().status, RunStatus::Running);
     assert_eq!(workspace.run(&run_id).unwrap(), found);
 
-    // One that died between its last file and the index.
+    // A process that died after it wrote its last file and before it updated the index.
     let told = alive.run().ended(RunStatus::Succeeded, None);
     files::write_run(alive.run_dir(), &told, &[]).unwrap();
     alive.state.lock().lock.take();

@@ -1,4 +1,5 @@
-//! What SQLite's functions and casts give, the replicas give: over values on which implementations differ.
+//! The replicas' functions and casts give the results of SQLite's, over values on which
+//! implementations differ.
 
 mod values;
 
@@ -15,7 +16,7 @@ use vexact::router::Side;
 use self::values::values;
 use crate::routes::{rows, types};
 
-/// `t`, replicated, and `plain`, which is not, with the same rows.
+/// Opens an engine with `t`, which is replicated, and `plain`, which is not, with the same rows.
 async fn open(folder: &tempfile::TempDir, rows: &[Vec<Param>]) -> HtapEngine {
     let config = HtapConfig { oltp_path: folder.path().join("a.db"), ..HtapConfig::default() };
     let engine = HtapEngine::open(config).await.unwrap();
@@ -47,7 +48,8 @@ async fn open(folder: &tempfile::TempDir, rows: &[Vec<Param>]) -> HtapEngine {
     engine
 }
 
-/// Rows as text, reals to the bit but for the sign of zero, which sets and groups lose.
+/// Returns rows as text. Reals are exact to the bit except for the sign of zero, which sets and
+/// groups lose.
 fn exact(batches: &[RecordBatch]) -> Vec<String> {
     let options = FormatOptions::default().with_null("NULL");
     let cell = |column: &ArrayRef, row: usize| match column.data_type() {
@@ -62,7 +64,7 @@ fn exact(batches: &[RecordBatch]) -> Vec<String> {
     batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |at| row(batch, at))).collect()
 }
 
-/// The same query over both tables, each answered by its side.
+/// Runs the same query over both tables, each answered by its side.
 async fn alike(engine: &HtapEngine, query: &str) -> Option<String> {
     let sql = query.replace("{t}", "t");
     let route = engine.route(&sql).await.unwrap();

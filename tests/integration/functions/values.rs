@@ -147,7 +147,7 @@ const INTEGERS: [i64; 14] = [
     -210_866_760_001,
 ];
 
-/// Each value of a kind beside some of the others, and rows of random ones.
+/// Returns each value of a kind beside some of the others, and rows of random ones.
 pub fn values() -> Vec<Vec<Param>> {
     let mut random = Random::new(7);
     let mut rows = Vec::new();
@@ -171,7 +171,7 @@ pub fn values() -> Vec<Vec<Param>> {
     rows
 }
 
-/// Text that is almost a number, or letters.
+/// Returns text that is almost a number, or letters.
 fn text(random: &mut Random) -> String {
     let mut text = String::new();
     let letters = random.chance(30);
@@ -188,9 +188,9 @@ fn text(random: &mut Random) -> String {
 fn real(random: &mut Random) -> f64 {
     let bits = random.next();
     match random.below(4) {
-        // Any finite one.
+        // Any finite real.
         0 => Some(f64::from_bits(bits)).filter(|real| real.is_finite()).unwrap_or(1.25),
-        // One with few decimals, halves among them.
+        // A real with few decimals; some are halves.
         1 => (bits % 2_000_001) as f64 / 1000.0 - 1000.0,
         2 => (bits % 200_001) as f64 / 8.0,
         _ => (bits >> 11) as f64 / (1_u64 << 53) as f64 * 1e6,

@@ -1,4 +1,5 @@
-//! Writers, syncs and readers at once: what one transaction changed in two tables is seen together or not at all.
+//! Concurrent writers, syncs and readers: the changes of one transaction to two tables are visible
+//! together or not at all.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ fn transfer(random: &mut Random) -> Vec<String> {
             format!("DELETE FROM {from} WHERE id IN (SELECT id FROM {to})"),
         ];
     }
-    // Where one of the two has no row, neither is changed.
+    // If one of the two has no row, neither is changed.
     let both = format!(
         "EXISTS (SELECT 1 FROM {from} LIMIT 1 OFFSET {source}) AND EXISTS (SELECT 1 FROM {to} LIMIT 1 OFFSET {target})"
     );
@@ -44,7 +45,7 @@ fn schema(name: &str) -> TableSchema {
     TableSchema::try_new(name, &columns, &["id".to_owned()]).unwrap()
 }
 
-/// Sum and count over both tables, of the rows that are current.
+/// Returns sum and count of the current rows of both tables.
 async fn totals(engine: &HtapEngine, mode: SyncMode) -> (i64, i64) {
     let only = if mode == SyncMode::Temporal { "WHERE _valid_to IS NULL" } else { "" };
     let sql = format!(

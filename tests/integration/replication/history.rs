@@ -1,11 +1,12 @@
-//! What a history must be, whatever the engine thinks: intervals that meet, the table of any time, and a past that stays.
+//! Invariants of a history: the intervals of a key meet, the versions at any time are the table at
+//! that time, and the past does not change.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::value::{Cell, Row};
 use super::world::key_of;
 
-/// Tables as they were at a time: per table, the columns' uids and the rows.
+/// The tables at a time: for each table, the columns' uids and the rows.
 pub struct Point {
     pub time: i64,
     pub tables: BTreeMap<usize, (Vec<usize>, Vec<Row>)>,
@@ -38,7 +39,7 @@ impl Version {
         Self { row, from, to, operation }
     }
 
-    /// All of it, for comparing.
+    /// Returns all fields, for comparisons.
     pub fn whole(&self) -> Row {
         let mut row = self.row.clone();
         row.push(Cell::Integer(self.from.into()));
@@ -52,7 +53,7 @@ impl Version {
     }
 }
 
-/// What happened to a key at one time.
+/// The changes of a key at one time.
 #[derive(Default)]
 struct Moment {
     inserted: i64,
@@ -61,7 +62,7 @@ struct Moment {
     ended: i64,
 }
 
-/// The laws of intervals.
+/// Checks the laws of intervals.
 pub fn check_intervals(versions: &[Version], key: &[usize]) {
     let mut by_key: HashMap<Row, Vec<&Version>> = HashMap::new();
     for version in versions {
@@ -85,7 +86,8 @@ pub fn check_intervals(versions: &[Version], key: &[usize]) {
                 moments.entry(to).or_default().ended += 1;
             }
         }
-        // In one moment several versions can come and go; what holds is known before and after it.
+        // Several versions can begin and end in one moment; the open version is known only before
+        // and after it.
         let mut open = 0;
         for (time, moment) in moments {
             let after = open + moment.inserted - moment.deleted;
@@ -100,7 +102,8 @@ pub fn check_intervals(versions: &[Version], key: &[usize]) {
     }
 }
 
-/// Of rows with these columns, what other rows, with those, have in common with them; each row's tail is kept.
+/// Projects rows of `columns` to those of the `wanted` columns that they have. The last `tail`
+/// cells of each row are kept.
 pub fn projected(rows: &[Row], columns: &[usize], wanted: &[usize], tail: usize) -> Vec<Row> {
     let positions: Vec<usize> = wanted.iter().filter_map(|uid| columns.iter().position(|known| known == uid)).collect();
     let project = |row: &Row| -> Row {
@@ -112,7 +115,7 @@ pub fn projected(rows: &[Row], columns: &[usize], wanted: &[usize], tail: usize)
     rows
 }
 
-/// Whether all of `part` is in `whole`, both sorted; else the first that is not.
+/// Returns the first row of `part` that `whole` lacks, or `None`. Both are sorted.
 pub fn missing<'r>(part: &'r [Row], whole: &[Row]) -> Option<&'r Row> {
     let mut rest = whole.iter();
     part.iter().find(|row| !rest.any(|other| other == *row))

@@ -1,5 +1,6 @@
-//! The proof of equality: whatever is written to SQLite, the replicas have it after a sync, to the bit, and the past stays as it
-//! was. `VEXACT_SEED=n` replays the run that a failure names; `VEXACT_SOAK_SECONDS=n` runs new ones for that long.
+//! The proof of equality: after a sync, the replicas have all writes to SQLite, to the bit, and the
+//! past is unchanged. `VEXACT_SEED=n` replays the run that a failure names; `VEXACT_SOAK_SECONDS=n`
+//! runs new ones for that long.
 
 mod concurrent;
 mod history;
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use world::{Script, World};
 
-/// Runs by default: seeds from 1.
+/// Default number of runs, with the seeds from 1.
 const RUNS: u64 = 150;
 const STEPS: usize = 80;
 
@@ -30,7 +31,7 @@ async fn run(seed: u64, script: Script) {
     }
 }
 
-/// Runs a seed; a failure prints all that was done.
+/// Runs a seed; a failure prints all operations.
 fn check(runtime: &tokio::runtime::Runtime, seed: u64) {
     let script = Script::default();
     let outcome = catch_unwind(AssertUnwindSafe(|| runtime.block_on(run(seed, script.clone()))));

@@ -15,7 +15,7 @@ fn filter(random: &mut Random, table: &Table) -> String {
         2 => format!(" WHERE {name} > {}", table.draw(random, column)),
         3 => format!(" WHERE {name} IN ({}, {})", table.draw(random, column), table.draw(random, column)),
         4 => {
-            // One row, whichever.
+            // Any single row.
             let key: Vec<String> = table.key.iter().map(|at| quoted(&table.columns[*at].name)).collect();
             let key = key.join(", ");
             let skipped = random.below(6);
@@ -105,7 +105,7 @@ pub fn statement(random: &mut Random, table: &Table) -> String {
             format!("UPDATE {clause} {name} SET {}{}", assignments(random, table), filter(random, table))
         }
         16 => {
-            // Every key at once.
+            // All keys at once.
             let key = &table.columns[*random.pick(&table.key)];
             if key.is_generated {
                 return format!("DELETE FROM {name}{}", filter(random, table));
@@ -118,7 +118,7 @@ pub fn statement(random: &mut Random, table: &Table) -> String {
     }
 }
 
-/// Two rows that change their keys with each other, by a key that neither has.
+/// Swaps the keys of two rows, through a key that neither has.
 pub fn swap(random: &mut Random, table: &Table) -> Vec<String> {
     let key = &table.columns[*random.pick(&table.key)];
     let (a, b, free) = (table.draw(random, key), table.draw(random, key), table.draw(random, key));
@@ -127,7 +127,7 @@ pub fn swap(random: &mut Random, table: &Table) -> Vec<String> {
     vec![step(&a, &free), step(&b, &a), step(&free, &b)]
 }
 
-/// A trigger of the user's: `CREATE TRIGGER name ..`.
+/// Returns a trigger of the user: `CREATE TRIGGER name ..`.
 pub fn trigger(random: &mut Random, name: &str, table: &Table, other: &Table) -> String {
     let on = quoted(&table.name);
     let column = *random.pick(&table.settable());
@@ -160,7 +160,7 @@ pub fn trigger(random: &mut Random, name: &str, table: &Table, other: &Table) ->
             )
         }
         4 => format!("BEFORE INSERT ON {on} BEGIN DELETE FROM {on} WHERE {seen} = {seen_value}; END"),
-        // Which of the user's and the engine's own triggers comes first is SQLite's choice.
+        // SQLite chooses whether the user's trigger or the engine's one fires first.
         5 => format!(
             "BEFORE INSERT ON {on} BEGIN UPDATE {clause} {on} SET {set} = {new} WHERE {seen} = {seen_value}; END"
         ),
@@ -178,7 +178,8 @@ pub fn trigger(random: &mut Random, name: &str, table: &Table, other: &Table) ->
     format!("CREATE TRIGGER {} {body}", quoted(name))
 }
 
-/// Parts of a unique index on expressions of two columns. None of the row id's, which no expression can be captured of.
+/// Returns the parts of a unique index on expressions of two columns. There are none on the row id:
+/// its expressions cannot be captured.
 pub fn computed_parts(random: &mut Random, table: &Table, a: &Column, b: &Column) -> Option<String> {
     let may_be_row_id = |column: &Column| table.is_key(column) || column.declaration.contains("PRIMARY KEY");
     if may_be_row_id(a) || may_be_row_id(b) || !random.chance(30) {

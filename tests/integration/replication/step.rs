@@ -1,4 +1,4 @@
-//! One step of a run: something is written, synced, altered, migrated or restarted.
+//! One step of a run: a write, a sync, a change of a schema, a migration or a restart.
 
 use vexact::ColumnType;
 use vexact::htap::{HtapEngine, Param};
@@ -72,7 +72,7 @@ impl World {
             statements.extend(swap(&mut self.random, &self.tables[table]));
         }
         if self.random.chance(20) {
-            // What came before is rolled back.
+            // The statements before this one are rolled back.
             statements.push("INSERT INTO no_such_table VALUES (1)".into());
         }
         self.note(self.slots[slot].name, &format!("BEGIN; {}; COMMIT", statements.join("; ")));
@@ -101,7 +101,7 @@ impl World {
 
     fn write_elsewhere(&mut self) {
         if self.random.chance(25) {
-            // Another program, with settings of its own.
+            // Another program, with its own settings.
             self.other = None;
         }
         let count = 1 + self.random.below(4);
@@ -193,7 +193,7 @@ impl World {
         }
         let kind = *self.random.pick(&TYPES);
         self.uid += 1;
-        // A name that a column had before that was dropped may come again.
+        // A new column may have the name of a dropped one.
         let (uid, name) = (self.uid, format!("Added {}", self.random.below(6)));
         if self.tables[at].columns.iter().any(|column| column.name == name) {
             return;
@@ -205,12 +205,13 @@ impl World {
             declaration = usual.into();
             if self.random.chance(60) {
                 let default = value::literal(&value::fitting(&mut self.random, kind));
-                // Only constants can be the default of a column that is added.
+                // The default of an added column must be a constant.
                 if !default.contains('(') {
                     declaration += &format!(" DEFAULT {default}");
                 }
             }
-            // A connection that has not seen another's ALTER refuses the name of a column that was dropped.
+            // A connection that has not seen another one's ALTER rejects the name of a dropped
+            // column.
             self.other = None;
             let sql =
                 format!("ALTER TABLE {} ADD COLUMN {} {declaration}", quoted(&self.tables[at].name), quoted(&name));
@@ -226,7 +227,7 @@ impl World {
             is_registered: false,
         };
         if is_there {
-            // Written before the engine knows of it.
+            // The write comes before the registration of the column with the engine.
             self.tables[at].columns.push(column.clone());
             for _ in 0..self.random.below(4) {
                 let sql = statement(&mut self.random, &self.tables[at]);
@@ -234,7 +235,7 @@ impl World {
                     self.execute(slot, &sql).await;
                 }
             }
-            // Values that do not fit would be refused, and rightly.
+            // Values that do not fit would be rejected, as they should be.
             let (table, column) = (quoted(&self.tables[at].name), quoted(&name));
             let fits = self
                 .reader
@@ -254,7 +255,7 @@ impl World {
             let declaration = ColumnType::parse(kind).unwrap().sqlite().to_owned();
             self.tables[at].columns.push(Column { declaration, ..column.clone() });
         }
-        // It is the last that is registered, wherever SQLite has it.
+        // The engine registers the column as the last one, whatever its position in SQLite.
         let columns = &mut self.tables[at].columns;
         let place = columns.iter().position(|known| known.uid == uid).unwrap();
         let mut added = columns.remove(place);
@@ -284,7 +285,7 @@ impl World {
             assert!(outcome.unwrap_err().to_string().contains("belongs to the key"));
             return;
         }
-        // An index, a trigger or another column may need it.
+        // An index, a trigger or another column may depend on it.
         if self.outcome(outcome.map_err(|error| error.to_string())) {
             self.tables[at].columns.retain(|known| known.uid != column.uid);
             let key = table.key.iter().map(|at| table.columns[*at].uid);
@@ -295,7 +296,7 @@ impl World {
         }
     }
 
-    /// Another program makes a table again: by hand, or as SQLite's manual says to alter one.
+    /// Another program rebuilds a table: by hand, or by the procedure of SQLite's manual for ALTER.
     fn migrate(&mut self) {
         let at = self.any_table();
         let table = self.tables[at].clone();
@@ -323,7 +324,7 @@ impl World {
         self.elsewhere(&sql);
         self.other = None;
         for _ in 0..self.random.below(3) {
-            // Nothing captures this.
+            // These writes are not captured.
             let (columns, row) = (statement::column_list(&self.tables[at]), self.fitting_row(at));
             self.elsewhere(&format!("INSERT OR REPLACE INTO {name}({columns}) VALUES ({row})"));
         }
@@ -336,7 +337,7 @@ impl World {
         values.collect::<Vec<_>>().join(", ")
     }
 
-    /// Another program makes what cannot be captured, or takes it away again.
+    /// Another program adds a schema object that cannot be captured, or removes it again.
     fn break_or_mend(&mut self) {
         let at = self.any_table();
         let table = self.tables[at].clone();
@@ -349,7 +350,7 @@ impl World {
                 let column = self.random.pick(&table.columns).clone();
                 let sql = match self.random.below(2) {
                     0 => {
-                        // A type that has the name of a column.
+                        // The type's name is the name of a column.
                         let column = quoted(&column.name);
                         format!("CREATE UNIQUE INDEX computed ON {name}(CAST({column} AS {column}))")
                     }

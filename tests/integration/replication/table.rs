@@ -1,4 +1,4 @@
-//! Random tables: what SQLite is told, and what is registered.
+//! Random tables: their SQL, and their registration.
 
 use vexact::schema::TableSchema;
 
@@ -18,10 +18,10 @@ const COLUMN_NAMES: [&str; 26] = [
 
 #[derive(Debug, Clone)]
 pub struct Column {
-    /// Never used again, not even for a column of the same name.
+    /// Unique id, which is never reused, not even for a column of the same name.
     pub uid: usize,
     pub name: String,
-    /// The spelling of its registration.
+    /// Spelling of the name in the registration.
     pub registered: String,
     pub kind: &'static str,
     /// Type, collation, constraints, expression.
@@ -42,7 +42,7 @@ pub struct Table {
     pub options: &'static str,
 }
 
-/// A name in another case.
+/// Returns a name in another case.
 fn respelled(random: &mut Random, name: &str) -> String {
     let flip = |c: char| if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() };
     if random.chance(70) { name.into() } else { name.chars().map(flip).collect() }
@@ -70,10 +70,11 @@ fn names(random: &mut Random, pool: &[&str], count: usize) -> Vec<String> {
     names
 }
 
-/// Whether unlike values can be one key to this column's index.
+/// Collations of a text column. With the last two, different values can be the same key to the
+/// column's index.
 const COLLATIONS: [&str; 4] = ["", "", " COLLATE NOCASE", " COLLATE RTRIM"];
 
-/// Tables, of which the later may refer to the earlier.
+/// Returns tables; a later one may refer to an earlier one.
 pub fn tables(random: &mut Random, count: usize, uid: &mut usize) -> Vec<Table> {
     let mut tables: Vec<Table> = Vec::new();
     for name in names(random, &TABLE_NAMES, count) {
@@ -113,7 +114,7 @@ fn table(random: &mut Random, name: &str, earlier: &[Table], uid: &mut usize) ->
             options = if random.chance(50) { " WITHOUT ROWID" } else { "" };
         }
         2 => constraints.push(format!("UNIQUE({})", list(&columns, &key))),
-        // A key beside an integer that is the row id.
+        // A key besides an integer column that is the row id.
         _ => {
             constraints.push(format!("UNIQUE({})", list(&columns, &key)));
             let other = key_width;
@@ -124,7 +125,7 @@ fn table(random: &mut Random, name: &str, earlier: &[Table], uid: &mut usize) ->
     generate(random, &mut columns, key_width, &constraints);
     uniques(random, &columns, &mut constraints);
     references(random, name, &columns, &key, earlier, &mut constraints);
-    // Registered in an order of its own.
+    // The columns are registered in another order than declared.
     let order = random.below(2);
     let mut key = key;
     if order == 1 {
@@ -135,7 +136,7 @@ fn table(random: &mut Random, name: &str, earlier: &[Table], uid: &mut usize) ->
     Table { registered: respelled(random, name), name: name.into(), columns, key, constraints, options }
 }
 
-/// Makes a column an expression of another.
+/// Makes a column a generated one, by an expression of another column.
 fn generate(random: &mut Random, columns: &mut [Column], key_width: usize, constraints: &[String]) {
     if !random.chance(35) {
         return;
@@ -153,7 +154,7 @@ fn generate(random: &mut Random, columns: &mut [Column], key_width: usize, const
     }
     let source = &columns[*random.pick(&sources)];
     if source.declaration.contains("PRIMARY") {
-        // SQLite does not know a row id before the insert.
+        // SQLite assigns the row id only at the insert.
         return;
     }
     let name = quoted(&source.name);
@@ -260,7 +261,7 @@ impl Table {
         self.key.iter().any(|at| self.columns[*at].uid == column.uid)
     }
 
-    /// A value for a column as SQL: mostly one that fits.
+    /// Returns a value for a column as SQL: in most cases one that fits.
     pub fn draw(&self, random: &mut Random, column: &Column) -> String {
         let nulls = if self.is_key(column) { 1 } else { 12 };
         match random.below(100) {

@@ -1,4 +1,5 @@
-//! Values: drawn for a type, written as SQL, and as the replica must have them, to the bit.
+//! Values: drawn at random for a type, as SQL literals, and as the replica must have them, to the
+//! bit.
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{
@@ -47,7 +48,8 @@ pub const TYPES: [&str; 16] = [
 ];
 pub const KEY_TYPES: usize = 12;
 
-/// Rounds to the nearest number of `bits` binary digits and least exponent `least`, ties to even; in float64, exactly.
+/// Rounds to the nearest number of `bits` binary digits and least exponent `least`, ties to even;
+/// exact in float64.
 fn rounded(value: f64, bits: i32, least: i32) -> f64 {
     if value == 0.0 || value.is_infinite() {
         return value;
@@ -55,7 +57,8 @@ fn rounded(value: f64, bits: i32, least: i32) -> f64 {
     let raw = ((value.to_bits() >> 52) & 0x7FF) as i32;
     let exponent = if raw == 0 { -1022 } else { raw - 1023 };
     let unit = 2f64.powi(exponent.max(least) - bits + 1);
-    // A division by a power of two is exact, unless it underflows to what rounds to zero anyway.
+    // A division by a power of two is exact, unless it underflows to a value that rounds to zero in
+    // any case.
     (value / unit).round_ties_even() * unit
 }
 
@@ -77,12 +80,12 @@ fn singles(blob: &[u8]) -> Vec<f32> {
     blob.chunks_exact(4).map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])).collect()
 }
 
-/// A NaN stays one when it is rounded; which one, no contract says.
+/// A rounded NaN is a NaN; its bits are not part of any contract.
 fn half_of_single(value: f32) -> u16 {
     if value.is_nan() { 0x7E00 } else { half_bits(value.into()) }
 }
 
-/// What the replica must have where SQLite has this.
+/// Returns the replica's value for a value of SQLite.
 pub fn expected(column_type: &str, value: Value) -> Cell {
     let real = |value: &Value| match value {
         Value::Integer(integer) => *integer as f64,
@@ -104,7 +107,7 @@ pub fn expected(column_type: &str, value: Value) -> Cell {
     }
 }
 
-/// What the replica has.
+/// Returns the replica's value in a row.
 pub fn actual(array: &ArrayRef, row: usize) -> Cell {
     if array.is_null(row) {
         return Cell::Null;
@@ -151,7 +154,7 @@ fn blob(components: [f32; 2]) -> Value {
     Value::Blob(components.iter().flat_map(|x| x.to_le_bytes()).collect())
 }
 
-/// A value that fits the type, of few, so that values meet. Not NULL.
+/// Returns a value that fits the type, from a small set, so that equal values occur. Not NULL.
 pub fn fitting(random: &mut Random, column_type: &str) -> Value {
     let least = |random: &mut Random, edges: &[i64]| {
         Value::Integer(if random.chance(85) { random.below(6) as i64 } else { *random.pick(edges) })
@@ -175,7 +178,8 @@ pub fn fitting(random: &mut Random, column_type: &str) -> Value {
         "bool" => Value::Integer(random.below(2) as i64),
         "float64" => real(random, &[-0.0, 0.1, 1e300, 5e-324, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, -1.0]),
         "float32" => real(random, &[-0.0, 0.1, 1e-50, -1e-40, f64::INFINITY, 16777217.0, 3.4028235677973362e38]),
-        // Ties that are none once more than float32 is looked at, and the greatest number that does not round up to infinity.
+        // Values that are ties only in float32, and the greatest number that does not round up to
+        // infinity.
         "float16" => {
             let near = [1.00048828125f64.next_up(), 1.00146484375f64.next_down(), 65520f64.next_down()];
             real(random, &[-0.0, 0.1, 1e-8, -3e-8, 65519.99, 2049.0, f64::NEG_INFINITY, near[0], near[1], near[2]])
@@ -196,7 +200,7 @@ pub fn fitting(random: &mut Random, column_type: &str) -> Value {
     }
 }
 
-/// A value that the type cannot hold.
+/// Returns a value that the type cannot hold.
 pub fn unfit(column_type: &str) -> Value {
     match column_type {
         "utf8" => Value::Blob(vec![1]),
@@ -208,7 +212,7 @@ pub fn unfit(column_type: &str) -> Value {
     }
 }
 
-/// The value as SQL.
+/// Returns the value as a SQL literal.
 pub fn literal(value: &Value) -> String {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     match value {
@@ -223,7 +227,7 @@ pub fn literal(value: &Value) -> String {
     }
 }
 
-/// Whether the type can hold a value.
+/// Returns true if the type can hold a value.
 pub fn fits(column_type: &str, value: &Value) -> bool {
     let within = |least: i64, greatest: i64| matches!(value, Value::Integer(x) if (least..=greatest).contains(x));
     let real = |end: f64| match value {

@@ -31,7 +31,7 @@ impl World {
         engine.query_olap(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
-    /// Keeps the tables as they are now, with the time.
+    /// Stores the current tables with the time.
     pub fn keep_point(&mut self) {
         let tables: BTreeMap<usize, (Vec<usize>, Vec<Row>)> = (0..self.tables.len())
             .filter(|at| !self.blocked.contains_key(at))
@@ -93,7 +93,7 @@ impl World {
         slot.synced = SyncResult::default();
     }
 
-    /// What the sums must be, as far as two states of the tables tell.
+    /// Checks the sums of a sync result, as far as two states of the tables determine them.
     fn check_counts(&self, at: usize, now: &BTreeMap<usize, BTreeMap<Row, Row>>) {
         let slot = &self.slots[at];
         let Some(before) = &slot.counted else { return };
@@ -118,7 +118,7 @@ impl World {
         assert!(sums.events_processed >= rows, "{}: {sums}", slot.name);
     }
 
-    /// Compares one table; its rows by key.
+    /// Compares one table; returns its rows by key.
     async fn compare(&mut self, at: usize, table: usize) -> BTreeMap<Row, Row> {
         let definition = self.tables[table].clone();
         let expected = self.rows(&definition);
@@ -156,7 +156,7 @@ impl World {
         expected
     }
 
-    /// The laws of a history; its open rows.
+    /// Checks the laws of a history; returns its open rows.
     async fn check_history(&mut self, at: usize, table: usize, rows: Vec<Row>) -> Vec<Row> {
         let definition = self.tables[table].clone();
         let columns = uids(&definition);
@@ -173,7 +173,8 @@ impl World {
         let since = self.slots[at].since.get(&table).copied().unwrap_or(i64::MAX);
         for point in self.points.iter().rev().filter(|point| point.time > since) {
             let Some((known, rows)) = point.tables.get(&table) else { continue };
-            // What a column had before this engine knew of it is not in the log.
+            // The log does not have the values of a column from before its registration with this
+            // engine.
             let is_common = |uid: &&usize| {
                 columns.contains(uid) && self.slots[at].columns.get(uid).is_some_and(|since| *since < point.time)
             };

@@ -1,4 +1,5 @@
-//! One run: a file, programs that write to it, engines that follow it, and what they must have.
+//! One run: a file, programs that write to it, engines that follow it, and the expected state of
+//! each engine.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -14,10 +15,10 @@ use super::random::Random;
 use super::table::{Column, Table, quoted, tables};
 use super::value::{self, Cell, Row};
 
-/// What was done, for a replay by hand.
+/// The operations of a run, for a replay by hand.
 pub type Script = Arc<Mutex<Vec<String>>>;
 
-/// How a table stands in the file.
+/// The state of a table in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     Sound,
@@ -27,14 +28,14 @@ pub enum Standing {
     Unfit,
 }
 
-/// An engine, and what is known of it.
+/// An engine and its expected state.
 pub struct Slot {
     pub name: &'static str,
     pub config: HtapConfig,
     pub engine: Option<HtapEngine>,
     /// Sums since the last comparison.
     pub synced: SyncResult,
-    /// Rows at the last comparison; `None` where something but changes came in since.
+    /// Rows at the last comparison; `None` if anything but captured changes has come in since.
     pub counted: Option<BTreeMap<usize, BTreeMap<Row, Row>>>,
     /// Tables whose rows were not copied.
     pub unloaded: HashSet<usize>,
@@ -42,9 +43,9 @@ pub struct Slot {
     pub reloads: HashSet<usize>,
     /// Per table, closed rows of the history: columns' uids and rows.
     pub closed: BTreeMap<usize, (Vec<usize>, Vec<Row>)>,
-    /// Per registered column, by its uid, the time from which on the engine follows it.
+    /// For each registered column, by its uid, the time from which on the engine replicates it.
     pub columns: BTreeMap<usize, i64>,
-    /// Per table, the time from which on the engine has its history.
+    /// For each table, the time from which on the engine has its history.
     pub since: BTreeMap<usize, i64>,
 }
 
@@ -57,7 +58,7 @@ pub struct World {
     pub other: Option<Connection>,
     pub reader: Connection,
     pub points: Vec<Point>,
-    /// Tables of which changes were lost to the log, and the engines that did not sync since.
+    /// Tables with changes that the log has lost, and the engines that have not synced since.
     pub blocked: BTreeMap<usize, HashSet<&'static str>>,
     pub triggers: usize,
     pub path: PathBuf,
@@ -135,7 +136,7 @@ impl World {
         self.slots.push(slot);
     }
 
-    /// The history of an engine that is opened now begins now.
+    /// Records that the history of an engine which is opened now begins now.
     pub fn begin_history(&self, slot: &mut Slot) {
         slot.counted = None;
         slot.unloaded.clear();
@@ -158,7 +159,7 @@ impl World {
                 self.execute(0, &sql).await;
             }
             if self.random.chance(30) {
-                // It is older than the engine's own triggers.
+                // The trigger is older than the engine's own triggers.
                 let other = self.random.below(self.tables.len());
                 self.triggers += 1;
                 let name = format!("user trigger {}", self.triggers);
@@ -171,7 +172,7 @@ impl World {
             let engine = self.slots[0].engine.as_ref().unwrap();
             let outcome = match engine.register_table(schema.clone(), loads).await {
                 Err(error) if error.to_string().contains("do not fit") => {
-                    // As it should: without them it is taken.
+                    // The failure is expected: the statement succeeds without the triggers.
                     for at in 1..=self.triggers {
                         self.execute(0, &format!("DROP TRIGGER IF EXISTS \"user trigger {at}\"")).await;
                     }
@@ -194,7 +195,7 @@ impl World {
         self.reader.query_row(sql, [], |row| row.get(0)).unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
-    /// A time that is later than all changes until now, and earlier than all from now on.
+    /// Returns a time that is later than all changes until now, and earlier than all from now on.
     pub fn next_tick(&self) -> i64 {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as i64;
         const CLOCK: &str = "SELECT CAST((julianday('now') - 2440587.5) * 86400000 + 0.5 AS INTEGER) * 1000";
@@ -204,7 +205,7 @@ impl World {
         now
     }
 
-    /// A statement of the user's; one that SQLite refuses does nothing.
+    /// Runs a statement of the user. A statement that SQLite rejects changes nothing.
     pub async fn execute(&mut self, slot: usize, sql: &str) -> bool {
         let slot = &self.slots[slot];
         self.note(slot.name, sql);
@@ -212,7 +213,7 @@ impl World {
         self.outcome(outcome.map(drop).map_err(|error| error.to_string()))
     }
 
-    /// Notes how a statement ended; a failure of the triggers themselves is a failure.
+    /// Records the outcome of a statement. A failure of the engine's triggers fails the test.
     pub fn outcome(&self, outcome: Result<(), String>) -> bool {
         if let Err(error) = &outcome {
             self.note("   refused", error);
@@ -222,7 +223,7 @@ impl World {
         outcome.is_ok()
     }
 
-    /// The other program's statements, which may open and end transactions.
+    /// Runs statements of the other program, which may begin and end transactions.
     pub fn elsewhere(&mut self, sql: &str) -> bool {
         if self.other.is_none() {
             let conn = Connection::open(&self.path).unwrap();
@@ -246,7 +247,8 @@ impl World {
         self.outcome(outcome)
     }
 
-    /// The rows of a table by key, as SQLite has them, of the registered columns, as the replica must have them.
+    /// Returns the rows of a SQLite table by key: the registered columns, with the values that the
+    /// replica must have.
     pub fn rows(&self, table: &Table) -> BTreeMap<Row, Row> {
         let followed = table.followed();
         let columns: Vec<String> = followed.iter().map(|column| format!("r.{}", quoted(&column.name))).collect();
@@ -281,7 +283,7 @@ impl World {
         self.synced(at).await;
     }
 
-    /// Changes of this table are not in the log until the engines sync.
+    /// Records that changes of this table are not in the log until the engines sync.
     pub fn block(&mut self, table: usize) {
         self.blocked.insert(table, self.slots.iter().map(|slot| slot.name).collect());
         self.may_reload(table);
@@ -294,7 +296,7 @@ impl World {
         }
     }
 
-    /// After a sync of an engine.
+    /// Updates the expected state after a sync of an engine.
     pub async fn synced(&mut self, at: usize) {
         let status = self.slots[at].engine.as_ref().unwrap().sync_status().await.unwrap();
         let name = self.slots[at].name;
@@ -351,7 +353,8 @@ impl World {
     }
 }
 
-/// Equal keys, as SQLite sees them: there is one zero.
+/// Returns the key of a row, such that keys are equal if SQLite treats them as equal: there is one
+/// zero.
 pub fn key_of(row: &Row, key: &[usize]) -> Row {
     let plain = |cell: &Cell| match cell {
         Cell::Double(bits) if f64::from_bits(*bits) == 0.0 => Cell::Double(0),

@@ -1,4 +1,4 @@
-//! Replicas in files: they go on where they were.
+//! Sidecars with replicas in files, which resume from their last position.
 
 use vexact::htap::StorageMode;
 use vexact::replica::SyncMode;
@@ -28,7 +28,7 @@ async fn a_sidecar_goes_on_from_its_watermark() {
             assert_eq!(ask(&engine, "SELECT count(*) FROM docs").await, ["8"]);
             assert_eq!(sync_all(&engine).await, (22, 0, 0));
             engine.shutdown().await;
-            // While it is away: a change, and a row that comes late.
+            // While the engine is closed: a change, and a row that comes late.
             world.doc(3, "y", 103, 200);
             world.doc(40, "late", 125, 125);
             let engine = HtapEngine::open(config.clone()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Which rows of a SQLite file are found, and what they are counted as.
+//! The changes of a SQLite file that a sidecar detects, and their counts.
 
 use vexact::ColumnType;
 use vexact::replica::SyncMode;
@@ -13,7 +13,7 @@ async fn rows_are_upserted_by_key_and_counted_once() {
     world.doc(2, "b", 100, 101);
     let engine = world.open().await;
     assert_eq!(docs(&engine).await, Vec::<String>::new());
-    // The second was changed since it was made: its insert was not seen.
+    // The second row was changed after its insert, before the first sync: it counts as an update.
     assert_eq!(sync(&engine).await, (1, 1, 0));
     assert_eq!(docs(&engine).await, ["1|a", "2|b"]);
     assert_eq!(sync(&engine).await, (0, 0, 0));
@@ -35,7 +35,7 @@ async fn a_cycle_reads_no_more_than_its_batch_also_of_one_time() {
     for expected in [5, 5, 5, 5, 3, 0, 0] {
         assert_eq!(sync(&engine).await, (expected, 0, 0));
     }
-    // A row of the same time whose key comes before the watermark.
+    // A row of the same time, with a key before the watermark.
     world.doc(-7, "late", 100, 100);
     assert_eq!(sync_all(&engine).await, (1, 0, 0));
     assert_eq!(ask(&engine, "SELECT count(*), min(id) FROM docs").await, ["24|-7"]);
@@ -68,7 +68,7 @@ async fn the_window_ends_where_it_is_documented_to() {
     world.doc(3, "before", 900, 900);
     assert_eq!(sync_all(&engine).await, (1, 0, 0));
     assert_eq!(docs(&engine).await, ["1|x", "2|within"]);
-    // All rows are read again by a copy.
+    // A copy reads all rows again.
     assert_eq!(engine.initial_sync("docs").await.unwrap(), 3);
     assert_eq!(docs(&engine).await, ["1|x", "2|within", "3|before"]);
     world.run("DELETE FROM docs WHERE id = 1");
@@ -83,7 +83,7 @@ async fn new_rows_come_before_the_window_is_read_again() {
     (0..40).for_each(|id| world.doc(id, "x", 100, 100));
     let engine = world.open_with(SidecarConfig { poll_batch_size: 4, ..world.sidecar() }).await;
     assert_eq!(sync_all(&engine).await, (40, 0, 0));
-    // The window holds more than a cycle reads, and still the new row is there at once.
+    // The window has more rows than a cycle reads, and the new row is still visible at once.
     assert_eq!(sync(&engine).await, (0, 0, 0));
     world.doc(99, "new", 101, 101);
     assert_eq!(sync(&engine).await, (1, 0, 0));
@@ -106,7 +106,7 @@ async fn soft_deletes_remove_once_and_are_undone() {
     assert_eq!(sync(&engine).await, (0, 1, 0));
     assert_eq!(docs(&engine).await, ["1|a", "2|b"]);
     assert_eq!(engine.initial_sync("docs").await.unwrap(), 2);
-    // Of a deleted row only the key is read.
+    // Only the key of a deleted row is read.
     world.run("UPDATE docs SET gone = 1, body = x'ff', updated_at = 202 WHERE id = 2");
     assert_eq!(sync(&engine).await, (0, 0, 1));
 }
@@ -167,7 +167,8 @@ async fn types_are_given_by_hand() {
     let nearest = "SELECT id FROM docs WHERE v IS NOT NULL ORDER BY l2_distance(v, '[1, 2]') LIMIT 1";
     assert_eq!(ask(&engine, nearest).await, ["1"]);
     assert_eq!(ask(&engine, "SELECT v, arrow_typeof(n) FROM docs WHERE id = 1").await, ["[1.0, 2.0]|Int8"]);
-    // What does not fit is named, and the table goes on when it does.
+    // A row that does not fit is reported with its column, and the table is synced again once the
+    // row fits.
     world.run("UPDATE docs SET v = x'00', updated_at = 200 WHERE id = 2");
     sync_all(&engine).await;
     let error = engine.query("SELECT id FROM docs", &[]).await.unwrap_err().to_string();
@@ -194,7 +195,7 @@ async fn a_column_that_the_source_adds_is_followed() {
         sync_all(&engine).await;
         world.run("ALTER TABLE docs ADD COLUMN stars INTEGER DEFAULT 3");
         world.run("UPDATE docs SET stars = 5, updated_at = 200 WHERE id = 2");
-        // The rows that are there stay, whatever a cycle has read of the new column.
+        // The existing rows stay, whatever part of the new column a cycle has read.
         engine.sync_now().await.unwrap();
         let current = match mode {
             SyncMode::Destructive => "",
@@ -209,7 +210,7 @@ async fn a_column_that_the_source_adds_is_followed() {
         sync_all(&engine).await;
         assert_eq!(ask(&engine, &format!("SELECT * FROM docs{current} ORDER BY id LIMIT 1")).await.len(), 1);
         assert!(engine.query("SELECT stars FROM docs", &[]).await.is_err());
-        // Another index changes nothing.
+        // Another index has no effect.
         world.run("CREATE INDEX by_body ON docs(body)");
         assert_eq!(sync_all(&engine).await, (0, 0, 0));
     }
@@ -256,7 +257,7 @@ async fn history_has_the_sources_own_times() {
         "SELECT id, body, _valid_from / 1000000, _valid_to / 1000000, _operation FROM docs ORDER BY _valid_from, id";
     assert_eq!(ask(&engine, history).await, ["1|a|100|150|I", "1|b|150|NULL|U", "2|c|160|NULL|I"]);
     assert_eq!(ask(&engine, "SELECT body FROM as_of('docs', 149000000)").await, ["a"]);
-    // A copy sees what went without a trace, and only that.
+    // A copy detects rows that were deleted without a trace, and only those.
     world.run("DELETE FROM docs WHERE id = 2");
     assert_eq!(engine.initial_sync("docs").await.unwrap(), 1);
     assert_eq!(ask(&engine, "SELECT id FROM as_of('docs', 999000000)").await, ["1"]);
@@ -305,7 +306,7 @@ async fn a_table_whose_columns_changed_is_read_again() {
     world.run("ALTER TABLE docs ADD COLUMN extra DATETIME");
     let engine = world.open().await;
     assert_eq!(sync(&engine).await, (1, 0, 0));
-    // Nothing told what `extra` is; now it does not fit what was guessed.
+    // Without values, the type of `extra` was guessed; this value does not fit the guess.
     world.run("UPDATE docs SET extra = 12, updated_at = 101");
     assert_eq!(sync_all(&engine).await, (0, 1, 0));
     assert_eq!(ask(&engine, "SELECT extra + 1 FROM docs").await, ["13"]);
@@ -326,7 +327,7 @@ async fn a_source_that_was_away_is_followed_again() {
     let status = engine.sync_status().await.unwrap();
     assert_eq!((status.last_error, status.tables[0].state.to_string()), (Some(error), "ready".into()));
     assert_eq!(docs(&engine).await, ["1|a"]);
-    // Another file takes its place.
+    // Another file replaces the source.
     std::fs::copy(world.path("away.db"), world.source()).unwrap();
     let other = rusqlite::Connection::open(world.source()).unwrap();
     other.execute("INSERT INTO docs VALUES (2, 'b', 101, 101)", []).unwrap();

@@ -1,4 +1,5 @@
-//! The law of the window: what is committed at most `overlap` late is found, in whatever batches, and nothing is found twice.
+//! The law of the overlap window: rows that are committed at most `overlap` late are found, with
+//! any batch size, and no row is counted twice.
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ impl Random {
     }
 }
 
-/// Whether everything was found.
+/// Runs random writes and syncs; returns true if the replica has all rows.
 async fn run(seed: u64, overlap: Duration) -> bool {
     let mut random = Random(seed * 2 + 1);
     let world = World::new();
@@ -27,7 +28,7 @@ async fn run(seed: u64, overlap: Duration) -> bool {
     let sync_mode = if seed.is_multiple_of(3) { SyncMode::Temporal } else { SyncMode::Destructive };
     let sidecar = Some(SidecarConfig { poll_batch_size, overlap, ..world.sidecar() });
     let engine = HtapEngine::open(HtapConfig { sidecar, sync_mode, ..HtapConfig::default() }).await.unwrap();
-    // Seconds, as the window is; a burst has one time.
+    // Seconds, as the window is; the rows of a burst have one time.
     let mut now = 1_700_000_000;
     let mut sum = 0;
     for step in 0..120 {
@@ -58,7 +59,7 @@ async fn run(seed: u64, overlap: Duration) -> bool {
     if seed.is_multiple_of(2) {
         engine.sync_all().await.unwrap();
     } else {
-        // Enough cycles for every sweep to come to its end.
+        // Enough cycles for every sweep to complete.
         for _ in 0..3 * (300 / poll_batch_size + 2) {
             sum += engine.sync_now().await.unwrap().events_processed;
         }
@@ -75,7 +76,7 @@ async fn what_is_committed_within_the_window_is_found_once() {
     }
 }
 
-/// What these runs write tells windows from each other.
+/// The runs of this file depend on the window: without one they miss rows.
 #[tokio::test]
 async fn without_a_window_rows_are_missed() {
     let mut is_missed = false;

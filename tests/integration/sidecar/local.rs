@@ -1,4 +1,4 @@
-//! What an engine that follows a source does with writes, and with tables of its own.
+//! Writes and local tables of an engine that follows a source.
 
 use vexact::htap::Param;
 use vexact::schema::TableSchema;
@@ -76,7 +76,7 @@ async fn names_that_clash_are_refused() {
     }
     let schema = TableSchema::try_new("DOCS", &[("id".into(), "int64".into())], &["id".into()]).unwrap();
     assert!(engine.register_table(schema, false).await.unwrap_err().to_string().contains("is followed in"));
-    // Another program's table is hidden by the followed one, and the next engine says so.
+    // The followed table hides another program's table, and the next engine reports it.
     rusqlite::Connection::open(world.path("own.db")).unwrap().execute("CREATE TABLE docs (x)", []).unwrap();
     world.doc(1, "a", 100, 100);
     sync(&engine).await;
@@ -106,7 +106,7 @@ async fn followed_vectors_are_searched() {
         group_by: None,
         columns: Vec::new(),
     };
-    // Fresh: it is polled first.
+    // The search is fresh: it polls the source first.
     assert_eq!(texts(&engine.vector_search(&search, true).await.unwrap()), ["2|0.0"]);
     world.run(
         "UPDATE docs SET v = CASE id WHEN 1 THEN x'000000000000803f' ELSE x'0000803f00000000' END, updated_at = 101",

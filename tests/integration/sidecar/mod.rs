@@ -1,4 +1,4 @@
-//! Sidecars over real sources, seen through the engine.
+//! Sidecars over real sources, tested through the engine.
 
 mod durable;
 mod follow;
@@ -30,7 +30,7 @@ fn table(name: &str) -> TimestampTableConfig {
     }
 }
 
-/// A SQLite file of somebody else.
+/// A SQLite file of another program.
 struct World {
     folder: TempDir,
     conn: rusqlite::Connection,
@@ -62,7 +62,7 @@ impl World {
         self.conn.execute_batch(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 
-    /// A row of `docs`, made and changed at these times.
+    /// Inserts a row of `docs` with these times of creation and update.
     fn doc(&self, id: i64, body: &str, created: i64, updated: i64) {
         let sql = "INSERT INTO docs VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO UPDATE
             SET body = excluded.body, updated_at = excluded.updated_at";
@@ -83,7 +83,7 @@ impl World {
     }
 }
 
-/// The rows of an answer, each as one text.
+/// Returns the rows of an answer, each as one text.
 fn texts(batches: &[RecordBatch]) -> Vec<String> {
     let options = FormatOptions::default().with_null("NULL");
     let mut rows = Vec::new();
@@ -106,7 +106,7 @@ async fn docs(engine: &HtapEngine) -> Vec<String> {
     ask(engine, "SELECT id, body FROM docs ORDER BY id").await
 }
 
-/// Inserted, updated, deleted.
+/// Returns the numbers of inserted, updated and deleted rows.
 fn counts(result: SyncResult) -> (u64, u64, u64) {
     assert_eq!(result.events_processed, result.rows_inserted + result.rows_updated + result.rows_deleted);
     (result.rows_inserted, result.rows_updated, result.rows_deleted)

@@ -1,4 +1,4 @@
-//! A PostgreSQL server, followed.
+//! A sidecar that follows a PostgreSQL server.
 
 use vexact::sidecar::DeleteDetection;
 
@@ -74,7 +74,7 @@ async fn types(server: &Server) {
     assert_eq!(ask(&engine, search).await, ["9007199254740993"]);
 }
 
-/// Each kind of clock: four times, as in the test of SQLite's.
+/// Each kind of clock: four times, as in the test of SQLite.
 async fn clocks(server: &Server) {
     let clocks = [
         (
@@ -122,7 +122,8 @@ async fn clocks(server: &Server) {
     }
 }
 
-/// Keys of many types, all rows at one time: each batch goes on where the one before ended.
+/// Keys of many types, with one time for all rows: each batch continues after the last key of the
+/// one before.
 async fn keys(server: &Server) {
     server.run("CREATE SCHEMA sales");
     for (at, (key, value)) in [
@@ -198,7 +199,7 @@ async fn failures(server: &Server) {
     server.run("UPDATE ragged SET v = '{3,4}' WHERE id = 1");
     assert_eq!(sync_all(&engine).await, (2, 0, 0));
     assert_eq!(ask(&engine, "SELECT v FROM ragged ORDER BY id").await, ["[3.0, 4.0]", "[1.0, 2.0]"]);
-    // One that no longer has what it is read by is looked at again.
+    // A table that has lost a followed column is inspected again.
     server.run("ALTER TABLE ragged DROP COLUMN v");
     sync_all(&engine).await;
     assert_eq!(ask(&engine, "SELECT * FROM ragged WHERE id = 2").await.len(), 1);
@@ -227,7 +228,7 @@ async fn logins(server: &Server) {
     }
 }
 
-/// Why an address cannot be followed.
+/// Returns the error for an address that cannot be followed.
 async fn refusal(address: String) -> String {
     let sidecar = Some(SidecarConfig::new(address, vec![table("good")]));
     HtapEngine::open(HtapConfig { sidecar, ..HtapConfig::default() }).await.unwrap_err().to_string()
@@ -252,7 +253,7 @@ async fn vectors(server: &Server) {
     assert_eq!(ask(&engine, "SELECT id FROM vector_search('embedded', 'w', [4.0, 5.0, 6.0], 1)").await, ["2"]);
 }
 
-/// Each mode of TLS, to a server without it, with it, and with a certificate that will not do.
+/// Each mode of TLS: to a server without it, with it, and with a certificate that is not valid.
 async fn encrypted(server: &Server) {
     server.run("CREATE ROLE guarded LOGIN PASSWORD 'word'; GRANT SELECT ON good TO guarded");
     let by = |host: &str, query: &str| {
@@ -294,7 +295,7 @@ async fn encrypted(server: &Server) {
     assert!(error.contains("CA:TRUE"), "{error}");
 }
 
-/// The last: it ends the server.
+/// Runs last: it stops the server.
 async fn outages(server: &Server) {
     let engine = open(server, vec![table("good")]).await;
     assert_eq!(sync(&engine).await, (1, 0, 0));
@@ -306,7 +307,7 @@ async fn outages(server: &Server) {
     server.restart();
     server.run("INSERT INTO good VALUES (2, '2024-05-06', '2024-05-06')");
     assert_eq!(sync(&engine).await, (1, 0, 0));
-    // A connection that was cut between two cycles is no error.
+    // A connection that broke between two cycles is no error.
     server.stop();
     server.restart();
     assert_eq!(sync(&engine).await, (0, 0, 0));

@@ -1,4 +1,5 @@
-//! A PostgreSQL server of a test's own: in a temporary folder, on a port that was free, ended with the test.
+//! A PostgreSQL server for one test: in a temporary folder, on a free port, stopped at the end of
+//! the test.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -8,9 +9,9 @@ use tempfile::TempDir;
 
 /// Certificates for a server, as files.
 pub struct Certificates {
-    /// Of who signed the server's.
+    /// Certificate of the authority that signed the server's certificate.
     pub authority: String,
-    /// Of somebody else.
+    /// Certificate of another authority.
     pub stranger: String,
 }
 
@@ -54,7 +55,8 @@ fn is_root() -> bool {
     Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout.starts_with(b"0\n"))
 }
 
-/// Runs one of PostgreSQL's programs; as its own user where this one is root, which it refuses.
+/// Runs one of PostgreSQL's programs. A root user runs it as another user, since PostgreSQL rejects
+/// root.
 fn run(bin: &Path, program: &str, arguments: &[&str]) -> std::io::Result<Output> {
     let mut command = match is_root() {
         true => {
@@ -180,7 +182,7 @@ impl Server {
         format!("postgres://postgres:pass%20word@127.0.0.1:{}/postgres", self.port)
     }
 
-    /// The address by the server's Unix socket.
+    /// Returns the address with the server's Unix socket.
     pub fn socket_address(&self) -> String {
         let folder = self.folder.path().display();
         format!("postgres://postgres:pass%20word@/postgres?host={folder}&port={}", self.port)
@@ -196,7 +198,7 @@ impl Server {
         self.port
     }
 
-    /// Locks a table against reads, until what is returned is dropped.
+    /// Locks a table against reads until the result is dropped.
     pub fn lock(&self, table: &str) -> Lock {
         let mut command = self.client();
         let mut session = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -210,12 +212,12 @@ impl Server {
         Lock { session, input: Some(input) }
     }
 
-    /// Whether a session waits for a lock on a table.
+    /// Returns true if a session waits for a lock on a table.
     pub fn has_waiters(&self, table: &str) -> bool {
         self.try_run(&format!("SELECT 1 / count(*) FROM pg_locks WHERE NOT granted AND relation = '{table}'::regclass"))
     }
 
-    /// Whether the server could run statements.
+    /// Returns true if the server ran the statements.
     pub fn try_run(&self, sql: &str) -> bool {
         self.answered(sql).status.success()
     }

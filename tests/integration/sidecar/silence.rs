@@ -1,4 +1,4 @@
-//! Servers that accept connections and say nothing.
+//! Servers that accept connections and do not answer.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::server::Server;
 use super::*;
 
-/// Less than any call may take that would wait for the server without a limit.
+/// Maximum time of a call: less than that of a call which waits for the server without a limit.
 const PROMPT: Duration = Duration::from_secs(8);
 
 async fn open(address: String) -> vexact::Result<HtapEngine> {
@@ -32,7 +32,7 @@ async fn a_server_that_never_answers_is_an_error_in_the_time_to_connect() {
     }
 }
 
-/// Passes bytes on to a server, or keeps them.
+/// A proxy that forwards bytes to a server, or holds them back.
 struct Proxy {
     port: u16,
     is_silent: Arc<AtomicBool>,
@@ -85,8 +85,9 @@ fn pass_on(mut from: TcpStream, mut to: TcpStream, is_silent: &AtomicBool) {
     let _ = to.shutdown(Shutdown::Both);
 }
 
-/// A server that has become silent fails the sync in the time to connect, and its return is seen by the next one. Neither the status
-/// nor the end waits for a cycle that waits for the server.
+/// A server that stops answering fails the sync within the connect timeout, and the next sync
+/// detects its return. Neither the status nor the shutdown waits for a cycle that waits for the
+/// server.
 pub async fn silence(server: &Server) {
     let proxy = Proxy::to(server);
     let engine = Arc::new(open(proxy.address(server)).await.unwrap());
@@ -101,7 +102,7 @@ pub async fn silence(server: &Server) {
     sync(&engine).await;
     assert_eq!(engine.sync_status().await.unwrap().last_error, None);
 
-    // A cycle waits for a lock, for as long as the server keeps it.
+    // A cycle waits for a lock, as long as the server holds it.
     let lock = server.lock("good");
     let cycle = tokio::spawn({
         let engine = Arc::clone(&engine);

@@ -1,4 +1,4 @@
-//! Clocks of every kind, followed.
+//! Sidecars that follow time columns of every type.
 
 use vexact::replica::SyncMode;
 
@@ -48,7 +48,7 @@ async fn clocks_of_every_kind_are_followed() {
         let engine = world.open_with(SidecarConfig { poll_batch_size: 2, ..world.sidecar() }).await;
         let is_new_too = u64::from(first == third);
         assert_eq!(sync_all(&engine).await, (1 + is_new_too, 1 - is_new_too, 0), "{declaration} {first}");
-        // Late: before the watermark. And within a tick: at the watermark.
+        // A late row, before the watermark, and a row within a tick, at the watermark.
         world.run(&format!(
             "INSERT INTO docs VALUES (3, 'late', {second}, {second}); UPDATE docs SET body = 'tick' WHERE id = 2"
         ));
@@ -68,7 +68,7 @@ async fn texts_with_and_without_t_are_one_clock() {
     );
     let engine = world.open().await;
     assert_eq!(sync_all(&engine).await, (1, 0, 0));
-    // As text it sorts before the watermark; its time is after it.
+    // As text the time sorts before the watermark, but it is after it.
     world.run("INSERT INTO docs VALUES (2, 'b', '2024-05-05 10:30:00', '2024-05-05 10:30:00')");
     assert_eq!(sync_all(&engine).await, (1, 0, 0));
 }
@@ -88,7 +88,7 @@ async fn a_clock_that_is_none_names_table_column_and_value() {
         assert!(error.contains("\"docs\"") && error.contains("updated_at") && error.contains(expected), "{error}");
         world.run("UPDATE docs SET updated_at = 100");
         assert_eq!(sync_all(&engine).await, (0, 1, 0));
-        // One among others is read as it is.
+        // A single value among others is read as it is.
         world.run(&format!("INSERT INTO docs VALUES (2, 'b', 1, '2024-05-05'), (3, 'c', 1, {value})"));
         assert_eq!(sync_all(&engine).await.1, 2);
         assert_eq!(docs(&engine).await, ["1|a", "2|b", "3|c"]);
@@ -96,7 +96,8 @@ async fn a_clock_that_is_none_names_table_column_and_value() {
     }
 }
 
-/// The law: whatever the times of a few rows say, what the others get after them is seen, in batches of any size.
+/// The law: whatever the times of a few rows are, later changes of the other rows are detected,
+/// with any batch size.
 #[tokio::test]
 async fn a_bad_or_far_time_does_not_stop_its_table() {
     let numbers = ["9000000000", "9223372036854775807", "-5", "1e300", "'soon'", "x'ff'", "''"];
@@ -160,7 +161,7 @@ async fn a_bad_or_far_time_does_not_stop_its_table() {
                     let status = engine.sync_status().await.unwrap();
                     assert_eq!((status.last_error, status.lag), (None, 0), "{context}");
                     assert_eq!(sync_all(&engine).await, (0, 0, 0), "{context}");
-                    // A row beyond the horizon that changes is seen too.
+                    // A change of a row beyond the horizon is detected too.
                     let far = [numbers[0], texts[0]].contains(bad);
                     if far {
                         let warning = status.tables[0].warning.as_deref().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Files that come, grow and are renamed while a query runs: each row is seen once.
+//! Files arrive, grow and are renamed while a query runs: each row is read once.
 
 use std::fs::File;
 use std::io::Write;
@@ -60,7 +60,7 @@ async fn each_row_of_each_file_is_seen_once_however_it_comes() {
         let rows = 1 + random.below(20);
         let body: String = (next..next + rows).map(|id| format!("{id},\"line\nof {id}\"\n")).collect();
         next += rows;
-        // Names in an order that is not that of their coming.
+        // The order of the names is not that of their arrival.
         let path = input.join(format!("{:02}.csv", file * 17 % 40));
         match random.below(3) {
             0 => write_in_pieces(&path, &format!("id,text\n{body}"), &mut random),
@@ -69,7 +69,7 @@ async fn each_row_of_each_file_is_seen_once_however_it_comes() {
                 write_in_pieces(&unfinished, &format!("id,text\n{body}"), &mut random);
                 std::fs::rename(unfinished, path).unwrap();
             }
-            // Appended to what was read already, or is about to be.
+            // The append is to a file that was read already, or is about to be.
             _ => File::options().append(true).open(input.join("m.csv")).unwrap().write_all(body.as_bytes()).unwrap(),
         }
     }

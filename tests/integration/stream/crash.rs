@@ -1,8 +1,10 @@
-//! A streaming query killed with SIGKILL, at random instants and at every step of its source and sink, and started again until it is
-//! done. Exactly-once: the file is to the byte that of a run without a kill. At-least-once: no row is lost, and none is there that
-//! is not of the query.
+//! Kills a streaming query with SIGKILL, at random instants and at every step of its source and
+//! sink, and restarts it until it is done. Exactly-once: the file equals that of a run without a
+//! kill, byte for byte. At-least-once: no row is lost, and there is no row that the query does not
+//! return.
 //!
-//! The child is this program again. `VEXACT_STREAM_KILLS` (default 40) is the number of kills at random instants.
+//! The child process runs this program. `VEXACT_STREAM_KILLS` (default 40) is the number of kills
+//! at random instants.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -20,10 +22,10 @@ use super::deadly::{DeadlySink, DeadlySource, Steps};
 use super::{Random, write_old};
 
 const ROWS: u64 = 150;
-/// Of a micro-batch: so that there are about half a dozen.
+/// Maximum size of a micro-batch, in bytes, chosen so that there are about half a dozen.
 const BATCH_BYTES: u64 = 450;
 
-/// What is run: the query, its output and its promise.
+/// The workload of a run: the query, its output and its delivery guarantee.
 #[derive(Debug, Clone, Copy)]
 struct Case {
     sql: &'static str,
@@ -50,7 +52,8 @@ const CASES: [Case; 6] = [
     case(GROUPED, "out.json", FileFormat::Json, Delivery::AtLeastOnce),
 ];
 
-/// The input: files of many lengths, with line ends in quotes and a last record without one.
+/// Writes the input: files of many lengths, with line ends in quotes and a last record without a
+/// line end.
 fn write_input(folder: &Path) {
     std::fs::create_dir_all(folder).unwrap();
     let mut random = Random::new(7);
@@ -71,7 +74,7 @@ fn write_input(folder: &Path) {
     }
 }
 
-/// A query over the input of a folder, opened.
+/// Opens a query over the input of a folder.
 async fn open(folder: &Path, case: Case, steps: &Steps) -> vexact::Result<StreamingQuery> {
     let session = Session::new()?;
     let source = CsvDir::infer(&folder.join("input"), ',')?.with_batch_bytes(BATCH_BYTES)?;
@@ -89,7 +92,7 @@ async fn open(folder: &Path, case: Case, steps: &Steps) -> vexact::Result<Stream
     session.start_stream_sql(case.sql, options).await
 }
 
-/// Runs the query until all rows are processed, a line on stdout for each look at it.
+/// Runs the query until all rows are processed; prints a line on stdout for each look at it.
 async fn work(folder: &Path, case: Case, steps: i64) {
     let query = open(folder, case, &Steps::new(steps)).await.unwrap();
     query.start();
@@ -119,7 +122,7 @@ fn the_child() {
     runtime.block_on(work(&folder, case, steps));
 }
 
-/// Runs a child; `lines`: kills it after so many. Whether it was done.
+/// Runs a child, and kills it after `lines` lines. Returns true if the query was done.
 fn run(folder: &Path, case: usize, steps: i64, lines: u64) -> bool {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "stream::crash::the_child", "--ignored", "--nocapture"]);
@@ -145,7 +148,7 @@ fn output(folder: &Path, case: Case) -> Vec<u8> {
     std::fs::read(folder.join(case.file)).unwrap()
 }
 
-/// The records of an output and how often each is there, the header apart.
+/// Returns the records of an output with their counts, without the header.
 fn records(output: &[u8], case: Case) -> BTreeMap<String, usize> {
     let text = String::from_utf8(output.to_vec()).unwrap();
     let mut counts = BTreeMap::new();
@@ -160,7 +163,7 @@ fn records(output: &[u8], case: Case) -> BTreeMap<String, usize> {
     counts
 }
 
-/// The output of a run without a kill.
+/// Returns the output of a run without a kill.
 fn uninterrupted(case: usize) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     write_input(&folder.path().join("input"));
@@ -196,7 +199,7 @@ fn kills_at_every_step_lose_and_double_nothing() {
             let folder = tempfile::tempdir().unwrap();
             write_input(&folder.path().join("input"));
             let is_done = run(folder.path(), case, steps, u64::MAX);
-            // Killed again soon after it went on, and then left to end.
+            // The query is killed again soon after its restart, and then runs to its end.
             if !is_done && !run(folder.path(), case, 1 + steps % 11, u64::MAX) {
                 assert!(run(folder.path(), case, i64::MAX, u64::MAX));
             }

@@ -1,5 +1,5 @@
-//! A source and a sink that kill the process, as `kill -9` does, when their steps have been counted down: before and after each
-//! call of the engine, so around each thing that it makes durable.
+//! A source and a sink that kill the process, as `kill -9` does, after a number of steps. The steps
+//! are before and after each call of the engine, so around each durable write.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use vexact::Result;
 use vexact::stream::{Offset, OffsetRange, Position, Sink, SinkTable, Source, SourceTable};
 
-/// The steps that are left.
+/// The number of remaining steps.
 #[derive(Debug, Clone)]
 pub struct Steps(Arc<AtomicI64>);
 

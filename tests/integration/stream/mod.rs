@@ -1,4 +1,5 @@
-//! Streaming queries from a folder of CSV files into files: killed again and again, and with files that come while they run.
+//! Streaming queries from a folder of CSV files into files: with repeated kills, and with files
+//! that arrive while they run.
 
 mod arrivals;
 mod crash;
@@ -8,14 +9,14 @@ use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// A file that was written long ago, so that it is read at the first look.
+/// Writes a file with an old modification time, so that it is read at the first look.
 fn write_old(path: &Path, text: &str) {
     std::fs::write(path, text).unwrap();
     let file = File::options().append(true).open(path).unwrap();
     file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
 }
 
-/// A small generator, so that a seed tells a run (xorshift, Marsaglia 2003).
+/// A small generator, so that a seed determines a run (xorshift, Marsaglia 2003).
 struct Random(u64);
 
 impl Random {

@@ -63,7 +63,7 @@ pub(super) fn run(
     }))
 }
 
-/// What each query finds, in order.
+/// Returns the rows that each query finds, best first.
 fn found(
     run: &SearchState,
     chunks: &Chunks,

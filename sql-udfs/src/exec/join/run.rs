@@ -1,4 +1,4 @@
-//! One execution of a join: its searches, and the output from what they found.
+//! One execution of a join: its searches, and the output made from their results.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +14,8 @@ use super::super::run::vectors;
 use super::{Join, JoinColumn};
 use crate::config::VexactOptions;
 
-/// Queries that are searched together: enough for the arithmetic to be the limit, few enough to stay in cache.
+/// Number of queries that are searched together: enough that arithmetic is the bottleneck, few
+/// enough to stay in the cache.
 pub(super) const QUERY_BLOCK: usize = 512;
 
 /// A pair that was found.
@@ -55,7 +56,7 @@ impl SearchState {
         Ok(search.threads(self.options.threads).tier(self.options.tier))
     }
 
-    /// Tells what was done, besides what already was.
+    /// Adds a report to those already published.
     pub fn publish(&self, report: Report, add: fn(&mut Report, &Report)) {
         if let Ok(mut executed) = self.executed.lock() {
             match executed.as_mut() {

@@ -86,7 +86,7 @@ pub(super) async fn run(
     run.output(&batch, &rows, &found, &searched)
 }
 
-/// Lets go of the rows that no query holds any more, once they are the larger part.
+/// Releases the rows that no query uses any more, once they are the larger part.
 fn compact(kept: &mut Vec<RecordBatch>, found: &mut [Vec<Found>]) -> Result<()> {
     let held: usize = kept.iter().map(RecordBatch::num_rows).sum();
     let mut places: Vec<(usize, usize)> = found.iter().flatten().map(|found| found.place).collect();

@@ -32,7 +32,7 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// How an engine on it is opened.
+    /// Returns the configuration of an engine on this database.
     pub fn config(&self) -> HtapConfig {
         let stored = self.storage_path.as_deref().and_then(Store::made_with);
         let stored_format = stored.map(|(format, _)| match format {
@@ -90,10 +90,10 @@ pub(crate) struct Query {
     pub database: Database,
     #[arg(long = "param", value_name = "V", value_parser = param, allow_hyphen_values = true, help = PARAM_HELP)]
     pub params: Vec<Param>,
-    /// Ask the replicas, whatever the query's shape
+    /// Query the replicas, whatever the query's shape
     #[arg(long)]
     pub olap: bool,
-    /// Give up after so many milliseconds
+    /// Timeout in milliseconds
     #[arg(long, value_name = "N")]
     pub timeout_ms: Option<u64>,
     /// One query that only reads
@@ -118,7 +118,7 @@ pub(crate) struct Register {
     /// A column to replicate. Repeat it
     #[arg(long = "column", value_name = "NAME:TYPE", value_parser = column, required = true)]
     pub columns: Vec<(String, String)>,
-    /// The columns that name a row
+    /// The columns that identify a row
     #[arg(long, value_name = "NAME,..", value_delimiter = ',', required = true)]
     pub key: Vec<String>,
     /// Copy the table's rows now
@@ -191,7 +191,7 @@ pub(crate) struct Search {
     /// "0.1,0.2", "[0.1, 0.2]", or @FILE that holds such a list (@- for stdin)
     #[arg(long, value_name = "VECTOR", allow_hyphen_values = true)]
     pub query_vector: QueryVector,
-    /// How many rows
+    /// Number of rows to return
     #[arg(long, value_name = "K", default_value_t = 10)]
     pub top_k: usize,
     /// cosine, dot or l2
@@ -200,7 +200,7 @@ pub(crate) struct Search {
     /// A SQL predicate on the table, applied before the search
     #[arg(long = "where", value_name = "SQL")]
     pub filter: Option<String>,
-    /// Only rows of at least this score are searched: under a distance it leaves out the closest rows
+    /// Search only rows of at least this score: under a distance it leaves out the closest rows
     #[arg(long, value_name = "S", allow_hyphen_values = true)]
     pub min_score: Option<f64>,
     /// Return the K best rows of each group of rows with one value in this column
@@ -209,10 +209,10 @@ pub(crate) struct Search {
     /// Columns to return, * for all
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     pub columns: Vec<String>,
-    /// Say how it was done
+    /// Show how the search was done
     #[arg(long)]
     pub explain: bool,
-    /// Give up after so many milliseconds
+    /// Timeout in milliseconds
     #[arg(long, value_name = "N")]
     pub timeout_ms: Option<u64>,
 }

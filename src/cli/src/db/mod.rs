@@ -32,20 +32,20 @@ pub(crate) enum DbCommand {
     Register(Register),
     /// Stop replicating a table
     Unregister(Unregister),
-    /// Take out of the file what vexact made in it
+    /// Remove vexact's tables and triggers from the file
     Uninstall(Uninstall),
     /// Apply the changes that the replicas lack
     Sync(Sync),
     /// Find the rows whose vectors are closest to a query
     Search(Search),
-    /// Say where replication stands
+    /// Show the state of replication
     Status(Status),
-    /// Keep the change log no longer for an engine that is gone
+    /// Drop the log position of an engine that is gone
     DropPosition(DropPosition),
 }
 
 impl DbCommand {
-    /// What a failure says of it.
+    /// Returns the details of a failure of this command.
     pub fn details(&self) -> Map<String, Value> {
         let (name, Database { db, .. }) = match self {
             Self::Exec(command) => ("db exec", &command.database),
@@ -62,7 +62,8 @@ impl DbCommand {
         details.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()
     }
 
-    /// How long it may take: those that only read can be given up at any time.
+    /// Returns the timeout in milliseconds. Only commands that only read have one: they can be
+    /// cancelled at any time.
     pub fn timeout_ms(&self) -> Option<u64> {
         match self {
             Self::Query(Query { timeout_ms, .. }) | Self::Search(Search { timeout_ms, .. }) => *timeout_ms,
@@ -173,7 +174,7 @@ async fn sync(command: Sync) -> Result<Answer, Failure> {
             None => None,
         };
         let result = engine.sync_all().await.during("sync")?;
-        // A table that cannot follow does not stop the others.
+        // A table that cannot be synced does not stop the others.
         for table in engine.sync_status().await.during("sync")?.tables {
             if let Some(error) = table.last_error {
                 remark(format_args!("table {:?} does not follow: {error}", table.name));
@@ -214,7 +215,7 @@ async fn drop_position(command: DropPosition) -> Result<Answer, Failure> {
     .await
 }
 
-/// Opens a database that is there: a query of a misspelled name must not make a file.
+/// Opens an existing database: a misspelled path in a query must not create a file.
 async fn open(database: &Database) -> Result<HtapEngine, Failure> {
     let DatabasePath { path, .. } = DatabasePath::parse("--db", &database.db).during("open")?;
     let is_there = path.try_exists().map_err(|error| Error::io(&path, error)).during("open")?;
@@ -224,7 +225,7 @@ async fn open(database: &Database) -> Result<HtapEngine, Failure> {
     opened(database).await
 }
 
-/// Opens a database, or makes it.
+/// Opens or creates a database.
 async fn create(database: &Database) -> Result<HtapEngine, Failure> {
     let DatabasePath { path, .. } = DatabasePath::parse("--db", &database.db).during("open")?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -243,7 +244,7 @@ async fn opened(database: &Database) -> Result<HtapEngine, Failure> {
     Ok(engine)
 }
 
-/// Does work with an engine, and closes it whatever comes of it.
+/// Runs work with an engine, and closes the engine whether or not the work succeeds.
 async fn closing<T>(engine: &HtapEngine, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let done = work.await;
     engine.shutdown().await;

@@ -1,4 +1,4 @@
-//! What goes wrong is said in one way.
+//! All failures are reported in one form.
 
 use super::*;
 
@@ -121,7 +121,7 @@ fn a_lock_that_another_program_keeps_is_a_timeout() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let error = folder.fails(&["exec", "DELETE FROM docs"], "timeout", "execute");
     assert!(error.contains("locked"), "{error}");
-    // What only reads waits for nobody.
+    // Commands that only read do not wait for locks.
     let count = folder.ok(&["query", "SELECT count(*) AS n FROM docs"]);
     let status = folder.ok(&["status"]);
     assert_eq!(status["tables"][0]["rows"], count["rows"][0]["n"]);

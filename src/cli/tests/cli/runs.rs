@@ -162,7 +162,7 @@ fn a_run_that_fails_is_kept_with_its_reason() {
 
     let missing = ["run", "start", "--", "csv-sql", "--csv", "none.csv", "--query", "SELECT 1"];
     run_failure(&folder.run(&missing), "file_not_found", "input");
-    // What makes no command makes no run.
+    // Arguments that are no valid command start no run.
     let count = folder.answer(&["run", "list"])["runs"].as_array().unwrap().len();
     for (arguments, part) in [
         (&["run", "start"][..], "ACTION"),

@@ -1,6 +1,7 @@
-//! Arrays between our Arrow and DuckDB's, which is of another version: the same buffers, counted by both, and nothing copied.
+//! Converts arrays between our Arrow version and DuckDB's without copying: both share the same
+//! reference-counted buffers.
 
-/// The types that both have.
+/// Lists the types that both versions have.
 macro_rules! types {
     ($of:expr, $from:ident, $to:ident: $($plain:ident)*) => {
         match $of {
@@ -31,7 +32,7 @@ macro_rules! types {
     };
 }
 
-/// The way from one version of Arrow to the other.
+/// Defines the conversion from one version of Arrow to the other.
 macro_rules! way {
     ($name:ident, $from:ident, $to:ident) => {
         pub(super) mod $name {
@@ -40,7 +41,7 @@ macro_rules! way {
             use super::{ours, theirs};
             use bytes::Bytes;
 
-            /// What keeps a buffer as long as it is used.
+            /// Owner that keeps a buffer alive while it is in use.
             struct Kept($from::buffer::Buffer);
 
             impl AsRef<[u8]> for Kept {
@@ -62,7 +63,7 @@ macro_rules! way {
                 }
             }
 
-            /// A column, by its name, type and whether it has NULLs.
+            /// Converts a column's name, type and nullability.
             ///
             /// # Errors
             /// A type that neither side of an engine has.
@@ -75,10 +76,10 @@ macro_rules! way {
                     Utf8 LargeUtf8 Utf8View Binary LargeBinary BinaryView Date32))
             }
 
-            /// An array over the same memory.
+            /// Converts an array, which shares the same memory.
             ///
             /// # Errors
-            /// A type that neither side of an engine has; content that is not what its type says.
+            /// A type that neither side of an engine has; content that does not match its type.
             pub fn array(of: &dyn $from::array::Array) -> Result<$to::array::ArrayRef, String> {
                 Ok($to::array::make_array(data(&of.to_data())?))
             }
@@ -142,7 +143,7 @@ mod tests {
         for array in arrays {
             let there = to_duckdb::array(&array).unwrap();
             let back = from_duckdb::array(&there).unwrap();
-            // NaN is no NaN to `==`.
+            // NaN does not equal itself, so the arrays are compared as text.
             assert_eq!(format!("{back:?}"), format!("{array:?}"));
             let (first, last) = (array.to_data(), back.to_data());
             let places = |data: &arrow::array::ArrayData| {

@@ -1,7 +1,9 @@
-//! DuckDB as what answers analytical queries: an empty database in memory that reads the replicas where they are.
+//! DuckDB as the engine of analytical queries: an empty in-memory database that reads the replicas
+//! in place.
 //!
-//! Each query has a connection of its own. What it reads is there as temporary views over one version of each table, which nothing can
-//! change while it runs. DuckDB writes nothing and reaches no files. What it answers gets the types that DataFusion gives the same query.
+//! Each query has a connection of its own. Its tables are temporary views over one version of each
+//! table, which is immutable while the query runs. DuckDB writes nothing and accesses no files. Its
+//! answers get the types that DataFusion gives the same query.
 
 mod bridge;
 mod scan;
@@ -28,7 +30,8 @@ use crate::Param;
 use bridge::from_duckdb;
 use scan::{ReplicaScan, Ticket};
 
-/// What every query agrees on with SQLite and DataFusion, and what none may do.
+/// Settings that make every query agree with SQLite and DataFusion, and operations that are
+/// forbidden to all queries.
 const SETTINGS: &str = "SET GLOBAL default_null_order = 'nulls_first_on_asc_last_on_desc';
     SET GLOBAL integer_division = true;
     SET GLOBAL preserve_insertion_order = false;
@@ -39,7 +42,7 @@ const SETTINGS: &str = "SET GLOBAL default_null_order = 'nulls_first_on_asc_last
 /// The schema that the router may put before a table's name.
 const SCHEMA: &str = "public";
 
-/// A DuckDB of its own. Its methods need a tokio runtime and never block its threads.
+/// A DuckDB instance. Its methods need a tokio runtime and never block its threads.
 pub struct DuckDb {
     database: Mutex<Connection>,
 }
@@ -50,20 +53,20 @@ impl std::fmt::Debug for DuckDb {
     }
 }
 
-/// One query, and all that it needs.
+/// One query with its parameters and tables.
 #[derive(Debug)]
 pub struct Query {
-    /// One that only reads, spelled for the OLAP side.
+    /// Statement that only reads, in the spelling of the OLAP side.
     pub statement: Statement,
-    /// Its parameters.
+    /// Values of the statement's parameters.
     pub params: Vec<Param>,
-    /// What it reads, by name.
+    /// Tables that the query reads, by name.
     pub tables: Vec<(String, Arc<TableVersion>)>,
-    /// The columns of the answer; `None`: those that DuckDB gives it.
+    /// Columns of the answer; `None` for those that DuckDB returns.
     pub schema: Option<SchemaRef>,
 }
 
-/// Ends what runs, when nobody waits for it any more.
+/// Interrupts a query when its caller is dropped.
 struct Waiting(Arc<InterruptHandle>);
 
 impl Drop for Waiting {
@@ -73,10 +76,10 @@ impl Drop for Waiting {
 }
 
 impl DuckDb {
-    /// Starts a DuckDB. Blocks.
+    /// Starts DuckDB. Blocks.
     ///
     /// # Errors
-    /// DuckDB's.
+    /// Errors of DuckDB.
     pub fn open() -> Result<Self> {
         let config = Config::default().enable_autoload_extension(false).map_err(failed)?;
         let database = Connection::open_in_memory_with_flags(config).map_err(failed)?;
@@ -85,10 +88,11 @@ impl DuckDb {
         Ok(Self { database: Mutex::new(database) })
     }
 
-    /// Runs a query; an empty answer keeps its schema. A query that nobody waits for is ended.
+    /// Runs a query; an empty answer keeps its schema. A query whose caller is cancelled is
+    /// interrupted.
     ///
     /// # Errors
-    /// DuckDB's; a column that the expected type cannot hold.
+    /// Errors of DuckDB; a column that the expected type cannot hold.
     pub async fn query(&self, query: Query) -> Result<Vec<RecordBatch>> {
         let connection = self.database.lock().try_clone().map_err(failed)?;
         let _waiting = Waiting(connection.interrupt_handle());
@@ -146,12 +150,12 @@ fn refused(problem: String) -> Error {
     Error::Engine(format!("DuckDB: {problem}"))
 }
 
-/// Rows with the types of a schema.
+/// Casts rows to the types of a schema.
 fn typed(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
     let exact = CastOptions { safe: false, ..CastOptions::default() };
     let cast = |(column, field): (ArrayRef, &Arc<Field>)| match field.data_type() {
         same if same == column.data_type() => Ok(column),
-        // What has no type is an integer to DuckDB.
+        // DuckDB returns values without a type as integers.
         DataType::Null if column.null_count() == rows => Ok(new_null_array(&DataType::Null, rows)),
         _ => cast_with_options(&column, field.data_type(), &exact)
             .map_err(|error| refused(format!("column {:?}: expected {}: {error}", field.name(), field.data_type()))),
@@ -177,7 +181,7 @@ fn parameter(param: &Param) -> Result<Value> {
     })
 }
 
-/// Names the views where they are.
+/// Names the temporary views in the catalog that contains them.
 struct Temporary;
 
 impl VisitorMut for Temporary {

@@ -1,4 +1,5 @@
-//! A replica as a table function of DuckDB: several threads read one version of it, the columns that a query needs.
+//! A replica as a table function of DuckDB: several threads read one version of the replica, and
+//! only the columns that a query needs.
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -19,22 +20,23 @@ use vexact_sql::chunks::Chunks;
 
 use super::bridge::to_duckdb;
 
-/// The function's name. Its argument is the number of a [`Ticket`].
+/// Name of the function. Its argument is the number of a [`Ticket`].
 pub(super) const NAME: &str = "vexact_replica";
 
-/// Rows that DuckDB takes at one time.
+/// Number of rows that DuckDB takes at a time.
 const VECTOR_ROWS: usize = 2048;
 
 type Failed = Box<dyn StdError>;
 
-/// A version that queries can read.
+/// A table version that queries can read.
 #[derive(Debug)]
 struct Source {
     fields: Vec<theirs::datatypes::Field>,
     chunks: Arc<Chunks>,
-    /// For each chunk, the number of windows up to its end. A window is what DuckDB takes at one time, of one chunk.
+    /// For each chunk, the number of windows up to its end. A window is a range of rows of one
+    /// chunk that DuckDB takes at a time.
     windows: Vec<usize>,
-    /// For each chunk its columns, once they were asked for.
+    /// For each chunk, its converted columns, filled on demand.
     columns: Vec<Vec<OnceLock<Result<theirs::array::ArrayRef, String>>>>,
     rows: usize,
 }
@@ -82,7 +84,7 @@ impl Source {
         self.columns[chunk][column].get_or_init(read).clone()
     }
 
-    /// The live rows of a window; `None`: there is no such window.
+    /// Returns the live rows of a window; `None` if there is no such window.
     fn window(&self, window: usize, columns: &[usize]) -> Option<Result<theirs::array::RecordBatch, Failed>> {
         let chunk = self.windows.partition_point(|end| *end <= window);
         let before = if chunk == 0 { 0 } else { self.windows[chunk - 1] };
@@ -105,7 +107,8 @@ impl Source {
         let mut fields = Vec::with_capacity(columns.len());
         for column in columns {
             let Some(field) = self.fields.get(*column) else {
-                // The number of a row, which no replica has: asked for where no column is, to count rows.
+                // DuckDB requests the row number, which no replica has, if it reads no column, to
+                // count rows.
                 arrays.push(Arc::new(theirs::array::Int64Array::from(vec![0; len])) as theirs::array::ArrayRef);
                 fields.push(theirs::datatypes::Field::new("rowid", theirs::datatypes::DataType::Int64, false));
                 continue;
@@ -129,7 +132,8 @@ fn sources() -> MutexGuard<'static, HashMap<u64, Arc<Source>>> {
     SOURCES.lock()
 }
 
-/// Keeps a version readable under a number, as DuckDB's functions take values alone.
+/// Registers a version under a number while it is in use, because DuckDB's functions take only
+/// values.
 #[derive(Debug)]
 pub(super) struct Ticket(u64);
 
@@ -159,13 +163,13 @@ impl Drop for Ticket {
 /// The table function.
 pub(super) struct ReplicaScan;
 
-/// One scan: which columns, and how far it is.
+/// State of one scan: its columns and its position.
 pub(super) struct Position {
     columns: Vec<usize>,
     next: AtomicUsize,
 }
 
-/// What a query has bound.
+/// Source that a query has bound.
 pub(super) struct Bound(Arc<Source>);
 
 impl VTab for ReplicaScan {
@@ -185,14 +189,14 @@ impl VTab for ReplicaScan {
     fn init(init: &InitInfo) -> Result<Position, Failed> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         init.set_max_threads(threads as u64);
-        // A number that is no column's means a row's own number.
+        // A number that is not a column's means the row number.
         let column = |column: u64| usize::try_from(column).unwrap_or(usize::MAX);
         Ok(Position { columns: init.get_column_indices().into_iter().map(column).collect(), next: AtomicUsize::new(0) })
     }
 
     fn func(scan: &TableFunctionInfo<Self>, output: &mut DataChunkHandle) -> Result<(), Failed> {
         let (source, position) = (&scan.get_bind_data().0, scan.get_init_data());
-        // No rows would mean the end: a window without live ones is passed by.
+        // An empty result would mean the end, so a window without live rows is skipped.
         while let Some(rows) = source.window(position.next.fetch_add(1, Ordering::Relaxed), &position.columns) {
             let rows = rows?;
             if rows.num_rows() > 0 {

@@ -1,4 +1,4 @@
-//! An engine on DuckDB: its answers are those of DataFusion on the same replicas.
+//! Tests of an engine on DuckDB: its answers equal those of DataFusion on the same replicas.
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ async fn engine(folder: &TempDir, sync_mode: SyncMode) -> HtapEngine {
     engine
 }
 
-/// So many rows, of which every seventh has nothing but its key.
+/// Inserts rows with these keys; every seventh row has NULL in all other columns.
 async fn fill(engine: &HtapEngine, rows: std::ops::Range<i64>) {
     let row = |id: i64| {
         let mut row = vec![Param::Integer(id)];
@@ -80,7 +80,7 @@ fn one(batches: &[RecordBatch]) -> RecordBatch {
     concat_batches(&batches[0].schema(), batches).unwrap()
 }
 
-/// Both answers are one.
+/// Checks that both answers are equal.
 async fn agree(engine: &HtapEngine, sql: &str) {
     let duckdb = one(&engine.query_olap(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error}")));
     let frame = engine.session().sql(sql, None).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
@@ -94,11 +94,12 @@ async fn agree(engine: &HtapEngine, sql: &str) {
 async fn answers_and_types_are_those_of_datafusion() {
     let folder = tempfile::tempdir().unwrap();
     let engine = engine(&folder, SyncMode::Destructive).await;
-    // No rows at all.
+    // The table has no rows.
     agree(&engine, "SELECT * FROM kinds ORDER BY id").await;
     agree(&engine, "SELECT count(*), sum(i32), max(\"Mixed Case\") FROM kinds").await;
     fill(&engine, 0..5000).await;
-    // Dead rows: a whole window of what DuckDB takes at one time, and single ones; and rows of another segment.
+    // Deletes rows: a whole window that DuckDB takes at a time, and single ones. Then adds rows in
+    // another segment.
     engine.execute("DELETE FROM kinds WHERE id BETWEEN 100 AND 4300 OR id % 13 = 0", &[]).await.unwrap();
     engine.sync_all().await.unwrap();
     fill(&engine, 5000..5100).await;
@@ -133,7 +134,7 @@ async fn both_ways_of_the_router_lead_to_duckdb_or_around_it() {
     let texts = |batches: &[RecordBatch]| {
         format!("{:?}", one(batches).columns()).split_whitespace().collect::<Vec<_>>().concat()
     };
-    // A function that only DuckDB has: its own types.
+    // Only DuckDB has this function, so the types are DuckDB's.
     let found = engine.query("SELECT list(id ORDER BY id) AS ids FROM kinds WHERE id < 4", &[]).await.unwrap();
     assert!(texts(&found).contains("1,2,3,"), "{}", texts(&found));
     let sql = "SELECT count(*) AS n FROM KINDS WHERE ID > ? AND \"mixed case\" = $2";
@@ -142,7 +143,7 @@ async fn both_ways_of_the_router_lead_to_duckdb_or_around_it() {
     assert!(texts(&found).contains("[4,]"), "{}", texts(&found));
     let plan = texts(&engine.query("EXPLAIN SELECT count(*) FROM kinds", &[]).await.unwrap());
     assert!(plan.contains("VEXACT_REPLICA") && plan.contains("olap:"), "{plan}");
-    // What only DataFusion has.
+    // Queries that only DataFusion supports.
     for sql in [
         "SELECT id FROM kinds WHERE v IS NOT NULL ORDER BY l2_distance(v, [3.0, 1.0]) LIMIT 1",
         "SELECT id FROM vector_search('kinds', 'v', [3.0, 1.0], 1, 'l2')",
@@ -180,7 +181,7 @@ async fn nothing_is_written_and_no_file_is_reached() {
     let error = engine.query_olap("SELECT CAST('x' || count(*) AS INT) FROM kinds", &[]).await.unwrap_err();
     assert!(error.to_string().starts_with("DuckDB: Conversion Error"), "{error}");
     assert!(std::error::Error::source(&error).is_some());
-    // It goes on.
+    // The engine still works.
     agree(&engine, "SELECT count(*) FROM kinds").await;
 }
 
@@ -193,7 +194,7 @@ async fn queries_beside_writes_see_whole_states() {
         let engine = Arc::clone(&engine);
         tokio::spawn(async move {
             for round in 1..20 {
-                // The sum stays.
+                // The sum is unchanged.
                 let moved =
                     ["UPDATE kinds SET u32 = u32 + 1 WHERE id = 1", "UPDATE kinds SET u32 = u32 - 1 WHERE id = 2998"];
                 engine.execute_batch(moved.map(str::to_owned).to_vec()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Delete bitmaps as files: one file holds all that changed since the save before.
+//! Delete bitmaps as files: one file holds all bitmaps that changed since the previous save.
 
 use arrow::buffer::{BooleanBuffer, Buffer};
 
@@ -9,7 +9,7 @@ pub(super) fn bytes_of(rows: usize) -> usize {
     rows.div_ceil(8)
 }
 
-/// A file in the making.
+/// A bitmap file that is being built.
 #[derive(Debug)]
 pub(super) struct BitmapFile {
     pub name: String,
@@ -24,7 +24,8 @@ impl BitmapFile {
     }
 }
 
-/// The bitmap of a segment of `rows`; the problem where it is not there.
+/// Returns the bitmap of a segment with `rows` rows; returns a description of the problem if the
+/// file does not have it.
 pub(super) fn read(content: &[u8], entry: &BitmapEntry, rows: usize) -> Result<BooleanBuffer, String> {
     let bytes = bytes_of(rows);
     let found = content.get(entry.offset..).and_then(|rest| rest.get(..bytes)).ok_or_else(|| {

@@ -1,4 +1,4 @@
-//! How the rows of a segment are written as a file, and read back to the bit.
+//! File formats of a segment's rows: a row is read back bit for bit as it was written.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -20,16 +20,17 @@ use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
 use datafusion::parquet::schema::types::ColumnPath;
 
-/// What the files of segments are.
+/// File format of segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StorageFormat {
-    /// Arrow IPC files, not compressed: the largest, and the fastest to open, as arrays lie in what is read.
+    /// Arrow IPC files, not compressed: the largest, and the fastest to open, because arrays use
+    /// the bytes of the file in place.
     ArrowIpc,
     /// Parquet files, compressed.
     Parquet,
 }
 
-/// `arrow_ipc`, `parquet`: as `storage_mode` has it.
+/// `arrow_ipc` or `parquet`, the values of `storage_mode`.
 impl fmt::Display for StorageFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -55,7 +56,8 @@ impl StorageFormat {
         }
     }
 
-    /// The rows of a file whose bytes are known to be those written; the problem where they are not what is expected.
+    /// Decodes the rows of a file whose checksum was verified; returns a description of the problem
+    /// if they are not as expected.
     pub(super) fn read(self, content: Buffer, expected: &SchemaRef, rows: usize) -> Result<RecordBatch, String> {
         let batch = match self {
             Self::ArrowIpc => read_arrow(&content).map_err(|error| error.to_string())?,
@@ -127,8 +129,8 @@ fn read_arrow(content: &Buffer) -> Result<RecordBatch, ArrowError> {
 }
 
 fn write_parquet(rows: &RecordBatch, out: &mut (dyn Write + Send)) -> Result<(), ParquetError> {
-    // Segments are read whole, so what lets a reader skip rows would be dead weight. Dictionaries pay for texts; numbers rarely
-    // repeat, and vectors never and do not compress.
+    // Segments are read whole, so statistics for skipping rows would be useless. Dictionaries help
+    // for texts; numbers rarely repeat, and vectors never and do not compress.
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::LZ4_RAW)
         .set_dictionary_enabled(false)

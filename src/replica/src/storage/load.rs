@@ -1,4 +1,4 @@
-//! What a store holds, and how replicas go on from it.
+//! Loads the state of a store, and restores replicas from it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::writer::hash_in;
 pub struct Stored {
     /// The tables, by name.
     pub tables: Vec<StoredTable>,
-    /// The last change of the log that is in it.
+    /// Position of the last change of the log that the state includes.
     pub applied_seq: i64,
     /// As it was given to [`Store::save`].
     pub last_time: i64,
@@ -29,18 +29,18 @@ pub struct Stored {
     pub extra: String,
 }
 
-/// A table of it.
+/// A stored table.
 #[derive(Debug)]
 pub struct StoredTable {
-    /// What it is of.
+    /// Definition of the replica.
     pub definition: Arc<Definition>,
-    /// Why it must not be read; `None`: it is sound.
+    /// Reason why the table must not be read; `None` if it is readable.
     pub failed: Option<String>,
     parts: Vec<Part>,
 }
 
 impl StoredTable {
-    /// The segments: their rows, and which of them are live where not all are.
+    /// Returns the segments: their rows, and the bitmap of live rows if some rows are deleted.
     pub fn segments(&self) -> impl Iterator<Item = (&RecordBatch, Option<&BooleanBuffer>)> {
         self.parts.iter().map(|part| (&part.segment.rows, part.live.as_ref()))
     }
@@ -74,10 +74,11 @@ impl StoredTable {
 }
 
 impl Store {
-    /// The stored state, every file checked; `None`: nothing was saved yet.
+    /// Returns the stored state, with every file checked; returns `None` if nothing was saved yet.
     ///
     /// # Errors
-    /// [`Error::BadFile`](vexact_core::Error::BadFile): a file that is missing or damaged, or is not what the manifest says.
+    /// [`Error::BadFile`](vexact_core::Error::BadFile): a file that is missing, damaged, or
+    /// inconsistent with the manifest.
     pub fn load(&self) -> Result<Option<Stored>> {
         let mut state = self.state();
         if state.manifest.saves == 0 {
@@ -139,7 +140,7 @@ impl Store {
 }
 
 impl Replicas {
-    /// Puts a stored state in the place of everything.
+    /// Replaces all replicas by a stored state.
     ///
     /// # Errors
     /// None that is expected. Nothing has changed then.

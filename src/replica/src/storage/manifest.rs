@@ -1,4 +1,5 @@
-//! The file that says what the store holds: it is replaced as one, so there is always one whole state.
+//! The manifest, which lists the files of the store's state. It is replaced atomically, so there is
+//! always one complete state.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use crate::version::{Definition, SyncMode};
 /// Its name.
 pub(super) const MANIFEST: &str = "manifest.json";
 
-/// What this code writes, and all that it reads.
+/// Format version that this code writes, and the only one that it reads.
 const VERSION: u32 = 1;
 
 /// A state of the store. As a file it is one JSON object whose last member is `"xxh64"`, the checksum of all bytes before that member.
@@ -23,7 +24,7 @@ const VERSION: u32 = 1;
 pub(super) struct Manifest {
     pub version: u32,
     pub format: String,
-    /// States saved so far; 0: none, the folder is new.
+    /// Number of states saved so far; 0 in a new folder.
     pub saves: u64,
     pub applied_seq: i64,
     pub last_time: i64,
@@ -58,7 +59,7 @@ pub(super) struct ColumnEntry {
 pub(super) struct SegmentEntry {
     pub file: NamedFile,
     pub rows: usize,
-    /// `None`: all rows are live.
+    /// Bitmap of the live rows; `None` if all rows are live.
     pub live: Option<BitmapEntry>,
 }
 
@@ -70,15 +71,16 @@ pub(super) struct BitmapEntry {
     pub offset: usize,
 }
 
-/// What is read first: it is the same in all versions.
+/// The part that is read first: it is the same in all versions.
 #[derive(Deserialize)]
 struct Head {
     version: u32,
     format: String,
 }
 
-/// What the folder of a store was made with: its format, and the mode of its tables, if it has any. `None`: it is no store, or
-/// one that cannot be read, which opening it says.
+/// Returns the format of a store's folder, and the sync mode of its tables, if it has any. Returns
+/// `None` if the folder is no store, or if its manifest cannot be read: opening the store reports
+/// the error.
 pub(super) fn made_with(folder: &Path) -> Option<(StorageFormat, Option<SyncMode>)> {
     #[derive(Deserialize)]
     struct Table {
@@ -109,7 +111,7 @@ const SEAL_END: &str = "\"}\n";
 const SUM_DIGITS: usize = 16;
 
 impl Manifest {
-    /// Of a new folder.
+    /// Returns the manifest of a new folder.
     pub fn empty(format: StorageFormat) -> Self {
         Self {
             version: VERSION,
@@ -196,7 +198,8 @@ impl TableEntry {
         })
     }
 
-    /// What it is of; the problem where that cannot be.
+    /// Returns the definition of the replica, or a description of the problem if the entry is
+    /// invalid.
     pub fn definition(&self) -> Result<Definition, String> {
         let of_table = |problem: String| format!("table {:?}: {problem}", self.name);
         let field = |column: &ColumnEntry| {

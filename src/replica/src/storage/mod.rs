@@ -1,4 +1,5 @@
-//! How replicas are stored: a folder of immutable files, and a manifest that says which of them are the state.
+//! Storage of replicas: a folder of immutable files, and a manifest that lists the files of the
+//! current state.
 //!
 //! ```text
 //! lock                      held by the one who has the folder open
@@ -8,9 +9,10 @@
 //! *.tmp                     a file that is being written
 //! ```
 //!
-//! A save writes what is new under temporary names, makes it durable, renames it, makes the names durable, and only then replaces the
-//! manifest in the same way. Files that the manifest no longer names are removed after that. So a stop at any point leaves a whole
-//! state, and at most some files too many, which the next save removes.
+//! A save writes new files under temporary names, syncs and renames them, syncs the folder, and
+//! only then replaces the manifest in the same way. Files that the manifest no longer names are
+//! removed after that. So a crash at any point leaves a complete state, and at most some
+//! superfluous files, which the next save removes.
 
 mod bitmaps;
 mod format;

@@ -1,4 +1,4 @@
-//! The store: a folder, its lock, and how a state becomes durable.
+//! The store: a folder, its lock, and the save that makes a state durable.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -17,16 +17,18 @@ use super::parallel;
 use crate::Snapshot;
 use crate::version::{Part, Segment, SyncMode};
 
-/// The file whose lock makes a store its opener's alone.
+/// The lock file, which gives one opener exclusive access to the store.
 const LOCK: &str = "lock";
 
-/// Bytes of rows from which on writing is worth more than one thread.
+/// Minimum bytes of rows to write with more than one thread.
 const PARALLEL_BYTES: usize = 1 << 20;
 
-/// Bytes of rows that are being written at once: while it is written, a segment is in memory twice.
+/// Maximum bytes of rows that are written at once: while it is written, a segment is in memory
+/// twice.
 const WRITTEN_BYTES: usize = 1 << 28;
 
-/// Bitmap files may hold this many times the bytes of the bitmaps in use, then all are written anew.
+/// Maximum ratio of the bytes of bitmap files to those of the bitmaps in use; above it all bitmaps
+/// are written again.
 const BITMAP_WASTE: usize = 4;
 
 /// Replicas in a folder, held by one opener at a time. [`Self::save`] replaces one whole state by the next: whenever the process or
@@ -41,13 +43,13 @@ pub struct Store {
 
 #[derive(Debug)]
 pub(super) struct State {
-    /// The last one that is known to be durable.
+    /// The last manifest that is known to be durable.
     pub manifest: Manifest,
-    /// What it holds, by [`Segment::id`].
+    /// Stored segments, by [`Segment::id`].
     pub segments: HashMap<u64, SegmentEntry>,
     /// Names are not used twice, so no file that a manifest names is ever written again.
     next_file: u64,
-    /// Whether the folder holds the manifest and what it names, and nothing else.
+    /// True if the folder holds only the manifest and the files that it names.
     is_clean: bool,
 }
 
@@ -69,7 +71,7 @@ impl State {
 }
 
 impl Store {
-    /// Opens the store in a folder, which is created where there is none.
+    /// Opens the store in a folder, which is created if it does not exist.
     ///
     /// # Errors
     /// [`Error::Engine`]: another has it open. [`Error::BadFile`]: the folder is of another format or version, or its manifest is
@@ -85,7 +87,8 @@ impl Store {
         })?;
         let folder = Folder { path: path.to_owned(), disk };
         let manifest = manifest(&folder, format)?;
-        // What was found may have been renamed just before its process was killed: who reads it relies on it.
+        // The manifest may have been renamed just before its process was killed. It must be durable
+        // before anything relies on it.
         folder.sync()?;
         let next_file = folder.list()?.iter().filter_map(|name| number_of(name)).max().unwrap_or(0);
         let state = State { manifest, segments: HashMap::new(), next_file, is_clean: false };
@@ -97,13 +100,13 @@ impl Store {
         &self.folder.path
     }
 
-    /// What the folder of a store was made with: its format, and the mode of its tables, if it has any; `None` where there is
-    /// none. Nothing is locked.
+    /// Returns the format of a store's folder, and the sync mode of its tables, if it has any.
+    /// Returns `None` if there is no readable store. Takes no lock.
     pub fn made_with(path: &Path) -> Option<(StorageFormat, Option<SyncMode>)> {
         made_with(path)
     }
 
-    /// What its files are.
+    /// Returns the file format.
     pub fn format(&self) -> StorageFormat {
         self.format
     }
@@ -138,7 +141,7 @@ impl Store {
                 return Ok(());
             }
             Err(error) => {
-                // No manifest names them, and a full disk needs the room.
+                // No manifest names these files, and a full disk needs the space.
                 self.remove(&written);
                 return Err(error);
             }
@@ -151,7 +154,8 @@ impl Store {
         Ok(())
     }
 
-    /// Writes what the next manifest names and is not stored; the manifest, and the segments of it.
+    /// Writes the files of the next manifest that are not stored yet; returns the manifest and its
+    /// segments.
     fn prepare(
         &self,
         state: &mut State,
@@ -186,7 +190,8 @@ impl Store {
                 let stored = segments.remove(&id).or_else(|| state.segments.get(&id).cloned());
                 let stored = stored.ok_or_else(|| Error::Engine("a segment was not written".into()))?;
                 let live = part.live.as_ref().map(|live| match known.get(&id) {
-                    // The rows of a segment only die, so their number says which they are.
+                    // Rows of a segment are only ever deleted, so the number of live rows
+                    // identifies the bitmap.
                     Some(known) if known.rows == part.live_rows => known.clone(),
                     _ => file.push(live, part.live_rows),
                 });
@@ -224,8 +229,8 @@ impl Store {
         Ok(entries.into_iter().collect())
     }
 
-    /// Removes files of the store's that are not in use; whether all of them are gone. A file that stays is none of a caller's concern: the
-    /// next save tries again.
+    /// Removes files of the store that are not in use; returns true if all of them were removed. A
+    /// failure is not reported, because the next save retries.
     fn collect(&self, manifest: &Manifest) -> bool {
         let Ok(names) = self.folder.list() else { return false };
         let used: HashSet<&str> = manifest.files().collect();
@@ -235,18 +240,18 @@ impl Store {
         removed.fold(true, |all, removed| all & removed.is_ok())
     }
 
-    /// Removes files that a save wrote in vain, as far as that is possible.
+    /// Removes the files of a failed save, as far as that is possible.
     fn remove(&self, names: &[String]) {
         for name in names {
             for name in [name.clone(), format!("{name}{TEMPORARY}")] {
-                // What stays is removed by the next save.
+                // The next save removes files that could not be removed now.
                 let _ = self.folder.disk.remove(&self.folder.path_of(&name));
             }
         }
     }
 }
 
-/// Whether so few of the stored bitmaps are in use that all should be written again.
+/// Returns true if so few of the stored bitmaps are in use that all should be written again.
 fn needs_new_bitmaps<'p>(manifest: &Manifest, parts: impl Iterator<Item = &'p Part>) -> bool {
     let stored: u64 = manifest.bitmaps.iter().map(|file| file.bytes).sum();
     let used: usize = parts.filter(|part| part.live.is_some()).map(|part| bytes_of(part.segment.rows.num_rows())).sum();

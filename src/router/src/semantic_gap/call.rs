@@ -1,4 +1,4 @@
-//! Aggregates and window functions.
+//! Semantic gaps of aggregates and window functions.
 
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::{AggregateFunctionParams, WindowFunctionParams};
@@ -7,7 +7,7 @@ use datafusion::logical_expr::{Expr, WindowFrame, WindowFrameBound, WindowFrameU
 use super::of_condition;
 use crate::affinity::{Affinity, unlike};
 
-/// The gap of an aggregate with arguments of these affinities.
+/// Returns the gap of an aggregate with arguments of these affinities.
 pub(super) fn of_aggregate(name: &str, params: &AggregateFunctionParams, args: &[Affinity]) -> Option<String> {
     let gap = |what: &str| Some(format!("{name} {what}"));
     if params.null_treatment.is_some() {
@@ -15,7 +15,7 @@ pub(super) fn of_aggregate(name: &str, params: &AggregateFunctionParams, args: &
     }
     match (name, args) {
         ("string_agg", [Affinity::Text, Affinity::Text]) => match params.args.get(1) {
-            // In the order of its rows, which is SQLite's.
+            // The result depends on the order of the rows, which is SQLite's.
             _ if params.order_by.is_empty() => gap("without ORDER BY"),
             Some(Expr::Literal(delimiter, _)) if !delimiter.is_null() && !params.distinct => None,
             _ => gap("with DISTINCT or a delimiter that is no literal"),
@@ -24,7 +24,7 @@ pub(super) fn of_aggregate(name: &str, params: &AggregateFunctionParams, args: &
     }
 }
 
-/// The gap of a window function with arguments of these affinities.
+/// Returns the gap of a window function with arguments of these affinities.
 pub(super) fn of_window(name: &str, params: &WindowFunctionParams, args: &[Affinity]) -> Option<String> {
     let gap = |what: &str| Some(format!("{name} {what}"));
     if params.null_treatment.is_some() || params.distinct {
@@ -46,7 +46,7 @@ pub(super) fn of_window(name: &str, params: &WindowFunctionParams, args: &[Affin
     of_name.or_else(|| of_frame(&params.window_frame))
 }
 
-/// Aggregates, in a window or not.
+/// Returns the gap of an aggregate, in a window or not.
 fn of_function(name: &str, args: &[Affinity]) -> Option<String> {
     match (name, args) {
         ("count", [_]) | ("min" | "max", [_]) => None,
@@ -69,7 +69,7 @@ fn of_frame(frame: &WindowFrame) -> Option<String> {
     }
 }
 
-/// The gap of a FILTER.
+/// Returns the gap of a FILTER.
 pub(super) fn of_filter(filter: Option<Affinity>) -> Option<String> {
     filter.and_then(of_condition)
 }

@@ -1,4 +1,4 @@
-//! Expressions.
+//! Semantic gaps of expressions.
 
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::{Cast, InList, InSubquery, Like, ScalarFunction, TryCast};
@@ -12,7 +12,7 @@ use crate::column_facts::ColumnFacts;
 use crate::function_compat::is_compatible;
 use crate::magnitude::MagnitudeContext;
 
-/// An expression of a node, and what is in it.
+/// An expression of a node, and its parts.
 pub(super) struct Expressions<'a> {
     pub affinities: &'a AffinityContext<'a>,
     pub magnitudes: MagnitudeContext<'a>,
@@ -28,7 +28,7 @@ impl Expressions<'_> {
         exprs.iter().map(|expr| self.affinity(expr)).collect()
     }
 
-    /// The gap of an expression, whatever is in it.
+    /// Returns the gap of an expression itself, without its parts.
     pub fn gap(&self, expr: &Expr, position: ExprPosition) -> Option<String> {
         let affinity = |expr: &Expr| self.affinity(expr);
         match expr {
@@ -37,7 +37,7 @@ impl Expressions<'_> {
             | Expr::IsNull(_)
             | Expr::IsNotNull(_)
             | Expr::Placeholder(_)
-            // It is the argument of `count(*)`: any other is a list of columns by now.
+            // It is the argument of `count(*)`: any other wildcard has been expanded to columns.
             | Expr::Wildcard { .. } => None,
             Expr::Column(column) | Expr::OuterReferenceColumn(_, column) => {
                 let is_collated = self.facts.is_collated(&column.name);
@@ -65,7 +65,7 @@ impl Expressions<'_> {
             }
             Expr::Between(Between { expr, low, high, .. }) => unlike("a comparison", [affinity(expr), affinity(low)])
                 .or_else(|| unlike("a comparison", [affinity(expr), affinity(high)])),
-            // DataFusion takes a CASE in the list for a constant.
+            // DataFusion treats a CASE in the list as a constant.
             Expr::InList(InList { list, .. }) if list.iter().any(Expr::any_column_refs) => {
                 Some("IN of a list with columns".into())
             }
@@ -97,7 +97,7 @@ impl Expressions<'_> {
                     .or_else(|| of_filter(params.filter.as_deref().map(affinity)))
                     .or_else(|| self.of_extremes(name, &params.args))
             }
-            // SQLite lacks them.
+            // SQLite lacks these operators.
             Expr::SimilarTo(_) => Some("SIMILAR TO".into()),
             Expr::ScalarVariable(..) => Some("a variable".into()),
             Expr::SetComparison(_) => Some("ANY or ALL of a subquery".into()),
@@ -107,8 +107,9 @@ impl Expressions<'_> {
         }
     }
 
-    /// A sum of opposite infinities is NULL in SQLite, and `max` of nothing but -Infinity is the least finite real on replicas.
-    /// The sum of integers is an error there where it is beyond 64 bits.
+    /// Returns the gap of extreme values. A sum of opposite infinities is NULL in SQLite, and `max`
+    /// of only -Infinity is the least finite real on replicas. The sum of integers is an error in
+    /// SQLite if it overflows 64 bits.
     fn of_extremes(&self, name: &str, args: &[Expr]) -> Option<String> {
         if self.magnitudes.may_sum_beyond(name, args) {
             return Some("a sum of integers that may be beyond 64 bits".into());
@@ -119,7 +120,7 @@ impl Expressions<'_> {
 
     fn of_in_subquery(&self, within: &InSubquery, position: ExprPosition) -> Option<String> {
         let InSubquery { expr, subquery, negated } = within;
-        // DataFusion has false where it should be NULL, but for a filter's own.
+        // DataFusion returns false instead of NULL, except in a filter itself.
         if self.affinity(expr) == Affinity::Null
             || position == ExprPosition::Value
             || (*negated && (position == ExprPosition::Condition || !is_of_row(expr)))
@@ -141,11 +142,11 @@ impl Expressions<'_> {
         };
         match pattern.try_as_str() {
             _ if like.case_insensitive => Some("ILIKE".into()),
-            // DataFusion escapes by a backslash in any case.
+            // DataFusion always treats a backslash as the escape character.
             Some(Some(pattern)) if like.escape_char.is_none() && pattern.contains('\\') => {
                 Some("LIKE with a backslash in its pattern".into())
             }
-            // SQLite's LIKE reads neither beyond it.
+            // SQLite's LIKE reads neither operand beyond a NUL.
             Some(Some(pattern)) if pattern.contains('\0') => Some("LIKE with a NUL in its pattern".into()),
             Some(_) if like.expr.column_refs().iter().any(|column| self.facts.may_have_nul(&column.name)) => {
                 Some("LIKE of text with a NUL".into())
@@ -178,7 +179,8 @@ fn of_literal(literal: &ScalarValue) -> Option<String> {
     }
 }
 
-/// Whether no rule of the optimizer makes a constant of it: NOT IN of a constant does not see the NULL among what is selected.
+/// Returns true if no optimizer rule turns an expression into a constant: DataFusion's NOT IN of a
+/// constant ignores a NULL among the selected values.
 fn is_of_row(expr: &Expr) -> bool {
     let is_column = |expr: &Expr| matches!(expr, Expr::Column(_));
     match expr {

@@ -1,4 +1,4 @@
-//! Operators and casts.
+//! Semantic gaps of operators and casts.
 
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
@@ -6,7 +6,7 @@ use datafusion::logical_expr::{Expr, Operator};
 
 use crate::affinity::{Affinity, unlike};
 
-/// The gap of a binary operator between values of these affinities.
+/// Returns the gap of a binary operator between values of these affinities.
 pub(super) fn of_operator(op: Operator, right_expr: &Expr, left: Affinity, right: Affinity) -> Option<String> {
     let both = |is: fn(Affinity) -> bool| is(left) && is(right);
     let gap = || Some(format!("{left} {op} {right}"));
@@ -14,7 +14,7 @@ pub(super) fn of_operator(op: Operator, right_expr: &Expr, left: Affinity, right
     match op {
         Operator::And | Operator::Or => unless(both(Affinity::is_condition)),
         Operator::Plus | Operator::Minus | Operator::Multiply => unless(both(Affinity::is_number)),
-        // That of integers is an integer.
+        // The quotient of integers is an integer.
         Operator::Divide => {
             let may_be_whole = |affinity| matches!(affinity, Affinity::Integer | Affinity::Number);
             let is_like =
@@ -25,7 +25,8 @@ pub(super) fn of_operator(op: Operator, right_expr: &Expr, left: Affinity, right
             unless(both(|affinity| matches!(affinity, Affinity::Null | Affinity::Integer)))
         }
         Operator::BitwiseShiftLeft | Operator::BitwiseShiftRight => {
-            // SQLite shifts by a negative number the other way, and everything out by a large one.
+            // SQLite shifts by a negative number in the other direction, and shifts all bits out by
+            // a large one.
             let is_plain = matches!(right_expr, Expr::Literal(ScalarValue::Int64(Some(0..=63)), _));
             unless(left == Affinity::Integer && is_plain)
         }
@@ -38,7 +39,7 @@ pub(super) fn of_operator(op: Operator, right_expr: &Expr, left: Affinity, right
         | Operator::GtEq
         | Operator::IsDistinctFrom
         | Operator::IsNotDistinctFrom => unlike("a comparison", [left, right]),
-        // SQLite lacks them, or has another meaning for them.
+        // SQLite lacks these operators, or gives them another meaning.
         Operator::RegexMatch
         | Operator::RegexIMatch
         | Operator::RegexNotMatch
@@ -65,7 +66,7 @@ pub(super) fn of_operator(op: Operator, right_expr: &Expr, left: Affinity, right
     }
 }
 
-/// The gap of a cast.
+/// Returns the gap of a cast.
 pub(super) fn of_cast(from: Affinity, to: &DataType) -> Option<String> {
     let is_small = matches!(from, Affinity::Null | Affinity::Integer | Affinity::Bool);
     let agrees = match to {

@@ -1,17 +1,18 @@
-//! Subqueries. Those that read nothing of the row around them are queries of their own; a correlated one agrees in the shapes that
-//! DataFusion is known to turn into the right join.
+//! Semantic gaps of subqueries. A subquery that does not read the outer row is checked like a
+//! query; a correlated one is compatible in the shapes that DataFusion is known to turn into the
+//! right join.
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, JoinType, LogicalPlan, Operator, Subquery};
 
-/// Whether a subquery reads columns of the row around it.
+/// Returns true if a subquery reads columns of the outer row.
 pub(super) fn is_correlated(subquery: &Subquery) -> bool {
     !subquery.outer_ref_columns.is_empty()
 }
 
-/// The gap of the subquery of an EXISTS or IN: rows are lost where it aggregates, or limits its rows
-/// (apache/datafusion#24960, #25283, #25519).
+/// Returns the gap of the subquery of an EXISTS or IN: rows are lost if it aggregates, or limits
+/// its rows (apache/datafusion#24960, #25283, #25519).
 pub(super) fn of_rows(subquery: &Subquery) -> Option<String> {
     if !is_correlated(subquery) || is_filtered_rows(&subquery.subquery, &|_| true) {
         return None;
@@ -19,8 +20,8 @@ pub(super) fn of_rows(subquery: &Subquery) -> Option<String> {
     Some("EXISTS or IN of a correlated subquery that does more than filter rows".into())
 }
 
-/// The gap of a scalar subquery: of a correlated one DataFusion computes aggregates of the rows that have the same keys
-/// (apache/datafusion#10553, #22317).
+/// Returns the gap of a scalar subquery. Of a correlated one, DataFusion computes aggregates over
+/// the rows that have the same keys (apache/datafusion#10553, #22317).
 pub(super) fn of_value(subquery: &Subquery) -> Option<String> {
     let mut node = &subquery.subquery;
     while is_correlated(subquery) {
@@ -37,13 +38,14 @@ pub(super) fn of_value(subquery: &Subquery) -> Option<String> {
             _ => return Some("a correlated scalar subquery that is no plain aggregate of rows with equal keys".into()),
         };
     }
-    // DataFusion takes the value for one that is never NULL, and folds what depends on it (apache/datafusion#24513).
+    // DataFusion treats the value as never NULL, and folds expressions that depend on it
+    // (apache/datafusion#24513).
     let is_null_without_rows = subquery.subquery.schema().fields().first().is_some_and(|field| !field.is_nullable());
     let may_be_wrong = is_null_without_rows && !has_one_row(&subquery.subquery);
     may_be_wrong.then(|| "a scalar subquery of a column that is not NULL, which may have no rows".into())
 }
 
-/// Whether a plan is that of an aggregate without groups.
+/// Returns true if a plan is an aggregate without groups.
 fn has_one_row(mut plan: &LogicalPlan) -> bool {
     loop {
         plan = match plan {
@@ -56,15 +58,15 @@ fn has_one_row(mut plan: &LogicalPlan) -> bool {
     }
 }
 
-/// Whether an expression has a subquery in it.
+/// Returns true if an expression contains a subquery.
 pub(super) fn has_subquery(expr: &Expr) -> bool {
     has(expr, |expr| {
         matches!(expr, Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_))
     })
 }
 
-/// Whether a plan gives rows of tables that pass filters, which alone read the row around them. `is_allowed`: of a conjunct of a
-/// filter that does.
+/// Returns true if a plan yields table rows that pass filters, and only the filters read the outer
+/// row. `is_allowed` decides about each conjunct of a filter that reads the outer row.
 fn is_filtered_rows(plan: &LogicalPlan, is_allowed: &dyn Fn(&Expr) -> bool) -> bool {
     match plan {
         LogicalPlan::TableScan(_) => true,
@@ -113,7 +115,8 @@ fn is_column(expr: &Expr) -> bool {
     }
 }
 
-/// An equality of a column of the row around with something of the subquery's.
+/// Returns true for an equality between a column of the outer row and an expression of the
+/// subquery.
 fn is_equality(expr: &Expr) -> bool {
     let is_outer = |expr: &Expr| matches!(expr, Expr::OuterReferenceColumn(..));
     match expr {
@@ -124,7 +127,7 @@ fn is_equality(expr: &Expr) -> bool {
     }
 }
 
-/// Whether an expression reads the row around its query, itself or in a subquery of its own.
+/// Returns true if an expression reads the outer row, itself or in a subquery of its own.
 fn has_outer_reference(expr: &Expr) -> bool {
     has(expr, |expr| match expr {
         Expr::OuterReferenceColumn(..) => true,
@@ -138,7 +141,7 @@ fn has_outer_reference(expr: &Expr) -> bool {
 
 fn has(expr: &Expr, is_it: impl Fn(&Expr) -> bool) -> bool {
     let mut found = false;
-    // It never fails, as the closure does not.
+    // The walk never fails, because the closure does not.
     let _ = expr.apply(|expr| {
         found |= is_it(expr);
         Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })

@@ -1,4 +1,4 @@
-//! The router over a small world of tables of each kind.
+//! Tests of the router, over a small set of tables of each kind.
 
 mod olap;
 mod placeholders;
@@ -14,12 +14,12 @@ use vexact_core::error::Result;
 
 use super::{OlapTable, Owner, ParsedQuery, Route, TableLookup};
 
-/// The route of a text.
+/// Returns the route of a text.
 fn route(sql: &str, names: &dyn TableLookup) -> Result<Route> {
     super::route(&ParsedQuery::parse(sql)?, names)
 }
 
-/// The statement of a text that only reads.
+/// Returns the statement of a text that only reads.
 fn read_only(sql: &str) -> Result<Statement> {
     super::read_only(&ParsedQuery::parse(sql)?).cloned()
 }

@@ -1,4 +1,4 @@
-//! The spelling of names, by text, by planning with DataFusion, and against SQLite.
+//! Tests of the spelling of names: by text, by planning with DataFusion, and against SQLite.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ fn names_take_the_spelling_of_the_replica() {
             r#"SELECT count(*) AS "Total" FROM "Docs" ORDER BY "Total""#,
         ),
         ("SELECT COUNT(*), \"Sum\"(price) FROM docs", r#"SELECT count(*), sum("price") FROM "Docs""#),
-        // The alias of the result stays, what it is computed from is the column.
+        // The alias of the result is unchanged; the column gets its canonical name.
         (
             "SELECT -price AS PRICE FROM docs GROUP BY price ORDER BY Price",
             r#"SELECT 0 - ("price") AS "PRICE" FROM "Docs" GROUP BY "price" ORDER BY "PRICE""#,
@@ -131,7 +131,7 @@ fn context() -> SessionContext {
     ctx
 }
 
-/// Queries in the wrong case that both sides understand.
+/// Queries in the wrong case that both sides support.
 const BOTH: [&str; 19] = [
     "select ID, Title as HEADING from DOCS order by heading",
     "SELECT CATEGORY, count(*) AS N FROM docs GROUP BY Category HAVING COUNT(*) > 1 ORDER BY n DESC, CATEGORY",

@@ -1,4 +1,5 @@
-//! Statements with placeholders by number alone bind what SQLite binds in the statement as it is written.
+//! Tests that statements with numbered placeholders bind the same values as SQLite does for the
+//! original statement.
 
 use proptest::prelude::*;
 use rusqlite::types::Value;
@@ -14,7 +15,7 @@ fn texts(conn: &Connection, statement: &mut Statement<'_>) -> Vec<Vec<Value>> {
     statement.raw_query().mapped(row).collect::<rusqlite::Result<_>>().unwrap()
 }
 
-/// What SQLite answers to a statement whose parameters have these values.
+/// Returns SQLite's answer to a statement whose parameters have these values.
 fn answer(conn: &Connection, sql: &str, value: impl Fn(usize, Option<&str>) -> Value) -> Vec<Vec<Value>> {
     let mut statement = conn.prepare(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
     for index in 1..=statement.parameter_count() {
@@ -32,7 +33,8 @@ fn integer(value: i64) -> Argument {
     Param::Integer(value).into()
 }
 
-/// One style in a statement: to SQLite `$2` is only a name, and `?1` may be the same parameter.
+/// Style of the placeholders of a statement. To SQLite `$2` is only a name, and `?1` may be the
+/// same parameter, so styles are not mixed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Style {
     Named,
@@ -40,7 +42,7 @@ enum Style {
     Dollar,
 }
 
-/// Pieces of statements: placeholders, and what only looks like them.
+/// Generates pieces of statements: placeholders, and texts that only resemble them.
 fn piece(style: Style) -> BoxedStrategy<&'static str> {
     let quoted = prop::sample::select(vec![
         "':a'",
@@ -80,11 +82,11 @@ proptest! {
                 let statement = conn.prepare(&sql).unwrap();
                 let indices = 1..=statement.parameter_count();
                 let last = indices.map(|index| match statement.parameter_name(index) {
-                    // A number that is only a name to SQLite.
+                    // To SQLite this number is only a name.
                     Some(name) if name.starts_with('$') => number(index, Some(name)),
                     _ => index,
                 });
-                // SQLite counts up to the greatest number, though no parameter may have it.
+                // SQLite counts up to the greatest number, even if no parameter has it.
                 let last = last.max().unwrap_or(0);
                 Params::Positional((10..).take(last).map(integer).collect())
             }
@@ -98,7 +100,7 @@ proptest! {
         let got = answer(&conn, &rewritten, |index, name| values[number(index, name) - 1].clone());
         prop_assert_eq!(&got, &expected, "{}\n{}", sql, rewritten);
         if is_named {
-            // Without values the same placeholders have the same numbers.
+            // Without values, the same placeholders get the same numbers.
             prop_assert_eq!(numbered(&sql).into_owned(), rewritten);
         }
     }
@@ -119,7 +121,7 @@ fn a_list_alone_in_in_is_so_many_values() {
         let values = to_sqlite(&values);
         let got = answer(&conn, &rewritten, |index, name| values[number(index, name) - 1].clone());
         let expected: Vec<Vec<Value>> = expected.into_iter().map(|x| vec![Value::Integer(x)]).collect();
-        // Nothing is not in an empty list, NULL too.
+        // No value is in an empty list, not even NULL.
         let nulls: Vec<Vec<Value>> = if list.is_empty() { vec![vec![Value::Null]] } else { vec![] };
         assert_eq!(got, [expected, nulls].concat(), "{rewritten}");
     }

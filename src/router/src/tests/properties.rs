@@ -1,4 +1,4 @@
-//! Whatever the text, an answer or an error.
+//! Tests that every text yields an answer or an error.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use vexact_sql::deep::{on_stack, stack_of_text};
 use super::{World, read_only};
 use crate::{ParsedQuery, for_olap};
 
-/// Text of pieces that mean something to the lexer and the parser.
+/// Generates text from pieces that are significant to the lexer and the parser.
 fn fragments() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
         "SELECT",
@@ -120,7 +120,7 @@ proptest! {
         answers(&sql);
     }
 
-    /// What for_olap returns is spelled already.
+    /// A query from `for_olap` has canonical names already.
     #[test]
     fn spelling_is_stable(column in "[iI][dD]|[tT][iI]tle|PRICE|n", table in "[dD]ocs|DOCS", alias in "[tT]|D") {
         let sql = format!("SELECT {column} AS N, {alias}.{column} FROM {table} {alias} ORDER BY n, {column}");
@@ -153,7 +153,7 @@ fn long_chains_of_any_operator_fit_a_small_stack() {
     texts.push(format!("SELECT {}", of(&format!("f(a)(1{} + ", of(" + 1", 2_000)), 40)));
     texts.push(format!("SELECT 1{}", of(" + f(1)", 20_000)));
     texts.push(format!("SELECT 1{}", of(" + CASE 1 WHEN 2 THEN 3 END", 20_000)));
-    // The least that a thread of a runtime has.
+    // Minimum stack size of a thread of a runtime.
     let all = move || texts.iter().for_each(|sql| answers(sql));
     std::thread::Builder::new().stack_size(2 << 20).spawn(all).expect("thread").join().expect("no overflow");
 }

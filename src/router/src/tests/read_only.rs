@@ -1,4 +1,4 @@
-//! What the OLAP side accepts, and each refusal by its message.
+//! Tests of the statements that the OLAP side accepts, and of each rejection by its message.
 
 use super::read_only;
 

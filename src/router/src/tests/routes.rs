@@ -1,4 +1,4 @@
-//! Where each shape of statement goes, and why.
+//! Tests of the route of each shape of statement, and its reason.
 
 use super::{World, route};
 use crate::{Reason, Route, Shape, Side};
@@ -241,7 +241,7 @@ fn ctes_shadow_tables_in_their_scope_only() {
             "WITH a AS (WITH notes AS (SELECT 1) SELECT * FROM notes) SELECT * FROM a, notes",
         ],
     );
-    // An alias is no table.
+    // An alias is not a table.
     goes(Side::Olap, Reason::Shape(Shape::Join), &["SELECT notes.id FROM docs AS notes, orders nowhere"]);
 }
 
@@ -299,7 +299,7 @@ fn syntax_that_the_parser_does_not_know_goes_to_sqlite() {
 
 #[test]
 fn the_shape_of_the_text_is_that_of_sqlite() {
-    // Comments do not nest, and `/*!` is one.
+    // Comments do not nest, and `/*!` begins one.
     goes(Side::Sqlite, Reason::Plain, &["SELECT id /*! , count(*) */ FROM docs", "/* /* */ SELECT id FROM docs"]);
     let long = format!("SELECT count(*) FROM docs WHERE id = 1{}", " OR id = 2".repeat(100_000));
     assert!(matches!(routed(&long).reason, Reason::NotParsed(message) if message.contains("at most 20000 conditions")));

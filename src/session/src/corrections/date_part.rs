@@ -1,5 +1,6 @@
-//! `extract(year FROM t) = 1` is compared as it is written where no timestamp is of that year: DataFusion makes an interval of
-//! timestamps of it, with NULL for an end that a timestamp of nanoseconds cannot be (apache/datafusion#25135).
+//! `extract(year FROM t) = 1` is not rewritten if no timestamp can have that year: DataFusion
+//! rewrites it to an interval of timestamps, with NULL for an end that a timestamp of nanoseconds
+//! cannot represent (apache/datafusion#25135).
 
 use std::sync::Arc;
 
@@ -16,7 +17,8 @@ use datafusion::logical_expr::{
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct DatePart(Arc<ScalarUDF>);
 
-/// The call with the function in the place of DataFusion's; `None`: it is of another function.
+/// Returns the call with this function instead of DataFusion's; `None` for a call of another
+/// function.
 pub(super) fn checked(call: &ScalarFunction) -> Option<Expr> {
     if call.func.name() != "date_part" || call.func.inner().is::<DatePart>() {
         return None;

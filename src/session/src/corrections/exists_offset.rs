@@ -1,4 +1,5 @@
-//! A correlated `EXISTS (SELECT ... OFFSET n)` counts its rows: DataFusion drops the OFFSET (apache/datafusion#25283).
+//! Rewrites a correlated `EXISTS (SELECT ... OFFSET n)` to a count of its rows, because DataFusion
+//! drops the OFFSET (apache/datafusion#25283).
 
 use std::sync::Arc;
 
@@ -57,7 +58,7 @@ fn counted(exists: Exists) -> Result<Transformed<Expr>> {
     Ok(Transformed::yes(if negated { count.lt_eq(skip) } else { count.gt(skip) }))
 }
 
-/// The OFFSET of a subquery, its LIMIT, and the rows to which they apply.
+/// Returns the OFFSET of a subquery, its LIMIT, and the rows to which they apply.
 fn offset(plan: &LogicalPlan) -> Result<Option<(usize, Option<usize>, LogicalPlan)>> {
     match plan {
         LogicalPlan::Projection(projection) => offset(&projection.input),
@@ -75,7 +76,7 @@ fn of_limit(limit: &Limit) -> Result<Option<(usize, Option<usize>, LogicalPlan)>
         FetchType::UnsupportedExpr => return Ok(None),
     };
     let mut rows = limit.input.as_ref();
-    // How many there are does not depend on their order.
+    // The order of the rows does not change their number.
     loop {
         rows = match rows {
             LogicalPlan::Sort(sort) if sort.fetch.is_none() => sort.input.as_ref(),

@@ -1,7 +1,9 @@
-//! `min` and `max` of floating-point numbers go by one order of them all: -Infinity, numbers, Infinity, NaN.
+//! Makes `min` and `max` of floating-point numbers use one total order: -Infinity, numbers,
+//! Infinity, NaN.
 //!
-//! DataFusion compares the values of a group so that nothing is less or greater than NaN: the result depends on which of them comes
-//! first. And it begins with the greatest or least number, which infinities are beyond. Without groups it goes by the order.
+//! In its grouped `min` and `max`, DataFusion treats nothing as less or greater than NaN, so the
+//! result depends on the order of the values. It also starts from the greatest or least finite
+//! number, which infinities exceed. Without groups it uses the total order.
 
 use std::sync::Arc;
 
@@ -18,14 +20,14 @@ use datafusion::logical_expr::{
 };
 use datafusion::prelude::SessionContext;
 
-/// Takes the place of DataFusion's functions.
+/// Replaces DataFusion's functions.
 pub(super) fn register(ctx: &SessionContext) {
     for (function, is_max) in [(min_udaf(), false), (max_udaf(), true)] {
         ctx.register_udaf(AggregateUDF::from(Extreme { function, is_max }));
     }
 }
 
-/// DataFusion's function, with accumulators of its own for groups of floating-point numbers.
+/// DataFusion's function, with its own accumulators for groups of floating-point numbers.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Extreme {
     function: Arc<AggregateUDF>,
@@ -99,7 +101,7 @@ impl AggregateUDFImpl for Extreme {
     }
 }
 
-/// The least or the greatest value of each group so far; NULL where it has none.
+/// Least or greatest value of each group so far; NULL if the group has none.
 struct Groups<T: ArrowPrimitiveType> {
     values: Vec<Option<T::Native>>,
     is_max: bool,

@@ -1,15 +1,19 @@
-//! The bounds of floating-point columns in Parquet files are not trusted, nor those of text in whole files.
+//! Ignores the bounds of floating-point columns in Parquet files, and those of text in whole files.
 //!
-//! A Parquet file's min and max leave NaN out, which SQL orders above every number. By them, DataFusion would leave out row groups
-//! that hold NaN, take NaN for the one number beside it, or give a maximum that is not the greatest
-//! (apache/datafusion#15812, #24804). So two physical optimizer rules forget them: before the others, in the statistics of scans;
-//! after them, in the predicates by which scans leave out row groups and pages. Every other column keeps its bounds.
+//! A Parquet file's min and max exclude NaN, which SQL orders above every number. With them,
+//! DataFusion would prune row groups that contain NaN, take NaN for the one number beside it, or
+//! return a maximum that is not the greatest (apache/datafusion#15812, #24804). So two physical
+//! optimizer rules remove them: the first, before the other rules, from the statistics of scans;
+//! the second, after them, from the predicates by which scans prune row groups and pages. The
+//! bounds of all other columns are used.
 //!
-//! The bounds of text and bytes in a file's statistics are those of the row groups that have any: writers leave out long ones
-//! (apache/datafusion#25226). So the first rule forgets them too; the second need not, as it is row group by row group.
+//! The bounds of text and bytes in a file's statistics cover only the row groups that have bounds:
+//! writers omit long ones (apache/datafusion#25226). So the first rule removes them too; the second
+//! need not, as it works row group by row group.
 //!
-//! For the same reason the second rule forgets predicates with a cast or a negation that does not keep the order of its column:
-//! DataFusion takes the times of day of two timestamps for bounds of those between them.
+//! For the same reason the second rule removes predicates with a cast or a negation that does not
+//! preserve the order of its column: DataFusion uses the times of day of two timestamps as bounds
+//! of those between them.
 
 use std::sync::Arc;
 
@@ -26,11 +30,12 @@ use datafusion::physical_expr::{DynamicFilterTracking, PhysicalExpr, conjunction
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 
-/// Forgets the bounds in the statistics of scans. It runs before the rules that read them.
+/// Removes unreliable bounds from the statistics of scans. It runs before the rules that read them.
 #[derive(Debug)]
 pub(crate) struct ForgetFloatStatistics;
 
-/// Forgets what a scan would leave out by bounds that are none. It runs after the rules that push filters down.
+/// Removes the pruning predicates of scans that rest on unreliable bounds. It runs after the rules
+/// that push filters down.
 #[derive(Debug)]
 pub(crate) struct ForgetFloatPruning;
 
@@ -100,7 +105,7 @@ fn without_statistics(config: &FileScanConfig, _: &ParquetSource) -> Option<File
     Some(builder.with_statistics(bounded(&config.statistics(), schema)).build())
 }
 
-/// Statistics without the bounds that may be none.
+/// Returns the statistics without the unreliable bounds.
 fn bounded(statistics: &Statistics, schema: &Schema) -> Statistics {
     let mut statistics = statistics.clone();
     for (column, field) in statistics.column_statistics.iter_mut().zip(schema.fields()) {
@@ -125,7 +130,7 @@ fn without_pruning(config: &FileScanConfig, source: &ParquetSource) -> Option<Fi
     }
     let is_static = |part: &&Arc<dyn PhysicalExpr>| !DynamicFilterTracking::classify(part).contains_dynamic_filter();
     let filters: Vec<_> = match source.table_parquet_options().global.pushdown_filters {
-        // Then the scan is the only filter; a dynamic one is no more than a hint.
+        // Here the scan is the only filter; a dynamic filter is only a hint.
         true => misleading.into_iter().filter(is_static).collect(),
         false => Vec::new(),
     };
@@ -138,7 +143,8 @@ fn without_pruning(config: &FileScanConfig, source: &ParquetSource) -> Option<Fi
     Some(FileScanConfigBuilder::from(config.clone()).with_source(Arc::new(source)).build())
 }
 
-/// Whether the bounds of a predicate's columns are those of what it compares.
+/// Returns true if the bounds of a predicate's columns are also bounds of the values that it
+/// compares.
 fn keeps_order(predicate: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
     let is_kept = |from: &Arc<dyn PhysicalExpr>, to: &DataType| {
         let is_time =
@@ -163,7 +169,7 @@ fn keeps_order(predicate: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
     walked.is_ok() && is_kept_everywhere
 }
 
-/// Whether the bounds in a file's statistics may be none of all its values.
+/// Returns true if the bounds in a file's statistics may not cover all of its values.
 fn has_no_bounds(data_type: &DataType) -> bool {
     match data_type {
         DataType::Struct(fields) => fields.iter().any(|field| has_no_bounds(field.data_type())),
@@ -172,7 +178,7 @@ fn has_no_bounds(data_type: &DataType) -> bool {
     }
 }
 
-/// Whether values of a type are, or hold, floating-point numbers.
+/// Returns true if values of a type are, or contain, floating-point numbers.
 fn has_floats(data_type: &DataType) -> bool {
     match data_type {
         DataType::Struct(fields) => fields.iter().any(|field| has_floats(field.data_type())),

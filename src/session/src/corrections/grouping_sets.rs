@@ -1,8 +1,8 @@
-//! Grouping sets aggregate rows that are in no order.
+//! Makes grouping sets aggregate rows without a known order.
 //!
-//! DataFusion takes the order of the input for that of the groups, though each set has NULL in the place of the columns that it lacks: it
-//! loses groups, or has them twice (apache/datafusion#24421, #16965). So the columns come through a function, after which they are in
-//! no order that it knows.
+//! DataFusion assumes that the groups have the order of the input, although each set has NULL for
+//! the columns that it lacks: it loses groups, or returns them twice (apache/datafusion#24421,
+//! #16965). So the columns pass through a function, after which DataFusion knows no order for them.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use datafusion::optimizer::AnalyzerRule;
 
 use super::opaque::same;
 
-/// Puts the function between.
+/// Inserts the function between the input and the grouping sets.
 #[derive(Debug)]
 pub(super) struct UnorderedGroupingSets;
 

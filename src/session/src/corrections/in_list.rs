@@ -1,8 +1,9 @@
-//! Lists of IN hold constants alone.
+//! Rewrites lists of IN that have a zero or an item that is not a constant.
 //!
-//! DataFusion takes a list for one of constants where an item is so on a batch without rows, as CASE is, and then compares all
-//! rows with the item's value in one of them. A list of constants is looked up by the bits of its values, so that `-0.0` is not
-//! found by `IN (0.0, 1.0, 2.0, 3.0)`, which `=` takes for equal.
+//! DataFusion treats a list as constant if each item is constant on a batch without rows, as CASE
+//! is, and then compares all rows with the item's value in one of them. A list of constants is
+//! looked up by the bits of its values, so that `-0.0` is not found by `IN (0.0, 1.0, 2.0, 3.0)`,
+//! although `=` treats the zeros as equal.
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -13,7 +14,8 @@ use datafusion::optimizer::AnalyzerRule;
 
 use super::rewrite::rewrite_exprs;
 
-/// Compares with items that are no constants by `=`, and has both zeros in a list that has one.
+/// Compares items that are not constants by `=`, and adds the other zero to a list that has one
+/// zero.
 #[derive(Debug)]
 pub(super) struct ConstantLists;
 
@@ -35,7 +37,7 @@ impl AnalyzerRule for ConstantLists {
 
 fn is_odd(list: &InList) -> bool {
     let has_one_zero = list.list.iter().any(is_zero) && zeros(&list.list).is_some();
-    // What is compared is evaluated once for each item.
+    // The rewrite evaluates the compared expression once per item, so it must not be volatile.
     has_one_zero || (!list.expr.is_volatile() && !list.list.iter().all(is_constant))
 }
 
@@ -59,7 +61,7 @@ fn compared(list: InList) -> Expr {
         parts.push(Expr::InList(InList { expr: expr.clone(), list: constants, negated: false }));
     }
     parts.extend(others.into_iter().map(|item| expr.as_ref().clone().eq(item)));
-    // A tree that is not deep, however many items there are.
+    // The tree stays shallow for any number of items.
     while parts.len() > 1 {
         let mut pairs = Vec::with_capacity(parts.len().div_ceil(2));
         let mut rest = parts.into_iter();
@@ -79,7 +81,7 @@ fn compared(list: InList) -> Expr {
     }
 }
 
-/// The value of a literal, under casts of it.
+/// Returns the value of a literal, also under casts.
 fn literal(expr: &Expr) -> Option<ScalarValue> {
     match expr {
         Expr::Literal(value, _) => Some(value.clone()),
@@ -102,7 +104,7 @@ fn is_zero_value(value: &ScalarValue) -> bool {
     }
 }
 
-/// The zeros of the type of a zero in a list. `None`: it has both or none.
+/// Returns both zeros of the type of a zero in a list; `None` if the list has both or none.
 fn zeros(list: &[Expr]) -> Option<[Expr; 2]> {
     let mut found = list.iter().filter_map(literal).filter(is_zero_value);
     let zero = found.next()?;

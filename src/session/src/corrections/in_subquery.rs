@@ -1,7 +1,8 @@
-//! `x [NOT] IN (SELECT y ...)` with three truth values, where DataFusion has two.
+//! Gives `x [NOT] IN (SELECT y ...)` three truth values, where DataFusion has two.
 //!
-//! Its join for NOT IN knows of NULL where the subquery is not correlated and stands alone between ANDs. Elsewhere a NULL among the
-//! `y` is not seen (apache/datafusion#25347, #10583), or the query is refused.
+//! DataFusion's join for NOT IN handles NULL only if the subquery is not correlated and stands
+//! directly between ANDs. Elsewhere it ignores a NULL among the `y` (apache/datafusion#25347,
+//! #10583), or rejects the query.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 
-/// Writes them with EXISTS.
+/// Rewrites such IN expressions with EXISTS.
 #[derive(Debug)]
 pub(super) struct ThreeValuedIn;
 
@@ -49,9 +50,9 @@ fn has_in(expr: &Expr) -> bool {
 }
 
 struct Rewriter<'n> {
-    /// Of the filter's input.
+    /// Schema of the filter's input.
     schema: Arc<DFSchema>,
-    /// Subqueries that have been given a name.
+    /// Number of subqueries that have been given a name.
     names: &'n mut usize,
 }
 
@@ -63,7 +64,7 @@ struct Rows {
 }
 
 impl Rewriter<'_> {
-    /// A part of the predicate that has to be true.
+    /// Rewrites a part of the predicate that has to be true.
     fn conjunct(&mut self, part: Expr) -> Result<Expr> {
         match part {
             Expr::Not(inner) => match *inner {
@@ -75,9 +76,9 @@ impl Rewriter<'_> {
         }
     }
 
-    /// Which stands between ANDs: false is as good as NULL.
+    /// Rewrites an IN that stands between ANDs, where false has the same effect as NULL.
     fn alone(&mut self, is_in: InSubquery) -> Result<Expr> {
-        // A constant is no key of DataFusion's join either (#25340).
+        // A constant cannot be a key of DataFusion's join either (#25340).
         let is_constant = is_in.expr.column_refs().is_empty();
         if !is_in.negated || (is_in.subquery.outer_ref_columns.is_empty() && !is_constant) {
             return Ok(Expr::InSubquery(is_in));
@@ -88,7 +89,7 @@ impl Rewriter<'_> {
         Ok(not(rows.exist(Some(Expr::IsNotFalse(Box::new(same))))?))
     }
 
-    /// A part with IN somewhere in it. `is_positive`: above it are just AND and OR.
+    /// Rewrites a part that contains IN. `is_positive` is true if only AND and OR are above it.
     fn within(&mut self, expr: Expr, is_positive: bool) -> Result<Expr> {
         match expr {
             Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) if is_positive => {
@@ -127,7 +128,8 @@ impl Rewriter<'_> {
         Ok(Transformed::yes(case))
     }
 
-    /// An expression over the filter's rows, as its subqueries see it. `None`: it has a subquery of its own, or differs each time.
+    /// Returns an expression over the filter's rows as its subqueries see it; `None` if it has a
+    /// subquery of its own, or is volatile.
     fn outer(&self, expr: &Expr) -> Result<Option<Expr>> {
         let has_subquery = expr.exists(|expr| {
             Ok(matches!(expr, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_)))
@@ -147,7 +149,7 @@ impl Rewriter<'_> {
 
     fn rows(&mut self, subquery: &Subquery) -> Result<Rows> {
         *self.names += 1;
-        // A name of its own: the table may be the filter's too.
+        // The name is unique, because the table may also be the filter's.
         let name = format!("__in_{}", self.names);
         let (qualifier, field) = subquery.subquery.schema().qualified_field(0);
         let first = Expr::Column(Column::new(qualifier.cloned(), field.name())).alias(&name);
@@ -157,7 +159,7 @@ impl Rewriter<'_> {
 }
 
 impl Rows {
-    /// Whether there is a row for which a condition is true.
+    /// Builds an expression that is true if there is a row for which a condition is true.
     fn exist(self, condition: Option<Expr>) -> Result<Expr> {
         let Self { plan, mut outer, .. } = self;
         let plan = match condition {

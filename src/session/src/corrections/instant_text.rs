@@ -5,9 +5,11 @@ use arrow::compute::kernels::cast_utils::string_to_datetime;
 
 const NANOS_PER_DAY: i128 = 86_400_000_000_000;
 
-/// The nanoseconds since the epoch that a text of an instant is, in a zone where it names none. Returns `None` for other text.
+/// Returns the nanoseconds since the epoch of a text of an instant, in `zone` if the text names no
+/// zone. Returns `None` for other text.
 ///
-/// It is that of Arrow's cast, where that takes the text; the year may have a sign and up to six digits besides.
+/// The result is that of Arrow's cast, if the cast accepts the text. In addition, the year may have
+/// a sign and up to six digits.
 pub(super) fn parse_instant(text: &str, zone: &Tz) -> Option<i128> {
     let text = text.trim();
     if let Ok(instant) = string_to_datetime(zone, text) {
@@ -25,7 +27,7 @@ pub(super) fn parse_instant(text: &str, zone: &Tz) -> Option<i128> {
     if rest.starts_with("02-29") && !is_leap(year) {
         return None;
     }
-    // A year of the same calendar.
+    // This year has the same calendar.
     let same = if is_leap(year) { 2000 } else { 2001 };
     let instant = string_to_datetime(zone, &format!("{same}-{rest}")).ok()?;
     let days = i128::from(first_day(year) - first_day(same));
@@ -37,7 +39,8 @@ fn is_leap(year: i64) -> bool {
     year.rem_euclid(4) == 0 && (year.rem_euclid(100) != 0 || year.rem_euclid(400) == 0)
 }
 
-/// The days from the first of January of the year 0 to that of a year, in the proleptic Gregorian calendar.
+/// Returns the days from January 1 of year 0 to January 1 of a year, in the proleptic Gregorian
+/// calendar.
 fn first_day(year: i64) -> i64 {
     let before = year - 1;
     365 * year + before.div_euclid(4) - before.div_euclid(100) + before.div_euclid(400)

@@ -1,8 +1,9 @@
-//! Dates and timestamps are compared with constants exactly, whatever the year.
+//! Compares dates and timestamps with constants exactly, for all years.
 //!
-//! DataFusion compares them as nanoseconds, which begin in 1677 and end in 2262 (apache/datafusion#8336), so that a constant
-//! of another year is an error. Here the constant becomes one of the column's own unit, or the end of its range; the comparison stays
-//! one of the column, which row groups are left out by.
+//! DataFusion compares them as nanoseconds, which reach from 1677 to 2262 (apache/datafusion#8336),
+//! so that a constant of another year is an error. Here the constant is converted to the column's
+//! own unit, or to the end of its range. The comparison still has the plain column, so row groups
+//! are pruned by it.
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use super::rewrite::rewrite_exprs;
 const NANOS_PER_SECOND: i128 = 1_000_000_000;
 const NANOS_PER_DAY: i128 = 86_400 * NANOS_PER_SECOND;
 
-/// Replaces the constants. It runs before types are settled.
+/// Replaces the constants. It runs before type coercion.
 #[derive(Debug)]
 pub(super) struct ExactInstants;
 
@@ -37,7 +38,7 @@ impl AnalyzerRule for ExactInstants {
     }
 }
 
-/// Whether an expression has a constant that may be an instant, where one is compared.
+/// Returns true if an expression compares an instant and has a constant that may be one.
 fn is_candidate(expr: &Expr) -> bool {
     match expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
@@ -52,7 +53,8 @@ fn is_candidate(expr: &Expr) -> bool {
     }
 }
 
-/// A text cast to a timestamp that is beyond nanoseconds, as the finest timestamp that holds it.
+/// Returns a text that is cast to a timestamp outside the range of nanoseconds, as the finest
+/// timestamp that holds it.
 fn far_timestamp(expr: &Expr) -> Option<ScalarValue> {
     let Expr::Cast(Cast { expr, field }) = expr else { return None };
     let (Expr::Literal(value, _), DataType::Timestamp(TimeUnit::Nanosecond, zone)) = (expr.as_ref(), field.data_type())
@@ -74,7 +76,8 @@ fn is_comparison(op: Operator) -> bool {
     matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
 }
 
-/// A literal that is text, a date or a timestamp, under a cast to one of these.
+/// Returns true for a literal that is text, a date or a timestamp, also under a cast to one of
+/// these.
 fn is_constant(expr: &Expr) -> bool {
     match expr {
         Expr::Literal(value, _) => value.data_type().is_string() || Unit::of(&value.data_type()).is_some(),
@@ -170,7 +173,8 @@ fn in_list(list: InList, schema: &DFSchema) -> Transformed<Expr> {
     if is_changed { Transformed::yes(list) } else { Transformed::no(list) }
 }
 
-/// The comparison with its constant in the unit of the other side. `None`: it has none.
+/// Returns the comparison with its constant in the unit of the other side; `None` if there is no
+/// such constant.
 fn compared(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Option<Expr> {
     match (is_constant(left), is_constant(right)) {
         (false, true) => Unit::of_variable(left, schema)?.compared(left.clone(), op, right, Some(schema)),
@@ -219,17 +223,18 @@ impl Unit {
         Some(Self { data_type: data_type.clone(), nanos, zone })
     }
 
-    /// That of an expression that is no constant.
+    /// Returns the unit of an expression that is not a constant.
     fn of_variable(expr: &Expr, schema: &DFSchema) -> Option<Self> {
         if is_constant(expr) { None } else { Self::of(&expr.get_type(schema).ok()?) }
     }
 
-    /// A constant in nanoseconds since the epoch, where this type is compared with it as an instant.
+    /// Returns a constant in nanoseconds since the epoch, if this type is compared with it as an
+    /// instant.
     fn instant(&self, constant: &Expr) -> Option<i128> {
         match constant {
             Expr::Literal(value, _) if value.data_type().is_string() => {
                 let text = value.try_as_str()??;
-                // Text is a date where a date is compared with it: its time of day is cut.
+                // A text that is compared with a date is a date: its time of day is dropped.
                 match self.is_date() {
                     false => parse_instant(text, &self.zone()?),
                     true if value.cast_to(&self.data_type).is_ok() => None,
@@ -265,7 +270,7 @@ impl Unit {
         self.of_zone(count * unit.nanos, unit.zone.is_some())
     }
 
-    /// An instant with or without a zone as one of this type's.
+    /// Converts an instant with or without a zone to one of this type.
     fn of_zone(&self, nanos: i128, has_zone: bool) -> Option<i128> {
         match (&self.zone, has_zone) {
             (None, false) | (Some(_), true) => Some(nanos),
@@ -280,7 +285,7 @@ impl Unit {
                     _ => None,
                 }
             }
-            // The variable is what takes the zone then.
+            // In this case the variable is converted to the zone.
             (None, true) => None,
         }
     }
@@ -315,7 +320,7 @@ impl Unit {
         })
     }
 
-    /// The value of this type that is the instant. `None`: there is none.
+    /// Returns the value of this type that equals the instant; `None` if there is none.
     fn exactly(&self, instant: i128) -> Option<ScalarValue> {
         if instant.rem_euclid(self.nanos) == 0 { self.value(instant.div_euclid(self.nanos)) } else { None }
     }

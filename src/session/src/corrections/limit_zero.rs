@@ -1,4 +1,5 @@
-//! A sort of which no row is wanted is empty: DataFusion's top k panics for `k = 0`, which its optimizer leaves where limits meet.
+//! Replaces a sort with limit 0 by an empty relation. DataFusion's top k panics for `k = 0`, which
+//! its optimizer leaves in the plan after it combines limits.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
-/// Replaces such sorts. It runs once limits are settled.
+/// Replaces sorts with limit 0. It runs after the limits are final.
 #[derive(Debug)]
 pub(super) struct EmptySorts;
 

@@ -1,11 +1,12 @@
-//! Corrections of DataFusion 55's wrong answers.
+//! Corrections of wrong answers of DataFusion 55.
 //!
-//! Each file has the rule for one kind of fault and names the issue, so that it goes when a newer DataFusion has the fix:
+//! Each file has the rule for one kind of defect and names the issue, so that the rule can be
+//! removed when a newer DataFusion has the fix:
 //!
-//! | file | fault |
+//! | file | defect |
 //! |---|---|
-//! | `opaque` | casts and negations that change values are taken for others by simplification, pruning, sort elimination and interval analysis |
-//! | `in_list` | a list with a column in it is taken for constants; `-0.0` is not found among zeros |
+//! | `opaque` | simplification, pruning, sort elimination and interval analysis assume that casts and negations preserve values |
+//! | `in_list` | a list with a column in it is treated as constant; `-0.0` is not found among zeros |
 //! | `in_subquery` | NOT IN with NULL in a correlated subquery, or below another operator |
 //! | `exists_offset` | OFFSET in a correlated EXISTS |
 //! | `offset` | a sort below OFFSET is removed, or its limit is made smaller |
@@ -14,10 +15,10 @@
 //! | `float_bounds` | NaN is missing in the bounds of Parquet files, and text in those of row groups without bounds |
 //! | `statistics` | statistics that cannot be computed fail the query |
 //! | `unique_names` | a filter is pushed to another column of the same name |
-//! | `window_top_k` | a limit above a window function is taken for one of the aggregate below it |
+//! | `window_top_k` | a limit above a window function is applied to the aggregate below it |
 //! | `instants` | dates and timestamps are compared with constants as nanoseconds, which end in 2262 |
-//! | `null_semantics` | what is unknown becomes false or true where expressions are simplified |
-//! | `grouping_sets` | the order of the input is taken for that of grouping sets |
+//! | `null_semantics` | an unknown value becomes false or true when expressions are simplified |
+//! | `grouping_sets` | grouping sets are assumed to have the order of the input |
 //! | `round` | `round` of decimals is planned with another type than it returns |
 //! | `vector_text` | vectors are not cast to text, nor text to vectors |
 //! | `date_part` | `extract(year ...)` against years that a timestamp cannot have |
@@ -52,17 +53,18 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 type PhysicalRule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
 
-/// Turns off the options that give wrong answers.
+/// Turns off the options that cause wrong answers.
 pub(crate) fn configure(config: &mut SessionConfig) {
     let options = config.options_mut();
-    // With it, `min` and `max` lose rows where one of them has seen only NULL so far (apache/datafusion#25147), or is of an
-    // expression (#24816).
+    // With this option, `min` and `max` lose rows if one of them has seen only NULL so far
+    // (apache/datafusion#25147), or has an expression as its argument (#24816).
     options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
-    // With it, a partition reads what another one was to read, so that rows come in another order each time.
+    // With this option, a partition reads files of another partition, so that the order of rows
+    // differs each time.
     options.execution.enable_file_stream_work_stealing = false;
 }
 
-/// DataFusion's physical optimizer rules and the corrections.
+/// Returns DataFusion's physical optimizer rules with the corrections.
 pub(crate) fn physical_rules() -> Vec<PhysicalRule> {
     let mut rules: Vec<PhysicalRule> =
         vec![Arc::new(float_bounds::ForgetFloatStatistics), Arc::new(statistics::TolerateStatistics)];
@@ -84,7 +86,7 @@ pub(crate) fn physical_rules() -> Vec<PhysicalRule> {
     rules
 }
 
-/// DataFusion's analyzer rules, and before them those that have to see types that are not settled.
+/// Returns DataFusion's analyzer rules, preceded by those that have to run before type coercion.
 pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
         vec![Arc::new(instants::ExactInstants), Arc::new(round::RoundToPlaces)];
@@ -92,7 +94,8 @@ pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     rules
 }
 
-/// Adds the analyzer rules and the functions. They come after DataFusion's own, which settle the types.
+/// Adds the analyzer rules and the functions. They run after DataFusion's own rules, which coerce
+/// the types.
 pub(crate) fn register(ctx: &SessionContext) {
     let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 7] = [
         Arc::new(grouping_sets::UnorderedGroupingSets),

@@ -1,8 +1,9 @@
-//! NULL stays NULL where expressions are simplified.
+//! Preserves NULL when expressions are simplified.
 //!
-//! DataFusion takes what is unknown for false or true in `x IN (1) AND x IN (2)`, `x NOT IN (1) OR x NOT IN (2)`, `x ^ x` and
-//! `array_has([x, 1], 2)` (apache/datafusion#24246), and in `x ~ '.*'` (#24379). So these are written as what they mean, or with a
-//! function that it knows nothing of.
+//! DataFusion treats an unknown value as false or true in `x IN (1) AND x IN (2)`, `x NOT IN (1) OR
+//! x NOT IN (2)`, `x ^ x` and `array_has([x, 1], 2)` (apache/datafusion#24246), and in `x ~ '.*'`
+//! (#24379). So these are rewritten to their meaning, or with a function that is opaque to
+//! DataFusion.
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;

@@ -1,9 +1,10 @@
-//! Rows are skipped in the order of the sort below OFFSET.
+//! Makes OFFSET skip rows in the order of the sort below it.
 //!
-//! DataFusion removes a sort that no operator above asks for, also below OFFSET without LIMIT (apache/datafusion#23534), moves a sort
-//! from above OFFSET below it, and gives a sort below `LIMIT 5 OFFSET 2` the limit of 5 where another sort by the same keys is above
-//! (#24958). So while it settles where sorts are needed, an operator stands for the limit that asks for the order it skips by, has no
-//! limit of its own, and no order.
+//! DataFusion removes a sort that no operator above requires, also below OFFSET without LIMIT
+//! (apache/datafusion#23534), moves a sort from above OFFSET below it, and gives a sort below
+//! `LIMIT 5 OFFSET 2` the limit of 5 if another sort by the same keys is above (#24958). So while
+//! it decides where sorts are needed, an operator replaces the limit. This operator requires the
+//! order of the skipped rows, has no limit of its own, and no output order.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,11 +27,11 @@ use datafusion::physical_plan::{
     PlanProperties, replace_children_if_necessary,
 };
 
-/// Puts the operator in the place of limits that skip rows of a sort.
+/// Replaces limits that skip rows of a sort by the operator.
 #[derive(Debug)]
 pub(super) struct MarkOffsets;
 
-/// Puts the limits back.
+/// Restores the limits.
 #[derive(Debug)]
 pub(super) struct UnmarkOffsets;
 
@@ -79,7 +80,8 @@ impl PhysicalOptimizerRule for UnmarkOffsets {
     }
 }
 
-/// The limit directly above the sort that it skips by, which has what it fetches. `None`: there is no sort.
+/// Returns the input with the operator directly above the sort, and with the limit's fetch in the
+/// sort; `None` if there is no sort.
 fn above_sort(limit: &GlobalLimitExec, input: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     if let Some(projection) = input.downcast_ref::<ProjectionExec>() {
         let Some(below) = above_sort(limit, projection.input())? else { return Ok(None) };
@@ -97,7 +99,7 @@ fn above_sort(limit: &GlobalLimitExec, input: &Arc<dyn ExecutionPlan>) -> Result
     Ok(Some(Arc::new(SkipExec::new(sorted, limit.skip(), sort.expr().clone()))))
 }
 
-/// Stands for a limit that skips rows. It is not executed.
+/// Placeholder of a limit that skips rows. It is never executed.
 #[derive(Debug)]
 struct SkipExec {
     input: Arc<dyn ExecutionPlan>,

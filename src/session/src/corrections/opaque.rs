@@ -1,9 +1,11 @@
-//! Casts and negations that do not keep values apart, or not in their order, become functions.
+//! Replaces casts and negations by functions if they do not keep values distinct or do not preserve
+//! their order.
 //!
-//! DataFusion takes every cast for one that does. So it moves the cast of a comparison to the constant (apache/datafusion#23095,
-//! #22142, #22756), leaves out row groups by cast bounds, takes a column for a constant where its cast is one (#25523), and
-//! computes with bounds that the cast or the negation refuses (#22028). A function is none of its business: it says itself which
-//! values it maps to a constant ([`preimage`](super::preimage)).
+//! DataFusion assumes that every cast does. So it moves the cast of a comparison to the constant
+//! (apache/datafusion#23095, #22142, #22756), prunes row groups by cast bounds, treats a column as
+//! constant if its cast is (#25523), and computes with bounds that the cast or the negation rejects
+//! (#22028). A function is opaque to it: the function itself declares which values it maps to a
+//! constant ([`preimage`](super::preimage)).
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -31,7 +33,7 @@ use super::rewrite::rewrite_exprs;
 
 const NULL_FOR_FAILURE: CastOptions<'static> = CastOptions { safe: true, format_options: DEFAULT_FORMAT_OPTIONS };
 
-/// Makes such casts and negations functions.
+/// Replaces such casts and negations by functions.
 #[derive(Debug)]
 pub(super) struct OpaqueConversions;
 
@@ -61,8 +63,9 @@ fn opaque(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::TryCast(TryCast { expr, field }) if is_lossy(&expr, &field, schema) => {
             Ok(Transformed::yes(Conversion::TryCast(field).call(*expr)))
         }
-        // The opposite of a column keeps its order, but for the least integer, which has none. That of other numbers has bounds that
-        // DataFusion does not know, and then takes no order for its own.
+        // The negative of a column has a known order, except for integers, as the least one has no
+        // opposite. The negative of other expressions has bounds that DataFusion does not know, and
+        // then it assumes no order.
         Expr::Negative(expr) if is_variable(&expr) => match expr.get_type(schema) {
             Ok(number) if number.is_integer() || !matches!(*expr, Expr::Column(_)) => {
                 Ok(Transformed::yes(negate(*expr)))
@@ -81,7 +84,7 @@ fn is_lossy(expr: &Expr, to: &Field, schema: &DFSchema) -> bool {
     is_variable(expr) && expr.get_type(schema).is_ok_and(|from| !keeps_values_apart(&from, to.data_type()))
 }
 
-/// Whether an expression may differ from row to row.
+/// Returns true if an expression may differ from row to row.
 pub(super) fn is_variable(expr: &Expr) -> bool {
     let varies = |expr: &Expr| {
         matches!(
@@ -97,7 +100,8 @@ pub(super) fn is_variable(expr: &Expr) -> bool {
     expr.exists(|expr| Ok(varies(expr))).unwrap_or(true) || expr.is_volatile()
 }
 
-/// Whether a cast never fails, gives different values different results and keeps their order.
+/// Returns true if a cast never fails, maps different values to different results and preserves
+/// their order.
 fn keeps_values_apart(from: &DataType, to: &DataType) -> bool {
     use DataType::{
         Boolean, Date32, Date64, Decimal32, Decimal64, Decimal128, Decimal256, Dictionary, Null, Time32, Time64,
@@ -113,7 +117,7 @@ fn keeps_values_apart(from: &DataType, to: &DataType) -> bool {
     match (from, to) {
         _ if from == to => true,
         (Null, _) => true,
-        // What holds values of other types is compared with constants nowhere.
+        // Nested values are not compared with constants.
         _ if from.is_nested() || to.is_nested() => true,
         (Dictionary(_, from), to) => keeps_values_apart(from, to),
         (from, Dictionary(_, to)) => keeps_values_apart(from, to),
@@ -150,7 +154,7 @@ fn is_binary(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_))
 }
 
-/// The least and the greatest integer of a type.
+/// Returns the least and the greatest integer of a type.
 pub(super) fn integer(data_type: &DataType) -> (i128, i128) {
     match data_type {
         DataType::Int8 => (i8::MIN.into(), i8::MAX.into()),
@@ -164,12 +168,12 @@ pub(super) fn integer(data_type: &DataType) -> (i128, i128) {
     }
 }
 
-/// What a function does with its argument.
+/// Conversion that a function applies to its argument.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Conversion {
     Cast(FieldRef),
     TryCast(FieldRef),
-    /// Nothing.
+    /// No conversion.
     Same,
 }
 
@@ -193,12 +197,13 @@ impl Conversion {
     }
 }
 
-/// The value of an expression that DataFusion knows nothing of: neither its order, nor what it is made of.
+/// Returns an expression with the same value that is opaque to DataFusion: it knows neither the
+/// order nor the parts of it.
 pub(super) fn same(expr: Expr) -> Expr {
     Conversion::Same.call(expr)
 }
 
-/// A conversion as a function, which has no name in SQL.
+/// A conversion as a function without a name in SQL.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Opaque {
     conversion: Conversion,
@@ -255,7 +260,7 @@ impl ScalarUDFImpl for Opaque {
             Conversion::TryCast(to) => (to.data_type(), true),
             Conversion::Same => return Ok(PreimageResult::None),
         };
-        // The argument may be written twice.
+        // The argument may be duplicated.
         if argument.is_volatile() || &value.data_type() != to {
             return Ok(PreimageResult::None);
         }

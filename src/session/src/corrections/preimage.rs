@@ -1,5 +1,6 @@
-//! Which values a cast maps to a constant: an interval, from which comparisons of the cast become comparisons of the value, so that
-//! row groups are left out by their bounds.
+//! Preimage of a constant under a cast: the interval of values that the cast maps to it. With it,
+//! comparisons of the cast become comparisons of the value, so that row groups can be pruned by
+//! their bounds.
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::ScalarValue;
@@ -7,9 +8,10 @@ use datafusion::logical_expr::interval_arithmetic::Interval;
 
 use super::opaque::integer;
 
-/// Of the values of a type, those that a cast gives as `value`, from the first on and up to what is not one any more. Where there is
-/// none, both ends are the first value whose cast is greater. `None`: the cast is not known to keep the order, or an end is beyond
-/// the type; or, for `is_try`, the cast of some values is NULL.
+/// Returns the values of a type that a cast maps to `value`: the first one, and the first one after
+/// them that is mapped to another value. If there are no such values, both ends are the first value
+/// whose cast is greater. Returns `None` if the cast is not known to preserve the order, if an end
+/// is outside the type, or, for `is_try`, if the cast of some values is NULL.
 pub(super) fn preimage(from: &DataType, value: &ScalarValue, is_try: bool) -> Option<Interval> {
     let cast = Monotone::of(from, &value.data_type())?;
     if is_try && cast.may_overflow {
@@ -34,7 +36,7 @@ pub(super) fn preimage(from: &DataType, value: &ScalarValue, is_try: bool) -> Op
     Interval::try_new(scalar(from, lower)?, scalar(from, upper)?).ok()
 }
 
-/// A cast of whole numbers to whole numbers or floats that keeps their order.
+/// A cast of integers to integers or floats that preserves their order.
 struct Monotone {
     multiplier: i128,
     divisor: i128,
@@ -43,9 +45,9 @@ struct Monotone {
 }
 
 enum Rounding {
-    /// Toward zero, as Arrow casts timestamps to coarser ones.
+    /// Rounds toward zero, as Arrow casts timestamps to coarser ones.
     Truncated,
-    /// Toward the past, as Arrow finds the day of a timestamp.
+    /// Rounds toward the past, as Arrow finds the day of a timestamp.
     Floor,
 }
 

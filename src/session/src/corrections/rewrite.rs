@@ -1,4 +1,4 @@
-//! Expressions of a plan are rewritten, and its columns keep their names.
+//! Rewrites expressions of a plan without changing the names of its columns.
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result};
@@ -6,7 +6,8 @@ use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
-/// Rewrites from below the expressions of the operators that have a candidate among theirs, over the columns of the operator's inputs.
+/// Rewrites, bottom-up, the expressions of the operators that have a candidate among them, over the
+/// columns of the operator's inputs.
 pub(super) fn rewrite_exprs(
     plan: LogicalPlan,
     is_candidate: impl Fn(&Expr) -> bool,
@@ -32,7 +33,7 @@ pub(super) fn rewrite_exprs(
         plan.map_expressions(|expr| {
             let name = names.save(&expr);
             let rewritten = expr.transform_up(|expr| rewrite(expr, &schema))?;
-            // A sort has its input's columns, whatever it sorts by.
+            // The output columns of a sort do not depend on its keys.
             Ok(if is_sort { rewritten } else { rewritten.update_data(|expr| name.restore(expr)) })
         })
     };

@@ -1,7 +1,8 @@
-//! `round` of decimals has the same type while a query is planned and when it runs.
+//! Gives `round` of decimals the same type during planning and execution.
 //!
-//! DataFusion gives the result the scale that the second argument asks for if that is a literal, and it becomes one, or stops being
-//! one, while types are settled and expressions are simplified. So the number of places is kept in the function.
+//! DataFusion gives the result the scale of the second argument if that is a literal, and it may
+//! become a literal, or stop being one, during type coercion and simplification. So the number of
+//! places is stored in the function.
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use datafusion::optimizer::AnalyzerRule;
 
 use super::rewrite::rewrite_exprs;
 
-/// Keeps the number of places in the function. It runs before types are settled.
+/// Stores the number of places in the function. It runs before type coercion.
 #[derive(Debug)]
 pub(super) struct RoundToPlaces;
 
@@ -49,10 +50,10 @@ fn is_of_decimal(call: &ScalarFunction, schema: &DFSchema) -> bool {
     call.args[0].get_type(schema).is_ok_and(|number| number.is_decimal())
 }
 
-/// `round` to so many places.
+/// `round` to a fixed number of places.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct RoundTo {
-    /// `None`: the second argument says so, row by row.
+    /// Number of decimal places; `None` if the second argument gives it for each row.
     places: Option<i32>,
     round: Arc<ScalarUDF>,
 }
@@ -104,7 +105,7 @@ impl ScalarUDFImpl for RoundTo {
                 args.args.push(ColumnarValue::Scalar(ScalarValue::Int32(Some(places))));
                 args.arg_fields.push(Arc::new(Field::new("places", DataType::Int32, false)));
             }
-            // With an array the scale stays.
+            // With an array, the scale does not change.
             None => {
                 let arrays = args.args.iter().map(|argument| argument.to_array(rows).map(ColumnarValue::Array));
                 args.args = arrays.collect::<Result<_>>()?;

@@ -1,7 +1,9 @@
-//! Statistics that cannot be computed are unknown, and no error of the query (apache/datafusion#22028, #25524).
+//! Makes statistics that cannot be computed unknown, instead of failing the query
+//! (apache/datafusion#22028, #25524).
 //!
-//! DataFusion estimates how many rows a filter keeps by computing with the bounds of its columns. Where that fails, as the negative
-//! of the least integer or a cast of a bound does, it fails the query, whether or not a row has the value.
+//! DataFusion estimates the selectivity of a filter by computing with the bounds of its columns. If
+//! that fails, as the negative of the least integer or a cast of a bound does, the query fails,
+//! even if no row has the value.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -19,7 +21,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 
-/// Hides the conditions that statistics fail on. It runs before the rules that ask for statistics.
+/// Hides the conditions for which statistics fail. It runs before the rules that read statistics.
 #[derive(Debug)]
 pub(super) struct TolerateStatistics;
 

@@ -1,7 +1,8 @@
-//! Filters are pushed down where columns have names of their own.
+//! Pushes filters down only if column names are unique.
 //!
-//! DataFusion finds the column of a filter by its name in the input that the filter is pushed to, and drops rows where another
-//! column of that input has the name, as after a join (apache/datafusion#25244, #25262).
+//! DataFusion finds the column of a filter by its name in the input that the filter is pushed to,
+//! and drops rows if another column of that input has the same name, as after a join
+//! (apache/datafusion#25244, #25262).
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::{ExecutionPlan, replace_children_if_necessary};
 
-/// DataFusion's rule, for the parts of a plan below whose root no operator has two columns of one name.
+/// DataFusion's rule, applied to the parts of a plan below whose root no operator has two columns
+/// of one name.
 #[derive(Debug)]
 pub(super) struct FilterPushdownByUniqueNames(pub Arc<dyn PhysicalOptimizerRule + Send + Sync>);
 

@@ -1,6 +1,7 @@
-//! Casts between vectors and text, which Arrow has for lists of any length alone.
+//! Casts between vectors and text; Arrow supports them only for lists of variable length.
 //!
-//! A vector's text is that of a list, `[1.0, 2.5]`; a text that becomes a list of floats is a vector as everywhere in SQL.
+//! The text of a vector is that of a list, `[1.0, 2.5]`; a text that is cast to a list of floats is
+//! parsed as a vector, as everywhere in SQL.
 
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
@@ -17,7 +18,7 @@ use super::rewrite::rewrite_exprs;
 const ARROW_CAST: &str = "arrow_cast";
 const ARROW_TRY_CAST: &str = "arrow_try_cast";
 
-/// Makes such casts those that Arrow has, or functions.
+/// Replaces such casts by casts that Arrow supports, or by functions.
 #[derive(Debug)]
 pub(super) struct VectorsAsText;
 
@@ -62,7 +63,7 @@ fn of_vector(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
     }
 }
 
-/// The type of lists that Arrow makes text of, for a type of lists.
+/// Returns the list type that Arrow can cast to text, for any list type.
 fn list_of(data_type: &DataType) -> Option<DataType> {
     match data_type {
         DataType::FixedSizeList(item, _) | DataType::List(item) | DataType::ListView(item) => {

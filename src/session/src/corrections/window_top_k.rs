@@ -1,5 +1,5 @@
-//! A sort with a limit above a window function is no limit of the aggregate below it, whose other groups the window reads
-//! (apache/datafusion#25066).
+//! Keeps a sort with a limit above a window function from limiting the aggregate below it, whose
+//! other groups the window reads (apache/datafusion#25066).
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 
-/// DataFusion's rule, for plans without window functions.
+/// DataFusion's rule, applied only to plans without window functions.
 #[derive(Debug)]
 pub(super) struct TopKAggregationWithoutWindows(pub Arc<dyn PhysicalOptimizerRule + Send + Sync>);
 

@@ -1,4 +1,4 @@
-//! All rows of a plan in memory.
+//! Collects all rows of a plan in memory.
 
 use std::sync::Arc;
 
@@ -12,23 +12,24 @@ use futures::stream::select_all;
 use futures::{StreamExt, TryStreamExt};
 use vexact_sources::parquet_reader::named;
 
-/// Batches that a partition is ahead of the one who gathers them.
+/// Maximum number of batches that a partition is ahead of the consumer.
 const BUFFERED_BATCHES: usize = 2;
 
-/// The bytes of a batch's rows, which may be a part of larger buffers.
+/// Returns the size of a batch's rows in bytes; the rows may be a part of larger buffers.
 fn slice_bytes(batch: &RecordBatch) -> Result<usize> {
     let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size();
     Ok(batch.columns().iter().map(bytes).sum::<Result<usize, _>>()?)
 }
 
-/// Runs the partitions of a plan at once; their rows one partition after the other. `count` is called with the rows of each
-/// batch as it comes.
+/// Runs the partitions of a plan in parallel and returns their rows, one partition after the other.
+/// `count` is called with the number of rows of each batch as it arrives.
 pub(crate) async fn collect(
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
     count: impl Fn(usize),
 ) -> Result<Vec<RecordBatch>> {
-    // What is collected takes part in the session's limit until it is the caller's.
+    // Collected rows count towards the session's memory limit until they are returned to the
+    // caller.
     let reservation = MemoryConsumer::new("collected rows").register(context.memory_pool());
     let hold = |batch: &RecordBatch| {
         count(batch.num_rows());

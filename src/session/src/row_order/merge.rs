@@ -1,4 +1,4 @@
-//! `OrderedMergeExec`: the partitions of its input, one after the other.
+//! `OrderedMergeExec` concatenates the partitions of its input, one after the other.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,11 +20,12 @@ use datafusion::physical_plan::{
 };
 use futures::{StreamExt, stream};
 
-/// Batches that a partition is ahead while those before it are read.
+/// Maximum number of batches that a partition is ahead while earlier partitions are read.
 const BUFFERED_BATCHES: usize = 4;
 
-/// Merges the partitions of its input into one in their order: all rows of the first, then those of the second, and so on. All of
-/// them run at once, the later ones [`BUFFERED_BATCHES`] ahead. DataFusion's `CoalescePartitionsExec` takes rows as they come.
+/// Concatenates the partitions of its input in their order: all rows of the first, then those of
+/// the second, and so on. All of them run in parallel, the later ones [`BUFFERED_BATCHES`] ahead.
+/// DataFusion's `CoalescePartitionsExec` returns rows in the order of their arrival.
 #[derive(Debug)]
 pub(super) struct OrderedMergeExec {
     input: Arc<dyn ExecutionPlan>,
@@ -49,7 +50,7 @@ impl OrderedMergeExec {
         Self { input, fetch: None, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
     }
 
-    /// At most so many rows; `None`: all.
+    /// Limits the output to `fetch` rows; `None` for no limit.
     pub fn limited_to(self, fetch: Option<usize>) -> Self {
         Self { fetch, ..self }
     }

@@ -1,8 +1,9 @@
-//! Rows keep the order of their files and tables wherever SQL leaves the order open: in an unsorted SELECT, under LIMIT, in what
-//! is written to a file.
+//! Preserves the row order of files and tables wherever SQL leaves the order open: in an unsorted
+//! SELECT, under LIMIT, in a file that is written.
 //!
-//! The partitions of a scan are consecutive ranges of it. So it is enough that the partitions of a plan are put one after the
-//! other ([`OrderedMergeExec`], [`collect`]), and that nothing between the scan and the result deals rows out in turn.
+//! The partitions of a scan are consecutive ranges of it. So it is enough to concatenate the
+//! partitions of a plan ([`OrderedMergeExec`], [`collect`]), and to have no operator between the
+//! scan and the result that distributes rows round-robin.
 
 mod collect;
 mod merge;
@@ -26,8 +27,8 @@ use vexact_sql::exec::{TieBreakExec, VectorJoinExec, VectorTopKExec};
 pub(crate) use collect::collect;
 use merge::OrderedMergeExec;
 
-/// Physical optimizer rule: merges of partitions become ordered where the order of rows can be seen, and round-robin
-/// repartitioning goes. It runs last, when the partitions are settled.
+/// Physical optimizer rule: makes merges of partitions ordered if the order of rows is visible, and
+/// removes round-robin repartitioning. It runs last, when the partitions are final.
 #[derive(Debug)]
 pub(crate) struct KeepRowOrder;
 
@@ -45,7 +46,7 @@ impl PhysicalOptimizerRule for KeepRowOrder {
     }
 }
 
-/// Rewrites a plan; `is_visible`: the order of its rows reaches the result.
+/// Rewrites a plan; `is_visible` is true if the order of its rows reaches the result.
 fn keep(plan: Arc<dyn ExecutionPlan>, is_visible: bool) -> Result<Arc<dyn ExecutionPlan>> {
     if is_visible
         && let Some(repartition) = plan.downcast_ref::<RepartitionExec>()
@@ -55,7 +56,7 @@ fn keep(plan: Arc<dyn ExecutionPlan>, is_visible: bool) -> Result<Arc<dyn Execut
     }
     let children: Vec<Arc<dyn ExecutionPlan>> = plan.children().into_iter().map(Arc::clone).collect();
     if children.is_empty() {
-        // A source may skip rows that a LIMIT need not have, or read its parts in another order.
+        // A source may skip rows that a LIMIT does not need, or read its parts in another order.
         return Ok(if is_visible { plan.with_preserve_order(true).unwrap_or(plan) } else { plan });
     }
     let carried = carries_order(plan.as_ref());
@@ -71,14 +72,15 @@ fn keep(plan: Arc<dyn ExecutionPlan>, is_visible: bool) -> Result<Arc<dyn Execut
     }
 }
 
-/// Of each input, whether the order of its rows decides that of the output.
+/// Returns, for each input, true if the order of its rows determines the order of the output.
 fn carries_order(plan: &dyn ExecutionPlan) -> Vec<bool> {
     let inputs = plan.children().len();
     let is_ordered = plan.is::<CoalescePartitionsExec>() || plan.is::<OrderedMergeExec>() || plan.is::<UnionExec>();
     if is_ordered { vec![true; inputs] } else { plan.maintains_input_order() }
 }
 
-/// Whether the order of the input's rows decides which rows there are: a search breaks ties by it, a limit takes the first ones.
+/// Returns true if the order of the input's rows determines which rows are in the output: a search
+/// breaks ties by it, a limit takes the first rows.
 fn decides_by_order(plan: &dyn ExecutionPlan) -> bool {
     let is_limit = plan.is::<GlobalLimitExec>()
         || plan.is::<LocalLimitExec>()
@@ -86,7 +88,7 @@ fn decides_by_order(plan: &dyn ExecutionPlan) -> bool {
     is_limit || plan.is::<VectorTopKExec>() || plan.is::<VectorJoinExec>() || plan.is::<TieBreakExec>()
 }
 
-/// Runs a plan, batch by batch, its partitions one after the other.
+/// Runs a plan and streams its batches, one partition after the other.
 pub(crate) fn stream(
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<datafusion::execution::TaskContext>,

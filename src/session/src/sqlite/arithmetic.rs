@@ -1,5 +1,5 @@
-//! `+`, `-` and `*` of integers that fail beyond 64 bits, where DataFusion's wrap around. SQLite has a real there, so a query that
-//! fails is SQLite's to answer.
+//! `+`, `-` and `*` of integers that fail on overflow beyond 64 bits, where DataFusion's operators
+//! wrap around. SQLite returns a real there, so a query that fails falls back to SQLite.
 
 use std::sync::{Arc, LazyLock};
 
@@ -30,7 +30,8 @@ impl Checked {
     }
 }
 
-/// The function of an operator on int64; `None` for one that cannot be beyond 64 bits.
+/// Returns the function of an operator on int64; `None` for an operator that cannot overflow 64
+/// bits.
 fn function(operator: Operator) -> Option<&'static Arc<ScalarUDF>> {
     static ADD: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Checked::function("integer_add", Operator::Plus));
     static SUBTRACT: LazyLock<Arc<ScalarUDF>> =
@@ -45,12 +46,12 @@ fn function(operator: Operator) -> Option<&'static Arc<ScalarUDF>> {
     }
 }
 
-/// Whether an operator of two int64 may be beyond 64 bits: [`checked`] has it.
+/// Returns true if an operator of two int64 may overflow 64 bits: [`checked`] computes it.
 pub(crate) fn may_overflow(operator: Operator) -> bool {
     function(operator).is_some()
 }
 
-/// An operation of two int64, which fails beyond 64 bits.
+/// Builds an operation of two int64, which fails on overflow.
 pub(crate) fn checked(left: Expr, operator: Operator, right: Expr) -> Expr {
     match function(operator) {
         Some(function) => Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(function), vec![left, right])),
@@ -80,7 +81,7 @@ impl ScalarUDFImpl for Checked {
 /// Computes with two int64.
 ///
 /// # Errors
-/// A result beyond 64 bits.
+/// A result that overflows 64 bits.
 pub(crate) fn checked_arithmetic(
     operator: Operator,
     left: &ColumnarValue,

@@ -1,4 +1,5 @@
-//! Where a plan calls SQLite's functions: in the place of DataFusion's syntax for them, of CAST and of `||`.
+//! Replaces DataFusion's syntax for SQLite's functions, CAST and `||` by calls of SQLite's
+//! functions.
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
@@ -29,7 +30,7 @@ impl ExprPlanner for Calls {
     }
 }
 
-/// Casts as SQLite does, where DataFusion has another answer or fails.
+/// Casts as SQLite does, if DataFusion's result differs or its cast fails.
 #[derive(Debug)]
 pub(crate) struct Casts;
 
@@ -68,7 +69,8 @@ struct SqliteCast {
 }
 
 impl SqliteCast {
-    /// `None`: DataFusion does it alike, or it is none of SQLite's.
+    /// Returns SQLite's CAST of an expression to a type; `None` if DataFusion's cast has the same
+    /// result, or if SQLite has no such CAST.
     fn between(expr: &Expr, to: &DataType, schema: &DFSchema) -> Option<ScalarUDF> {
         let from = expr.get_type(schema).ok()?;
         let differs = match (&from, to) {

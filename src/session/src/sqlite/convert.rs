@@ -1,4 +1,4 @@
-//! One type for each of SQLite's storage classes, and CAST between them.
+//! Types of values, one for each of SQLite's storage classes, and CAST between them.
 
 use std::sync::Arc;
 
@@ -10,7 +10,8 @@ use datafusion::logical_expr::ColumnarValue;
 
 use super::evaluate;
 
-/// The type that values of a type have in SQLite: int64, float64, utf8, binary, or Null; a bool is an integer. `None`: it has none.
+/// Returns the type that values of a type have in SQLite: int64, float64, utf8, binary, or Null; a
+/// bool is an integer. Returns `None` if SQLite has no such type.
 pub(super) fn canonical(data_type: &DataType) -> Option<DataType> {
     Some(match data_type {
         DataType::Null => DataType::Null,
@@ -23,8 +24,8 @@ pub(super) fn canonical(data_type: &DataType) -> Option<DataType> {
     })
 }
 
-/// `CAST(x AS INTEGER)`: of text its first digits, 0 where there are none; of a real what is before the point. What is beyond 64
-/// bits is the closest that is not.
+/// Computes `CAST(x AS INTEGER)`: of text its leading digits, 0 if there are none; of a real its
+/// integer part. A value beyond 64 bits is clamped to the range.
 pub(super) fn to_integer(column: &ArrayRef) -> Result<ArrayRef> {
     Ok(match column.data_type() {
         DataType::Utf8 => {
@@ -32,7 +33,7 @@ pub(super) fn to_integer(column: &ArrayRef) -> Result<ArrayRef> {
             Arc::new(text.iter().map(|text| text.map(first_integer)).collect::<Int64Array>())
         }
         DataType::Float64 => {
-            // Rust's conversion saturates. What is no number is NULL in SQLite.
+            // Rust's conversion saturates. A value that is not a number is NULL in SQLite.
             let reals = column.as_primitive::<Float64Type>().iter();
             let integer = |real: Option<f64>| real.filter(|real| !real.is_nan()).map(|real| real as i64);
             Arc::new(reals.map(integer).collect::<Int64Array>())
@@ -41,7 +42,7 @@ pub(super) fn to_integer(column: &ArrayRef) -> Result<ArrayRef> {
     })
 }
 
-/// `CAST(x AS REAL)`: of text the number that it begins with, 0.0 where there is none.
+/// Computes `CAST(x AS REAL)`: of text its leading number, 0.0 if there is none.
 pub(super) fn to_real(column: &ArrayRef) -> Result<ArrayRef> {
     match column.data_type() {
         DataType::Utf8 => {
@@ -51,7 +52,7 @@ pub(super) fn to_real(column: &ArrayRef) -> Result<ArrayRef> {
     }
 }
 
-/// `CAST(x AS TEXT)`: reals have a point or an exponent.
+/// Computes `CAST(x AS TEXT)`: reals have a point or an exponent.
 pub(super) fn to_text(column: &ArrayRef) -> Result<ArrayRef> {
     match column.data_type() {
         DataType::Float64 => reals_to_text(column),
@@ -60,7 +61,7 @@ pub(super) fn to_text(column: &ArrayRef) -> Result<ArrayRef> {
 }
 
 fn reals_to_text(column: &ArrayRef) -> Result<ArrayRef> {
-    /// Below it a whole number has at most 15 digits, which are all written.
+    /// Bound below which an integral real has at most 15 digits, which are all written.
     const WHOLE: f64 = 1e15;
     let reals = column.as_primitive::<Float64Type>();
     let is_whole = |real: f64| real.fract() == 0.0 && real.abs() < WHOLE && !(real == 0.0 && real.is_sign_negative());
@@ -75,22 +76,22 @@ fn reals_to_text(column: &ArrayRef) -> Result<ArrayRef> {
     Ok(Arc::new(text.finish()) as ArrayRef)
 }
 
-/// Arguments that a function reads as text.
+/// Converts arguments that a function reads as text.
 pub(super) fn texts(column: &ArrayRef) -> Result<StringArray> {
     Ok(to_text(column)?.as_string::<i32>().clone())
 }
 
-/// Arguments that a function reads as integers.
+/// Converts arguments that a function reads as integers.
 pub(super) fn integers(column: &ArrayRef) -> Result<Int64Array> {
     Ok(to_integer(column)?.as_primitive::<Int64Type>().clone())
 }
 
-/// Arguments that a function reads as reals.
+/// Converts arguments that a function reads as reals.
 pub(super) fn reals(column: &ArrayRef) -> Result<Float64Array> {
     Ok(to_real(column)?.as_primitive::<Float64Type>().clone())
 }
 
-/// SQLite's white space.
+/// Returns true for SQLite's white space.
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
@@ -106,7 +107,7 @@ fn first_integer(text: &str) -> i64 {
     let mut number = 0_i64;
     for digit in digits.iter().take_while(|byte| byte.is_ascii_digit()) {
         let digit = i64::from(digit - b'0');
-        // Saturated once, it stays so: there is no smaller number to come to.
+        // A saturated number stays saturated, because no step makes it smaller.
         let next = number.saturating_mul(10);
         number = if is_negative { next.saturating_sub(digit) } else { next.saturating_add(digit) };
     }

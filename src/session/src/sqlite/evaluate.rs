@@ -1,4 +1,5 @@
-//! What SQLite itself computes, value by value, on a connection without tables that each thread has.
+//! Evaluates functions with SQLite itself, value by value, on a connection without tables that each
+//! thread has.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -14,19 +15,19 @@ thread_local! {
     static SQLITE: RefCell<Option<Connection>> = const { RefCell::new(None) };
 }
 
-/// Statements that a thread keeps prepared.
+/// Number of prepared statements that a thread caches.
 const STATEMENTS: usize = 64;
 
-/// A function of SQLite over columns and constants.
+/// Evaluates a function of SQLite over columns and constants.
 pub(super) fn call(name: &str, arguments: &[ColumnarValue], rows: usize, returns: &DataType) -> Result<ArrayRef> {
     let places = (1..=arguments.len()).map(|at| format!("?{at}")).collect::<Vec<_>>();
     query(&format!("SELECT {name}({})", places.join(", ")), arguments, rows, returns)
 }
 
-/// A query of one value for each row of its parameters.
+/// Evaluates a query of one value for each row of its parameters.
 ///
 /// # Errors
-/// What SQLite refuses.
+/// An error of SQLite.
 pub(super) fn query(sql: &str, parameters: &[ColumnarValue], rows: usize, returns: &DataType) -> Result<ArrayRef> {
     SQLITE.with_borrow_mut(|connection| {
         let connection = match connection {
@@ -65,7 +66,7 @@ fn failed(error: rusqlite::Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 
-/// A value as it is bound.
+/// A value in the form in which SQLite binds it.
 struct Bound<'a>(ValueRef<'a>);
 
 impl ToSql for Bound<'_> {

@@ -1,7 +1,8 @@
-//! Functions with the meaning that they have in SQLite, for sessions over replicas: a query that goes there answers as SQLite
-//! would.
+//! Functions with SQLite's semantics, for sessions over replicas: a query that runs on the replicas
+//! returns the same answer as in SQLite.
 //!
-//! What is used most is computed here over whole columns; the rest SQLite itself computes, value by value.
+//! The most common functions are computed here over whole columns; SQLite itself computes the rest,
+//! value by value.
 
 mod arithmetic;
 mod call;
@@ -26,10 +27,10 @@ pub(super) use call::{Calls, Casts};
 use convert::canonical;
 pub(super) use sum::sum;
 
-/// A function of SQLite's. NULL for a NULL argument, where nothing else is said.
+/// A function of SQLite. Unless stated otherwise, its result is NULL for a NULL argument.
 struct Function {
     name: &'static str,
-    /// From, to.
+    /// Minimum and maximum number of arguments.
     arguments: (usize, usize),
     returns: DataType,
     body: Body,
@@ -37,9 +38,9 @@ struct Function {
 
 #[derive(Clone, Copy)]
 enum Body {
-    /// Over columns of one length, each of a type of [`canonical`].
+    /// Computed here over columns of one length, each of a type of [`canonical`].
     Columns(fn(&[ArrayRef]) -> Result<ArrayRef>),
-    /// SQLite computes it: it may depend on the time and on the time zone.
+    /// Computed by SQLite, because it may depend on the time and on the time zone.
     Sqlite,
 }
 
@@ -64,12 +65,12 @@ const FUNCTIONS: [Function; 16] = [
     Function { name: "strftime", arguments: (1, MANY), returns: DataType::Utf8, body: Body::Sqlite },
 ];
 
-/// The functions by their names.
+/// Returns all functions.
 pub(super) fn functions() -> impl Iterator<Item = Arc<ScalarUDF>> {
     FUNCTIONS.iter().map(SqliteFunction::of)
 }
 
-/// One of [`FUNCTIONS`] to DataFusion.
+/// One of [`FUNCTIONS`], as a function of DataFusion.
 struct SqliteFunction {
     function: &'static Function,
     signature: Signature,

@@ -1,4 +1,4 @@
-//! Functions of numbers.
+//! Numeric functions.
 
 use std::sync::Arc;
 
@@ -9,7 +9,8 @@ use datafusion::common::Result;
 use super::convert::{integers, reals};
 use super::evaluate;
 
-/// The closest real with so many decimals, halves away from zero, as its decimal notation has them; fewer than none are none.
+/// Returns the closest real with this number of decimals, rounded half away from zero in decimal
+/// notation; a negative number counts as 0.
 pub(super) fn round(args: &[ArrayRef]) -> Result<ArrayRef> {
     let column = reals(&args[0])?;
     let places: Option<Int64Array> = args.get(1).map(integers).transpose()?;
@@ -24,12 +25,12 @@ pub(super) fn round(args: &[ArrayRef]) -> Result<ArrayRef> {
 }
 
 fn whole(real: f64) -> Option<f64> {
-    /// From here on a real has no fraction.
+    /// Bound from which on a real has no fraction.
     const WHOLE: f64 = 4_503_599_627_370_496.0;
     match real {
         _ if real.is_nan() => None,
         _ if real.abs() > WHOLE => Some(real),
-        // In this order: 0.5 is added before the fraction is cut off, and there is no -0.0.
+        // The order matters: 0.5 is added before the fraction is cut off, and there is no -0.0.
         _ => Some((real + if real < 0.0 { -0.5 } else { 0.5 }) as i64 as f64),
     }
 }

@@ -1,7 +1,8 @@
-//! `sum` of integers as SQLite has it: beyond 64 bits it is an error, where DataFusion's wraps around.
+//! `sum` of integers with SQLite's semantics: overflow beyond 64 bits is an error, where
+//! DataFusion's `sum` wraps around.
 //!
-//! SQLite fails where a sum of the rows so far is beyond 64 bits, in an order of its own. The positive and the negative summands are
-//! summed apart: while neither sum is beyond 64 bits, no order of them is.
+//! SQLite fails if a partial sum overflows 64 bits, in an order of its own. The positive and the
+//! negative summands are summed separately: while neither sum overflows, no order of them does.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,12 +16,12 @@ use datafusion::logical_expr::utils::format_state_name;
 use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator};
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_op::PrimitiveGroupsAccumulator;
 
-/// The function, for DataFusion.
+/// Returns the aggregate function for DataFusion.
 pub(crate) fn sum() -> AggregateUDF {
     AggregateUDF::from(CheckedSum(sum_udaf()))
 }
 
-/// DataFusion's sum, but for integers.
+/// DataFusion's sum, except for integers.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct CheckedSum(Arc<AggregateUDF>);
 
@@ -83,7 +84,7 @@ impl IntegerSum {
         self.count += 1;
     }
 
-    /// A part as 64 bits, which are the last ones if it is beyond.
+    /// Returns a part as 64 bits, clamped to the range.
     fn part(&self, part: i128) -> ScalarValue {
         let part = part.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64;
         ScalarValue::Int64((self.count > 0).then_some(part))
@@ -117,7 +118,8 @@ impl Accumulator for IntegerSum {
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        // One that is beyond stays so: it is at the end of the range, and no order of other summands reaches it exactly.
+        // An overflowed part stays so: it is at the end of the range, and no order of other
+        // summands reaches that exactly.
         Ok(vec![self.part(self.positive), self.part(self.negative)])
     }
 
@@ -127,7 +129,7 @@ impl Accumulator for IntegerSum {
             for (part, bound) in [(positive, i64::MAX), (negative, i64::MIN)] {
                 self.add(part);
                 if part == bound {
-                    // Beyond, or so close that SQLite may decide.
+                    // The sum overflows, or is so close that SQLite has to decide.
                     self.add(part);
                 }
             }
@@ -140,7 +142,7 @@ impl Accumulator for IntegerSum {
     }
 }
 
-/// The sum of the different ones of some integers.
+/// Sum of the distinct values of some integers.
 #[derive(Debug, Default)]
 struct DistinctSum(HashSet<i64>);
 
@@ -207,7 +209,7 @@ impl GroupsAccumulator for IntegerSums {
         if (0..positive.len()).any(|row| positive.is_valid(row) && is_beyond(row)) {
             return overflow();
         }
-        // The two have unlike signs.
+        // The two parts have opposite signs.
         let sums = positive.values().iter().zip(negative.values()).map(|(positive, negative)| positive + negative);
         Ok(Arc::new(Int64Array::new(sums.collect(), positive.nulls().cloned())))
     }

@@ -1,4 +1,4 @@
-//! Functions of text: what SQLite does to it, which ends at a NUL where it counts characters.
+//! Text functions with SQLite's semantics: it stops at a NUL when it counts characters.
 
 use std::sync::Arc;
 
@@ -9,17 +9,17 @@ use datafusion::common::Result;
 
 use super::convert::{integers, texts};
 
-/// ASCII letters alone become small.
+/// Converts ASCII letters to lower case.
 pub(super) fn lower(args: &[ArrayRef]) -> Result<ArrayRef> {
     folded(&texts(&args[0])?, <[u8]>::make_ascii_lowercase)
 }
 
-/// ASCII letters alone become large.
+/// Converts ASCII letters to upper case.
 pub(super) fn upper(args: &[ArrayRef]) -> Result<ArrayRef> {
     folded(&texts(&args[0])?, <[u8]>::make_ascii_uppercase)
 }
 
-/// All texts at once, which keep their places.
+/// Folds the bytes of all texts at once; their offsets do not change.
 fn folded(column: &StringArray, fold: fn(&mut [u8])) -> Result<ArrayRef> {
     let offsets = column.value_offsets();
     let (start, end) = (offsets[0], offsets[column.len()]);
@@ -29,7 +29,8 @@ fn folded(column: &StringArray, fold: fn(&mut [u8])) -> Result<ArrayRef> {
     Ok(Arc::new(StringArray::try_new(offsets, bytes.into(), column.nulls().cloned())?))
 }
 
-/// Characters of text before its first NUL; bytes of a BLOB, and of a number as text.
+/// Returns the number of characters of a text before its first NUL; of a BLOB, and of a number as
+/// text, the number of bytes.
 pub(super) fn length(args: &[ArrayRef]) -> Result<ArrayRef> {
     let lengths: Int32Array = match args[0].data_type() {
         DataType::Binary => args[0].as_binary::<i32>().iter().map(|blob| blob.map(|blob| blob.len() as i32)).collect(),
@@ -42,8 +43,9 @@ fn to_nul(text: &str) -> &str {
     text.split_once('\0').map_or(text, |(before, _)| before)
 }
 
-/// Characters from a place on, counted from 1, or from the end if it is negative; at most so many as the length says, or those
-/// before the place if that is negative.
+/// Returns characters from a position on, which counts from 1, or from the end if it is negative.
+/// The length is the maximum number of characters; if it is negative, the characters before the
+/// position are returned.
 pub(super) fn substr(args: &[ArrayRef]) -> Result<ArrayRef> {
     let (column, starts) = (texts(&args[0])?, integers(&args[1])?);
     let lengths: Option<Int64Array> = args.get(2).map(integers).transpose()?;
@@ -63,7 +65,7 @@ pub(super) fn substr(args: &[ArrayRef]) -> Result<ArrayRef> {
 }
 
 fn part(text: &str, start: i64, length: i64) -> &str {
-    // Positions in the text, which begin at 0 and may be before it.
+    // Positions in the text count from 0 here, and may be before it.
     let from = match start {
         0 => -1,
         1.. => start - 1,
@@ -83,7 +85,8 @@ fn part(text: &str, start: i64, length: i64) -> &str {
     &rest[..end_of(rest, to - from)]
 }
 
-/// Each place of the second text in the first becomes the third. A second that is empty is found nowhere, whatever the third is.
+/// Replaces each occurrence of the second text in the first by the third. An empty second text has
+/// no occurrence, whatever the third is.
 pub(super) fn replace(args: &[ArrayRef]) -> Result<ArrayRef> {
     let (column, old, new) = (texts(&args[0])?, texts(&args[1])?, texts(&args[2])?);
     let mut replaced = StringBuilder::with_capacity(column.len(), column.value_data().len());

@@ -1,4 +1,5 @@
-//! `postgres://user:password@host:port/database?..`: where a server is, as whom to come, and how well the connection is guarded.
+//! `postgres://user:password@host:port/database?..`: the address of a server, the user, and the TLS
+//! settings.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,21 +12,21 @@ use vexact_core::error::{Error, Result};
 
 use super::tls::{Check, Roots};
 
-/// How long a connection may take, where the address does not say it.
+/// Default timeout of connecting, if the address does not set one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Idle time after which TCP asks whether the other side is there.
+/// Idle time after which TCP sends a keepalive probe.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
-/// Time between two such questions.
+/// Time between two keepalive probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// Unanswered questions after which the connection has ended.
+/// Number of unanswered keepalive probes after which the connection is closed.
 const KEEPALIVE_RETRIES: u32 = 3;
 
 /// A server's address.
 #[derive(Clone)]
 pub(super) struct Address {
     pub config: Config,
-    /// What the server's certificate is checked for, where there is TLS.
+    /// The check of the server's certificate, if TLS is used.
     pub check: Check,
     /// Without the password: `postgres://user@host:port/database`.
     name: String,
@@ -47,7 +48,7 @@ fn refused(problem: impl fmt::Display) -> Error {
     Error::InvalidArgument(format!("sidecar_source: {problem}"))
 }
 
-/// What `tokio-postgres` does not know of TLS, as it is written.
+/// TLS parameters that `tokio-postgres` does not support, as they are written in the address.
 #[derive(Default)]
 struct Guard {
     mode: Option<String>,
@@ -61,7 +62,7 @@ impl Guard {
         let Some((rest, query)) = text.split_once('?') else { return (text.to_owned(), guard) };
         let mut kept = Vec::new();
         for pair in query.split('&') {
-            // A plus is a plus.
+            // A plus is a literal plus, not a space.
             let plain = pair.replace('+', "%2B");
             match form_urlencoded::parse(plain.as_bytes()).next() {
                 Some((name, value)) if name == "sslmode" => guard.mode = Some(value.into_owned()),
@@ -136,7 +137,7 @@ impl Address {
         let is_local = config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
         #[cfg(not(unix))]
         let is_local = false;
-        // A Unix socket has no TLS, whatever is asked for.
+        // A Unix socket has no TLS, even if the address requests it.
         config.ssl_mode(if is_local { SslMode::Disable } else { mode });
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);

@@ -24,9 +24,10 @@ const SILENCE: Duration = Duration::from_secs(300);
 /// Why a statement failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The server refused it, or a value is none that a replica has. The connection is sound.
+    /// The server rejected the statement, or a replica cannot hold a value. The connection is still
+    /// usable.
     Refused(Error),
-    /// The connection is of no use any more.
+    /// The connection is broken.
     Lost(Error),
 }
 
@@ -41,10 +42,11 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Connects and says who is there. Blocks, at most for the address's time to connect, the login included.
+    /// Connects and logs in. Blocks, at most for the address's time to connect, the login included.
     ///
     /// # Errors
-    /// A server that is not there, that refuses or is silent; root certificates that cannot be read; the end of the sidecar.
+    /// A server that cannot be reached, that rejects the connection or does not answer; root
+    /// certificates that cannot be read; a sidecar that is shut down.
     pub fn connect(address: &Address, runtime: &Handle, stop: &Stop) -> Result<Self> {
         let (name, limit) = (address.to_string(), address.connect_limit());
         let connected = match address.config.get_ssl_mode() {
@@ -63,15 +65,15 @@ impl Client {
         self.wait(within(self.limit, &self.stop, self.client.batch_execute(sql)))
     }
 
-    /// Runs one statement; its rows. Parameters are texts and NULL. Blocks.
+    /// Runs one statement and returns its rows. Parameters are texts and NULL. Blocks.
     ///
-    /// No more than the rows that are returned is held in memory: a server waits while its last messages are not read. The columns are of
-    /// types that every server has.
+    /// Only the returned rows are held in memory: a server waits while its last messages are
+    /// unread. The columns must have types that every server has.
     pub fn query(&self, sql: &str, params: &[Value]) -> Result<Vec<Vec<Value>>, Failure> {
         self.rows(SILENCE, sql, params)
     }
 
-    /// As [`Self::query`], of a query that a server answers at once.
+    /// As [`Self::query`], for a query that a server answers at once.
     pub fn query_catalog(&self, sql: &str, params: &[Value]) -> Result<Vec<Vec<Value>>, Failure> {
         self.rows(self.limit, sql, params)
     }
@@ -120,7 +122,7 @@ where
     T::Stream: Send + 'static,
 {
     let (client, connection) = config.connect(tls).await?;
-    // What ends the connection is seen by the statement that waits for it.
+    // The waiting statement reports the error that ends the connection.
     tokio::spawn(async move { drop(connection.await) });
     Ok(client)
 }
@@ -164,7 +166,7 @@ async fn within<T>(
     }
 }
 
-/// Whether the server refused one statement, and goes on.
+/// Returns true if the server rejected one statement and the connection is still usable.
 fn is_refusal(error: &tokio_postgres::Error) -> bool {
     error.as_db_error().is_some_and(|problem| problem.parsed_severity() == Some(Severity::Error))
 }

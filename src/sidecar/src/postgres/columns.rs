@@ -1,4 +1,4 @@
-//! What PostgreSQL says of a table, and how its columns become a replica's:
+//! Reads a table's columns from PostgreSQL's catalog, and maps their types to those of a replica:
 //!
 //! | in PostgreSQL | in the replica |
 //! |---|---|
@@ -42,7 +42,7 @@ impl Known {
         format!("r.{}", ident(&self.name))
     }
 
-    /// Whether it is read as it is.
+    /// Returns true if the column is read without a cast.
     fn is_plain(&self) -> bool {
         matches!(
             self.type_name.as_str(),
@@ -65,7 +65,7 @@ impl Known {
         matches!(self.type_name.as_str(), "text" | "varchar" | "bpchar")
     }
 
-    /// How an expression of this type is read.
+    /// Returns the SQL that reads an expression of this type.
     fn read(&self, expression: &str, is_key: bool) -> String {
         match self.type_name.as_str() {
             _ if self.is_plain() => expression.to_owned(),
@@ -75,7 +75,8 @@ impl Known {
         }
     }
 
-    /// What it is in a replica; `None`: a vector whose length is not declared.
+    /// Returns the column's type in a replica; returns `None` for a vector whose length is not
+    /// declared.
     fn column_type(&self, is_key: bool) -> Option<ColumnType> {
         Some(match self.type_name.as_str() {
             "bool" => ColumnType::Boolean,
@@ -96,14 +97,14 @@ impl Known {
         })
     }
 
-    /// The type that a text is cast to where it is compared with this column.
+    /// Returns the type to which a text is cast when it is compared with this column.
     fn cast(&self) -> String {
-        // What is cut to a length is not compared as it is.
+        // A cast to the declared type would truncate the text before the comparison.
         if self.is_text() { "text".into() } else { self.written.clone() }
     }
 }
 
-/// The name of a table in quotes, with its schema where it has one.
+/// The name of a table in quotes, with its schema if it has one.
 fn quoted(table: &str) -> String {
     table.split('.').map(ident).collect::<Vec<_>>().join(".")
 }

@@ -17,7 +17,7 @@ use super::config::{DeleteDetection, TimestampTableConfig};
 use super::source::{Described, Query, Source};
 use super::stop::Stop;
 
-/// Refuses an address that cannot be used.
+/// Rejects an invalid address.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`]: what it is and what was expected.
@@ -46,7 +46,8 @@ struct PostgresSource {
 }
 
 impl PostgresSource {
-    /// Runs something on the connection. A server's refusal leaves the snapshot as it was.
+    /// Runs a function on the connection. If the server rejects a statement, the snapshot stays
+    /// unchanged.
     fn on<T>(&mut self, run: impl FnOnce(&Client) -> Result<T, Failure>) -> Result<T> {
         let Some(client) = &self.client else {
             self.is_lost = true;
@@ -99,7 +100,8 @@ impl Source for PostgresSource {
     }
 
     fn end(&mut self) {
-        // It has only read: what cannot be ended is begun again on another connection.
+        // The transaction has only read, so if it cannot be ended the next one begins on another
+        // connection.
         if self.client.as_ref().is_some_and(|client| client.run("COMMIT").is_err()) {
             self.client = None;
         }

@@ -1,4 +1,4 @@
-//! TLS to a server: what its certificate is checked for.
+//! TLS to a server, and the checks of its certificate.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,30 +12,30 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, 
 use tokio_postgres_rustls::MakeRustlsConnect;
 use vexact_core::error::{Error, Result};
 
-/// What a server's certificate is checked for.
+/// Check of a server's certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Check {
-    /// The connection is encrypted, with whom is not known.
+    /// No check: the connection is encrypted, but the server is not authenticated.
     Nothing,
-    /// It is signed by one of these.
+    /// The certificate must be signed by one of these.
     Signers(Roots),
-    /// It is also for the host that was asked for.
+    /// The certificate must also be valid for the requested host.
     SignersAndName(Roots),
 }
 
-/// Who may sign certificates.
+/// Trusted root certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Roots {
-    /// Whom the operating system trusts.
+    /// The root certificates of the operating system.
     System,
     /// The certificates of a PEM file.
     File(PathBuf),
 }
 
-/// What makes TLS connections.
+/// Returns the connector for TLS connections.
 ///
 /// # Errors
-/// No roots that could be read.
+/// Root certificates that cannot be read.
 pub(super) fn connector(check: &Check) -> Result<MakeRustlsConnect> {
     let provider = Arc::new(ring::default_provider());
     let verifier = match check {
@@ -84,13 +84,13 @@ fn pem_file(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     }
 }
 
-/// Checks what is asked for, and no more.
+/// Verifier that runs only the configured checks.
 #[derive(Debug)]
 struct Verifier {
     provider: Arc<CryptoProvider>,
-    /// `None`: any certificate will do.
+    /// Verifier of the signature; `None` if any certificate is accepted.
     signers: Option<Arc<WebPkiServerVerifier>>,
-    /// Whether the certificate must be for the host.
+    /// True if the certificate must be valid for the host.
     has_name: bool,
 }
 
@@ -106,7 +106,7 @@ impl Verifier {
     }
 }
 
-/// A certificate that says of itself that it signs others.
+/// Error of a certificate authority that is used as a server certificate.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "expected the certificate of a server, got one that signs others (CA:TRUE): a self-signed one needs basicConstraints=CA:FALSE \
@@ -125,7 +125,7 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, rustls::Error> {
         use CertificateError::{NotValidForName, NotValidForNameContext, Other};
         let Some(signers) = &self.signers else { return Ok(ServerCertVerified::assertion()) };
-        // The name is looked at last.
+        // The name is checked last.
         match signers.verify_server_cert(certificate, others, server, revocation, now) {
             Err(rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }))
                 if !self.has_name =>

@@ -38,8 +38,9 @@ impl ToSql for Parameter<'_> {
     tokio_postgres::types::to_sql_checked!();
 }
 
-/// What the server sent, or why it cannot be a replica's. Booleans are the integers 0 and 1; times are microseconds since the Unix epoch;
-/// arrays of float4 are their components, little-endian; what is none of these is text.
+/// A value that the server sent, or the reason why a replica cannot hold it. Booleans are the
+/// integers 0 and 1; times are microseconds since the Unix epoch; arrays of float4 are their
+/// components, little-endian; all other values are text.
 pub(super) struct Cell(pub Result<Value, String>);
 
 impl<'r> FromSql<'r> for Cell {

@@ -94,7 +94,7 @@ fn no_field_of_a_struct_is_left_out() {
 }
 
 proptest! {
-    /// A value that is kept is the same number in both types; one that is not the same is refused.
+    /// An accepted value is the same number in both types; a value that differs is rejected.
     #[test]
     fn kept_numbers_are_the_numbers(value in prop_oneof![any::<i64>(), -300_i64..300], real in any::<f64>()) {
         let whole: ArrayRef = Arc::new(Int64Array::from(vec![value]));

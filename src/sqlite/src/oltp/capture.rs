@@ -1,4 +1,4 @@
-//! Registered tables: which are captured, since when, and whether they still are.
+//! Change capture of registered tables: installs, checks and removes their triggers.
 
 use rusqlite::{Connection, OptionalExtension};
 use vexact_core::error::{Error, Result};
@@ -11,7 +11,7 @@ use super::reference::absent;
 use super::table::Table;
 use super::trigger::{Plan, Trigger, prefix};
 
-/// The rows that a refused registration names.
+/// Maximum number of rows that the error of a rejected registration names.
 const NAMED_ROWS: usize = 3;
 
 /// A table whose changes are captured.
@@ -28,9 +28,9 @@ pub struct Registered {
 /// Registers a table and starts to capture it, within the write transaction `tx`: changes after it are in the log.
 ///
 /// # Errors
-/// The table is registered already, is not there, is a view or virtual, lacks a column, has no unique key, has a unique index on
-/// an expression, or has values that the types cannot hold (the first rows are named). The transaction is then to be rolled
-/// back.
+/// A table that is already registered, does not exist, is a view or virtual, lacks a column, has no
+/// unique key, has a unique index on an expression, or has values that the types cannot hold (the
+/// first rows are named). The caller must then roll back the transaction.
 pub fn install(tx: &Connection, schema: &TableSchema) -> Result<Registered> {
     if let Some(known) = find(tx, schema.name())? {
         return Err(Error::Engine(format!(
@@ -43,12 +43,13 @@ pub fn install(tx: &Connection, schema: &TableSchema) -> Result<Registered> {
     capture(tx, id, version, schema)
 }
 
-/// Captures a registered table anew, as a new version: its triggers were lost, or its schema changes (`schema` is the new one).
-/// Columns that the table does not have any more, but for those of the key, are left out. What was changed while triggers were lost is
-/// not in the log: the replica is to be recopied.
+/// Captures a registered table again, as a new version, because its triggers were lost or its
+/// schema changes (`schema` is the new one). Columns that the table no longer has are left out,
+/// except those of the key. Changes made without triggers are not in the log, so the replica must
+/// be copied again.
 ///
 /// # Errors
-/// No such registration; else as [`install`].
+/// An unknown registration; else as [`install`].
 pub fn reinstall(tx: &Connection, id: i64, schema: &TableSchema) -> Result<Registered> {
     if !registered(tx)?.iter().any(|registered| registered.id == id) {
         let name = schema.name();
@@ -60,7 +61,7 @@ pub fn reinstall(tx: &Connection, id: i64, schema: &TableSchema) -> Result<Regis
     capture(tx, id, version, &schema)
 }
 
-/// What is left of a schema: its key, and the columns that the table still has.
+/// Returns a schema without the columns that the table no longer has; the key columns stay.
 fn fitting(table: &Table, schema: &TableSchema) -> Result<TableSchema> {
     let is_left = |(at, column): &(usize, &Column)| schema.key().contains(at) || table.column(&column.name).is_some();
     let columns = schema.columns().iter().enumerate().filter(is_left).map(|(_, column)| column.clone()).collect();
@@ -68,18 +69,19 @@ fn fitting(table: &Table, schema: &TableSchema) -> Result<TableSchema> {
     TableSchema::of_columns(schema.name(), columns, &key)
 }
 
-/// Whether a registration has triggers, as they may be.
+/// Returns true if a registration has any triggers, correct or not.
 pub fn has_triggers(conn: &Connection, id: i64) -> Result<bool> {
     Ok(!existing(conn, id)?.is_empty())
 }
 
-/// Stops capturing a table without forgetting it, so that it can be altered, by the app too where the table does not fit its
-/// registration any more; [`reinstall`] captures it again.
+/// Suspends the capture of a table without removing its registration, so that the table can be
+/// altered, also by the app if the table no longer fits its registration. [`reinstall`] resumes the
+/// capture.
 pub fn suspend(tx: &Connection, id: i64) -> Result<()> {
     drop_triggers(tx, id)
 }
 
-/// Ends the registration of a table. What is in the log stays there until it is pruned. Harmless to repeat.
+/// Ends the registration of a table. Its changes stay in the log until they are pruned. Idempotent.
 pub fn remove(tx: &Connection, id: i64) -> Result<()> {
     if !log::exists(tx)? {
         return Ok(());
@@ -105,12 +107,13 @@ pub fn registered(conn: &Connection) -> Result<Vec<Registered>> {
         .collect()
 }
 
-/// Whether a table is captured in full: all triggers are there, as they would be made for the table as it is now, and about the
-/// user's. Not so after the table was dropped and created again, after a new unique index or trigger, after a column or the table
-/// was renamed, after a column was dropped: [`reinstall`] mends it.
+/// Returns true if a table is captured completely: all triggers exist, match the current table, and
+/// enclose the user's triggers. This fails after the table was dropped and created again, after a
+/// new unique index or trigger, after a column or the table was renamed, and after a column was
+/// dropped. [`reinstall`] repairs it.
 ///
 /// # Errors
-/// The table is gone, or no longer fits its registration.
+/// A table that no longer exists, or that no longer fits its registration.
 pub fn is_installed(conn: &Connection, registered: &Registered) -> Result<bool> {
     let table = Table::read(conn, registered.schema.name())?;
     let schema = fitting(&table, &registered.schema)?;
@@ -122,10 +125,11 @@ pub fn is_installed(conn: &Connection, registered: &Registered) -> Result<bool> 
         && are_around(conn, &table.name, registered.id)?)
 }
 
-/// Whether a schema has the row id of a table as a column that the table has not: VACUUM numbers such rows anew, and fires no trigger.
+/// Returns true if a schema has the hidden row id of a table as a column. VACUUM renumbers such
+/// rows, and fires no trigger.
 ///
 /// # Errors
-/// The table is gone.
+/// A table that no longer exists.
 pub fn has_row_id(conn: &Connection, schema: &TableSchema) -> Result<bool> {
     // Most schemas have no column of such a name.
     if !schema.columns().iter().any(|column| is_row_id_name(&column.name)) {
@@ -135,7 +139,8 @@ pub fn has_row_id(conn: &Connection, schema: &TableSchema) -> Result<bool> {
     Ok(schema.columns().iter().any(|column| table.is_hidden_row_id(&column.name)))
 }
 
-/// SQLite's count of schema changes, by any program; VACUUM counts as one: while it stays, so does what [`is_installed`] says.
+/// Returns SQLite's count of schema changes, by any program; VACUUM counts as one. While the count
+/// is unchanged, so is the result of [`is_installed`].
 pub fn schema_version(conn: &Connection) -> Result<i64> {
     let version =
         conn.prepare_cached("PRAGMA schema_version").and_then(|mut pragma| pragma.query_row([], |row| row.get(0)));
@@ -148,7 +153,7 @@ fn capture(tx: &Connection, id: i64, version: i64, schema: &TableSchema) -> Resu
     check_rows(tx, &table, schema)?;
     let context = || format!("capturing table {:?}", schema.name());
     let run = |sql: &str| tx.execute_batch(sql).map_err(failed(context));
-    // They came with the table when the app renamed it.
+    // These triggers came with the table when the app renamed it.
     for Trigger { name, .. } in own_triggers(tx, &table.name)? {
         run(&format!("DROP TRIGGER {}", ident(&name)))?;
     }
@@ -160,7 +165,8 @@ fn capture(tx: &Connection, id: i64, version: i64, schema: &TableSchema) -> Resu
     for Trigger { sql, .. } in before.iter().chain(&users).chain(&after) {
         run(sql)?;
     }
-    // After the triggers: whoever drops what is there in its order drops the triggers of the first table first.
+    // The tables are created after the triggers of the first table: a program that drops all
+    // objects in their order then drops these triggers first.
     log::create(tx)?;
     log::add_version(tx, id, version, schema)?;
     log::widen(tx, schema.columns().len(), plan.widest_watched(), schema.key().len())?;
@@ -276,9 +282,11 @@ fn absent_table(conn: &Connection, id: i64) -> Result<Option<String>> {
     read().map_err(failed(|| "reading the triggers"))
 }
 
-/// SQLite fires the newest trigger first. So the notes are older than all triggers of the user: what these do before a row is
-/// written is known to them. The others are newer: they are done before a trigger of the user can end the statement by FAIL,
-/// which keeps what was written.
+/// Returns true if the capture triggers enclose the user's triggers. SQLite fires the newest
+/// trigger first. The recording triggers must be older than the user's: they then run last, and see
+/// all changes that the user's triggers make before a row is written. The logging triggers must be
+/// newer: they then run before a trigger of the user can end the statement by FAIL, which keeps the
+/// rows written so far.
 fn are_around(conn: &Connection, table: &str, id: i64) -> Result<bool> {
     let read = || {
         conn.prepare_cached(

@@ -1,4 +1,5 @@
-//! The checks of registered types in SQL, for triggers: what [`super::column::check`] is in Rust.
+//! Type checks of registered columns in SQL, for triggers; [`super::column::check`] is the same
+//! check in Rust.
 
 use vexact_core::schema::{ColumnType, TableSchema};
 use vexact_core::sql::literal;
@@ -10,8 +11,8 @@ const FLOAT32_END: &str = "3.4028235677973366e38";
 /// The same in float16.
 const FLOAT16_END: i64 = 65520;
 
-/// A condition on the SQL expression `x`, which is evaluated several times: the type holds it. Not true for NULL. Text that is
-/// not UTF-8 passes: SQL cannot tell.
+/// Returns a condition that the type can hold the SQL expression `x`, which is evaluated several
+/// times. It is not true for NULL. Text that is not UTF-8 passes, because SQL cannot check it.
 pub(super) fn fits(column_type: ColumnType, x: &str) -> String {
     match column_type {
         ColumnType::Int64 => format!("typeof({x}) = 'integer'"),
@@ -39,7 +40,7 @@ fn rounding(x: &str, end: &str, greatest: i64) -> String {
     )
 }
 
-/// `x`, or the refusal of the statement that wrote it. For the body of a trigger.
+/// Returns SQL for the body of a trigger: it gives `x`, or rejects the statement that wrote it.
 pub(super) fn checked(schema: &TableSchema, at: usize, x: &str) -> String {
     let fits = fits(schema.columns()[at].column_type, x);
     format!("CASE WHEN {fits} OR {x} IS NULL THEN {x} ELSE {} END", refusal(schema, at, ""))
@@ -52,7 +53,7 @@ pub(super) fn refusal(schema: &TableSchema, at: usize, got: &str) -> String {
     format!("RAISE(ABORT, {})", literal(&message))
 }
 
-/// What the messages of refusals begin with.
+/// Prefix of the messages of rejected values.
 pub(super) const PREFIX: &str = "vexact: ";
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! SQLite's values as a typed Arrow column; what does not fit is refused, never converted.
+//! Builds a typed Arrow column from SQLite's values. A value that does not fit is rejected, never
+//! converted.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use vexact_core::schema::{ColumnType, VectorElement};
 
 use super::components::Components;
 
-/// The integers up to here have a float64 of their own.
+/// The greatest integer up to which float64 represents every integer exactly.
 pub(super) const EXACT_INTEGER: i64 = 1 << 53;
 
 /// Collects the values of one column, in order.
@@ -72,7 +73,7 @@ impl ColumnBuilder {
         Self::with_capacity(column_type, 0)
     }
 
-    /// An empty column that so many rows are expected in, or fewer.
+    /// Creates an empty column with capacity for the expected number of rows.
     pub fn with_capacity(column_type: ColumnType, rows: usize) -> Self {
         let validity = || NullBufferBuilder::new(0);
         let builder = match column_type {
@@ -243,7 +244,7 @@ pub(super) fn within_offsets(before: usize, added: usize) -> Result<(), String> 
     Ok(())
 }
 
-/// Whether a column of this type can hold the value. NULL fits.
+/// Checks that a column of this type can hold the value. NULL fits.
 ///
 /// # Errors
 /// `expected .., got ..`.
@@ -261,7 +262,7 @@ pub fn check(column_type: ColumnType, value: ValueRef<'_>) -> Result<(), String>
     if fits { Ok(()) } else { Err(format!("expected {}, got {}", column_type.expected(), described(value))) }
 }
 
-/// A value for messages: its SQLite type, and what of it is short.
+/// Returns a text for messages: the value's SQLite type, and the value if it is short.
 pub fn described(value: ValueRef<'_>) -> String {
     const SHOWN: usize = 40;
     match value {
@@ -291,7 +292,7 @@ mod tests {
         assert_eq!([tie.next_down(), tie, tie.next_up()].map(bits), [Some(0x3C00), Some(0x3C00), Some(0x3C01)]);
         assert_eq!([-tie.next_up(), -tie, -tie.next_down()].map(bits), [Some(0xBC01), Some(0xBC00), Some(0xBC00)]);
         assert_eq!([65520f64.next_down(), 65520.0, f64::INFINITY].map(bits), [Some(0x7BFF), None, Some(0x7C00)]);
-        // Half of the least half is a tie with zero; less than a float32 can tell is zero.
+        // Half of the least float16 is a tie with zero; a value below the range of float32 is zero.
         let least = 2f64.powi(-25);
         assert_eq!([least, least.next_up(), 5e-324, -5e-324].map(bits), [Some(0), Some(1), Some(0), Some(0x8000)]);
     }

@@ -4,13 +4,15 @@ use arrow::buffer::{Buffer, MutableBuffer};
 use bytes::Bytes;
 use memmap2::MmapMut;
 
-/// From so many bytes on, memory of huge pages is worth it: of what is left of the last one, little is lost.
+/// Minimum size of a mapping with huge pages, in bytes: the unused rest of the last page is then
+/// small in comparison.
 const MAPPED_BYTES: usize = 16 << 20;
 
 /// Rows of one length in bytes.
 ///
-/// A copy of many vectors is bound by the memory that it fills: each page of 4 KiB is asked of the system when it is first
-/// written. So a large column has a mapping of its own, for which the system takes huge pages if it can.
+/// A copy of many vectors is bound by the memory that it fills: the system allocates each page of 4
+/// KiB when it is first written. So a large column has its own mapping, for which the system uses
+/// huge pages if it can.
 pub(super) struct Components {
     row_bytes: usize,
     storage: Storage,
@@ -22,7 +24,7 @@ enum Storage {
 }
 
 impl Components {
-    /// No rows yet; about so many are expected.
+    /// Creates an empty buffer for about `expected_rows` rows.
     pub fn new(row_bytes: usize, expected_rows: usize) -> Self {
         let heap = || Storage::Heap(MutableBuffer::new(0));
         let storage = match row_bytes.checked_mul(expected_rows) {
@@ -71,10 +73,11 @@ fn copied(bytes: &[u8]) -> MutableBuffer {
     heap
 }
 
-/// Memory of zeros that is not there before it is written; `None` where the system has not so much.
+/// Returns zeroed memory that is allocated when it is written; returns `None` if the system does
+/// not have enough.
 fn mapped(bytes: usize) -> Option<MmapMut> {
     let map = MmapMut::map_anon(bytes).ok()?;
-    // Where there are no huge pages, it is memory like any other.
+    // Without huge pages it is ordinary memory.
     #[cfg(target_os = "linux")]
     let _ = map.advise(memmap2::Advice::HugePage);
     Some(map)

@@ -1,4 +1,4 @@
-//! How a connection is opened and what SQL functions it has.
+//! Opening of connections, and their SQL functions.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,10 +21,10 @@ use super::guard::{Guard, Side};
 use super::last_write::LastWrite;
 use super::like;
 
-/// SQLite asks after so many of its instructions, some ten microseconds, whether to go on.
+/// Number of SQLite instructions between two checks for cancellation, some ten microseconds.
 pub(super) const INSTRUCTIONS: i32 = 2000;
 
-/// Statements that stay prepared on a connection.
+/// Capacity of a connection's cache of prepared statements.
 const CACHED_STATEMENTS: usize = 64;
 
 /// A connection of the engine, with its guard.
@@ -35,16 +35,16 @@ pub(super) struct Opened {
     installed: Installed,
     /// The file that it has open.
     pub file: FileId,
-    /// It does not see what others write.
+    /// True if the connection does not see writes of others.
     pub is_immutable: bool,
-    /// How long its statements wait for other programs' locks.
+    /// Maximum time that its statements wait for other programs' locks.
     pub busy_timeout: Duration,
 }
 
-/// What all connections of an engine share.
+/// State that all connections of an engine share.
 #[derive(Default)]
 pub(super) struct Shared {
-    /// Nothing is written to the file.
+    /// True if the engine does not write to the file.
     pub is_read_only: bool,
     pub last_write: Arc<LastWrite>,
     pub extensions: Extensions,
@@ -55,17 +55,18 @@ impl Opened {
     /// Installs the app's functions and collations that the connection lacks.
     ///
     /// # Errors
-    /// SQLite's.
+    /// An error of SQLite.
     pub fn extend(&self) -> Result<()> {
         self.shared.extensions.install(&self.conn, &self.installed)
     }
 }
 
-/// The file that a path names, absolute and without symbolic links: each spelling of one file gives one path, so that engines find
-/// each other's files beside it. SQLite resolves links alike.
+/// Resolves a path to an absolute path without symbolic links. All spellings of one file give one
+/// path, so that engines find each other's files beside it. SQLite resolves links in the same way.
 ///
 /// # Errors
-/// No path; `:memory:`, which no second connection could read; a URI, which SQLite would take for the name of a new file.
+/// An empty path; `:memory:`, which no second connection could read; a URI, which SQLite would take
+/// for the name of a new file.
 pub(super) fn resolve(path: &Path) -> Result<PathBuf> {
     refuse_uri("oltp_path", path)?;
     resolve_path(path)
@@ -79,11 +80,11 @@ pub(super) fn resolve_path(path: &Path) -> Result<PathBuf> {
             path.display().to_string()
         )));
     }
-    // Where there is no such folder, SQLite's error says so.
+    // If the folder does not exist, SQLite reports the error.
     canonical(path).or_else(|_| std::path::absolute(path)).map_err(|error| Error::io(path, error))
 }
 
-/// As [`std::fs::canonicalize`], also for a file that is not there yet.
+/// As [`std::fs::canonicalize`], also for a file that does not exist yet.
 fn canonical(path: &Path) -> io::Result<PathBuf> {
     match path.canonicalize() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -97,7 +98,7 @@ fn canonical(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Opens the writing connection; creates the file if it is not there. WAL, synchronous NORMAL.
+/// Opens the writing connection; creates the file if it does not exist. WAL, synchronous NORMAL.
 pub(super) fn open_writer(path: &Path, busy_timeout: Duration, shared: &Arc<Shared>) -> Result<Opened> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connect = || vexact_locks::open(path, flags);
@@ -123,7 +124,8 @@ pub(super) fn open_reader(path: &Path, busy_timeout: Duration, shared: &Arc<Shar
             conn.execute_batch("PRAGMA query_only = ON")?;
             like::add_function(conn)?;
             if shared.is_read_only {
-                // No writing connection has read the file before: the first read is what fails.
+                // No writing connection has read the file before, so an invalid file fails at this
+                // first read.
                 conn.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))?;
             }
             Ok(None)
@@ -174,7 +176,7 @@ fn open(
             return Err(Error::Engine(format!("{}: {problem}", path.display())));
         }
         let file = FileId::of(path)?;
-        // Else it was replaced meanwhile, and nobody knows which of the two is open.
+        // Otherwise the file was replaced meanwhile, and it is unknown which of the two is open.
         if before.is_none_or(|before| before == file) {
             return Ok(Opened {
                 conn,

@@ -1,7 +1,8 @@
 //! Rows that REPLACE removes without firing a trigger.
 //!
-//! A BEFORE trigger notes the keys of rows that have one of the new row's unique values, and an AFTER trigger logs those that are
-//! gone. Notes of rows that stayed (an upsert, an ignored insert) are harmless: a note only says which key to look at.
+//! A BEFORE trigger records the keys of rows that have one of the new row's unique values, and an
+//! AFTER trigger logs the keys whose rows were removed. Records of rows that stayed (an upsert, an
+//! ignored insert) are harmless: a record only names a key to check.
 
 use vexact_core::sql::ident;
 
@@ -9,7 +10,7 @@ use super::table::{Unique, UniqueColumn};
 use super::trigger::{NOW, Plan, op};
 
 impl Plan<'_> {
-    /// Notes the keys of rows that have NEW's unique values.
+    /// Records the keys of rows that have NEW's unique values.
     pub(super) fn note_statements(&self, itself: &str, watched: &[&Unique]) -> Vec<String> {
         let (_, noted) = self.key_slots();
         let note = |(at, unique): (usize, &&Unique)| {
@@ -35,12 +36,12 @@ impl Plan<'_> {
         watched.iter().enumerate().map(note).collect()
     }
 
-    /// Logs the keys noted for NEW's unique values that no row has now.
+    /// Logs the keys recorded for NEW's unique values that no row has now.
     pub(super) fn displaced_statements(&self, watched: &[&Unique]) -> Vec<String> {
         let statements = |(at, unique): (usize, &&Unique)| {
             let noted = |(slot, column): (usize, &UniqueColumn)| {
                 let value = self.value_of(column, |name| self.references.changed("NEW", name, "NULL"));
-                // A default was noted as the other row has it.
+                // A default was recorded as the other row has it.
                 let collation = match self.default_of(column) {
                     Some(_) if !column.is_binary() => format!(" COLLATE {}", ident(&column.collation)),
                     _ => String::new(),
@@ -53,7 +54,7 @@ impl Plan<'_> {
         watched.iter().enumerate().flat_map(statements).collect()
     }
 
-    /// Logs noted keys that no row has now, and forgets the notes.
+    /// Logs the recorded keys that no row has now, and removes the records.
     pub(super) fn gone_of_noted(&self, noted: &str) -> Vec<String> {
         let (slots, _) = self.key_slots();
         let keys: Vec<_> = (0..self.schema.key().len()).map(|slot| format!("n.k{slot}")).collect();
@@ -103,7 +104,7 @@ impl Plan<'_> {
         format!("FROM {from} WHERE {} AND ({})", conditions.join(" AND "), other.join(" OR "))
     }
 
-    /// What a unique index holds of a row, whose columns `value` writes.
+    /// Returns SQL for the value of a unique index in a row, whose columns `value` writes.
     fn value_of(&self, column: &UniqueColumn, value: impl Fn(&str) -> String) -> String {
         match &column.expression {
             Some(expression) => expression.over(value),
@@ -111,7 +112,8 @@ impl Plan<'_> {
         }
     }
 
-    /// What it will hold of NEW, before the write: REPLACE puts a default in the place of a NULL that a column does not take.
+    /// Returns SQL for the value that the index will hold for NEW, before the write: REPLACE
+    /// substitutes the default for NULL in a NOT NULL column.
     fn coming(&self, column: &UniqueColumn) -> String {
         self.value_of(column, |name| {
             let value = self.references.changed("NEW", name, "NULL");
@@ -122,7 +124,8 @@ impl Plan<'_> {
         })
     }
 
-    /// What a note says of NEW: a default only the other row has as it will be stored.
+    /// Returns SQL for the value of NEW in a record. If the column has a default, the value is read
+    /// from the stored row, because only that row has the default as it will be stored.
     fn noted(&self, column: &UniqueColumn) -> String {
         match (self.default_of(column), &column.name) {
             (Some(_), Some(name)) => {

@@ -1,4 +1,4 @@
-//! Result columns of SQLite, whose values may be of any type, as Arrow columns.
+//! Converts result columns of SQLite, whose values may be of any type, to Arrow columns.
 //!
 //! A column has its expected type if each value fits it. Otherwise the values decide: integers make int64, numbers float64, text
 //! utf8, BLOBs binary, and values that share none of these types make a dense union of the four.
@@ -29,7 +29,7 @@ pub(super) enum Values {
 }
 
 impl Values {
-    /// An empty column; `None`: the values decide its type.
+    /// Creates an empty column; if the type is `None`, the values decide it.
     pub fn new(expected: Option<ColumnType>) -> Self {
         expected.map_or(Self::Untyped(0), |expected| Self::Expected(ColumnBuilder::new(expected)))
     }
@@ -101,7 +101,7 @@ fn unfit(value: ValueRef<'_>) -> String {
     format!("expected text in UTF-8, got {}", described(value))
 }
 
-/// Whether float64 holds each of these integers.
+/// Returns true if float64 represents each of these integers exactly.
 fn is_exact_as_real(column: &ArrayRef) -> bool {
     let exact = EXACT_INTEGER.unsigned_abs();
     column

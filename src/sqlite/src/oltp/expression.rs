@@ -21,8 +21,8 @@ pub(super) struct Expression {
 }
 
 impl Expression {
-    /// The part of an index at a position, by the statement that creates the index. `None`: it cannot be told with certainty
-    /// which of its words are columns.
+    /// Parses the part of an index at a position, from the statement that creates the index.
+    /// Returns `None` if it is uncertain which of its words are columns.
     pub fn parse(index: &str, at: usize, columns: &[&str]) -> Option<Self> {
         let tokens = tokens(index)?;
         let part = parts(&tokens, index_parts(&tokens)?)?.into_iter().nth(at)?;
@@ -78,7 +78,7 @@ impl Expression {
     }
 }
 
-/// Where the columns of an expression stand.
+/// Locations of the columns in an expression's text.
 #[derive(Default)]
 struct Columns(Vec<Location>);
 
@@ -151,7 +151,7 @@ fn without_order(part: &[TokenWithSpan]) -> &[TokenWithSpan] {
     }
 }
 
-/// The byte at which a place in a text, in lines and characters from 1, begins.
+/// Returns the byte offset of a location in a text; lines and characters count from 1.
 pub(super) fn offset(text: &str, place: Location) -> Option<usize> {
     let lines = usize::try_from(place.line.checked_sub(1)?).ok()?;
     let start: usize = text.split_inclusive('\n').take(lines).map(str::len).sum();

@@ -20,16 +20,17 @@ pub type ScalarFunction = Arc<dyn Fn(&[ValueRef<'_>]) -> Result<Value, String> +
 /// An order of texts.
 pub type Collation = Arc<dyn Fn(&str, &str) -> Ordering + Send + Sync>;
 
-/// A scalar function and what SQLite has to know of it.
+/// A scalar function and its properties for SQLite.
 #[derive(Clone)]
 pub struct FunctionDefinition {
     /// Its name, in any case.
     pub name: String,
     /// The number of its arguments, at most 127; `None` for any number.
     pub arguments: Option<u8>,
-    /// Whether it gives one value for the same arguments, so that an index and a generated column can use it.
+    /// True if it returns the same value for the same arguments, so that an index and a generated
+    /// column can use it.
     pub is_deterministic: bool,
-    /// What is called.
+    /// The function that is called.
     pub call: ScalarFunction,
 }
 
@@ -39,14 +40,14 @@ enum Extension {
     Collation(String, Collation),
 }
 
-/// What the app has added, in order.
+/// Functions and collations of the app, in the order in which they were added.
 #[derive(Default)]
 pub(super) struct Extensions {
     all: Mutex<Vec<Extension>>,
     count: AtomicUsize,
 }
 
-/// How many of them a connection has.
+/// Number of extensions that are installed on a connection.
 #[derive(Default)]
 pub(super) struct Installed(Cell<usize>);
 
@@ -97,7 +98,7 @@ impl Extensions {
     /// Installs on a connection what was added since the last time.
     ///
     /// # Errors
-    /// SQLite's.
+    /// An error of SQLite.
     pub fn install(&self, conn: &Connection, installed: &Installed) -> Result<()> {
         let from = installed.0.get();
         if self.count.load(Memory::Acquire) == from {

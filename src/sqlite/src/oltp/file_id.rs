@@ -1,11 +1,12 @@
-//! Identity of the database file: whether a path still names the file that a connection has open.
+//! Identity of the database file, to check that a path still names the file that a connection has
+//! open.
 
 use std::path::Path;
 
 use vexact_core::error::{Error, Result};
 
-/// Distinguishes a file from another one of the same path. A restore by rename puts another file in the place of the database, and
-/// connections that are open would go on with the old one.
+/// Distinguishes a file from another one of the same path. A restore by rename replaces the
+/// database file, and open connections would continue with the old one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileId {
     #[cfg(unix)]
@@ -15,10 +16,10 @@ pub struct FileId {
 }
 
 impl FileId {
-    /// The file that a path names now.
+    /// Returns the identity of the file that a path names now.
     ///
     /// # Errors
-    /// No such file.
+    /// A file that does not exist.
     pub fn of(path: &Path) -> Result<Self> {
         let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => {

@@ -1,4 +1,5 @@
-//! What a user's statement may do on the engine's connections. SQLite asks while it prepares the statement, before any effect.
+//! Authorizer of user statements on the engine's connections. SQLite calls it while it prepares a
+//! statement, before any effect.
 
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ const READING: [&str; 9] = [
 /// PRAGMAs that act without an argument.
 const ACTING: [&str; 4] = ["wal_checkpoint", "optimize", "incremental_vacuum", "shrink_memory"];
 
-/// Which connection a statement runs on.
+/// Kind of the connection on which a statement runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     Writer,
@@ -38,13 +39,13 @@ pub(super) struct Guard(Arc<Mutex<State>>);
 
 struct State {
     side: Side,
-    /// Off for the engine's own statements.
+    /// False while the engine runs its own statements.
     is_on: bool,
-    /// Why the statement was refused.
+    /// Reason why the statement was rejected.
     reason: Option<String>,
-    /// Its triggers go with it.
+    /// The dropped table, whose triggers are dropped with it.
     dropped_table: Option<String>,
-    /// Names that no table or view may have: others have them.
+    /// Reserved names, which no table or view may have.
     reserved: Vec<String>,
 }
 
@@ -82,7 +83,8 @@ impl Guard {
         self.0.lock().reserved.clone()
     }
 
-    /// Runs what prepares and steps a user's statement. A refusal is the error, in place of SQLite's "not authorized".
+    /// Runs a closure that prepares and steps a user's statement. If the guard rejects the
+    /// statement, returns the reason in place of SQLite's "not authorized".
     pub fn watch<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<T> {
         self.set(true);
         let _off = Off(self);

@@ -1,8 +1,9 @@
-//! What SQL's `last_insert_rowid()` and `changes()` say on every connection of an engine: they are of the last statement that a
-//! user ran by a call that writes, whichever connection answers.
+//! Gives SQL's `last_insert_rowid()` and `changes()` the same result on every connection of an
+//! engine: that of the last statement that a user ran by a call that writes.
 //!
-//! SQLite counts per connection, and the engine's own writes to the log would count too. So the writer's row id is put back before
-//! each statement of a user, and readers have functions in place of SQLite's.
+//! SQLite counts per connection, and the engine's own writes to the log would count too. So the
+//! writer's row id is restored before each statement of a user, and readers have their own
+//! functions in place of SQLite's.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -32,7 +33,7 @@ impl LastWrite {
         outcome
     }
 
-    /// Notes how many rows an INSERT, UPDATE or DELETE affected.
+    /// Records the number of rows that an INSERT, UPDATE or DELETE affected.
     pub fn changed(&self, rows: u64) {
         let rows = i64::try_from(rows).unwrap_or(i64::MAX);
         self.changes.store(rows, Ordering::Relaxed);

@@ -1,9 +1,10 @@
-//! LIKE of queries, which is case-sensitive, beside LIKE of the schema, which is not.
+//! Case-sensitive LIKE in queries, while LIKE in the schema stays case-insensitive.
 //!
-//! SQLite has one LIKE for a connection, and `PRAGMA case_sensitive_like` changes what indexes, generated columns and CHECKs of the
-//! file mean, or makes the file unusable. So a query has GLOB in its place, which is case-sensitive, over the same pattern in GLOB's
-//! letters: `name LIKE 'a%'` is `name GLOB 'a*'`, which finds its rows through an index too, and so does `name LIKE ?`, whose pattern
-//! is translated when it is bound.
+//! SQLite has one LIKE for a connection, and `PRAGMA case_sensitive_like` changes the meaning of
+//! indexes, generated columns and CHECKs of the file, or makes the file unusable. So LIKE in a
+//! query is rewritten to GLOB, which is case-sensitive, with the pattern translated to GLOB's
+//! syntax: `name LIKE 'a%'` is `name GLOB 'a*'`, which can use an index too. So can `name LIKE ?`,
+//! whose pattern is translated when it is bound.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -24,13 +25,14 @@ const BEFORE_EXPRESSIONS: &str = " SELECT DISTINCT ALL WHERE AND OR NOT ON BY HA
 /// Prefix of the parameters that are patterns of GLOB: the position follows of the value that is a pattern of LIKE.
 const GLOB_PARAMETER: &str = "$_vexact_glob_";
 
-/// A query with case-sensitive LIKE. Returns `None` if it cannot be told what belongs to a pattern.
+/// Rewrites a query to case-sensitive LIKE. Returns `None` if the extent of a pattern cannot be
+/// determined.
 pub(super) fn case_sensitive(sql: &str) -> Option<Cow<'_, str>> {
     if !sql.as_bytes().windows(4).any(|word| word.eq_ignore_ascii_case(b"like")) {
         return Some(Cow::Borrowed(sql));
     }
     let tokens = tokens(sql)?;
-    // Texts in the place of others: from, to, text.
+    // Replacements: start, end, new text.
     let mut edits: Vec<(usize, usize, Cow<'_, str>)> = Vec::new();
     let numbers = numbers(&tokens);
     let mut has_bound_pattern = false;
@@ -63,7 +65,7 @@ pub(super) fn case_sensitive(sql: &str) -> Option<Cow<'_, str>> {
         }
     }
     if has_bound_pattern {
-        // SQLite would number the others anew.
+        // SQLite would renumber the other parameters.
         for (at, number) in numbers.into_iter().flatten() {
             let (from, to) = (offset(sql, tokens[at].span.start)?, offset(sql, tokens[at].span.end)?);
             if !edits.iter().any(|(start, end, _)| *start == from && *end == to) {
@@ -109,7 +111,7 @@ pub(super) fn pattern_position(parameter: &str) -> Option<usize> {
     parameter.strip_prefix(GLOB_PARAMETER)?.parse().ok()
 }
 
-/// What such a parameter is bound to.
+/// Returns the value to bind to such a parameter.
 pub(super) fn bound_pattern(value: &Value) -> Value {
     let pattern = match value {
         Value::Null => return Value::Null,
@@ -121,7 +123,7 @@ pub(super) fn bound_pattern(value: &Value) -> Value {
     Value::Text(glob(&pattern, None))
 }
 
-/// Whether an expression begins after a word.
+/// Returns true if an expression begins after a word.
 fn is_before_expression(word: &Word) -> bool {
     word.quote_style.is_none() && BEFORE_EXPRESSIONS.contains(&format!(" {} ", word.value.to_ascii_uppercase()))
 }
@@ -130,7 +132,7 @@ fn is_word(tokens: &[TokenWithSpan], at: usize, keyword: Keyword) -> bool {
     matches!(tokens.get(at).map(|token| &token.token), Some(Token::Word(word)) if word.keyword == keyword)
 }
 
-/// Whether a token is the operator LIKE, and not a name: it stands behind a value.
+/// Returns true if a token is the operator LIKE and not a name, because it follows a value.
 fn is_operator(tokens: &[TokenWithSpan], at: usize) -> bool {
     let before = if at > 0 && is_word(tokens, at - 1, Keyword::NOT) { at - 1 } else { at };
     let Some(before) = before.checked_sub(1).filter(|_| is_word(tokens, at, Keyword::LIKE)) else { return false };
@@ -146,7 +148,8 @@ fn is_operator(tokens: &[TokenWithSpan], at: usize) -> bool {
     }
 }
 
-/// Where an operand of LIKE ends that begins at `at`: at the first operator that binds no tighter.
+/// Returns the end of the operand of LIKE that begins at `at`: the first operator that binds no
+/// tighter.
 fn operand(tokens: &[TokenWithSpan], mut at: usize) -> Option<usize> {
     loop {
         while matches!(tokens.get(at)?.token, Token::Plus | Token::Minus | Token::Tilde) {
@@ -180,7 +183,7 @@ fn operand(tokens: &[TokenWithSpan], mut at: usize) -> Option<usize> {
     }
 }
 
-/// Where a value without operators ends.
+/// Returns the end of a value without operators.
 fn primary(tokens: &[TokenWithSpan], at: usize) -> Option<usize> {
     match &tokens.get(at)?.token {
         Token::LParen => closed(tokens, at),

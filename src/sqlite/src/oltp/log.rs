@@ -1,4 +1,4 @@
-//! The change log in the user's file: its tables, its reading, its bound.
+//! The change log in the user's file: its tables, and how it is read and pruned.
 //!
 //! | table | one row is |
 //! |---|---|
@@ -11,8 +11,8 @@
 //! | `_vexact_limit` | how far the log may grow (`limit.rs`) |
 //! | `_vexact_<id>_absent` | always empty: the columns of a registered table that a migration may drop (see `reference.rs`) |
 //!
-//! Log and notes have columns without a type, so SQLite stores values as they are. `seq` grows by one and is never reused: the
-//! newest row is never pruned.
+//! The columns of the log and of `_vexact_displaced` have no type, so SQLite stores values
+//! unchanged. `seq` grows by one and is never reused: the newest row is never pruned.
 
 use std::collections::HashMap;
 
@@ -25,7 +25,7 @@ use vexact_core::sql::failed;
 use super::trigger::{NOW, op};
 use super::{limit, meta};
 
-/// Creates the log, if it is not there. One of an earlier format gets what it lacks.
+/// Creates the log if it does not exist. A log of an earlier format is upgraded.
 pub(crate) fn create(tx: &Connection) -> Result<()> {
     let create = || {
         tx.execute_batch(
@@ -68,7 +68,7 @@ pub(crate) fn create(tx: &Connection) -> Result<()> {
     meta::set_version(tx)
 }
 
-/// Whether some of the log's tables are missing, but not all: somebody dropped them.
+/// Returns true if some of the log's tables are missing, but not all: another program dropped them.
 pub(super) fn is_partial(conn: &Connection) -> Result<bool> {
     // Logs of format version 1 lack the last two, and their triggers name neither.
     conn.prepare_cached(
@@ -83,8 +83,8 @@ pub(super) fn is_partial(conn: &Connection) -> Result<bool> {
     .map_err(failed(|| "looking for the change log"))
 }
 
-/// Empties the log, whose rows nobody can read any more, and lets it take changes again. Positions go on after `seq`, which a replica
-/// has applied of it, and after those of the log.
+/// Empties the log, whose rows are no longer readable, and reopens it for changes. Positions
+/// continue after `seq`, which a replica has applied, and after those of the log.
 pub(super) fn restart_after(tx: &Connection, seq: i64) -> Result<()> {
     let next = last_seq(tx)?.max(seq) + 1;
     let restart = || {
@@ -107,7 +107,7 @@ pub(super) fn next_numbers(tx: &Connection) -> Result<(i64, i64)> {
     tx.query_row(NEXT, [], |row| Ok((row.get(0)?, row.get(1)?))).map_err(failed(|| "reading the registry"))
 }
 
-/// Whether the log's tables have the columns that [`widen`] adds.
+/// Returns true if the log's tables have the columns that [`widen`] adds.
 pub(super) fn is_wide(conn: &Connection, columns: usize, unique: usize, key: usize) -> Result<bool> {
     let has = |(table, letter, count): (&str, char, usize)| match count.checked_sub(1) {
         Some(last) => conn.column_exists(Some("main"), table, format!("{letter}{last}").as_str()),
@@ -118,7 +118,8 @@ pub(super) fn is_wide(conn: &Connection, columns: usize, unique: usize, key: usi
     all.map_err(failed(|| "looking for the change log"))
 }
 
-/// Adds the columns that a table needs: `columns` values in the log, `unique` and `key` values in the notes.
+/// Adds the columns that a table needs: `columns` values in the log, `unique` and `key` values in
+/// `_vexact_displaced`.
 pub(super) fn widen(tx: &Connection, columns: usize, unique: usize, key: usize) -> Result<()> {
     let widen = || {
         for (table, letter, count) in
@@ -139,14 +140,14 @@ pub(super) fn widen(tx: &Connection, columns: usize, unique: usize, key: usize) 
     widen().map_err(failed(|| "widening the change log"))
 }
 
-/// Whether the file has a change log.
+/// Returns true if the file has a change log.
 pub fn exists(conn: &Connection) -> Result<bool> {
-    // Not by the connection's own idea of the schema, which may be older than the file's; and by running the statement, which
-    // was prepared when there was a log: a registration that made it may have been rolled back.
+    // The connection's cached schema may be older than the file's, so the statement is run, not
+    // only prepared: the registration that created the log may have been rolled back.
     has_table(conn, "SELECT 1 FROM main._vexact_log LIMIT 1")
 }
 
-/// Whether the file has the table that a statement reads.
+/// Returns true if the file has the table that a statement reads.
 pub(super) fn has_table(conn: &Connection, sql: &str) -> Result<bool> {
     match conn.prepare_cached(sql).and_then(|mut statement| statement.exists([])) {
         Ok(_) => Ok(true),
@@ -155,7 +156,8 @@ pub(super) fn has_table(conn: &Connection, sql: &str) -> Result<bool> {
     }
 }
 
-/// Marks the end of a transaction, if it logged changes. To be called last in each transaction of the engine.
+/// Marks the end of a transaction, if it logged changes. It must be the last call in each
+/// transaction of the engine.
 pub fn mark_commit(tx: &Connection) -> Result<()> {
     if !exists(tx)? {
         return Ok(());
@@ -180,7 +182,7 @@ pub fn last_seq(conn: &Connection) -> Result<i64> {
         .map_err(failed(|| "reading the change log's end"))
 }
 
-/// How many rows the log has, marks of commits included; at once, also if they are many.
+/// Returns the number of rows of the log, commit marks included, in constant time.
 pub fn size(conn: &Connection) -> Result<u64> {
     if !exists(conn)? {
         return Ok(0);
@@ -191,7 +193,8 @@ pub fn size(conn: &Connection) -> Result<u64> {
         .map_err(failed(|| "reading the change log's size"))
 }
 
-/// Whether changes after a position were removed from the log: somebody took the replica that is there for dead.
+/// Returns true if changes after a position were removed from the log, because another engine
+/// considered the replica at this position abandoned.
 pub fn has_gap(conn: &Connection, after: i64) -> Result<bool> {
     if !exists(conn)? {
         return Ok(false);
@@ -202,8 +205,9 @@ pub fn has_gap(conn: &Connection, after: i64) -> Result<bool> {
     Ok(first.map_err(failed(|| "reading the change log's beginning"))?.is_some_and(|first| first > after + 1))
 }
 
-/// The time in the log row at a position, which tells whether the log still is the one that was read up to there: a file that has
-/// gone back (a loss of power, a backup) and was written to again has other rows at the same positions. `None`: there is no row.
+/// Returns the time in the log row at a position, which identifies the log. A file that went back
+/// (a loss of power, a backup) and was written to again has other rows at the same positions.
+/// Returns `None` if there is no row.
 pub fn time_at(conn: &Connection, seq: i64) -> Result<Option<i64>> {
     if !exists(conn)? {
         return Ok(None);
@@ -213,9 +217,9 @@ pub fn time_at(conn: &Connection, seq: i64) -> Result<Option<i64>> {
         .map_err(failed(|| format!("reading change {seq}")))
 }
 
-/// Removes the log up to a position, which every replica holds durably; the number of changes removed. The row at the position
-/// stays, as a mark that tells this log from another ([`time_at`]), and so does the newest, so that `seq` never goes back. In its
-/// own write transaction.
+/// Removes the log up to a position that every replica holds durably; returns the number of changes
+/// removed. The row at the position stays, as a mark that identifies this log ([`time_at`]), and so
+/// does the newest row, so that `seq` never goes back. Runs in its own write transaction.
 pub fn prune(tx: &Connection, up_to_seq: i64) -> Result<u64> {
     if !exists(tx)? {
         return Ok(0);
@@ -232,15 +236,16 @@ pub fn prune(tx: &Connection, up_to_seq: i64) -> Result<u64> {
              SELECT seq, time, 0, 0 FROM _vexact_log WHERE seq = ?1 AND op <> 0",
         )?
         .execute([up_to_seq])?;
-        // No statement is running that could still need them.
+        // No running statement can still need these records.
         tx.prepare_cached("DELETE FROM _vexact_displaced")?.execute([])?;
         Ok(changes.unsigned_abs())
     };
     prune().map_err(failed(|| "pruning the change log"))
 }
 
-/// Where a cycle that starts after a position ends: at least at the `limit`th change, and then at the next end of a
-/// transaction that is known, a mark or the end of the log. Never before `after`.
+/// Returns the last position of a cycle that starts after `after`: at or after the `limit`th
+/// change, the next known end of a transaction, which is a mark or the end of the log. Never before
+/// `after`.
 pub fn boundary(conn: &Connection, after: i64, limit: u64) -> Result<i64> {
     let end = last_seq(conn)?;
     if end <= after {
@@ -277,14 +282,14 @@ pub fn lag(conn: &Connection, after: i64) -> Result<Vec<(i64, u64)>> {
     count().map_err(failed(|| "counting the change log"))
 }
 
-/// What a log row says.
+/// Operation of a log row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     /// A transaction of the engine ends here.
     Commit,
     /// The row of this key is now this: all values are there.
     Row,
-    /// No row has this key now: only the key's values are there.
+    /// The key has no row now: only the key's values are there.
     Gone,
 }
 
@@ -296,7 +301,7 @@ pub struct Change<'row> {
     pub time: i64,
     /// The key of [`versions`]; 0 for a commit.
     pub version: i64,
-    /// What it says.
+    /// The operation.
     pub operation: Operation,
     row: &'row Row<'row>,
 }
@@ -318,8 +323,9 @@ const FIXED: usize = 4;
 /// columns were made.
 pub const SELECT_CHANGES: &str = "SELECT * FROM _vexact_log WHERE seq > ?1 AND seq <= ?2 ORDER BY seq";
 
-/// Steps through the log after `after` up to and with `through`, in order. Ends at the first error of `step`. Answers the time
-/// of the last row, which is the floor of the next call: where the clock went back, time stands still. The first floor is 0.
+/// Steps through the log after `after` up to and with `through`, in order. Ends at the first error
+/// of `step`. Returns the time of the last row, which is the floor of the next call: if the clock
+/// went back, the time stays constant. The first floor is 0.
 pub fn each_change(
     conn: &Connection,
     after: i64,
@@ -351,7 +357,7 @@ pub fn each_change(
     Ok(time)
 }
 
-/// What the columns of log rows mean.
+/// Schema of the log rows of one version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
     /// The registered table, which may be removed by now.

@@ -1,4 +1,4 @@
-//! What a file says of its change log as a whole: the version of its format, and the limit that the user set.
+//! Metadata of a change log: the version of its format, and the limit that the user set.
 //!
 //! | version | since |
 //! |---|---|
@@ -11,21 +11,21 @@ use vexact_core::sql::failed;
 
 use super::log;
 
-/// What this code writes; it reads all versions up to it.
+/// Format version that this code writes; it reads all versions up to this one.
 const VERSION: i64 = 2;
 
 /// The table of key and value.
 pub(super) const CREATE: &str = "CREATE TABLE _vexact_meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID";
 
-/// Whether the file has the table, as those of version 2 have.
+/// Returns true if the file has the metadata table, which exists since version 2.
 pub(super) fn exists(conn: &Connection) -> Result<bool> {
     log::has_table(conn, "SELECT 1 FROM main._vexact_meta LIMIT 1")
 }
 
-/// Refuses a file whose change log a later version of vexact made.
+/// Rejects a file whose change log was made by a later version of vexact.
 ///
 /// # Errors
-/// Both versions.
+/// A later version; the message names both versions.
 pub fn check(conn: &Connection) -> Result<()> {
     let version = if exists(conn)? { value(conn, "format")? } else { None };
     match version {
@@ -38,7 +38,7 @@ pub fn check(conn: &Connection) -> Result<()> {
     }
 }
 
-/// Notes that the file has the present format.
+/// Records that the file has the current format.
 pub(super) fn set_version(tx: &Connection) -> Result<()> {
     if value(tx, "format")? == Some(VERSION) { Ok(()) } else { set(tx, "format", VERSION) }
 }
@@ -48,7 +48,7 @@ pub(super) fn log_limit(conn: &Connection) -> Result<Option<u64>> {
     Ok(value(conn, "log_limit")?.map(i64::unsigned_abs))
 }
 
-/// Keeps a limit of the user's.
+/// Stores a limit that the user set.
 pub(super) fn set_log_limit(tx: &Connection, changes: u64) -> Result<()> {
     set(tx, "log_limit", i64::try_from(changes).unwrap_or(i64::MAX))
 }

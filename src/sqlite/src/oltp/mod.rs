@@ -1,7 +1,8 @@
-//! How a statement reaches SQLite, and how a committed change becomes a typed row in the change log.
+//! Runs statements on SQLite, and captures committed changes as typed rows in the change log.
 //!
-//! One thread writes ([`Oltp::write`]), a pool of read-only connections reads ([`Oltp::read`]). [`capture`] makes the tables
-//! whose changes are logged, [`log`] is the log. Both work on plain connections: what they need is in the file.
+//! One thread writes ([`Oltp::write`]), a pool of read-only connections reads ([`Oltp::read`]).
+//! [`capture`] registers the tables whose changes are logged, [`log`] is the log. Both work on
+//! plain connections, because their whole state is in the file.
 //!
 //! The connections have the SQL function `vector('[1,2,3]')`. Foreign keys are enforced, unless `PRAGMA foreign_keys = OFF` is
 //! executed.
@@ -50,19 +51,19 @@ pub use file_id::FileId;
 pub use query::{Lookup, ResultTypes};
 pub(crate) use table::row_id_name;
 
-/// More would wait for the memory.
+/// More threads only saturate memory bandwidth.
 const MOST_COPYING_THREADS: u32 = 8;
 
-/// How a file is opened.
+/// Options of opening a file.
 #[derive(Debug, Clone)]
 pub struct OltpOptions {
     /// Readers at one time, at least 1.
     pub read_pool_size: u32,
-    /// How long a statement waits for other programs' locks.
+    /// Maximum time that a statement waits for other programs' locks.
     pub busy_timeout: Duration,
-    /// Names that statements cannot give to tables and views: they mean others'.
+    /// Reserved names, which statements cannot give to tables and views.
     pub reserved_tables: Vec<String>,
-    /// Orders its work and the queries of the engine that it belongs to.
+    /// Scheduler of its work and of the queries of its engine.
     pub scheduler: Scheduler,
 }
 
@@ -80,12 +81,12 @@ impl Default for OltpOptions {
 /// A SQLite file, open for statements and queries, or for queries alone. Its methods need a tokio runtime and never block its threads.
 pub struct Oltp {
     path: PathBuf,
-    /// `None`: nothing is written to the file.
+    /// The writing connection; `None` if the file is read-only.
     writer: Option<writer::Writer>,
     readers: readers::Readers,
-    /// Connections beside the pool: that of a sync, and those that help it to copy.
+    /// Connections outside the pool: one for a sync, the others for its parallel copies.
     sync_readers: readers::Readers,
-    /// Connections that wait for nothing.
+    /// Readers with `busy_timeout = 0`: they fail at once if the file is locked.
     nonblocking_readers: readers::Readers,
     copying_threads: u32,
     shared: Arc<connection::Shared>,
@@ -98,10 +99,12 @@ impl std::fmt::Debug for Oltp {
 }
 
 impl Oltp {
-    /// Opens a file, or creates it, in WAL mode. With a URI, `file:app.db?mode=ro`, it is read as it is and never written. Blocks.
+    /// Opens a file, or creates it, in WAL mode. With a URI, `file:app.db?mode=ro`, it is opened
+    /// read-only. Blocks.
     ///
     /// # Errors
-    /// `read_pool_size` 0, no file path; a file that is no database, cannot be written, or is to be read and not there.
+    /// A `read_pool_size` of 0; an empty path; a file that is no database or cannot be written; a
+    /// read-only file that does not exist.
     pub fn open(path: impl AsRef<Path>, options: OltpOptions) -> Result<Self> {
         const MOST_READERS: u32 = 1024;
         if !(1..=MOST_READERS).contains(&options.read_pool_size) {
@@ -153,15 +156,15 @@ impl Oltp {
         &self.path
     }
 
-    /// Whether nothing is written to the file.
+    /// Returns true if the engine does not write to the file.
     pub fn is_read_only(&self) -> bool {
         self.writer.is_none()
     }
 
-    /// Refuses what writes to a file that is only read. `what`: what was asked for; `instead`: what to do.
+    /// Rejects a write to a read-only file. `what` names the operation, `instead` the alternative.
     ///
     /// # Errors
-    /// [`Error::Engine`]: the file is only read.
+    /// [`Error::Engine`]: a read-only file.
     pub fn check_writable(&self, what: &str, instead: &str) -> Result<()> {
         self.writer(what, instead).map(drop)
     }
@@ -182,7 +185,8 @@ impl Oltp {
         self.writer("a write of the engine", "this is an error of vexact")
     }
 
-    /// Runs one DML or DDL statement in a transaction of its own; the rows affected, 0 for DDL. `?` and `$1` bind.
+    /// Runs one DML or DDL statement in its own transaction; returns the number of affected rows, 0
+    /// for DDL. `?` and `$1` bind.
     ///
     /// # Errors
     /// Before any effect: a NUL character, not exactly one statement, one that returns rows, transaction control, ATTACH, VACUUM,
@@ -193,7 +197,7 @@ impl Oltp {
         self.user_writer("execute")?.run(move |opened| statement::execute(opened, &sql, &params)).await
     }
 
-    /// Runs statements in one transaction: all or nothing; the rows affected in all.
+    /// Runs statements atomically in one transaction; returns the total number of affected rows.
     ///
     /// # Errors
     /// As [`Self::execute`], with the number and the beginning of the statement.
@@ -201,8 +205,8 @@ impl Oltp {
         self.user_writer("execute_batch")?.run(move |opened| statement::execute_batch(opened, &statements)).await
     }
 
-    /// Runs one INSERT, UPDATE or DELETE with RETURNING in a transaction of its own; the rows that it returns, typed as those of
-    /// [`Self::query`].
+    /// Runs one INSERT, UPDATE or DELETE with RETURNING in its own transaction; returns its rows,
+    /// typed as those of [`Self::query`].
     ///
     /// # Errors
     /// As [`Self::execute`]; a statement without RETURNING, before any effect; a value that does not fit its column's type. After
@@ -224,7 +228,8 @@ impl Oltp {
         self.shared.last_write.row_id()
     }
 
-    /// Runs one prepared statement for each row of parameters, in one transaction; the rows affected in all.
+    /// Runs one prepared statement for each row of parameters, in one transaction; returns the
+    /// total number of affected rows.
     ///
     /// # Errors
     /// As [`Self::execute`], with the number of the row.
@@ -233,27 +238,31 @@ impl Oltp {
         self.user_writer("execute_many")?.run(move |opened| statement::execute_many(opened, &sql, &rows)).await
     }
 
-    /// Adds a scalar SQL function to every connection, in the place of an earlier one of the app of the same name.
+    /// Adds a scalar SQL function to every connection, replacing an earlier one of the app with the
+    /// same name.
     ///
     /// # Errors
-    /// A name that SQLite or the engine has; more than 127 arguments.
+    /// A name of a function of SQLite or the engine; more than 127 arguments.
     pub async fn create_function(&self, function: FunctionDefinition) -> Result<()> {
         let shared = Arc::clone(&self.shared);
         self.readers.run(move |opened| shared.extensions.add_function(&opened.conn, function)).await
     }
 
-    /// Adds a collation to every connection, in the place of an earlier one of the app of the same name.
+    /// Adds a collation to every connection, replacing an earlier one of the app with the same
+    /// name.
     ///
     /// # Errors
-    /// A name that SQLite has.
+    /// A name of a collation of SQLite.
     pub fn create_collation(&self, name: impl Into<String>, compare: Collation) -> Result<()> {
         self.shared.extensions.add_collation(name.into(), compare)
     }
 
-    /// Runs one reading statement; all its rows in one batch, in SQLite's order. A result column that is a table's column has
-    /// its registered type, else its declared type ([`vexact_core::schema::declared`]); other columns have the type in `types`. Where
-    /// there is none, or a value does not fit it, the values decide: integers and reals together are float64, nothing but NULL is
-    /// Arrow's Null type, and values without a common type are a dense union of SQLite's four.
+    /// Runs one reading statement; returns all its rows in one batch, in SQLite's order. A result
+    /// column that is a table's column has its registered type, else its declared type
+    /// ([`vexact_core::schema::declared`]); other columns have the type in `types`. Where there is
+    /// none, or a value does not fit it, the values decide: integers and reals together are
+    /// float64, nothing but NULL is Arrow's Null type, and values without a common type are a dense
+    /// union of SQLite's four.
     ///
     /// `last_insert_rowid()`, `changes()` and `total_changes()` are those of the statements that this engine executed.
     ///
@@ -270,8 +279,8 @@ impl Oltp {
         self.readers.run(move |opened| query::query(opened, &sql, &params, &types)).await
     }
 
-    /// Runs the engine's own work in one write transaction, which ends with a mark in the log: all or nothing, also if it
-    /// panics. A caller that goes away does not stop it.
+    /// Runs the engine's own work in one write transaction, which ends with a mark in the log: all
+    /// or nothing, also if it panics. It runs to completion even if its caller is cancelled.
     pub async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
@@ -279,8 +288,8 @@ impl Oltp {
         self.own_writer()?.run(move |opened| writer::transaction(&opened.conn, || work(&opened.conn))).await
     }
 
-    /// Runs the engine's own work in one read transaction: it sees one state of the file. A caller that goes away interrupts
-    /// it.
+    /// Runs the engine's own work in one read transaction: it sees one state of the file. It is
+    /// interrupted if its caller is cancelled.
     pub async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
@@ -288,8 +297,9 @@ impl Oltp {
         self.readers.run(move |opened| writer::snapshot(&opened.conn, || work(&opened.conn))).await
     }
 
-    /// As [`capture::schema_version`], and the file that has it, at once and on this thread, if that can be had: a query that waits
-    /// for another thread waits for a core too.
+    /// Returns [`capture::schema_version`] and the identity of the file, without waiting and on
+    /// this thread, if that is possible: a query that waits for another thread also waits for a
+    /// core.
     pub fn schema_version_at_once(&self) -> Option<(FileId, i64)> {
         self.nonblocking_readers.run_at_once(|opened| Ok((opened.file, capture::schema_version(&opened.conn)?))).ok()
     }
@@ -298,7 +308,7 @@ impl Oltp {
     /// the path when it begins.
     ///
     /// # Errors
-    /// It is gone.
+    /// A file that no longer exists.
     pub fn file(&self) -> Result<FileId> {
         FileId::of(&self.path)
     }
@@ -311,8 +321,9 @@ impl Oltp {
         self.own_writer()?.run_here(move |opened| writer::transaction(&opened.conn, || work(&opened.conn)))
     }
 
-    /// As [`Self::write_here`], without waiting for another program that writes, for work that can as well be done later. `committed`
-    /// runs after the commit. Returns `None` if the work was not done, or is still to run behind other writes.
+    /// As [`Self::write_here`], without waiting for another program that writes, for work that can
+    /// be deferred. `committed` runs after the commit. Returns `None` if the work was not done, or
+    /// still waits behind other writes.
     pub fn write_soon<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
@@ -321,7 +332,7 @@ impl Oltp {
         self.write_within(Duration::ZERO, work, committed)
     }
 
-    /// As [`Self::write_soon`]; another program that writes is waited for so long at most.
+    /// As [`Self::write_soon`], but waits a limited time for another program that writes.
     pub fn write_within<T: Send + 'static>(
         &self,
         patience: Duration,
@@ -338,13 +349,14 @@ impl Oltp {
         self.own_writer()?.run_soon(job).map(Option::flatten)
     }
 
-    /// As [`Self::read`], on a thread that may block and belongs to a runtime, on a connection that no query waits for and that
-    /// waits for none.
+    /// As [`Self::read`], on a thread that may block and belongs to a runtime, on a connection that
+    /// is independent of those of queries.
     pub fn read_here<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         self.sync_readers.run_here(|opened| writer::snapshot(&opened.conn, || work(&opened.conn)))
     }
 
-    /// How many threads may read for a sync at once: one by [`Self::read_here`], the others by [`Self::read_beside`].
+    /// Returns the maximum number of threads that read for a sync at once: one by
+    /// [`Self::read_here`], the others by [`Self::read_beside`].
     pub(crate) fn copying_threads(&self) -> u32 {
         self.copying_threads
     }
@@ -354,8 +366,8 @@ impl Oltp {
         self.sync_readers.run_at_once(|opened| writer::snapshot(&opened.conn, || work(&opened.conn)))
     }
 
-    /// Ends what is being read, does the writes that wait, closes all connections and threads. Harmless to repeat; later calls
-    /// of other methods are errors.
+    /// Shuts down: interrupts running reads, completes waiting writes, and closes all connections
+    /// and threads. Idempotent; later calls of other methods are errors.
     pub async fn shutdown(&self) {
         self.readers.shutdown().await;
         self.sync_readers.shutdown().await;

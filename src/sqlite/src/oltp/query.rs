@@ -1,4 +1,4 @@
-//! Queries that SQLite answers, as typed Arrow batches.
+//! Runs queries on SQLite, and returns their results as typed Arrow batches.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use super::dynamic::Values;
 use super::like;
 use super::statement::{bind, prepare_one};
 
-/// What is known of a result's types beforehand.
+/// Known types of a result's columns.
 #[derive(Clone, Default)]
 pub struct ResultTypes {
     /// The registered schema of a table: its columns have these types, and its key is not nullable.
     pub registered: Option<Lookup>,
-    /// By position: the expected type of a result column. Missing or `None`: it is that of the table's column that it is, else
-    /// its values decide.
+    /// By position: the expected type of a result column. If it is missing or `None`, the type is
+    /// that of the underlying table column, or else the values decide.
     pub expressions: Vec<Option<ColumnType>>,
 }
 
@@ -62,7 +62,7 @@ fn prepare_case_sensitive<'conn>(conn: &'conn Connection, sql: &str) -> Result<N
     let prepare = |sql: &str| prepare_one(conn, sql, "query takes one");
     match like::case_sensitive(sql) {
         Some(Cow::Borrowed(sql)) => Ok((prepare(sql)?, Vec::new())),
-        // Errors and names are those of the query as it was asked.
+        // Errors and names are those of the original query.
         Some(Cow::Owned(text)) => {
             let names = prepare(sql)?.column_names().map(str::to_owned).collect();
             Ok((prepare(&text)?, names))
@@ -80,7 +80,7 @@ struct ResultColumn {
     values: Values,
 }
 
-/// The rows of a statement whose parameters are bound; `refused` makes the error of a step.
+/// Returns the rows of a statement whose parameters are bound; `refused` makes the error of a step.
 pub(super) fn read(
     conn: &Connection,
     statement: &mut Statement<'_>,
@@ -101,7 +101,8 @@ pub(super) fn read(
     let mut count = 0;
     while let Some(row) = rows.next().map_err(refused)? {
         count += 1;
-        // Not before the first step: SQLite prepares anew there if another program changed the schema.
+        // The columns are read after the first step: SQLite prepares the statement again there if
+        // another program changed the schema.
         let columns = match &mut columns {
             Some(columns) => columns,
             none => none.insert(described(row.as_ref())?),
@@ -138,7 +139,7 @@ fn result_columns(
         let mut is_nullable = true;
         let origin = column.table_name().zip(column.origin_name());
         let column_type = match (types.expressions.get(at).copied().flatten(), origin) {
-            // Of a set operation SQLite tells the first query's columns.
+            // For a set operation, SQLite reports the columns of the first query.
             (Some(known), _) => Some(known),
             (None, None) => None,
             (None, Some((table, origin))) => {

@@ -1,4 +1,4 @@
-//! Read-only connections, at most so many at once, each for one reader at a time.
+//! A bounded pool of read-only connections, each for one reader at a time.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use super::connection::{INSTRUCTIONS, Opened, Shared, open_reader};
 use super::file_id::FileId;
 use super::writer::caught;
 
-/// Who waits for the jobs of a pool.
+/// Priority of the jobs of a pool.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum JobKind {
     /// A query: only later queries preempt its jobs.
     Query,
-    /// No query: every query preempts its jobs.
+    /// Background work: every query preempts its jobs.
     Background,
 }
 
@@ -62,7 +62,8 @@ impl Readers {
         Self(Arc::new(Pool { path, busy_timeout, size, permits, idle: Mutex::default(), is_closed, kind, shared }))
     }
 
-    /// Runs a job on a connection, off the async threads. If the caller goes away, its statement is interrupted.
+    /// Runs a job on a connection, off the async threads. If the caller is cancelled, its statement
+    /// is interrupted.
     pub async fn run<T: Send + 'static>(&self, job: impl FnOnce(&Opened) -> Result<T> + Send + 'static) -> Result<T> {
         let permit = Arc::clone(&self.0.permits).acquire_owned().await.map_err(|_| Error::shut_down())?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -89,7 +90,7 @@ impl Readers {
         self.0.work(Arc::default(), job)
     }
 
-    /// As [`Self::run_here`], on any thread; there must be a connection that nobody uses.
+    /// As [`Self::run_here`], on any thread; there must be an idle connection.
     pub fn run_at_once<T>(&self, job: impl FnOnce(&Opened) -> Result<T>) -> Result<T> {
         let _permit = Arc::clone(&self.0.permits)
             .try_acquire_owned()
@@ -97,10 +98,10 @@ impl Readers {
         self.0.work(Arc::default(), job)
     }
 
-    /// Interrupts what runs, and closes the connections. Harmless to repeat.
+    /// Interrupts running jobs, and closes the connections. Idempotent.
     pub async fn shutdown(&self) {
         self.0.is_closed.store(true, Ordering::SeqCst);
-        // All permits: nobody reads any more.
+        // With all permits taken, no job is running.
         if let Ok(all) = self.0.permits.acquire_many(self.0.size).await {
             self.0.permits.close();
             all.forget();
@@ -122,14 +123,14 @@ impl Pool {
             has_returned = true;
             outcome
         });
-        // After a panic nobody knows what the connection is in.
+        // After a panic the state of the connection is unknown.
         if has_returned && reader.opened.conn.is_autocommit() {
             self.idle.lock().push(reader);
         }
         outcome
     }
 
-    /// A connection that nobody uses. Those that do not see the file as it is now are closed.
+    /// Returns an idle connection. Idle connections that do not see the current file are closed.
     fn idle(&self, file: FileId) -> Option<Reader> {
         let mut idle = self.idle.lock();
         idle.retain(|reader| reader.opened.file == file && !reader.opened.is_immutable);
@@ -154,7 +155,7 @@ impl Pool {
     }
 }
 
-/// Stops a job that nobody waits for.
+/// Cancels a job that has no waiting caller.
 struct StopOnDrop(Arc<AtomicBool>);
 
 impl Drop for StopOnDrop {

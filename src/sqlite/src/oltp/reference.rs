@@ -1,9 +1,10 @@
-//! How triggers name columns that the app may drop or rename.
+//! References from triggers to columns that the app may drop or rename.
 //!
-//! SQLite refuses `ALTER TABLE DROP COLUMN` while a trigger names the column, unless the name has another meaning without it. So each
-//! reference to such a column has one: a name that a query does not know is that of the query around it, or of a table joined by
-//! NATURAL, and both have NULL there. A renaming is written into the triggers by SQLite, but not through `SELECT *`: there the old
-//! name has its other meaning at once.
+//! SQLite rejects `ALTER TABLE DROP COLUMN` while a trigger names the column, unless the name
+//! resolves to something else without it. So each reference to such a column has a second
+//! resolution: the name also exists in the enclosing query, or in a table joined by NATURAL, and is
+//! NULL there. SQLite writes a renaming into the triggers, but not through `SELECT *`: there the
+//! old name gets its second resolution at once.
 
 use vexact_core::sql::ident;
 

@@ -14,7 +14,7 @@ use super::like;
 use super::query::{ResultTypes, read};
 use super::writer::transaction;
 
-/// Runs one DML or DDL statement in a transaction of its own; the rows affected.
+/// Runs one DML or DDL statement in its own transaction; returns the number of affected rows.
 pub(super) fn execute(opened: &Opened, sql: &str, params: &[Value]) -> Result<u64> {
     // Inside a transaction SQLite ignores these settings without a word.
     if keyword(sql) == "PRAGMA" {
@@ -30,12 +30,12 @@ fn prepare_and_run(opened: &Opened, sql: &str, params: &[Value]) -> Result<u64> 
     })
 }
 
-/// Runs what prepares and steps a user's statement.
+/// Runs a closure that prepares and steps a user's statement.
 fn watched<T>(opened: &Opened, run: impl FnOnce() -> Result<T>) -> Result<T> {
     opened.shared.last_write.watch(&opened.conn, || opened.guard.watch(run))
 }
 
-/// Runs one statement with RETURNING in a transaction of its own; its rows.
+/// Runs one statement with RETURNING in its own transaction; returns its rows.
 pub(super) fn execute_returning(
     opened: &Opened,
     sql: &str,
@@ -57,7 +57,7 @@ pub(super) fn execute_returning(
     })
 }
 
-/// Runs statements in one transaction: all or nothing; the rows affected in all.
+/// Runs statements atomically in one transaction; returns the total number of affected rows.
 pub(super) fn execute_batch(opened: &Opened, statements: &[(String, Vec<Value>)]) -> Result<u64> {
     transaction(&opened.conn, || {
         let mut affected = 0;
@@ -78,7 +78,8 @@ fn sets_foreign_keys(sql: &str) -> bool {
     keyword(sql) == "PRAGMA" && lower.contains("foreign_keys") && !lower.contains("defer_foreign_keys")
 }
 
-/// Runs one statement for each row of parameters, in one transaction; the rows affected in all.
+/// Runs one statement for each row of parameters, in one transaction; returns the total number of
+/// affected rows.
 pub(super) fn execute_many(opened: &Opened, sql: &str, rows: &[Vec<Value>]) -> Result<u64> {
     transaction(&opened.conn, || {
         watched(opened, || {
@@ -116,7 +117,7 @@ fn prepare<'conn>(conn: &'conn Connection, sql: &str) -> Result<CachedStatement<
     Ok(statement)
 }
 
-/// Prepares exactly one statement; `hint` says who takes more.
+/// Prepares exactly one statement; `hint` names the function that takes several.
 pub(super) fn prepare_one<'conn>(conn: &'conn Connection, sql: &str, hint: &str) -> Result<CachedStatement<'conn>> {
     without_nul(sql)?;
     match conn.prepare_cached(sql) {
@@ -180,8 +181,8 @@ pub(super) fn bind(statement: &mut Statement<'_>, sql: &str, params: &[Value]) -
     Ok(())
 }
 
-/// A failure with what is known of it. A refusal by the triggers names table, column and type; the value must be one of those
-/// bound, if it was bound at all.
+/// Adds context to an error. An error raised by the triggers names table, column and type; the
+/// value must be one of the bound values, if it was bound at all.
 fn explained(error: rusqlite::Error, sql: &str, params: &[Value]) -> Error {
     if let rusqlite::Error::SqliteFailure(code, Some(message)) = &error
         && code.code == ErrorCode::ConstraintViolation

@@ -1,4 +1,4 @@
-//! What SQLite knows of a table: its columns, its row id and its unique indexes.
+//! SQLite's description of a table: its columns, its row id and its unique indexes.
 
 use rusqlite::{Connection, OptionalExtension};
 use vexact_core::error::{Error, Result};
@@ -41,7 +41,7 @@ pub(super) enum RowId {
     Column(String),
 }
 
-/// What at most one row has.
+/// A unique index or the row id: at most one row has each of its values.
 #[derive(Debug)]
 pub(super) struct Unique {
     /// The index's name, or "row id".
@@ -55,7 +55,7 @@ pub(super) struct Unique {
 }
 
 impl Unique {
-    /// The columns that decide which row has which of its values; `None` if they cannot be told.
+    /// Returns the columns that its values depend on; returns `None` if they cannot be determined.
     pub fn sources(&self) -> Option<impl Iterator<Item = &str>> {
         let predicate = self.predicate.iter().flat_map(Expression::columns);
         (self.is_partial == self.predicate.is_some())
@@ -88,10 +88,11 @@ impl UniqueColumn {
 }
 
 impl Table {
-    /// Reads what there is now.
+    /// Reads the current description of a table.
     ///
     /// # Errors
-    /// No such table; a view or a virtual table, which SQLite cannot capture.
+    /// A table that does not exist; a view or a virtual table, whose changes triggers cannot
+    /// capture.
     pub fn read(conn: &Connection, name: &str) -> Result<Self> {
         let context = || format!("table {name:?}");
         let found = conn
@@ -145,20 +146,21 @@ impl Table {
         self.column(column).is_some_and(|column| column.is_generated)
     }
 
-    /// What a column that takes no NULL has by default.
+    /// Returns the default of a NOT NULL column.
     pub fn default(&self, column: &str) -> Option<&str> {
         self.column(column).filter(|column| column.not_null).and_then(|column| column.default.as_deref())
     }
 
-    /// Whether `ALTER TABLE DROP COLUMN` may drop it, perhaps after its index.
+    /// Returns true if `ALTER TABLE DROP COLUMN` may drop the column, perhaps after its index.
     pub fn is_droppable(&self, column: &str) -> bool {
         !self.unique.iter().any(|unique| unique.is_constraint && unique.columns.iter().any(|part| part.is(column)))
     }
 
-    /// Whether a generated column is computed from the row id, also through others; true if that cannot be told.
+    /// Returns true if a generated column is computed from the row id, directly or through other
+    /// columns; also true if that cannot be determined.
     ///
     /// # Errors
-    /// SQLite's.
+    /// An error of SQLite.
     pub fn is_of_row_id(&self, conn: &Connection, column: &str) -> Result<bool> {
         let sql: Option<String> = conn
             .prepare_cached("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?1")
@@ -193,7 +195,8 @@ impl Table {
         }
     }
 
-    /// Whether a name is the first of those that reach a row id which has no column.
+    /// Returns true if a name is the first name of a hidden row id, that is, of a row id without a
+    /// column.
     pub fn is_hidden_row_id(&self, name: &str) -> bool {
         matches!(self.row_id, RowId::Hidden(_)) && self.is_row_id(name)
     }

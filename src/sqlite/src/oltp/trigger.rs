@@ -1,15 +1,18 @@
 //! The triggers that write the change log, as SQL text.
 //!
-//! The log holds states, not operations: after each change of a key some AFTER trigger runs later than the change, reads the
-//! row of that key again and logs what it found, a row or none. So the order in which SQLite fires triggers does not matter,
-//! and a log row is true whoever caused it.
+//! The log holds states, not operations: after each change of a key some AFTER trigger runs later
+//! than the change, reads the row of that key again and logs what it found, a row or none. So the
+//! order in which SQLite fires triggers does not matter, and a log row is correct whatever caused
+//! it.
 //!
-//! What REPLACE removes without firing a trigger is in [`super::displaced`]; how columns are named, in [`super::reference`].
+//! [`super::displaced`] handles rows that REPLACE removes without firing a trigger;
+//! [`super::reference`] handles the names of columns.
 //!
-//! While the log is full ([`super::limit`]) nothing is logged; values are checked as ever.
+//! While the log is full ([`super::limit`]) nothing is logged; values are still checked.
 //!
-//! The text is for old SQLites too, uses built-in functions alone, and relies on no constraint of its own tables: the conflict
-//! clause of the statement outside would replace the one inside.
+//! The SQL text also runs on old versions of SQLite and uses only built-in functions. It relies on
+//! no constraint of its own tables, because the conflict clause of the outer statement overrides
+//! that of an inner one.
 
 use rusqlite::Connection;
 use vexact_core::error::{Error, Result};
@@ -22,8 +25,9 @@ use super::reference::References;
 use super::table::{RowId, Table, Unique, UniqueColumn};
 use super::{log, meta};
 
-/// Microseconds since the Unix epoch, at the milliseconds that SQLite's clock has. It may go back: a trigger that kept it from
-/// that would have to read or write one more table for each row, so the reader of the log does it.
+/// Microseconds since the Unix epoch, at the milliseconds that SQLite's clock has. It may go back:
+/// to prevent that, a trigger would have to read or write one more table for each row, so the
+/// reader of the log corrects it.
 pub(super) const NOW: &str = "CAST((julianday('now') - 2440587.5) * 86400000 + 0.5 AS INTEGER) * 1000";
 
 /// Operations of log rows.
@@ -32,7 +36,7 @@ pub(super) mod op {
     pub const COMMIT: i64 = 0;
     /// The row of this key is now this.
     pub const ROW: i64 = 1;
-    /// No row has this key now.
+    /// The key has no row now.
     pub const GONE: i64 = 2;
 }
 
@@ -44,13 +48,14 @@ pub(super) struct Trigger {
 }
 
 impl Trigger {
-    /// Whether it notes what a statement may remove, before it does.
+    /// Returns true if the trigger records the rows that a statement may remove, before it removes
+    /// them.
     pub fn is_note(&self) -> bool {
         self.name.contains("_note_")
     }
 }
 
-/// What the triggers of one table are made of.
+/// Inputs of the triggers of one table.
 pub(super) struct Plan<'a> {
     pub(super) table: &'a Table,
     pub(super) schema: &'a TableSchema,
@@ -61,11 +66,11 @@ pub(super) struct Plan<'a> {
     lookup: &'a Unique,
     /// The unique values that can displace rows of other keys: first those of an insert, then those that only an update has.
     watched: Vec<&'a Unique>,
-    /// How many of them an insert has.
+    /// Number of values in `watched` that belong to an insert.
     watched_by_insert: usize,
     /// SQLite computes a generated column of NEW, before an update, from the columns that the triggers name: so they name all.
     reads_whole_row: bool,
-    /// Whether the log has a limit: one of format version 1 has none.
+    /// True if the log has a limit; a log of format version 1 has none.
     is_limited: bool,
 }
 
@@ -163,7 +168,7 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// How many values the notes need at most: unique values.
+    /// Returns the maximum number of unique values in one record.
     pub fn widest_watched(&self) -> usize {
         self.watched.iter().map(|unique| unique.columns.len()).max().unwrap_or(0)
     }
@@ -261,7 +266,7 @@ impl<'a> Plan<'a> {
         if self.is_checked(at) { checked(self.schema, at, &value) } else { value }
     }
 
-    /// Whether SQLite stores values in a column that its type cannot hold.
+    /// Returns true if SQLite may store values in the column that its registered type cannot hold.
     fn is_checked(&self, at: usize) -> bool {
         let column = &self.schema.columns()[at];
         let is_integer = matches!(&self.table.row_id, RowId::Column(name) if name.eq_ignore_ascii_case(&column.name));
@@ -313,7 +318,7 @@ impl<'a> Plan<'a> {
         conditions.join(" AND ")
     }
 
-    /// The log's and the notes' columns of the key.
+    /// Returns the columns of the key in the log and in `_vexact_displaced`.
     pub(super) fn key_slots(&self) -> (String, String) {
         let log: Vec<_> = self.schema.key().iter().map(|at| format!("c{at}")).collect();
         let notes: Vec<_> = (0..log.len()).map(|slot| format!("k{slot}")).collect();
@@ -371,7 +376,7 @@ fn sum(terms: &[String]) -> String {
     }
 }
 
-/// What the names of a table's triggers begin with.
+/// Returns the prefix of the names of a table's triggers.
 pub(super) fn prefix(id: i64) -> String {
     format!("_vexact_{id}_")
 }

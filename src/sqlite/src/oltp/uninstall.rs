@@ -1,4 +1,4 @@
-//! What is left of captures: triggers that are not of use any more, a log that somebody dropped in part, and all of it at the end.
+//! Removal of capture: stray triggers, a partly dropped log, and the complete uninstallation.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,10 +12,11 @@ use super::connection::resolve;
 use super::log;
 use super::writer::transaction;
 
-/// How long the locks of other programs are waited for.
+/// Maximum time to wait for the locks of other programs.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Whether the file has triggers that log the changes of no registered table: the app renamed the table, or dropped the log.
+/// Returns true if the file has triggers that belong to no registered table, because the app
+/// renamed the table or dropped the log.
 pub fn has_strays(conn: &Connection) -> Result<bool> {
     Ok(!strays(conn)?.is_empty())
 }
@@ -38,13 +39,14 @@ fn strays(conn: &Connection) -> Result<Vec<String>> {
     names(conn, &format!("type = 'trigger' AND NOT {is_used}"))
 }
 
-/// Whether tables of the log were dropped, and triggers are left that need them: every write to a captured table fails then.
+/// Returns true if tables of the log were dropped while triggers that need them remain: every write
+/// to a captured table then fails.
 pub fn is_broken(conn: &Connection) -> Result<bool> {
     Ok(log::is_partial(conn)? || !log::exists(conn)? && has_strays(conn)?)
 }
 
-/// Makes a log that is broken anew, for the registrations that are `known`; their positions go on after `applied_seq`. They have no
-/// triggers then, and new versions.
+/// Recreates a broken log for the `known` registrations; positions continue after `applied_seq`.
+/// The registrations then have new versions and no triggers.
 pub fn mend(tx: &Connection, known: &[Registered], applied_seq: i64) -> Result<()> {
     for name in names(tx, "type = 'trigger'")? {
         drop_one(tx, "TRIGGER", &name)?;
@@ -66,11 +68,11 @@ pub fn mend(tx: &Connection, known: &[Registered], applied_seq: i64) -> Result<(
     Ok(())
 }
 
-/// Takes out of a file all that was made in it for replication, in one transaction; the names of what was there. Engines that have the
-/// file open drop their replicas at their next sync. Blocks.
+/// Removes all triggers and tables of replication from a file, in one transaction; returns their
+/// names. Engines that have the file open drop their replicas at their next sync. Blocks.
 ///
 /// # Errors
-/// No such file; SQLite's.
+/// A file that does not exist; an error of SQLite.
 pub fn uninstall(path: &Path) -> Result<Vec<String>> {
     let path = &resolve(path)?;
     if !path.try_exists().map_err(|error| Error::io(path, error))? {
@@ -82,7 +84,8 @@ pub fn uninstall(path: &Path) -> Result<Vec<String>> {
         .map_err(failed(|| path.display().to_string()))?;
     transaction(&conn, || {
         let mut dropped = Vec::new();
-        // A trigger whose tables are gone would fail the writes of the app.
+        // Triggers are dropped first: a trigger without its tables would fail the writes of the
+        // app.
         for kind in ["trigger", "table"] {
             for name in names(&conn, &format!("type = '{kind}'"))? {
                 drop_one(&conn, kind, &name)?;

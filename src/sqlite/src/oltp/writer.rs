@@ -1,5 +1,5 @@
-//! The one connection that writes, and its thread. Jobs run in the order in which they were asked for, each to its end, whoever
-//! still waits; the engine's own may come between two of them.
+//! The only writing connection, and its thread. Jobs run first in, first out, and each runs to
+//! completion even if its caller is cancelled. The engine's own jobs may run between two of them.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,7 +20,7 @@ use super::log;
 
 type Job = Box<dyn FnOnce(Result<&Opened>) + Send>;
 
-/// How long [`Writer::run_soon`] waits for the jobs before its own.
+/// Maximum time that [`Writer::run_soon`] waits for the jobs before its own.
 const SOON: Duration = Duration::from_millis(50);
 
 /// The handle of the writing thread, and of its connection.
@@ -38,7 +38,8 @@ struct Connected {
 }
 
 impl Connected {
-    /// The connection, which is opened again if another file has the path now: what is written to the old one would be lost.
+    /// Returns the connection. It is opened again if the path now names another file, because
+    /// writes to the old file would be lost.
     fn current(&mut self) -> Result<&Opened> {
         let opened = self.opened.as_mut().ok_or_else(Error::shut_down)?;
         if FileId::of(&self.path)? != opened.file {
@@ -65,12 +66,14 @@ impl Writer {
         Ok(Self { opened, jobs: Mutex::new(Some(jobs)), thread: tokio::sync::Mutex::new(Some(thread)) })
     }
 
-    /// Runs a job on the writing connection. A panic is an error of this job alone, and what it left open is rolled back.
+    /// Runs a job on the writing connection. A panic is an error of this job only, and its open
+    /// transaction is rolled back.
     pub async fn run<T: Send + 'static>(&self, job: impl FnOnce(&Opened) -> Result<T> + Send + 'static) -> Result<T> {
         self.start_job(job)?.await.unwrap_or_else(|_| Err(lost()))
     }
 
-    /// As [`Self::run`]; blocks this thread. If nobody writes, the job runs on it: a change of threads costs more than a short job.
+    /// As [`Self::run`]; blocks this thread. If the writer is idle, the job runs on this thread: a
+    /// thread switch costs more than a short job.
     pub fn run_here<T: Send + 'static>(&self, job: impl FnOnce(&Opened) -> Result<T> + Send + 'static) -> Result<T> {
         if let Some(mut opened) = self.opened.try_lock() {
             return opened.current().and_then(|opened| work(opened, job));
@@ -78,8 +81,8 @@ impl Writer {
         self.start_job(job)?.blocking_recv().unwrap_or_else(|_| Err(lost()))
     }
 
-    /// As [`Self::run_here`], without waiting long for other jobs, which may wait for other programs. Returns `None` if the job is
-    /// still to run.
+    /// As [`Self::run_here`], without waiting long for other jobs, which may wait for other
+    /// programs. Returns `None` if the job has not run yet.
     pub fn run_soon<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Opened) -> Result<T> + Send + 'static,
@@ -101,7 +104,7 @@ impl Writer {
         job: impl FnOnce(&Opened) -> Result<T> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<T>>> {
         let (answer, answered) = oneshot::channel();
-        // A caller that is gone does not undo what was done.
+        // A cancelled caller does not undo the job.
         self.send(Box::new(move |opened| drop(answer.send(opened.and_then(|opened| work(opened, job))))))?;
         Ok(answered)
     }
@@ -114,7 +117,7 @@ impl Writer {
         if sent { Ok(()) } else { Err(Error::shut_down()) }
     }
 
-    /// Ends the thread after the jobs that wait, and closes the connection. Harmless to repeat.
+    /// Ends the thread after the waiting jobs, and closes the connection. Idempotent.
     pub async fn shutdown(&self) {
         self.jobs.lock().take();
         if let Some(thread) = self.thread.lock().await.take() {
@@ -133,7 +136,7 @@ fn work<T>(opened: &Opened, job: impl FnOnce(&Opened) -> Result<T>) -> Result<T>
     let outcome = caught(|| opened.extend().and_then(|()| job(opened)));
     match roll_back(&opened.conn) {
         Ok(()) => outcome,
-        // What the job says is nearer to the cause.
+        // The job's own error is closer to the cause.
         Err(error) => outcome.and(Err(error)),
     }
 }
@@ -162,7 +165,8 @@ pub(super) fn transaction<T>(conn: &Connection, run: impl FnOnce() -> Result<T>)
     begun(conn, run)
 }
 
-/// As [`transaction`]; another program that writes is waited for so long at most. Returns `None` if it goes on.
+/// As [`transaction`], but waits a limited time for another program that writes. Returns `None` if
+/// that program is still writing.
 pub(super) fn transaction_within<T>(
     opened: &Opened,
     patience: Duration,

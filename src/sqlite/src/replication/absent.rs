@@ -1,11 +1,13 @@
-//! The positions of other engines: which of them hold the log, and for how long.
+//! The positions of other engines: they keep the log from being pruned, for a limited time.
 //!
-//! A position holds the log while its engine runs. A lease ends with its engine. A lasting one, of replicas in a storage folder,
-//! goes on holding it, so that the engine continues where it was, until
+//! A position keeps the log while its engine runs. A lease ends with its engine. A durable
+//! position, of replicas in a storage folder, keeps the log after that, so that the engine can
+//! resume, until
 //!
-//! - its folder is gone,
-//! - or the log that it holds has more rows than the tables: copying them anew costs less than applying it. The replicas of such an
-//!   engine are copied when it comes back. A history is worth more than a copy: a temporal engine's position stays,
+//! - its folder is removed,
+//! - or the log that it keeps has more rows than the tables, so that copying them again costs less
+//!   than applying the log. The replicas of such an engine are copied when it comes back. The
+//!   position of a temporal engine stays, because a copy cannot replace a history,
 //! - or it is dropped by name.
 
 use std::path::{Path, PathBuf};
@@ -19,7 +21,8 @@ use super::position::{context, is_running};
 use super::reader_lease;
 use crate::oltp::{limit, log};
 
-/// A log of so many rows, held by engines that do not run or grown without any, is worth a warning.
+/// Number of log rows from which a warning is given, if engines that do not run keep the log or no
+/// engine reads it.
 const WARNED_ROWS: u64 = 100_000;
 
 /// The position of one engine in the change log.
@@ -31,9 +34,10 @@ pub struct LogPosition {
     pub applied_seq: i64,
     /// Rows of the log after it.
     pub lag: u64,
-    /// The folder of its replicas. `None`: they are in memory, and the position ends with the process.
+    /// The folder of its replicas; `None` if they are in memory, so that the position ends with the
+    /// process.
     pub folder: Option<String>,
-    /// Whether the engine runs, in any process.
+    /// True if the engine runs, in any process.
     pub is_running: bool,
 }
 
@@ -59,8 +63,9 @@ fn rows(conn: &Connection) -> Result<Vec<Row>> {
     read().map_err(failed(context))
 }
 
-/// The last row of the log that every engine which holds the log has applied. Positions that hold nothing any more are removed.
-/// `own`: the engine that asks, and where it is; `copied_rows`: what a copy of all tables reads.
+/// Returns the last row of the log that every engine which keeps the log has applied. Positions
+/// that no longer keep the log are removed. `own` is the calling engine and its position;
+/// `copied_rows` is the number of rows that a copy of all tables reads.
 pub(super) fn oldest_needed(
     tx: &Connection,
     database: &Path,
@@ -116,7 +121,7 @@ pub(super) fn list(conn: &Connection, database: &Path) -> Result<Vec<LogPosition
 /// Removes the position of an engine that does not run.
 ///
 /// # Errors
-/// No such position; an engine that runs.
+/// An unknown position; an engine that is running.
 pub(super) fn drop_position(tx: &Connection, database: &Path, id: &str) -> Result<()> {
     let known = if log::exists(tx)? { rows(tx)? } else { Vec::new() };
     if !known.iter().any(|row| row.id == id) {
@@ -153,7 +158,8 @@ fn links(database: &Path) -> Option<String> {
     })
 }
 
-/// A log that this engine cannot begin anew, as it only reads the file or another program is writing.
+/// Returns a warning if the log is full. This engine could not restart it, because it only reads
+/// the file or another program is writing.
 fn full(conn: &Connection, database: &Path) -> Result<Option<String>> {
     let warning = || {
         format!(

@@ -12,11 +12,11 @@ use super::status::Known;
 use crate::oltp::capture;
 
 impl Replicator {
-    /// Adds a column to a registered table: in SQLite, where it is not there yet, and in the replica, whose rows get the values that
-    /// they have in SQLite.
+    /// Adds a column to a registered table: in SQLite, if it does not exist there yet, and in the
+    /// replica, whose rows get the values that they have in SQLite.
     ///
     /// # Errors
-    /// A table that is not registered, a column that is there; SQLite's.
+    /// A table that is not registered; a column that already exists; an error of SQLite.
     pub async fn add_column(&self, table: &str, column: &str, column_type: ColumnType) -> Result<()> {
         self.alter(table, Alteration::Add(column.to_owned(), column_type)).await
     }
@@ -24,8 +24,8 @@ impl Replicator {
     /// Drops a column of a table, in SQLite and in the replica.
     ///
     /// # Errors
-    /// A table that is not registered, a column that is not there and never was, or belongs to the key; SQLite's. A column that a
-    /// migration of the app has dropped already is no error.
+    /// A table that is not registered; a column that never existed or belongs to the key; an error
+    /// of SQLite. A column that a migration of the app has dropped already is no error.
     pub async fn drop_column(&self, table: &str, column: &str) -> Result<()> {
         self.alter(table, Alteration::Drop(column.to_owned())).await
     }

@@ -1,4 +1,4 @@
-//! Work that is done again and again beside everything else.
+//! Periodic background work.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +14,9 @@ pub struct Background {
 }
 
 impl Background {
-    /// Does some work now, and again an interval (at least a millisecond) after it began, or when it ends if that is later; in the place of what
-    /// was started before. It goes on until [`Self::stop`], or until its owner is gone. Needs a tokio runtime.
+    /// Runs `work` now, and again an interval (at least a millisecond) after each start, or when it
+    /// ends if that is later. It replaces the task started before. The task runs until
+    /// [`Self::stop`], or until its owner is dropped. Needs a tokio runtime.
     pub fn start<T, W>(&self, owner: &Arc<T>, interval: Duration, work: impl Fn(Arc<T>) -> W + Send + 'static)
     where
         T: Send + Sync + 'static,
@@ -34,7 +35,7 @@ impl Background {
         self.replace(Some(task));
     }
 
-    /// Ends the task at its next wait. Harmless to repeat.
+    /// Cancels the task at its next wait. Idempotent.
     pub fn stop(&self) {
         self.replace(None);
     }
@@ -59,7 +60,7 @@ mod tests {
         let count = |done: Arc<Semaphore>| async move { done.add_permits(1) };
         background.start(&done, Duration::ZERO, count);
         done.acquire_many(3).await.unwrap().forget();
-        // One that takes its place.
+        // The task that replaces it.
         background.start(&done, Duration::ZERO, count);
         done.acquire_many(2).await.unwrap().forget();
         let task = background.task.lock().take().unwrap();

@@ -1,4 +1,4 @@
-//! Log rows as change batches of typed columns.
+//! Converts log rows to change batches of typed columns.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -84,7 +84,7 @@ impl Reading {
     }
 }
 
-/// What was read.
+/// Changes read from the log.
 pub(super) struct Read {
     /// By version, in which the changes of one table follow each other: the changes, or why they cannot be read.
     pub batches: BTreeMap<i64, Result<ChangeBatch, String>>,

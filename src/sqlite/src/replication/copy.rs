@@ -15,10 +15,11 @@ use crate::oltp::{Oltp, capture, log, row_id_name};
 /// Rows of one batch: those of a segment.
 const BATCH_ROWS: usize = 1 << 16;
 
-/// A table is cut into at most so many ranges of row ids.
+/// Maximum number of row-id ranges into which a table is split.
 const RANGES: i128 = 64;
 
-/// The registered columns of all rows, in the order of their row ids, else in SQLite's. `progress` hears of the rows read so far.
+/// The registered columns of all rows, in the order of their row ids, else in SQLite's. `progress`
+/// is called with the number of rows read so far.
 ///
 /// # Errors
 /// SQLite's; a value that does not fit its column: table, column, row, expected, got.
@@ -31,7 +32,7 @@ pub(super) fn rows(
     let count = AtomicU64::new(0);
     let progress = |rows: usize| progress(count.fetch_add(rows as u64, Ordering::Relaxed) + rows as u64);
     if let Some((row_id, ranges)) = ranges(conn, schema)? {
-        // What is wrong is told by one thread, which can count rows.
+        // On failure a single thread reads again: it can count rows, and reports the error.
         if let Ok(batches) = in_ranges(conn, oltp, schema, &row_id, &ranges, &progress) {
             return coalesced(schema, &batches);
         }
@@ -43,7 +44,7 @@ pub(super) fn rows(
 /// The name of the row id, and ranges of it that together are a table.
 type Ranges = (String, Vec<(i64, i64)>);
 
-/// Ranges of a table, if it has row ids and is worth it.
+/// Returns the ranges of a table if it has row ids and is large enough.
 fn ranges(conn: &Connection, schema: &TableSchema) -> Result<Option<Ranges>> {
     let Some(row_id) = row_id_name(conn, schema.name())? else { return Ok(None) };
     // Each on its own is a step in the tree of the table.
@@ -56,7 +57,8 @@ fn ranges(conn: &Connection, schema: &TableSchema) -> Result<Option<Ranges>> {
     let (first, last) = (i128::from(first), i128::from(last));
     let parts = |whole: i128, part: i128| (whole + part - 1) / part;
     let span = last - first + 1;
-    // No more than full batches need, and of one length, so that threads end together.
+    // The ranges are at most as many as there are full batches, and of equal length, so that
+    // threads end together.
     let width = parts(span, parts(span, BATCH_ROWS as i128).min(RANGES));
     let starts = (0..).map(|at| first + at * width).take_while(|start| *start <= last);
     let ranges: Vec<(i64, i64)> = starts.map(|start| (start as i64, (start + width - 1).min(last) as i64)).collect();
@@ -105,7 +107,7 @@ fn in_ranges(
     Ok(parts.into_iter().filter_map(OnceLock::into_inner).flatten().collect())
 }
 
-/// Small neighbours as one batch: ranges of sparse ids have few rows.
+/// Merges small adjacent batches: ranges of sparse ids have few rows.
 fn coalesced(schema: &TableSchema, batches: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
     let mut rest = batches;
     let mut whole = Vec::new();
@@ -179,7 +181,7 @@ fn read(
     Ok(batches)
 }
 
-/// What rows that are older than a column have in it: one value.
+/// Returns the value that rows older than a column have in it, as an array of one value.
 pub(super) fn default_value(conn: &Connection, schema: &TableSchema, column: usize) -> Result<ArrayRef> {
     let column = &schema.columns()[column];
     let context = || format!("the default of column {:?} of table {:?}", column.name, schema.name());
@@ -207,7 +209,7 @@ pub(super) fn default_value(conn: &Connection, schema: &TableSchema, column: usi
     Ok(builder.finish())
 }
 
-/// Builders grow by doubling; what is kept for long should not.
+/// Shrinks an array whose buffers grew by doubling, because it is kept for long.
 fn shrink(array: &mut ArrayRef) {
     if let Some(array) = std::sync::Arc::get_mut(array) {
         array.shrink_to_fit();

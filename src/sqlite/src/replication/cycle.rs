@@ -1,4 +1,5 @@
-//! One cycle of replication: what changed since the last one, in one read snapshot, becomes the next state of all replicas.
+//! One cycle of replication: it reads the changes since the last cycle in one read snapshot, and
+//! publishes them as the next state of all replicas.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,21 +19,21 @@ use super::{changes, copy};
 use crate::oltp::capture::{self, Registered};
 use crate::oltp::{limit, log, meta, uninstall};
 
-/// How a cycle ended.
+/// Result of a cycle.
 pub(super) enum CycleResult {
     /// Applied.
     Done(SyncResult),
-    /// The file is not as it should be: that has to be mended first.
+    /// The capture in the file is damaged and must be repaired first.
     Broken(Broken),
 }
 
-/// What a migration of the app, or something else, did to the captures of a file.
+/// Damage to the capture of a file, by a migration of the app or otherwise.
 pub(super) enum Broken {
-    /// The triggers of these tables are not as they should be.
+    /// The triggers of these tables are missing or wrong.
     Triggers(Vec<Registered>),
-    /// There are triggers that capture nothing of use.
+    /// There are triggers that belong to no registered table.
     Strays,
-    /// Changes were not logged, as the log has reached its limit.
+    /// Changes were not logged because the log has reached its limit.
     Full,
     /// Tables of the log were dropped, under triggers that need them. These are the registrations that were followed.
     Log(Vec<Registered>),
@@ -41,16 +42,17 @@ pub(super) enum Broken {
 /// Faults of the file that stay for this cycle.
 #[derive(Default)]
 pub(super) struct Unmended {
-    /// By the number of the registration: why its triggers could not be made again.
+    /// By the number of the registration, the reason why its triggers could not be recreated.
     pub uncaptured: HashMap<i64, String>,
-    /// Triggers that capture nothing of use are left.
+    /// True if triggers that belong to no registered table remain.
     pub has_strays: bool,
     /// The log is full: all tables are copied.
     pub is_full: bool,
 }
 
-/// Applies at most a batch of changes, extended to the end of a transaction. A file that went back to a backup is read anew. `written`:
-/// what the position had written before the snapshot began.
+/// Applies at most a batch of changes, extended to the end of a transaction. After the file went
+/// back to a backup, everything is read again. `written` is the position that was written before
+/// the snapshot began.
 pub(super) fn run(
     conn: &Connection,
     worker: &Worker,
@@ -87,7 +89,7 @@ pub(super) fn run(
     }
     if state.row_ids_version != Some(schema_version) {
         for followed in state.tables.values_mut().filter(|followed| followed.error.is_none()) {
-            // VACUUM may have numbered the rows anew.
+            // VACUUM may have renumbered the rows.
             followed.needs_copy |= capture::has_row_id(conn, &followed.schema)?;
         }
     }
@@ -159,7 +161,7 @@ pub(super) fn run(
                 updates.push((name, copy));
             }
             Err(error) => {
-                // A table that never was there has to be there to be known as failed.
+                // A replica must exist to be marked as failed.
                 if replicas.snapshot().table(&name).is_none() {
                     followed.publish_empty(replicas, state.applied_seq);
                 }
@@ -179,7 +181,8 @@ pub(super) fn run(
             (Err(error), _) => {
                 if let Some(followed) = state.find(&name) {
                     fail(followed, &error.to_string());
-                    // Its columns may be those of any version since: what it has is replaced.
+                    // The replica's columns may be those of any version since, so its rows are
+                    // replaced.
                     followed.replica_version = None;
                 }
             }
@@ -190,14 +193,14 @@ pub(super) fn run(
     if has_copies {
         state.last_time = time;
     }
-    // What keeps a table from being captured may end without a change of the schema.
+    // The cause that prevents the capture of a table may disappear without a change of the schema.
     let has_strays = unmended.has_strays && !oltp.is_read_only();
     let is_settled = !has_strays && state.tables.values().all(|followed| !followed.is_uncaptured);
     (state.schema_version, state.row_ids_version) = (is_settled.then_some(schema_version), Some(schema_version));
     Ok(CycleResult::Done(SyncResult::new(read.events, counts)))
 }
 
-/// Takes up the history that the file has now. A temporal replica goes on with what differs.
+/// Restarts from the log that the file has now. A temporal replica continues with the differences.
 fn start_over(conn: &Connection, state: &mut State, replicas: &Replicas) -> Result<()> {
     let end = log::last_seq(conn)?;
     let gone = state.start_over(&capture::registered(conn)?, (end, log::time_at(conn, end)?));
@@ -206,7 +209,7 @@ fn start_over(conn: &Connection, state: &mut State, replicas: &Replicas) -> Resu
     Ok(())
 }
 
-/// An update that owns what it is made of.
+/// An update that owns its data.
 enum StagedUpdate {
     Changes(ChangeBatch),
     Rows(Arc<Definition>, Vec<RecordBatch>, i64),
@@ -234,8 +237,8 @@ fn fail(followed: &mut TableState, error: &str) {
     followed.needs_copy = true;
 }
 
-/// Where the history of a table that is copied goes on: all versions that it had since the one that the replica has. `None`: there
-/// is no history to go on with.
+/// Returns the versions of a copied table logged since the replica's version. Returns `None` if
+/// there is no history to continue.
 fn past(
     conn: &Connection,
     id: i64,
@@ -255,7 +258,8 @@ fn past(
     Ok(is_one_table.then_some(versions))
 }
 
-/// How a history goes on: with the changes in the log, each with the columns that its version had. `before`: what the replica has.
+/// Returns the updates that continue a history: the changes in the log, each with the columns of
+/// its version. `before` is the definition of the replica.
 fn history(
     conn: &Connection,
     mut before: Option<Definition>,
@@ -276,7 +280,7 @@ fn history(
             let defaults = defaults.collect::<Result<_>>()?;
             steps.push(StagedUpdate::Redefined(Arc::new(definition.clone()), defaults));
         }
-        // What cannot be read of the log is seen as a difference later.
+        // Changes that cannot be read from the log appear as differences later.
         if let Some(Ok(batch)) = batches.remove(version) {
             steps.push(StagedUpdate::Changes(batch));
         }
@@ -285,12 +289,12 @@ fn history(
     Ok(steps)
 }
 
-/// Why a table has no history that is registered by its row id.
+/// Error for a table registered by its row id, which cannot have a history.
 pub(super) const NO_HISTORY: &str = "expected a key of the table's own, got the row id: VACUUM numbers rows anew, so a history has no \
      row to follow (sync_mode \"destructive\" replicates it)";
 
-/// Compares what is registered in the file with what is followed; the registrations whose triggers are not in order and may be made
-/// again.
+/// Compares the registrations in the file with the followed tables; returns the registrations whose
+/// triggers are wrong and may be recreated.
 fn look_at_registrations(
     conn: &Connection,
     state: &mut State,

@@ -1,4 +1,5 @@
-//! What survives the process: the replicas in files, and beside them what replication has to know to go on.
+//! Durable state of replication: the replicas in files, and beside them the state that is needed to
+//! resume.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ pub(super) struct Durable {
 #[derive(Debug, Serialize, Deserialize)]
 struct Extra {
     engine: String,
-    /// What tells the log that the position is in from another.
+    /// The time in the log row at the position, which identifies the log.
     log_time: Option<i64>,
     /// By the number of the registration.
     tables: BTreeMap<i64, ExtraTable>,
@@ -32,12 +33,12 @@ struct Extra {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct ExtraTable {
-    /// Of the columns that the replica has.
+    /// Version of the replica's columns.
     version: Option<i64>,
     is_loaded: bool,
 }
 
-/// What was found in a store.
+/// Content of a store.
 pub(super) struct Found {
     pub durable: Durable,
     stored: Option<(Stored, Extra)>,
@@ -69,14 +70,15 @@ impl Found {
         Ok(Self { durable: Durable { store, engine: extra.engine.clone() }, stored: Some((stored, extra)) })
     }
 
-    /// Where the replicas are in the log.
+    /// Returns the position of the replicas in the log.
     pub fn mark(&self) -> Option<Mark> {
         self.stored.as_ref().map(|(stored, extra)| Mark { seq: stored.applied_seq, time: extra.log_time })
     }
 
-    /// Puts the replicas in place, at `state.applied_seq`. A table that is registered otherwise than it was then, or that had failed,
-    /// is copied again, and so are all if the log does not go on where they are: a history continues with what differs then. A
-    /// replica that nothing is registered for any more goes.
+    /// Restores the replicas, at `state.applied_seq`. A table whose registration changed, or that
+    /// had failed, is copied again, and so are all tables if the log does not continue at this
+    /// position: a history then continues with the differences. A replica without a registration is
+    /// dropped.
     pub fn restore(
         &self,
         replicas: &Replicas,
@@ -105,7 +107,8 @@ impl Found {
     }
 }
 
-/// A place in a log: a position, and what tells this log from another that has this position too.
+/// A position in a log, with the time that distinguishes this log from another log with the same
+/// position.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mark {
     pub seq: i64,
@@ -113,7 +116,8 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// Whether a log is the one that the mark was made in, and reaches as far.
+    /// Returns true if a log is the one in which the mark was made, and reaches the mark's
+    /// position.
     pub fn is_of(&self, conn: &Connection) -> Result<bool> {
         Ok(self.seq <= log::last_seq(conn)? && log::time_at(conn, self.seq)? == self.time)
     }

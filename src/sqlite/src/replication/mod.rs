@@ -1,7 +1,7 @@
-//! How replicas catch up: the initial copy, the sync cycle, progress.
+//! Replication from SQLite to the replicas: the initial copy, the sync cycle, and its status.
 //!
-//! A cycle reads the log and what it copies in one read snapshot, and publishes all tables together. One runs at a time; it runs
-//! to its end whoever waits for it.
+//! A cycle reads the log and what it copies in one read snapshot, and publishes all tables
+//! together. One cycle runs at a time, and it runs to completion even if its caller is cancelled.
 
 mod absent;
 mod alter;
@@ -43,19 +43,20 @@ pub use absent::LogPosition;
 pub use background::Background;
 pub use status::{SyncResult, SyncStatus, TableCondition, TableStatus};
 
-/// How replication goes about it.
+/// Options of replication.
 #[derive(Debug, Clone)]
 pub struct ReplicationOptions {
-    /// How replicas follow.
+    /// Sync mode of the replicas.
     pub mode: SyncMode,
-    /// Whether the log is cut to what replicas still need.
+    /// True if changes that no replica needs any more are pruned from the log.
     pub prunes: bool,
     /// Changes of one cycle, before it is extended to the end of a transaction.
     pub batch_size: u64,
-    /// Changes that the log takes while no engine reads it; then the tables are copied. `None`: what the file has, at first the number
-    /// of their rows, and at least 100 000.
+    /// Maximum number of changes in the log while no engine reads it; beyond it the tables are
+    /// copied. `None` for the limit stored in the file, or without one for the number of rows of
+    /// the tables, at least 100 000.
     pub log_limit: Option<u64>,
-    /// Where replicas are kept; `None`: in memory.
+    /// Store of the replicas; `None` if they are only in memory.
     pub store: Option<Arc<Store>>,
 }
 
@@ -71,7 +72,7 @@ pub struct Replicator {
     position: Mutex<Option<Arc<Position>>>,
     known: Arc<Mutex<Known>>,
     copying: Arc<Copying>,
-    /// A caller's sync has ended well.
+    /// True after a caller's sync has succeeded.
     has_synced: AtomicBool,
     last_error: Mutex<Option<String>>,
     warning: Option<String>,
@@ -84,7 +85,7 @@ impl std::fmt::Debug for Replicator {
     }
 }
 
-/// What a registration found.
+/// Result of a registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RegisterOutcome {
     /// Rows that the table has and the replica lacks, until an initial sync.
@@ -100,7 +101,7 @@ impl Replicator {
     /// One cycle: at most `batch_size` changes, extended to the next end of a transaction that is known.
     ///
     /// # Errors
-    /// SQLite's. A table that cannot follow is no error of the cycle: see [`Self::status`].
+    /// An error of SQLite. A failed table is no error of the cycle: see [`Self::status`].
     pub async fn sync_now(&self) -> Result<SyncResult> {
         let state = Arc::clone(&self.state).lock_owned().await;
         let result = self.cycle(state).await;
@@ -108,7 +109,8 @@ impl Replicator {
         result
     }
 
-    /// Cycles until the log's end at the time of the call is reached; the sums.
+    /// Runs cycles until the log's end at the time of the call is reached; returns the sum of the
+    /// results.
     ///
     /// # Errors
     /// As [`Self::sync_now`].
@@ -136,12 +138,12 @@ impl Replicator {
         }
     }
 
-    /// Runs a cycle to its end, also if the caller goes away.
+    /// Runs a cycle to completion, even if its caller is cancelled.
     async fn cycle(&self, state: OwnedMutexGuard<State>) -> Result<SyncResult> {
         self.blocking(state, Worker::run).await
     }
 
-    /// Does work off the async threads, to its end.
+    /// Runs work to completion, off the async threads.
     async fn blocking<T: Send + 'static>(
         &self,
         mut state: OwnedMutexGuard<State>,
@@ -174,10 +176,10 @@ impl Replicator {
         position.clone().ok_or_else(Error::shut_down)
     }
 
-    /// Where replication stands. Changes nothing, and waits for no cycle.
+    /// Returns the status of replication. Changes nothing, and does not wait for a cycle.
     ///
     /// # Errors
-    /// SQLite's.
+    /// An error of SQLite.
     pub async fn status(&self) -> Result<SyncStatus> {
         let applied_seq = self.known.lock().applied_seq;
         let database = self.oltp.path().to_owned();
@@ -190,16 +192,17 @@ impl Replicator {
         Ok(SyncStatus { log_rows, positions, ..status })
     }
 
-    /// What is to be said about the file as it was opened: a change log that has grown long, and whom it is held for.
+    /// Returns the warning from opening the file: a change log that has grown long, and the engines
+    /// for which it is kept.
     pub fn warning(&self) -> Option<&str> {
         self.warning.as_deref()
     }
 
-    /// Removes the position of an engine that does not run, so that the log is no longer held for it; the changes that were pruned.
-    /// The engine's replicas are copied if it comes back.
+    /// Removes the position of an engine that does not run, so that the log is no longer kept for
+    /// it; returns the number of pruned changes. The engine's replicas are copied if it comes back.
     ///
     /// # Errors
-    /// No such position; an engine that runs; SQLite's.
+    /// An unknown position; an engine that is running; an error of SQLite.
     pub async fn drop_position(&self, id: &str) -> Result<u64> {
         self.oltp.check_writable("drop_position", "an engine that writes the file drops positions")?;
         let state = Arc::clone(&self.state).lock_owned().await;
@@ -220,18 +223,19 @@ impl Replicator {
         self.state.lock().await.find(table).map(|followed| followed.schema.clone())
     }
 
-    /// Syncs again and again in the background, until [`Self::stop_background`]. Its errors are in the status.
+    /// Syncs periodically in the background, until [`Self::stop_background`]. The status has its
+    /// errors.
     pub fn start_background(self: &Arc<Self>, interval: Duration) {
-        // The error is noted.
+        // The status has the error.
         self.background.start(self, interval, |replicator| async move { drop(replicator.sync_all().await) });
     }
 
-    /// Ends the background sync; a cycle that runs goes on to its end. Harmless to repeat.
+    /// Ends the background sync; a running cycle runs to completion. Idempotent.
     pub fn stop_background(&self) {
         self.background.stop();
     }
 
-    /// Ends replication: waits for a running cycle and gives the lease back. Harmless to repeat.
+    /// Ends replication: waits for a running cycle and releases the lease. Idempotent.
     pub async fn shutdown(&self) {
         self.stop_background();
         let _state = self.state.lock().await;
@@ -240,7 +244,8 @@ impl Replicator {
         self.durable.lock().take();
         if let Some(position) = position.filter(|position| !position.is_reader()) {
             let oltp = Arc::clone(&self.oltp);
-            // A position that stays, as another program is writing, is found dead by the next engine.
+            // If the position cannot be removed because another program is writing, the next engine
+            // finds it abandoned.
             let leave = move || drop(oltp.write_soon(move |tx| position.leave(tx), |()| ()));
             let _ = tokio::task::spawn_blocking(leave).await;
         }

@@ -1,8 +1,10 @@
-//! The position of an engine in the log, kept in the file, so that no other engine prunes what it still needs.
+//! The position of an engine in the log. It is stored in the file, so that no other engine prunes
+//! changes that this engine still needs.
 //!
-//! A running engine holds a lock that the operating system has on a file beside the database, and releases when the process ends,
-//! however it ends. The position of an engine that keeps its replicas in memory is a lease: it ends with the lock. That of an
-//! engine with a store lasts: see [`super::absent`]. An engine that only reads the file has its position beside it:
+//! A running engine holds a lock on a file beside the database. The operating system releases the
+//! lock when the process ends, however it ends. The position of an engine that keeps its replicas
+//! in memory is a lease: it ends with the lock. The position of an engine with a store is durable:
+//! see [`super::absent`]. An engine that only reads the file has its position beside it:
 //! [`super::reader_lease`].
 
 use std::fs::{File, TryLockError};
@@ -28,11 +30,11 @@ pub(super) struct Position {
     kept: Kept,
     /// A forked child inherits the position and is not its owner.
     process: u32,
-    /// What the file has, as this engine wrote it last. `None` while that is not known.
+    /// The position in the file as this engine last wrote it; `None` while it is not known.
     written: Mutex<Option<i64>>,
 }
 
-/// Where a position is kept.
+/// Location of a stored position.
 #[derive(Debug)]
 enum Kept {
     /// In the database, with a lock file that is locked for the life of the position.
@@ -41,7 +43,7 @@ enum Kept {
     Beside(Option<ReaderLease>),
 }
 
-/// Where a lasting position has its replicas.
+/// Storage of the replicas of a durable position.
 #[derive(Debug, Clone)]
 pub(super) struct Storage {
     pub folder: PathBuf,
@@ -65,7 +67,7 @@ pub(super) fn new_id() -> String {
     format!("{:x}-{:x}-{next}", std::process::id(), now_us())
 }
 
-/// Whether a name is one of [`new_id`].
+/// Returns true if a name has the form of [`new_id`].
 fn is_id(text: &str) -> bool {
     let is_hex = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_hexdigit());
     text.split('-').count() == 3 && text.split('-').all(is_hex)
@@ -112,12 +114,12 @@ impl Position {
         Self { id, database, kept, process, written: Mutex::default() }
     }
 
-    /// Whether the engine only reads the file.
+    /// Returns true if the engine only reads the file.
     pub fn is_reader(&self) -> bool {
         matches!(self.kept, Kept::Beside(_))
     }
 
-    /// Moves on the position of an engine that only reads the file.
+    /// Publishes the position of an engine that only reads the file.
     pub fn publish(&self, applied_seq: i64) {
         if let Kept::Beside(Some(lease)) = &self.kept {
             lease.publish(applied_seq);
@@ -141,7 +143,7 @@ impl Position {
         &self.database
     }
 
-    /// Where the file says that this engine is. Returns `None` if it is not known there.
+    /// Returns the position of this engine in the file. Returns `None` if the file has none.
     pub fn entered(&self, conn: &Connection) -> Result<Option<i64>> {
         if !log::exists(conn)? {
             return Ok(None);
@@ -151,7 +153,8 @@ impl Position {
             .map_err(failed(context))
     }
 
-    /// Puts the position into the file, which has a log, if of an earlier format. Harmless to repeat. After the commit [`Self::has_written`] is to follow.
+    /// Writes the position to the file, which has a log, perhaps of an earlier format. Idempotent.
+    /// [`Self::has_written`] must be called after the commit.
     pub fn enter(&self, tx: &Connection, applied_seq: i64) -> Result<()> {
         self.forget_written();
         log::create(tx)?;
@@ -171,7 +174,7 @@ impl Position {
         .map_err(failed(context))
     }
 
-    /// As [`Self::enter`], for less where the file has the position already.
+    /// As [`Self::enter`], but cheaper if the file already has the position.
     fn move_on(&self, tx: &Connection, applied_seq: i64) -> Result<()> {
         self.forget_written();
         let moved = tx
@@ -181,31 +184,33 @@ impl Position {
         if moved > 0 { Ok(()) } else { self.enter(tx, applied_seq) }
     }
 
-    /// Notes that a transaction with [`Self::enter`] was committed.
+    /// Records that a transaction with [`Self::enter`] was committed.
     pub fn has_written(&self, applied_seq: i64) {
         *self.written.lock() = Some(applied_seq);
     }
 
-    /// Notes that it is not known what the file has.
+    /// Records that the position in the file is not known.
     pub fn forget_written(&self) {
         *self.written.lock() = None;
     }
 
-    /// What was written last. Returns `None` if that is not known.
+    /// Returns the position that was written last. Returns `None` if it is not known.
     pub fn written(&self) -> Option<i64> {
         *self.written.lock()
     }
 
-    /// Whether the file has this engine's position as it was written: nobody else writes it, so a file that has another one, or
-    /// none, went back to a backup. `before`: [`Self::written`] before the snapshot of `conn` began.
+    /// Returns true if the file has this engine's position as it was written. No other engine
+    /// writes it, so a file with another position, or none, went back to a backup. `before` is
+    /// [`Self::written`] before the snapshot of `conn` began.
     pub fn is_as_written(&self, conn: &Connection, before: Option<i64>) -> Result<bool> {
         let Some(before) = before else { return Ok(true) };
         let entered = self.entered(conn)?;
-        // It may have been moved on while the snapshot began.
+        // The position may have been advanced while the snapshot began.
         Ok(entered == Some(before) || self.written() != Some(before))
     }
 
-    /// Moves the position on, removes those that hold nothing any more, and prunes what no engine needs; the changes pruned.
+    /// Advances the position, removes positions that no longer keep the log, and prunes changes
+    /// that no engine needs; returns the number of pruned changes.
     pub fn advance(&self, tx: &Connection, applied_seq: i64, limit: Limit) -> Result<u64> {
         if !log::exists(tx)? {
             return Ok(0);
@@ -217,7 +222,7 @@ impl Position {
         Ok(pruned)
     }
 
-    /// Takes a lease out of the file: this engine needs the log no more.
+    /// Removes a lease from the file: this engine no longer needs the log.
     pub fn leave(&self, tx: &Connection) -> Result<()> {
         if self.storage().is_none() && log::exists(tx)? {
             tx.execute("DELETE FROM _vexact_engines WHERE id = ?1", [&self.id]).map_err(failed(context))?;
@@ -229,7 +234,8 @@ impl Position {
 impl Drop for Position {
     fn drop(&mut self) {
         if self.process == std::process::id() && !self.is_reader() {
-            // A file that stays is found unlocked by the next engine, which takes it for what it is. Removed before it is unlocked.
+            // The lock file is removed before it is unlocked. If the removal fails, the next engine
+            // finds the file unlocked and treats it as abandoned.
             let _ = std::fs::remove_file(lock_path(&self.database, &self.id));
         }
     }
@@ -244,13 +250,14 @@ fn lock_path(database: &Path, id: &str) -> PathBuf {
 
 /// Locks a file, which is made if it is not there. Returns `None` if an engine holds the lock.
 ///
-/// An engine holds it exclusively, who asks whether it runs shares it for an instant: so the two are told apart.
+/// An engine holds the lock exclusively; a check whether the engine runs shares it for an instant.
+/// So the two can be distinguished.
 pub(super) fn lock(path: &Path) -> std::io::Result<Option<ProcessFile>> {
     loop {
         let open = || File::options().create(true).truncate(false).read(true).write(true).open(path);
         let file = ProcessFile::open(open)?;
         match file.try_lock() {
-            // Who found it unlocked before may have removed it.
+            // A process that found the file unlocked before may have removed it.
             Ok(()) if is_at(&file, path) => return Ok(Some(file)),
             Ok(()) => {}
             Err(TryLockError::Error(error)) => return Err(error),
@@ -270,7 +277,8 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Whether the engine of a position runs, in any process. The lock file of one that ended without removing it is removed.
+/// Returns true if the engine of a position runs, in any process. If the engine ended without
+/// removing its lock file, the lock file is removed.
 pub(super) fn is_running(database: &Path, id: &str) -> bool {
     let path = lock_path(database, id);
     let Ok(file) = ProcessFile::open(|| File::open(&path)) else { return path.exists() };
@@ -289,7 +297,7 @@ pub(super) fn remove_stale_locks(database: &Path) {
         return;
     };
     let prefix = format!("{name}-vexact-");
-    // A folder that cannot be read keeps them, which harms nothing.
+    // In an unreadable folder the files stay, which is harmless.
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let file = entry.file_name();
         if let Some(id) = file.to_str().and_then(|file| file.strip_prefix(&prefix)).filter(|id| is_id(id)) {

@@ -1,8 +1,9 @@
-//! The positions of engines that only read a file: they are kept beside it, as nothing is written to it.
+//! The positions of engines that only read a file. They are stored beside the file, because nothing
+//! is written to it.
 //!
-//! Each has a file in the folder `<database>-vexact-readers`, which it keeps locked while it runs and whose content is its position.
-//! Where the folder cannot be written an engine has no position: the log is pruned without regard to it, and it copies the tables
-//! when that has happened.
+//! Each engine has a file in the folder `<database>-vexact-readers`, which it keeps locked while it
+//! runs and whose content is its position. If the folder is not writable, the engine has no
+//! position: the log is pruned without regard to it, and the engine then copies the tables.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read};
@@ -27,7 +28,8 @@ pub(super) struct ReaderLease {
 }
 
 impl ReaderLease {
-    /// Takes a lease that holds all of the log. Returns `None` where files beside the database cannot be written.
+    /// Takes a lease that keeps the whole log. Returns `None` if files beside the database cannot
+    /// be written.
     pub fn take(database: &Path, id: &str) -> Option<Self> {
         let folder = folder(database);
         let path = folder.join(id);
@@ -43,18 +45,18 @@ impl ReaderLease {
                     lease.publish(0);
                     return Some(lease);
                 }
-                // Whoever left last removed the folder just now.
+                // The last engine to leave has just removed the folder.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(_) => return None,
             }
         }
     }
 
-    /// Lets the log be pruned up to a position.
+    /// Publishes the position up to which the log may be pruned.
     pub fn publish(&self, applied_seq: i64) {
         if self.published.swap(applied_seq, Ordering::Relaxed) != applied_seq {
             let text = format!("{applied_seq:0DIGITS$}\n");
-            // A position that cannot be written holds more of the log than it must.
+            // If the position cannot be written, the old one keeps more of the log than necessary.
             let _ = write_at_start(&self.file, text.as_bytes());
         }
     }
@@ -65,7 +67,7 @@ impl Drop for ReaderLease {
         if self.process == std::process::id() {
             let _ = fs::remove_file(&self.path);
             if let Some(folder) = self.path.parent() {
-                // It stays while others have a lease.
+                // The folder stays while others have a lease.
                 let _ = fs::remove_dir(folder);
             }
         }

@@ -14,7 +14,7 @@ use crate::oltp::capture;
 use crate::oltp::limit::{self, Limit};
 
 impl Replicator {
-    /// Captures a table and makes its replica. With `initial_sync`, the rows that it has are copied.
+    /// Captures a table and creates its replica. With `initial_sync`, its existing rows are copied.
     ///
     /// # Errors
     /// A table that is registered already, by this engine or with another schema; else as [`capture::install`].
@@ -90,11 +90,11 @@ impl Replicator {
         Ok(RegisterOutcome { unloaded_rows: if needs_copy { 0 } else { rows } })
     }
 
-    /// Ends the registration of a table, whatever became of the table, and drops its replica. It can be registered again, with other
-    /// columns or another key.
+    /// Ends the registration of a table, even if the table no longer exists, and drops its replica.
+    /// It can be registered again, with other columns or another key.
     ///
     /// # Errors
-    /// A table that is not registered; SQLite's.
+    /// A table that is not registered; an error of SQLite.
     pub async fn unregister(&self, table: &str) -> Result<()> {
         self.oltp.check_writable("unregister_table", "an engine that writes the file unregisters tables")?;
         let mut state = Arc::clone(&self.state).lock_owned().await;
@@ -121,8 +121,9 @@ impl Replicator {
         }
     }
 
-    /// Copies all rows of a table, in the place of what its replica has; in a history the differences become versions. The number
-    /// of rows. The other tables come to the same position of the log.
+    /// Copies all rows of a table, which replace those of its replica; in a history the differences
+    /// become versions. Returns the number of rows. The other tables advance to the same position
+    /// of the log.
     ///
     /// # Errors
     /// A table that is not registered, or values that its columns cannot hold.

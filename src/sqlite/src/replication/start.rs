@@ -1,4 +1,4 @@
-//! How an engine takes up replication: from nothing, or from what a store holds.
+//! Start of replication, from nothing or from the replicas in a store.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -19,8 +19,8 @@ use crate::oltp::capture::Registered;
 use crate::oltp::{Oltp, capture, limit, log, meta, uninstall};
 
 impl Replicator {
-    /// Starts with the tables that are registered in the file: their replicas are copied, or come from the store and go on from
-    /// where they were.
+    /// Starts with the tables that are registered in the file: their replicas are copied, or
+    /// restored from the store and continued.
     ///
     /// # Errors
     /// A file that cannot be read, or a lease beside it that cannot be taken; a store that is damaged, or of another sync mode.
@@ -29,7 +29,7 @@ impl Replicator {
         let mut folder = None;
         let mut found = match options.store.take() {
             Some(store) => {
-                // Whoever looks for it may be in another folder.
+                // A process that looks for the folder may have another working directory.
                 folder = Some(store.folder().canonicalize().map_err(|error| Error::io(store.folder(), error))?);
                 let read = tokio::task::spawn_blocking(move || Found::read(store, position::new_id(), mode)).await;
                 Some(read.map_err(|error| Error::Engine(format!("reading the storage ended: {error}")))??)
@@ -87,20 +87,21 @@ impl Replicator {
     }
 }
 
-/// What an engine finds in the file when it begins.
+/// State of the file when an engine starts.
 struct Beginning {
-    /// Where what is stored goes on, if it does.
+    /// Position at which the stored replicas continue; `None` if they cannot.
     goes_on: Option<i64>,
     log_end: i64,
-    /// In the log row where the engine begins.
+    /// Time in the log row at which the engine starts.
     time: Option<i64>,
     registered: Vec<Registered>,
     warning: Option<String>,
 }
 
 impl Beginning {
-    /// Puts the position into the file before anything is read, so that nobody prunes what comes after it. Where another program is
-    /// writing, that waits for a later cycle: if something is pruned until then, the cycle notices and copies.
+    /// Writes the position to the file before anything is read, so that no other engine prunes the
+    /// changes after it. If another program is writing, a later cycle writes it: if changes are
+    /// pruned until then, the cycle detects it and copies the tables.
     async fn enter(oltp: Arc<Oltp>, position: Arc<Position>, stored: Option<Mark>) -> Result<Self> {
         let enter = move || {
             if oltp.is_read_only() {
@@ -120,7 +121,7 @@ impl Beginning {
                 }
                 Ok(found)
             };
-            // The first cycle writes it once more, and prunes what is there.
+            // The first cycle writes the position again, and prunes the log.
             match oltp.write_soon(enter, |_| ())? {
                 Some(found) => Ok(found),
                 None => oltp.read_here(|conn| Self::read(conn, &position, stored)),
@@ -137,13 +138,14 @@ impl Beginning {
     fn read(conn: &Connection, position: &Position, stored: Option<Mark>) -> Result<Self> {
         meta::check(conn)?;
         if uninstall::is_broken(conn)? {
-            // The first cycle mends it.
+            // The first cycle repairs the log.
             return Ok(Self { goes_on: None, log_end: 0, time: None, registered: Vec::new(), warning: None });
         }
         let log_end = log::last_seq(conn)?;
         let known = position.entered(conn)?;
         let has_position = |mark: Mark| position.is_reader() || known.map_or(log_end == 0, |known| known <= mark.seq);
-        // What is stored goes on only if this is its log, which still has everything since.
+        // The stored replicas continue only if this is their log and it still has all changes
+        // since.
         let goes_on = match stored {
             Some(mark) if has_position(mark) && !limit::is_full(conn)? && mark.is_of(conn)? => Some(mark.seq),
             _ => None,

@@ -1,4 +1,4 @@
-//! What replication knows of its tables between cycles.
+//! State of replication and of its tables between cycles.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ pub(super) struct TableState {
     pub version: i64,
     /// The version whose columns the replica has; `None` before it has any.
     pub replica_version: Option<i64>,
-    /// All rows are to be read again.
+    /// True if all rows must be read again.
     pub needs_copy: bool,
-    /// Rows that were there before are in the replica.
+    /// True if the rows from before the registration are in the replica.
     pub is_loaded: bool,
-    /// It was registered through this engine, and not found in the file.
+    /// True if the table was registered through this engine, not found in the file.
     pub is_claimed: bool,
-    /// It cannot be captured as it is in SQLite, so that a copy would not stay true.
+    /// True if the current table cannot be captured, so that a copy would become stale.
     pub is_uncaptured: bool,
     pub error: Option<String>,
 }
@@ -55,7 +55,7 @@ impl TableState {
         Self { is_claimed, replica_version, ..Self::new(registered, mode) }
     }
 
-    /// Makes the replica, without rows.
+    /// Publishes an empty replica.
     pub fn publish_empty(&mut self, replicas: &Replicas, applied_seq: i64) {
         self.replica_version = Some(self.version);
         let update = Update::Replace(Arc::clone(&self.definition), Vec::new(), 0);
@@ -63,7 +63,7 @@ impl TableState {
     }
 }
 
-/// What replication knows between cycles.
+/// State of replication between cycles.
 #[derive(Debug)]
 pub(super) struct State {
     pub mode: SyncMode,
@@ -72,7 +72,8 @@ pub(super) struct State {
     pub applied_seq: i64,
     /// The log's end when it was last read.
     pub log_end: i64,
-    /// The time in the log row at `applied_seq`, which tells this log from another that has this position too.
+    /// The time in the log row at `applied_seq`, which distinguishes this log from another log with
+    /// the same position.
     pub applied_time: Option<i64>,
     /// The file that was read last.
     pub file: Option<FileId>,
@@ -80,15 +81,15 @@ pub(super) struct State {
     pub last_time: i64,
     /// By the number of the registration: columns that left the replica when a migration dropped or renamed them.
     pub lost: BTreeMap<i64, Vec<String>>,
-    /// SQLite's count of schema changes when the registrations were last looked at.
+    /// SQLite's count of schema changes when the registrations were last checked.
     pub schema_version: Option<i64>,
     /// The same when tables were last copied whose rows have SQLite's row ids.
     pub row_ids_version: Option<i64>,
 }
 
 impl State {
-    /// Takes up another history of the file, which has these registrations and ends at a place in its log: all rows are to be read
-    /// again. The names of tables that are no longer registered.
+    /// Restarts from another history of the file, with these registrations and this end of its log:
+    /// all rows must be read again. Returns the names of tables that are no longer registered.
     pub fn start_over(&mut self, registered: &[Registered], (log_end, time): (i64, Option<i64>)) -> Vec<String> {
         // Numbers of registrations and versions may mean others now.
         let mut before: Vec<TableState> = std::mem::take(&mut self.tables).into_values().collect();

@@ -1,4 +1,4 @@
-//! What a sync did, and where it stands.
+//! Result of a sync, and status of replication.
 
 use std::fmt;
 
@@ -9,18 +9,18 @@ use vexact_replica::{Counts, Snapshot};
 use super::absent::LogPosition;
 use super::state::{State, TableState};
 
-/// What one sync did.
+/// Result of one sync.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct SyncResult {
     /// Changes applied.
     pub events_processed: u64,
-    /// Keys that came.
+    /// Number of keys that were added.
     pub rows_inserted: u64,
-    /// Rows of keys that were there.
+    /// Number of new rows of existing keys.
     pub rows_updated: u64,
-    /// Keys that went.
+    /// Number of keys that were removed.
     pub rows_deleted: u64,
-    /// Changes removed from the log; `None` where pruning is off or none was.
+    /// Changes removed from the log; `None` if pruning is disabled or nothing was pruned.
     pub pruned_count: Option<u64>,
 }
 
@@ -35,7 +35,7 @@ impl SyncResult {
         }
     }
 
-    /// The sum of two.
+    /// Returns the sum of two results.
     pub fn plus(self, other: Self) -> Self {
         Self {
             events_processed: self.events_processed + other.events_processed,
@@ -61,7 +61,7 @@ impl fmt::Display for SyncResult {
     }
 }
 
-/// Where replication stands.
+/// Status of replication.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct SyncStatus {
     /// Changes not yet applied.
@@ -78,7 +78,7 @@ pub struct SyncStatus {
     pub positions: Vec<LogPosition>,
 }
 
-/// Where one table stands.
+/// Status of one table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TableStatus {
     /// Its name, as registered.
@@ -87,9 +87,9 @@ pub struct TableStatus {
     pub rows: u64,
     /// Changes not yet applied.
     pub lag: u64,
-    /// What can be said of it.
+    /// The condition of the replica.
     pub state: TableCondition,
-    /// Why it failed.
+    /// The error of a failed table.
     pub last_error: Option<String>,
     /// Warning about a table that follows: columns that its replica lost, rows whose time cannot be right.
     pub warning: Option<String>,
@@ -98,13 +98,15 @@ pub struct TableStatus {
 /// The condition of a replica; its text in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableCondition {
-    /// It follows. Set by a copy, or at the registration of an empty table.
+    /// The replica is complete and follows the table. Set by a copy, or at the registration of an
+    /// empty table.
     Ready,
-    /// It follows since its registration; the rows that the table had then were not copied. Ends with a copy.
+    /// The replica follows the table since its registration, but the rows that existed then were
+    /// not copied. Ends with a copy.
     NotLoaded,
-    /// So many of its rows have been read by a copy that is under way.
+    /// A copy is running; the number is the count of rows read so far.
     Copying(u64),
-    /// It failed to follow and is not read; it is copied again at the next sync.
+    /// Replication of the table failed and queries cannot read it; the next sync copies it again.
     Failed,
 }
 
@@ -125,12 +127,12 @@ impl fmt::Display for TableCondition {
     }
 }
 
-/// What [`SyncStatus`] is made of, as the last cycle left it: nobody waits for one that runs.
+/// Parts of [`SyncStatus`] after the last cycle. Reading them does not wait for a running cycle.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     pub applied_seq: i64,
     tables: Vec<TableState>,
-    /// Columns that a migration took, by the table.
+    /// Columns that a migration dropped, by table.
     lost: Vec<(String, Vec<String>)>,
 }
 

@@ -1,4 +1,4 @@
-//! A cycle with what surrounds it: triggers made again, the save, the log's position, compaction.
+//! Runs a cycle and the steps around it: repair of triggers, save, position in the log, compaction.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,11 @@ use super::status::{Copying, SyncResult};
 use crate::oltp::limit::{self, Limit};
 use crate::oltp::{Oltp, capture, uninstall};
 
-/// Longest wait for another program's write transaction before the file is mended: most are shorter.
+/// Maximum wait for another program's write transaction before a repair of the file; most
+/// transactions are shorter.
 const MOMENT: Duration = Duration::from_millis(100);
 
-/// What a cycle needs, on its own.
+/// The inputs of a cycle, independent of the replicator.
 pub(super) struct Worker {
     pub oltp: Arc<Oltp>,
     pub replicas: Arc<Replicas>,
@@ -29,12 +30,13 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Makes the replicas durable, where they are to be. Blocks.
+    /// Saves the replicas, if they have a store. Blocks.
     pub fn save(&self, state: &State) -> Result<()> {
         self.durable.as_ref().map_or(Ok(()), |durable| durable.save(&self.replicas, state))
     }
 
-    /// Runs a cycle. Blocks: all of it happens on one thread, as a change of threads costs more than a short cycle.
+    /// Runs a cycle. Blocks: the whole cycle runs on one thread, because a thread switch costs more
+    /// than a short cycle.
     pub fn run(self, state: &mut State) -> Result<SyncResult> {
         let file = self.oltp.file()?;
         if state.file != Some(file) {
@@ -49,7 +51,8 @@ impl Worker {
             match outcome? {
                 CycleResult::Done(result) => break result,
                 CycleResult::Broken(Broken::Triggers(broken)) => {
-                    // Each on its own: one that cannot be captured holds up no other.
+                    // Each table has its own transaction: one that cannot be captured does not
+                    // delay the others.
                     for table in broken {
                         let (id, before) = (table.id, table.schema.clone());
                         let reinstall = move |tx: &rusqlite::Connection| capture::reinstall(tx, id, &table.schema);
@@ -95,8 +98,8 @@ impl Worker {
         Ok(result)
     }
 
-    /// Mends the file. Another program that writes for longer than a moment is not waited for: the sync's readers would wait too.
-    /// Returns `None` then, and if the file is only read.
+    /// Repairs the file. It does not wait long for another program that writes, because the sync's
+    /// readers would wait too. Returns `None` in that case, and if the file is read-only.
     fn mend<T: Send + 'static>(
         &self,
         work: impl FnOnce(&rusqlite::Connection) -> Result<T> + Send + 'static,
@@ -104,7 +107,7 @@ impl Worker {
         if self.oltp.is_read_only() { Ok(None) } else { self.oltp.write_within(MOMENT, work, |_| ()) }
     }
 
-    /// Who mends the file later.
+    /// Returns a text that says who repairs the file later.
     fn mended_by(&self) -> &'static str {
         match self.oltp.is_read_only() {
             true => "an engine that writes the file mends it at its next sync, this one is read-only (mode=ro)",
@@ -112,8 +115,8 @@ impl Worker {
         }
     }
 
-    /// Moves the position on and prunes; the changes pruned, if any. Where another program is writing, a later cycle does it: a sync
-    /// only reads what it is for.
+    /// Advances the position and prunes; returns the number of pruned changes, if any. If another
+    /// program is writing, a later cycle does it, because a sync itself only reads.
     fn advance(&self, state: &State) -> Result<Option<u64>> {
         let applied_seq = state.applied_seq;
         // Without a log there is nothing to hold.

@@ -1,4 +1,4 @@
-//! What is in the folder, and for how long it has stayed the same.
+//! Lists the files of the folder, each with the time since its last change.
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
@@ -10,12 +10,12 @@ use vexact_core::error::{Error, Result};
 
 use super::Positions;
 
-/// Endings of the names of files that are being written.
+/// Suffixes of the names of files that are still being written.
 const UNFINISHED: [&str; 7] = ["~", ".tmp", ".temp", ".part", ".partial", ".crdownload", ".swp"];
-/// A time of modification is believed when it is this long ago: clocks of file servers differ a little.
+/// Minimum age of a reliable modification time: the clocks of file servers differ slightly.
 const LONG_AGO: Duration = Duration::from_secs(2);
 
-/// A file at a look.
+/// A file as one poll of the folder sees it.
 #[derive(Debug, Clone)]
 pub(super) struct Seen {
     pub path: PathBuf,
@@ -25,7 +25,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// For how long it is known to have stayed the same.
+    /// Returns the time for which the file is known to be unchanged.
     pub fn quiet(&self) -> Duration {
         let age = SystemTime::now().duration_since(self.modified).unwrap_or_default();
         let watched = self.since.elapsed();
@@ -33,7 +33,7 @@ impl Seen {
     }
 }
 
-/// The folder's files, look by look.
+/// Files of the folder, poll by poll.
 #[derive(Debug)]
 pub(super) struct Files {
     folder: PathBuf,
@@ -45,10 +45,10 @@ impl Files {
         Self { folder, seen: BTreeMap::new() }
     }
 
-    /// The files by name.
+    /// Polls the folder, and returns the files by name.
     ///
     /// # Errors
-    /// A folder that cannot be listed; a file that is gone before it was read to its end.
+    /// A folder that cannot be listed; a file that was removed before it was read to its end.
     pub fn look(&mut self, positions: &Positions) -> Result<BTreeMap<String, Seen>> {
         let now = Instant::now();
         let mut seen = BTreeMap::new();
@@ -72,7 +72,7 @@ impl Files {
     }
 }
 
-/// Refuses a folder that is none.
+/// Rejects a path that is not a folder.
 pub(super) fn check_folder(folder: &Path) -> Result<()> {
     match std::fs::metadata(folder) {
         Ok(metadata) if metadata.is_dir() => Ok(()),
@@ -84,7 +84,7 @@ pub(super) fn check_folder(folder: &Path) -> Result<()> {
     }
 }
 
-/// The names of the files, in their order.
+/// Returns the names of the files, sorted.
 pub(super) fn names(folder: &Path) -> Result<Vec<String>> {
     Ok(list(folder)?.into_iter().map(|(name, _)| name).collect())
 }
@@ -101,7 +101,7 @@ fn list(folder: &Path) -> Result<Vec<(String, Metadata)>> {
         match std::fs::metadata(&path) {
             Ok(metadata) if metadata.is_file() => files.push((utf8(&path, name)?, metadata)),
             Ok(_) => {}
-            // Renamed or deleted meanwhile.
+            // The file was renamed or deleted meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(Error::io(&path, error)),
         }

@@ -1,19 +1,24 @@
-//! A folder of CSV files as a source: every file that is there or comes later is read once, whatever its name.
+//! A folder of CSV files as a source: every file that exists or is added later is read once,
+//! regardless of the order of the names.
 //!
-//! **Which files.** Regular files of the folder itself. Names that begin with `.` or `_`, or end with `~`, `.tmp`, `.temp`, `.part`,
-//! `.partial`, `.crdownload`, `.swp`, are those of files that are being written, and are left alone: the sound way to hand over a
-//! file is to write it under such a name and to rename it.
+//! **Files.** The source reads regular files of the folder itself. Names that begin with `.` or
+//! `_`, or end with `~`, `.tmp`, `.temp`, `.part`, `.partial`, `.crdownload`, `.swp`, are files
+//! that are being written, and are ignored: the safe way to add a file is to write it under such a
+//! name and to rename it.
 //!
-//! **When.** A file is read once its size and its time of modification have stayed the same for 200 ms (or that time is 2 s ago),
-//! and only as far as its records are whole, so that a record is never cut. The first micro-batch waits up to 2 s until this is so of
-//! all files, so that it has what was there when the query began. A last record without a line end is taken for whole
-//! after 1 s; one that ends within quotes never is, and is an error after 60 s. What is appended to a file later is read as well; a
-//! file that has become shorter, goes on in the midst of a record, or begins with other bytes than those that were read, is an
-//! error; a checkpoint has their checksums.
+//! **Timing.** A file is read once its size and its modification time have not changed for 200 ms
+//! (or that time is 2 s ago), and only up to its last whole record, so that a record is never cut.
+//! The first micro-batch waits up to 2 s for this condition on all files, so that it has the
+//! content at the start of the query. A last record without a line end counts as whole after 1 s;
+//! one that ends within quotes never does, and is an error after 60 s. Bytes that are appended to a
+//! file later are read as well. A file that has become shorter, continues in the middle of a
+//! record, or begins with bytes that differ from those that were read, is an error; a checkpoint
+//! has their checksums.
 //!
-//! **Micro-batches.** The files in the order of their names, up to 8 MiB at once: many small files, or a part of a large one. An
-//! offset is `{"name": bytes}`, how far each file is read, so that the rows between two offsets are the same at any time. A file
-//! that is deleted after it was read leaves the offset; one that comes under its name is a new one.
+//! **Micro-batches.** Files are read in the order of their names, up to 8 MiB at once: many small
+//! files, or a part of a large one. An offset is `{"name": bytes}`, the position in each file, so
+//! that the rows between two offsets never change. A file that is deleted after it was read leaves
+//! the offset; a later file of the same name is a new one.
 
 mod files;
 mod part;
@@ -36,18 +41,18 @@ use self::files::Files;
 use self::seal::Seals;
 use super::source::{Offset, OffsetRange, Source, SourceTable};
 
-/// Text of a micro-batch, where nothing else is asked for.
+/// Default size of a micro-batch, in bytes of text.
 const BATCH_BYTES: u64 = 8 << 20;
-/// Between two looks into the folder; longer where a look takes long.
+/// Minimum time between two polls of the folder; it is longer if a poll takes long.
 const SHORTEST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// How long the first micro-batch waits for files that were written just now.
+/// Maximum wait of the first micro-batch for files that were written just before.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 
-/// How far each file is read, in bytes.
+/// Byte offset up to which each file is read.
 type Positions = BTreeMap<String, u64>;
 
-/// The folder, by name.
+/// A folder of CSV files, by its path.
 #[derive(Debug, Clone)]
 pub struct CsvDir {
     folder: PathBuf,
@@ -56,20 +61,20 @@ pub struct CsvDir {
 }
 
 impl CsvDir {
-    /// Files with these columns.
+    /// Creates a source of files with these columns.
     ///
     /// # Errors
-    /// A folder that is not there; a type that a cell cannot hold; a bad delimiter. What is in the files is checked when the source
-    /// is opened.
+    /// A missing folder; a type that a cell cannot hold; an invalid delimiter. The content of the
+    /// files is checked when the source is opened.
     pub fn declared(folder: &Path, delimiter: char, schema: &SchemaRef) -> Result<Self> {
         files::check_folder(folder)?;
         Ok(Self::new(folder, CsvColumns::declared(schema, delimiter)?))
     }
 
-    /// The columns of the first file that has rows, as [`vexact_sources::csv::open`] finds them.
+    /// Infers the columns from the first file that has rows, as [`vexact_sources::csv::open`] does.
     ///
     /// # Errors
-    /// A folder that is not there, or has no such file.
+    /// A missing folder, or one without such a file.
     pub fn infer(folder: &Path, delimiter: char) -> Result<Self> {
         files::check_folder(folder)?;
         for name in files::names(folder)? {
@@ -88,7 +93,8 @@ impl CsvDir {
         Self { folder: folder.into(), columns, batch_bytes: BATCH_BYTES }
     }
 
-    /// With micro-batches of about so many bytes of text, at least a record each, instead of 8 MiB.
+    /// Sets the approximate size of micro-batches, in bytes of text, instead of 8 MiB. Each has at
+    /// least one record.
     ///
     /// # Errors
     /// A size of 0.
@@ -149,7 +155,7 @@ impl SourceTable for CsvDir {
     }
 }
 
-/// Runs what waits for the disk.
+/// Runs work that blocks on the disk.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Error::Interrupted(error.to_string()))?
@@ -161,12 +167,12 @@ struct CsvDirReader {
     files: Arc<Mutex<Files>>,
     positions: Positions,
     seals: Arc<Mutex<Seals>>,
-    /// Until the first micro-batch: when it comes at the latest.
+    /// Deadline of the first micro-batch; `None` after it.
     first_until: Option<Instant>,
 }
 
 impl CsvDirReader {
-    /// The positions after the next micro-batch; `None` while there is nothing to read.
+    /// Returns the positions after the next micro-batch; `None` while there is nothing to read.
     async fn look(&self) -> Result<Option<Positions>> {
         let (files, table, positions) = (Arc::clone(&self.files), self.table.clone(), self.positions.clone());
         let may_wait = self.first_until.is_some_and(|until| Instant::now() < until);

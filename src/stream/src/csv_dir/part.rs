@@ -1,4 +1,4 @@
-//! Which part of the files is the next micro-batch.
+//! Selects the parts of the files that form the next micro-batch.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,16 +9,17 @@ use vexact_sources::csv_part::{CsvColumns, ends_in_quotes, read_bytes, whole_rec
 use super::Positions;
 use super::files::Seen;
 
-/// A file that stays the same this long is read as far as its records are whole …
+/// Time without a change after which a file's whole records are read …
 const SETTLED: Duration = Duration::from_millis(200);
-/// … its last record, without a line end, after this long …
+/// … after which its last record is read, even without a line end …
 const LAST_RECORD: Duration = Duration::from_secs(1);
-/// … and one that ends within quotes is refused after this long.
+/// … and after which a file that ends within quotes is rejected.
 const OPEN_QUOTES: Duration = Duration::from_secs(60);
-/// A record that is longer is refused.
+/// Maximum size of a record, in bytes; a longer one is rejected.
 const LONGEST_RECORD_BYTES: u64 = 256 << 20;
 
-/// The positions after the next micro-batch, of about `bytes` of text; `None` where there is nothing to read.
+/// Returns the positions after the next micro-batch, of about `bytes` of text; `None` if there is
+/// nothing to read.
 pub(super) fn next(
     files: &BTreeMap<String, Seen>,
     positions: &Positions,
@@ -43,7 +44,7 @@ pub(super) fn next(
             next.insert(name.clone(), end);
             taken += end - start;
         }
-        // A file is read to its end before the next one is begun.
+        // A file is read to its end before the next one is started.
         if file.len - start > left || taken >= bytes {
             break;
         }
@@ -51,7 +52,7 @@ pub(super) fn next(
     Ok((taken > 0).then_some(next))
 }
 
-/// Whether all files that have something to read can be read to their ends.
+/// Returns true if all files with unread bytes can be read to their ends.
 pub(super) fn are_settled(files: &BTreeMap<String, Seen>, positions: &Positions) -> Result<bool> {
     for (name, file) in files {
         let start = positions.get(name).copied().unwrap_or(0);
@@ -73,7 +74,8 @@ fn is_line_end(byte: &u8) -> bool {
     matches!(byte, b'\n' | b'\r')
 }
 
-/// Where a part of a file that begins at `start` ends: after as many whole records as `bytes` hold, at least one.
+/// Returns the end of the part of a file that begins at `start`: the position after as many whole
+/// records as fit in `bytes`, at least one.
 fn end_of_part(file: &Seen, start: u64, delimiter: u8, bytes: u64) -> Result<u64> {
     let mut end = file.len.min(start + bytes);
     loop {
@@ -103,7 +105,8 @@ fn end_of_part(file: &Seen, start: u64, delimiter: u8, bytes: u64) -> Result<u64
     }
 }
 
-/// Refuses a file that goes on in the midst of a record: its last one had no line end, or it was written anew.
+/// Rejects a file that continues in the middle of a record: its last record had no line end, or the
+/// file was rewritten.
 fn check_start(file: &Seen, start: u64, text: &[u8]) -> Result<()> {
     if start == 0 || text.first().is_some_and(is_line_end) {
         return Ok(());

@@ -1,5 +1,5 @@
-//! Checksums of what was read of each file, by which a file that was written anew is noticed: within a query where it goes on,
-//! and by a checkpoint before the query does.
+//! Checksums of the bytes that were read of each file. They detect a file that was rewritten:
+//! within a query when it reads on, and by a checkpoint before the query resumes.
 
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
@@ -13,10 +13,10 @@ use vexact_core::error::{Error, Result};
 
 use super::Positions;
 
-/// Bytes before a position that are compared where a file goes on.
+/// Number of bytes before a position that are compared when the reader resumes a file.
 const TAIL_BYTES: usize = 4096;
 
-/// A file at one moment: any change of its content changes this.
+/// Version of a file: every change of its content changes it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Stamp {
     inode: u64,
@@ -43,13 +43,13 @@ impl Stamp {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Stored {
     bytes: u64,
-    /// Of these bytes.
+    /// Checksum of these bytes.
     xxh64: String,
     #[serde(flatten)]
     stamp: Stamp,
 }
 
-/// The same while it is read.
+/// Checksum of a file while it is read.
 #[derive(Debug, Clone)]
 enum Seal {
     Stored(Stored),
@@ -78,24 +78,24 @@ fn in_hex(hash: u64) -> String {
     format!("{hash:016x}")
 }
 
-/// The files that were read.
+/// Checksums of the files that were read.
 #[derive(Debug, Default)]
 pub(super) struct Seals(BTreeMap<String, Seal>);
 
 impl Seals {
-    /// As a checkpoint stores them.
+    /// Returns the checksums in the form of a checkpoint.
     pub fn evidence(&self) -> serde_json::Value {
         let stored = self.0.iter().map(|(name, seal)| (name, seal.stored()));
-        // Texts and numbers: there is nothing that JSON cannot hold.
+        // Texts and numbers always convert to JSON.
         serde_json::to_value(stored.collect::<BTreeMap<_, _>>()).unwrap_or_default()
     }
 
-    /// Files that are no longer read.
+    /// Removes files that are no longer read.
     pub fn retain(&mut self, positions: &Positions) {
         self.0.retain(|name, _| positions.contains_key(name));
     }
 
-    /// Compares the files with what a checkpoint stored of them.
+    /// Compares the files with their checksums in a checkpoint.
     ///
     /// # Errors
     /// A file whose first bytes are not those that were read.
@@ -114,7 +114,7 @@ impl Seals {
             }
             let stamp = match std::fs::metadata(&path) {
                 Ok(metadata) => Stamp::of(&metadata),
-                // One that was read to its end may go.
+                // A file that was read to its end may be deleted.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(Error::io(&path, error)),
             };
@@ -130,7 +130,7 @@ impl Seals {
     /// Adds the part of a file from `start` on.
     ///
     /// # Errors
-    /// A file that goes on from another beginning than the one that was read.
+    /// A file whose beginning differs from the bytes that were read.
     pub fn add(&mut self, path: &Path, name: &str, start: u64, part: &[u8]) -> Result<()> {
         let stamp = Stamp::of(&std::fs::metadata(path).map_err(|error| Error::io(path, error))?);
         let before = self.0.remove(name).filter(|seal| seal.bytes() == start);
@@ -143,13 +143,13 @@ impl Seals {
             Some(Seal::Open { hasher, tail, tail_bytes, stamp: before, .. }) => {
                 let now = tail_of(path, start)?;
                 let is_same = XxHash64::oneshot(0, &now[now.len().saturating_sub(tail_bytes)..]) == tail;
-                // Another file under the name is compared whole.
+                // If another file has the name, all of it is compared.
                 if !is_same || before.inode != stamp.inode && hash_of(path, start)?.finish() != hasher.finish() {
                     return Err(written_anew(path, start));
                 }
                 (hasher, now)
             }
-            // It was read by another reader.
+            // Another reader has read it.
             None => (hash_of(path, start)?, tail_of(path, start)?),
         };
         hasher.write(part);
@@ -167,7 +167,7 @@ impl Seals {
     }
 }
 
-/// The seal of a file again, if it begins with the bytes that were read.
+/// Resumes the checksum of a file, if it begins with the bytes that were read.
 fn reopened(path: &Path, stored: &Stored) -> Result<Seal> {
     let metadata = std::fs::metadata(path).map_err(|error| Error::io(path, error))?;
     if metadata.len() < stored.bytes {
@@ -194,7 +194,7 @@ fn written_anew(path: &Path, bytes: u64) -> Error {
     Error::BadFile { path: path.into(), problem }
 }
 
-/// The checksum of the first bytes of a file.
+/// Returns the checksum of the first bytes of a file.
 fn hash_of(path: &Path, bytes: u64) -> Result<XxHash64> {
     let io = |error| Error::io(path, error);
     let mut file = File::open(path).map_err(io)?.take(bytes);

@@ -1,4 +1,4 @@
-//! Files that come in any order, grow, are cut, and are read again.
+//! Tests of files that are added in any order, grow, are truncated, and are read again.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -21,7 +21,7 @@ fn age(path: &Path, seconds: u64) {
     file.set_modified(SystemTime::now() - Duration::from_secs(seconds)).unwrap();
 }
 
-/// A file that was written long ago.
+/// Writes a file with an old modification time.
 fn write(folder: &TempDir, name: &str, text: &str) {
     std::fs::write(folder.path().join(name), text).unwrap();
     age(&folder.path().join(name), 10);
@@ -54,7 +54,8 @@ async fn refused(source: &mut Box<dyn Source>) -> String {
     }
 }
 
-/// Whether it still waits after a few looks, which a look of its own would have ended.
+/// Returns true if the source still waits after a few polls of the folder; one poll finds input
+/// that is ready.
 async fn waits(source: &mut Box<dyn Source>) -> bool {
     let is_over = tokio::time::timeout(Duration::from_millis(150), source.next_range()).await.is_ok();
     !is_over
@@ -84,7 +85,7 @@ async fn what_is_there_at_first_is_one_micro_batch_also_what_was_written_just_no
     std::fs::write(folder.path().join("c.csv"), "n,s\n3,c\n4,no line end").unwrap();
     let mut source = open(&folder).await;
     assert_eq!(next(&mut source).await.1, [1, 2, 3, 4]);
-    // Later, what has settled does not wait for the rest.
+    // Afterwards, settled files do not wait for the others.
     std::fs::write(folder.path().join("d.csv"), "n,s\n6,d\n7,no line end").unwrap();
     write(&folder, "e.csv", "n,s\n5,e\n");
     assert_eq!(next(&mut source).await.1, [5]);
@@ -114,7 +115,7 @@ async fn a_file_is_read_when_it_no_longer_grows_and_as_far_as_its_records_are_wh
     let mut file = File::create(&path).unwrap();
     file.write_all(b"n,s\n1,a\n2,\"b\n").unwrap();
     let mut source = open(&folder).await;
-    // Its time of modification is now, and it has not been watched for long.
+    // The file was modified just now, and has not been observed for long.
     {
         let mut waiting = Box::pin(source.next_range());
         assert!(futures::poll!(&mut waiting).is_pending());
@@ -138,7 +139,7 @@ async fn ranges_are_read_again_identically_by_other_readers() {
     }
     let table = CsvDir::infer(folder.path(), ',').unwrap();
     assert_eq!(table.schema(), columns());
-    // As the engine does it, with micro-batches of 100 bytes.
+    // The positions are computed as the engine does it, with micro-batches of 100 bytes.
     let mut files = Files::new(folder.path().into());
     let (mut at, mut ranges) = (Positions::new(), Vec::new());
     while let Some(positions) = part::next(&files.look(&at).unwrap(), &at, &table.columns, 100).unwrap() {
@@ -213,7 +214,7 @@ async fn files_that_were_written_anew_or_deleted_too_early_are_refused() {
     source.restore(&range.to).await.unwrap();
     assert!(refused(&mut source).await.contains("expected a line end where reading goes on, at byte 12"));
 
-    // Deleted after it was read, and then a new one of its name.
+    // The file was deleted after it was read, and then a new one got its name.
     write(&folder, "b.csv", "n,s\n3,c\n");
     std::fs::remove_file(folder.path().join("a.csv")).unwrap();
     let mut source = open(&folder).await;
@@ -252,7 +253,7 @@ async fn a_file_that_was_written_anew_is_noticed_by_its_checksum() {
         source.restore(&range.to).await.unwrap();
         source.verify(&evidence).await.map(|()| source)
     };
-    // Touched, copied and appended to, it begins with what was read.
+    // The file was touched, copied and appended to, but still begins with the bytes that were read.
     write(&folder, "a.csv", "n,s\n1,a\n");
     append(&folder, "b.csv", "3,c\n");
     assert_eq!(next(&mut restored().await.unwrap()).await.1, [3]);
@@ -263,11 +264,11 @@ async fn a_file_that_was_written_anew_is_noticed_by_its_checksum() {
     }
     write(&folder, "a.csv", "n,s\n");
     assert!(restored().await.err().unwrap().to_string().contains("expected a file that only grows"));
-    // One that was read to its end may go.
+    // A file that was read to its end may be deleted.
     std::fs::remove_file(folder.path().join("a.csv")).unwrap();
     assert_eq!(next(&mut restored().await.unwrap()).await.1, [3]);
 
-    // Within one query, where the file goes on.
+    // The change is also detected within one query, when it reads on.
     let mut source = open(&folder).await;
     assert_eq!(next(&mut source).await.1, [2, 3]);
     write(&folder, "b.csv", "n,s\n9,b\n3,c\n4,d\n");

@@ -1,7 +1,8 @@
 //! Files that grow line by line: csv and json.
 //!
-//! A file is begun anew with its first rows, at a checkpoint or at the end: a query that fails before leaves what was there. The
-//! position of a checkpoint has the checksum of the file up to it, so that a file of others is never cut.
+//! A file is replaced with its first rows, at a checkpoint or at the end: a query that fails before
+//! leaves the old file. The position of a checkpoint has the checksum of the file up to it, so that
+//! a file of another program is never truncated.
 
 use std::fs::File;
 use std::hash::Hasher;
@@ -25,7 +26,7 @@ use vexact_sources::file_form::FileForm;
 use super::{blocking, open_locked, sync_folder_of};
 use crate::sink::{Position, Sink};
 
-/// Rows as text.
+/// Encoder of rows as text.
 enum Encoder {
     Csv { encoder: CsvEncoder, header: String },
     Json,
@@ -37,7 +38,7 @@ impl Encoder {
         Self::Csv { header: encoder.header(schema), encoder }
     }
 
-    /// What stands before the first row.
+    /// Returns the bytes before the first row.
     fn header(&self) -> &[u8] {
         match self {
             Self::Csv { header, .. } => header.as_bytes(),
@@ -64,11 +65,11 @@ impl Encoder {
     }
 }
 
-/// How far a file is written.
+/// Length and checksum of a file's written part.
 #[derive(Debug, Serialize, Deserialize)]
 struct Written {
     bytes: u64,
-    /// Of these bytes.
+    /// Checksum of these bytes.
     xxh64: String,
 }
 
@@ -78,13 +79,13 @@ pub(super) struct LinesFile {
     file: Arc<LockedFile>,
     encoder: Encoder,
     len: u64,
-    /// Of these bytes.
+    /// Hasher of these bytes.
     hasher: XxHash64,
-    /// Whether what is in the file is this sink's.
+    /// True if the file's content belongs to this sink.
     is_begun: bool,
-    /// Whether there was no file.
+    /// True if the file did not exist.
     is_new: bool,
-    /// It was written by another writer, which may have been stopped within a line.
+    /// True if another writer wrote the file, which may have been stopped within a line.
     may_be_cut: bool,
 }
 
@@ -96,7 +97,7 @@ impl std::fmt::Debug for LinesFile {
 
 impl LinesFile {
     pub fn csv(path: &Path, schema: &SchemaRef, delimiter: char, is_restored: bool) -> Result<Self> {
-        // Columns that have no form in a cell are refused here, before the file is touched.
+        // Columns that cannot be written in a cell are rejected here, before the file is changed.
         FileForm::Csv.check_schema(schema)?;
         let encoder = Encoder::csv(schema, delimiter_byte(delimiter)?);
         Self::open(path, encoder, is_restored)
@@ -128,7 +129,7 @@ impl LinesFile {
         Ok(opened)
     }
 
-    /// Begins the file anew, if that has not been done.
+    /// Starts the file anew, unless that has been done.
     async fn begin(&mut self) -> Result<()> {
         if self.is_begun {
             return Ok(());
@@ -143,7 +144,7 @@ impl LinesFile {
         self.append(self.encoder.header().to_vec()).await
     }
 
-    /// Adds text, all of it or none.
+    /// Appends text, all of it or nothing.
     async fn append(&mut self, text: Vec<u8>) -> Result<()> {
         let (file, path, len) = (Arc::clone(&self.file), self.path.clone(), self.len);
         let text = blocking(move || {
@@ -151,7 +152,7 @@ impl LinesFile {
             match output.write_all(&text) {
                 Ok(()) => Ok(text),
                 Err(error) => {
-                    // The disk is full, perhaps: no half line is left.
+                    // The disk may be full: no partial line may remain.
                     let _ = file.set_len(len);
                     Err(Error::io(&path, error))
                 }
@@ -163,7 +164,7 @@ impl LinesFile {
         Ok(())
     }
 
-    /// The length of the whole lines.
+    /// Returns the length of the complete lines.
     fn whole(&self) -> Result<u64> {
         let io = |error| Error::io(&self.path, error);
         let file = File::open(&self.path).map_err(io)?;
@@ -188,13 +189,13 @@ impl LinesFile {
 impl Drop for LinesFile {
     fn drop(&mut self) {
         if self.is_new && !self.is_begun {
-            // The query failed before it wrote anything; that is the error to report.
+            // The query failed before it wrote anything; its error is the one to report.
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
-/// The checksum of the first bytes of a file.
+/// Returns the checksum of the first bytes of a file.
 fn hash_of(path: &Path, len: u64) -> Result<XxHash64> {
     let hash = || {
         let (mut file, mut hasher) = (File::open(path)?.take(len), XxHash64::with_seed(0));
@@ -209,7 +210,7 @@ fn hash_of(path: &Path, len: u64) -> Result<XxHash64> {
     hash().map_err(|error: io::Error| Error::io(path, error))
 }
 
-/// The length up to the last line end.
+/// Returns the length up to the last line end.
 fn last_line_end(mut file: File, len: u64) -> std::io::Result<u64> {
     const BLOCK: u64 = 1 << 16;
     let mut end = len;

@@ -1,8 +1,9 @@
 //! Files as sinks: csv, json (an object on each line) and parquet.
 //!
-//! A new query begins its file anew once it has rows; one that goes on from a checkpoint goes on with it. One query at a time writes a file: a lock
-//! keeps others off. A csv or json file grows with each micro-batch, and can be cut back to any earlier length. A parquet file
-//! appears when the query ends or is stopped, whole; until then its rows are kept beside it, in the folder `.NAME.parts`.
+//! A new query starts its file anew once it has rows; one that resumes from a checkpoint appends to
+//! it. A lock ensures that only one query at a time writes a file. A csv or json file grows with
+//! each micro-batch, and can be truncated to any earlier length. A parquet file appears when the
+//! query ends or is stopped; until then its rows are stored beside it, in the folder `.NAME.parts`.
 
 mod lines;
 mod parquet;
@@ -23,17 +24,18 @@ use super::sink::{Sink, SinkTable};
 pub enum FileFormat {
     /// Delimited text under a header line; vectors and lists of numbers as `[1,2,3]`, NULL as an empty cell.
     Csv {
-        /// One ASCII character.
+        /// One ASCII character between cells.
         delimiter: char,
     },
-    /// An object on each line, with every column; NaN and the infinities, which JSON lacks, are refused.
+    /// An object on each line, with every column; NaN and the infinities, which JSON lacks, are
+    /// rejected.
     Json,
     /// Apache Parquet.
     Parquet,
 }
 
 impl FileFormat {
-    /// Its name in SQL, after USING.
+    /// Returns the name in SQL, after USING.
     pub fn name(self) -> &'static str {
         match self {
             Self::Csv { .. } => "csv",
@@ -43,7 +45,7 @@ impl FileFormat {
     }
 }
 
-/// A file, by name.
+/// A file sink, by its path.
 #[derive(Debug, Clone)]
 pub struct FileSink {
     path: PathBuf,
@@ -52,10 +54,11 @@ pub struct FileSink {
 }
 
 impl FileSink {
-    /// `schema`: the columns that it is declared with, if any. The file is not touched before a query opens the sink.
+    /// Creates a sink; `schema` has the declared columns, if any. The file is not changed before a
+    /// query opens the sink.
     ///
     /// # Errors
-    /// A folder that is not there, a path that is a folder; a bad delimiter.
+    /// A missing folder, a path that is a folder; an invalid delimiter.
     pub fn try_new(path: &Path, format: FileFormat, schema: Option<SchemaRef>) -> Result<Self> {
         check_target(path)?;
         if let FileFormat::Csv { delimiter } = format {
@@ -101,13 +104,13 @@ impl SinkTable for FileSink {
     }
 }
 
-/// Runs what waits for the disk.
+/// Runs work that blocks on the disk.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Error::Interrupted(error.to_string()))?
 }
 
-/// Opens a file to append to, for this writer alone.
+/// Opens a file to append to, and locks it for this writer.
 fn open_locked(path: &Path) -> Result<LockedFile> {
     vexact_sources::refuse_open_database(path)?;
     let io = |error| Error::io(path, error);

@@ -1,8 +1,8 @@
-//! A Parquet file, which appears when it is whole.
+//! A Parquet file sink; the file gets its name when it is complete.
 //!
-//! Rows are kept in parts, files of their own, which are durable after each flush. The end makes one file of them, and only then
-//! replaces what was there. The file says in its metadata which parts of which query are in it, so that an end that was
-//! interrupted doubles nothing.
+//! Rows are stored in parts, separate files that are durable after each flush. The end of the query
+//! merges them into one file, and only then replaces the old one. The file's metadata states which
+//! parts of which query it contains, so that an interrupted end does not duplicate rows.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -24,11 +24,11 @@ use super::{blocking, open_locked};
 use crate::control::query_id;
 use crate::sink::Sink;
 
-/// Rows in memory that become a part without a flush.
+/// Size, in bytes, of buffered rows that become a part without a flush.
 const PART_BYTES: usize = 32 << 20;
-/// The key of the metadata that has the query's id and the number of its parts in the file.
+/// Metadata key of the query's identifier and the number of its parts in the file.
 const PARTS_KEY: &str = "vexact.parts";
-/// The file among the parts that has the query's id.
+/// Name of the file among the parts that has the query's identifier.
 const ID: &str = "id";
 
 /// An open file.
@@ -37,18 +37,18 @@ pub(super) struct ParquetFile {
     state: State,
     waiting: Vec<RecordBatch>,
     waiting_bytes: usize,
-    /// Whether a checkpoint may rely on the parts.
+    /// True if a checkpoint may rely on the parts.
     is_durable: bool,
     _lock: LockedFile,
 }
 
-/// What is on the disk.
+/// Files of the sink on disk.
 #[derive(Debug, Clone)]
 struct State {
     path: PathBuf,
     parts: PathBuf,
     schema: SchemaRef,
-    /// Of the query, and of those that went on with its checkpoint.
+    /// Identifier of the query, and of those that resumed from its checkpoint.
     id: String,
     /// The number of the next part.
     next: u64,
@@ -82,7 +82,7 @@ impl ParquetFile {
         Ok(Self { state, waiting: Vec::new(), waiting_bytes: 0, is_durable: is_restored, _lock: lock })
     }
 
-    /// Makes a part of what waits.
+    /// Writes the buffered rows as a part.
     async fn keep(&mut self) -> Result<()> {
         if self.waiting.is_empty() {
             return Ok(());
@@ -98,7 +98,7 @@ impl ParquetFile {
     }
 }
 
-/// `.NAME.WHAT` in the folder of a file.
+/// Returns the path `.NAME.WHAT` in the folder of a file.
 fn beside(path: &Path, what: &str) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
@@ -110,7 +110,7 @@ fn bad(path: &Path, error: ParquetError) -> Error {
     Error::BadFile { path: path.into(), problem: error.to_string() }
 }
 
-/// Writes rows into a file, which has its name when it is complete.
+/// Writes rows into a file, which gets its name when it is complete.
 fn write(
     path: &Path,
     schema: &SchemaRef,
@@ -141,7 +141,7 @@ impl State {
         self.parts.join(format!("{number:012}.parquet"))
     }
 
-    /// The numbers of the parts that are there, in their order.
+    /// Returns the numbers of the existing parts, sorted.
     fn numbers(&self) -> Result<Vec<u64>> {
         let io = |error| Error::io(&self.parts, error);
         let mut numbers = Vec::new();
@@ -153,7 +153,8 @@ impl State {
         Ok(numbers)
     }
 
-    /// The query's id and the number of its parts in the file that is there; `None` for a file of others, or none.
+    /// Returns the query's identifier and the number of its parts in the existing file; `None` if
+    /// there is no file, or one of another program.
     fn mark(&self) -> Result<Option<(String, u64)>> {
         let file = match File::open(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -168,7 +169,8 @@ impl State {
         }))
     }
 
-    /// The id of the query whose parts are there; without parts, of the one that wrote the file.
+    /// Returns the identifier of the query whose parts exist; without parts, of the query that
+    /// wrote the file.
     fn stored_id(&self) -> Result<String> {
         match fs::read_to_string(self.parts.join(ID)) {
             Ok(id) => Ok(id),
@@ -184,9 +186,9 @@ impl State {
         }
     }
 
-    /// The number of parts that are in the file already.
+    /// Returns the number of parts that are in the file already.
     fn parts_in_file(&self) -> Result<u64> {
-        // Parts that are there say that the file of others is to be replaced.
+        // Existing parts mean that a file of another program is to be replaced.
         let mark = match self.parts.join(ID).exists() {
             true => self.mark().unwrap_or_default(),
             false => self.mark()?,
@@ -194,7 +196,7 @@ impl State {
         Ok(mark.filter(|(id, _)| *id == self.id).map_or(0, |(_, parts)| parts))
     }
 
-    /// Makes one file of the parts.
+    /// Merges the parts into one file.
     fn join(&self) -> Result<()> {
         let done = self.parts_in_file()?;
         let numbers = self.numbers()?;
@@ -202,7 +204,7 @@ impl State {
         let mut files: Vec<PathBuf> = if is_own { vec![self.path.clone()] } else { Vec::new() };
         files.extend(numbers.iter().filter(|number| **number >= done).map(|number| self.part(*number)));
         if !is_own || files.len() > 1 {
-            // One after the other: an error of one ends it.
+            // Files are read one after the other; an error ends the sequence.
             let batches = files.iter().flat_map(|file| -> Box<dyn Iterator<Item = Result<RecordBatch>>> {
                 match read(file) {
                     Ok(batches) => Box::new(batches),

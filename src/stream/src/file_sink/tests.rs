@@ -1,4 +1,4 @@
-//! What a file holds after writing, cutting back, and writers that were stopped at any byte.
+//! Tests of a file's content after writing, truncation, and writers that were stopped at any byte.
 
 use std::fs;
 use std::path::PathBuf;
@@ -143,7 +143,7 @@ async fn a_writer_that_goes_on_without_cutting_back_leaves_no_half_line() {
             drop(writer);
             let text = fs::read_to_string(&path).unwrap();
             let kept = text.strip_suffix(&golden[first..]).unwrap_or_else(|| panic!("{name} at {len}: {text}"));
-            // The whole lines of what was there, or a header line at least.
+            // The complete lines of the old file, or at least a header line, remain.
             let lines = golden.replace("\r\n", "--");
             let whole = lines.get(..len).and_then(|text| text.rfind('\n')).map_or(0, |end| end + 1);
             let whole = if lines.is_char_boundary(len) { whole } else { kept.len() };
@@ -188,7 +188,7 @@ async fn a_parquet_file_appears_whole_and_keeps_what_was_flushed() {
     writer.write(batch(2)).await.unwrap();
     assert!(!path.exists(), "nothing is half-visible");
     assert_eq!(writer.position(), None);
-    // Stopped without an end: what was flushed is there.
+    // The writer was stopped without an end, so the flushed rows are in the parts.
     drop(writer);
     let mut writer = open(&table, true).await;
     writer.write(batch(3)).await.unwrap();
@@ -196,13 +196,13 @@ async fn a_parquet_file_appears_whole_and_keeps_what_was_flushed() {
     drop(writer);
     assert_eq!(parquet_ids(&path), ["1", "", "3", ""]);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
-    // Another one goes on with the whole file, also if nothing comes.
+    // Another writer resumes with the complete file, even if no rows come.
     drop(open(&table, true).await);
     let mut writer = open(&table, true).await;
     writer.write(batch(4)).await.unwrap();
     writer.finish().await.unwrap();
     assert_eq!(parquet_ids(&path), ["1", "", "3", "", "4", ""]);
-    // A new query begins anew, and one without rows has a file without rows.
+    // A new query starts anew, and a query without rows writes a file without rows.
     drop(writer);
     open(&table, false).await.finish().await.unwrap();
     assert_eq!(parquet_ids(&path), Vec::<String>::new());
@@ -220,7 +220,7 @@ async fn an_end_that_was_interrupted_doubles_nothing() {
     let saved = fs::read(&part).unwrap();
     writer.finish().await.unwrap();
     drop(writer);
-    // Killed after the file was put in place, before the parts were removed.
+    // The process was killed after the file was renamed, before the parts were removed.
     fs::create_dir_all(&parts).unwrap();
     fs::write(&part, saved).unwrap();
     let mut writer = open(&table, true).await;
@@ -242,7 +242,7 @@ async fn what_cannot_be_written_is_refused_before_a_file_is_touched() {
     let schema = Arc::new(Schema::new(vec![arrow::datatypes::Field::new("s", nested, true)]));
     assert!(table.open(schema, false).await.is_err());
     assert_eq!(fs::read_to_string(&path).unwrap(), "kept");
-    // A file that was cut within its header by a crash has nothing to keep.
+    // A file that a crash truncated within its header has no rows to preserve.
     let other = folder.path().join("b.parquet");
     fs::write(&other, "no parquet").unwrap();
     let table = FileSink::try_new(&other, FileFormat::Parquet, None).unwrap();

@@ -1,5 +1,6 @@
-//! A queue of Arrow batches between a query and the program around it: into the query, or out of it. A writer that is faster
-//! than its reader waits: from the high watermark until the reader has brought the queue down to the low one.
+//! A queue of Arrow batches between a query and its program: into the query, or out of it. A writer
+//! that is faster than its reader blocks at the high watermark, until the reader has drained the
+//! queue to the low watermark.
 
 mod sink;
 mod source;
@@ -17,12 +18,12 @@ use vexact_core::error::{Error, Result};
 
 pub use self::sink::QueueSink;
 pub use self::source::QueueSource;
-/// When a writer begins to wait, and when it goes on. In batches.
+/// Watermarks of a queue, in batches: a writer blocks at the high one and resumes at the low one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Watermarks {
-    /// A writer waits while the queue has come to this length, at least 1 …
+    /// Length at which a writer blocks, at least 1 …
     pub high: usize,
-    /// … until it is down to this one, less than `high`.
+    /// … until the queue has drained to this length, less than `high`.
     pub low: usize,
 }
 
@@ -46,7 +47,7 @@ impl Watermarks {
 /// A queue of [`RecordBatch`]es.
 pub type BatchQueue = Queue<RecordBatch>;
 
-/// The queue itself. Cheap to clone; clones are one queue.
+/// A bounded queue. Cheap to clone; clones share one queue.
 pub struct Queue<T> {
     shared: Arc<Shared<T>>,
 }
@@ -65,11 +66,11 @@ struct Shared<T> {
 
 struct State<T> {
     items: VecDeque<T>,
-    /// From the high watermark down to the low one.
+    /// True from the high watermark down to the low one.
     is_full: bool,
     is_closed: bool,
     has_reader: bool,
-    /// Items ever taken out.
+    /// Total number of items taken out.
     taken: u64,
 }
 
@@ -81,10 +82,10 @@ impl<T> fmt::Debug for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// An empty queue.
+    /// Creates an empty queue.
     ///
     /// # Errors
-    /// Watermarks that do not work.
+    /// Invalid watermarks.
     pub fn try_new(watermarks: Watermarks) -> Result<Self> {
         let watermarks = watermarks.check()?;
         let state = State { items: VecDeque::new(), is_full: false, is_closed: false, has_reader: false, taken: 0 };
@@ -95,7 +96,7 @@ impl<T> Queue<T> {
         self.shared.state.lock()
     }
 
-    /// Waits until `look` finds something; a change between two looks is never missed.
+    /// Waits until `look` returns a value; a change between two calls is never missed.
     async fn wait<F>(&self, mut look: impl FnMut(&mut State<T>) -> Option<F>) -> F {
         loop {
             let changed = self.shared.changed.notified();
@@ -109,10 +110,10 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Puts an item at the end, after waiting for room.
+    /// Appends an item, after waiting for room.
     ///
     /// # Errors
-    /// The queue is closed, or is while this waits.
+    /// A queue that is closed, also during the wait.
     pub async fn push(&self, item: T) -> Result<()> {
         let high = self.shared.watermarks.high;
         let mut item = Some(item);
@@ -132,7 +133,8 @@ impl<T> Queue<T> {
         pushed
     }
 
-    /// Takes the first item; `None` while there is none, and for ever once the queue is closed and empty.
+    /// Takes the first item; returns `None` if there is none, and always once the queue is closed
+    /// and empty.
     pub fn try_pop(&self) -> Option<T> {
         let item = {
             let low = self.shared.watermarks.low;
@@ -146,7 +148,8 @@ impl<T> Queue<T> {
         Some(item)
     }
 
-    /// Waits for an item and takes it; `None` once the queue is closed and empty, and after `timeout` without one.
+    /// Waits for an item and takes it; returns `None` once the queue is closed and empty, and after
+    /// `timeout` without an item.
     pub async fn pop(&self, timeout: Option<Duration>) -> Option<T> {
         let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
@@ -156,14 +159,15 @@ impl<T> Queue<T> {
                 None => filled.await,
             };
             match self.try_pop() {
-                // Another reader was faster.
+                // Another reader took the item first.
                 None if is_filled => continue,
                 item => return item,
             }
         }
     }
 
-    /// Waits until there is an item (true), or the queue is closed and empty (false).
+    /// Waits until there is an item (returns true), or the queue is closed and empty (returns
+    /// false).
     async fn wait_filled(&self) -> bool {
         let look = |state: &mut State<T>| match state.items.is_empty() {
             false => Some(true),
@@ -172,34 +176,34 @@ impl<T> Queue<T> {
         self.wait(look).await
     }
 
-    /// Ends the input: what is in the queue can still be taken. Harmless to repeat.
+    /// Closes the queue: its items can still be taken. Idempotent.
     pub fn close(&self) {
         self.state().is_closed = true;
         self.shared.changed.notify_waiters();
     }
 
-    /// Whether a writer has to wait.
+    /// Returns true if a writer has to wait.
     pub fn is_full(&self) -> bool {
         self.state().is_full
     }
 
-    /// Whether nothing more comes: the queue is closed and empty.
+    /// Returns true if no more batches will come: the queue is closed and empty.
     pub fn is_drained(&self) -> bool {
         let state = self.state();
         state.is_closed && state.items.is_empty()
     }
 
-    /// Whether [`Self::close`] was called.
+    /// Returns true if [`Self::close`] was called.
     pub fn is_closed(&self) -> bool {
         self.state().is_closed
     }
 
-    /// Items that wait to be taken.
+    /// Returns the number of items in the queue.
     pub fn len(&self) -> usize {
         self.state().items.len()
     }
 
-    /// Whether none waits.
+    /// Returns true if no batch is in the queue.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

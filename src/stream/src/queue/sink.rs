@@ -1,4 +1,4 @@
-//! A queue out of a query.
+//! A queue as the sink of a query.
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -8,22 +8,22 @@ use vexact_core::error::{Error, Result};
 use super::{BatchQueue, Watermarks};
 use crate::sink::{Sink, SinkTable};
 
-/// A queue out of a query: one micro-batch, one batch; those without rows are left out.
+/// A queue as a sink: one batch for each micro-batch; those without rows are skipped.
 #[derive(Debug, Clone)]
 pub struct QueueSink {
     queue: BatchQueue,
 }
 
 impl QueueSink {
-    /// An empty queue for the rows of any query.
+    /// Creates an empty queue for the rows of any query.
     ///
     /// # Errors
-    /// Watermarks that do not work.
+    /// Invalid watermarks.
     pub fn try_new(watermarks: Watermarks) -> Result<Self> {
         Ok(Self { queue: BatchQueue::try_new(watermarks)? })
     }
 
-    /// The queue.
+    /// Returns the queue.
     pub fn queue(&self) -> &BatchQueue {
         &self.queue
     }
@@ -66,7 +66,7 @@ impl Sink for QueueWriter {
     }
 }
 
-/// However the query ends, its readers are told.
+/// The readers are notified even if the query fails.
 impl Drop for QueueWriter {
     fn drop(&mut self) {
         self.queue.close();

@@ -1,4 +1,4 @@
-//! A queue into a query.
+//! A queue as the source of a query.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use vexact_core::error::{Error, Result};
 use super::{BatchQueue, Watermarks};
 use crate::source::{Offset, OffsetRange, Source, SourceTable, conform};
 
-/// A queue into a query: one batch, one micro-batch. It ends when it is closed. What was taken is not kept: after a crash, a query
-/// goes on with what comes next.
+/// A queue as a source: one micro-batch for each batch. It ends when it is closed. Rows that were
+/// taken are not retained: after a crash, a query resumes with the next rows.
 #[derive(Debug, Clone)]
 pub struct QueueSource {
     schema: SchemaRef,
@@ -19,15 +19,15 @@ pub struct QueueSource {
 }
 
 impl QueueSource {
-    /// An empty queue for rows of these columns.
+    /// Creates an empty queue for rows of these columns.
     ///
     /// # Errors
-    /// Watermarks that do not work.
+    /// Invalid watermarks.
     pub fn try_new(schema: SchemaRef, watermarks: Watermarks) -> Result<Self> {
         Ok(Self { schema, queue: BatchQueue::try_new(watermarks)? })
     }
 
-    /// Puts rows at the end, after waiting for room.
+    /// Appends rows, after waiting for room.
     ///
     /// # Errors
     /// Other columns than the source's; a closed queue.
@@ -36,7 +36,7 @@ impl QueueSource {
         self.queue.push(batch).await
     }
 
-    /// The queue.
+    /// Returns the queue.
     pub fn queue(&self) -> &BatchQueue {
         &self.queue
     }
@@ -97,7 +97,7 @@ impl Source for QueueReader {
         })
     }
 
-    /// What was taken is gone: it goes on with what comes next.
+    /// Rows that were taken are lost: the query resumes with the next rows.
     async fn restore(&mut self, _offset: &Offset) -> Result<()> {
         Ok(())
     }
@@ -123,7 +123,7 @@ mod tests {
         let error = source.push(other).await.unwrap_err().to_string();
         assert!(error.contains("x Int64") && error.contains("y Int64"), "{error}");
         source.push(batch(7)).await.unwrap();
-        // Asked again, nothing is lost.
+        // A repeated call of `next_range` loses nothing.
         assert!(reader.next_range().now_or_never().is_some());
         let range = reader.next_range().await.unwrap().unwrap();
         assert_eq!(reader.read(&range).await.unwrap(), batch(7));

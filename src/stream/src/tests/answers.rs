@@ -1,7 +1,7 @@
 use super::world::*;
 use crate::{ExecutionMode, StreamOptions};
 
-/// Over `s` as a stream and over `b` at once. Rows may come in another order where a join makes them.
+/// Queries over `s` as a stream and over `b` at once. Joins may change the order of rows.
 const BY_ROW: &[&str] = &[
     "SELECT * FROM s",
     "SELECT id, v * 2 AS w, CASE WHEN v % 2 = 0 THEN 'even' ELSE g END AS c FROM s WHERE x > 1 OR g IS NULL",
@@ -20,7 +20,7 @@ const BY_ROW: &[&str] = &[
     "WITH big AS (SELECT id, v FROM s WHERE v > 0) SELECT id FROM big WHERE v < 30",
 ];
 
-/// With the number of keys, which come first.
+/// Queries with the number of their keys, which come first.
 const GROUPS: &[(usize, &str)] = &[
     (1, "SELECT g, count(*), sum(v), sum(x), avg(x), min(v), max(v), min(g), max(t) FROM s GROUP BY g"),
     (2, "SELECT g, k, count(v) FILTER (WHERE v > 0), sum(v * 2) + 1 AS more FROM s WHERE id % 3 <> 0 GROUP BY g, k"),
@@ -43,7 +43,7 @@ const GROUPS: &[(usize, &str)] = &[
     (1, "SELECT g, count(*) FROM (SELECT g, v * 2 AS w FROM s) WHERE w > 0 GROUP BY g"),
 ];
 
-/// Of a stream with windows, and of all rows.
+/// Queries of a stream with windows, and the equivalent queries of all rows.
 const WINDOWS: &[(usize, &str, &str)] = &[
     (
         2,
@@ -56,7 +56,7 @@ const WINDOWS: &[(usize, &str, &str)] = &[
         "SELECT w, k, sum(v) FROM b, (SELECT arrow_cast(value, 'Timestamp(ms)') AS w FROM generate_series(-1000, 10000, 200)) \
          WHERE v > 0 AND arrow_cast(w, 'Int64') <= arrow_cast(t, 'Int64') AND arrow_cast(t, 'Int64') < arrow_cast(w, 'Int64') + 500 GROUP BY w, k",
     ),
-    // What is made of the window beside grouping: rows go into each of their windows.
+    // The query uses the window in other ways than grouping: rows go into each of their windows.
     (
         1,
         "SELECT w, sum(v + arrow_cast(w, 'Int64')) FROM s WINDOW BY t EVERY 500 SLIDE 250 AS w GROUP BY w",
@@ -164,7 +164,7 @@ async fn a_query_that_is_killed_anywhere_and_restored_writes_the_same() {
             let query = open(&session, sql, &sink, exactly_once(folder.path())).await.unwrap();
             assert_eq!(query.await_termination(first).await.unwrap(), first, "{sql}");
             drop(query);
-            // What a crash leaves behind its checkpoint.
+            // Rows that a crashed query wrote after its checkpoint.
             sink.batches.lock().unwrap().push(batch(0));
             let query = open(&session, sql, &sink, exactly_once(folder.path())).await.unwrap();
             assert_eq!(query.progress().status, crate::Status::Restored);
@@ -223,7 +223,7 @@ async fn groups_are_right_after_many_micro_batches_of_all_sizes() {
     use arrow::array::{ArrayRef, Int64Array, RecordBatch};
     let batch = |number: i64| {
         let rows = 1 + (number * number * 37) % 3000;
-        // Few keys again and again, many now and then.
+        // Few keys repeat often, many keys repeat rarely.
         let keys = if number % 3 == 0 { 20_000 } else { 500 };
         let columns = [
             ("k", Int64Array::from_iter_values((0..rows).map(|row| (row * 7919 + number * 104_729) % keys))),
@@ -241,7 +241,7 @@ async fn groups_are_right_after_many_micro_batches_of_all_sizes() {
     let sums = "SELECT k, sum(v), count(*), min(t) FROM s GROUP BY k";
     let got = run(&session, sums, options()).await;
     assert_eq!(last_rows(&got, 1), sorted(&at_once(&session, &over_all(sums)).await));
-    // All of them, from where they lie in the end.
+    // All groups are read from their final positions.
     let ordered = format!("{sums} ORDER BY k");
     assert_eq!(rows(&run(&session, &ordered, options()).await), rows(&at_once(&session, &over_all(&ordered)).await));
     let closing = "SELECT w, k, sum(v) FROM s WINDOW BY t EVERY 60 SLIDE 20 LATENESS 30 AS w GROUP BY w, k";

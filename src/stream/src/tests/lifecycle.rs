@@ -5,7 +5,7 @@ use super::world::*;
 use crate::queue::{QueueSink, QueueSource, Watermarks};
 use crate::{Status, StreamOptions, StreamingQuery};
 
-/// Far longer than anything here takes.
+/// Time limit, much longer than any test takes.
 const LIMIT: Duration = Duration::from_secs(60);
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
@@ -44,7 +44,7 @@ async fn an_idle_query_stops_at_once_and_its_sink_ends() {
     assert_eq!(within(waiting).await.unwrap().unwrap(), 1);
     assert_eq!(query.progress().status, Status::Stopped);
     assert_eq!(within(sink.queue().pop(None)).await, None);
-    // The source is free again, and what was not taken is still there.
+    // The source can be opened again, and rows that were not taken are still in it.
     source.push(batch(1)).await.unwrap();
     let memory = Memory::default();
     let next = open(&session, "SELECT id FROM live", &memory, options()).await.unwrap();
@@ -87,7 +87,7 @@ async fn a_query_that_waits_for_its_sink_stops_at_once() {
 async fn a_failing_query_reports_its_error_each_time() {
     let session = session().await;
     let query = open(&session, "SELECT 1 / (id - 205) FROM s", &Memory::default(), options()).await.unwrap();
-    // Planned in a task, so on any thread.
+    // The query is planned in a task, so on any thread.
     let queue = QueueSink::try_new(Watermarks::default()).unwrap();
     let (planner, sink) = (session.clone(), Arc::new(queue.clone()));
     let opening = tokio::spawn(async move {
@@ -172,7 +172,7 @@ async fn groups_count_against_the_memory_of_the_session() {
 
     let limit = 1 << 20;
     let session = Session::with_memory(limit);
-    // Keys that are new in each micro-batch: some 50 bytes a group.
+    // Each micro-batch has new keys: about 50 bytes for each group.
     let keys = |number: i64| {
         let keys = arrow::array::Int64Array::from_iter_values(number * 4000..(number + 1) * 4000);
         arrow::array::RecordBatch::try_from_iter([("k", Arc::new(keys) as arrow::array::ArrayRef)]).unwrap()
@@ -191,7 +191,7 @@ async fn groups_count_against_the_memory_of_the_session() {
         assert!(progress.batches_processed > 0 && progress.batches_processed < 16, "{sql}");
         assert!((1..limit as u64).contains(&progress.estimated_state_size_bytes), "{sql}");
     }
-    // What failed has given its memory back.
+    // A failed query has released its memory.
     let query = open(&session, "SELECT k % 10 AS d, count(*) FROM s GROUP BY d", &Memory::default(), options()).await;
     assert_eq!(within(query.unwrap().await_termination(0)).await.unwrap(), 16);
 }

@@ -1,4 +1,5 @@
-//! Streaming queries, each compared with the answer of the same query over the same rows at once.
+//! Tests of streaming queries, each compared with the answer of the same query over all rows at
+//! once.
 
 mod answers;
 mod lifecycle;

@@ -48,7 +48,7 @@ async fn what_cannot_be_done_over_a_stream_is_refused_with_the_reason() {
         let error = session.start_stream_sql(sql, options()).await.unwrap_err().to_string();
         assert!(error.contains(reason), "{sql}: {error}");
     }
-    // Outside of streaming SQL as well.
+    // The stream is rejected outside of streaming SQL as well.
     for (sql, reason) in [("SELECT * FROM s", "expected stream_sql"), ("SELECT * FROM out", "a sink cannot be read")] {
         let error = session.sql(sql).await.unwrap().collect().await.unwrap_err().to_string();
         assert!(error.contains(reason), "{sql}: {error}");
@@ -121,7 +121,7 @@ async fn columns_that_do_not_fit_a_sink_are_refused_with_names_and_types() {
         let error = session.start_stream_sql(sql, options()).await.unwrap_err().to_string();
         assert!(error.contains(reason), "{sql}: {error}");
     }
-    // A sum is wider than its column, and fits.
+    // The type of a sum is wider than its column, but the values fit.
     let sql = "INSERT INTO declared (name, total) SELECT g, sum(v) FROM s GROUP BY g";
     session.start_stream_sql(sql, options()).await.unwrap().await_termination(0).await.unwrap();
     assert_eq!(sink.taken()[0].schema().field(1), &Field::new("total", DataType::Int32, true));

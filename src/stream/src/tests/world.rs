@@ -1,4 +1,4 @@
-//! The rows, a sink that remembers, and ways to run a query.
+//! Test environment: the rows, a sink that records its rows, and functions that run a query.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -22,7 +22,8 @@ use crate::{Delivery, StreamFrame, StreamOptions, StreamingQuery};
 
 pub const BATCHES: usize = 6;
 
-/// A batch of the stream: keys with NULLs, texts, whole numbers, fractions whose sums are exact, and event times.
+/// Creates a batch of the stream: keys with NULLs, texts, integers, fractions whose sums are exact,
+/// and event times.
 pub fn batch(number: usize) -> RecordBatch {
     let rows = 40 + 7 * number;
     let id = |row: usize| (number * 100 + row) as i64;
@@ -45,7 +46,7 @@ pub fn batches() -> Vec<RecordBatch> {
     (0..BATCHES).map(batch).collect()
 }
 
-/// A catalog of DataFusion with streams, sinks and the vector functions in it.
+/// A DataFusion catalog with streams, sinks and the vector functions.
 #[derive(Clone)]
 pub struct Session(pub SessionContext);
 
@@ -54,7 +55,7 @@ impl Session {
         Self::with_memory(usize::MAX)
     }
 
-    /// A session whose queries may hold so many bytes.
+    /// Creates a session with a memory limit.
     pub fn with_memory(bytes: usize) -> Self {
         let mut config = SessionConfig::new();
         config.options_mut().sql_parser.map_string_types_to_utf8view = false;
@@ -107,7 +108,8 @@ impl Session {
     }
 }
 
-/// A session with the rows as a stream `s` and, all at once, as a table `b`; a table `d` to join with, and vectors `docs`.
+/// Creates a session with the rows as a stream `s` and, all at once, as a table `b`; a table `d` to
+/// join with, and vectors `docs`.
 pub async fn session() -> Session {
     let session = Session::new();
     let schema = batch(0).schema();
@@ -128,7 +130,7 @@ pub async fn session() -> Session {
     session
 }
 
-/// A sink that keeps what it is given over crashes; its position counts micro-batches.
+/// A sink that retains its rows over crashes; its position counts micro-batches.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
     pub batches: Arc<Mutex<Vec<RecordBatch>>>,
@@ -183,13 +185,13 @@ pub fn exactly_once(folder: &std::path::Path) -> StreamOptions {
     StreamOptions { checkpoint_path: Some(folder.into()), delivery: Delivery::ExactlyOnce, ..options() }
 }
 
-/// Opens a query into `sink`.
+/// Opens a query that writes to `sink`.
 pub async fn open(session: &Session, sql: &str, sink: &Memory, options: StreamOptions) -> Result<StreamingQuery> {
     session.create_sink("out", Arc::new(sink.clone()))?;
     session.start_stream_sql(&format!("INSERT INTO out {sql}"), options).await
 }
 
-/// Runs a query to its end; what its sink got.
+/// Runs a query to its end, and returns the rows of its sink.
 pub async fn run(session: &Session, sql: &str, options: StreamOptions) -> Vec<RecordBatch> {
     let sink = Memory::default();
     let query = open(session, sql, &sink, options).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
@@ -201,7 +203,7 @@ pub async fn at_once(session: &Session, sql: &str) -> Vec<RecordBatch> {
     session.sql(sql).await.unwrap().collect().await.unwrap_or_else(|error| panic!("{sql}: {error}"))
 }
 
-/// Rows as texts, in their order.
+/// Returns rows as texts, in their order.
 pub fn rows(batches: &[RecordBatch]) -> Vec<Vec<String>> {
     let options = FormatOptions::default().with_null("NULL");
     let mut rows = Vec::new();
@@ -219,7 +221,7 @@ pub fn sorted(batches: &[RecordBatch]) -> Vec<Vec<String>> {
     rows
 }
 
-/// The last row of each key, which are the first `keys` columns; by key.
+/// Returns the last row of each key, sorted by key; keys are the first `keys` columns.
 pub fn last_rows(batches: &[RecordBatch], keys: usize) -> Vec<Vec<String>> {
     let last: BTreeMap<Vec<String>, Vec<String>> =
         rows(batches).into_iter().map(|row| (row[..keys].to_vec(), row)).collect();

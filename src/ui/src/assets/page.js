@@ -1,4 +1,4 @@
-// Keeps a page fresh, shows times as the reader's own, and tells the values of plots.
+// Refreshes a page, shows times in the reader's time zone, and shows the values of plots.
 "use strict";
 
 const offline = document.querySelector(".offline");
@@ -13,7 +13,8 @@ function showTimes(root) {
   }
 }
 
-// Whether the reader is at something in there that would be lost.
+// Returns true if the reader has selected, pointed at or focused something in this part: a refresh
+// would lose that.
 function isInUse(part) {
   const selection = getSelection();
   const isSelected = !selection.isCollapsed && part.contains(selection.anchorNode);
@@ -28,7 +29,7 @@ async function refresh() {
   for (const part of document.querySelectorAll("[data-live]")) {
     const newer = fresh.getElementById(part.id);
     if (!newer || isInUse(part)) continue;
-    // What was opened or folded stays so, where the new part is built as the old one.
+    // Folds that the reader opened or closed stay so, if the new part has as many as the old one.
     const old = part.querySelectorAll("details");
     const now = newer.querySelectorAll("details");
     if (old.length === now.length) old.forEach((details, at) => { now[at].open = details.open; });

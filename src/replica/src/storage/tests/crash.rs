@@ -1,4 +1,4 @@
-//! A history of updates, compactions and saves, that is struck at each of its operations.
+//! Runs a history of updates, compactions and saves, and injects a fault at each of its operations.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -36,7 +36,7 @@ fn seen(snapshot: &Snapshot) -> Seen {
     }
 }
 
-/// What a round does, whatever happened to the saves before it.
+/// Runs the updates of one round; they are independent of the saves before it.
 fn play(replicas: &Replicas, round: usize) -> Vec<Counts> {
     let mut dice = Dice(round as u64);
     let definitions = [named(SyncMode::Destructive), named(SyncMode::Temporal)];
@@ -88,7 +88,7 @@ fn open(disk: &SimulatedDisk, format: StorageFormat) -> vexact_core::Result<Stor
     Store::open(Path::new(FOLDER), format, Arc::new(disk.clone()))
 }
 
-/// What is seen after each round when nothing happens.
+/// Returns the state after each round without a fault.
 fn undisturbed() -> Vec<(Seen, Vec<Counts>)> {
     let replicas = Replicas::default();
     (0..ROUNDS + 2)
@@ -113,7 +113,8 @@ fn run(disk: &SimulatedDisk, format: StorageFormat) -> Option<usize> {
     done
 }
 
-/// The state that is found is that of a save, not older than the last that was done, and the store goes on from there.
+/// The state that is loaded is one that was saved, not older than the last completed save, and the
+/// store continues from it.
 fn check(disk: &SimulatedDisk, format: StorageFormat, done: Option<usize>, expected: &[(Seen, Vec<Counts>)], at: &str) {
     let store = open(disk, format).unwrap_or_else(|error| panic!("{at}: {error}"));
     let replicas = Replicas::default();

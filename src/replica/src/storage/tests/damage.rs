@@ -1,4 +1,4 @@
-//! Files that are not what was written: each is found, and named.
+//! Damaged files: each is detected, and the error names it.
 
 use std::fs;
 use std::path::Path;
@@ -70,7 +70,7 @@ fn a_file_that_is_damaged_or_missing_is_named() {
     }
 }
 
-/// Writes a manifest that says something else.
+/// Writes a manifest with a changed content.
 fn reseal(path: &Path, format: StorageFormat, change: impl FnOnce(&mut Manifest)) {
     let path = path.join(MANIFEST);
     let mut manifest = Manifest::of_json(&fs::read(&path).unwrap(), &path, format).unwrap();

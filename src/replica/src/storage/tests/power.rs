@@ -1,4 +1,5 @@
-//! A disk that counts its operations, fails at one of them, and shows after a loss of power what [`Disk`] promises, and no more.
+//! A simulated disk that counts its operations and fails at one of them. After a loss of power it
+//! keeps only the data that [`Disk`] promises to be durable.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -8,16 +9,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use arrow::buffer::Buffer;
 use vexact_core::disk::{Disk, DiskFile, DiskLock};
 
-/// What happens at an operation.
+/// Fault at an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It fails; of what is written, half is.
+    /// The operation fails; a write writes only half of its data.
     Refused,
-    /// It is done, and said to have failed.
+    /// The operation succeeds, but reports a failure.
     AnswerLost,
-    /// The power goes before it.
+    /// The power fails before the operation.
     PowerBefore,
-    /// The power goes after it.
+    /// The power fails after the operation.
     PowerAfter,
 }
 
@@ -100,7 +101,8 @@ impl SimulatedDisk {
         self.0.lock().unwrap()
     }
 
-    /// Counts an operation, done by `act`, and strikes if its turn has come. `half` is what a refused one does.
+    /// Counts an operation, performed by `act`, and injects the fault if its turn has come. A
+    /// refused operation performs `half` instead.
     fn operate<R>(
         &self,
         act: impl FnOnce(&mut State) -> io::Result<R>,
@@ -134,7 +136,7 @@ impl SimulatedDisk {
         }
     }
 
-    /// Strikes at an operation, counted from 1.
+    /// Sets the operation at which the fault is injected, counted from 1.
     pub fn strike_at(&self, operation: u64, fault: Fault) {
         self.state().fault = Some((operation, fault));
     }
@@ -256,7 +258,8 @@ impl Disk for SimulatedDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
-        // Not an operation of its own: a lock whose answer is lost would be held by nobody.
+        // Locking does not count as an operation: if its result were lost, the lock would have no
+        // owner.
         if !self.state().locks.insert(path.to_owned()) {
             return Err(io::ErrorKind::WouldBlock.into());
         }

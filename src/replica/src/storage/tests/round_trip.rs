@@ -1,4 +1,4 @@
-//! What is stored comes back to the bit, on the real file system.
+//! Stored data is read back bit for bit, on the real file system.
 
 use std::sync::Arc;
 
@@ -179,7 +179,7 @@ fn every_type_comes_back_to_the_bit_in_both_formats_and_modes() {
                 assert_eq!((rows, live), (&part.segment.rows, part.live.as_ref()), "{format}, {mode:?}");
                 assert_eq!(rows.schema(), definition.stored_schema());
             }
-            // The keys are found: what is said again is an update, what was gone is new.
+            // The keys are found: a repeated row is an update, a deleted one is new.
             let again = Replicas::default();
             again.restore(&stored).unwrap();
             let mut counts = again.update(vec![(name, Update::Apply(&rows))], 2);

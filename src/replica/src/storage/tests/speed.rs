@@ -1,4 +1,5 @@
-//! How long a save and a cold start take: `cargo test --release -p vexact --lib -- --ignored --nocapture replica::storage::tests::speed`.
+//! Measures the time of a save and of a cold start:
+//! `cargo test --release -p vexact --lib -- --ignored --nocapture replica::storage::tests::speed`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -53,7 +54,7 @@ fn measure(rows: usize, dim: Option<usize>) {
         let empty = Update::Replace(Arc::clone(&definition), Vec::new(), 0);
         replicas.update(vec![("docs".into(), empty)], 0).remove(0).1.unwrap();
         replicas.update(vec![("docs".into(), Update::Apply(&all))], 1).remove(0).1.unwrap();
-        // Where the tests run may be memory; this is a disk.
+        // The temporary folder of the system may be in memory; this folder is on a disk.
         let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let timed = |what: &str, act: &mut dyn FnMut()| -> Duration {
             let start = Instant::now();

@@ -1,4 +1,4 @@
-//! What a save costs: as the change, not as the table.
+//! The cost of a save is proportional to the change, not to the table.
 
 use std::path::Path;
 use std::sync::Arc;

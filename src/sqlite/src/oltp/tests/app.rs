@@ -27,10 +27,10 @@ fn texts(conn: &Connection, sql: &str) -> Vec<String> {
     statement.query_map([], row).unwrap().collect::<rusqlite::Result<_>>().unwrap()
 }
 
-/// What the app sees of its file.
+/// Returns the content of a file that the app sees.
 fn seen(conn: &Connection) -> Vec<String> {
     const OWN: &str = "substr(name, 1, 8) <> '_vexact_' AND substr(tbl_name, 1, 8) <> '_vexact_'";
-    // The triggers of the app are made again, so that they have another place.
+    // The triggers of the app are created again, so their order in the schema changes.
     let mut seen =
         texts(conn, &format!("SELECT type, name, tbl_name, sql FROM sqlite_master WHERE {OWN} ORDER BY type, name"));
     let tables =
@@ -181,7 +181,7 @@ fn an_app_runs_with_capture_as_without() {
                 texts(&captured, "SELECT name FROM sqlite_master WHERE name LIKE '\\_vexact\\_%insert' ESCAPE '\\'");
             captured_migrations += usize::from(!is_captured.is_empty() && sql.starts_with("ALTER"));
             let run = |conn: &Connection| {
-                // Triggers move the place in the text that SQLite's message ends with.
+                // Triggers change the text position at the end of SQLite's message.
                 let outcome = conn.execute_batch(&sql).map_err(|error| match error {
                     rusqlite::Error::SqlInputError { msg, .. } => msg,
                     other => other.to_string(),
@@ -189,7 +189,8 @@ fn an_app_runs_with_capture_as_without() {
                 if !conn.is_autocommit() {
                     conn.execute_batch("ROLLBACK").unwrap();
                 }
-                // Of other statements SQLite says what came before, which may be of the cycle above.
+                // For other statements SQLite returns the count of the previous statement, which
+                // may belong to the cycle above.
                 let is_dml = outcome.is_ok() && ["INSERT", "UPDATE", "DELETE"].iter().any(|word| sql.starts_with(word));
                 let changes = if is_dml { conn.changes() } else { 0 };
                 // Nor of an upsert that updates.
@@ -269,7 +270,7 @@ fn what_is_left_after_an_uninstall_is_what_was_there() {
     assert_eq!(uninstall::uninstall(&path).unwrap(), Vec::<String>::new());
     let missing = uninstall::uninstall(&folder.path().join("none.db")).unwrap_err().to_string();
     assert!(missing.contains("file not found") && missing.contains("none.db"), "{missing}");
-    // Whoever drops what is there in its order, with an app that writes.
+    // Drops the triggers and tables one by one in their order, while an app writes.
     let tx = conn.unchecked_transaction().unwrap();
     capture::install(&tx, &t).unwrap();
     tx.commit().unwrap();

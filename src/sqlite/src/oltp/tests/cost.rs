@@ -1,4 +1,5 @@
-//! What capture costs a write. Not a test of the law but of the price: run it with `--ignored --nocapture`.
+//! Measures the cost of capture for a write. It is a benchmark, not a test: run it with
+//! `--ignored --nocapture`.
 
 use std::time::Instant;
 

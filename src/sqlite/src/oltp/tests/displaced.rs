@@ -206,7 +206,7 @@ fn conflict_clauses_of_the_statement_do_not_reach_into_the_log() {
         assert_eq!(failing.is_ok(), matches!(clause, "IGNORE" | "REPLACE"), "{clause}");
         users.check(clause);
         users.run(&["DELETE FROM users WHERE id = 50"]);
-        // A refusal refuses whatever the clause.
+        // A rejected value fails the statement whatever its conflict clause.
         users.refusal(&format!("INSERT OR {clause} INTO users(email, n) VALUES ('x', 'text')"));
     }
 }

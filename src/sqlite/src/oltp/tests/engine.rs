@@ -1,4 +1,4 @@
-//! What the engine's connections run, and what they refuse.
+//! Statements that the engine's connections run, and statements that they reject.
 
 use std::sync::Arc;
 

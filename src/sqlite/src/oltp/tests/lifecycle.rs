@@ -1,4 +1,4 @@
-//! Jobs of the engine's connections: alone, together, given up, and after the end.
+//! Jobs of the engine's connections: alone, concurrent, cancelled, and after the shutdown.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -59,7 +59,7 @@ impl Captured {
         statement.query_map([], row).unwrap().map(|row| row.map(|row| (self.key(&row), row)).unwrap()).collect()
     }
 
-    /// Applies the log; the changes it had.
+    /// Applies the log; returns its number of changes.
     fn sync(&mut self) -> Vec<(Operation, Vec<Value>)> {
         let versions = log::versions(&self.conn).unwrap();
         let through = log::last_seq(&self.conn).unwrap();

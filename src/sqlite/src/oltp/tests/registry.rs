@@ -1,4 +1,4 @@
-//! Which tables are captured, and the log's positions.
+//! The registry of captured tables, and the positions of the log.
 
 use super::*;
 

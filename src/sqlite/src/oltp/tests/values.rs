@@ -1,4 +1,4 @@
-//! What a value, and the time, is in the log.
+//! Representation of values and times in the log.
 
 use super::*;
 

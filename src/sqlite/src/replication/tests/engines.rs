@@ -48,7 +48,7 @@ async fn changes_that_were_pruned_unseen_are_copied() {
     a.replicator.register(docs(), false).await.unwrap();
     let b = open(&folder.database(), options(SyncMode::Destructive)).await;
     a.run("INSERT INTO Docs VALUES (1, 'one', 0.5, NULL)").await;
-    // Somebody tidies up, and takes the lease of B with it.
+    // Another program deletes all positions, and with them the lease of B.
     let forget = "DELETE FROM _vexact_engines";
     Connection::open(folder.database()).unwrap().execute(forget, []).unwrap();
     assert_eq!(a.replicator.sync_now().await.unwrap().pruned_count, Some(1));

@@ -36,7 +36,8 @@ async fn a_copy_loses_nothing_of_a_history_that_the_log_has() {
     let history = "SELECT id, \"Title\", _operation, _valid_to IS NULL FROM docs";
     assert_eq!(a.olap(history).await, ["1|one|I|false", "1|uno|U|true"]);
     a.run("UPDATE Docs SET Title = 'eins', weight = 1.5").await;
-    // What was written before a column was dropped, made anew with another type, and after.
+    // The history has the rows written before the column is dropped, while it is missing, and after
+    // it is added again with another type.
     a.replicator.drop_column("docs", "weight").await.unwrap();
     a.run("UPDATE Docs SET Title = 'ein'").await;
     a.replicator.add_column("docs", "weight", ColumnType::Utf8).await.unwrap();

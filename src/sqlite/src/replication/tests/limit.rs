@@ -70,7 +70,7 @@ async fn engines_that_run_beside_a_full_log_copy_the_tables() {
         app.execute_batch("DELETE FROM Docs WHERE id = 3").unwrap();
         a.replicator.sync_all().await.unwrap();
         update(&app, 2);
-        // One has begun the log anew, and the other finds that it is another one.
+        // One engine has restarted the log, and the other detects that it is a new log.
         b.replicator.sync_all().await.unwrap();
         a.replicator.sync_all().await.unwrap();
         for engine in [&a, &b] {

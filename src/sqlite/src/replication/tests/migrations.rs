@@ -165,7 +165,7 @@ async fn a_column_that_the_app_drops_leaves_the_replica() {
             app.execute_batch("UPDATE Docs SET Title = 'drei' WHERE id = 3").unwrap();
             engine.replicator.sync_all().await.unwrap();
             assert_eq!(engine.olap(&format!("SELECT id, \"Title\" FROM docs{now}")).await, ["1|uno", "3|drei"], "{migration}");
-            // To be told of it is no error, and an unknown column still is.
+            // Dropping a column that is already dropped is no error; an unknown column still is.
             engine.replicator.drop_column("docs", "weight").await.unwrap();
             assert_eq!(engine.replicator.status().await.unwrap().tables[0].warning, None);
             let unknown = engine.replicator.drop_column("docs", "nope").await.unwrap_err().to_string();

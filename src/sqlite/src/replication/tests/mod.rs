@@ -149,7 +149,7 @@ async fn rows_before_the_registration_come_with_an_initial_sync() {
     assert_eq!(engine.replicator.initial_sync("docs").await.unwrap(), 3);
     assert_eq!(engine.replicator.initial_sync("docs").await.unwrap(), 3);
     engine.assert_equal(&docs()).await;
-    // What was before the copy is not applied again.
+    // Changes before the copy are not applied again.
     assert_eq!(engine.replicator.sync_now().await.unwrap().events_processed, 0);
     assert_eq!(engine.replicator.status().await.unwrap().tables[0].state, TableCondition::Ready);
     let error = engine.replicator.register(docs(), false).await.unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! Whom the log is kept for, and other programs that write while an engine only reads.
+//! Positions that keep the log, and other programs that write while an engine only reads.
 
 use vexact_core::disk::FileSystem;
 use vexact_replica::{StorageFormat, Store};
@@ -21,7 +21,7 @@ fn lock_files(folder: &Folder) -> usize {
     names.filter(|name| name.to_string_lossy().contains("-vexact-")).count()
 }
 
-/// An engine with a store that was shut down, and one in memory that goes on.
+/// An engine with a store that was shut down, and one in memory that still runs.
 async fn left_behind(folder: &Folder, mode: SyncMode) -> Engine {
     let engine = open(&folder.database(), stored(folder, mode)).await;
     engine.run(CREATE).await;

@@ -60,7 +60,7 @@ async fn a_reader_equals_the_file_at_each_sync_and_never_writes_it() {
         let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let folder = Folder::new();
         if random.below(3) == 0 {
-            // No folder for positions beside the file.
+            // The folder for positions cannot be created, because a file has its name.
             std::fs::write(folder.0.path().join("app.db-vexact-readers"), "").unwrap();
         }
         let mut writer = Some(registered(&folder).await);
@@ -161,7 +161,7 @@ async fn a_stored_reader_goes_on_where_it_was() {
     assert_eq!(engine.olap("SELECT \"Title\" FROM docs WHERE id = 1").await, ["a", "c", "d"]);
     engine.replicator.shutdown().await;
     drop(engine);
-    // What was pruned meanwhile is seen as a difference.
+    // Changes pruned meanwhile appear as differences.
     writer.run("UPDATE Docs SET Title = 'e' WHERE id = 1").await;
     writer.run("UPDATE Docs SET Title = 'f' WHERE id = 1").await;
     writer.replicator.sync_all().await.unwrap();
@@ -199,7 +199,8 @@ async fn what_writes_is_refused_and_says_what_to_do() {
         assert!(error.contains(" is refused: ") && error.contains("app.db is opened read-only (mode=ro): "), "{error}");
     }
     assert!(bytes(&folder) == before);
-    // What an engine registers is followed from the next sync on; registering it here too is harmless.
+    // A table that another engine registers is followed from the next sync on; registering it here
+    // too is harmless.
     writer.replicator.register(other.clone(), true).await.unwrap();
     writer.run("INSERT INTO other VALUES (7)").await;
     sync(&engine, &folder).await;
@@ -210,7 +211,7 @@ async fn what_writes_is_refused_and_says_what_to_do() {
     writer.replicator.unregister("other").await.unwrap();
     sync(&engine, &folder).await;
     assert!(engine.session.sql("SELECT * FROM other", None).await.is_err());
-    // Nobody mends what a migration broke, until an engine that writes does.
+    // Damage by a migration stays until an engine that writes repairs it.
     writer.run("CREATE UNIQUE INDEX by_title ON Docs(Title)").await;
     sync(&engine, &folder).await;
     let status = engine.replicator.status().await.unwrap();

@@ -10,7 +10,7 @@ fn backup(from: &std::path::Path, to: &std::path::Path) {
     Backup::new(&from, &mut to).unwrap().step(-1).unwrap();
 }
 
-/// Puts a copy in the place of the database, as a restore by files does.
+/// Replaces the database by a copy, as a restore of files does.
 fn replace(from: &std::path::Path, database: &std::path::Path) {
     let copy = database.with_extension("copy");
     std::fs::copy(from, &copy).unwrap();
@@ -53,7 +53,8 @@ async fn a_database_that_goes_back_is_read_anew_however_much_is_written_then() {
             engine.replicator.sync_all().await.unwrap();
             engine.assert_equal(&docs()).await;
             assert_eq!(engine.olap("SELECT count(*) FROM docs").await, [(2 + after).to_string()]);
-            // It goes on from there, and what the engine writes is in the file that has the name.
+            // Replication continues from there, and writes of the engine are in the file that now
+            // has the name.
             engine.run("UPDATE Docs SET Title = 'then'").await;
             assert_eq!(engine.replicator.sync_now().await.unwrap().events_processed, 2 + after as u64);
             engine.assert_equal(&docs()).await;

@@ -13,7 +13,7 @@ impl Folder {
         ReplicationOptions { store: Some(Arc::new(store)), ..options(mode) }
     }
 
-    /// What another program writes while no engine is there.
+    /// Writes as another program does while no engine runs.
     fn write(&self, sql: &str) {
         Connection::open(self.database()).unwrap().execute_batch(sql).unwrap();
     }
