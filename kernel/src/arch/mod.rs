@@ -122,16 +122,20 @@ pub(crate) struct PanelLimits<'a> {
 /// Hints that all of `values` will be read.
 #[inline]
 pub(crate) fn prefetch<T>(values: &[T]) {
-    const LINE: usize = 64;
     #[cfg(target_arch = "x86_64")]
-    for offset in (0..size_of_val(values)).step_by(LINE) {
+    {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: SSE is part of x86-64, and a prefetch never faults.
-        #[allow(unsafe_code)]
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast::<i8>().wrapping_add(offset));
+        const LINE: usize = 64;
+        for offset in (0..size_of_val(values)).step_by(LINE) {
+            // SAFETY: SSE is part of x86-64, and a prefetch never faults.
+            #[allow(unsafe_code)]
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast::<i8>().wrapping_add(offset));
+            }
         }
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
 }
 
 type SurvivorsFn = unsafe fn(&[f32], usize, &[f32], PanelLimits<'_>, &mut Vec<(u32, u32)>);
