@@ -39,9 +39,14 @@ impl Dialect {
         parser
     }
 
-    /// The cells of a record that are written as two quotes, by their place in it.
-    fn quoted_cells(&self, record: &[u8]) -> Vec<usize> {
-        let Some(quote) = self.quote.filter(|quote| record.contains(quote)) else { return Vec::new() };
+    /// The cells of a record that are written as two quotes, by their place in it, which `parser` finds
+    /// again.
+    fn quoted_cells(&self, parser: &mut Reader, record: &[u8]) -> Vec<usize> {
+        let Some(quote) = self.quote else { return Vec::new() };
+        // Most records with an empty cell have no two quotes, and are not parsed again.
+        if !record.windows(2).any(|pair| pair == [quote, quote]) {
+            return Vec::new();
+        }
         let mut rest = record;
         while let Some((first, after)) = rest.split_first() {
             // Line ends and comments before the record are part of none of its cells.
@@ -54,7 +59,10 @@ impl Dialect {
                 _ => break,
             };
         }
-        let (mut parser, mut quoted, mut cell) = (self.parser(), Vec::new(), 0);
+        parser.reset();
+        // As in a new parser.
+        parser.read_record(b"\n", &mut [0], &mut [0]);
+        let (mut quoted, mut cell) = (Vec::new(), 0);
         let (mut is_quoted, mut written) = (rest.first() == Some(&quote), 0);
         loop {
             let (result, read, bytes) = parser.read_field(rest, &mut [0; 256]);
@@ -185,6 +193,8 @@ pub(super) struct CsvRecords<R> {
     input: R,
     dialect: Dialect,
     parser: Reader,
+    /// Parses the cells of one record again.
+    fields: Reader,
     /// The bytes of the record that is read, but for those of the last part of the input.
     raw: Vec<u8>,
     /// The cells of the last record that are written as two quotes.
@@ -202,12 +212,13 @@ impl<R: BufRead> CsvRecords<R> {
     pub fn new(input: R, dialect: &Dialect, position: u64) -> Self {
         let is_special = |byte: &u8| Some(*byte) == dialect.quote || Some(*byte) == dialect.comment;
         let letter = [b'x', b'y', b'z'].into_iter().find(|byte| !is_special(byte)).unwrap_or(b'x');
-        let parser = dialect.parser();
+        let (parser, fields) = (dialect.parser(), dialect.parser());
         let (dialect, tail) = (*dialect, [b'\n', letter, b'\n']);
         Self {
             input,
             dialect,
             parser,
+            fields,
             raw: Vec::new(),
             quoted: Vec::new(),
             position,
@@ -290,7 +301,7 @@ impl<R: BufRead> CsvRecords<R> {
                     // Of the text, closed by the first byte of the tail.
                     ReadRecordResult::Record if read == 1 => {
                         if *count - first > 1 {
-                            self.quoted = self.dialect.quoted_cells(&self.raw);
+                            self.quoted = self.dialect.quoted_cells(&mut self.fields, &self.raw);
                         }
                         Ok(true)
                     }
@@ -320,7 +331,7 @@ impl<R: BufRead> CsvRecords<R> {
             let ends = &ends[first..*count];
             let has_empty = || ends.first() == Some(&0) || ends.windows(2).any(|pair| pair[0] == pair[1]);
             if is_record && ends.len() > 1 && has_empty() {
-                self.quoted = self.dialect.quoted_cells(record);
+                self.quoted = self.dialect.quoted_cells(&mut self.fields, record);
             }
             self.input.consume(read);
             self.position += read as u64;
