@@ -70,7 +70,7 @@ READ = """
 import sys, vexact
 try:
     import resource
-    resource.setrlimit(resource.RLIMIT_DATA, (6 << 30, 6 << 30))
+    resource.setrlimit(resource.RLIMIT_DATA, (2 << 30, 2 << 30))
 except ImportError:
     pass
 for line in sys.stdin:
@@ -183,9 +183,7 @@ def test_a_damaged_file_is_read_or_refused(form: str, tmp_path: Path) -> None:
         def work(seed: int) -> None:
             path.write_bytes(mutated(data, random.Random(seed)))
             answer = child.ask(str(path))
-            # The Parquet reader panics at some damaged pages, which carry no checksum: that is an error, and nothing else happens.
-            is_read = answer == "fine" or (form == "parquet" and "/parquet-" in answer)
-            assert is_read, f"seed {seed} of {form}: {answer}; the file is {path}"
+            assert answer == "fine", f"seed {seed} of {form}: {answer}; the file is {path}"
 
         until_over(work)
 

@@ -55,7 +55,10 @@ impl Dialect {
                 _ => break,
             };
         }
-        let (mut parser, mut quoted, mut cell) = (self.parser(), Vec::new(), 0);
+        parser.reset();
+        // As in a new parser.
+        parser.read_record(b"\n", &mut [0], &mut [0]);
+        let (mut quoted, mut cell) = (Vec::new(), 0);
         let (mut is_quoted, mut written) = (rest.first() == Some(&quote), 0);
         loop {
             let (result, read, bytes) = parser.read_field(rest, &mut [0; 256]);
@@ -206,12 +209,13 @@ impl<R: BufRead> CsvRecords<R> {
     pub fn new(input: R, dialect: &Dialect, position: u64) -> Self {
         let is_special = |byte: &u8| Some(*byte) == dialect.quote || Some(*byte) == dialect.comment;
         let letter = [b'x', b'y', b'z'].into_iter().find(|byte| !is_special(byte)).unwrap_or(b'x');
-        let parser = dialect.parser();
+        let (parser, fields) = (dialect.parser(), dialect.parser());
         let (dialect, tail) = (*dialect, [b'\n', letter, b'\n']);
         Self {
             input,
             dialect,
             parser,
+            fields,
             raw: Vec::new(),
             quoted: Vec::new(),
             position,
@@ -295,7 +299,7 @@ impl<R: BufRead> CsvRecords<R> {
                     // A record of the text, closed by the first byte of the tail.
                     ReadRecordResult::Record if read == 1 => {
                         if *count - first > 1 {
-                            self.quoted = self.dialect.quoted_cells(&self.raw);
+                            self.quoted = self.dialect.quoted_cells(&mut self.fields, &self.raw);
                         }
                         Ok(true)
                     }
@@ -326,7 +330,7 @@ impl<R: BufRead> CsvRecords<R> {
             let ends = &ends[first..*count];
             let has_empty = || ends.first() == Some(&0) || ends.windows(2).any(|pair| pair[0] == pair[1]);
             if is_record && ends.len() > 1 && has_empty() {
-                self.quoted = self.dialect.quoted_cells(record);
+                self.quoted = self.dialect.quoted_cells(&mut self.fields, record);
             }
             self.input.consume(read);
             self.position += read as u64;
