@@ -2,7 +2,8 @@
 //! so that a drift of the machine's speed does not decide; the median of the ratios is printed, and
 //! the answer is checked first.
 //!
-//! `VEXACT_BENCH_ROWS` (default 1 000 000) rows; 384 and 768 components; `VEXACT_BENCH_ROUNDS` (default 15).
+//! `VEXACT_BENCH_ROWS` (default 1 000 000) rows; 384 and 768 components; `VEXACT_BENCH_ROUNDS`
+//! (default 15).
 
 use std::hint::black_box;
 use std::sync::Arc;

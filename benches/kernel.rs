@@ -1,7 +1,8 @@
-//! The kernel alone: one query against the machine's read bandwidth, query batches against the arithmetic rate.
+//! The kernel alone: one query against the machine's read bandwidth, query batches against the
+//! arithmetic rate.
 //!
-//! Groups are named `metric/element/dim`; each asserts its answer against the reference first. Sizes: `VEXACT_BENCH_ROWS`
-//! (default 100 000; 1 000 000 is out of every cache).
+//! Groups are named `metric/element/dim`; each asserts its answer against the reference first.
+//! Sizes: `VEXACT_BENCH_ROWS` (default 100 000; 1 000 000 is out of every cache).
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! The kernel in a Rust program: no SQL, no session, just Arrow arrays. Answers the example queries over the example data and
-//! checks them against the known answers.
+//! The kernel in a Rust program: no SQL, no session, just Arrow arrays. Answers the example queries
+//! over the example data and checks them against the known answers.
 //!
 //! `cargo run --release --example embedded_kernel`
 

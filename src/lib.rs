@@ -1,8 +1,9 @@
 //! vexact: exact vector search inside SQL analytics.
 //!
-//! A [`Session`] is one isolated catalog over files and Arrow data, with the vector functions of [`vexact_sql`] in its SQL. An
-//! [`HtapEngine`](htap::HtapEngine) is a SQLite database whose tables are replicated into columnar memory as they are written.
-//! The scan kernel alone is the crate [`vexact_kernel`]; its functions for any DataFusion session are [`vexact_sql`].
+//! A [`Session`] is one isolated catalog over files and Arrow data, with the vector functions of
+//! [`vexact_sql`] in its SQL. An [`HtapEngine`](htap::HtapEngine) is a SQLite database whose tables
+//! are replicated into columnar memory as they are written. The scan kernel alone is the crate
+//! [`vexact_kernel`]; its functions for any DataFusion session are [`vexact_sql`].
 //!
 //! ```no_run
 //! # async fn example() -> vexact::Result<()> {

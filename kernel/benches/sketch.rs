@@ -1,8 +1,10 @@
-//! Sketches against the `f32` tier, in alternating runs of one process: the median of each and of their ratios.
+//! Sketches against the `f32` tier, in alternating runs of one process: the median of each and of
+//! their ratios.
 //!
-//! Data: `VEXACT_BENCH_VECTORS` names a file of little-endian `f32` vectors of 384 components (real embeddings); without it,
-//! vectors of falling spectrum stand in. `VEXACT_BENCH_QUERIES` the same for queries. Sizes: `VEXACT_BENCH_ROWS` (default
-//! 1 000 000) for the tables that are made by mixing. Every answer is compared with the reference's tier.
+//! Data: `VEXACT_BENCH_VECTORS` names a file of little-endian `f32` vectors of 384 components (real
+//! embeddings); without it, vectors of falling spectrum stand in. `VEXACT_BENCH_QUERIES` the same
+//! for queries. Sizes: `VEXACT_BENCH_ROWS` (default 1 000 000) for the tables that are made by
+//! mixing. Every answer is compared with the reference's tier.
 
 use std::time::Instant;
 
@@ -43,7 +45,8 @@ fn unit(row: &mut [f32]) {
     row.iter_mut().for_each(|x| *x /= norm);
 }
 
-/// Rows that mix two rows of the table and some noise, as neighbours in an embedding space would be.
+/// Rows that mix two rows of the table and some noise, as neighbours in an embedding space would
+/// be.
 fn mixtures(rows: &[f32], from: usize, dim: usize, count: usize) -> Vec<f32> {
     let mut noise = Noise(7);
     let mut out = Vec::with_capacity(count * dim);

@@ -66,18 +66,21 @@ impl Candidates {
         is_lower
     }
 
-    /// Adds a row. Returns true if the threshold went down. `exact` computes a key where too many intervals overlap to decide.
+    /// Adds a row. Returns true if the threshold went down. `exact` computes a key where too many
+    /// intervals overlap to decide.
     pub fn push(&mut self, candidate: Candidate, exact: impl FnMut(u64) -> Option<f64>) -> bool {
         if candidate.low > self.threshold {
             return false;
         }
         self.items.push(candidate);
-        // Often enough that the threshold stays fresh, seldom enough that selection costs O(1) a row.
+        // Often enough that the threshold stays fresh, seldom enough that selection costs O(1) a
+        // row.
         let is_full = self.k.is_some_and(|k| self.items.len() >= k.saturating_add(k.max(16)));
         is_full && self.compact(exact)
     }
 
-    /// Narrows the candidates to those that may be among the k best; whether the threshold went down.
+    /// Narrows the candidates to those that may be among the k best; whether the threshold went
+    /// down.
     pub fn settle(&mut self, exact: impl FnMut(u64) -> Option<f64>) -> bool {
         self.compact(exact)
     }
@@ -91,7 +94,8 @@ impl Candidates {
             let items = std::mem::take(&mut self.items);
             self.items = resolve(items, exact);
             self.items.truncate(k);
-            // A row whose exact key does not exist was no candidate: then nothing is known about the k-th.
+            // A row whose exact key does not exist was no candidate: then nothing is known about
+            // the k-th.
             if let Some(last) = self.items.get(k - 1) {
                 threshold = last.high;
             }

@@ -33,8 +33,9 @@ macro_rules! for_elements {
     };
 }
 
-/// One Arrow array of vectors: `FixedSizeList` of `Float32`, `Float16` or `Float64`, read in place, slices and offsets
-/// included. A NULL row, or one with a NULL component, cannot be compared and is skipped by a search.
+/// One Arrow array of vectors: `FixedSizeList` of `Float32`, `Float16` or `Float64`, read in place,
+/// slices and offsets included. A NULL row, or one with a NULL component, cannot be compared and is
+/// skipped by a search.
 #[derive(Debug, Clone)]
 pub struct VectorColumn<'a> {
     components: Components<'a>,
@@ -46,10 +47,12 @@ pub struct VectorColumn<'a> {
 }
 
 impl<'a> VectorColumn<'a> {
-    /// Borrows a `FixedSizeList` array. Nothing is copied; validation reads the validity bitmaps only.
+    /// Borrows a `FixedSizeList` array. Nothing is copied; validation reads the validity bitmaps
+    /// only.
     ///
     /// # Errors
-    /// [`KernelError::NotAVectorColumn`] for any other type, `List` included (see [`to_fixed_size_list`]).
+    /// [`KernelError::NotAVectorColumn`] for any other type, `List` included (see
+    /// [`to_fixed_size_list`]).
     pub fn try_new(array: &'a dyn Array) -> Result<Self> {
         let not_a_vector = || KernelError::NotAVectorColumn { got: array.data_type().to_string() };
         let list = array.as_fixed_size_list_opt().ok_or_else(not_a_vector)?;
@@ -70,8 +73,9 @@ impl<'a> VectorColumn<'a> {
         Ok(Self { components, dim, len: list.len(), valid, sketch: None })
     }
 
-    /// Adds a sketch of these rows, which a search reads instead of the vectors where that is faster. It must have been
-    /// encoded from the same values, which is not checked: from another column's sketch come wrong answers.
+    /// Adds a sketch of these rows, which a search reads instead of the vectors where that is
+    /// faster. It must have been encoded from the same values, which is not checked: from another
+    /// column's sketch come wrong answers.
     ///
     /// # Errors
     /// [`KernelError::SketchMismatch`] for a sketch of another dim or number of rows.
@@ -109,7 +113,8 @@ impl<'a> VectorColumn<'a> {
         self.dim
     }
 
-    /// SQL's distance of one row to a query: [`reference::distance`], `None` also where the row is NULL or holds one.
+    /// SQL's distance of one row to a query: [`reference::distance`], `None` also where the row is
+    /// NULL or holds one.
     ///
     /// # Panics
     /// If `row` is not below [`Self::len`] or the query has another dim.
@@ -119,7 +124,8 @@ impl<'a> VectorColumn<'a> {
         is_valid.then(|| self.stored_distance(metric, row, query)).flatten()
     }
 
-    /// The score of one row in a search: [`reference::score`], `None` also where the row is NULL or holds one.
+    /// The score of one row in a search: [`reference::score`], `None` also where the row is NULL or
+    /// holds one.
     ///
     /// # Panics
     /// As [`Self::distance`].
@@ -268,13 +274,14 @@ impl<'a> From<&ChunkedColumn<'a>> for ChunkedColumn<'a> {
     }
 }
 
-/// A `List` or `LargeList` of floats, all of one length, as a `FixedSizeList`; NULL rows may have any length. A
-/// `FixedSizeList` comes back as it is. Values are shared, not copied, where no NULL row stands between them. Without any
-/// non-NULL row, `dim` decides the length (1 where it is `None`).
+/// A `List` or `LargeList` of floats, all of one length, as a `FixedSizeList`; NULL rows may have
+/// any length. A `FixedSizeList` comes back as it is. Values are shared, not copied, where no NULL
+/// row stands between them. Without any non-NULL row, `dim` decides the length (1 where it is
+/// `None`).
 ///
 /// # Errors
-/// [`KernelError::RaggedRows`] with the first row whose length is not `dim`, or not that of the first row;
-/// [`KernelError::NotAVectorColumn`] for any other type.
+/// [`KernelError::RaggedRows`] with the first row whose length is not `dim`, or not that of the
+/// first row; [`KernelError::NotAVectorColumn`] for any other type.
 pub fn to_fixed_size_list(array: &dyn Array, dim: Option<usize>) -> Result<FixedSizeListArray> {
     let not_a_vector = || KernelError::NotAVectorColumn { got: array.data_type().to_string() };
     match array.data_type() {

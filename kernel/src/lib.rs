@@ -15,8 +15,8 @@
 //! # Ok::<(), vexact_kernel::KernelError>(())
 //! ```
 //!
-//! A [`Sketch`] lets a search read up to 15 times fewer bytes for the same answer. Its [`SketchBasis`] is trained once for a
-//! table and encodes each chunk:
+//! A [`Sketch`] lets a search read up to 15 times fewer bytes for the same answer. Its
+//! [`SketchBasis`] is trained once for a table and encodes each chunk:
 //!
 //! ```
 //! # use arrow_array::{FixedSizeListArray, types::Float32Type};
@@ -36,11 +36,12 @@
 //!
 //! # What "exact" means
 //!
-//! A search returns the rows, the order and the scores of [`mod@reference`]: every selected row's distance in `f64` from
-//! the stored values, sorted by (distance, row position), the first k. Neither the instruction set, nor the number of
-//! threads, nor the layout of the chunks changes a bit of it. The fast path scans in `f32` with a certified error
-//! bound ([`mod@tier`]), keeps each row whose best case still reaches the current k-th worst case, and recomputes those
-//! few with the reference's own function.
+//! A search returns the rows, the order and the scores of [`mod@reference`]: every selected row's
+//! distance in `f64` from the stored values, sorted by (distance, row position), the first k.
+//! Neither the instruction set, nor the number of threads, nor the layout of the chunks changes a
+//! bit of it. The fast path scans in `f32` with a certified error bound ([`mod@tier`]), keeps each
+//! row whose best case still reaches the current k-th worst case, and recomputes those few with the
+//! reference's own function.
 
 mod arch;
 mod candidates;

@@ -14,8 +14,8 @@ pub enum Metric {
     Dot,
     /// `√Σ(xᵢ - qᵢ)²`; smaller is closer.
     L2,
-    /// `Σ(xᵢ - qᵢ)²`; smaller is closer. Has no name of its own in [`str::parse`]: it serves the SQL function
-    /// `l2_distance_squared`.
+    /// `Σ(xᵢ - qᵢ)²`; smaller is closer. Has no name of its own in [`str::parse`]: it serves the
+    /// SQL function `l2_distance_squared`.
     L2Squared,
 }
 

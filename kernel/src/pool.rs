@@ -1,4 +1,5 @@
-//! The threads of this process. A child of `fork` inherits rayon's pool without its threads, and would wait for them for ever.
+//! The threads of this process. A child of `fork` inherits rayon's pool without its threads, and
+//! would wait for them for ever.
 
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,7 +13,8 @@ static FIRST: AtomicU32 = AtomicU32::new(0);
 /// The pool of a process that was forked from it.
 static FORKED: Mutex<Option<(u32, &'static ThreadPool)>> = Mutex::new(None);
 
-/// Runs work whose parallel parts use the threads of the current rayon pool; in a child of `fork`, those of a pool of its own.
+/// Runs work whose parallel parts use the threads of the current rayon pool; in a child of `fork`,
+/// those of a pool of its own.
 pub fn in_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     match of_forked() {
         None => work(),
@@ -33,7 +35,8 @@ pub(crate) fn threads() -> usize {
     of_forked().map_or_else(rayon::current_num_threads, ThreadPool::current_num_threads)
 }
 
-/// The pool of a forked process; `None` in the first, within a pool, and where no threads can be had.
+/// The pool of a forked process; `None` in the first, within a pool, and where no threads can be
+/// had.
 fn of_forked() -> Option<&'static ThreadPool> {
     let own = process::id();
     let first =

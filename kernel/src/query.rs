@@ -11,7 +11,8 @@ pub(crate) struct Query {
     pub values: Vec<f64>,
     /// `2^-exponent · values` rounded to `f32`: what the fast path multiplies with.
     pub rounded: Vec<f32>,
-    /// Cosine and dot are linear in the query, so it is scaled by a power of two (exact) to lie well inside `f32`.
+    /// Cosine and dot are linear in the query, so it is scaled by a power of two (exact) to lie
+    /// well inside `f32`.
     pub exponent: i32,
     /// `‖2^-exponent · values‖`.
     pub norm: f64,
@@ -19,7 +20,8 @@ pub(crate) struct Query {
     pub residual: f64,
 }
 
-/// Beyond `2^±400` a product with a stored vector may overflow or vanish even in `f64`; the bounds do not model that.
+/// Beyond `2^±400` a product with a stored vector may overflow or vanish even in `f64`; the bounds
+/// do not model that.
 const EXPONENT_MAX: i32 = 400;
 /// The bounds carry a slack of some percent, made for sums of up to this many terms.
 const DIM_MAX: usize = 1 << 16;
@@ -36,7 +38,8 @@ impl Query {
             return Err(KernelError::NonFiniteQuery { position, value: values[position] });
         }
         let largest = values.iter().fold(0.0_f64, |m, x| m.max(x.abs()));
-        // The reference divides by the root of the sum of squares, which underflows for components under 2^-538.
+        // The reference divides by the root of the sum of squares, which underflows for components
+        // under 2^-538.
         let is_zero = values.iter().map(|x| x * x).sum::<f64>() == 0.0;
         if metric == Metric::Cosine && is_zero {
             return Err(KernelError::ZeroQuery);
@@ -68,7 +71,8 @@ impl Query {
         self.values.iter().map(|x| self.scale(*x)).collect()
     }
 
-    /// Whether the bounds of the `f32` scan do not hold for this query, so that each row has to be computed in `f64`.
+    /// Whether the bounds of the `f32` scan do not hold for this query, so that each row has to be
+    /// computed in `f64`.
     pub fn is_extreme(&self) -> bool {
         self.values.len() > DIM_MAX || self.exponent.abs() > EXPONENT_MAX || self.norm > L2_NORM_MAX
     }

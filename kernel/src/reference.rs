@@ -1,8 +1,9 @@
-//! The definition of an exact search, in the simplest code. Every other path is tested against it, and the refinement
-//! of survivors calls [`distance`] itself.
+//! The definition of an exact search, in the simplest code. Every other path is tested against it,
+//! and the refinement of survivors calls [`distance`] itself.
 //!
-//! Numerics: the query is kept in `f64`; stored components are widened to `f64` (exact); sums run in component order,
-//! multiply then add, no FMA. `cosine` is `1 - dot / (√xx · √qq)`, `l2` the square root of the sum of squared differences.
+//! Numerics: the query is kept in `f64`; stored components are widened to `f64` (exact); sums run
+//! in component order, multiply then add, no FMA. `cosine` is `1 - dot / (√xx · √qq)`, `l2` the
+//! square root of the sum of squared differences.
 
 use half::f16;
 
@@ -32,8 +33,8 @@ impl Element for f64 {
     }
 }
 
-/// The distance of two vectors of one length as SQL's functions define it: not clamped, `NaN` and infinities as the
-/// arithmetic gives them, `None` under cosine where one of them has zero length.
+/// The distance of two vectors of one length as SQL's functions define it: not clamped, `NaN` and
+/// infinities as the arithmetic gives them, `None` under cosine where one of them has zero length.
 pub fn distance<T: Element>(metric: Metric, row: &[T], query: &[f64]) -> Option<f64> {
     match metric {
         Metric::Cosine => {
@@ -56,8 +57,9 @@ pub fn distance<T: Element>(metric: Metric, row: &[T], query: &[f64]) -> Option<
     }
 }
 
-/// The score of a row in a search: [`distance`], clamped to [0, 2] under cosine; `None` for a row that cannot be compared
-/// (a non-finite component, zero length under cosine, or magnitudes whose squares overflow `f64` to `NaN`).
+/// The score of a row in a search: [`distance`], clamped to [0, 2] under cosine; `None` for a row
+/// that cannot be compared (a non-finite component, zero length under cosine, or magnitudes whose
+/// squares overflow `f64` to `NaN`).
 pub fn score<T: Element>(metric: Metric, row: &[T], query: &[f64]) -> Option<f64> {
     if !row.iter().all(|x| x.to_f64().is_finite()) {
         return None;

@@ -21,7 +21,8 @@ pub struct Report {
     pub queries: Option<usize>,
     /// Rows that passed the filter (all, without one).
     pub candidate_rows: Option<u64>,
-    /// Candidate rows that cannot be compared: NULL, a non-finite component, zero length under cosine.
+    /// Candidate rows that cannot be compared: NULL, a non-finite component, zero length under
+    /// cosine.
     pub skipped_rows: Option<u64>,
     /// The prefilter, if there is one.
     pub filter: Option<FilterReport>,
@@ -83,7 +84,8 @@ pub struct Execution {
 }
 
 impl Report {
-    /// The strategy of a search that has not run: one query, in place, without a filter, on the fastest backend.
+    /// The strategy of a search that has not run: one query, in place, without a filter, on the
+    /// fastest backend.
     pub fn planned(metric: Metric, dimension: Option<usize>, top_k: Option<usize>, tier: Tier) -> Self {
         Self {
             metric,

@@ -1,7 +1,9 @@
-//! The scan: every selected row once, in parallel, each block of rows approximated, filtered by the current threshold,
-//! and the survivors kept as candidates; then the survivors are computed exactly.
+//! The scan: every selected row once, in parallel, each block of rows approximated, filtered by the
+//! current threshold, and the survivors kept as candidates; then the survivors are computed
+//! exactly.
 //!
-//! Threads claim morsels of rows from a counter, so that a slow core takes fewer; thresholds are shared.
+//! Threads claim morsels of rows from a counter, so that a slow core takes fewer; thresholds are
+//! shared.
 
 mod batch;
 mod judge;
@@ -42,7 +44,8 @@ pub(crate) struct Job<'a> {
     pub k: Option<usize>,
     /// The largest key that is in the result.
     pub radius: Option<f64>,
-    /// SQL's distances instead of a search's scores: nothing clamped, infinities ranked, NaN and NULL reported apart.
+    /// SQL's distances instead of a search's scores: nothing clamped, infinities ranked, NaN and
+    /// NULL reported apart.
     pub is_sql: bool,
     /// Positions instead of keys: rows that are certainly within the radius are not computed.
     pub is_rows_only: bool,
@@ -259,7 +262,8 @@ impl Job<'_> {
 }
 
 impl Job<'_> {
-    /// The candidates within the radius by position, computing only those whose interval contains it.
+    /// The candidates within the radius by position, computing only those whose interval contains
+    /// it.
     fn refine_rows(&self, query: usize, mut items: Vec<Candidate>) -> (Vec<Candidate>, u64) {
         let radius = self.radius.unwrap_or(f64::INFINITY);
         let mut count = 0;
@@ -290,11 +294,12 @@ fn tier_use(sketched: Option<&Sketched<'_>>, reason: Option<String>) -> TierUse 
     }
 }
 
-/// Runs `work` on `threads` threads of the current rayon pool, the calling one among them. `work` calls what it is given before each
-/// of its parts.
+/// Runs `work` on `threads` threads of the current rayon pool, the calling one among them. `work`
+/// calls what it is given before each of its parts.
 ///
-/// A thread that is woken may be put behind this one on the same core, while others that end their work still keep the idle cores, and
-/// then stays there for milliseconds. So who has not begun by the second part is called again: that wakes another thread.
+/// A thread that is woken may be put behind this one on the same core, while others that end their
+/// work still keep the idle cores, and then stays there for milliseconds. So who has not begun by
+/// the second part is called again: that wakes another thread.
 fn in_parallel<T: Send>(threads: usize, work: &(impl Fn(&dyn Fn()) -> T + Sync)) -> Vec<T> {
     let results = Mutex::new(Vec::with_capacity(threads));
     let begun = AtomicUsize::new(1);

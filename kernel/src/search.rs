@@ -22,8 +22,8 @@ pub enum One {}
 #[derive(Debug, Clone, Copy)]
 pub enum Many {}
 
-/// An exact search, by k, by radius, or by both: the k best within the radius. The query is validated here, the column
-/// when the search [runs](Search::run).
+/// An exact search, by k, by radius, or by both: the k best within the radius. The query is
+/// validated here, the column when the search [runs](Search::run).
 #[derive(Debug, Clone)]
 pub struct Search<Q = One> {
     metric: Metric,
@@ -55,9 +55,11 @@ pub struct Hits {
     pub rows: Vec<u64>,
     /// The score of each row: the distance, or the inner product under `dot`.
     pub scores: Vec<f64>,
-    /// Only of a search [with SQL's distances](Search::sql_distances): positions whose distance is NaN, in order.
+    /// Only of a search [with SQL's distances](Search::sql_distances): positions whose distance is
+    /// NaN, in order.
     pub nan_rows: Vec<u64>,
-    /// Only of a search [with SQL's distances](Search::sql_distances): positions whose distance is NULL, at most k, in order.
+    /// Only of a search [with SQL's distances](Search::sql_distances): positions whose distance is
+    /// NULL, at most k, in order.
     pub null_rows: Vec<u64>,
     /// The strategy as executed.
     pub report: Report,
@@ -81,15 +83,17 @@ impl Search<One> {
         Ok(Self::of(metric, vec![Query::try_new(metric, query)?]))
     }
 
-    /// Keeps SQL's distances instead of a search's scores: cosine is not clamped, a row with an infinity is ranked by what
-    /// the arithmetic gives, and rows whose distance is NaN or NULL are listed in the result instead of skipped.
+    /// Keeps SQL's distances instead of a search's scores: cosine is not clamped, a row with an
+    /// infinity is ranked by what the arithmetic gives, and rows whose distance is NaN or NULL are
+    /// listed in the result instead of skipped.
     pub fn sql_distances(mut self) -> Self {
         self.is_sql = true;
         self
     }
 
-    /// Leaves the scores out of a search by radius alone: `rows` come in order of position, and rows that the bound proves to
-    /// be inside are not computed exactly. Without effect on a search by k.
+    /// Leaves the scores out of a search by radius alone: `rows` come in order of position, and
+    /// rows that the bound proves to be inside are not computed exactly. Without effect on a search
+    /// by k.
     pub fn rows_only(mut self) -> Self {
         self.is_rows_only = true;
         self
@@ -98,7 +102,8 @@ impl Search<One> {
     /// Searches a column ([`VectorColumn`](crate::VectorColumn) or [`ChunkedColumn`]).
     ///
     /// # Errors
-    /// A query of another dim, `top_k` 0, neither k nor a radius, a selection of another length. Nothing is read then.
+    /// A query of another dim, `top_k` 0, neither k nor a radius, a selection of another length.
+    /// Nothing is read then.
     pub fn run<'a>(&self, column: impl Into<ChunkedColumn<'a>>) -> Result<Hits> {
         let column = column.into();
         let (result, report) = self.execute(&column)?;
@@ -185,8 +190,8 @@ impl<Q> Search<Q> {
         self
     }
 
-    /// At most this many threads of the current rayon pool, the calling one included; 0 for all. The result does not depend
-    /// on it.
+    /// At most this many threads of the current rayon pool, the calling one included; 0 for all.
+    /// The result does not depend on it.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = threads;
         self
@@ -204,8 +209,8 @@ impl<Q> Search<Q> {
         self
     }
 
-    /// The strategy that [`run`](Search::run) would follow over a column of `dim` components, as far as it is known
-    /// without running; `rows` where the number of candidates is known.
+    /// The strategy that [`run`](Search::run) would follow over a column of `dim` components, as
+    /// far as it is known without running; `rows` where the number of candidates is known.
     ///
     /// # Errors
     /// The same as `run`: a query of another dim, `top_k` 0, no limit, an unavailable backend.

@@ -1,13 +1,15 @@
-//! Tiers: the sources of an approximate value and its certified bound. This file has the `f32` tier, which reads the
-//! stored vectors; those of the sketches, which read fewer bytes, are in [`mod@crate::sketch`].
+//! Tiers: the sources of an approximate value and its certified bound. This file has the `f32`
+//! tier, which reads the stored vectors; those of the sketches, which read fewer bytes, are in
+//! [`mod@crate::sketch`].
 //!
 //! # The bounds of the `f32` tier
 //!
-//! With u = 2⁻²⁴, a sum of n products in `f32`, each operation rounded once, in any order, is off by at most
-//! γ = n·u / (1 − n·u) times the sum of the products' magnitudes (N. Higham, "Accuracy and Stability of Numerical
-//! Algorithms", 2nd ed., section 3.1), and by Cauchy-Schwarz that is at most γ‖x‖‖q‖. Rounding the query to `f32` adds
-//! ‖x‖·‖q − f32(q)‖, rounding a `Float64` row adds u‖x‖‖q‖, underflow a few 2⁻¹²⁶ a term, even if the processor flushes
-//! subnormals. The reference's own rounding (n·2⁻⁵³) is covered by the slack in [`F32::gamma`].
+//! With u = 2⁻²⁴, a sum of n products in `f32`, each operation rounded once, in any order, is off
+//! by at most γ = n·u / (1 − n·u) times the sum of the products' magnitudes (N. Higham, "Accuracy
+//! and Stability of Numerical Algorithms", 2nd ed., section 3.1), and by Cauchy-Schwarz that is at
+//! most γ‖x‖‖q‖. Rounding the query to `f32` adds ‖x‖·‖q − f32(q)‖, rounding a `Float64` row adds
+//! u‖x‖‖q‖, underflow a few 2⁻¹²⁶ a term, even if the processor flushes subnormals. The reference's
+//! own rounding (n·2⁻⁵³) is covered by the slack in [`F32::gamma`].
 
 use std::fmt;
 use std::str::FromStr;
@@ -56,9 +58,9 @@ impl FromStr for Tier {
     }
 }
 
-/// The rejection test of one query, in `f32`: a row with value `v` and square `s` cannot reach the threshold where
-/// `v + a·√s + b·s < t`. A row whose
-/// square is not [ordinary](Form::is_ordinary) cannot be judged at all.
+/// The rejection test of one query, in `f32`: a row with value `v` and square `s` cannot reach the
+/// threshold where `v + a·√s + b·s < t`. A row whose square is not [ordinary](Form::is_ordinary)
+/// cannot be judged at all.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Limits {
     pub a: f32,
@@ -76,8 +78,8 @@ impl Limits {
     }
 }
 
-/// Smallest and largest square for which the relative bounds hold: inside, nothing has overflowed, underflow is
-/// negligible, and the row is neither zero nor contains a NaN or an infinity.
+/// Smallest and largest square for which the relative bounds hold: inside, nothing has overflowed,
+/// underflow is negligible, and the row is neither zero nor contains a NaN or an infinity.
 pub(crate) const SQUARE_MIN: f32 = 1.0 / (1_u64 << 60) as f32;
 pub(crate) const SQUARE_MAX: f32 = (1_u128 << 100) as f32;
 
@@ -100,8 +102,8 @@ impl Form {
     }
 }
 
-/// The bounds of a tier for one query: an interval for each row's key, and the test that most rows fail. Keys are
-/// distances, and negated scores under `dot`, so that smaller is closer.
+/// The bounds of a tier for one query: an interval for each row's key, and the test that most rows
+/// fail. Keys are distances, and negated scores under `dot`, so that smaller is closer.
 pub(crate) trait Approximation {
     /// The test for a threshold: rejects only rows whose key is certainly above `threshold`.
     fn limits(&self, threshold: f64) -> Limits;
@@ -141,7 +143,8 @@ pub(crate) fn at_least(x: f64) -> f32 {
 }
 
 impl<'q> F32<'q> {
-    /// `is_rounded`: the stored components are wider than `f32`. `is_clamped`: cosine is kept within [0, 2].
+    /// `is_rounded`: the stored components are wider than `f32`. `is_clamped`: cosine is kept
+    /// within [0, 2].
     pub fn new(metric: Metric, query: &'q Query, form: Form, is_rounded: bool, is_clamped: bool) -> Self {
         let n = query.values.len() as f64;
         let gamma = 1.02 * (n + 8.0) * U / (1.0 - (n + 8.0) * U).max(0.5);

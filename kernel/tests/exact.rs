@@ -80,7 +80,8 @@ struct Sketched {
     is_partial: bool,
 }
 
-/// Components: mostly ordinary, of few distinct values so that distances tie, some extreme, some not numbers.
+/// Components: mostly ordinary, of few distinct values so that distances tie, some extreme, some
+/// not numbers.
 fn component() -> impl Strategy<Value = f64> {
     prop_oneof![
         20 => -1.0..1.0,
@@ -122,7 +123,8 @@ fn noise(seed: u64) -> impl FnMut() -> f64 {
 
 const FLAVOURS: u32 = 8;
 
-/// Rows as embeddings and worse: a few directions of falling variance, with what text models and hostile tables add.
+/// Rows as embeddings and worse: a few directions of falling variance, with what text models and
+/// hostile tables add.
 fn structured(dim: usize, rows: usize, seed: u64, flavour: u32) -> Vec<Option<Vec<f64>>> {
     let mut noise = noise(seed);
     let rank = (dim / 3).clamp(1, 24);
@@ -374,7 +376,8 @@ proptest! {
     }
 }
 
-/// Rows far from the origin and close together: the bound of `qq + xx - 2 dot` is coarse, the answer must not be.
+/// Rows far from the origin and close together: the bound of `qq + xx - 2 dot` is coarse, the
+/// answer must not be.
 #[test]
 fn l2_far_from_the_origin_equals_the_reference() {
     let rows: Vec<Option<Vec<f32>>> = (0..500_u32)

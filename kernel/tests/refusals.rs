@@ -1,4 +1,5 @@
-//! Bad searches and columns are refused, with errors that name the thing, the expected value and the given one.
+//! Bad searches and columns are refused, with errors that name the thing, the expected value and
+//! the given one.
 
 use std::sync::Arc;
 

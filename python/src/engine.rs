@@ -278,8 +278,7 @@ impl HtapEngine {
         run_engine(py, self.0.sync_all()).map(synced)
     }
 
-    /// `(lag, last_synced_seq, last_error, [(name, rows, lag, state, last_error, warning)], log_rows,
-    /// [(id, applied_seq, lag, folder, is_running)])`.
+    /// `(lag, last_synced_seq, last_error, [(name, rows, lag, state, last_error, warning)], log_rows, [(id, applied_seq, lag, folder, is_running)])`.
     #[allow(clippy::type_complexity)]
     fn sync_status(
         &self,

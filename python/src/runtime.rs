@@ -81,8 +81,8 @@ impl Drop for RunningQuery {
     }
 }
 
-/// Waits, for a second at most, until no query runs. The process's exit unloads pyarrow, and an aborted query releases the
-/// buffers of pyarrow that it reads only when its present step is done.
+/// Waits, for a second at most, until no query runs. The process's exit unloads pyarrow, and an
+/// aborted query releases the buffers of pyarrow that it reads only when its present step is done.
 #[pyfunction]
 pub fn wait_for_queries(py: Python<'_>) {
     py.detach(|| {

@@ -21,7 +21,8 @@ use crate::search::{SearchArguments, Sections, sections};
 #[pyclass(frozen, module = "vexact._native")]
 pub struct Session(pub OfProcess<vexact::Session>);
 
-/// Schema, delimiter, confidence, table name, warnings, and the candidates: kind, format, score and reason.
+/// Schema, delimiter, confidence, table name, warnings, and the candidates: kind, format, score and
+/// reason.
 type Probed<'py> = (
     Option<Bound<'py, PyAny>>,
     Option<char>,

@@ -5,7 +5,8 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, not_impl_datafusion_err};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
-/// The error of planning `plan`, with a way to write the query if a correlated subquery is its cause.
+/// The error of planning `plan`, with a way to write the query if a correlated subquery is its
+/// cause.
 pub(crate) fn with_hint(error: DataFusionError, plan: &LogicalPlan) -> DataFusionError {
     let (mut has_outer_column, mut has_subquery) = (false, false);
     let visited = plan.apply_with_subqueries(|node| {

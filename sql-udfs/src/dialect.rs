@@ -62,7 +62,8 @@ macro_rules! generic_dialect_methods {
     };
 }
 
-/// The generic dialect with lambdas, and with pgvector's operators, which bind tighter than comparisons and looser than `+`, as in PostgreSQL.
+/// The generic dialect with lambdas, and with pgvector's operators, which bind tighter than
+/// comparisons and looser than `+`, as in PostgreSQL.
 #[derive(Debug)]
 struct VectorDialect;
 
@@ -74,9 +75,9 @@ impl Dialect for VectorDialect {
         true
     }
 
-    /// CAST, NOT and the like begin nothing else before a parenthesis. sqlparser would parse what is
-    /// wrong in them once more as the call of a function, which doubles the work at each level: 50 of
-    /// them within each other never ended.
+    /// CAST, NOT and the like begin nothing else before a parenthesis. sqlparser would parse what
+    /// is wrong in them once more as the call of a function, which doubles the work at each level:
+    /// 50 of them within each other never ended.
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
         let Token::Word(word) = &parser.peek_token_ref().token else { return None };
         let (keyword, next) = (word.keyword, parser.peek_nth_token_ref(1).token.clone());
@@ -126,8 +127,8 @@ pub fn is_vector_operator(token: &Token) -> bool {
 pub(crate) const L2: &str = "<->";
 pub(crate) const NEGATIVE_INNER_PRODUCT: &str = "<#>";
 
-/// Makes one token of each `<->` and `<#>`, which tokenizers of dialects other than PostgreSQL's split. Nothing else is written
-/// as `<` followed at once by `->` or `#>`.
+/// Makes one token of each `<->` and `<#>`, which tokenizers of dialects other than PostgreSQL's
+/// split. Nothing else is written as `<` followed at once by `->` or `#>`.
 pub fn join_vector_operators(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     if !tokens.iter().any(|token| matches!(token.token, Token::Lt)) {
         return tokens;

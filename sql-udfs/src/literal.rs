@@ -1,5 +1,5 @@
-//! Array literals of numbers, folded while SQL is being planned. Left to the optimizer, each of a query vector's
-//! hundreds of components is an expression that every pass visits.
+//! Array literals of numbers, folded while SQL is being planned. Left to the optimizer, each of a
+//! query vector's hundreds of components is an expression that every pass visits.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! pgvector's operators on vectors: `a <-> b` is `l2_distance(a, b)`, `a <=> b` is `cosine_distance(a, b)`, `a <#> b` is
-//! `-inner_product(a, b)`.
+//! pgvector's operators on vectors: `a <-> b` is `l2_distance(a, b)`, `a <=> b` is
+//! `cosine_distance(a, b)`, `a <#> b` is `-inner_product(a, b)`.
 
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
@@ -15,8 +15,9 @@ use crate::vector::is_list_of_numbers;
 pub(crate) struct VectorOperators;
 
 impl ExprPlanner for VectorOperators {
-    /// `<=>` is SQL's comparison that knows NULL, unless a side of it is a list of numbers: a comparison of vectors for equality
-    /// would sort by a bool where pgvector's users expect a distance.
+    /// `<=>` is SQL's comparison that knows NULL, unless a side of it is a list of numbers: a
+    /// comparison of vectors for equality would sort by a bool where pgvector's users expect a
+    /// distance.
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
         let is_vector = |side: &Expr| side.get_type(schema).is_ok_and(|data_type| is_list_of_numbers(&data_type));
         let (function, is_negated) = match &expr.op {

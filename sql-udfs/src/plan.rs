@@ -20,7 +20,8 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use crate::rewrite::{VectorRewrite, scoring};
 use crate::search_plan::search_in_place;
 
-/// Optimizes a logical plan and makes the physical one, as [`SessionState::create_physical_plan`] does.
+/// Optimizes a logical plan and makes the physical one, as [`SessionState::create_physical_plan`]
+/// does.
 ///
 /// # Errors
 /// An error of DataFusion.

@@ -86,7 +86,8 @@ pub fn parse_vector(text: &str) -> Result<Vec<f64>, VectorError> {
     Ok(vector)
 }
 
-/// A SQL value as a query vector: text, or a list of numbers. `None` for NULL and for a list that contains one.
+/// A SQL value as a query vector: text, or a list of numbers. `None` for NULL and for a list that
+/// contains one.
 ///
 /// # Errors
 /// Text that is no vector, and values of other types.
@@ -133,7 +134,8 @@ pub(crate) fn vector_type(data_type: &DataType) -> Option<Option<usize>> {
     }
 }
 
-/// Returns true if values of this type are lists of numbers, each of which a distance function takes for a vector.
+/// Returns true if values of this type are lists of numbers, each of which a distance function
+/// takes for a vector.
 pub(crate) fn is_list_of_numbers(data_type: &DataType) -> bool {
     match data_type {
         DataType::FixedSizeList(item, _)
@@ -146,8 +148,9 @@ pub(crate) fn is_list_of_numbers(data_type: &DataType) -> bool {
     }
 }
 
-/// The type of vectors that values of another list type become by a cast: lists of whole numbers, list views, dictionaries of
-/// vectors. Returns `None` for vectors as they are stored, and for other types.
+/// The type of vectors that values of another list type become by a cast: lists of whole numbers,
+/// list views, dictionaries of vectors. Returns `None` for vectors as they are stored, and for
+/// other types.
 pub fn vectors_by_cast(data_type: &DataType) -> Option<DataType> {
     let floats = |item: &FieldRef| match item.data_type() {
         float if float.is_floating() => Some(Arc::clone(item)),

@@ -30,8 +30,8 @@ async fn by_replicas(queries: &[&str]) {
     answered(Answered::Replicas, queries).await;
 }
 
-/// apache/datafusion#22881: the shared column of RIGHT and FULL joins is that of one side. In `*` DataFusion keeps the column of the
-/// table with the lesser name.
+/// apache/datafusion#22881: the shared column of RIGHT and FULL joins is that of one side. In `*`
+/// DataFusion keeps the column of the table with the lesser name.
 #[tokio::test]
 async fn joins_with_using() {
     by_replicas(&[
@@ -60,7 +60,8 @@ async fn joins_with_using() {
     .await;
 }
 
-/// apache/datafusion#24960, #25283, #25519: rows are lost or won where a correlated subquery aggregates or limits its rows.
+/// apache/datafusion#24960, #25283, #25519: rows are lost or won where a correlated subquery
+/// aggregates or limits its rows.
 #[tokio::test]
 async fn correlated_exists_and_in() {
     by_replicas(&[
@@ -84,7 +85,8 @@ async fn correlated_exists_and_in() {
     .await;
 }
 
-/// apache/datafusion#10553, #22317, #24513: aggregates of no rows, and a value that is NULL without rows.
+/// apache/datafusion#10553, #22317, #24513: aggregates of no rows, and a value that is NULL without
+/// rows.
 #[tokio::test]
 async fn scalar_subqueries() {
     by_replicas(&[
@@ -125,7 +127,8 @@ async fn set_operations_from_left_to_right() {
     .await;
 }
 
-/// apache/datafusion#19427, #9680: the recursive part has the types of the first, and its LIMIT bounds each round.
+/// apache/datafusion#19427, #9680: the recursive part has the types of the first, and its LIMIT
+/// bounds each round.
 #[tokio::test]
 async fn recursive_queries() {
     by_sqlite(&[

@@ -1,5 +1,5 @@
-//! The Rust of the README and of docs/, word for word: python/tests/test_docs.py looks for it here. As doctests, each block would be
-//! a program of its own that links DataFusion.
+//! The Rust of the README and of docs/, word for word: python/tests/test_docs.py looks for it here.
+//! As doctests, each block would be a program of its own that links DataFusion.
 
 use std::sync::Arc;
 

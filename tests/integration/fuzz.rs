@@ -1,7 +1,8 @@
 //! Damaged files of every format: each is read, or rejected with its name, and none panics.
 //!
-//! `VEXACT_SEED=n` replays the run that a failure names; `VEXACT_SOAK_SECONDS=n` runs new ones for that long. `test_mutations.py`
-//! does the same through Python in processes whose memory is limited.
+//! `VEXACT_SEED=n` replays the run that a failure names; `VEXACT_SOAK_SECONDS=n` runs new ones for
+//! that long. `test_mutations.py` does the same through Python in processes whose memory is
+//! limited.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

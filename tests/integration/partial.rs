@@ -1,4 +1,5 @@
-//! Replicas that have only some columns of their tables, and the types of queries that DataFusion cannot plan.
+//! Replicas that have only some columns of their tables, and the types of queries that DataFusion
+//! cannot plan.
 
 use arrow::datatypes::DataType;
 use vexact::TableSchema;

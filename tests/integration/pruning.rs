@@ -305,7 +305,8 @@ proptest! {
             pair.assert_same(&runtime, &format!("SELECT * FROM t WHERE {p}"));
             pair.assert_same(&runtime, &format!("SELECT count(*), min(small), max(text) FROM t WHERE {p}"));
             pair.assert_same(&runtime, &format!("SELECT 1 FROM t WHERE {p} LIMIT 1"));
-            // DataFusion takes what is cast to a constant for a constant, and does not sort by it (apache/datafusion#25523).
+            // DataFusion takes what is cast to a constant for a constant, and does not sort by it
+            // (apache/datafusion#25523).
             if !p.contains("CAST") {
                 pair.assert_same(&runtime, &format!("SELECT id FROM t WHERE {p} ORDER BY id DESC LIMIT 3"));
             }

@@ -62,7 +62,8 @@ impl sqllogictest::AsyncDB for Db {
     }
 }
 
-/// id, lang, title, embedding: 8 documents in two dimensions, one without a vector, one zero vector, two that tie.
+/// id, lang, title, embedding: 8 documents in two dimensions, one without a vector, one zero
+/// vector, two that tie.
 fn documents() -> (Vec<ArrayRef>, Vec<Option<[f32; 2]>>) {
     let vectors = [
         Some([1.0, 0.0]),

@@ -213,8 +213,8 @@ pub(super) unsafe fn tile<V: Lanes, const R: usize, const C: usize>(rows: Rows<'
 /// Appends the cells (row, query) of a tile that the limits do not reject.
 ///
 /// # Safety
-/// The instruction set of `V`; `width` a multiple of `V::N`, the length of each limit, and times the
-/// length of `squares` that of `tile`.
+/// The instruction set of `V`; `width` a multiple of `V::N`, the length of each limit, and times
+/// the length of `squares` that of `tile`.
 #[inline(always)]
 pub(super) unsafe fn survivors<V: Lanes>(
     tile: &[f32],

@@ -1,5 +1,5 @@
-//! A query batch: arithmetic is the limit, so a block of rows stays in cache while all queries pass over it as a matrix
-//! product, and a whole register of (row, query) cells is rejected at once.
+//! A query batch: arithmetic is the limit, so a block of rows stays in cache while all queries pass
+//! over it as a matrix product, and a whole register of (row, query) cells is rejected at once.
 
 use super::rows::{Morsel, Scan, Staging};
 use super::{Job, PartialResult};
@@ -154,7 +154,8 @@ pub(super) fn scan<'s>(
     }
 }
 
-/// A row that no bound can judge, against every query. It counts as skipped if the first cannot be compared with it.
+/// A row that no bound can judge, against every query. It counts as skipped if the first cannot be
+/// compared with it.
 fn judge_exactly(job: &Job<'_>, position: u64, all: &mut [Candidates], partial: &mut PartialResult) {
     for (query, candidates) in all.iter_mut().enumerate() {
         partial.counts.refined += 1;

@@ -1,4 +1,5 @@
-//! One query against some rows in `f32`: approximate, reject by the threshold, keep the rest as candidates.
+//! One query against some rows in `f32`: approximate, reject by the threshold, keep the rest as
+//! candidates.
 
 use super::rows::Staging;
 use super::{Job, PartialResult};

@@ -68,7 +68,8 @@ impl<'a> Scan<'a> {
         (self.column.start(morsel.chunk) + row as usize) as u64
     }
 
-    /// Calls `block` with the ordinals within the chunk of the rows to read, up to `size` at a time.
+    /// Calls `block` with the ordinals within the chunk of the rows to read, up to `size` at a
+    /// time.
     pub fn for_each_block(&self, morsel: &Morsel, size: usize, block: impl FnMut(&[u32])) {
         let mut blocks = Blocks::new(size, block);
         match &self.selected[morsel.chunk] {
@@ -141,8 +142,9 @@ impl<F: FnMut(&[u32])> Blocks<F> {
 /// Streams of memory that a thread reads at a time: as many as the kernels take rows at once.
 const STREAMS: usize = 4;
 
-/// The rows of a range, one in turn from each of [`STREAMS`] consecutive parts: long streams are what hardware prefetchers
-/// recognise, where rows that follow each other would begin a new short one each.
+/// The rows of a range, one in turn from each of [`STREAMS`] consecutive parts: long streams are
+/// what hardware prefetchers recognise, where rows that follow each other would begin a new short
+/// one each.
 fn in_streams(rows: Range<usize>) -> impl Iterator<Item = usize> {
     let each = rows.len() / STREAMS;
     let rest = rows.start + each * STREAMS..rows.end;

@@ -1,4 +1,5 @@
-//! One query: memory bandwidth is the limit, so each row is read once and judged while it is in cache.
+//! One query: memory bandwidth is the limit, so each row is read once and judged while it is in
+//! cache.
 
 use super::judge::{BLOCK, Judge};
 use super::rows::{Morsel, Scan, Staging};

@@ -1,7 +1,8 @@
 //! Chunks with a sketch: every row is judged by its codes, and only those that are left are read.
 //!
-//! A row whose estimate reaches the threshold is judged at once, because it may lower the threshold. One that only its bound
-//! keeps waits: most of those fall once the threshold has its final value.
+//! A row whose estimate reaches the threshold is judged at once, because it may lower the
+//! threshold. One that only its bound keeps waits: most of those fall once the threshold has its
+//! final value.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,8 +19,8 @@ use crate::tier::Tier;
 const ROWS_OF_ONE: usize = 1024;
 const ROWS_OF_BATCH: usize = 256;
 
-/// Rows whose codes a thread claims at a time. Those of a batch that is left are few, because the rest of a morsel is judged
-/// row by row.
+/// Rows whose codes a thread claims at a time. Those of a batch that is left are few, because the
+/// rest of a morsel is judged row by row.
 const MORSEL_OF_ONE: usize = 4096;
 const MORSEL_OF_BATCH: usize = 2 * ROWS_OF_BATCH;
 
@@ -32,8 +33,8 @@ const PENDING_MAX: usize = 1 << 14;
 /// Vectors prefetched at a time: more would drive each other out of the first caches.
 const PREFETCHED_MAX: usize = 32;
 
-/// The cost of judging one vector by itself, in terms of one that is read in order; for a batch, of one cell of its matrix
-/// product.
+/// The cost of judging one vector by itself, in terms of one that is read in order; for a batch, of
+/// one cell of its matrix product.
 const JUDGED_OF_ONE: f64 = 2.0;
 const JUDGED_OF_BATCH: f64 = 40.0;
 
@@ -44,8 +45,8 @@ const LOSS_MAX: f64 = 0.04;
 const ROWS_PER_LEFT_OF_ONE: f64 = 8.0;
 const ROWS_PER_LEFT_OF_BATCH: f64 = 80.0;
 
-/// How many times the expected rows may be left before they count as a loss: early in a scan more are, because the threshold
-/// is not final.
+/// How many times the expected rows may be left before they count as a loss: early in a scan more
+/// are, because the threshold is not final.
 const EXPECTED_MAX: f64 = 2.0;
 
 /// The queries of a search in the terms of each basis of the column's sketches.
@@ -152,7 +153,8 @@ struct Pending {
 /// One query of one thread.
 struct Lane<'j> {
     judge: Judge<'j>,
-    /// Rows of `soon_chunk` whose vectors are on their way to the cache, to be judged with the next block.
+    /// Rows of `soon_chunk` whose vectors are on their way to the cache, to be judged with the next
+    /// block.
     soon: Vec<u32>,
     soon_chunk: u32,
     pending: Vec<Pending>,
@@ -218,7 +220,8 @@ impl<'j> Worker<'j, '_> {
         ids.for_each(|id| column.prefetch(id as usize));
     }
 
-    /// Judges the best rows of a block by estimate, so that there is a threshold. Returns the limits under it.
+    /// Judges the best rows of a block by estimate, so that there is a threshold. Returns the
+    /// limits under it.
     fn seed(
         &mut self,
         lane: &mut Lane<'j>,
@@ -316,8 +319,8 @@ impl<'j> Worker<'j, '_> {
         lane.pending.retain(|pending| pending.value >= self.limit(&limits, pending));
     }
 
-    /// Judges the waiting rows, best first, until the threshold rejects the rest. While one group is judged, the next one
-    /// comes to the cache.
+    /// Judges the waiting rows, best first, until the threshold rejects the rest. While one group
+    /// is judged, the next one comes to the cache.
     fn flush(&mut self, lane: &mut Lane<'j>, query: usize, partial: &mut PartialResult) {
         self.judge_soon(lane, partial);
         lane.judge.settle(partial);

@@ -1,16 +1,18 @@
-//! How the vectors of one table are coded: the directions, their digits, and the constants of the bounds.
+//! How the vectors of one table are coded: the directions, their digits, and the constants of the
+//! bounds.
 
 use crate::arch::codes::{CODE_PADDING, Cells, CodeForm, CodeKernels};
 use crate::tier::{Tier, U};
 
-/// One coded direction. A coordinate `p` has the code `v = ⌊(p − centre)/step + 16^digits/2⌋`, clamped, which stands for
-/// `centre + step·(v + ½ − 16^digits/2)`.
+/// One coded direction. A coordinate `p` has the code `v = ⌊(p − centre)/step + 16^digits/2⌋`,
+/// clamped, which stands for `centre + step·(v + ½ − 16^digits/2)`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Component {
     pub centre: f32,
     /// Width of a cell of the last digit.
     pub step: f32,
-    /// Factor of this coordinate in the stored residual norm; the query's part of the bound is divided by it.
+    /// Factor of this coordinate in the stored residual norm; the query's part of the bound is
+    /// divided by it.
     pub weight: f32,
     /// Digits of 4 bits. Two of them are one byte where the form is bytes.
     pub digits: u8,
@@ -34,8 +36,8 @@ impl Component {
     }
 }
 
-/// What is known of a basis without a query: the certified errors of its arithmetic, computed from the stored numbers
-/// themselves, so that they hold however the basis was trained.
+/// What is known of a basis without a query: the certified errors of its arithmetic, computed from
+/// the stored numbers themselves, so that they hold however the basis was trained.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Certificate {
     /// At least `‖BᵀB − I‖`.
@@ -54,7 +56,8 @@ pub(crate) struct Certificate {
 /// Terms of a sum in `f32` when vectors are encoded; such sums are added in `f64`.
 pub(crate) const SLICE: usize = 64;
 
-/// The coded directions of one table's vectors, shared by the [sketches](super::Sketch) of its chunks.
+/// The coded directions of one table's vectors, shared by the [sketches](super::Sketch) of its
+/// chunks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SketchBasis {
     pub(crate) dim: usize,
@@ -94,7 +97,8 @@ impl SketchBasis {
         let sum_error = 1.02 * (SLICE as f64 + 2.0) * U / (1.0 - (SLICE as f64 + 2.0) * U);
         let projection_error = match () {
             () if matrix.is_empty() => 1e-12,
-            // The proof needs directions that are nearly orthonormal; without that, nothing is certain of any row.
+            // The proof needs directions that are nearly orthonormal; without that, nothing is
+            // certain of any row.
             () if gram_error.is_nan() || gram_error > GRAM_ERROR_MAX => f64::INFINITY,
             () => (sum_error + 2.0 * U) * (1.0 + gram_error),
         };
@@ -154,9 +158,9 @@ impl SketchBasis {
         self.rows_left
     }
 
-    /// Upper bounds of the weighted norm of the residual inside the span of the components, and of the norm of the tail, for
-    /// computed coordinates `p` of a unit vector. Writes the codes, by way of `cells`. The proof stands in
-    /// `docs/internals/exactness.md`.
+    /// Upper bounds of the weighted norm of the residual inside the span of the components, and of
+    /// the norm of the tail, for computed coordinates `p` of a unit vector. Writes the codes, by
+    /// way of `cells`. The proof stands in `docs/internals/exactness.md`.
     pub(crate) fn code(&self, kernels: &CodeKernels, p: &[f64], cells: &mut [u32], codes: &mut [u8]) -> (f64, f64) {
         let Certificate { gram_error: eps, projection_error, weight_norm, weight_max, .. } = self.certificate;
         let (weighted, square) = kernels.quantize(&self.cells, p, cells);
@@ -185,8 +189,8 @@ impl SketchBasis {
         codes.iter_mut().zip(digits).for_each(|(code, digit)| *code |= digit << 4);
     }
 
-    /// For each code in the order of the [weights](crate::arch::codes::CodeWeights): its component, and the factor of its
-    /// digit.
+    /// For each code in the order of the [weights](crate::arch::codes::CodeWeights): its component,
+    /// and the factor of its digit.
     pub(crate) fn slots(&self) -> impl Iterator<Item = (usize, f64)> + '_ {
         self.components.iter().enumerate().flat_map(|(i, component)| {
             let digits = match self.form {

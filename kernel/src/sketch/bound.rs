@@ -12,12 +12,13 @@ const QUERY_NORMS: std::ops::RangeInclusive<f64> = 1.0 / (1_u64 << 60) as f64..=
 /// Most components, so that sums of codes fit 32 bits.
 pub(crate) const DIM_MAX: usize = 1 << 14;
 
-/// Of the bound, this share may be added by rounding the query: a tenth costs 6 % more rows left, and a quarter of the time
-/// of a tile less.
+/// Of the bound, this share may be added by rounding the query: a tenth costs 6 % more rows left,
+/// and a quarter of the time of a tile less.
 const LOSS: f64 = 0.1;
 
-/// One query, against all sketches of one basis. With x̂ = x/‖x‖, `|q·x̂ − (base + delta·sum)| ≤ inside·i + tail·t + constant`
-/// for a row with the residual norms i and t.
+/// One query, against all sketches of one basis. With x̂ = x/‖x‖,
+/// `|q·x̂ − (base + delta·sum)| ≤ inside·i + tail·t + constant` for a row with the residual norms i
+/// and t.
 pub(crate) struct SketchBound<'q> {
     query: &'q Query,
     metric: Metric,
@@ -88,7 +89,8 @@ impl<'q> SketchBound<'q> {
         let room = f64::from(i32::MAX) - 2.0 * largest - products.len() as f64 * 128.6 * largest;
         let (peak, total) =
             products.iter().fold((0.0_f64, 0.0), |(peak, total), w| (peak.max(w.abs()), total + w.abs()));
-        // No finer than changes the bound: the small weights of the last components then fit a byte.
+        // No finer than changes the bound: the small weights of the last components then fit a
+        // byte.
         let useful = loss * inside * typical * 4.0 / (products.len() as f64 * middle);
         let finest = (peak / WEIGHT_MAX as f64).max(total * largest / room).max(norm * 1e-12).max(useful);
         let delta = f64::from(at_least(finest * 1.000_001));

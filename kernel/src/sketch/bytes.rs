@@ -1,7 +1,9 @@
 //! The stored form of bases and sketches: little-endian, with a version and a checksum.
 //!
-//! - Basis: `VXSB`, version, dim, components, form, rows left, the components, the matrix, checksum.
-//! - Sketch: `VXSK`, version, the checksum of its basis, rows, codes, residual norms, norms, checksum.
+//! - Basis: `VXSB`, version, dim, components, form, rows left, the components, the matrix,
+//!   checksum.
+//! - Sketch: `VXSK`, version, the checksum of its basis, rows, codes, residual norms, norms,
+//!   checksum.
 
 use std::sync::Arc;
 
@@ -14,10 +16,12 @@ use crate::error::{KernelError, Result};
 const BASIS_MAGIC: [u8; 4] = *b"VXSB";
 const SKETCH_MAGIC: [u8; 4] = *b"VXSK";
 
-/// The version of both formats. Others are refused: a sketch is made again in less time than it is worth to convert.
+/// The version of both formats. Others are refused: a sketch is made again in less time than it is
+/// worth to convert.
 const VERSION: u32 = 1;
 
-/// Detects damage, not malice: words are mixed by multiplication and rotation in four independent lanes.
+/// Detects damage, not malice: words are mixed by multiplication and rotation in four independent
+/// lanes.
 fn checksum(bytes: &[u8]) -> u64 {
     const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
     let mix = |state: u64, word: u64| (state ^ word).wrapping_mul(FACTOR).rotate_left(29);
@@ -137,7 +141,8 @@ impl SketchBasis {
     /// The basis that [`Self::to_bytes`] wrote. Its bounds are computed anew from what it holds.
     ///
     /// # Errors
-    /// [`KernelError::UnreadableSketch`] for bytes of another format or version, and for damaged ones.
+    /// [`KernelError::UnreadableSketch`] for bytes of another format or version, and for damaged
+    /// ones.
     pub fn from_bytes(bytes: &[u8]) -> Result<Arc<Self>> {
         let mut reader = Reader::new(bytes, BASIS_MAGIC)?;
         let (dim, count) = (reader.count()?, reader.count()?);
@@ -190,7 +195,8 @@ impl Sketch {
     /// The sketch that [`Self::to_bytes`] wrote.
     ///
     /// # Errors
-    /// [`KernelError::UnreadableSketch`] for bytes of another format, version or basis, and for damaged ones.
+    /// [`KernelError::UnreadableSketch`] for bytes of another format, version or basis, and for
+    /// damaged ones.
     pub fn from_bytes(basis: &Arc<SketchBasis>, bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes, SKETCH_MAGIC)?;
         let (expected, got) = (basis.identity(), u64::from_le_bytes(reader.array()?));

@@ -1,5 +1,6 @@
-//! Eigenvectors of a symmetric matrix: Householder's tridiagonal form, then QL with implicit shifts (Wilkinson and Reinsch,
-//! "Linear Algebra", 1971); for many dimensions, orthogonal iteration first.
+//! Eigenvectors of a symmetric matrix: Householder's tridiagonal form, then QL with implicit shifts
+//! (Wilkinson and Reinsch, "Linear Algebra", 1971); for many dimensions, orthogonal iteration
+//! first.
 //!
 //! Nothing depends on how accurate they are: a sketch certifies the basis that it has.
 
@@ -12,7 +13,8 @@ pub(super) struct Symmetric {
 /// Dimensions up to which all eigenvectors are computed directly.
 const DIRECT_MAX: usize = 512;
 
-/// Rounds of the orthogonal iteration: the spectrum of embeddings falls slowly, and so does the gain of more.
+/// Rounds of the orthogonal iteration: the spectrum of embeddings falls slowly, and so does the
+/// gain of more.
 const ROUNDS: usize = 3;
 
 impl Symmetric {
@@ -30,8 +32,8 @@ impl Symmetric {
         &self.values[i * self.n..][..self.n]
     }
 
-    /// Up to `count` orthonormal vectors of the largest eigenvalues, largest first, one after the other. `start` are `count`
-    /// vectors to begin with where the matrix is large.
+    /// Up to `count` orthonormal vectors of the largest eigenvalues, largest first, one after the
+    /// other. `start` are `count` vectors to begin with where the matrix is large.
     pub fn leading(self, count: usize, start: impl FnOnce() -> Vec<f64>) -> Vec<f64> {
         let n = self.n;
         if n <= DIRECT_MAX {
@@ -96,8 +98,8 @@ impl Symmetric {
         order.iter().flat_map(|i| vectors[i * n..][..n].iter().copied()).collect()
     }
 
-    /// The diagonal, the elements beside it, and the unit vector of each reflection, which acts on the elements after its
-    /// ordinal.
+    /// The diagonal, the elements beside it, and the unit vector of each reflection, which acts on
+    /// the elements after its ordinal.
     fn tridiagonal(mut self) -> (Vec<f64>, Vec<f64>, Vec<Vec<f64>>) {
         let n = self.n;
         let (mut diagonal, mut beside, mut reflectors) = (Vec::new(), Vec::new(), Vec::new());
@@ -134,7 +136,8 @@ impl Symmetric {
     }
 }
 
-/// Turns a tridiagonal matrix into its eigenvalues (in `diagonal`), and the rows of `vectors` into its eigenvectors.
+/// Turns a tridiagonal matrix into its eigenvalues (in `diagonal`), and the rows of `vectors` into
+/// its eigenvectors.
 fn ql(diagonal: &mut [f64], beside: &mut [f64], vectors: &mut [f64]) {
     let n = diagonal.len();
     for l in 0..n {

@@ -1,4 +1,5 @@
-//! Encoding: the coordinates of each row's direction as a blocked matrix product, then its codes and residual norms.
+//! Encoding: the coordinates of each row's direction as a blocked matrix product, then its codes
+//! and residual norms.
 
 use rayon::prelude::*;
 
@@ -16,7 +17,8 @@ const BLOCK: usize = 168;
 /// The word of a row that cannot be judged: both residual norms infinite.
 const UNKNOWN: u32 = f32::INFINITY.to_bits() | (f32::INFINITY.to_bits() >> 16);
 
-/// The basis as panels of a matrix product: for each slice of the dimensions, the panels of its lines.
+/// The basis as panels of a matrix product: for each slice of the dimensions, the panels of its
+/// lines.
 pub(super) struct Projection<'b> {
     basis: &'b SketchBasis,
     kernels: &'static Kernels,

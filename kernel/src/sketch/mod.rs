@@ -1,14 +1,18 @@
-//! Sketches: compact copies of vectors with a certified error for each row, so that an exact search reads fewer bytes.
+//! Sketches: compact copies of vectors with a certified error for each row, so that an exact search
+//! reads fewer bytes.
 //!
-//! A sketch holds the direction of each vector, x/‖x‖, as small integers, and upper bounds of what they leave out. A search
-//! computes an interval for each row's score from them and reads only the vectors whose best case still counts. Two forms:
+//! A sketch holds the direction of each vector, x/‖x‖, as small integers, and upper bounds of what
+//! they leave out. A search computes an interval for each row's score from them and reads only the
+//! vectors whose best case still counts. Two forms:
 //!
-//! - `pca4`: digits of 4 bits along the leading principal components; a component of large variance has several digits.
-//!   What they leave out is bounded twice, inside the span of the components and outside of it.
+//! - `pca4`: digits of 4 bits along the leading principal components; a component of large variance
+//!   has several digits. What they leave out is bounded twice, inside the span of the components
+//!   and outside of it.
 //! - `i8`: one byte for each stored component, for data without structure.
 //!
-//! A sketch is derived: never the truth, rebuilt at will. Its bounds are proved in `docs/internals/exactness.md` from the
-//! stored numbers alone; how well its basis was trained decides only how many vectors are read.
+//! A sketch is derived: never the truth, rebuilt at will. Its bounds are proved in
+//! `docs/internals/exactness.md` from the stored numbers alone; how well its basis was trained
+//! decides only how many vectors are read.
 
 mod basis;
 pub(crate) mod bound;
@@ -87,8 +91,8 @@ impl Sketch {
 }
 
 impl SketchBasis {
-    /// Encodes the rows of a column. Rows that no bound can judge (NULL, zero, non-finite or extreme ones) are marked, and a
-    /// search computes them.
+    /// Encodes the rows of a column. Rows that no bound can judge (NULL, zero, non-finite or
+    /// extreme ones) are marked, and a search computes them.
     ///
     /// # Errors
     /// [`KernelError::SketchMismatch`] for a column of another dim.

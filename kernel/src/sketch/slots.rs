@@ -38,7 +38,8 @@ impl Direction {
             let mut component = Component { centre: self.mean as f32, step, weight: 1.0, digits };
             let error: f64 = self.values.iter().map(|x| (f64::from(*x) - component.code((*x).into()).1).powi(2)).sum();
             let error = (error / self.values.len().max(1) as f64).sqrt().max(f64::from(step) / 4.0);
-            // The factor that makes the bound least where queries are distributed as rows are: see the notes on bounds.
+            // The factor that makes the bound least where queries are distributed as rows are: see
+            // the notes on bounds.
             component.weight = (self.size.max(spread) / error).sqrt() as f32;
             (error, component)
         };
@@ -47,8 +48,9 @@ impl Direction {
     }
 }
 
-/// Spends `slots` digits where they make the expected slack of the bound least: a direction without digits adds its mean
-/// square (by the tail), one with digits the product of its size and its error. Returns the digits of each direction.
+/// Spends `slots` digits where they make the expected slack of the bound least: a direction without
+/// digits adds its mean square (by the tail), one with digits the product of its size and its
+/// error. Returns the digits of each direction.
 pub(super) fn spend(directions: &[Direction], slots: usize) -> Vec<u8> {
     let slack = |direction: &Direction, digits: usize| match digits {
         0 => direction.size * direction.size,

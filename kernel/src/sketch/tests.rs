@@ -1,5 +1,6 @@
-//! The law of the bounds: the key of a row lies in its interval, and a threshold that the key reaches rejects it never. Checked
-//! with queries that make the Cauchy-Schwarz inequalities equalities, so that a bound that is 1 % too small is seen.
+//! The law of the bounds: the key of a row lies in its interval, and a threshold that the key
+//! reaches rejects it never. Checked with queries that make the Cauchy-Schwarz inequalities
+//! equalities, so that a bound that is 1 % too small is seen.
 
 use super::bound::SketchBound;
 use super::*;
@@ -58,7 +59,8 @@ struct Fixture<'f> {
 }
 
 impl Fixture<'_> {
-    /// The query for which the bound of a row is least slack: along its residual, weighted as the bound is.
+    /// The query for which the bound of a row is least slack: along its residual, weighted as the
+    /// bound is.
     fn worst_query(&self, row: usize, sign: f64) -> Vec<f64> {
         let basis = self.sketch.basis();
         let (dim, count) = (basis.dim, basis.components.len());

@@ -1,5 +1,5 @@
-//! Training: a basis from a sample of a table's vectors, and the choice of its form by the bytes that searches of the sample
-//! would read.
+//! Training: a basis from a sample of a table's vectors, and the choice of its form by the bytes
+//! that searches of the sample would read.
 
 use std::sync::Arc;
 
@@ -36,17 +36,18 @@ const QUERIES: usize = 32;
 /// The k that a basis is chosen for.
 const K: usize = 10;
 
-/// The cost of a vector that is left over, in times its bytes: it is read out of order, and queries that are no rows of the
-/// table leave more than those of the sample.
+/// The cost of a vector that is left over, in times its bytes: it is read out of order, and queries
+/// that are no rows of the table leave more than those of the sample.
 const RANDOM_READ: f64 = 4.0;
 
 /// A sketch that saves less than this factor of the bytes is not worth its memory.
 const SAVING_MIN: f64 = 1.5;
 
 impl SketchBasis {
-    /// Trains on a sample of a column's rows. [`Tier::Auto`] chooses the form and the number of digits that read the fewest
-    /// bytes for the 10 best of this many rows, refinement included, or none if that saves less than 1.5 times;
-    /// [`Tier::I8`] and [`Tier::Pca4`] force a form wherever it exists.
+    /// Trains on a sample of a column's rows. [`Tier::Auto`] chooses the form and the number of
+    /// digits that read the fewest bytes for the 10 best of this many rows, refinement included, or
+    /// none if that saves less than 1.5 times; [`Tier::I8`] and [`Tier::Pca4`] force a form
+    /// wherever it exists.
     pub fn train(column: &ChunkedColumn<'_>, tier: Tier) -> Training {
         let none = |reason: String| Training { basis: None, reason };
         let Some(dim) = column.dim().filter(|dim| *dim <= DIM_MAX && tier != Tier::F32) else {
@@ -142,7 +143,8 @@ impl Sample {
     fn pca_bases(&self) -> Vec<SketchBasis> {
         let dim = self.dim;
         let kernels = CodeKernels::of(Backend::fastest());
-        // The second moments, not the covariance: a common mean is a direction too, of much length and little spread.
+        // The second moments, not the covariance: a common mean is a direction too, of much length
+        // and little spread.
         let mut moments = vec![0.0; dim * dim];
         self.directions.chunks(8 * dim).for_each(|rows| kernels.add_outer(rows, dim, &mut moments));
         let count = dim.min(COMPONENTS_MAX);
@@ -198,13 +200,15 @@ impl Sample {
 /// Numbers of digits that are tried.
 const SLOTS: [usize; 9] = [64, 128, 192, 256, 320, 384, 512, 768, 1024];
 
-/// Rows of the sample as queries, with the score of their k-th neighbour among all rows and among a part of them.
+/// Rows of the sample as queries, with the score of their k-th neighbour among all rows and among a
+/// part of them.
 struct Judgement<'s> {
     sample: &'s Sample,
     queries: Vec<(Query, [f64; 2])>,
 }
 
-/// One row of so many is in the part, from which the growth of the rows left with the size of the table is known.
+/// One row of so many is in the part, from which the growth of the rows left with the size of the
+/// table is known.
 const PART: usize = 4;
 
 impl<'s> Judgement<'s> {
@@ -230,8 +234,9 @@ impl<'s> Judgement<'s> {
         Self { sample, queries: queries.collect() }
     }
 
-    /// Rows that the bound of a basis would leave in a table of so many rows, for each of the k best: those of the sample,
-    /// and more by the power of the table's size by which they grew from the part to the whole sample.
+    /// Rows that the bound of a basis would leave in a table of so many rows, for each of the k
+    /// best: those of the sample, and more by the power of the table's size by which they grew from
+    /// the part to the whole sample.
     fn rows_left(&self, basis: &SketchBasis, table_rows: usize) -> f64 {
         let kernels = CodeKernels::of(Backend::fastest());
         let column = VectorColumn::of_floats(&self.sample.directions, self.sample.dim);

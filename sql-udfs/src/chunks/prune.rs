@@ -133,7 +133,8 @@ fn is_usable(predicate: &Arc<dyn PhysicalExpr>, schema: &SchemaRef) -> bool {
     walked.is_ok() && is_usable
 }
 
-/// A predicate that is known, or changes, while a scan runs: that of a join, of a top k or with a subquery.
+/// A predicate that is known, or changes, while a scan runs: that of a join, of a top k or with a
+/// subquery.
 #[derive(Debug)]
 pub(super) struct RuntimePruner {
     pruner: Pruner,

@@ -50,8 +50,8 @@ pub struct ChunkScanExec {
 }
 
 impl ChunkScanExec {
-    /// A scan of some columns of `schema`, that of the chunks, in one partition and in batches of at most `batch_rows`, fewer
-    /// of vectors.
+    /// A scan of some columns of `schema`, that of the chunks, in one partition and in batches of
+    /// at most `batch_rows`, fewer of vectors.
     ///
     /// # Errors
     /// A column that does not exist.

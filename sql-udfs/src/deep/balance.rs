@@ -1,4 +1,5 @@
-//! Long chains of AND, OR and UNION as balanced trees, so that a chain of `n` terms is `log n` deep.
+//! Long chains of AND, OR and UNION as balanced trees, so that a chain of `n` terms is `log n`
+//! deep.
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;
@@ -25,7 +26,8 @@ pub fn balance_statement(statement: &mut Statement) {
     }
 }
 
-/// Balances the chains of a syntax tree. The order of the terms stays, and AND, OR and UNION are associative.
+/// Balances the chains of a syntax tree. The order of the terms stays, and AND, OR and UNION are
+/// associative.
 pub fn balance(tree: &mut impl VisitMut) {
     let ControlFlow::Continue(()) = tree.visit(&mut Balancer);
 }

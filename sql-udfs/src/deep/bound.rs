@@ -5,7 +5,8 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 /// Tokens of one expression and of those around it. A tree is at most half as deep.
 const MAX_CHAIN: usize = 6_000;
-/// Conditions that AND and OR connect, those of the conditions around them included. Their trees are balanced.
+/// Conditions that AND and OR connect, those of the conditions around them included. Their trees
+/// are balanced.
 const MAX_CONDITIONS: usize = 20_000;
 
 /// Rejects a text whose syntax tree would be too deep.
@@ -34,8 +35,8 @@ struct Chain {
     conditions: usize,
 }
 
-/// The tokens between two parentheses. `chain` begins again with each expression of a list and each condition; the set
-/// operations of a query are one tree.
+/// The tokens between two parentheses. `chain` begins again with each expression of a list and each
+/// condition; the set operations of a query are one tree.
 #[derive(Default)]
 struct Level {
     chain: usize,
@@ -51,8 +52,8 @@ impl Level {
     }
 }
 
-/// `tokens` is an upper bound of twice the depth of the syntax tree without its conditions, where each parenthesis and CASE adds
-/// to what is around it.
+/// `tokens` is an upper bound of twice the depth of the syntax tree without its conditions, where
+/// each parenthesis and CASE adds to what is around it.
 fn longest_chain(tokens: &[TokenWithSpan]) -> Chain {
     let (mut open, mut level) = (Vec::new(), Level::default());
     let mut around = Chain { tokens: 0, conditions: 0 };

@@ -1,7 +1,9 @@
-//! Deep statements: parsing, planning, comparing, printing and dropping a tree recurse, and a thread's stack is small.
+//! Deep statements: parsing, planning, comparing, printing and dropping a tree recurse, and a
+//! thread's stack is small.
 //!
-//! [`check`] bounds the depth of a text before it is parsed, [`balance`] makes trees of long conditions shallow,
-//! [`check_plan`] bounds what views add, and [`on_stack`] and [`Deep`] run the recursion on a stack that is large enough.
+//! [`check`] bounds the depth of a text before it is parsed, [`balance`] makes trees of long
+//! conditions shallow, [`check_plan`] bounds what views add, and [`on_stack`] and [`Deep`] run the
+//! recursion on a stack that is large enough.
 
 mod balance;
 mod bound;

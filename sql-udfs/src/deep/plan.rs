@@ -1,4 +1,5 @@
-//! The size of a logical plan: views within views make plans deep, and those that name a view twice make them large.
+//! The size of a logical plan: views within views make plans deep, and those that name a view twice
+//! make them large.
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, plan_err};

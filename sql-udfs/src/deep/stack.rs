@@ -20,7 +20,8 @@ const STEP: usize = 4 << 10;
 /// Stack of one step of planning and optimizing an operator.
 const OPERATOR: usize = 16 << 10;
 
-/// Runs a recursion that needs `stack` bytes: on this thread's stack, or on another one if that has less left.
+/// Runs a recursion that needs `stack` bytes: on this thread's stack, or on another one if that has
+/// less left.
 pub fn on_stack<R>(stack: usize, recursion: impl FnOnce() -> R) -> R {
     stacker::maybe_grow(stack, stack.saturating_add(BASE), recursion)
 }

@@ -33,8 +33,8 @@ impl Grouped for GroupEntry {
     }
 }
 
-/// Keeps the first `k` rows of each group, with `has_ties` also those that are tied with the k-th. Leaves the rows in the order of
-/// their groups, each group best first.
+/// Keeps the first `k` rows of each group, with `has_ties` also those that are tied with the k-th.
+/// Leaves the rows in the order of their groups, each group best first.
 pub(super) fn keep_first_of_each<T: Grouped>(rows: &mut Vec<T>, k: usize, has_ties: bool) {
     rows.sort_unstable_by(|a, b| a.group().cmp(&b.group()).then_with(|| a.entry().order(b.entry())));
     let mut last: Option<(u32, usize, Entry)> = None;

@@ -1,4 +1,5 @@
-//! `VectorJoinExec`: for every row of one input its closest rows of another, searched as query batches.
+//! `VectorJoinExec`: for every row of one input its closest rows of another, searched as query
+//! batches.
 
 mod in_place;
 mod run;
@@ -64,8 +65,9 @@ pub struct Join {
     pub columns: Vec<JoinColumn>,
 }
 
-/// Runs a [`Join`]. Rows of the queries' input that are no query (NULL, zero under cosine, not finite) find nothing. One output
-/// partition, in the order of the queries, each with its rows best first.
+/// Runs a [`Join`]. Rows of the queries' input that are no query (NULL, zero under cosine, not
+/// finite) find nothing. One output partition, in the order of the queries, each with its rows best
+/// first.
 #[derive(Debug)]
 pub struct VectorJoinExec {
     queries: Arc<dyn ExecutionPlan>,

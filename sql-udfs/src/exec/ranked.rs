@@ -162,8 +162,8 @@ impl Ranker {
         Ok((entries, report.map(|report| Report { top_k: Some(self.k), ..report })))
     }
 
-    /// The k first rows of each group, in the order of groups, and with `has_ties` all rows that are tied with the k-th. `groups`: the
-    /// group of each row.
+    /// The k first rows of each group, in the order of groups, and with `has_ties` all rows that
+    /// are tied with the k-th. `groups`: the group of each row.
     pub fn rank_groups(
         &self,
         column: &ChunkedColumn<'_>,

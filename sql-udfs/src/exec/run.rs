@@ -76,8 +76,8 @@ impl SearchState {
     }
 }
 
-/// An array of vectors as the kernel takes it. Rows that are not selected may have any length. `first` is the ordinal of the
-/// array's first row in the input, for errors.
+/// An array of vectors as the kernel takes it. Rows that are not selected may have any length.
+/// `first` is the ordinal of the array's first row in the input, for errors.
 pub(super) fn vectors(
     array: &ArrayRef,
     column: &str,

@@ -74,7 +74,8 @@ pub struct TopK {
     pub group_by: Option<usize>,
     /// Columns of the input that the output needs.
     pub columns: Vec<usize>,
-    /// The output, over `columns` and two more: the value (`Float64`) and the row's ordinal in the input (`UInt64`).
+    /// The output, over `columns` and two more: the value (`Float64`) and the row's ordinal in the
+    /// input (`UInt64`).
     pub output: Vec<ProjectionExpr>,
 }
 

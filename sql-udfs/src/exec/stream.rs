@@ -25,7 +25,8 @@ pub(super) const ACCELERATION: &str = "batch-stream+simd-topk";
 /// As [`ACCELERATION`], where rows are grouped.
 pub(super) const GROUPED: &str = "batch-stream+group-topk";
 
-/// A position is the partition and, in these bits, the row's ordinal in it: partitions of a file follow each other.
+/// A position is the partition and, in these bits, the row's ordinal in it: partitions of a file
+/// follow each other.
 pub(super) const ORDINAL_BITS: u32 = 44;
 
 /// The row's ordinal in its partition.

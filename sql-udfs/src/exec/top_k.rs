@@ -1,4 +1,5 @@
-//! `VectorTopKExec`: the first k rows in the order of a distance, without computing most of the distances.
+//! `VectorTopKExec`: the first k rows in the order of a distance, without computing most of the
+//! distances.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,5 @@
-//! `sum(vectors)` and `avg(vectors)`, component by component, beside DataFusion's aggregates of numbers of these names.
+//! `sum(vectors)` and `avg(vectors)`, component by component, beside DataFusion's aggregates of
+//! numbers of these names.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,8 +21,8 @@ use crate::vector::is_list_of_numbers;
 
 /// An aggregate of numbers that takes vectors too.
 ///
-/// Components are summed in `Float64`, and the result has `Float64` components. NULL vectors and vectors with a NULL component
-/// are skipped; without any vector the result is NULL.
+/// Components are summed in `Float64`, and the result has `Float64` components. NULL vectors and
+/// vectors with a NULL component are skipped; without any vector the result is NULL.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct WithVectors {
     /// DataFusion's aggregate of numbers.

@@ -1,7 +1,8 @@
 //! `vector_add(a, b)`, `vector_sub(a, b)` and `l2_normalize(v)`: vectors from vectors.
 //!
-//! Each component is computed in `Float64` and rounded once to the element type of the result, which is the wider one of the
-//! arguments'. The result is a `FixedSizeList` where an argument is one. NULL and a NULL component give NULL.
+//! Each component is computed in `Float64` and rounded once to the element type of the result,
+//! which is the wider one of the arguments'. The result is a `FixedSizeList` where an argument is
+//! one. NULL and a NULL component give NULL.
 
 use std::sync::Arc;
 

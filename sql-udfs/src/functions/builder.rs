@@ -8,7 +8,8 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{Result, exec_err, plan_err};
 
-/// Builds an array of vectors of one list type, rounding each component once to the list's element type.
+/// Builds an array of vectors of one list type, rounding each component once to the list's element
+/// type.
 pub(super) struct VectorBuilder {
     function: String,
     data_type: DataType,
@@ -25,7 +26,8 @@ impl VectorBuilder {
     }
 
     /// # Errors
-    /// A finite component that is beyond the element type, and a vector of another length than the type has.
+    /// A finite component that is beyond the element type, and a vector of another length than the
+    /// type has.
     pub fn push(&mut self, vector: Option<&[f64]>) -> Result<()> {
         let fixed = match &self.data_type {
             DataType::FixedSizeList(_, dim) => Some(*dim as usize),

@@ -1,7 +1,9 @@
-//! `cosine_distance`, `cosine_similarity`, `inner_product` (`dot_product`), `l2_distance`, `l2_distance_squared`.
+//! `cosine_distance`, `cosine_similarity`, `inner_product` (`dot_product`), `l2_distance`,
+//! `l2_distance_squared`.
 //!
-//! Formula and rounding are those of [`vexact_kernel::reference::distance`], which answers bit for bit as DataFusion's own
-//! functions of these names do. NULL, a NULL component, and under cosine a zero vector give NULL; NaN stays NaN.
+//! Formula and rounding are those of [`vexact_kernel::reference::distance`], which answers bit for
+//! bit as DataFusion's own functions of these names do. NULL, a NULL component, and under cosine a
+//! zero vector give NULL; NaN stays NaN.
 
 use std::sync::Arc;
 
@@ -129,8 +131,9 @@ pub(super) fn coerce_pair(name: &str, arg_types: &[DataType]) -> Result<Vec<Data
     Ok(types)
 }
 
-/// Evaluates a function of two vectors row by row. `one` gets a row (the array, and start and length in its values) and
-/// the other vector; it is not called where either is NULL or contains one.
+/// Evaluates a function of two vectors row by row. `one` gets a row (the array, and start and
+/// length in its values) and the other vector; it is not called where either is NULL or contains
+/// one.
 pub(super) fn evaluate(
     name: &str,
     args: ScalarFunctionArgs,

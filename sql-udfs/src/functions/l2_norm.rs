@@ -1,4 +1,5 @@
-//! `l2_norm(vector)`: the Euclidean length, `Float64`, summed in component order. NULL for NULL or a NULL component.
+//! `l2_norm(vector)`: the Euclidean length, `Float64`, summed in component order. NULL for NULL or
+//! a NULL component.
 
 use arrow::datatypes::DataType;
 use datafusion::common::{Result, ScalarValue, utils::take_function_args};

@@ -10,8 +10,9 @@ use vexact_kernel::Element;
 
 use crate::vector::{VectorError, parse_vector};
 
-/// The type that an argument is given to a vector function as: lists of floats and text as they are, lists of other
-/// numbers as lists of `Float64`, list views as lists, dictionaries as their values.
+/// The type that an argument is given to a vector function as: lists of floats and text as they
+/// are, lists of other numbers as lists of `Float64`, list views as lists, dictionaries as their
+/// values.
 pub(super) fn argument_type(function: &str, data_type: &DataType) -> Result<DataType> {
     let is_text = matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null);
     let widened = |item: &Arc<Field>| match item.data_type() {

@@ -73,7 +73,8 @@ pub(crate) fn check_query(metric: Metric, query: Option<&[f64]>) -> Result<Searc
     Search::new(metric, query).map_err(|error| DataFusionError::External(Box::new(error)))
 }
 
-/// The score of a vector column and a query under one metric, as an expression: what `vector_search` adds to a table.
+/// The score of a vector column and a query under one metric, as an expression: what
+/// `vector_search` adds to a table.
 pub fn score_expr(metric: Metric, column: Expr, query: Expr) -> Expr {
     ScalarUDF::from(VectorScore::new(metric)).call(vec![column, query])
 }

@@ -1,5 +1,6 @@
-//! `to_vector(text)`: a stored vector, `List<Float32>`, from `'[1 2 3]'` or `'[1,2,3]'`, and CAST of a text as any type of vectors.
-//! NULL for NULL; an error for text that is no vector, of another length, or with a component beyond the type.
+//! `to_vector(text)`: a stored vector, `List<Float32>`, from `'[1 2 3]'` or `'[1,2,3]'`, and CAST
+//! of a text as any type of vectors. NULL for NULL; an error for text that is no vector, of another
+//! length, or with a component beyond the type.
 
 use std::sync::Arc;
 
@@ -30,7 +31,8 @@ impl ToVector {
     }
 }
 
-/// The cast of texts as vectors of a type, a list of floats; with `is_try` one that gives NULL for what is no such vector.
+/// The cast of texts as vectors of a type, a list of floats; with `is_try` one that gives NULL for
+/// what is no such vector.
 pub fn vector_of_text(target: &DataType, is_try: bool) -> ScalarUDF {
     ScalarUDF::from(ToVector::of(target.clone(), is_try))
 }

@@ -1,4 +1,5 @@
-//! The analyzer rule that puts long query vectors into the functions that take them, before any other rule sees them.
+//! The analyzer rule that puts long query vectors into the functions that take them, before any
+//! other rule sees them.
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -23,8 +24,9 @@ impl AnalyzerRule for BindQueries {
     }
 }
 
-/// Gives distances their query vectors where these are parameters: what `with_param_values` does for other expressions, without
-/// making literals of hundreds of numbers. To be called before it, with the same values.
+/// Gives distances their query vectors where these are parameters: what `with_param_values` does
+/// for other expressions, without making literals of hundreds of numbers. To be called before it,
+/// with the same values.
 ///
 /// # Errors
 /// None that is expected.
@@ -41,7 +43,8 @@ fn bind(plan: LogicalPlan, bound: &dyn Fn(&Expr) -> Option<Expr>) -> Result<Tran
     if !has_any {
         return Ok(Transformed::no(plan));
     }
-    // A sort has its input's columns, whatever it sorts by; elsewhere a column keeps the name that the query gave it.
+    // A sort has its input's columns, whatever it sorts by; elsewhere a column keeps the name that
+    // the query gave it.
     let names = (!matches!(plan, LogicalPlan::Sort(_))).then(|| NamePreserver::new(&plan));
     plan.map_expressions(|expr| {
         let name = names.as_ref().map(|names| names.save(&expr));

@@ -31,7 +31,8 @@ pub(crate) struct WithinRadius {
     scoring: Scoring,
     /// The farthest value of the metric that is within.
     radius: f64,
-    /// The sign of the NaNs that satisfy the comparison: in Arrow's total order one sorts before all numbers, one after.
+    /// The sign of the NaNs that satisfy the comparison: in Arrow's total order one sorts before
+    /// all numbers, one after.
     holds_negative_nan: bool,
     /// The comparison as it was written, for EXPLAIN.
     original: Arc<dyn PhysicalExpr>,
@@ -198,7 +199,8 @@ fn comparison(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Option<WithinRad
     let query: &dyn PhysicalExpr = on_column.query.as_ref();
     let query = vector_of_scalar(query.downcast_ref::<Literal>()?.value()).ok()??;
     let field = schema.field(on_column.column);
-    // Rows of a list may differ in length: plain evaluation then errs only for the rows that it meets.
+    // Rows of a list may differ in length: plain evaluation then errs only for the rows that it
+    // meets.
     if !matches!(field.data_type(), DataType::FixedSizeList(..)) {
         return None;
     }

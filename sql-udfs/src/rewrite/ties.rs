@@ -26,7 +26,8 @@ use super::top_k::is_by_distance;
 use crate::chunks::ChunkScanExec;
 use crate::exec::{TieBreak, TieBreakExec};
 
-/// Adds the keys. It runs once sorts have their merges, after [`VectorRewrite`](super::VectorRewrite).
+/// Adds the keys. It runs once sorts have their merges, after
+/// [`VectorRewrite`](super::VectorRewrite).
 #[derive(Debug)]
 pub(crate) struct BreakTies;
 

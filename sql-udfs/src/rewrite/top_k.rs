@@ -1,5 +1,5 @@
-//! `[SortPreservingMerge] <- Sort(distance, fetch) <- (projections, filters, repartitions)* <- source` becomes one
-//! [`VectorTopKExec`] over the source.
+//! `[SortPreservingMerge] <- Sort(distance, fetch) <- (projections, filters, repartitions)* <- source`
+//! becomes one [`VectorTopKExec`] over the source.
 //!
 //! Each node between the sort and the source is folded in: the sort's columns are rewritten as
 //! expressions over the node's input. A filter becomes the prefilter; a projection is evaluated for

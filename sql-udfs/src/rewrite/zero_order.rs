@@ -64,8 +64,8 @@ fn ordered(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     }
 }
 
-/// Moves the limit of the sort of an input above it, so that no row is dropped before it is sorted. Looks below merges and
-/// projections.
+/// Moves the limit of the sort of an input above it, so that no row is dropped before it is sorted.
+/// Looks below merges and projections.
 fn limited_after_sort(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     if let Some(sort) = plan.downcast_ref::<SortExec>() {
         let (Some(fetch), true) = (sort.fetch(), with_zeros(sort)?.is_some()) else { return ordered(plan) };

@@ -1,4 +1,5 @@
-//! `BestOfEachGroup`: the logical operator of `vector_search(..., group_by => column)`, and its physical plan.
+//! `BestOfEachGroup`: the logical operator of `vector_search(..., group_by => column)`, and its
+//! physical plan.
 
 use std::cmp::Ordering;
 use std::fmt;

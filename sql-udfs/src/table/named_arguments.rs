@@ -8,7 +8,8 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::{vector_join, vector_search};
 
-/// Puts named arguments of the table functions in their places, with NULL for those between that are not given.
+/// Puts named arguments of the table functions in their places, with NULL for those between that
+/// are not given.
 #[derive(Debug)]
 pub(crate) struct NamedArguments;
 

@@ -1,5 +1,5 @@
-//! `vector_join(queries, query_column, table, column, k [, metric [, radius]])`: for each row of `queries` its closest rows of
-//! `table`.
+//! `vector_join(queries, query_column, table, column, k [, metric [, radius]])`: for each row of
+//! `queries` its closest rows of `table`.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
-//! `vector_search(table, column, query, k [, metric [, filter [, min_score [, group_by]]]])`: the table's columns and `score`, best
-//! first.
+//! `vector_search(table, column, query, k [, metric [, filter [, min_score [, group_by]]]])`: the
+//! table's columns and `score`, best first.
 //!
-//! It is a view: a sort by score with a limit, which the optimizer's rule turns into the operator, so that parameters,
-//! subqueries, projections and EXPLAIN work as in any query.
+//! It is a view: a sort by score with a limit, which the optimizer's rule turns into the operator,
+//! so that parameters, subqueries, projections and EXPLAIN work as in any query.
 
 use std::sync::Arc;
 
@@ -138,7 +138,8 @@ fn grouped_search(
     LogicalPlanBuilder::from(best).project(stored.into_iter().chain([score]))?.build()
 }
 
-/// The query as an expression: a literal is checked here, a parameter or subquery when it has a value.
+/// The query as an expression: a literal is checked here, a parameter or subquery when it has a
+/// value.
 fn query_argument(table: &Table, column: usize, query: &Expr, metric: Metric) -> Result<Expr> {
     let literal = match query {
         Expr::Literal(value, _) => value,

@@ -27,7 +27,8 @@ Examples:
   vexact db query --db app.db \"SELECT count(*) FROM docs\""
 )]
 pub(super) struct Cli {
-    /// JSON for programs; for people tables; the rows alone as CSV, or as an Arrow IPC stream. Errors of all but JSON are on stderr
+    /// JSON for programs; for people tables; the rows alone as CSV, or as an Arrow IPC stream.
+    /// Errors of all but JSON are on stderr
     #[arg(long, global = true, value_enum, default_value_t = Format::Json, display_order = 100)]
     pub format: Format,
     #[command(subcommand)]

@@ -8,7 +8,8 @@ mod before_main {
 
     static WAS_CLOSED: AtomicBool = AtomicBool::new(false);
 
-    // SAFETY: the loader calls the functions of this section before Rust's runtime begins; this one only asks for a file's metadata.
+    // SAFETY: the loader calls the functions of this section before Rust's runtime begins; this one
+    // only asks for a file's metadata.
     #[allow(unsafe_code)]
     #[used]
     #[unsafe(link_section = ".init_array")]

@@ -1,9 +1,9 @@
 //! The command line `vexact`: the program of this crate, and the script of the Python package.
 //!
-//! One JSON object on the standard output and nothing else, tables with `--format table`, or the rows alone with `--format csv` and
-//! `--format arrow`; remarks go to the standard error.
-//! A success exits with 0. A failure, of usage too, exits with 1 and is `{"ok": false, "error", "error_type", "phase",
-//! "details"}`, where `error` has the root cause.
+//! One JSON object on the standard output and nothing else, tables with `--format table`, or the
+//! rows alone with `--format csv` and `--format arrow`; remarks go to the standard error. A success
+//! exits with 0. A failure, of usage too, exits with 1 and is
+//! `{"ok": false, "error", "error_type", "phase", "details"}`, where `error` has the root cause.
 
 mod action;
 mod answer;

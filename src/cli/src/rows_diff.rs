@@ -15,7 +15,8 @@ use super::failure::{During, Failure};
 /// Rows shown of each side.
 const EXAMPLES: usize = 5;
 
-/// The rows of two results as multisets: of a row that one has three times and the other twice, one is only in the one.
+/// The rows of two results as multisets: of a row that one has three times and the other twice, one
+/// is only in the one.
 #[derive(Debug, Serialize)]
 pub(super) struct RowsDiff {
     pub same: u64,

@@ -59,11 +59,13 @@ pub(super) struct StreamSqlOnce {
     /// Name of the sink in SQL
     #[arg(long, value_name = "NAME", default_value = "output_sink")]
     pub sink_table: String,
-    /// The sink's columns and their SQL types, such as "key STRING, value_sum INT" [default: those of the query]
+    /// The sink's columns and their SQL types, such as "key STRING, value_sum INT" [default: those
+    /// of the query]
     #[arg(long, value_name = "COLUMNS")]
     pub sink_schema: Option<String>,
-    /// The file to write, outside of the source's folder: .json (an object on each line) or .parquet; all else is CSV. Without it
-    /// the rows are in the answer, and an artifact of a tracked run
+    /// The file to write, outside of the source's folder: .json (an object on each line) or
+    /// .parquet; all else is CSV. Without it the rows are in the answer, and an artifact of a
+    /// tracked run
     #[arg(long, value_name = "PATH")]
     pub sink_path: Option<PathBuf>,
     /// Delimiter of a CSV sink: one character, \t for a tab

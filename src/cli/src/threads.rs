@@ -160,6 +160,7 @@ fn on_signal(hear: impl Fn(&'static str) + Send + 'static) {
             }
         })
     });
-    // A signal that came before would end the process, or be lost. Where none can be caught, they end the process.
+    // A signal that came before would end the process, or be lost. Where none can be caught, they
+    // end the process.
     let _ = is_ready.recv();
 }

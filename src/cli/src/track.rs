@@ -44,7 +44,8 @@ impl Track {
             .map(drop)
     }
 
-    /// Records a file that the run has made. `rows_path`: its rows as the run made them, if the file is not its own.
+    /// Records a file that the run has made. `rows_path`: its rows as the run made them, if the
+    /// file is not its own.
     pub fn artifact(
         &self,
         format: &'static str,
@@ -56,7 +57,8 @@ impl Track {
         run.add_artifact(NewArtifact { kind: ArtifactKind::Result, format, path, rows_path, preview }).map(drop)
     }
 
-    /// A file among the run's artifacts for the rows of a result, in a form that has all their types.
+    /// A file among the run's artifacts for the rows of a result, in a form that has all their
+    /// types.
     pub fn rows_file(&self, schema: &SchemaRef) -> Result<Option<(RowFile, PathBuf)>> {
         let form = RowFormat::for_schema(schema);
         let Some(path) = self.artifact_path(&format!("result.{}", form.name())) else { return Ok(None) };

@@ -65,8 +65,8 @@ async fn serve(command: &UiCommand, format: Format) -> Result<(), Failure> {
     ui.serve(async { drop(ctrl_c.await) }).await.during("serve")
 }
 
-/// A file that leads a browser to the page, gone when it is dropped. The URL itself would be seen by every user of the machine,
-/// among the arguments of the browser's process.
+/// A file that leads a browser to the page, gone when it is dropped. The URL itself would be seen
+/// by every user of the machine, among the arguments of the browser's process.
 struct Door(PathBuf);
 
 impl Door {

@@ -55,7 +55,8 @@ impl Scheduler {
         LongWork { scheduler: self.clone(), began: 0 }
     }
 
-    /// Returns true if work that began at `began` must yield, on a thread whose last yield was at `last_yield`.
+    /// Returns true if work that began at `began` must yield, on a thread whose last yield was at
+    /// `last_yield`.
     #[inline]
     fn preempts(&self, began: u64, last_yield: u64, now: impl Fn() -> u64) -> bool {
         let newest = self.newest.load(Ordering::Relaxed);

@@ -156,7 +156,8 @@ impl Drop for AtomicFile {
     }
 }
 
-/// Writes to an [`AtomicFile`], and keeps the first error of the operating system for [`AtomicFile::error`]: encoders wrap it.
+/// Writes to an [`AtomicFile`], and keeps the first error of the operating system for
+/// [`AtomicFile::error`]: encoders wrap it.
 #[derive(Debug, Clone)]
 pub struct AtomicWriter {
     file: Arc<LockedFile>,

@@ -1,4 +1,5 @@
-//! Types that every part of vexact shares: errors, table schemas, parameters, JSON of rows, durable files.
+//! Types that every part of vexact shares: errors, table schemas, parameters, JSON of rows, durable
+//! files.
 
 pub mod atomic_file;
 pub mod database_path;

@@ -61,9 +61,10 @@ pub enum ColumnType {
 }
 
 impl ColumnType {
-    /// Reads a type string, in any case: `int8`, `int16`, `int32|int`, `int64|bigint`, `uint8`, `uint16`, `uint32`, `uint64`,
-    /// `float16|half`, `float32|float`, `float64|double`, `utf8|string|text`, `bool|boolean`, `binary|bytes`, and the vectors
-    /// `vector(N)|float32[N]`, `float16[N]`.
+    /// Reads a type string, in any case: `int8`, `int16`, `int32|int`, `int64|bigint`, `uint8`,
+    /// `uint16`, `uint32`, `uint64`, `float16|half`, `float32|float`, `float64|double`,
+    /// `utf8|string|text`, `bool|boolean`, `binary|bytes`, and the vectors `vector(N)|float32[N]`,
+    /// `float16[N]`.
     ///
     /// # Errors
     /// `unknown type: X`; a vector without components, or with more than Arrow can count.
@@ -292,7 +293,8 @@ impl TableSchema {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`]: an empty or reserved name, one with a NUL character, an unknown type, no columns, a duplicate column, no key, a key
-    /// column that is unknown, named twice, or of a type that rounds (float16, float32, vectors): distinct keys must stay so.
+    /// column that is unknown, named twice, or of a type that rounds (float16, float32, vectors):
+    /// distinct keys must stay so.
     pub fn try_new(name: &str, columns: &[(String, String)], key: &[String]) -> Result<Self> {
         let typed = columns.iter().map(|(column, text)| {
             let column_type = ColumnType::parse(text).map_err(|error| match error {

@@ -54,7 +54,8 @@ pub struct HtapEngine {
 }
 
 impl HtapEngine {
-    /// Opens the database, or creates it, and copies the replicas of the tables that are registered in it.
+    /// Opens the database, or creates it, and copies the replicas of the tables that are registered
+    /// in it.
     ///
     /// # Errors
     /// Settings that contradict each other; a file that cannot be opened.

@@ -1,4 +1,5 @@
-//! Facts about the columns that a query reads, from SQLite's schema and from the rows of the replicas.
+//! Facts about the columns that a query reads, from SQLite's schema and from the rows of the
+//! replicas.
 
 use std::sync::Arc;
 

@@ -78,7 +78,8 @@ pub(super) async fn expression_types(query: &ResolvedQuery<'_>) -> Vec<Option<Co
     known.into_iter().map(|(plans, agreed)| agreed.filter(|_| plans > 1 || !is_guessed)).collect()
 }
 
-/// The types of a query's columns, as DataFusion plans them: `None` in the place of one that it cannot plan.
+/// The types of a query's columns, as DataFusion plans them: `None` in the place of one that it
+/// cannot plan.
 async fn planned(declared: &Declared<'_>, query: &ParsedQuery) -> Vec<Option<Option<ColumnType>>> {
     let Ok(statement) = router::read_only(query) else { return Vec::new() };
     let unlimited = router::without_limits(statement.clone());

@@ -1,7 +1,8 @@
 //! HTML of rows and explains: the same in a notebook and on the local page.
 //!
-//! Every value is escaped by [`maud`]. Markup has classes and no style of its own, so that it can be shown under a strict content
-//! policy; [`STYLE`] is the style of these classes. Its colours are shades of the text's own, for light and dark grounds alike.
+//! Every value is escaped by [`maud`]. Markup has classes and no style of its own, so that it can
+//! be shown under a strict content policy; [`STYLE`] is the style of these classes. Its colours are
+//! shades of the text's own, for light and dark grounds alike.
 
 mod explain;
 mod plan;

@@ -97,14 +97,16 @@ mod system {
         fn vexact_ofd_close(fd: c_int) -> c_int;
     }
 
-    /// The opening of a file whose descriptor a forked child gives up. A fork waits until it is over.
+    /// The opening of a file whose descriptor a forked child gives up. A fork waits until it is
+    /// over.
     pub(super) struct Opening(Option<c_int>, PhantomData<*const ()>);
 
     impl Opening {
         pub fn begin() -> Self {
             let is_waited_for = are_isolated();
             if is_waited_for {
-                // SAFETY: The function has no arguments and takes a mutex, which is given back when this is dropped.
+                // SAFETY: The function has no arguments and takes a mutex, which is given back when
+                // this is dropped.
                 unsafe { vexact_ofd_begin_open() };
             }
             Self(is_waited_for.then_some(-1), PhantomData)
@@ -118,7 +120,8 @@ mod system {
     impl Drop for Opening {
         fn drop(&mut self) {
             if let Some(descriptor) = self.0 {
-                // SAFETY: `begin` took the mutex on this thread, which this value does not leave, and this gives it back once.
+                // SAFETY: `begin` took the mutex on this thread, which this value does not leave,
+                // and this gives it back once.
                 unsafe { vexact_ofd_end_open(descriptor) };
             }
         }
@@ -131,13 +134,15 @@ mod system {
     }
 
     pub(super) fn are_isolated() -> bool {
-        // SAFETY: The function has no arguments and reads an integer that is written only while the program is loaded.
+        // SAFETY: The function has no arguments and reads an integer that is written only while the
+        // program is loaded.
         unsafe { vexact_ofd_is_installed() != 0 }
     }
 
     pub(super) fn has_open(path: &Path) -> bool {
         let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
-        // SAFETY: `path` is a string that ends in NUL and outlives the call, which does not keep it.
+        // SAFETY: `path` is a string that ends in NUL and outlives the call, which does not keep
+        // it.
         unsafe { vexact_ofd_has_open(path.as_ptr()) != 0 }
     }
 }

@@ -61,7 +61,8 @@ fn parked_descriptors_are_few_and_never_of_another_file() {
         assert!(parked() < 80, "many files: {} descriptors", parked());
     }
 
-    // The other library has a lock on each of many files: their descriptors stay, and so do its locks.
+    // The other library has a lock on each of many files: their descriptors stay, and so do its
+    // locks.
     let held: Vec<_> = (0..100)
         .map(|ordinal| {
             let database = folder.file(&format!("held{ordinal}.db"));

@@ -1,4 +1,5 @@
-//! The locks of a connection exclude POSIX locks of this process and connections of other processes, in both directions.
+//! The locks of a connection exclude POSIX locks of this process and connections of other
+//! processes, in both directions.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -78,7 +79,8 @@ fn in_wal_mode_both_libraries_of_a_process_exclude_each_other() {
 
     assert!(posix(index, libc::F_WRLCK, 120, 1));
     assert!(is_busy(conn.execute_batch("INSERT INTO t VALUES(3)")));
-    // The locks of a second library that has the file open: the last connection of ours leaves the -shm file alone.
+    // The locks of a second library that has the file open: the last connection of ours leaves the
+    // -shm file alone.
     assert!(posix(file, libc::F_RDLCK, PENDING + 2, 510) && posix(index, libc::F_RDLCK, 128, 1));
     drop(conn);
     assert_eq!(other(&database, "INSERT INTO t VALUES(9)"), LOCKED);

@@ -52,7 +52,8 @@ fn a_child_takes_nothing_from_its_parent() {
         writer.execute_batch("CREATE TABLE t(a); INSERT INTO t VALUES(1)").unwrap();
         assert_eq!(count(&reader).unwrap(), 1);
         writer.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES(2)").unwrap();
-        // SAFETY: The child calls SQLite and the allocator, which is usable after a fork of glibc and musl, and ends with `_exit`.
+        // SAFETY: The child calls SQLite and the allocator, which is usable after a fork of glibc
+        // and musl, and ends with `_exit`.
         let process = unsafe { libc::fork() };
         if process == 0 {
             let inherited = [writer, reader];
@@ -141,6 +142,7 @@ fn a_file_that_is_dropped_or_fails_to_open_leaves_its_number_to_others() {
 }
 
 fn unsafe_fork() -> libc::pid_t {
-    // SAFETY: The child calls the allocator, which is usable after a fork of glibc and musl, and ends with `_exit`.
+    // SAFETY: The child calls the allocator, which is usable after a fork of glibc and musl, and
+    // ends with `_exit`.
     unsafe { libc::fork() }
 }

@@ -28,8 +28,8 @@ impl Location {
 /// Shards, so that growing one is a short pause.
 const SHARDS: usize = 256;
 
-/// Locations by the hash of their key. The newest version of a table keeps it up to date; a reader of an older one checks
-/// what it finds against the rows that it sees.
+/// Locations by the hash of their key. The newest version of a table keeps it up to date; a reader
+/// of an older one checks what it finds against the rows that it sees.
 #[derive(Debug)]
 pub(super) struct KeyIndex {
     pub hasher: DefaultHashBuilder,

@@ -27,7 +27,8 @@ pub enum RowState {
 }
 
 impl TableVersion {
-    /// The same rows with the columns of another definition. Columns that are new have the value in `defaults`.
+    /// The same rows with the columns of another definition. Columns that are new have the value in
+    /// `defaults`.
     ///
     /// # Errors
     /// A new column without a default.
@@ -57,7 +58,8 @@ impl TableVersion {
         Ok(TableVersion::new(Arc::clone(&definition), parts, self.generation, Arc::clone(&self.index)))
     }
 
-    /// The changes, all at `time`, that make the current rows equal to `rows`, all rows of the table, of the registered schema.
+    /// The changes, all at `time`, that make the current rows equal to `rows`, all rows of the
+    /// table, of the registered schema.
     ///
     /// # Errors
     /// Rows of another schema.

@@ -62,7 +62,8 @@ pub enum Update<'c> {
     /// Replaces all rows with these rows, of the registered schema and with distinct keys; in a
     /// history they are valid from this time on.
     Replace(Arc<Definition>, Vec<RecordBatch>, i64),
-    /// Gives the rows the columns of a definition with the same key; those that are new have these values, of one row each.
+    /// Gives the rows the columns of a definition with the same key; those that are new have these
+    /// values, of one row each.
     Redefine(Arc<Definition>, HashMap<String, ArrayRef>),
     /// Reconciles a temporal table with a full copy of its rows: each difference becomes a version
     /// at this time.

@@ -20,8 +20,8 @@ use super::version::{SyncMode, TableVersion};
 /// Maximum number of keys that one scan looks up in the index; for more keys the rows are scanned.
 const LOOKED_UP_KEYS: usize = 1024;
 
-/// A table of [`Replicas`]. A query reads the version in the [`Snapshot`] that its session's configuration holds as an
-/// extension; without one, the newest.
+/// A table of [`Replicas`]. A query reads the version in the [`Snapshot`] that its session's
+/// configuration holds as an extension; without one, the newest.
 #[derive(Debug)]
 pub struct ReplicaTable {
     replicas: Arc<Replicas>,

@@ -229,7 +229,8 @@ impl TableVersion {
         Ok(Arc::clone(self.chunks.get_or_init(|| chunks)))
     }
 
-    /// The rows that have one of these keys, in the order of the keys. `keys` has the key's columns, in the key's order.
+    /// The rows that have one of these keys, in the order of the keys. `keys` has the key's
+    /// columns, in the key's order.
     ///
     /// # Errors
     /// Columns of other types than the key's.
@@ -282,7 +283,8 @@ impl TableVersion {
         rows.find(|location| is_it(*location))
     }
 
-    /// The greatest absolute value in a column of numbers; 0 for a column of another type. Each segment is read once for it.
+    /// The greatest absolute value in a column of numbers; 0 for a column of another type. Each
+    /// segment is read once for it.
     pub fn greatest_magnitude(&self, column: usize) -> f64 {
         self.chunks().map_or(f64::INFINITY, |chunks| chunks.greatest_magnitude(column))
     }

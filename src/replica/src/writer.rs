@@ -86,8 +86,8 @@ impl TableWriter {
         self.publish(parts, index)
     }
 
-    /// Merges the live rows of some segments into one. `merged`: these rows, in the order of the slots and of their ordinals,
-    /// as an earlier version saw them (`from`).
+    /// Merges the live rows of some segments into one. `merged`: these rows, in the order of the
+    /// slots and of their ordinals, as an earlier version saw them (`from`).
     pub fn replace_segments(&mut self, from: &TableVersion, slots: &[usize], merged: RecordBatch) -> Result<()> {
         let segment = Arc::new(Segment::try_new(merged, &self.version.definition.key)?);
         let Some(target) = free_slots(&self.version.parts).next().filter(|slot| *slot <= usize::from(u16::MAX)) else {

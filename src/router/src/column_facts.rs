@@ -1,6 +1,7 @@
 //! Facts about the columns that a query reads, as the router needs them.
 
-/// Facts about columns by their names, whichever of the query's tables has them. Names are compared as SQLite does.
+/// Facts about columns by their names, whichever of the query's tables has them. Names are compared
+/// as SQLite does.
 pub trait ColumnFacts {
     /// Returns true if SQLite compares the text of such a column in another order than that of the
     /// bytes.

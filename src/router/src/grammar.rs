@@ -1,4 +1,5 @@
-//! DataFusion's parser with SQLite's precedence of operators: `1 || 2 * 3` is `(1 || 2) * 3` on both sides.
+//! DataFusion's parser with SQLite's precedence of operators: `1 || 2 * 3` is `(1 || 2) * 3` on
+//! both sides.
 
 use datafusion::sql::sqlparser::ast::{Expr, UnaryOperator};
 use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect, Precedence};

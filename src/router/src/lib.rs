@@ -3,11 +3,13 @@
 //!
 //! The rules, in this order:
 //! 1. A statement that is not a query (DML, DDL, PRAGMA): SQLite.
-//! 2. A vector function, `vector_search`, `vector_join`, `as_of` or a session's own table: the replicas.
+//! 2. A vector function, `vector_search`, `vector_join`, `as_of` or a session's own table: the
+//!    replicas.
 //! 3. A table or function that only SQLite has: SQLite.
 //! 4. Only tables that SQLite lacks: the replicas.
 //! 5. A table that neither has: SQLite, which reports it.
-//! 6. An aggregate, join, set operation, subquery, CTE, window, DISTINCT or GROUP BY anywhere: the replicas.
+//! 6. An aggregate, join, set operation, subquery, CTE, window, DISTINCT or GROUP BY anywhere: the
+//!    replicas.
 //! 7. Any other query, and SQL that DataFusion's parser does not support: SQLite.
 //!
 //! A query that rule 6 routes to the replicas falls back to SQLite if its plan has a
@@ -99,8 +101,9 @@ impl Route {
 /// Decides which side answers a query.
 ///
 /// # Errors
-/// Several statements; a query that neither side can answer because each lacks a table of it; a query with a vector function that
-/// DataFusion's parser does not understand, with the parser's message.
+/// Several statements; a query that neither side can answer because each lacks a table of it; a
+/// query with a vector function that DataFusion's parser does not understand, with the parser's
+/// message.
 pub fn route(query: &ParsedQuery, names: &dyn TableLookup) -> Result<Route> {
     match &query.parsed {
         Parsed::Empty => Ok(Route::sqlite(Reason::NotAQuery("an empty statement".into()))),

@@ -27,7 +27,8 @@ use super::tree::{constraint_of, first_select, joined, set_text, spell};
 /// filter. Unknown names are unchanged.
 ///
 /// # Errors
-/// A table that the OLAP side lacks; a column without its table where two tables spell it differently; a parameter `@name`.
+/// A table that the OLAP side lacks; a column without its table where two tables spell it
+/// differently; a parameter `@name`.
 pub fn for_olap(statement: Statement, names: &dyn TableLookup) -> Result<Statement> {
     match statement {
         Statement::Explain(mut explain) => {

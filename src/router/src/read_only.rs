@@ -13,8 +13,9 @@ use super::reason::first_word;
 /// queries, and EXPLAIN of one, also with ANALYZE.
 ///
 /// # Errors
-/// Anything else, at any depth: DML, DDL, COPY, external tables, SET, PREPARE, SELECT INTO, a file's path as a table; more than one
-/// statement or none; SQL that the parser does not understand.
+/// Anything else, at any depth: DML, DDL, COPY, external tables, SET, PREPARE, SELECT INTO, a
+/// file's path as a table; more than one statement or none; SQL that the parser does not
+/// understand.
 pub fn read_only(query: &ParsedQuery) -> Result<&Statement> {
     let statement = query.statement()?;
     match refusal(statement) {

@@ -2,7 +2,8 @@
 
 use datafusion::sql::sqlparser::ast::Query;
 
-/// The CTEs in scope while a tree is visited. A CTE sees those before it, and itself if it is recursive.
+/// The CTEs in scope while a tree is visited. A CTE sees those before it, and itself if it is
+/// recursive.
 #[derive(Default)]
 pub(super) struct Ctes {
     queries: Vec<Frame>,

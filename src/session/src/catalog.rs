@@ -13,7 +13,8 @@ use parking_lot::RwLock;
 use vexact_replica::{ReplicaTable, Replicas};
 use vexact_sql::deep::Deep;
 
-/// The schema `public` of a session: its own tables and views, and the replicas, whose names are not case-sensitive.
+/// The schema `public` of a session: its own tables and views, and the replicas, whose names are
+/// not case-sensitive.
 #[derive(Debug, Default)]
 pub(super) struct Views {
     tables: RwLock<HashMap<String, Deep<Arc<dyn TableProvider>>>>,

@@ -247,7 +247,8 @@ impl DataFrame {
         })
     }
 
-    /// The columns' names and types; where these do not go together, and the query fails, as it is written.
+    /// The columns' names and types; where these do not go together, and the query fails, as it is
+    /// written.
     pub fn schema(&self) -> SchemaRef {
         match &*self.source {
             Source::Query(state, plan) => on_stack(self.source.stack(), || settled_or_written(state, plan)),

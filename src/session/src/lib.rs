@@ -91,7 +91,8 @@ pub struct SessionOptions {
     pub timeout: Option<Duration>,
 }
 
-/// One isolated catalog over the native engine. Cheap to clone; clones share the catalog. Safe from several threads.
+/// One isolated catalog over the native engine. Cheap to clone; clones share the catalog. Safe from
+/// several threads.
 #[derive(Clone)]
 pub struct Session {
     ctx: SessionContext,

@@ -1,5 +1,5 @@
-//! Lifts the long query vector of a search out of its statement: `'[0.1, 0.2, ...]'` becomes `$1`, so that all searches of one
-//! form have one statement, whose plan is cached.
+//! Lifts the long query vector of a search out of its statement: `'[0.1, 0.2, ...]'` becomes `$1`,
+//! so that all searches of one form have one statement, whose plan is cached.
 
 use std::ops::ControlFlow;
 

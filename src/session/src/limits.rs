@@ -9,7 +9,8 @@ const MAX_PARALLEL: u64 = 1024;
 /// Partitions of a query.
 pub(super) const MAX_PARTITIONS: usize = MAX_PARALLEL as usize;
 
-/// Settings whose value is a size that is allocated, or a number of threads or rounds: the smallest and the largest value.
+/// Settings whose value is a size that is allocated, or a number of threads or rounds: the smallest
+/// and the largest value.
 const BOUNDS: &[(&str, u64, u64)] = &[
     ("datafusion.execution.batch_size", 1, 1 << 20),
     ("datafusion.execution.max_buffered_batches_per_output_file", 1, MAX_PARALLEL),

@@ -1,4 +1,5 @@
-//! A cache of plans by statement: planning a short query takes longer than a search of a small table.
+//! A cache of plans by statement: planning a short query takes longer than a search of a small
+//! table.
 //!
 //! A cached plan is valid while its tables and the settings are unchanged, and it calls only
 //! immutable functions. The functions themselves cannot change while nobody else has the session's
@@ -30,7 +31,8 @@ use vexact_sql::deep::Deep;
 use super::statement::bound;
 use super::vector_syntax::VECTOR_SEARCH;
 
-/// Maximum length of a cached statement's text, in bytes. A longer one has values in it and does not come again.
+/// Maximum length of a cached statement's text, in bytes. A longer one has values in it and does
+/// not come again.
 pub(super) const TEXT_BYTES: usize = 2048;
 
 /// Maximum number of cached plans. The least recently used one is evicted.
@@ -120,7 +122,8 @@ impl BoundPlan {
         search.plan.fits(&self.params).then(|| Arc::clone(&search.schema))
     }
 
-    /// Caches the physical plan if it is a search of a whole replica, or of tables that do not change.
+    /// Caches the physical plan if it is a search of a whole replica, or of tables that do not
+    /// change.
     pub fn cache_search(&self, physical: &Arc<dyn ExecutionPlan>, schema: &SchemaRef) {
         self.cached.search.get_or_init(|| {
             let are_fixed = self.cached.tables.iter().all(|(_, table)| table.downcast_ref::<ChunkTable>().is_some());
@@ -180,8 +183,8 @@ impl PlanCache {
         None
     }
 
-    /// Caches the plan of a statement if it is reusable; returns the cached entry. `names` are the tables that the statement
-    /// names.
+    /// Caches the plan of a statement if it is reusable; returns the cached entry. `names` are the
+    /// tables that the statement names.
     pub async fn cache(
         &self,
         ctx: &SessionContext,

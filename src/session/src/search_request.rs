@@ -40,7 +40,8 @@ pub struct VectorSearch {
     /// Minimum score of the searched rows: under a distance it excludes the closest rows, under dot
     /// the farthest.
     pub min_score: Option<f64>,
-    /// A column whose values group the rows: the result has `top_k` rows of each group. NULL is a group.
+    /// A column whose values group the rows: the result has `top_k` rows of each group. NULL is a
+    /// group.
     pub group_by: Option<String>,
     /// Columns of the table that the result has, besides `row_id` and `score`; `*` for all.
     pub columns: Vec<String>,

@@ -1,4 +1,5 @@
-//! The syntax of vector search in a parsed statement: distance functions, pgvector's operators, table functions.
+//! The syntax of vector search in a parsed statement: distance functions, pgvector's operators,
+//! table functions.
 
 use datafusion::sql::sqlparser::ast::{BinaryOperator, ObjectName};
 

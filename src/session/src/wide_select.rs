@@ -1,7 +1,8 @@
 //! `SELECT *` of wide tables is planned without a list of its columns.
 //!
-//! DataFusion compares each column of a list with all before it, as text (`push_projection_dedupl`): 8000 columns took 25 s.
-//! A query of all columns of one table is the scan, its filter, its sort and its limit, without a projection above them.
+//! DataFusion compares each column of a list with all before it, as text
+//! (`push_projection_dedupl`): 8000 columns took 25 s. A query of all columns of one table is the
+//! scan, its filter, its sort and its limit, without a projection above them.
 
 use std::sync::{Arc, LazyLock};
 
@@ -41,8 +42,8 @@ pub(super) async fn plan(state: &SessionState, statement: ParsedStatement) -> Re
     state.statement_to_plan(statement).await
 }
 
-/// `SELECT 1 FROM t WHERE ... LIMIT ...` for a query of all columns of one table, and the columns that it is sorted by; `None` for
-/// any other statement.
+/// `SELECT 1 FROM t WHERE ... LIMIT ...` for a query of all columns of one table, and the columns
+/// that it is sorted by; `None` for any other statement.
 fn narrowed(statement: &ParsedStatement) -> Option<(ParsedStatement, Vec<OrderByExpr>)> {
     let ParsedStatement::Statement(statement) = statement else { return None };
     let Statement::Query(query) = statement.as_ref() else { return None };
@@ -98,7 +99,8 @@ async fn is_wide(state: &SessionState, statement: &ParsedStatement) -> bool {
     }
 }
 
-/// The plan with a sort in the place of the projection; `None` where an order is by more than columns.
+/// The plan with a sort in the place of the projection; `None` where an order is by more than
+/// columns.
 fn without_projection(plan: LogicalPlan, state: &SessionState, order: &[OrderByExpr]) -> Option<LogicalPlan> {
     match plan {
         LogicalPlan::Limit(limit) => {

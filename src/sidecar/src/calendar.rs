@@ -10,8 +10,8 @@ pub(super) struct Parsed {
     pub has_offset: bool,
 }
 
-/// `YYYY-MM-DD`, then `T` or a space and `HH:MM`, then `:SS` and a fraction, then `Z` or an offset: each part may be missing, and
-/// what follows it. Without an offset it is UTC.
+/// `YYYY-MM-DD`, then `T` or a space and `HH:MM`, then `:SS` and a fraction, then `Z` or an offset:
+/// each part may be missing, and what follows it. Without an offset it is UTC.
 pub(super) fn parse(text: &str) -> Option<Parsed> {
     let text = text.trim();
     let (date, time) = match text.get(..10) {
@@ -67,7 +67,8 @@ pub(super) fn parse(text: &str) -> Option<Parsed> {
     Some(Parsed { micros: days * DAY + seconds * SECOND + micros, has_offset: offset != 0 })
 }
 
-/// A time in the proleptic Gregorian calendar, UTC. Conversions: Hinnant, "chrono-compatible low-level date algorithms".
+/// A time in the proleptic Gregorian calendar, UTC. Conversions: Hinnant, "chrono-compatible
+/// low-level date algorithms".
 pub(super) struct Civil {
     year: i64,
     month: i64,

@@ -20,8 +20,8 @@ pub(super) struct Changes {
     pub counts: Counts,
 }
 
-/// Rows in columns, of the replica's schema. In the columns at `clocks` a value that does not fit is NULL: one bad time must not stop
-/// its table.
+/// Rows in columns, of the replica's schema. In the columns at `clocks` a value that does not fit
+/// is NULL: one bad time must not stop its table.
 ///
 /// # Errors
 /// A value that its column cannot hold, a NULL key: table, column, row, expected, got.

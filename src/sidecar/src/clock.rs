@@ -42,7 +42,8 @@ pub(super) struct Clock {
     pub kind: Option<Kind>,
 }
 
-/// A condition that all rows from a time on meet, and few others: at least a value, or between two others (the first excluded).
+/// A condition that all rows from a time on meet, and few others: at least a value, or between two
+/// others (the first excluded).
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Bound {
     pub at_least: Value,

@@ -66,8 +66,9 @@ impl State {
     /// Reads and applies the next rows of each table.
     ///
     /// # Errors
-    /// The source cannot be read: nothing has changed. The storage cannot be written: the replicas have the rows, and the next cycle
-    /// saves them. A table that cannot follow is no error of the cycle.
+    /// The source cannot be read: nothing has changed. The storage cannot be written: the replicas
+    /// have the rows, and the next cycle saves them. A table that cannot follow is no error of the
+    /// cycle.
     pub fn cycle(&mut self, replicas: &Replicas, settings: &Settings) -> Result<Cycle> {
         self.source.begin()?;
         let mut steps: Vec<Result<Step>> = Vec::with_capacity(self.tables.len());

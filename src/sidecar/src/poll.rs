@@ -5,9 +5,10 @@
 //! from some time before the watermark up to where the main read was when the sweep began. The main
 //! read goes first; sweeps use the rest of a cycle's rows, over as many cycles as they need.
 //!
-//! A sweep goes back to `overlap` before the newest time that was known when the sweep before it *began*. So a row that is committed at
-//! most `overlap` later than its clock says is read: the first sweep that no longer covers its time begins after a row was seen that
-//! is more than `overlap` newer, so after it was committed, and the one before that covered it.
+//! A sweep goes back to `overlap` before the newest time that was known when the sweep before it
+//! *began*. So a row that is committed at most `overlap` later than its clock says is read: the
+//! first sweep that no longer covers its time begins after a row was seen that is more than
+//! `overlap` newer, so after it was committed, and the one before that covered it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -21,7 +22,8 @@ use super::clock::Clock;
 use super::config::DeleteDetection;
 use super::source::{Cursor, Plan, Range, Source};
 
-/// A clock that is written in seconds, or compared as text, is exact to no more than this, microseconds.
+/// A clock that is written in seconds, or compared as text, is exact to no more than this,
+/// microseconds.
 const OVERLAP_SLACK: i64 = 1_000_000;
 
 /// Read position of a table.
@@ -243,7 +245,8 @@ struct Read {
 }
 
 impl Reader<'_> {
-    /// The rows of a range. A row whose clock is no time has the newest time that is known: it must not stop its table.
+    /// The rows of a range. A row whose clock is no time has the newest time that is known: it must
+    /// not stop its table.
     fn read(&mut self, range: &Range<'_>, limit: u32, progress: &mut Progress) -> Result<Read> {
         let read = self.source.select(&self.plan.rows(range, limit))?;
         let count = read.len() as u32;

@@ -10,7 +10,8 @@ use super::calendar::Civil;
 use super::clock::{Bound, Clock};
 use super::config::{DeleteDetection, TimestampTableConfig};
 
-/// A database that is followed. Only one thread uses it; calls block. Nothing in it is ever written.
+/// A database that is followed. Only one thread uses it; calls block. Nothing in it is ever
+/// written.
 pub(super) trait Source: Send {
     /// Returns the name of the source for messages, without a password.
     fn name(&self) -> &str;

@@ -149,7 +149,8 @@ impl CsvColumns {
         self.dialect.delimiter
     }
 
-    /// Checks the header line and the values of the first whole records of a file, as far as it has any.
+    /// Checks the header line and the values of the first whole records of a file, as far as it has
+    /// any.
     ///
     /// # Errors
     /// Other names; a value of another type, with its line and column.

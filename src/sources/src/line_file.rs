@@ -23,8 +23,8 @@ const TYPED_LINES: usize = 1000;
 /// ignored; an empty value and a group without a match are NULL.
 ///
 /// # Errors
-/// A missing or empty file, columns that the mode cannot have. A line that does not match, that has too few fields, or whose
-/// value is not of its type is an error of the query, with its line.
+/// A missing or empty file, columns that the mode cannot have. A line that does not match, that has
+/// too few fields, or whose value is not of its type is an error of the query, with its line.
 pub fn open(
     inputs: Vec<Input>,
     columns: Vec<LineColumn>,

@@ -37,7 +37,8 @@ const KNOWN: &str = "csv, tsv, json, line, parquet, arrow";
 /// Opens the table that a statement describes.
 ///
 /// # Errors
-/// An unknown format or option, a missing path or file, declared columns that are not those of the file.
+/// An unknown format or option, a missing path or file, declared columns that are not those of the
+/// file.
 pub async fn open(create: &CreateTable) -> Result<Arc<dyn TableProvider>> {
     match create.format.as_str() {
         "csv" => csv(create, ','),

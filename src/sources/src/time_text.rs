@@ -119,7 +119,8 @@ pub(super) fn zone(offset: i32) -> String {
     }
 }
 
-/// A timestamp as it is written: `2024-01-31`, `2024-01-31 12:34:56.789`, `2024-01-31T12:34:56+02:00`.
+/// A timestamp as it is written: `2024-01-31`, `2024-01-31 12:34:56.789`,
+/// `2024-01-31T12:34:56+02:00`.
 struct Parts<'a> {
     /// Text before the offset.
     local: &'a str,

@@ -111,7 +111,8 @@ impl Default for StreamOptions {
 
 impl StreamOptions {
     /// # Errors
-    /// A number of workers that is 0 or larger than any machine has; exactly-once without a checkpoint.
+    /// A number of workers that is 0 or larger than any machine has; exactly-once without a
+    /// checkpoint.
     pub(super) fn check(&self) -> Result<()> {
         if self.local_workers == 0 {
             return Err(Error::InvalidArgument("local_workers: expected at least 1, got 0".into()));

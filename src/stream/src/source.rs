@@ -29,8 +29,8 @@ pub struct OffsetRange {
 /// - **Order.** Ranges follow each other without a gap: each begins where the one before ended.
 /// - **Replay.** If [`Self::can_replay`] is true, `read` of a range that this or an earlier reader
 ///   (also of another process) has returned yields the same rows in the same order, after
-///   [`Self::restore`] to its beginning. Boundaries must therefore determine the rows completely. If
-///   it is false, `read` is called once for each range, right after the range was returned.
+///   [`Self::restore`] to its beginning. Boundaries must therefore determine the rows completely.
+///   If it is false, `read` is called once for each range, right after the range was returned.
 /// - **Waiting.** `next_range` waits for input without polling. Its future may be dropped at any
 ///   await, and a new call loses nothing. The future of `read` is dropped only when the query ends.
 /// - **Errors** end the query.

@@ -50,7 +50,8 @@ pub struct Artifact {
     pub format: String,
     /// Absolute; in `run.json`, relative to the run's folder if it is in there.
     pub path: PathBuf,
-    /// The rows as the run made them, with their types, if `path` is a file elsewhere, which others may write too; as `path`.
+    /// The rows as the run made them, with their types, if `path` is a file elsewhere, which others
+    /// may write too; as `path`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows_path: Option<PathBuf>,
     /// The file's size.

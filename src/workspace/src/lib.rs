@@ -41,7 +41,8 @@ pub use run::{Run, RunError, RunFilter, RunStatus};
 
 use index::Index;
 
-/// The folder of tracked runs and its index. Cheap to clone, safe from several threads; its methods block.
+/// The folder of tracked runs and its index. Cheap to clone, safe from several threads; its methods
+/// block.
 #[derive(Debug, Clone)]
 pub struct Workspace {
     inner: Arc<Inner>,

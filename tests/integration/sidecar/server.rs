@@ -34,7 +34,8 @@ pub fn report_missing(part: &str, why: &str) {
     eprintln!("\n*** SKIPPED: {part}: {why} ***\n");
 }
 
-/// The folder of PostgreSQL's programs: the one that the environment names, or that of the newest installed.
+/// The folder of PostgreSQL's programs: the one that the environment names, or that of the newest
+/// installed.
 fn programs() -> Option<PathBuf> {
     if let Some(named) = std::env::var_os("VEXACT_POSTGRES_BIN") {
         return Some(named.into());
@@ -70,8 +71,8 @@ fn run(bin: &Path, program: &str, arguments: &[&str]) -> std::io::Result<Output>
 }
 
 impl Server {
-    /// Starts a server whose user `postgres` needs the password `pass word`. Returns `None` and reports why if it cannot be
-    /// started.
+    /// Starts a server whose user `postgres` needs the password `pass word`. Returns `None` and
+    /// reports why if it cannot be started.
     pub fn start() -> Option<Self> {
         match programs() {
             Some(bin) => Self::start_from(bin),
@@ -137,7 +138,8 @@ impl Server {
         assert!(self.control("start").unwrap().status.success());
     }
 
-    /// Gives the server TLS and a certificate for the name `localhost`. Returns `None` and reports it if `openssl` is missing.
+    /// Gives the server TLS and a certificate for the name `localhost`. Returns `None` and reports
+    /// it if `openssl` is missing.
     pub fn encrypt(&self) -> Option<Certificates> {
         let folder = self.folder.path().display().to_string();
         let file = |name: &str| format!("{folder}/{name}");

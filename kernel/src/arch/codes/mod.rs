@@ -1,5 +1,6 @@
-//! Sums over the codes of a sketch: small unsigned integers times 16-bit weights, exact in `i32`, and the rejection test
-//! over them. The seam is that of [`super::Kernels`]: one table per instruction set, each tested by name.
+//! Sums over the codes of a sketch: small unsigned integers times 16-bit weights, exact in `i32`,
+//! and the rejection test over them. The seam is that of [`super::Kernels`]: one table per
+//! instruction set, each tested by name.
 
 mod generic;
 mod portable;
@@ -58,8 +59,9 @@ impl CodeForm {
 /// Largest magnitude of a weight, so that its high byte fits an `i8`.
 pub(crate) const WEIGHT_MAX: i64 = 32_512;
 
-/// The integer weights of one query, one for each code, in the forms that the instruction sets need: as 16-bit numbers
-/// and as two planes of bytes, weight = 256·high + low. `odd` belongs to the high halves of nibbles.
+/// The integer weights of one query, one for each code, in the forms that the instruction sets
+/// need: as 16-bit numbers and as two planes of bytes, weight = 256·high + low. `odd` belongs to
+/// the high halves of nibbles.
 #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "x86 alone multiplies the planes"))]
 pub(crate) struct CodeWeights {
     form: CodeForm,
@@ -77,7 +79,8 @@ pub(crate) struct CodeWeights {
 }
 
 impl CodeWeights {
-    /// `weights[j]` belongs to the code of byte `j`, or of nibble `j % stride` of half `j / stride`.
+    /// `weights[j]` belongs to the code of byte `j`, or of nibble `j % stride` of half
+    /// `j / stride`.
     ///
     /// # Panics
     /// If there are more weights than codes, or a sum of products might leave `i32`.
@@ -124,8 +127,8 @@ const TILE_QUERIES: usize = 4;
 /// Rows that a tile kernel takes at a time.
 pub(crate) const TILE_ROWS: usize = 64;
 
-/// A block of rows with their codes as bytes and transposed: for each 16 rows, for each [`QUAD`] of codes, the four codes of
-/// each row. It is made once for many queries.
+/// A block of rows with their codes as bytes and transposed: for each 16 rows, for each [`QUAD`] of
+/// codes, the four codes of each row. It is made once for many queries.
 #[derive(Default)]
 pub(crate) struct CodeTile {
     bytes: Vec<u8>,
@@ -165,8 +168,9 @@ impl CodeTile {
     }
 }
 
-/// The rejection test over codes, in `f32`. With `e = base + delta·sum + inside·i + tail·t`, an upper bound of `x·q/‖x‖`,
-/// a row is rejected where `e < limit`, or, with norms, where `n·(e + square·n) < limit`.
+/// The rejection test over codes, in `f32`. With `e = base + delta·sum + inside·i + tail·t`, an
+/// upper bound of `x·q/‖x‖`, a row is rejected where `e < limit`, or, with norms, where
+/// `n·(e + square·n) < limit`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CodeLimits {
     pub base: f32,
@@ -177,7 +181,8 @@ pub(crate) struct CodeLimits {
     pub limit: f32,
 }
 
-/// The two residual norms of a row, as the high and the low half of a word: each an `f32` cut to its upper 16 bits.
+/// The two residual norms of a row, as the high and the low half of a word: each an `f32` cut to
+/// its upper 16 bits.
 #[inline(always)]
 pub(crate) fn residuals(word: u32) -> (f32, f32) {
     (f32::from_bits(word & 0xFFFF_0000), f32::from_bits(word << 16))
@@ -188,8 +193,8 @@ type TileFn = unsafe fn(&CodeTile, [&CodeWeights; TILE_QUERIES], [&mut [i32]; TI
 type QuantizeFn = unsafe fn(&Cells, &[f64], &mut [u32]) -> (f64, f64);
 type ValuesFn = unsafe fn(&[i32], &[u32], Option<&[f32]>, &CodeLimits, &mut [f32]);
 
-/// The cells of the components of a basis, as arrays: component `i` has cells of `step[i]` around `centre[i]`, `2·half[i]` of
-/// them.
+/// The cells of the components of a basis, as arrays: component `i` has cells of `step[i]` around
+/// `centre[i]`, `2·half[i]` of them.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Cells {
     pub centre: Vec<f64>,
@@ -208,16 +213,18 @@ pub(crate) struct CodeKernels {
     bytes: SumsFn,
     /// `(tile, weights, sums)` of [`TILE_QUERIES`] queries.
     tile: Option<TileFn>,
-    /// Without a tile, the largest query batch that is faster by codes, query after query, than the matrix product of the
-    /// vectors.
+    /// Without a tile, the largest query batch that is faster by codes, query after query, than the
+    /// matrix product of the vectors.
     pub untiled_queries: usize,
     /// `(sums, residuals, norms, limits, values)`: the left side of the rejection test.
     values: ValuesFn,
     /// `(values, limit, survivors)`: the ordinals of the values that are not less than the limit.
     survivors: unsafe fn(&[f32], f32, &mut Vec<u32>),
-    /// `(matrix, x, out)`: adds `x · matrix` to `out`, in `f64`; the matrix has a line of `out.len()` for each of `x`.
+    /// `(matrix, x, out)`: adds `x · matrix` to `out`, in `f64`; the matrix has a line of
+    /// `out.len()` for each of `x`.
     add_product: unsafe fn(&[f32], &[f64], &mut [f64]),
-    /// `(rows, dim, out)`: adds the sum of the outer products of up to 8 rows to the upper triangle of `out`.
+    /// `(rows, dim, out)`: adds the sum of the outer products of up to 8 rows to the upper triangle
+    /// of `out`.
     add_outer: unsafe fn(&[f32], usize, &mut [f64]),
     quantize: QuantizeFn,
 }
@@ -238,7 +245,8 @@ impl CodeKernels {
     pub fn sums(&self, codes: Codes<'_>, weights: &CodeWeights, ids: &[u32], out: &mut [i32]) {
         assert!(ids.len() == out.len() && weights.even.len() == codes.stride.next_multiple_of(CODE_PADDING));
         assert!(ids.iter().max().is_none_or(|id| (*id as usize) < codes.rows));
-        // SAFETY: holding the table proves the instruction set; rows, padding and lengths were checked here and in `new`.
+        // SAFETY: holding the table proves the instruction set; rows, padding and lengths were
+        // checked here and in `new`.
         #[allow(unsafe_code)]
         unsafe {
             match weights.form {
@@ -253,7 +261,8 @@ impl CodeKernels {
         self.tile.is_some()
     }
 
-    /// `Σ weight·code` of each row of a tile with each query: `out` has a line of [`CodeTile::rows`] for each.
+    /// `Σ weight·code` of each row of a tile with each query: `out` has a line of
+    /// [`CodeTile::rows`] for each.
     pub fn tile(&self, tile: &CodeTile, weights: &[&CodeWeights], out: &mut [i32]) {
         assert!(out.len() == weights.len() * tile.rows);
         assert!(weights.iter().all(|weights| weights.low.len() == tile.quads * QUAD));
@@ -264,7 +273,8 @@ impl CodeKernels {
             let len = group.len();
             let mut lines = out.chunks_mut(tile.rows.max(1)).chain(spare.chunks_mut(tile.rows.max(1)));
             let out: [&mut [i32]; TILE_QUERIES] = std::array::from_fn(|_| lines.next().unwrap_or(&mut []));
-            // SAFETY: holding the table proves the instruction set; lengths were checked here and in `fill`.
+            // SAFETY: holding the table proves the instruction set; lengths were checked here and
+            // in `fill`.
             #[allow(unsafe_code)]
             unsafe {
                 kernel(tile, std::array::from_fn(|i| group[i.min(len - 1)]), out)
@@ -302,7 +312,8 @@ impl CodeKernels {
         }
     }
 
-    /// The cells of coordinates; the sum of the squares of the weighted errors, and that of the coordinates.
+    /// The cells of coordinates; the sum of the squares of the weighted errors, and that of the
+    /// coordinates.
     pub fn quantize(&self, cells: &Cells, p: &[f64], out: &mut [u32]) -> (f64, f64) {
         let count = p.len();
         assert!(out.len() == count && [&cells.centre, &cells.step, &cells.inverse].iter().all(|x| x.len() == count));

@@ -1,4 +1,5 @@
-//! Each instruction set by name: exact sums at the extremes of codes and weights, and the rejection test with NaN.
+//! Each instruction set by name: exact sums at the extremes of codes and weights, and the rejection
+//! test with NaN.
 
 use super::*;
 

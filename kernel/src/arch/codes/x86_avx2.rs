@@ -1,4 +1,5 @@
-//! AVX2: `maddubs` for nibbles, whose pairs of products fit 16 bits, and 16-bit products for bytes, whose pairs do not.
+//! AVX2: `maddubs` for nibbles, whose pairs of products fit 16 bits, and 16-bit products for bytes,
+//! whose pairs do not.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
@@ -25,10 +26,12 @@ pub(super) fn kernels() -> Option<&'static CodeKernels> {
 /// Bytes of a register.
 const WIDTH: usize = 32;
 
-/// Blocks whose 16-bit sums cannot saturate: 4 blocks of 2 products, each pair at most 2·15·128, make 30 720.
+/// Blocks whose 16-bit sums cannot saturate: 4 blocks of 2 products, each pair at most 2·15·128,
+/// make 30 720.
 const BLOCKS: usize = 4;
 
-/// Rows between the one that is read and the one that is prefetched, which need not follow it in memory.
+/// Rows between the one that is read and the one that is prefetched, which need not follow it in
+/// memory.
 const PREFETCH: usize = 32;
 
 #[inline(always)]
@@ -70,7 +73,8 @@ fn nibbles(codes: Codes<'_>, weights: &CodeWeights, ids: &[u32], out: &mut [i32]
             let mut narrow_high = _mm256_setzero_si256();
             let mut narrow_low = _mm256_setzero_si256();
             for first in (group..codes.stride.min(group + BLOCKS * WIDTH)).step_by(WIDTH) {
-                // SAFETY: the weights are padded to whole blocks, and a row's last block reaches at most into the padding.
+                // SAFETY: the weights are padded to whole blocks, and a row's last block reaches at
+                // most into the padding.
                 unsafe {
                     let both = load(row.add(first));
                     let even = _mm256_and_si256(both, mask);

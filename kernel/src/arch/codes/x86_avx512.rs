@@ -27,10 +27,12 @@ pub(super) fn kernels() -> Option<&'static CodeKernels> {
     has_all.then_some(&KERNELS)
 }
 
-/// Rows between those that are read and those that are prefetched, which need not follow them in memory.
+/// Rows between those that are read and those that are prefetched, which need not follow them in
+/// memory.
 const PREFETCH: usize = 32;
 
-/// Rows at a time: their sums share the reduction, and the weights of a block are loaded once for them.
+/// Rows at a time: their sums share the reduction, and the weights of a block are loaded once for
+/// them.
 const ROWS: usize = 4;
 
 /// Sums of the lanes of four registers.
@@ -79,7 +81,8 @@ fn nibbles(codes: Codes<'_>, weights: &CodeWeights, ids: &[u32], out: &mut [i32]
         let mut high = [_mm512_setzero_si512(); ROWS];
         let mut low = [_mm512_setzero_si512(); ROWS];
         for first in (0..codes.stride).step_by(CODE_PADDING) {
-            // SAFETY: the weights are padded to whole blocks, and a row's last block reaches at most into the padding.
+            // SAFETY: the weights are padded to whole blocks, and a row's last block reaches at
+            // most into the padding.
             unsafe {
                 let (even_high, even_low) =
                     (load(weights.even_high.as_ptr().add(first)), load(weights.even_low.as_ptr().add(first)));
@@ -172,7 +175,8 @@ fn tile(tile: &CodeTile, weights: [&CodeWeights; TILE_QUERIES], mut out: [&mut [
     for block in 0..tile.rows / TILE_ROWS {
         let codes = tile.bytes[block * TILE_ROWS * quads * QUAD..].as_ptr().cast::<i8>();
         let mut sums = [[_mm512_setzero_si512(); GROUPS]; TILE_QUERIES];
-        // SAFETY: a tile has whole blocks of rows, each of `quads` lines for each group; each plane has as many quads.
+        // SAFETY: a tile has whole blocks of rows, each of `quads` lines for each group; each plane
+        // has as many quads.
         unsafe {
             add_quads(&mut sums, codes, quads, high, high_quads);
             for sum in sums.as_flattened_mut() {

@@ -66,7 +66,8 @@ impl SearchState {
         }
     }
 
-    /// The output for some queries: `rows` are their ordinals, `found` what each found, `searched` the chunks.
+    /// The output for some queries: `rows` are their ordinals, `found` what each found, `searched`
+    /// the chunks.
     pub fn output(
         &self,
         queries: &RecordBatch,

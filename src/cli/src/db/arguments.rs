@@ -21,12 +21,12 @@ pub(crate) struct Database {
     /// parquet or arrow_ipc [default: what the folder has; of a new one, parquet]
     #[arg(long, value_name = "FORMAT", requires = "storage_path", value_parser = HtapConfig::parse_storage_mode)]
     pub storage_mode: Option<StorageMode>,
-    /// destructive: the replicas equal their tables; temporal: they keep the history [default: what the folder has; else
-    /// destructive]
+    /// destructive: the replicas equal their tables; temporal: they keep the history [default: what
+    /// the folder has; else destructive]
     #[arg(long, value_parser = HtapConfig::parse_sync_mode, value_name = "MODE")]
     pub mode: Option<SyncMode>,
-    /// Changes that the log takes while no engine runs; then the tables are copied anew [default: what the file has; at first
-    /// as many as the tables have rows, and at least 100000]
+    /// Changes that the log takes while no engine runs; then the tables are copied anew [default:
+    /// what the file has; at first as many as the tables have rows, and at least 100000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub log_limit: Option<u64>,
 }

@@ -1,4 +1,5 @@
-//! POSIX locks of this process, as another SQLite library takes them, and a process with a plain SQLite.
+//! POSIX locks of this process, as another SQLite library takes them, and a process with a plain
+//! SQLite.
 #![allow(dead_code, unsafe_code)]
 
 use std::fs::File;
@@ -77,8 +78,8 @@ pub fn posix(file: &File, kind: i32, start: i64, len: i64) -> bool {
     unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLK, &raw const lock) == 0 }
 }
 
-/// The first lock that a POSIX write lock on the whole file would conflict with: kind, start, length and process, which is -1 for
-/// an open file description.
+/// The first lock that a POSIX write lock on the whole file would conflict with: kind, start,
+/// length and process, which is -1 for an open file description.
 pub fn conflict(file: &File) -> Option<(i32, i64, i64, i32)> {
     let mut lock = flock(libc::F_WRLCK, 0, 0);
     // SAFETY: The descriptor is open, and `lock` is the struct that F_GETLK reads and writes.
@@ -86,7 +87,8 @@ pub fn conflict(file: &File) -> Option<(i32, i64, i64, i32)> {
     (i32::from(lock.l_type) != libc::F_UNLCK).then_some((i32::from(lock.l_type), lock.l_start, lock.l_len, lock.l_pid))
 }
 
-/// Another process, whose SQLite has the system calls it is compiled with: this test program again, which runs SQL line by line.
+/// Another process, whose SQLite has the system calls it is compiled with: this test program again,
+/// which runs SQL line by line.
 pub struct Other {
     process: Child,
     input: ChildStdin,
@@ -136,7 +138,8 @@ pub fn other(database: &Path, sql: &str) -> String {
 
 /// The body of the other process.
 pub fn serve() {
-    // SAFETY: `vfs` is an object of the library, which has no connection and no other thread here. Null resets all system calls.
+    // SAFETY: `vfs` is an object of the library, which has no connection and no other thread here.
+    // Null resets all system calls.
     unsafe {
         let vfs = ffi::sqlite3_vfs_find(c"unix".as_ptr());
         let reset = (*vfs).xSetSystemCall.unwrap();

@@ -19,7 +19,8 @@ pub(super) const MANIFEST: &str = "manifest.json";
 /// Format version that this code writes, and the only one that it reads.
 const VERSION: u32 = 1;
 
-/// A state of the store. As a file it is one JSON object whose last member is `"xxh64"`, the checksum of all bytes before that member.
+/// A state of the store. As a file it is one JSON object whose last member is `"xxh64"`, the
+/// checksum of all bytes before that member.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Manifest {
     pub version: u32,

@@ -31,8 +31,9 @@ const WRITTEN_BYTES: usize = 1 << 28;
 /// are written again.
 const BITMAP_WASTE: usize = 4;
 
-/// Replicas in a folder, held by one opener at a time. [`Self::save`] replaces one whole state by the next: whenever the process or
-/// the machine stops, the state that is found is one that a save was given, and none older than the last save that returned.
+/// Replicas in a folder, held by one opener at a time. [`Self::save`] replaces one whole state by
+/// the next: whenever the process or the machine stops, the state that is found is one that a save
+/// was given, and none older than the last save that returned.
 #[derive(Debug)]
 pub struct Store {
     pub(super) folder: Folder,
@@ -115,12 +116,14 @@ impl Store {
         self.state.lock()
     }
 
-    /// Makes a state durable: all tables, with `last_time` and a text of the caller's. It writes the segments and bitmaps that are
-    /// not stored yet and the manifest, and then removes what is no longer needed. A state that is the stored one costs nothing.
+    /// Makes a state durable: all tables, with `last_time` and a text of the caller's. It writes
+    /// the segments and bitmaps that are not stored yet and the manifest, and then removes what is
+    /// no longer needed. A state that is the stored one costs nothing.
     ///
     /// # Errors
-    /// A file that cannot be written; [`Error::InvalidArgument`]: a column of a type that is not registered. The state before
-    /// is then still there (or, where only the last step failed, it or this one), and the next save may succeed.
+    /// A file that cannot be written; [`Error::InvalidArgument`]: a column of a type that is not
+    /// registered. The state before is then still there (or, where only the last step failed, it or
+    /// this one), and the next save may succeed.
     pub fn save(&self, snapshot: &Snapshot, last_time: i64, extra: &str) -> Result<()> {
         let mut state = self.state();
         let was_clean = std::mem::replace(&mut state.is_clean, false);
@@ -258,8 +261,8 @@ fn needs_new_bitmaps<'p>(manifest: &Manifest, parts: impl Iterator<Item = &'p Pa
     stored > (BITMAP_WASTE * used) as u64
 }
 
-/// The manifest of a folder. A new folder gets an empty one before anything else, so that segments without one are known to have
-/// lost it.
+/// The manifest of a folder. A new folder gets an empty one before anything else, so that segments
+/// without one are known to have lost it.
 fn manifest(folder: &Folder, format: StorageFormat) -> Result<Manifest> {
     let path = folder.path_of(MANIFEST);
     match folder.disk.read(&path) {

@@ -24,8 +24,8 @@ fn read_only(sql: &str) -> Result<Statement> {
     super::read_only(&ParsedQuery::parse(sql)?).cloned()
 }
 
-/// `Docs`, `orders` and `Group By` are replicated, `notes` is not, `feed` is a sidecar's, `Frame` is the session's; SQLite has a
-/// `shared` that the session shadows.
+/// `Docs`, `orders` and `Group By` are replicated, `notes` is not, `feed` is a sidecar's, `Frame`
+/// is the session's; SQLite has a `shared` that the session shadows.
 struct World;
 
 const REPLICAS: [(&str, &[&str]); 4] = [

@@ -196,7 +196,8 @@ fn compared(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Optio
     }
 }
 
-/// NULL where an expression is NULL, else a truth. It may be NULL where the expression may be, as far as that is known.
+/// NULL where an expression is NULL, else a truth. It may be NULL where the expression may be, as
+/// far as that is known.
 pub(super) fn if_known(expr: Expr, truth: bool, schema: Option<&DFSchema>) -> Expr {
     if schema.is_some_and(|schema| !expr.nullable(schema).unwrap_or(true)) {
         return lit(truth);
@@ -336,7 +337,8 @@ impl Unit {
                     return Some(match op {
                         Operator::Eq => if_known(variable, false, schema),
                         Operator::NotEq => if_known(variable, true, schema),
-                        // The comparison is known, and DataFusion takes it for one that may be NULL.
+                        // The comparison is known, and DataFusion takes it for one that may be
+                        // NULL.
                         Operator::IsDistinctFrom => or(lit(true), if_known(variable, true, schema)),
                         _ => and(lit(false), if_known(variable, false, schema)),
                     });
@@ -370,7 +372,8 @@ fn nanos_of(unit: TimeUnit) -> i128 {
 mod tests {
     use super::*;
 
-    /// Each comparison of each unit's values around and at the ends of its range with each instant, against that of `i128`.
+    /// Each comparison of each unit's values around and at the ends of its range with each instant,
+    /// against that of `i128`.
     #[test]
     fn a_comparison_is_that_of_nanoseconds_without_an_end() {
         use Operator::{Eq, Gt, GtEq, IsDistinctFrom, Lt, LtEq, NotEq};

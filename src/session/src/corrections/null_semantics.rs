@@ -76,7 +76,8 @@ fn in_list(expr: &Expr) -> Option<InList> {
     }
 }
 
-/// Two lists that one expression is compared with, as one list. `None`: DataFusion joins them rightly.
+/// Two lists that one expression is compared with, as one list. `None`: DataFusion joins them
+/// rightly.
 fn both(left: &Expr, op: Operator, right: &Expr, schema: Option<&DFSchema>) -> Option<Expr> {
     let (a, b) = (in_list(left)?, in_list(right)?);
     if a.expr != b.expr || a.expr.is_volatile() {

@@ -160,7 +160,8 @@ impl Address {
         Ok(Self { config, check, name })
     }
 
-    /// Longest time of connecting to any of the servers, the login included; also of each step that a server answers at once.
+    /// Longest time of connecting to any of the servers, the login included; also of each step that
+    /// a server answers at once.
     pub fn connect_limit(&self) -> Duration {
         let each = self.config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
         each.saturating_mul(u32::try_from(self.config.get_hosts().len().max(1)).unwrap_or(u32::MAX))

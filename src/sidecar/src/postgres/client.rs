@@ -18,7 +18,8 @@ use super::tls;
 use super::values::{Cell, Parameter};
 use crate::stop::Stop;
 
-/// Longest time between two messages of a server that reads rows. It may sort them, or wait for a lock.
+/// Longest time between two messages of a server that reads rows. It may sort them, or wait for a
+/// lock.
 const SILENCE: Duration = Duration::from_secs(300);
 
 /// Why a statement failed.
@@ -31,7 +32,8 @@ pub(super) enum Failure {
     Lost(Error),
 }
 
-/// A connection that is ready for a statement. Its messages are sent and received by a task of the runtime, which ends with it.
+/// A connection that is ready for a statement. Its messages are sent and received by a task of the
+/// runtime, which ends with it.
 pub(super) struct Client {
     client: tokio_postgres::Client,
     name: String,
@@ -180,7 +182,8 @@ fn failed(server: &str, source: tokio_postgres::Error) -> Error {
     }
 }
 
-/// A server's own words, `ERROR: relation "t" does not exist (42P01)`, or what became of the connection, with its causes.
+/// A server's own words, `ERROR: relation "t" does not exist (42P01)`, or what became of the
+/// connection, with its causes.
 fn message(error: &tokio_postgres::Error) -> String {
     if let Some(problem) = error.as_db_error() {
         let more = problem.detail().or(problem.hint()).map_or_else(String::new, |more| format!(" ({more})"));

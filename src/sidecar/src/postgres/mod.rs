@@ -25,7 +25,8 @@ pub(super) fn check_address(text: &str) -> Result<()> {
     Address::parse(text).map(drop)
 }
 
-/// The database of an address, to which it connects when it is first read, on a thread that may block.
+/// The database of an address, to which it connects when it is first read, on a thread that may
+/// block.
 ///
 /// # Errors
 /// As [`check_address`]; no runtime of tokio's around.

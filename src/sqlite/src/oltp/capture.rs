@@ -25,7 +25,8 @@ pub struct Registered {
     pub schema: TableSchema,
 }
 
-/// Registers a table and starts to capture it, within the write transaction `tx`: changes after it are in the log.
+/// Registers a table and starts to capture it, within the write transaction `tx`: changes after it
+/// are in the log.
 ///
 /// # Errors
 /// A table that is already registered, does not exist, is a view or virtual, lacks a column, has no
@@ -180,7 +181,8 @@ fn capture(tx: &Connection, id: i64, version: i64, schema: &TableSchema) -> Resu
     Ok(Registered { id, version, schema: schema.clone() })
 }
 
-/// Refuses a capture with which the app could not write: SQLite bounds the depth of expressions, and so the columns of triggers.
+/// Refuses a capture with which the app could not write: SQLite bounds the depth of expressions,
+/// and so the columns of triggers.
 fn check_writes(tx: &Connection, table: &Table, schema: &TableSchema) -> Result<()> {
     let name = ident(&table.name);
     let own = table.columns.iter().filter(|column| !column.is_generated);

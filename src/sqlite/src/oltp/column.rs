@@ -117,8 +117,8 @@ impl ColumnBuilder {
     /// Appends a value.
     ///
     /// # Errors
-    /// A value that the type cannot hold, text that is not UTF-8, more than 2 GiB in one column: `expected .., got ..`. The
-    /// column is as before.
+    /// A value that the type cannot hold, text that is not UTF-8, more than 2 GiB in one column:
+    /// `expected .., got ..`. The column is as before.
     pub fn append(&mut self, value: ValueRef<'_>) -> Result<(), String> {
         if value == ValueRef::Null {
             self.append_null();
@@ -202,9 +202,10 @@ fn single(real: f64) -> Option<f32> {
     (!real.is_finite() || (real as f32).is_finite()).then_some(real as f32)
 }
 
-/// As [`single`]. Rounded once, to nearest, ties to even: `f16::from_f64` goes by a float32 that may be a tie where the number is
-/// none. So the float32 is rounded to odd (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", 2008): it keeps
-/// in its last bit that there was more.
+/// As [`single`]. Rounded once, to nearest, ties to even: `f16::from_f64` goes by a float32 that
+/// may be a tie where the number is none. So the float32 is rounded to odd (Boldo and Melquiond,
+/// "Emulation of FMA and correctly rounded sums", 2008): it keeps in its last bit that there was
+/// more.
 fn half(real: f64) -> Option<f16> {
     let nearest = real as f32;
     let odd = match f64::from(nearest) {

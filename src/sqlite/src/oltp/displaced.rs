@@ -76,9 +76,10 @@ impl Plan<'_> {
         statements.into_iter().chain(self.close()).collect()
     }
 
-    /// `FROM` and `WHERE`: the rows of other keys that have NEW's values in a unique index. `itself` is the row whose key does
-    /// not count: NEW before an insert, OLD before an update. The predicate of a partial index is there for SQLite to use the index;
-    /// one that cannot be written is left out, as more candidates are harmless.
+    /// `FROM` and `WHERE`: the rows of other keys that have NEW's values in a unique index.
+    /// `itself` is the row whose key does not count: NEW before an insert, OLD before an update.
+    /// The predicate of a partial index is there for SQLite to use the index; one that cannot be
+    /// written is left out, as more candidates are harmless.
     pub(super) fn candidates(&self, unique: &Unique, itself: &str) -> String {
         let references = &self.references;
         let same = unique.columns.iter().map(|column| {

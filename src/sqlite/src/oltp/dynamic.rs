@@ -1,7 +1,8 @@
 //! Converts result columns of SQLite, whose values may be of any type, to Arrow columns.
 //!
-//! A column has its expected type if each value fits it. Otherwise the values decide: integers make int64, numbers float64, text
-//! utf8, BLOBs binary, and values that share none of these types make a dense union of the four.
+//! A column has its expected type if each value fits it. Otherwise the values decide: integers make
+//! int64, numbers float64, text utf8, BLOBs binary, and values that share none of these types make
+//! a dense union of the four.
 
 use std::sync::Arc;
 

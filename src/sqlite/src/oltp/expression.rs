@@ -1,7 +1,7 @@
 //! The expressions of a unique index, over any row: `lower(email)` becomes `lower(NEW."email")`.
 //!
-//! SQLite allows columns of the table in them, without the table's name, and nothing that depends on more than them. The text
-//! between the columns is kept as it is written.
+//! SQLite allows columns of the table in them, without the table's name, and nothing that depends
+//! on more than them. The text between the columns is kept as it is written.
 
 use std::ops::ControlFlow;
 
@@ -29,7 +29,8 @@ impl Expression {
         Self::of_tokens(index, without_order(part), columns)
     }
 
-    /// The predicate of a partial index, by the statement that creates the index. Returns `None` as [`Self::parse`] does.
+    /// The predicate of a partial index, by the statement that creates the index. Returns `None` as
+    /// [`Self::parse`] does.
     pub fn predicate(index: &str, columns: &[&str]) -> Option<Self> {
         let tokens = tokens(index)?;
         let open = index_parts(&tokens)?;
@@ -95,7 +96,8 @@ impl Visitor for Columns {
     }
 }
 
-/// The words in the definition of a column, by the statement that creates the table. Returns `None` if there is no such column.
+/// The words in the definition of a column, by the statement that creates the table. Returns `None`
+/// if there is no such column.
 pub(super) fn definition_words(table: &str, at: usize) -> Option<Vec<String>> {
     let tokens = tokens(table)?;
     let open = tokens.iter().position(|token| token.token == Token::LParen)?;

@@ -1,6 +1,7 @@
 //! SQL functions and collations of the app, on every connection of an engine.
 //!
-//! A connection installs what it lacks before its next job, so a call never waits for the writer or for a reader.
+//! A connection installs what it lacks before its next job, so a call never waits for the writer or
+//! for a reader.
 
 use std::cell::Cell;
 use std::cmp::Ordering;
@@ -53,7 +54,8 @@ pub(super) struct Installed(Cell<usize>);
 
 impl Extensions {
     /// # Errors
-    /// A name that is empty, has a NUL character or is one of SQLite's own or the engine's; more than 127 arguments.
+    /// A name that is empty, has a NUL character or is one of SQLite's own or the engine's; more
+    /// than 127 arguments.
     pub fn add_function(&self, conn: &Connection, function: FunctionDefinition) -> Result<()> {
         const MOST_ARGUMENTS: u8 = 127;
         let FunctionDefinition { name, arguments, .. } = &function;

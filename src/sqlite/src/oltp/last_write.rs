@@ -54,6 +54,7 @@ impl LastWrite {
 
 #[allow(unsafe_code)]
 fn set_last_insert_rowid(conn: &Connection, row_id: i64) {
-    // SAFETY: the handle is open as long as `conn` is borrowed, and only this thread uses the connection.
+    // SAFETY: the handle is open as long as `conn` is borrowed, and only this thread uses the
+    // connection.
     unsafe { rusqlite::ffi::sqlite3_set_last_insert_rowid(conn.handle(), row_id) }
 }

@@ -22,7 +22,8 @@ use super::expression::{offset, tokens};
 const BEFORE_EXPRESSIONS: &str = " SELECT DISTINCT ALL WHERE AND OR NOT ON BY HAVING WHEN THEN ELSE CASE IN IS BETWEEN LIKE GLOB MATCH REGEXP \
     ESCAPE LIMIT OFFSET AS FROM JOIN UNION EXCEPT INTERSECT VALUES USING EXISTS COLLATE ";
 
-/// Prefix of the parameters that are patterns of GLOB: the position follows of the value that is a pattern of LIKE.
+/// Prefix of the parameters that are patterns of GLOB: the position follows of the value that is a
+/// pattern of LIKE.
 const GLOB_PARAMETER: &str = "$_vexact_glob_";
 
 /// Rewrites a query to case-sensitive LIKE. Returns `None` if the extent of a pattern cannot be
@@ -84,8 +85,8 @@ pub(super) fn case_sensitive(sql: &str) -> Option<Cow<'_, str>> {
     Some(text.into())
 }
 
-/// The placeholders of a query, by their tokens, and the positions of their values. Returns `None` if there are some by name, or some of
-/// several kinds.
+/// The placeholders of a query, by their tokens, and the positions of their values. Returns `None`
+/// if there are some by name, or some of several kinds.
 fn numbers(tokens: &[TokenWithSpan]) -> Option<BTreeMap<usize, usize>> {
     let mut numbers = BTreeMap::new();
     let mut kinds = [false; 2];

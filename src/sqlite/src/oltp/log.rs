@@ -319,8 +319,8 @@ impl Change<'_> {
 /// The columns before the values.
 const FIXED: usize = 4;
 
-/// Reads the log, for parameters `after` and `through`, in order: `seq, time, version, op, c0, ..`, the order in which the
-/// columns were made.
+/// Reads the log, for parameters `after` and `through`, in order: `seq, time, version, op, c0, ..`,
+/// the order in which the columns were made.
 pub const SELECT_CHANGES: &str = "SELECT * FROM _vexact_log WHERE seq > ?1 AND seq <= ?2 ORDER BY seq";
 
 /// Steps through the log after `after` up to and with `through`, in order. Ends at the first error

@@ -4,8 +4,8 @@
 //! [`capture`] registers the tables whose changes are logged, [`log`] is the log. Both work on
 //! plain connections, because their whole state is in the file.
 //!
-//! The connections have the SQL function `vector('[1,2,3]')`. Foreign keys are enforced, unless `PRAGMA foreign_keys = OFF` is
-//! executed.
+//! The connections have the SQL function `vector('[1,2,3]')`. Foreign keys are enforced, unless
+//! `PRAGMA foreign_keys = OFF` is executed.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -78,7 +78,8 @@ impl Default for OltpOptions {
     }
 }
 
-/// A SQLite file, open for statements and queries, or for queries alone. Its methods need a tokio runtime and never block its threads.
+/// A SQLite file, open for statements and queries, or for queries alone. Its methods need a tokio
+/// runtime and never block its threads.
 pub struct Oltp {
     path: PathBuf,
     /// The writing connection; `None` if the file is read-only.
@@ -189,9 +190,10 @@ impl Oltp {
     /// for DDL. `?` and `$1` bind.
     ///
     /// # Errors
-    /// Before any effect: a NUL character, not exactly one statement, one that returns rows, transaction control, ATTACH, VACUUM,
-    /// most PRAGMAs, writes to the engine's own tables, a wrong number of parameters. Else SQLite's; a value that a registered
-    /// type cannot hold names table, column, expected and what was bound. After an error nothing is changed.
+    /// Before any effect: a NUL character, not exactly one statement, one that returns rows,
+    /// transaction control, ATTACH, VACUUM, most PRAGMAs, writes to the engine's own tables, a
+    /// wrong number of parameters. Else SQLite's; a value that a registered type cannot hold names
+    /// table, column, expected and what was bound. After an error nothing is changed.
     pub async fn execute(&self, sql: impl Into<String>, params: Vec<Value>) -> Result<u64> {
         let sql = sql.into();
         self.user_writer("execute")?.run(move |opened| statement::execute(opened, &sql, &params)).await
@@ -209,8 +211,8 @@ impl Oltp {
     /// typed as those of [`Self::query`].
     ///
     /// # Errors
-    /// As [`Self::execute`]; a statement without RETURNING, before any effect; a value that does not fit its column's type. After
-    /// an error nothing is changed.
+    /// As [`Self::execute`]; a statement without RETURNING, before any effect; a value that does
+    /// not fit its column's type. After an error nothing is changed.
     pub async fn execute_returning(
         &self,
         sql: impl Into<String>,
@@ -223,7 +225,8 @@ impl Oltp {
             .await
     }
 
-    /// The row id of the last row that a user's statement inserted; 0 before the first. SQL's `last_insert_rowid()` is the same.
+    /// The row id of the last row that a user's statement inserted; 0 before the first. SQL's
+    /// `last_insert_rowid()` is the same.
     pub fn last_insert_rowid(&self) -> i64 {
         self.shared.last_write.row_id()
     }
@@ -264,11 +267,13 @@ impl Oltp {
     /// float64, nothing but NULL is Arrow's Null type, and values without a common type are a dense
     /// union of SQLite's four.
     ///
-    /// `last_insert_rowid()`, `changes()` and `total_changes()` are those of the statements that this engine executed.
+    /// `last_insert_rowid()`, `changes()` and `total_changes()` are those of the statements that
+    /// this engine executed.
     ///
     /// # Errors
-    /// Before any effect: a NUL character, a statement that writes, sets or returns nothing, several statements, a wrong number of
-    /// parameters. Else SQLite's, and text that is not UTF-8: column, row, expected, got.
+    /// Before any effect: a NUL character, a statement that writes, sets or returns nothing,
+    /// several statements, a wrong number of parameters. Else SQLite's, and text that is not UTF-8:
+    /// column, row, expected, got.
     pub async fn query(
         &self,
         sql: impl Into<String>,
@@ -304,8 +309,8 @@ impl Oltp {
         self.nonblocking_readers.run_at_once(|opened| Ok((opened.file, capture::schema_version(&opened.conn)?))).ok()
     }
 
-    /// The file that the path names now. A restore may have replaced the one that was opened: each call works on the file that has
-    /// the path when it begins.
+    /// The file that the path names now. A restore may have replaced the one that was opened: each
+    /// call works on the file that has the path when it begins.
     ///
     /// # Errors
     /// A file that no longer exists.
@@ -361,7 +366,8 @@ impl Oltp {
         self.copying_threads
     }
 
-    /// Reads on another connection for a sync that is reading, on any thread that may block. What it sees may be newer.
+    /// Reads on another connection for a sync that is reading, on any thread that may block. What
+    /// it sees may be newer.
     pub fn read_beside<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         self.sync_readers.run_at_once(|opened| writer::snapshot(&opened.conn, || work(&opened.conn)))
     }

@@ -55,7 +55,8 @@ fn prepare<'conn>(conn: &'conn Connection, sql: &str) -> Result<NamedStatement<'
     Ok((statement, names))
 }
 
-/// A query in which LIKE is case-sensitive, as on the OLAP side, and the names of its columns if its own text has others.
+/// A query in which LIKE is case-sensitive, as on the OLAP side, and the names of its columns if
+/// its own text has others.
 type NamedStatement<'conn> = (CachedStatement<'conn>, Vec<String>);
 
 fn prepare_case_sensitive<'conn>(conn: &'conn Connection, sql: &str) -> Result<NamedStatement<'conn>> {

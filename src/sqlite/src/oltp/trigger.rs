@@ -64,11 +64,13 @@ pub(super) struct Plan<'a> {
     pub(super) references: References<'a>,
     /// The unique index through which a key finds its row.
     lookup: &'a Unique,
-    /// The unique values that can displace rows of other keys: first those of an insert, then those that only an update has.
+    /// The unique values that can displace rows of other keys: first those of an insert, then those
+    /// that only an update has.
     watched: Vec<&'a Unique>,
     /// Number of values in `watched` that belong to an insert.
     watched_by_insert: usize,
-    /// SQLite computes a generated column of NEW, before an update, from the columns that the triggers name: so they name all.
+    /// SQLite computes a generated column of NEW, before an update, from the columns that the
+    /// triggers name: so they name all.
     reads_whole_row: bool,
     /// True if the log has a limit; a log of format version 1 has none.
     is_limited: bool,
@@ -76,8 +78,8 @@ pub(super) struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     /// # Errors
-    /// A column that the table does not have; a key that is not unique; a unique index on an expression that cannot be written over
-    /// the new row.
+    /// A column that the table does not have; a key that is not unique; a unique index on an
+    /// expression that cannot be written over the new row.
     pub fn try_new(
         conn: &Connection,
         table: &'a Table,
@@ -105,7 +107,8 @@ impl<'a> Plan<'a> {
             let key = key.join(", ");
             return refused(format!("the key ({key}) is not unique in SQLite: expected a PRIMARY KEY or UNIQUE on it"));
         };
-        // A row that is displaced through the key has the new row's key: its state is logged anyway.
+        // A row that is displaced through the key has the new row's key: its state is logged
+        // anyway.
         let displaces = |unique: &&Unique| {
             !schema
                 .key_columns()
@@ -134,7 +137,8 @@ impl<'a> Plan<'a> {
             }
         }
         let watched_by_insert = watched.len();
-        // The row that is updated can go with the one that it displaces, by a foreign key: then nothing follows the update.
+        // The row that is updated can go with the one that it displaces, by a foreign key: then
+        // nothing follows the update.
         if table.is_cascaded {
             watched.extend(table.unique.iter().filter(|unique| !displaces(unique)));
         }
@@ -244,7 +248,8 @@ impl<'a> Plan<'a> {
         let is_logged = match (self.is_limited, checked.is_empty()) {
             (false, _) => String::new(),
             (true, true) => self.is_open(),
-            // Not true of any row, but each value is computed, and so checked, where it is not logged.
+            // Not true of any row, but each value is computed, and so checked, where it is not
+            // logged.
             (true, false) => {
                 let checked: Vec<_> = checked.iter().map(|at| format!("({} IS NULL)", values[*at])).collect();
                 format!("({IS_OPEN} OR {} < 0) AND ", sum(&checked))
@@ -304,7 +309,8 @@ impl<'a> Plan<'a> {
         format!("EXISTS (SELECT 1 FROM {from} WHERE {})", self.has_key(value))
     }
 
-    /// A condition on the row `r`: it has the key whose parts `value` writes, bit for bit, found through the lookup's index.
+    /// A condition on the row `r`: it has the key whose parts `value` writes, bit for bit, found
+    /// through the lookup's index.
     fn has_key(&self, value: impl Fn(usize, &str) -> String) -> String {
         let mut conditions = Vec::new();
         for (slot, key) in self.schema.key_columns().enumerate() {
@@ -339,13 +345,15 @@ impl<'a> Plan<'a> {
         self.of(self.schema.key_columns().map(|column| column.name.as_str()))
     }
 
-    /// All columns by which a row can come to have a unique value, also by the predicate of its index.
+    /// All columns by which a row can come to have a unique value, also by the predicate of its
+    /// index.
     fn of_watched(&self) -> String {
         let sources: Option<Vec<_>> = self.watched.iter().map(|unique| unique.sources()).collect();
         sources.map_or_else(String::new, |sources| self.of(sources.into_iter().flatten()))
     }
 
-    /// ` OF a, b`: the names by which an UPDATE can set these columns; nothing if a generated column is among them.
+    /// ` OF a, b`: the names by which an UPDATE can set these columns; nothing if a generated
+    /// column is among them.
     fn of<'b>(&'b self, columns: impl Iterator<Item = &'b str>) -> String {
         let mut names: Vec<&str> = Vec::new();
         for column in columns {

@@ -86,7 +86,8 @@ impl Reading {
 
 /// Changes read from the log.
 pub(super) struct Read {
-    /// By version, in which the changes of one table follow each other: the changes, or why they cannot be read.
+    /// By version, in which the changes of one table follow each other: the changes, or why they
+    /// cannot be read.
     pub batches: BTreeMap<i64, Result<ChangeBatch, String>>,
     /// Changes of the versions that are followed.
     pub events: u64,
@@ -94,7 +95,8 @@ pub(super) struct Read {
     pub last_time: i64,
 }
 
-/// Reads the changes after `after` up to `through` of the versions in `followed`; other changes are passed over.
+/// Reads the changes after `after` up to `through` of the versions in `followed`; other changes are
+/// passed over.
 pub(super) fn read(
     conn: &Connection,
     (after, through): (i64, i64),

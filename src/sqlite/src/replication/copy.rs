@@ -1,4 +1,5 @@
-//! The initial copy: all rows of a table, as one read snapshot sees them. Large tables are read by several threads.
+//! The initial copy: all rows of a table, as one read snapshot sees them. Large tables are read by
+//! several threads.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -65,8 +66,9 @@ fn ranges(conn: &Connection, schema: &TableSchema) -> Result<Option<Ranges>> {
     Ok((ranges.len() > 1).then_some((row_id, ranges)))
 }
 
-/// Reads the ranges on as many connections as there are for it. Those besides `conn` take part if they see the same rows: every
-/// change of a captured table is in the log, so it is the same state if the log has the same end.
+/// Reads the ranges on as many connections as there are for it. Those besides `conn` take part if
+/// they see the same rows: every change of a captured table is in the log, so it is the same state
+/// if the log has the same end.
 fn in_ranges(
     conn: &Connection,
     oltp: &Oltp,

@@ -35,7 +35,8 @@ pub(super) enum Broken {
     Strays,
     /// Changes were not logged because the log has reached its limit.
     Full,
-    /// Tables of the log were dropped, under triggers that need them. These are the registrations that were followed.
+    /// Tables of the log were dropped, under triggers that need them. These are the registrations
+    /// that were followed.
     Log(Vec<Registered>),
 }
 

@@ -98,7 +98,8 @@ impl Replicator {
         &self.replicas
     }
 
-    /// One cycle: at most `batch_size` changes, extended to the next end of a transaction that is known.
+    /// One cycle: at most `batch_size` changes, extended to the next end of a transaction that is
+    /// known.
     ///
     /// # Errors
     /// An error of SQLite. A failed table is no error of the cycle: see [`Self::status`].
@@ -213,7 +214,8 @@ impl Replicator {
         Ok(self.cycle(state).await?.pruned_count.unwrap_or(0))
     }
 
-    /// The tables that were registered and whose rows were never copied, so that their replicas lack those that they had then.
+    /// The tables that were registered and whose rows were never copied, so that their replicas
+    /// lack those that they had then.
     pub fn unloaded(&self) -> Vec<String> {
         self.known.lock().unloaded()
     }

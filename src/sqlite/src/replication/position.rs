@@ -82,8 +82,9 @@ impl Position {
         Self::open(database, new_id(), None)
     }
 
-    /// The position of an engine whose replicas are durable, by its name: it holds the log until it is moved on. If an engine of this
-    /// name runs already, from a copy of the storage folder, this one gets a name of its own.
+    /// The position of an engine whose replicas are durable, by its name: it holds the log until it
+    /// is moved on. If an engine of this name runs already, from a copy of the storage folder, this
+    /// one gets a name of its own.
     ///
     /// # Errors
     /// As [`Self::lease`].

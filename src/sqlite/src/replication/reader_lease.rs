@@ -92,7 +92,8 @@ fn folder(database: &Path) -> PathBuf {
     path.into()
 }
 
-/// The engines that only read and run, in any process, with their positions. The files of those that were killed are removed.
+/// The engines that only read and run, in any process, with their positions. The files of those
+/// that were killed are removed.
 pub(super) fn running(database: &Path) -> Vec<(String, i64)> {
     let folder = folder(database);
     let Ok(entries) = fs::read_dir(&folder) else { return Vec::new() };

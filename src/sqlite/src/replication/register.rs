@@ -17,7 +17,8 @@ impl Replicator {
     /// Captures a table and creates its replica. With `initial_sync`, its existing rows are copied.
     ///
     /// # Errors
-    /// A table that is registered already, by this engine or with another schema; else as [`capture::install`].
+    /// A table that is registered already, by this engine or with another schema; else as
+    /// [`capture::install`].
     pub async fn register(&self, schema: TableSchema, initial_sync: bool) -> Result<RegisterOutcome> {
         let mut state = Arc::clone(&self.state).lock_owned().await;
         if state.find(schema.name()).is_none() {

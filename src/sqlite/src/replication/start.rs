@@ -1,8 +1,8 @@
 //! Start of replication, from nothing or from the replicas in a store.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
@@ -23,7 +23,8 @@ impl Replicator {
     /// restored from the store and continued.
     ///
     /// # Errors
-    /// A file that cannot be read, or a lease beside it that cannot be taken; a store that is damaged, or of another sync mode.
+    /// A file that cannot be read, or a lease beside it that cannot be taken; a store that is
+    /// damaged, or of another sync mode.
     pub async fn start(oltp: Arc<Oltp>, replicas: Arc<Replicas>, mut options: ReplicationOptions) -> Result<Self> {
         let mode = options.mode;
         let mut folder = None;

@@ -79,7 +79,8 @@ pub(super) struct State {
     pub file: Option<FileId>,
     /// The time of the last change applied, microseconds.
     pub last_time: i64,
-    /// By the number of the registration: columns that left the replica when a migration dropped or renamed them.
+    /// By the number of the registration: columns that left the replica when a migration dropped or
+    /// renamed them.
     pub lost: BTreeMap<i64, Vec<String>>,
     /// SQLite's count of schema changes when the registrations were last checked.
     pub schema_version: Option<i64>,

@@ -91,7 +91,8 @@ pub struct TableStatus {
     pub state: TableCondition,
     /// The error of a failed table.
     pub last_error: Option<String>,
-    /// Warning about a table that follows: columns that its replica lost, rows whose time cannot be right.
+    /// Warning about a table that follows: columns that its replica lost, rows whose time cannot be
+    /// right.
     pub warning: Option<String>,
 }
 

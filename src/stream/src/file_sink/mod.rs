@@ -22,7 +22,8 @@ use super::sink::{Sink, SinkTable};
 /// The form of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileFormat {
-    /// Delimited text under a header line; vectors and lists of numbers as `[1,2,3]`, NULL as an empty cell.
+    /// Delimited text under a header line; vectors and lists of numbers as `[1,2,3]`, NULL as an
+    /// empty cell.
     Csv {
         /// One ASCII character between cells.
         delimiter: char,

@@ -145,7 +145,8 @@ async fn late_rows_are_counted_and_their_windows_stay_closed() {
     let sink = Memory::default();
     let query = open(&session, sql, &sink, options()).await.unwrap();
     query.await_termination(0).await.unwrap();
-    // 9 comes with 25, when 12 was the newest; 4 and 14 come after 25, which closed 0..10 and 10..20.
+    // 9 comes with 25, when 12 was the newest; 4 and 14 come after 25, which closed 0..10 and
+    // 10..20.
     let expected: Vec<Vec<String>> = ["0 a 2", "10 a 1", "20 a 1", "0 a 3", "30 a 1", "30 a 2"]
         .iter()
         .map(|row| row.split(' ').map(str::to_owned).collect())

@@ -1,4 +1,5 @@
-//! The store against a disk that fails and loses power, against damaged files, and on the real file system.
+//! The store against a disk that fails and loses power, against damaged files, and on the real file
+//! system.
 
 mod crash;
 mod damage;

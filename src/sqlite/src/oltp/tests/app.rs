@@ -1,4 +1,5 @@
-//! An app with and without capture: every statement has the same outcome, migrations too, and the file is the same in the end.
+//! An app with and without capture: every statement has the same outcome, migrations too, and the
+//! file is the same in the end.
 
 use super::*;
 use crate::oltp::uninstall;

@@ -257,7 +257,8 @@ fn random_statements_converge() {
     }
 }
 
-/// A row can come to have a unique value by any column: of a predicate, of a generated column, of none that is registered.
+/// A row can come to have a unique value by any column: of a predicate, of a generated column, of
+/// none that is registered.
 #[test]
 fn random_statements_converge_whatever_decides_about_a_unique_value() {
     let mut state = 4242u64;

@@ -1,4 +1,5 @@
-//! Capture against an oracle: the log, replayed over the rows that were there at registration, gives the table.
+//! Capture against an oracle: the log, replayed over the rows that were there at registration,
+//! gives the table.
 
 mod app;
 mod changes;

@@ -248,14 +248,16 @@ async fn a_log_that_was_dropped_is_mended() {
             app.execute_batch(&format!("DROP TABLE _vexact_{table}")).unwrap();
         }
         engine.replicator.sync_all().await.unwrap();
-        // SQLite does not look again for a table that only a trigger names, so that this connection would not find the new log.
+        // SQLite does not look again for a table that only a trigger names, so that this connection
+        // would not find the new log.
         let app = Connection::open(folder.database()).unwrap();
         app.execute_batch("REPLACE INTO Docs VALUES (3, 'two', 2.5, NULL)")
             .unwrap_or_else(|error| panic!("{dropped:?}: {error}"));
         engine.replicator.sync_all().await.unwrap_or_else(|error| panic!("{dropped:?}: {error}"));
         engine.assert_equal(&docs()).await;
         assert_eq!(engine.replicator.status().await.unwrap().last_error, None, "{dropped:?}");
-        // Without an engine, the next one that opens the file does it; what it cannot know any more is not captured.
+        // Without an engine, the next one that opens the file does it; what it cannot know any more
+        // is not captured.
         engine.replicator.shutdown().await;
         for table in &dropped {
             app.execute_batch(&format!("DROP TABLE IF EXISTS _vexact_{table}")).unwrap();

@@ -253,7 +253,8 @@ async fn a_file_that_is_not_there_is_not_made_and_one_without_capture_is_read() 
     }
 }
 
-/// SQLite makes no shared memory where a symbolic link has its name, as it makes none in a folder that cannot be written.
+/// SQLite makes no shared memory where a symbolic link has its name, as it makes none in a folder
+/// that cannot be written.
 #[cfg(unix)]
 #[tokio::test]
 async fn a_file_in_a_folder_that_cannot_be_written_is_read_as_it_is() {

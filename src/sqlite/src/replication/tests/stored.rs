@@ -40,8 +40,8 @@ impl Folder {
     }
 }
 
-/// As after a loss of power, or from a backup: the database goes back behind the replicas, and its log passes their position again
-/// before the engine opens.
+/// As after a loss of power, or from a backup: the database goes back behind the replicas, and its
+/// log passes their position again before the engine opens.
 #[tokio::test]
 async fn a_log_that_went_back_and_passed_the_position_again_is_noticed() {
     for mode in [SyncMode::Destructive, SyncMode::Temporal] {
