@@ -40,9 +40,14 @@ impl Dialect {
         parser
     }
 
-    /// Returns the cells of a record that are written as two quotes, by their index in it.
-    fn quoted_cells(&self, record: &[u8]) -> Vec<usize> {
-        let Some(quote) = self.quote.filter(|quote| record.contains(quote)) else { return Vec::new() };
+    /// Returns the cells of a record that are written as two quotes, by their index in it. `parser`
+    /// parses the record again.
+    fn quoted_cells(&self, parser: &mut Reader, record: &[u8]) -> Vec<usize> {
+        let Some(quote) = self.quote else { return Vec::new() };
+        // Most records with an empty cell have no two quotes in a row.
+        if !record.windows(2).any(|pair| pair == [quote, quote]) {
+            return Vec::new();
+        }
         let mut rest = record;
         while let Some((first, after)) = rest.split_first() {
             // Line ends and comments before the record belong to none of its cells.
@@ -190,6 +195,8 @@ pub(super) struct CsvRecords<R> {
     input: R,
     dialect: Dialect,
     parser: Reader,
+    /// Parses the cells of one record again.
+    fields: Reader,
     /// Bytes of the current record, except for those of the last part of the input.
     raw: Vec<u8>,
     /// The cells of the last record that are written as two quotes.
