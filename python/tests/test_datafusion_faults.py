@@ -252,3 +252,28 @@ def test_long_chains_are_planned_fast_and_answered(sources: Sources) -> None:
     assert rows(sources.session, f"SELECT count(*) FROM {name} WHERE {' + '.join(['i'] * count)} > {count}") == [1]
     mixed = " + ".join(["i * 2", "0.5"] * (count // 5))
     assert rows(sources.session, f"SELECT {mixed} FROM {name}") == [count / 2, count / 5 * 4 + count / 10]
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ("abs(n) = n", [0, 1, 2, 3]),
+        ("n = abs(n)", [0, 1, 2, 3]),
+        ("coalesce(n, 0) = n", [-2, -1, 0, 1, 2, 3]),
+        ("m = abs(n) AND n = m", [0, 1, 2, 3]),
+        ("n IS NOT DISTINCT FROM abs(n)", [0, 1, 2, 3, None]),
+        ("nullif(n, n) = n", []),
+    ],
+)
+def test_a_column_that_equals_an_expression_of_it_is_sorted_by(
+    condition: str, expected: list[int | None], tmp_path: Path
+) -> None:
+    sources = Sources(tmp_path)
+    numbers = [2, None, -1, 3, 0, -2, 1]
+    table = pa.table({"n": pa.array(numbers, pa.int64()), "m": pa.array(numbers, pa.int64())})
+    for view in sources.add("numbers", table):
+        for order, wanted in (("n", expected), ("n DESC NULLS FIRST", expected[::-1])):
+            sql = f"SELECT n FROM {view} WHERE {condition} ORDER BY {order}"
+            assert rows(sources.session, sql) == wanted, sql
+        ranked = rows(sources.session, f"SELECT n, rank() OVER (ORDER BY n) FROM {view} WHERE {condition}")
+        assert sorted(ranked, key=lambda row: row[1]) == [(n, at + 1) for at, n in enumerate(expected)]

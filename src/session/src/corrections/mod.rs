@@ -19,6 +19,7 @@
 //! | `instants` | dates and timestamps are compared with constants as nanoseconds, which end in 2262 |
 //! | `null_semantics` | an unknown value becomes false or true when expressions are simplified |
 //! | `grouping_sets` | grouping sets are assumed to have the order of the input |
+//! | `nested_equality` | a sort by a column that a filter makes equal to an expression of it fails |
 //! | `round` | `round` of decimals is planned with another type than it returns |
 //! | `vector_text` | vectors are not cast to text, nor text to vectors |
 //! | `date_part` | `extract(year ...)` against years that a timestamp cannot have |
@@ -33,6 +34,7 @@ mod in_subquery;
 mod instant_text;
 mod instants;
 mod limit_zero;
+mod nested_equality;
 mod null_semantics;
 mod offset;
 mod opaque;
@@ -97,7 +99,7 @@ pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
 /// Adds the analyzer rules and the functions. They run after DataFusion's own rules, which coerce
 /// the types.
 pub(crate) fn register(ctx: &SessionContext) {
-    let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 7] = [
+    let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 8] = [
         Arc::new(grouping_sets::UnorderedGroupingSets),
         Arc::new(null_semantics::UnknownStaysUnknown),
         Arc::new(vector_text::VectorsAsText),
@@ -105,6 +107,7 @@ pub(crate) fn register(ctx: &SessionContext) {
         Arc::new(exists_offset::CountedExists),
         Arc::new(in_list::ConstantLists),
         Arc::new(opaque::OpaqueConversions),
+        Arc::new(nested_equality::OpaqueEqualities),
     ];
     for rule in rules {
         ctx.add_analyzer_rule(rule);
