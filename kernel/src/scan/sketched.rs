@@ -73,7 +73,7 @@ impl<'j> Sketched<'j> {
             return Err("no sketch, so the vectors themselves".into());
         };
         let is_forced = tier != Tier::Auto;
-        let left = job.k.map_or(0.0, |k| k as f64 * first.basis().rows_left());
+        let left = job.k.map_or(0.0, |k| k as f64 * first.basis().rows_left(candidate_rows));
         let rows_per_left = if job.queries.len() == 1 { ROWS_PER_LEFT_OF_ONE } else { ROWS_PER_LEFT_OF_BATCH };
         if !is_forced && (candidate_rows as f64) < rows_per_left * left {
             return Err(format!("the sketch would leave {left:.0} of {candidate_rows} rows"));
