@@ -53,7 +53,8 @@ pub(crate) struct Certificate {
     pub typical: f64,
 }
 
-/// Rows that a query leaves, for each of the k best: so many of the sample's, and more by a power of the rows of a table.
+/// Rows that a query leaves, for each of the k best: so many of the sample's, and more by a power of
+/// the rows of a table.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Left {
     pub of_sample: f64,
@@ -169,8 +170,8 @@ impl SketchBasis {
         size_of_val(&*self.matrix) + size_of_val(&*self.components)
     }
 
-    /// Rows that are expected to be left to compute in a search of so many rows, for each of the k best: measured on the
-    /// training sample, and extrapolated.
+    /// Rows that are expected to be left to compute in a search of so many rows, for each of the k
+    /// best: measured on the training sample, and extrapolated.
     pub fn rows_left(&self, rows: usize) -> f64 {
         self.left.at(rows)
     }

@@ -38,7 +38,7 @@ const K: usize = 10;
 
 /// The cost of a vector that is left over, in times its bytes: it is read out of order, and queries
 /// that are no rows of the table leave more than those of the sample.
-const RANDOM_READ: f64 = 4.0;
+const RANDOM_READ: f64 = 6.0;
 
 /// A sketch that saves less than this factor of the bytes is not worth its memory.
 const SAVING_MIN: f64 = 1.5;
@@ -209,11 +209,12 @@ struct Judgement<'s> {
     queries: Vec<(Query, [f64; 2])>,
 }
 
-/// Growth slows with size: this share of the exponent between the part and the whole fits tables of 80 thousand to a million
-/// rows, structured and random ones.
+/// Growth slows with size: this share of the exponent between the part and the whole fits tables of
+/// 80 thousand to a million rows, structured and random ones.
 const SLOWING: f64 = 0.7;
 
-/// One row of so many is in the part, from which the growth of the rows left with the size of the table is known.
+/// One row of so many is in the part, from which the growth of the rows left with the size of the
+/// table is known.
 const PART: usize = 4;
 
 impl<'s> Judgement<'s> {
