@@ -38,6 +38,9 @@ const PREFETCHED_MAX: usize = 32;
 const JUDGED_OF_ONE: f64 = 2.0;
 const JUDGED_OF_BATCH: f64 = 40.0;
 
+/// The share of a batch's waiting rows that counts: the threshold will reject most of them.
+const WAITING_OF_BATCH: f64 = 0.25;
+
 /// The loss at which a sketch is left, as a share of the time to read all vectors.
 const LOSS_MAX: f64 = 0.04;
 
@@ -73,7 +76,7 @@ impl<'j> Sketched<'j> {
             return Err("no sketch, so the vectors themselves".into());
         };
         let is_forced = tier != Tier::Auto;
-        let left = job.k.map_or(0.0, |k| k as f64 * first.basis().rows_left());
+        let left = job.k.map_or(0.0, |k| k as f64 * first.basis().rows_left(candidate_rows));
         let rows_per_left = if job.queries.len() == 1 { ROWS_PER_LEFT_OF_ONE } else { ROWS_PER_LEFT_OF_BATCH };
         if !is_forced && (candidate_rows as f64) < rows_per_left * left {
             return Err(format!("the sketch would leave {left:.0} of {candidate_rows} rows"));
@@ -404,10 +407,14 @@ impl<'j> Worker<'j, '_> {
 
     /// Whether the search would have been faster without a sketch by now, by more than may be lost.
     fn does_not_pay(&self, lanes: &mut [Lane<'j>]) -> bool {
-        let cost = if lanes.len() == 1 { JUDGED_OF_ONE } else { JUDGED_OF_BATCH };
+        let (cost, waits) = match lanes.len() {
+            1 => (JUDGED_OF_ONE, 1.0),
+            _ => (JUDGED_OF_BATCH, WAITING_OF_BATCH),
+        };
         let loss = |lanes: &[Lane<'j>]| {
-            let left: usize = lanes.iter().map(|lane| lane.pending.len() + lane.soon.len() + lane.judged).sum();
-            cost * (left as f64 / lanes.len() as f64 - self.sketched.expected).max(0.0) - self.rows as f64
+            let sum = |count: fn(&Lane<'j>) -> usize| lanes.iter().map(count).sum::<usize>() as f64;
+            let left = sum(|lane| lane.soon.len() + lane.judged) + waits * sum(|lane| lane.pending.len());
+            cost * (left / lanes.len() as f64 - self.sketched.expected).max(0.0) - self.rows as f64
         };
         if loss(lanes) <= self.sketched.loss_max {
             return false;

@@ -53,6 +53,24 @@ pub(crate) struct Certificate {
     pub typical: f64,
 }
 
+/// Rows that a query leaves, for each of the k best: so many of the sample's, and more by a power of
+/// the rows of a table.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Left {
+    pub of_sample: f64,
+    pub sample_rows: f64,
+    pub growth: f64,
+}
+
+impl Left {
+    /// Before it is measured.
+    pub const UNKNOWN: Left = Left { of_sample: f64::INFINITY, sample_rows: 1.0, growth: 0.0 };
+
+    fn at(self, rows: usize) -> f64 {
+        self.of_sample * (rows as f64 / self.sample_rows).max(1.0).powf(self.growth)
+    }
+}
+
 /// Terms of a sum in `f32` when vectors are encoded; such sums are added in `f64`.
 pub(crate) const SLICE: usize = 64;
 
@@ -70,8 +88,7 @@ pub struct SketchBasis {
     /// Bytes of a row's codes.
     pub(crate) stride: usize,
     pub(crate) certificate: Certificate,
-    /// Rows that a query left on the training sample, for each of the k best.
-    pub(crate) rows_left: f64,
+    pub(crate) left: Left,
 }
 
 /// Largest `‖BᵀB − I‖` for which the bounds are proved; rounding to `f32` makes it about 1e-6.
@@ -87,7 +104,7 @@ impl SketchBasis {
         form: CodeForm,
         matrix: Vec<f32>,
         components: Vec<Component>,
-        rows_left: f64,
+        left: Left,
     ) -> Self {
         let digits: usize = components.iter().map(|component| usize::from(component.digits)).sum();
         let stride = digits.div_ceil(2).next_multiple_of(STRIDE_UNIT);
@@ -118,7 +135,7 @@ impl SketchBasis {
             half: array(&|c| c.levels() / 2.0),
             weight: array(&|c| c.weight.into()),
         };
-        Self { dim, form, matrix, components, cells, stride, certificate, rows_left }
+        Self { dim, form, matrix, components, cells, stride, certificate, left }
     }
 
     /// Components of a vector.
@@ -153,9 +170,10 @@ impl SketchBasis {
         size_of_val(&*self.matrix) + size_of_val(&*self.components)
     }
 
-    /// Rows that are left to compute, for each of the k best, as measured on the training sample.
-    pub fn rows_left(&self) -> f64 {
-        self.rows_left
+    /// Rows that are expected to be left to compute in a search of so many rows, for each of the k
+    /// best: measured on the training sample, and extrapolated.
+    pub fn rows_left(&self, rows: usize) -> f64 {
+        self.left.at(rows)
     }
 
     /// Upper bounds of the weighted norm of the residual inside the span of the components, and of

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::basis::{Component, SketchBasis};
+use super::basis::{Component, Left, SketchBasis};
 use super::bound::DIM_MAX;
 use super::{DIGITS_MAX, Sketch};
 use crate::arch::codes::{CODE_PADDING, CodeForm};
@@ -127,7 +127,9 @@ impl SketchBasis {
             CodeForm::Nibbles => 0,
             CodeForm::Bytes => 1,
         }]);
-        writer.put(&self.rows_left.to_le_bytes());
+        for x in [self.left.of_sample, self.left.sample_rows, self.left.growth] {
+            writer.put(&x.to_le_bytes());
+        }
         for component in &self.components {
             for x in [component.centre, component.step, component.weight] {
                 writer.put(&x.to_le_bytes());
@@ -156,7 +158,8 @@ impl SketchBasis {
         if !is_possible || (form == CodeForm::Bytes && count != dim) {
             return Err(unreadable("a basis of the vectors", format!("{count} of {dim} components")));
         }
-        let rows_left = f64::from_le_bytes(reader.array()?);
+        let mut double = || Ok::<_, KernelError>(f64::from_le_bytes(reader.array()?));
+        let left = Left { of_sample: double()?, sample_rows: double()?, growth: double()? };
         let mut components = Vec::with_capacity(count);
         for _ in 0..count {
             let numbers = reader.floats(3)?;
@@ -164,14 +167,14 @@ impl SketchBasis {
             let is_byte = form == CodeForm::Bytes;
             let has_digits = if is_byte { digits == 2 } else { (1..=DIGITS_MAX as u8).contains(&digits) };
             let is_sound = numbers.iter().all(|x| x.is_finite()) && numbers[1] > 0.0 && numbers[2] > 0.0;
-            if !has_digits || !is_sound || rows_left.is_nan() {
+            if !has_digits || !is_sound {
                 return Err(unreadable("a component", format!("{numbers:?} with {digits} digits")));
             }
             components.push(Component { centre: numbers[0], step: numbers[1], weight: numbers[2], digits });
         }
         let matrix = reader.floats(if form == CodeForm::Bytes { 0 } else { dim * count })?;
         reader.finish()?;
-        Ok(Arc::new(Self::assemble(dim, form, matrix, components, rows_left)))
+        Ok(Arc::new(Self::assemble(dim, form, matrix, components, left)))
     }
 
     /// Identifies the basis in the bytes of its sketches.

@@ -235,7 +235,7 @@ fn a_sketch_that_does_not_prune_is_left() {
     let column = VectorColumn::of_floats(&floats, dim);
     let basis = SketchBasis::train(&ChunkedColumn::from(&column), Tier::Pca4).basis.unwrap();
     let mut basis = basis.as_ref().clone();
-    basis.rows_left = 1.0;
+    basis.left = super::basis::Left { of_sample: 1.0, sample_rows: 1.0, growth: 0.0 };
     let sketch = Arc::new(basis).encode(&column).unwrap();
     let with = column.clone().with_sketch(&sketch).unwrap();
     for queries in [1, 5] {
