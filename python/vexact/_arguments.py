@@ -27,7 +27,8 @@ def wrong(name: str, expected: str, value: object) -> TypeError:
 
 def instance(name: str, value: object, kind: type[T]) -> T:
     if not isinstance(value, kind):
-        raise wrong(name, f"a vexact.{kind.__name__}", value)
+        module = "vexact.bitable" if kind.__module__ == "vexact.bitable" else "vexact"
+        raise wrong(name, f"a {module}.{kind.__name__}", value)
     return value
 
 

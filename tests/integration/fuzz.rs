@@ -86,7 +86,7 @@ fn mutated(sound: &[u8], chance: &mut Chance) -> Vec<u8> {
     let part = one.min(other)..one.max(other);
     match chance.below(7) {
         0 => bytes.truncate(one),
-        1 | 2 | 3 => {
+        1..=3 => {
             for _ in 0..[1, 1, 1, 2, 5, 20][chance.below(6)] {
                 let place = chance.below(bytes.len());
                 bytes[place] ^= 1 << chance.below(8);

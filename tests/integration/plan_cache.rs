@@ -134,8 +134,12 @@ async fn documents(folder: &std::path::Path) -> Session {
 /// Returns the columns and rows of a query, or its error. Rows are sorted if the query leaves their
 /// order open.
 async fn shown(session: &Session, sql: &str) -> String {
-    // The error of an invalid plan has addresses in its text.
-    let told = |error: vexact::Error| error.to_string().chars().take(100).collect::<String>();
+    // Further on, an error may show addresses, or one of several names that are as close to a wrong
+    // one.
+    let told = |error: vexact::Error| {
+        let text = error.to_string();
+        text.lines().next().unwrap_or_default().chars().take(100).collect::<String>()
+    };
     let frame = match session.sql(sql, None).await {
         Ok(frame) => frame,
         Err(error) => return told(error),

@@ -78,10 +78,7 @@ pub fn named(plan: &Arc<dyn ExecutionPlan>, rows: SendableRecordBatchStream) -> 
     }
     let schema = rows.schema();
     let rows = AssertUnwindSafe(rows).catch_unwind().map(move |batch| match batch {
-        Ok(batch) => batch.map_err(|error| match reader_problem(&error) {
-            Some(problem) => unreadable(&files, &problem),
-            None => error,
-        }),
+        Ok(batch) => batch.map_err(|error| of_files(&files, error)),
         Err(payload) => match caught_message().filter(|message| is_of_reader(message)) {
             Some(problem) => Err(unreadable(&files, &problem)),
             None => resume_unwind(payload),
@@ -104,6 +101,14 @@ fn files(plan: &Arc<dyn ExecutionPlan>) -> Vec<PathBuf> {
     let _ = looked;
     files.dedup();
     files
+}
+
+/// Names the files in an error that the Parquet reader reports, and returns other errors unchanged.
+pub(super) fn of_files(files: &[PathBuf], error: DataFusionError) -> DataFusionError {
+    match reader_problem(&error) {
+        Some(problem) => unreadable(files, &problem),
+        None => error,
+    }
 }
 
 /// Returns the message of an error that the Parquet reader reports; `None` for other errors.

@@ -34,6 +34,7 @@ use super::file_form::FileForm;
 use super::input::{CHANGED, Input, Version};
 use super::inputs::{PARQUET as SUFFIXES, files_of_folder};
 use super::parquet::ParquetFile;
+use super::parquet_reader::of_files;
 use super::scan::{Records, check_columns, external, insert};
 use super::{bad_file, file_url};
 
@@ -106,14 +107,14 @@ impl ParquetTable {
         Ok(files)
     }
 
-    /// The error of a plan: a file that was changed meanwhile, if one was.
+    /// The error of a plan with the file's name: a file was changed meanwhile, or its metadata is damaged.
     fn blame(versions: &[(PathBuf, Option<Version>)], error: DataFusionError) -> DataFusionError {
         let is_changed = |(file, version): &&(PathBuf, Option<Version>)| {
             fs::metadata(file).ok().map(|now| Version::of(&now)) != *version
         };
         match versions.iter().find(is_changed) {
             Some((file, _)) => external(bad_file(file, &CHANGED)),
-            None => error,
+            None => of_files(&versions.iter().map(|(file, _)| file.clone()).collect::<Vec<_>>(), error),
         }
     }
 

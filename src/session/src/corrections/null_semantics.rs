@@ -84,7 +84,7 @@ fn both(left: &Expr, op: Operator, right: &Expr, schema: Option<&DFSchema>) -> O
         return None;
     }
     let is_known = |item: &Expr| matches!(item, Expr::Literal(value, _) if !value.is_null());
-    let is_union = (op == Operator::Or) == !a.negated && a.negated == b.negated;
+    let is_union = (op == Operator::Or) != a.negated && a.negated == b.negated;
     if is_union {
         return None;
     }
