@@ -8,10 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
-use datafusion::common::{Result, exec_err, plan_err};
+use datafusion::common::{DataFusionError, Result, exec_err, plan_err};
 use parking_lot::RwLock;
 use vexact_replica::{ReplicaTable, Replicas};
+use vexact_sources::inputs::{Paths, is_file_name};
 use vexact_sql::deep::Deep;
+
+use super::read::open;
 
 /// The schema `public` of a session: its own tables and views, and the replicas, whose names are
 /// not case-sensitive.
@@ -101,6 +104,11 @@ impl SchemaProvider for Views {
             (None, Some(other)) => plan_err!(
                 "table '{name}' not found. Did you mean \"{other}\"? A name with upper case is written in quotes"
             ),
+            // A file is a table of a session; an engine's queries read no files.
+            (None, None) if self.replicas.is_none() && is_file_name(name) => match open(Paths::from(name)).await {
+                Ok(file) => Ok(Some(file)),
+                Err(error) => Err(DataFusionError::External(Box::new(error))),
+            },
             (found, _) => Ok(found),
         }
     }

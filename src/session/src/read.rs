@@ -1,8 +1,10 @@
 //! Reads files as data frames.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow::datatypes::DataType;
+use datafusion::catalog::TableProvider;
 use vexact_core::error::{Error, Result};
 use vexact_sources as sources;
 use vexact_sources::csv::CsvOptions;
@@ -90,9 +92,7 @@ impl Session {
 
     /// Reads text files whose lines are the column `line`.
     pub async fn read_lines(&self, paths: impl Into<Paths>) -> Result<DataFrame> {
-        let line = LineColumn { name: "line".into(), field: LineField::Index(0), data_type: Some(DataType::Utf8) };
-        // No line holds a line end: it is one field.
-        self.read_line_file(paths, vec![line], LineMode::Split("\n".into()), false).await
+        Ok(self.table_frame(open_lines(paths.into())?))
     }
 
     /// Detects the format of a file and its columns, by its content and name.
@@ -110,17 +110,31 @@ impl Session {
     /// As the method that reads the format; a file of an unknown format, or an Excel sheet; files
     /// of several formats.
     pub async fn read(&self, paths: impl Into<Paths>) -> Result<DataFrame> {
-        let inputs = paths.into().any_inputs()?;
-        match sources::probe::detect(&inputs[0])? {
-            Format::Parquet => self.read_parquet(inputs).await,
-            Format::Arrow { .. } => self.read_arrow_file(inputs).await,
-            Format::Csv(delimiter) => self.read_csv(inputs, delimiter).await,
-            Format::Json(format) => self.read_json(inputs, None, format).await,
-            Format::Line => self.read_lines(inputs).await,
-            Format::Excel => Err(Error::InvalidArgument(format!(
-                "{}: expected another form than an Excel sheet, which Python reads (vexact.read_excel)",
-                inputs[0].path().display()
-            ))),
-        }
+        Ok(self.table_frame(open(paths.into()).await?))
     }
+}
+
+/// Opens files in the format of the first, as [`Session::read`] does.
+pub(super) async fn open(paths: Paths) -> Result<Arc<dyn TableProvider>> {
+    let inputs = paths.any_inputs()?;
+    match sources::probe::detect(&inputs[0])? {
+        Format::Parquet => sources::parquet::open(&Paths::from(inputs).inputs(Format::Parquet)?),
+        format @ Format::Arrow { .. } => sources::ipc::open(&Paths::from(inputs).inputs(format)?),
+        Format::Csv(delimiter) => {
+            let inputs = Paths::from(inputs).inputs(Format::Csv(delimiter))?;
+            sources::csv::open(inputs, CsvOptions::delimited(delimiter)?).await
+        }
+        Format::Json(format) => sources::json::open(Paths::from(inputs).inputs(Format::Json(format))?, format).await,
+        Format::Line => open_lines(Paths::from(inputs)),
+        Format::Excel => Err(Error::InvalidArgument(format!(
+            "{}: expected another form than an Excel sheet, which Python reads (vexact.read_excel)",
+            inputs[0].path().display()
+        ))),
+    }
+}
+
+fn open_lines(paths: Paths) -> Result<Arc<dyn TableProvider>> {
+    let line = LineColumn { name: "line".into(), field: LineField::Index(0), data_type: Some(DataType::Utf8) };
+    // No line holds a line end: it is one field.
+    sources::line_file::open(paths.inputs(Format::Line)?, vec![line], LineMode::Split("\n".into()), false)
 }

@@ -52,6 +52,12 @@ impl From<Vec<Input>> for Paths {
     }
 }
 
+/// Returns true if a text names a file, a folder's files or a pattern by the suffix of a known format.
+pub fn is_file_name(text: &str) -> bool {
+    let suffix = extension(Path::new(text));
+    [&PARQUET[..], &ARROW, &CSV, &JSON, &LINE].iter().any(|family| family.contains(&suffix.as_str()))
+}
+
 impl Paths {
     /// Returns the files in the order of the paths, those of a folder or a pattern by name. A path
     /// that exists is that file, even if it looks like a pattern.
