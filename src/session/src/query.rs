@@ -110,8 +110,9 @@ impl Session {
                 self.cached_frame(inner, params, snapshot).await
             }
             _ => {
-                let state = self.state_at(snapshot);
+                let (search, state) = (self.search_syntax(&statement), self.state_at(snapshot));
                 let plan = self.logical_plan(statement, &state).await?;
+                self.check_search_by_sql(search.as_ref(), &plan)?;
                 self.run_statement(state, bound(plan, params)?).await
             }
         }
@@ -125,9 +126,10 @@ impl Session {
         params: Option<ParamValues>,
         snapshot: Option<&Arc<Snapshot>>,
     ) -> Result<DataFrame> {
+        let search = self.search_syntax_of(statement);
         let (cached, state) = match self.plans.find(&self.ctx, statement).await {
             Some(cached) => {
-                self.check_search_by_sql(statement, &cached.plan)?;
+                self.check_search_by_sql(search.as_ref(), &cached.plan)?;
                 let state = cached.state.clone().unwrap_or_else(|| self.state_at(snapshot));
                 (cached, state)
             }
@@ -136,6 +138,7 @@ impl Session {
                 let names = self.ctx.state_ref().read().resolve_table_references(&parsed)?;
                 let state = self.state_at(snapshot);
                 let plan = self.logical_plan(parsed, &state).await?;
+                self.check_search_by_sql(search.as_ref(), &plan)?;
                 match self.plans.cache(&self.ctx, statement.clone(), names, &plan, &state).await {
                     Some(cached) => (cached, state),
                     None => return self.run_statement(state, bound(plan, params)?).await,
@@ -150,7 +153,6 @@ impl Session {
 
     /// Plans a statement, its parameters unbound.
     async fn logical_plan(&self, mut statement: ParsedStatement, state: &SessionState) -> Result<LogicalPlan> {
-        let parsed = statement.clone();
         resolve_named_windows(&mut statement);
         plannable(&mut statement)?;
         if state.config_options().sql_parser.default_null_ordering == "nulls_min" {
@@ -161,9 +163,6 @@ impl Session {
         let plan = keep_values(plan, &own)?;
         SQLOptions::new().verify_plan(&plan)?;
         check_plan(&plan)?;
-        if let ParsedStatement::Statement(statement) = &parsed {
-            self.check_search_by_sql(statement, &plan)?;
-        }
         Ok(plan)
     }
 

@@ -9,6 +9,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::parser::Statement as ParsedStatement;
 use datafusion::sql::sqlparser::ast::{Expr, ObjectName, Statement, TableFactor, Value, ValueWithSpan, Visit, Visitor};
 use vexact_core::error::{Error, Result};
 use vexact_replica::ReplicaTable;
@@ -45,22 +46,33 @@ impl Session {
         let _ = self.unloaded.0.set(Box::new(list));
     }
 
-    /// Rejects a search by SQL of a replica that lacks rows.
-    pub(super) fn check_search_by_sql(&self, statement: &Statement, plan: &LogicalPlan) -> Result<()> {
-        let tables = self.unloaded.tables();
-        if tables.is_empty() {
-            return Ok(());
+    /// Finds the search in a statement; `None` if it has none, or no replica lacks rows now.
+    pub(super) fn search_syntax(&self, statement: &ParsedStatement) -> Option<SearchSyntax> {
+        match statement {
+            ParsedStatement::Explain(explain) => self.search_syntax(&explain.statement),
+            ParsedStatement::Statement(statement) => self.search_syntax_of(statement),
+            _ => None,
+        }
+    }
+
+    /// As [`Self::search_syntax`], of an SQL statement.
+    pub(super) fn search_syntax_of(&self, statement: &Statement) -> Option<SearchSyntax> {
+        if self.unloaded.tables().is_empty() {
+            return None;
         }
         let mut found = SearchSyntax::default();
         let ControlFlow::Continue(()) = statement.visit(&mut found);
-        if !found.is_search {
-            return Ok(());
-        }
+        found.is_search.then_some(found)
+    }
+
+    /// Rejects a search by SQL of a replica that lacks rows.
+    pub(super) fn check_search_by_sql(&self, search: Option<&SearchSyntax>, plan: &LogicalPlan) -> Result<()> {
+        let Some(search) = search else { return Ok(()) };
         let read = replicas_of(plan)?;
-        // Arguments of functions contain table names as texts.
-        let is_argument = |name: &str| found.texts.iter().any(|text| text.eq_ignore_ascii_case(name));
+        // Arguments of functions name tables as texts.
+        let is_argument = |name: &str| search.texts.iter().any(|text| text.eq_ignore_ascii_case(name));
         let is_read = |table: &UnloadedTable| read.contains(&table.name) || is_argument(&table.name);
-        refuse(tables.into_iter().find(is_read))
+        refuse(self.unloaded.tables().into_iter().find(is_read))
     }
 
     /// Rejects a search by call of a replica that lacks rows, or of a view of one.
@@ -80,7 +92,7 @@ impl Session {
 
 /// Finds the search functions and operators of a statement, and its text literals.
 #[derive(Default)]
-struct SearchSyntax {
+pub(super) struct SearchSyntax {
     is_search: bool,
     texts: Vec<String>,
 }
