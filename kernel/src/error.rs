@@ -101,9 +101,9 @@ pub enum KernelError {
     /// Stored bytes are no sketch, or a damaged one.
     #[error("unreadable sketch: expected {expected}, got {got}")]
     UnreadableSketch {
-        /// What should be there.
+        /// The expected thing.
         expected: String,
-        /// What is there.
+        /// The thing found.
         got: String,
     },
     /// A backend was forced that this processor cannot run.

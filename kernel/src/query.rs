@@ -71,7 +71,7 @@ impl Query {
         self.values.iter().map(|x| self.scale(*x)).collect()
     }
 
-    /// Whether the bounds of the `f32` scan do not hold for this query, so that each row has to be
+    /// Returns true if the bounds of the `f32` scan do not hold for this query, so each row is
     /// computed in `f64`.
     pub fn is_extreme(&self) -> bool {
         self.values.len() > DIM_MAX || self.exponent.abs() > EXPONENT_MAX || self.norm > L2_NORM_MAX

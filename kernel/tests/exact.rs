@@ -74,9 +74,9 @@ struct Case {
 #[derive(Debug, Clone, Copy)]
 struct Sketched {
     form: Tier,
-    /// Whether the search must use them, however many rows they leave.
+    /// True if the search must use them, however many rows they leave.
     is_forced: bool,
-    /// Whether only every second chunk has one.
+    /// True if only every second chunk has one.
     is_partial: bool,
 }
 

@@ -129,7 +129,7 @@ impl<'j> Sketched<'j> {
         self.bases[0].0
     }
 
-    /// Whether too many rows were left, so that the rest was read as vectors.
+    /// Returns true if too many rows were left, so that the rest was read as vectors.
     pub fn has_left(&self) -> bool {
         self.has_left.load(Ordering::Relaxed)
     }
@@ -405,7 +405,7 @@ impl<'j> Worker<'j, '_> {
         });
     }
 
-    /// Whether the search would have been faster without a sketch by now, by more than may be lost.
+    /// Returns true if the search is slower than without a sketch by more than may be lost.
     fn does_not_pay(&self, lanes: &mut [Lane<'j>]) -> bool {
         let (cost, waits) = match lanes.len() {
             1 => (JUDGED_OF_ONE, 1.0),

@@ -36,7 +36,7 @@ impl Component {
     }
 }
 
-/// What is known of a basis without a query: the certified errors of its arithmetic, computed from
+/// Facts of a basis without a query: the certified errors of its arithmetic, computed from
 /// the stored numbers themselves, so that they hold however the basis was trained.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Certificate {
@@ -53,8 +53,8 @@ pub(crate) struct Certificate {
     pub typical: f64,
 }
 
-/// Rows that a query leaves, for each of the k best: so many of the sample's, and more by a power of
-/// the rows of a table.
+/// Rows that a query leaves, for each of the k best: so many of the sample's, and more by a power
+/// of the rows of a table.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Left {
     pub of_sample: f64,

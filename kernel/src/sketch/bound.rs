@@ -29,7 +29,7 @@ pub(crate) struct SketchBound<'q> {
     inside: f64,
     tail: f64,
     constant: f64,
-    /// What `f32` arithmetic adds to the constant.
+    /// The part of the constant that `f32` arithmetic adds.
     rounding: f64,
     /// Factor that makes the bound too small, for the test of the tests.
     #[cfg(test)]
@@ -121,7 +121,7 @@ impl<'q> SketchBound<'q> {
         })
     }
 
-    /// Whether the norms of the rows are needed.
+    /// Returns true if the norms of the rows are needed.
     pub fn needs_norms(&self) -> bool {
         self.metric != Metric::Cosine
     }

@@ -15,7 +15,7 @@ use crate::metric::Metric;
 use crate::query::Query;
 use crate::tier::Tier;
 
-/// What training chose, and why.
+/// The choice of training, and its reason.
 #[derive(Debug, Clone)]
 pub struct Training {
     /// The basis; `None` where a sketch would not save enough.

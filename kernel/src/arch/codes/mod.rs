@@ -256,7 +256,7 @@ impl CodeKernels {
         }
     }
 
-    /// Whether [`Self::tile`] can be called.
+    /// Returns true if [`Self::tile`] can be called.
     pub fn has_tile(&self) -> bool {
         self.tile.is_some()
     }

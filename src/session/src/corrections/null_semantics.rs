@@ -93,12 +93,12 @@ fn both(left: &Expr, op: Operator, right: &Expr, schema: Option<&DFSchema>) -> O
         return Some(Expr::BinaryExpr(BinaryExpr { left: Box::new(left.clone()), op, right: Box::new(right) }));
     }
     let (kept, others, has_other, negated) = match (a.negated, b.negated) {
-        // What is in one list and not in the other: under OR the values of neither.
+        // The values of one list that the other lacks: under OR the values of neither.
         (false, true) if op == Operator::And => (a.list, b.list, false, false),
         (true, false) if op == Operator::And => (b.list, a.list, false, false),
         (false, true) => (b.list, a.list, false, true),
         (true, false) => (a.list, b.list, false, true),
-        // What is in both.
+        // The values of both lists.
         (negated, _) => (a.list, b.list, true, negated),
     };
     let list: Vec<Expr> = kept.into_iter().filter(|item| others.contains(item) == has_other).collect();
