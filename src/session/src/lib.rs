@@ -30,6 +30,7 @@ mod read;
 mod refusals;
 mod row_order;
 mod search;
+mod search_filter;
 mod search_request;
 mod sized_functions;
 mod sqlite;

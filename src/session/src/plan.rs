@@ -6,15 +6,12 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, FixedSizeListArray, Float64Array, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::catalog::TableProvider;
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column as NamedColumn, DFSchema, ParamValues, ScalarValue, TableReference, plan_err};
+use datafusion::common::{Column as NamedColumn, DFSchema, ScalarValue, TableReference};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
-use datafusion::execution::{SessionState, TaskContext};
-use datafusion::logical_expr::{Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, ident, lit};
-use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
-use datafusion::optimizer::{Optimizer, OptimizerRule};
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ident, lit};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{CastExpr, Column, Literal};
 use datafusion::physical_expr::projection::ProjectionExpr;
@@ -24,13 +21,13 @@ use vexact_core::error::{Error, Result};
 use vexact_kernel::{FilterReport, KernelError, Search};
 use vexact_replica::ReplicaTable;
 use vexact_sql::chunks::ChunkTable;
-use vexact_sql::deep::parse_expr;
 use vexact_sql::exec::{Join, JoinColumn, Scoring, TopK, VectorJoinExec, VectorTopKExec, check_group_type};
 use vexact_sql::{Explained, best_of_each_group, explain_plan};
 
 use super::Session;
 use super::file_pruning::{ScannedRows, prune};
 use super::memory::MemoryTable;
+use super::search_filter::{as_in_where, filter_expr};
 use super::search_request::{QueryVectors, VectorSearch};
 
 /// Names of the result's own columns.
@@ -292,68 +289,6 @@ fn group_column(search: &VectorSearch, schema: &Schema) -> Result<Option<usize>>
     };
     check_group_type(name, schema.field(column).data_type())?;
     Ok(Some(column))
-}
-
-/// Parses the filter's text as a predicate over the table, its placeholders replaced by their
-/// values.
-fn filter_expr(
-    state: &SessionState,
-    table: &TableReference,
-    schema: &Schema,
-    text: &str,
-    params: Option<&ParamValues>,
-) -> Result<Expr> {
-    let df_schema = DFSchema::try_from_qualified_schema(table.clone(), schema)?;
-    let refused = |problem: String| Error::InvalidArgument(format!("filter {text:?}: {problem}"));
-    let filter = parse_expr(state, text, &df_schema)
-        .and_then(|filter| bound(filter, params))
-        .map_err(|error| refused(error.strip_backtrace()))?;
-    match filter.get_type(&df_schema).map_err(|error| refused(error.strip_backtrace()))? {
-        DataType::Boolean => Ok(filter),
-        DataType::Null => Ok(lit(false)),
-        other => Err(refused(format!("expected a predicate, got {other}"))),
-    }
-}
-
-/// Prepares a predicate as WHERE does: it coerces its types and folds its constants.
-fn as_in_where(
-    state: &SessionState,
-    table: &TableReference,
-    provider: &Arc<dyn TableProvider>,
-    predicate: Expr,
-) -> Result<Expr> {
-    let scan = LogicalPlanBuilder::scan(table.clone(), provider_as_source(Arc::clone(provider)), None)?;
-    // A view is a plan of its own here, so its columns get the names that the predicate uses.
-    let plan = LogicalPlan::Filter(Filter::try_new(predicate.clone(), Arc::new(scan.build()?))?);
-    let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
-    let simplify: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![Arc::new(SimplifyExpressions::new())];
-    match Optimizer::with_rules(simplify).optimize(plan, state, |_, _| {})? {
-        LogicalPlan::Filter(filter) => Ok(filter.predicate),
-        other => Err(Error::InvalidArgument(format!("filter {predicate}: expected a predicate, got {other}"))),
-    }
-}
-
-/// Returns an expression whose placeholders are replaced by their values.
-fn bound(expr: Expr, params: Option<&ParamValues>) -> datafusion::error::Result<Expr> {
-    let mut last = 0;
-    let value = |expr: Expr| match &expr {
-        Expr::Placeholder(placeholder) => {
-            last = last.max(placeholder.id[1..].parse().unwrap_or(0));
-            let Some(params) = params else {
-                return plan_err!("parameter {}: expected a value, got none", placeholder.id);
-            };
-            let found = params.get_placeholders_with_values(&placeholder.id)?;
-            Ok(Transformed::yes(Expr::Literal(found.value, found.metadata)))
-        }
-        _ => Ok(Transformed::no(expr)),
-    };
-    let bound = expr.transform_up(value)?.data;
-    match params {
-        Some(ParamValues::List(values)) if values.len() > last => {
-            plan_err!("expected {last} parameters, got {}", values.len())
-        }
-        _ => Ok(bound),
-    }
 }
 
 /// Returns the input with a copy of its first column, cast to another type, after its columns.
