@@ -1,0 +1,1 @@
+//! Queries over files on many workers.
