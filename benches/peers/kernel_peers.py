@@ -95,6 +95,39 @@ class Faiss(_IndexPeer):
         return self._index(metric).search(queries, k)[1]
 
 
+class FaissPanorama(_IndexPeer):
+    """faiss-cpu IndexFlatL2Panorama and IndexFlatIPPanorama, exact, over rows in the basis of their principal components.
+
+    The components are computed from 20 000 rows when the index is built, untimed; turning the queries is timed. Eight
+    levels and batches of 1 024 rows measured best. Inner products need a basis without centring, which l2 allows too.
+    """
+
+    name = "faiss-cpu Panorama"
+    packages = ("faiss-cpu",)
+    _levels, _batch_rows, _train_rows = 8, 1_024, 20_000
+
+    def __init__(self, threads: int) -> None:
+        import faiss
+
+        super().__init__(threads)
+        self._faiss = faiss
+        faiss.omp_set_num_threads(threads)
+
+    def _build(self, data: Dataset, metric: str) -> Any:
+        rows = _unit(data.vectors) if metric == "cosine" else data.vectors
+        components = self._faiss.PCAMatrix(data.dim, data.dim)
+        components.train(rows[: self._train_rows])
+        self._basis = self._faiss.vector_to_array(components.A).reshape(data.dim, data.dim).T.copy()
+        kind = self._faiss.IndexFlatL2Panorama if metric == "l2" else self._faiss.IndexFlatIPPanorama
+        index = kind(data.dim, self._levels, self._batch_rows)
+        index.add(rows @ self._basis)
+        return index
+
+    def run(self, queries: np.ndarray, k: int, metric: str, max_bucket: int | None) -> Ids:
+        index = self._index(metric)
+        return index.search(queries @ self._basis, k)[1]
+
+
 class HnswlibBruteForce(_IndexPeer):
     """hnswlib's BFIndex, a scan of row after row into a heap; its cosine normalises when rows are added."""
 
@@ -330,4 +363,4 @@ class ReadAlone(_KernelPeer):
 
 
 KERNEL_PEERS: tuple[type[Peer], ...] = (
-    ReadAlone, SgemmAlone, NumpyBlas, NumKong, SimSimd, Usearch, Faiss, HnswlibBruteForce)
+    ReadAlone, SgemmAlone, NumpyBlas, NumKong, SimSimd, Usearch, Faiss, FaissPanorama, HnswlibBruteForce)
