@@ -72,18 +72,21 @@ soak: extension
 		python/tests/test_mutations.py
 
 python-test: extension
-	cd python && $(BIN)/python -m mypy vexact && $(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml vexact._native
+	cd python && $(BIN)/python -m mypy vexact && $(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml vexact._native vexact.connection
 	$(BIN)/python -m pytest -q python/tests
 
 examples: extension
 	$(BIN)/python examples/quickstart.py > /dev/null
 	$(BIN)/python examples/vector_search.py > /dev/null
 	$(BIN)/python examples/live.py > /dev/null
+	$(BIN)/python examples/hybrid_search.py > /dev/null
 	$(BIN)/python examples/htap_pandas.py > /dev/null
 	$(BIN)/python examples/bitable_by_owner.py > /dev/null
 	$(BIN)/python examples/stream_sql.py > /dev/null
 	$(BIN)/python examples/mixed_workload.py > /dev/null
 	$(BIN)/python examples/batch_sql.py > /dev/null
+	$(BIN)/python examples/embed_and_search.py > /dev/null
+	$(BIN)/python examples/frameworks.py > /dev/null
 	sh examples/tracked_runs.sh $(BIN)/vexact > /dev/null
 	cargo run --quiet -p vexact --example embedded_kernel > /dev/null
 

@@ -22,9 +22,12 @@ pub use vexact_htap as htap;
 pub use vexact_kernel as kernel;
 pub use vexact_locks as locks;
 pub use vexact_replica as replica;
+pub use vexact_replica::Tokenizer;
 pub use vexact_router as router;
 pub use vexact_session as session;
-pub use vexact_session::{DataFrame, QueryVectors, Session, SessionOptions, VectorSearch};
+pub use vexact_session::{
+    DataFrame, HybridSearch, QuerySyntax, QueryVectors, Session, SessionOptions, TextSearch, VectorSearch,
+};
 pub use vexact_sidecar as sidecar;
 pub use vexact_sources as sources;
 pub use vexact_sql as sql;

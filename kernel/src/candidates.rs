@@ -45,12 +45,14 @@ pub(crate) struct Candidates {
     items: Vec<Candidate>,
     /// Keys above it cannot be in the result.
     threshold: f64,
+    /// Rows of the threshold's key that come after this position are not in the result.
+    last: u64,
 }
 
 impl Candidates {
     /// Allocates nothing, however large `k`.
     pub fn new(k: Option<usize>, threshold: f64) -> Self {
-        Self { k, items: Vec::new(), threshold }
+        Self { k, items: Vec::new(), threshold, last: u64::MAX }
     }
 
     pub fn threshold(&self) -> f64 {
@@ -62,6 +64,7 @@ impl Candidates {
         let is_lower = threshold < self.threshold;
         if is_lower {
             self.threshold = threshold;
+            self.last = u64::MAX;
         }
         is_lower
     }
@@ -69,7 +72,8 @@ impl Candidates {
     /// Adds a row. Returns true if the threshold went down. `exact` computes a key where too many
     /// intervals overlap to decide.
     pub fn push(&mut self, candidate: Candidate, exact: impl FnMut(u64) -> Option<f64>) -> bool {
-        if candidate.low > self.threshold {
+        let is_beyond = candidate.low == self.threshold && candidate.position > self.last;
+        if candidate.low > self.threshold || is_beyond {
             return false;
         }
         self.items.push(candidate);
@@ -90,17 +94,23 @@ impl Candidates {
         self.items.select_nth_unstable_by(k - 1, |a, b| a.high.total_cmp(&b.high));
         let mut threshold = self.items[k - 1].high;
         self.items.retain(|candidate| candidate.low <= threshold);
+        let mut last = u64::MAX;
         if self.items.len() > k + k.max(16) / 2 {
             let items = std::mem::take(&mut self.items);
             self.items = resolve(items, exact);
             self.items.truncate(k);
             // A row whose exact key does not exist was no candidate: then nothing is known about
             // the k-th.
-            if let Some(last) = self.items.get(k - 1) {
-                threshold = last.high;
+            if let Some(worst) = self.items.get(k - 1) {
+                threshold = worst.high;
+                last = worst.position;
             }
         }
-        self.learn(threshold)
+        let is_lower = self.learn(threshold);
+        if threshold == self.threshold {
+            self.last = self.last.min(last);
+        }
+        is_lower
     }
 
     pub fn into_items(self) -> Vec<Candidate> {
@@ -161,6 +171,23 @@ mod tests {
             .map(|candidate| candidate.position)
             .collect();
         assert_eq!(positions, [0, 1, 2]);
+    }
+
+    #[test]
+    fn rows_that_tie_with_the_worst_and_come_later_are_not_kept() {
+        let mut candidates = Candidates::new(Some(3), f64::INFINITY);
+        let mut kept = 0;
+        for position in 0..10_000 {
+            let before = candidates.items.len();
+            candidates.push(Candidate { low: 1.0, high: 1.0, position }, |_| None);
+            kept += usize::from(candidates.items.len() != before);
+        }
+        assert!(kept < 32, "{kept}");
+        candidates.push(Candidate { low: 0.5, high: 0.5, position: 10_000 }, |_| None);
+        let mut positions: Vec<u64> =
+            resolve(candidates.into_items(), |_| None).iter().map(|candidate| candidate.position).collect();
+        positions.truncate(3);
+        assert_eq!(positions, [10_000, 0, 1]);
     }
 
     #[test]

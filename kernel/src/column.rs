@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float16Type, Float32Type, Float64Type};
+use arrow_array::types::{Float16Type, Float32Type, Float64Type, Int8Type, UInt8Type};
 use arrow_array::{Array, ArrowPrimitiveType, FixedSizeListArray, GenericListArray, OffsetSizeTrait, PrimitiveArray};
 use arrow_buffer::{BooleanBuffer, NullBuffer};
 use arrow_schema::{DataType, Field};
@@ -20,22 +20,31 @@ pub(crate) enum Components<'a> {
     F16(&'a [f16]),
     F32(&'a [f32]),
     F64(&'a [f64]),
+    I8(&'a [i8]),
+    U8(&'a [u8]),
+    /// Eight components a byte, the least significant bit first.
+    Bits(&'a [u8]),
 }
 
-/// Evaluates `$body` with `$x` bound to the slice of whichever element type the components have.
+/// Evaluates `$body` with `$x` bound to the slice of whichever element type the components have;
+/// for bits, `$of_bits` with the bytes.
 macro_rules! for_elements {
-    ($components:expr, $x:ident => $body:expr) => {
+    ($components:expr, $x:ident => $body:expr, $bytes:ident => $of_bits:expr) => {
         match $components {
-            crate::column::Components::F16($x) => $body,
-            crate::column::Components::F32($x) => $body,
-            crate::column::Components::F64($x) => $body,
+            Components::F16($x) => $body,
+            Components::F32($x) => $body,
+            Components::F64($x) => $body,
+            Components::I8($x) => $body,
+            Components::U8($x) => $body,
+            Components::Bits($bytes) => $of_bits,
         }
     };
 }
 
-/// One Arrow array of vectors: `FixedSizeList` of `Float32`, `Float16` or `Float64`, read in place,
-/// slices and offsets included. A NULL row, or one with a NULL component, cannot be compared and is
-/// skipped by a search.
+/// One Arrow array of vectors, read in place, slices and offsets included: `FixedSizeList` of
+/// `Float32`, `Float16`, `Float64`, `Int8` or `UInt8`, or `FixedSizeBinary`, whose vectors are of
+/// bits, the least significant bit of each byte first. A NULL row, or one with a NULL component,
+/// cannot be compared and is skipped by a search.
 #[derive(Debug, Clone)]
 pub struct VectorColumn<'a> {
     components: Components<'a>,
@@ -47,14 +56,22 @@ pub struct VectorColumn<'a> {
 }
 
 impl<'a> VectorColumn<'a> {
-    /// Borrows a `FixedSizeList` array. Nothing is copied; validation reads the validity bitmaps
-    /// only.
+    /// Borrows a `FixedSizeList` or `FixedSizeBinary` array. Nothing is copied; validation reads the
+    /// validity bitmaps only.
     ///
     /// # Errors
     /// [`KernelError::NotAVectorColumn`] for any other type, `List` included (see
     /// [`to_fixed_size_list`]).
     pub fn try_new(array: &'a dyn Array) -> Result<Self> {
         let not_a_vector = || KernelError::NotAVectorColumn { got: array.data_type().to_string() };
+        if let Some(bits) = array.as_fixed_size_binary_opt() {
+            let bytes = usize::try_from(bits.value_length()).ok().filter(|bytes| *bytes > 0);
+            let bytes = bytes.ok_or_else(not_a_vector)?;
+            let start = bits.offset() * bytes;
+            let valid = bits.nulls().filter(|nulls| nulls.null_count() > 0).map(|nulls| nulls.inner().clone());
+            let components = Components::Bits(&bits.values()[start..start + bits.len() * bytes]);
+            return Ok(Self { components, dim: 8 * bytes, len: bits.len(), valid, sketch: None });
+        }
         let list = array.as_fixed_size_list_opt().ok_or_else(not_a_vector)?;
         let dim = usize::try_from(list.value_length()).ok().filter(|dim| *dim > 0).ok_or_else(not_a_vector)?;
         let values = list.values();
@@ -62,6 +79,8 @@ impl<'a> VectorColumn<'a> {
             DataType::Float16 => Components::F16(values.as_primitive::<Float16Type>().values()),
             DataType::Float32 => Components::F32(values.as_primitive::<Float32Type>().values()),
             DataType::Float64 => Components::F64(values.as_primitive::<Float64Type>().values()),
+            DataType::Int8 => Components::I8(values.as_primitive::<Int8Type>().values()),
+            DataType::UInt8 => Components::U8(values.as_primitive::<UInt8Type>().values()),
             _ => return Err(not_a_vector()),
         };
         let whole = values.nulls().filter(|nulls| nulls.null_count() > 0).map(|nulls| {
@@ -136,23 +155,40 @@ impl<'a> VectorColumn<'a> {
     }
 
     pub(crate) fn stored_distance(&self, metric: Metric, row: usize, query: &[f64]) -> Option<f64> {
-        for_elements!(self.components, x => reference::distance(metric, &x[row * self.dim..][..self.dim], query))
+        for_elements!(self.components,
+            x => reference::distance(metric, &x[row * self.dim..][..self.dim], query),
+            _bytes => reference::distance(metric, &self.bits(row), query))
     }
 
     pub(crate) fn stored_score(&self, metric: Metric, row: usize, query: &[f64]) -> Option<f64> {
-        for_elements!(self.components, x => reference::score(metric, &x[row * self.dim..][..self.dim], query))
+        for_elements!(self.components,
+            x => reference::score(metric, &x[row * self.dim..][..self.dim], query),
+            _bytes => reference::score(metric, &self.bits(row), query))
+    }
+
+    /// A row of bits as its components; empty for other vectors.
+    fn bits(&self, row: usize) -> Vec<bool> {
+        match self.components {
+            Components::Bits(bytes) => reference::bits(&bytes[row * self.row_bytes()..][..self.row_bytes()]),
+            _ => Vec::new(),
+        }
     }
 
     /// Hints that a row will be read.
     pub(crate) fn prefetch(&self, row: usize) {
-        for_elements!(self.components, x => crate::arch::prefetch(&x[row * self.dim..][..self.dim]));
+        for_elements!(self.components,
+            x => crate::arch::prefetch(&x[row * self.dim..][..self.dim]),
+            bytes => crate::arch::prefetch(&bytes[row * self.row_bytes()..][..self.row_bytes()]));
     }
 
     /// Writes a row's components, widened exactly.
     pub(crate) fn widen(&self, row: usize, out: &mut [f64]) {
-        for_elements!(self.components, x => {
-            out.iter_mut().zip(&x[row * self.dim..][..self.dim]).for_each(|(out, x)| *out = x.to_f64())
-        });
+        fn widen<T: Element>(x: &[T], out: &mut [f64]) {
+            out.iter_mut().zip(x).for_each(|(out, x)| *out = x.to_f64());
+        }
+        for_elements!(self.components,
+            x => widen(&x[row * self.dim..][..self.dim], out),
+            _bytes => widen(&self.bits(row), out));
     }
 
     pub(crate) fn components(&self) -> Components<'a> {
@@ -165,11 +201,26 @@ impl<'a> VectorColumn<'a> {
 
     /// Bytes that a scan reads per row.
     pub(crate) fn row_bytes(&self) -> usize {
-        self.dim * self.element_bytes()
+        match self.components {
+            Components::F16(_) => 2 * self.dim,
+            Components::F32(_) => 4 * self.dim,
+            Components::F64(_) => 8 * self.dim,
+            Components::I8(_) | Components::U8(_) => self.dim,
+            Components::Bits(_) => self.dim / 8,
+        }
     }
 
-    fn element_bytes(&self) -> usize {
-        for_elements!(self.components, x => size_of_val(x.first().unwrap_or(&Default::default())))
+    /// Returns true if the components are whole numbers of one byte, or bits.
+    pub(crate) fn is_of_bytes(&self) -> bool {
+        matches!(self.components, Components::I8(_) | Components::U8(_) | Components::Bits(_))
+    }
+
+    /// Refuses a metric of bits over numbers, and one of numbers over bits.
+    ///
+    /// # Errors
+    /// [`KernelError::MetricMismatch`].
+    pub(crate) fn check_metric(&self, metric: Metric) -> Result<()> {
+        metric.check_vectors(matches!(self.components, Components::Bits(_)), self.element_name())
     }
 
     pub(crate) fn element_name(&self) -> &'static str {
@@ -177,6 +228,9 @@ impl<'a> VectorColumn<'a> {
             Components::F16(_) => "float16",
             Components::F32(_) => "float32",
             Components::F64(_) => "float64",
+            Components::I8(_) => "int8",
+            Components::U8(_) => "uint8",
+            Components::Bits(_) => "bits",
         }
     }
 }
@@ -274,7 +328,7 @@ impl<'a> From<&ChunkedColumn<'a>> for ChunkedColumn<'a> {
     }
 }
 
-/// A `List` or `LargeList` of floats, all of one length, as a `FixedSizeList`; NULL rows may have
+/// A `List` or `LargeList` of floats, `Int8` or `UInt8`, all of one length, as a `FixedSizeList`; NULL rows may have
 /// any length. A `FixedSizeList` comes back as it is. Values are shared, not copied, where no NULL
 /// row stands between them. Without any non-NULL row, `dim` decides the length (1 where it is
 /// `None`).
@@ -286,10 +340,14 @@ pub fn to_fixed_size_list(array: &dyn Array, dim: Option<usize>) -> Result<Fixed
     let not_a_vector = || KernelError::NotAVectorColumn { got: array.data_type().to_string() };
     match array.data_type() {
         DataType::FixedSizeList(..) => Ok(array.as_fixed_size_list().clone()),
-        DataType::List(item) if item.data_type().is_floating() => uniform(array.as_list::<i32>(), item, dim),
-        DataType::LargeList(item) if item.data_type().is_floating() => uniform(array.as_list::<i64>(), item, dim),
+        DataType::List(item) if is_element(item.data_type()) => uniform(array.as_list::<i32>(), item, dim),
+        DataType::LargeList(item) if is_element(item.data_type()) => uniform(array.as_list::<i64>(), item, dim),
         _ => Err(not_a_vector()),
     }
+}
+
+fn is_element(data_type: &DataType) -> bool {
+    data_type.is_floating() || matches!(data_type, DataType::Int8 | DataType::UInt8)
 }
 
 fn uniform<O: OffsetSizeTrait>(
@@ -319,6 +377,8 @@ fn uniform<O: OffsetSizeTrait>(
         match item.data_type() {
             DataType::Float16 => gather(list.values().as_primitive::<Float16Type>(), indices),
             DataType::Float32 => gather(list.values().as_primitive::<Float32Type>(), indices),
+            DataType::Int8 => gather(list.values().as_primitive::<Int8Type>(), indices),
+            DataType::UInt8 => gather(list.values().as_primitive::<UInt8Type>(), indices),
             _ => gather(list.values().as_primitive::<Float64Type>(), indices),
         }
     };

@@ -8,8 +8,16 @@ pub type Result<T, E = KernelError> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum KernelError {
     /// The array does not hold vectors.
-    #[error("not a vector column: expected FixedSizeList, List or LargeList of Float16, Float32 or Float64, got {got}")]
+    #[error(
+        "not a vector column: expected FixedSizeList, List or LargeList of Float16, Float32, Float64, Int8 or UInt8, or FixedSizeBinary, got {got}"
+    )]
     NotAVectorColumn {
+        /// The type that came.
+        got: String,
+    },
+    /// The array does not hold rows of token vectors.
+    #[error("not a column of token vectors: expected List or LargeList of FixedSizeList of floats, got {got}")]
+    NotATokenColumn {
         /// The type that came.
         got: String,
     },
@@ -55,6 +63,24 @@ pub enum KernelError {
         /// Its value.
         value: f64,
     },
+    /// A component of a query of bits that is neither 0 nor 1.
+    #[error("query component {position} is not a bit: expected 0 or 1, got {value}")]
+    NotABit {
+        /// Ordinal of the component, from 0.
+        position: usize,
+        /// Its value.
+        value: f64,
+    },
+    /// A metric of bits over numbers, or of numbers over bits.
+    #[error("metric {metric} cannot compare {got}: expected {expected}")]
+    MetricMismatch {
+        /// Name of the metric.
+        metric: &'static str,
+        /// The vectors that it compares.
+        expected: &'static str,
+        /// The column's vectors.
+        got: String,
+    },
     /// A query of zero length has no direction, so no cosine.
     #[error("zero query under cosine: expected a vector of non-zero length, got all zeros")]
     ZeroQuery,
@@ -71,13 +97,15 @@ pub enum KernelError {
     #[error("unbounded search: expected top_k, a radius or both, got neither")]
     Unbounded,
     /// An unknown metric name.
-    #[error("unknown metric: expected one of cosine (cosin), dot (inner_product, ip), l2 (euclidean), got {got:?}")]
+    #[error(
+        "unknown metric: expected one of cosine (cosin), dot (inner_product, ip), l2 (euclidean), l1, hamming, jaccard, got {got:?}"
+    )]
     UnknownMetric {
         /// The name as given.
         got: String,
     },
     /// An unknown tier name.
-    #[error("unknown tier: expected one of auto, f32, i8, pca4, got {got:?}")]
+    #[error("unknown tier: expected one of auto, f32, i8, pca4, off, got {got:?}")]
     UnknownTier {
         /// The name as given.
         got: String,

@@ -37,6 +37,11 @@ impl Query {
         if let Some(position) = values.iter().position(|x| !x.is_finite()) {
             return Err(KernelError::NonFiniteQuery { position, value: values[position] });
         }
+        if metric.is_of_bits()
+            && let Some(position) = values.iter().position(|x| *x != 0.0 && *x != 1.0)
+        {
+            return Err(KernelError::NotABit { position, value: values[position] });
+        }
         let largest = values.iter().fold(0.0_f64, |m, x| m.max(x.abs()));
         // The reference divides by the root of the sum of squares, which underflows for components
         // under 2^-538.

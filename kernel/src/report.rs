@@ -102,7 +102,7 @@ impl Report {
             components: None,
             reason: match tier {
                 Tier::F32 => "tier f32 asked for".into(),
-                Tier::Auto | Tier::I8 | Tier::Pca4 => "no sketch, so the vectors themselves".into(),
+                Tier::Auto | Tier::I8 | Tier::Pca4 | Tier::Integer => "no sketch, so the vectors themselves".into(),
             },
             threads: None,
             bytes_planned: None,

@@ -6,7 +6,9 @@
 //! shared.
 
 mod batch;
+mod integer;
 mod judge;
+pub(crate) mod max_sim;
 mod rows;
 mod single;
 mod sketched;
@@ -27,6 +29,7 @@ use crate::pool;
 use crate::query::Query;
 use crate::tier::{F32, Form, Tier};
 
+use integer::IntegerQueries;
 use sketched::Sketched;
 
 /// Bytes that a thread claims at a time.
@@ -75,6 +78,8 @@ pub(crate) struct ScanResult {
     pub undefined: Vec<u64>,
     pub counts: Counts,
     pub tier: TierUse,
+    /// Bytes of the codes, and of the vectors without a sketch, of the rows to read.
+    pub bytes_planned: usize,
     pub threads: usize,
     pub scan_us: u64,
     pub refine_us: u64,
@@ -120,7 +125,8 @@ impl Job<'_> {
     fn one_query_form(&self) -> Form {
         match self.metric {
             Metric::L2 | Metric::L2Squared => Form::Differences,
-            Metric::Cosine | Metric::Dot => Form::DotAndSquare,
+            Metric::L1 => Form::AbsoluteDifferences,
+            Metric::Cosine | Metric::Dot | Metric::Hamming | Metric::Jaccard => Form::DotAndSquare,
         }
     }
 
@@ -165,8 +171,11 @@ impl Job<'_> {
         let started = Instant::now();
         let candidate_rows = self.selection.map_or(self.column.len(), BooleanBuffer::count_set_bits);
         let wanted = if self.threads == 0 { pool::threads() } else { self.threads };
+        let integer = IntegerQueries::of(self);
         let (sketched, reason) = match self.tier {
+            _ if integer.is_some() => (None, None),
             Tier::F32 => (None, None),
+            _ if self.metric == Metric::L1 => (None, Some("sketches do not bound l1".into())),
             tier => match Sketched::new(self, tier, candidate_rows, wanted) {
                 Ok(sketched) => (Some(sketched), None),
                 Err(reason) => (None, Some(reason)),
@@ -195,21 +204,21 @@ impl Job<'_> {
             let mut partial = PartialResult::default();
             let mut all: Vec<Candidates> =
                 thresholds.iter().map(|threshold| Candidates::new(self.k, threshold.get())).collect();
+            if let Some(queries) = &integer {
+                integer::scan(self, queries, &scan, &thresholds, claim, &mut all, &mut partial);
+                partial.candidates = all.into_iter().map(Candidates::into_items).collect();
+                return partial;
+            }
             if let Some(sketched) = &sketched {
                 all = sketched::scan(self, sketched, &scan, &thresholds, claim_sketched, all, &mut partial);
             }
             let has_vectors = !scan.morsels.is_empty() || sketched.as_ref().is_some_and(Sketched::has_left);
-            match all.pop() {
-                Some(one) if has_vectors && all.is_empty() => {
-                    all.push(single::scan(self, &scan, &thresholds[0], claim, one, &mut partial));
-                }
-                Some(last) => {
-                    all.push(last);
-                    if has_vectors {
-                        batch::scan(self, &scan, &thresholds, claim, &mut all, &mut partial);
-                    }
-                }
-                None => {}
+            // A sum of absolute differences is no matrix product.
+            let is_product = all.len() > 1 && self.metric != Metric::L1;
+            if has_vectors && is_product {
+                batch::scan(self, &scan, &thresholds, claim, &mut all, &mut partial);
+            } else if has_vectors {
+                all = single::scan(self, &scan, &thresholds, claim, all, &mut partial);
             }
             partial.candidates = all.into_iter().map(Candidates::into_items).collect();
             partial
@@ -218,8 +227,13 @@ impl Job<'_> {
         let scan_us = started.elapsed().as_micros() as u64;
 
         let started = Instant::now();
-        let tier = tier_use(sketched.as_ref(), reason);
-        let mut result = ScanResult { tier, threads, scan_us, ..ScanResult::default() };
+        let tier = match &integer {
+            Some(queries) => {
+                TierUse { tier: Tier::Integer, reason: Some(queries.reason().into()), ..TierUse::default() }
+            }
+            None => tier_use(sketched.as_ref(), reason),
+        };
+        let mut result = ScanResult { tier, bytes_planned: scan.bytes, threads, scan_us, ..ScanResult::default() };
         let mut all: Vec<Vec<Candidate>> = vec![Vec::new(); self.queries.len()];
         for partial in partials {
             result.counts.add(partial.counts);
@@ -284,7 +298,7 @@ fn tier_use(sketched: Option<&Sketched<'_>>, reason: Option<String>) -> TierUse 
     let reason = if sketched.has_left() {
         format!("the {} sketch left too many rows, so most were read as vectors", basis.tier())
     } else {
-        format!("the {} sketch reads {} bytes a row", basis.tier(), sketched.row_bytes())
+        basis.describe_reads(sketched.row_bytes(), sketched.uncovered())
     };
     TierUse {
         tier: basis.tier(),
@@ -300,7 +314,7 @@ fn tier_use(sketched: Option<&Sketched<'_>>, reason: Option<String>) -> TierUse 
 /// A thread that is woken may be put behind this one on the same core, while others that end their
 /// work still keep the idle cores, and then stays there for milliseconds. So who has not begun by
 /// the second part is called again: that wakes another thread.
-fn in_parallel<T: Send>(threads: usize, work: &(impl Fn(&dyn Fn()) -> T + Sync)) -> Vec<T> {
+pub(crate) fn in_parallel<T: Send>(threads: usize, work: &(impl Fn(&dyn Fn()) -> T + Sync)) -> Vec<T> {
     let results = Mutex::new(Vec::with_capacity(threads));
     let begun = AtomicUsize::new(1);
     let add = |result| results.lock().unwrap_or_else(PoisonError::into_inner).push(result);

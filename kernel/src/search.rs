@@ -78,7 +78,8 @@ impl Search<One> {
     /// A search for one query.
     ///
     /// # Errors
-    /// An empty or non-finite query; under cosine one of zero length.
+    /// An empty or non-finite query; under cosine one of zero length; under a metric of bits one with
+    /// a component other than 0 and 1.
     pub fn new<T: Element>(metric: Metric, query: &[T]) -> Result<Self> {
         Ok(Self::of(metric, vec![Query::try_new(metric, query)?]))
     }
@@ -102,8 +103,8 @@ impl Search<One> {
     /// Searches a column ([`VectorColumn`](crate::VectorColumn) or [`ChunkedColumn`]).
     ///
     /// # Errors
-    /// A query of another dim, `top_k` 0, neither k nor a radius, a selection of another length.
-    /// Nothing is read then.
+    /// A query of another dim, `top_k` 0, neither k nor a radius, a selection of another length, a
+    /// metric of bits over numbers or the reverse. Nothing is read then.
     pub fn run<'a>(&self, column: impl Into<ChunkedColumn<'a>>) -> Result<Hits> {
         let column = column.into();
         let (result, report) = self.execute(&column)?;
@@ -254,6 +255,9 @@ impl<Q> Search<Q> {
         if let Some(got) = self.selection.as_ref().map(BooleanBuffer::len).filter(|got| *got != rows) {
             return Err(KernelError::SelectionLength { expected: rows, got });
         }
+        if let Some(chunk) = column.chunks().first() {
+            chunk.check_metric(self.metric)?;
+        }
         let job = Job {
             column,
             selection: self.selection.as_ref(),
@@ -283,11 +287,14 @@ impl<Q> Search<Q> {
             report.reason.clone_from(reason);
         }
         let code_bytes = result.tier.code_bytes as u64;
-        report.bytes_planned = Some(candidates * if code_bytes > 0 { code_bytes } else { row_bytes });
+        report.bytes_planned = Some(match code_bytes {
+            0 => candidates * row_bytes,
+            _ => result.bytes_planned as u64,
+        });
         report.threads = Some(result.threads);
         let nulls = candidates - result.counts.rows_scanned;
         report.skipped_rows = Some(nulls + result.counts.rows_skipped);
-        if !is_float32 {
+        if !is_float32 && report.tier != Tier::Integer {
             report.acceleration =
                 if self.queries.len() > 1 { "converted-blocks+simd-matrix-topk" } else { "converted-blocks+simd-topk" };
         }

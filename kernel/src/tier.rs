@@ -8,7 +8,9 @@
 //! by at most γ = n·u / (1 − n·u) times the sum of the products' magnitudes (N. Higham, "Accuracy
 //! and Stability of Numerical Algorithms", 2nd ed., section 3.1), and by Cauchy-Schwarz that is at
 //! most γ‖x‖‖q‖. Rounding the query to `f32` adds ‖x‖·‖q − f32(q)‖, rounding a `Float64` row adds
-//! u‖x‖‖q‖, underflow a few 2⁻¹²⁶ a term, even if the processor flushes subnormals. The reference's
+//! u‖x‖‖q‖, underflow a few 2⁻¹²⁶ a term, even if the processor flushes subnormals. A sum of
+//! absolute differences has no products: its terms are not negative, so γ is relative to the sum
+//! itself, and the rounded query adds at most √n·‖q − f32(q)‖. The reference's
 //! own rounding (n·2⁻⁵³) is covered by the slack in [`F32::gamma`].
 
 use std::fmt;
@@ -30,6 +32,9 @@ pub enum Tier {
     I8,
     /// A sketch of 4-bit digits along the principal components, where there is one.
     Pca4,
+    /// The stored vectors of whole numbers or bits, in integer arithmetic, which needs no bounds.
+    /// Only in reports: where it applies, it is what [`Tier::Auto`] uses.
+    Integer,
 }
 
 impl fmt::Display for Tier {
@@ -39,6 +44,7 @@ impl fmt::Display for Tier {
             Tier::F32 => "f32",
             Tier::I8 => "i8",
             Tier::Pca4 => "pca4",
+            Tier::Integer => "integer",
         })
     }
 }
@@ -46,11 +52,11 @@ impl fmt::Display for Tier {
 impl FromStr for Tier {
     type Err = KernelError;
 
-    /// Parses a name, in any case.
+    /// Parses a name, in any case. `off` is `f32`: no sketches.
     fn from_str(name: &str) -> Result<Self, KernelError> {
         match name.to_ascii_lowercase().as_str() {
             "auto" => Ok(Tier::Auto),
-            "f32" => Ok(Tier::F32),
+            "f32" | "off" => Ok(Tier::F32),
             "i8" => Ok(Tier::I8),
             "pca4" => Ok(Tier::Pca4),
             _ => Err(KernelError::UnknownTier { got: name.into() }),
@@ -90,6 +96,8 @@ pub(crate) enum Form {
     DotAndSquare,
     /// value = −Σ(x − q)², square = Σ(x − q)².
     Differences,
+    /// value = −Σ|x − q|, square = Σ|x − q|.
+    AbsoluteDifferences,
 }
 
 impl Form {
@@ -97,7 +105,7 @@ impl Form {
     pub fn is_ordinary(self, square: f32) -> bool {
         match self {
             Form::DotAndSquare => (SQUARE_MIN..=SQUARE_MAX).contains(&square),
-            Form::Differences => square <= SQUARE_MAX,
+            Form::Differences | Form::AbsoluteDifferences => square <= SQUARE_MAX,
         }
     }
 }
@@ -162,6 +170,12 @@ impl<'q> F32<'q> {
         }
     }
 
+    /// Error of a computed `x·q` of the scaled query: a multiple of the computed ‖x‖, which also
+    /// covers adding it in `f32`, and an absolute part.
+    pub fn dot_slack(&self) -> (f32, f64) {
+        (at_least(self.dot_error * (1.0 + self.gamma + 4.0 * U) + 8.0 * U * self.query.norm), 2.0 * self.underflow)
+    }
+
     /// Error of `qq + xx − 2·dot`, for a row of this norm and square.
     fn expanded_error(&self, norm: f64, square: f64) -> f64 {
         2.0 * self.dot_error * norm
@@ -175,11 +189,33 @@ impl<'q> F32<'q> {
         1.01 * (self.query.residual + self.stored * (self.query.norm + distance))
     }
 
+    /// Error of Σ|x − q| by the conversions to `f32`, for an upper estimate of it. Σ|q − f32(q)| is
+    /// at most √n·‖q − f32(q)‖, and Σ|q| at most √n·‖q‖.
+    fn l1_error(&self, distance: f64) -> f64 {
+        let root = (self.query.values.len() as f64).sqrt();
+        1.01 * (root * self.query.residual + self.stored * (root * self.query.norm + distance))
+    }
+
+    /// An interval for Σ|x − q|.
+    fn l1_interval(&self, sum: f32) -> (f64, f64) {
+        let (sum, gamma) = (f64::from(sum), self.gamma + 4.0 * U);
+        let low = (sum - self.underflow).max(0.0) / (1.0 + gamma);
+        let high = (sum + self.underflow) / (1.0 - gamma).max(0.1);
+        let error = self.l1_error(high);
+        ((low - error).max(0.0), high + error)
+    }
+
+    fn l1_limits(&self, radius: f64) -> Limits {
+        let sum = (radius + self.l1_error(radius)) / (1.0 - 2.1 * self.stored);
+        let largest = sum * (1.0 + self.gamma + 8.0 * U) + 2.0 * self.underflow;
+        Limits { a: 0.0, b: 0.0, t: at_most(-largest) }
+    }
+
     /// An interval for ‖x − q‖.
     fn l2_interval(&self, value: f32, square: f32) -> (f64, f64) {
         let (value, square) = (f64::from(value), f64::from(square));
         match self.form {
-            Form::Differences => {
+            Form::Differences | Form::AbsoluteDifferences => {
                 let gamma = self.gamma + 4.0 * U;
                 let low = ((square - self.underflow).max(0.0) / (1.0 + gamma)).sqrt();
                 let high = ((square + self.underflow) / (1.0 - gamma).max(0.1)).sqrt();
@@ -203,7 +239,7 @@ impl<'q> F32<'q> {
 
     fn l2_limits(&self, radius: f64) -> Limits {
         match self.form {
-            Form::Differences => {
+            Form::Differences | Form::AbsoluteDifferences => {
                 let root = (radius + self.root_error(radius)) / (1.0 - 2.1 * self.stored);
                 let largest = root * root * (1.0 + self.gamma + 8.0 * U) + 2.0 * self.underflow;
                 Limits { a: 0.0, b: 0.0, t: at_most(-largest) }
@@ -237,6 +273,8 @@ impl Approximation for F32<'_> {
                 b: 0.0,
                 t: at_most(self.query.scale(-threshold) - 2.0 * self.underflow),
             },
+            Metric::L1 => self.l1_limits(threshold.max(0.0)),
+            Metric::Hamming | Metric::Jaccard => Limits::NONE,
             // A clamped distance of 2 ties with every larger one.
             Metric::Cosine if self.is_clamped && threshold >= 2.0 => Limits::NONE,
             Metric::Cosine => {
@@ -257,6 +295,8 @@ impl Approximation for F32<'_> {
                 let (low, high) = self.l2_interval(value, square);
                 (low * low * (1.0 - U), high * high * (1.0 + U))
             }
+            Metric::L1 => self.l1_interval(square),
+            Metric::Hamming | Metric::Jaccard => return None,
             Metric::Dot => {
                 let norm = f64::from(square).sqrt() * (1.0 + self.gamma + self.stored + U);
                 let error = self.dot_error * norm + self.underflow;

@@ -11,7 +11,7 @@ use vexact_kernel::{
     Backend, ChunkedColumn, Element, Metric, Ranking, Search, Sketch, SketchBasis, Tier, VectorColumn, reference,
 };
 
-const METRICS: [Metric; 4] = [Metric::Cosine, Metric::Dot, Metric::L2, Metric::L2Squared];
+const METRICS: [Metric; 5] = [Metric::Cosine, Metric::Dot, Metric::L2, Metric::L2Squared, Metric::L1];
 
 /// An element type that can be put into an Arrow array.
 trait Stored: Element {

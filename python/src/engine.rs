@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow_pyarrow::ToPyArrow;
 use pyo3::prelude::*;
-use vexact::htap::{FunctionDefinition, HtapConfig, HtapEngine as Engine, bind_filter};
+use vexact::htap::{Blobs, FunctionDefinition, HtapConfig, HtapEngine as Engine, bind_filter};
 use vexact::replication::{SyncResult, SyncStatus};
 use vexact::sidecar::{DeleteDetection, SidecarConfig, TimestampTableConfig};
 use vexact::{ColumnType, QueryVectors, TableSchema, VectorSearch};
@@ -19,12 +19,16 @@ use crate::process::OfProcess;
 use crate::runtime::{enter, run_engine};
 use crate::search::{SearchArguments, Sections, sections};
 use crate::session::Session;
+use crate::text::{FusionArguments, TextArguments};
 
 #[pyclass(frozen, module = "vexact._native")]
 pub struct HtapEngine(OfProcess<Arc<Engine>>);
 
 /// `(events, inserted, updated, deleted, pruned)`.
 type Synced = (u64, u64, u64, u64, Option<u64>);
+
+/// `(table, [(column, type, is_certain, reason)], key)`.
+type Inferred = (String, Vec<(String, String, bool, String)>, Vec<String>);
 
 fn synced(result: SyncResult) -> Synced {
     let SyncResult { events_processed, rows_inserted, rows_updated, rows_deleted, pruned_count } = result;
@@ -242,6 +246,10 @@ impl HtapEngine {
         batches(py, &run_engine(py, self.0.query_olap(sql, params))?)
     }
 
+    fn export(&self, py: Python<'_>, table: &str, path: PathBuf) -> PyResult<()> {
+        run_engine(py, self.0.export(table, &path))
+    }
+
     /// `(side, reason)`.
     fn route(&self, py: Python<'_>, sql: &str) -> PyResult<(&'static str, String)> {
         let route = run_engine(py, self.0.route(sql))?;
@@ -250,6 +258,18 @@ impl HtapEngine {
             vexact::router::Side::Olap => "olap",
         };
         Ok((side, route.reason.to_string()))
+    }
+
+    /// Returns the table's name, its columns `(name, type, is_certain, reason)` and its key. `vectors`: the dimension of BLOB
+    /// columns, `None` for bytes.
+    fn infer_schema(&self, py: Python<'_>, table: &str, vectors: Vec<(String, Option<usize>)>) -> PyResult<Inferred> {
+        let blobs = vectors.into_iter().map(|(column, dim)| (column, dim.map_or(Blobs::Bytes, Blobs::Vectors)));
+        let inferred = run_engine(py, self.0.infer_table(table, blobs.collect()))?;
+        let columns = inferred
+            .columns
+            .into_iter()
+            .map(|column| (column.name, column.column_type.to_string(), column.is_certain, column.reason));
+        Ok((inferred.name, columns.collect(), inferred.key))
     }
 
     /// Returns the number of rows that the table has and the replica lacks.
@@ -341,6 +361,42 @@ impl HtapEngine {
         run_engine(py, self.0.explain_vector_search(&search, fresh)).map(sections)
     }
 
+    fn hybrid_search<'py>(
+        &self,
+        py: Python<'py>,
+        arguments: SearchArguments<'_>,
+        text: FusionArguments,
+        fresh: bool,
+    ) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let search = text.search(py, one(py, arguments)?)?;
+        batches(py, &run_engine(py, self.0.hybrid_search(&search, fresh))?)
+    }
+
+    fn text_search<'py>(
+        &self,
+        py: Python<'py>,
+        arguments: TextArguments<'_>,
+        fresh: bool,
+    ) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let search = arguments.of_engine(py, unusable)?;
+        batches(py, &run_engine(py, self.0.text_search(&search, fresh))?)
+    }
+
+    fn register_text(&self, py: Python<'_>, table: &str, columns: Vec<String>, tokenizer: &str) -> PyResult<()> {
+        let tokenizer = tokenizer.parse().map_err(|error: vexact::Error| crate::errors::exception(py, &error))?;
+        run_engine(py, self.0.register_text(table, &columns, tokenizer))
+    }
+
+    fn unregister_text(&self, py: Python<'_>, table: &str, columns: Vec<String>) -> PyResult<()> {
+        run_engine(py, self.0.unregister_text(table, &columns))
+    }
+
+    /// `[(table, column, tokenizer)]`.
+    fn text_columns(&self) -> Vec<(String, String, &'static str)> {
+        let columns = self.0.text_columns().into_iter();
+        columns.map(|column| (column.table, column.column, column.tokenizer.name())).collect()
+    }
+
     fn start_sync(&self, interval_seconds: f64) -> PyResult<()> {
         let _runtime = enter()?;
         self.0.start_sync(Duration::from_secs_f64(interval_seconds));
@@ -360,6 +416,13 @@ impl HtapEngine {
             self.0.shutdown().await;
             Ok(())
         })
+    }
+}
+
+impl HtapEngine {
+    /// Returns the engine, for objects that outlive the call.
+    pub fn shared(&self) -> Arc<Engine> {
+        Arc::clone(&self.0)
     }
 }
 

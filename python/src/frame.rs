@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arrow_pyarrow::ToPyArrow;
+use arrow::array::RecordBatchReader;
+use arrow_pyarrow::{IntoPyArrow, ToPyArrow};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use crate::errors::exception;
+use crate::lazy_reader::LazyReader;
 use crate::process::OfProcess;
 use crate::runtime::{run, run_long, run_telling};
 
@@ -71,6 +73,17 @@ impl DataFrame {
         let batches = batches.iter().map(|batch| batch.to_pyarrow(py)).collect::<PyResult<Vec<_>>>()?;
         let table = py.import("pyarrow")?.getattr("Table")?;
         table.call_method1("from_batches", (PyList::new(py, batches)?, self.schema(py)?))
+    }
+
+    /// Starts the query and returns its rows as a `pyarrow.RecordBatchReader`, which computes them as they are read.
+    fn to_reader<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let reader: Box<dyn RecordBatchReader + Send> = Box::new(LazyReader::start(self.0.clone())?);
+        reader.into_pyarrow(py)
+    }
+
+    /// Returns true if the rows are in memory.
+    fn is_in_memory(&self) -> bool {
+        self.0.batches().is_some()
     }
 
     #[pyo3(signature = (progress))]

@@ -2,21 +2,25 @@
 //! while the engine works.
 #![allow(missing_docs)]
 
+mod adbc;
 mod arguments;
 mod callbacks;
 mod cancel;
 mod command;
 mod convert;
 mod custom_stream;
+mod door;
 mod engine;
 mod errors;
 mod frame;
+mod lazy_reader;
 mod process;
 mod query;
 mod runtime;
 mod search;
 mod session;
 mod stream;
+mod text;
 
 use pyo3::prelude::*;
 
@@ -39,6 +43,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(engine::uninstall, module)?)?;
     module.add_function(wrap_pyfunction!(frame::discard_unfinished, module)?)?;
     module.add_function(wrap_pyfunction!(frame::explain_html, module)?)?;
+    door::register(module)?;
     stream::register(module)?;
     custom_stream::register(module)
 }

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyFloat, PyInt, PyList, PySequence, PyString, PyTuple, PyType};
 use vexact::QueryVectors;
 use vexact::kernel::Element;
+use vexact::kernel::reference::bits;
 
 /// Creates the exception for an invalid value. The text names the value, the expected one and the
 /// actual one.
@@ -44,6 +45,34 @@ pub fn query(name: &dyn Display, value: &Bound<'_, PyAny>, refused: Refusal) -> 
         return array_query(name, &value.py().import("numpy")?.call_method1("asarray", (value,))?, refused);
     }
     sequence(name, value, refused)
+}
+
+/// Converts a query of bits: bytes, a sequence of bytes for a query batch, an array of bool, or what
+/// [`query`] takes, of a 0 or 1 for each bit.
+///
+/// # Errors
+/// As [`query`].
+pub fn bit_query(name: &dyn Display, value: &Bound<'_, PyAny>, refused: Refusal) -> PyResult<QueryVectors> {
+    if let Some(bytes) = bytes(value)? {
+        return Ok(QueryVectors::one(&bits(&bytes)));
+    }
+    if is_list(value) {
+        let rows: Vec<Option<Vec<u8>>> = value.try_iter()?.map(|row| bytes(&row?)).collect::<PyResult<_>>()?;
+        if let Some(rows) = rows.into_iter().collect::<Option<Vec<Vec<u8>>>>().filter(|rows| !rows.is_empty()) {
+            let components = |row: Vec<u8>| bits(&row).iter().map(|bit| bit.to_f64()).collect();
+            return Ok(QueryVectors::Many(rows.into_iter().map(components).collect()));
+        }
+    }
+    if let Ok(array) = value.extract::<PyReadonlyArrayDyn<'_, bool>>() {
+        let components: Vec<f64> = array.as_array().iter().map(|bit| Element::to_f64(*bit)).collect();
+        return shaped(name, array.py(), array.shape(), components, refused);
+    }
+    query(name, value, refused)
+}
+
+fn bytes(value: &Bound<'_, PyAny>) -> PyResult<Option<Vec<u8>>> {
+    let is_bytes = value.is_instance_of::<PyBytes>() || value.is_instance_of::<PyByteArray>();
+    is_bytes.then(|| value.extract()).transpose()
 }
 
 /// Returns the type of a value, for messages.
@@ -190,6 +219,12 @@ fn array_query(name: &dyn Display, array: &Bound<'_, PyAny>, refused: Refusal) -
     if let Ok(array) = array.extract::<PyReadonlyArrayDyn<'_, f64>>() {
         return rows(name, &array, refused);
     }
+    if let Ok(array) = array.extract::<PyReadonlyArrayDyn<'_, i8>>() {
+        return rows(name, &array, refused);
+    }
+    if let Ok(array) = array.extract::<PyReadonlyArrayDyn<'_, u8>>() {
+        return rows(name, &array, refused);
+    }
     let kind = |array: &Bound<'_, PyAny>| array.getattr("dtype")?.getattr("kind")?.extract::<String>();
     let mut array = array.clone();
     if kind(&array)? == "O" {
@@ -215,13 +250,24 @@ fn rows<T: Element + numpy::Element>(
     // The values are in the order of the rows, also if memory has another order (a transposed
     // array).
     let values: Vec<f64> = array.as_array().iter().map(|x| x.to_f64()).collect();
-    match *array.shape() {
+    shaped(name, array.py(), array.shape(), values, refused)
+}
+
+/// Values of an array of this shape, in the order of its rows.
+fn shaped(
+    name: &dyn Display,
+    py: Python<'_>,
+    shape: &[usize],
+    values: Vec<f64>,
+    refused: Refusal,
+) -> PyResult<QueryVectors> {
+    match *shape {
         [_] => Ok(QueryVectors::One(values)),
         [_, 0] => Ok(QueryVectors::Many(vec![vec![]])),
         [_, dim] => Ok(QueryVectors::Many(values.chunks(dim).map(<[f64]>::to_vec).collect())),
         _ => {
-            let got = array.shape().len();
-            Err(refused(array.py(), format!("{name}: expected one or two dimensions, got {got}")))
+            let got = shape.len();
+            Err(refused(py, format!("{name}: expected one or two dimensions, got {got}")))
         }
     }
 }

@@ -18,7 +18,8 @@ use crate::process::PerProcess;
 /// Interval at which a running query checks for Ctrl-C.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
-fn runtime() -> PyResult<&'static Runtime> {
+/// Returns the runtime of this process. Must be called with the GIL held.
+pub fn runtime() -> PyResult<&'static Runtime> {
     static RUNTIME: PerProcess<Runtime> = PerProcess::new();
     // There are more threads than cores, so that the system shares the cores between long queries
     // and short ones.
@@ -45,16 +46,19 @@ pub fn run_telling<T: Send + 'static>(
     future: impl Future<Output = vexact::Result<T>> + Send + 'static,
     tell: &(dyn Fn(Python<'_>) -> PyResult<()> + Sync),
 ) -> PyResult<T> {
+    let mut task = spawn(future)?;
+    run_with(py, async move { task.end().await }, exception, tell)
+}
+
+/// Starts a query on the runtime's threads.
+pub fn spawn<T: Send + 'static>(
+    future: impl Future<Output = vexact::Result<T>> + Send + 'static,
+) -> PyResult<Spawned<T>> {
     let running = RunningQuery::new();
-    let task = AbortOnDrop(runtime()?.spawn(async move {
+    Ok(Spawned(runtime()?.spawn(async move {
         let _running = running;
         future.await
-    }));
-    let ended = async move {
-        let mut task = task;
-        (&mut task.0).await.map_err(|error| task_ended("a query", error))?
-    };
-    run_with(py, ended, exception, tell)
+    })))
 }
 
 /// The number of queries on the runtime's threads, including those whose caller is gone.
@@ -62,10 +66,11 @@ static RUNNING_QUERIES: Mutex<usize> = Mutex::new(0);
 /// Notified when no query runs any more.
 static QUERIES_ENDED: Condvar = Condvar::new();
 
-struct RunningQuery;
+/// Counts a query from its start to its end.
+pub struct RunningQuery;
 
 impl RunningQuery {
-    fn new() -> Self {
+    pub fn new() -> Self {
         *RUNNING_QUERIES.lock() += 1;
         Self
     }
@@ -91,9 +96,17 @@ pub fn wait_for_queries(py: Python<'_>) {
     });
 }
 
-struct AbortOnDrop<T>(JoinHandle<T>);
+/// A query on the runtime's threads. Dropping it cancels the query.
+pub struct Spawned<T>(JoinHandle<vexact::Result<T>>);
 
-impl<T> Drop for AbortOnDrop<T> {
+impl<T> Spawned<T> {
+    /// Waits for the end of the query. Must not be called again after it returned.
+    pub async fn end(&mut self) -> vexact::Result<T> {
+        (&mut self.0).await.map_err(|error| task_ended("a query", error))?
+    }
+}
+
+impl<T> Drop for Spawned<T> {
     fn drop(&mut self) {
         self.0.abort();
     }

@@ -3,10 +3,11 @@
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use vexact::VectorSearch;
+use vexact::kernel::{KernelError, Metric};
 use vexact::sql::Explained;
 
 use crate::convert;
-use crate::query::{Refusal, query as query_vectors};
+use crate::query::{Refusal, bit_query, query as query_vectors};
 
 /// `(table, column, query, top_k, metric, filter, columns, params, min_score, group_by)`.
 #[derive(FromPyObject)]
@@ -33,7 +34,7 @@ impl<'py> SearchArguments<'py> {
     /// `query_name` is the name of the query in messages.
     pub fn search(self, py: Python<'_>, query_name: &str, invalid: Refusal) -> PyResult<VectorSearch> {
         let Self(table, column, query, top_k, metric, filter, columns, params, min_score, group_by) = self;
-        let metric = metric.parse().map_err(|error: vexact::kernel::KernelError| invalid(py, error.to_string()))?;
+        let metric: Metric = metric.parse().map_err(|error: KernelError| invalid(py, error.to_string()))?;
         // `top_k` may be a whole number of any size: a number beyond the size of any table returns
         // all rows.
         if !top_k.hasattr("__index__")? {
@@ -45,7 +46,10 @@ impl<'py> SearchArguments<'py> {
             return Err(invalid(py, problem));
         }
         let top_k = top_k.extract::<usize>().unwrap_or(usize::MAX);
-        let query = query_vectors(&query_name, &query, invalid)?;
+        let query = match metric.is_of_bits() {
+            true => bit_query(&query_name, &query, invalid)?,
+            false => query_vectors(&query_name, &query, invalid)?,
+        };
         if params.is_some() && filter.is_none() {
             return Err(invalid(py, "params: expected none without a filter, got some".into()));
         }

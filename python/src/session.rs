@@ -9,7 +9,9 @@ use pyo3::prelude::*;
 use vexact::SessionOptions;
 use vexact::sources::csv::CsvOptions;
 use vexact::sources::line_columns::{LineColumn, LineField, LineMode};
+use vexact::sources::object_stores::StoreOptions;
 use vexact::sources::probe::Format;
+use vexact_cluster::{Cluster, ClusterOptions, Secret};
 
 use crate::convert;
 use crate::errors::{exception, invalid};
@@ -17,6 +19,7 @@ use crate::frame::DataFrame;
 use crate::process::OfProcess;
 use crate::runtime::{run, run_long};
 use crate::search::{SearchArguments, Sections, sections};
+use crate::text::{FusionArguments, TextArguments};
 
 #[pyclass(frozen, module = "vexact._native")]
 pub struct Session(pub OfProcess<vexact::Session>);
@@ -115,14 +118,38 @@ impl Session {
         memory_limit_bytes: Option<&Bound<'_, PyAny>>,
         target_partitions: Option<&Bound<'_, PyAny>>,
         timeout: Option<f64>,
+        object_stores: Vec<(String, Vec<(String, String)>)>,
     ) -> PyResult<Self> {
+        let mut stores = StoreOptions::default();
+        for (url, options) in object_stores {
+            stores.set(&url, options).map_err(|error| exception(py, &error))?;
+        }
         let options = SessionOptions {
             memory_limit_bytes: convert::whole_number("memory_limit_bytes", memory_limit_bytes)?,
             target_partitions: convert::whole_number("target_partitions", target_partitions)?,
             timeout: timeout.map(Duration::from_secs_f64),
+            object_stores: stores,
         };
         let session = vexact::Session::with_options(&options);
         session.map(|session| Self(session.into())).map_err(|error| exception(py, &error))
+    }
+
+    /// Runs the session's queries on workers from now on.
+    fn use_workers(
+        &self,
+        py: Python<'_>,
+        workers: Vec<String>,
+        token: Option<&str>,
+        tls_ca: Option<PathBuf>,
+        retries: usize,
+    ) -> PyResult<()> {
+        let attach = || {
+            let token = token.map(Secret::try_new).transpose()?;
+            let options = ClusterOptions { workers, token, tls_ca, retries, ..ClusterOptions::default() };
+            Cluster::try_new(options)?.attach(&self.0);
+            Ok(())
+        };
+        attach().map_err(|error| exception(py, &error))
     }
 
     fn read_csv(&self, py: Python<'_>, paths: Vec<PathBuf>, options: CsvArguments<'_>) -> PyResult<DataFrame> {
@@ -173,7 +200,7 @@ impl Session {
 
     fn probe<'py>(&self, py: Python<'py>, path: PathBuf) -> PyResult<Probed<'py>> {
         let session = self.0.clone();
-        let probe = run_long(py, async move { session.probe(path) })?;
+        let probe = run_long(py, async move { session.probe(path).await })?;
         let schema = probe.schema.as_ref().map(|schema| schema.to_pyarrow(py)).transpose()?;
         let delimiter = match probe.candidates.first().map(|best| best.format) {
             Some(Format::Csv(delimiter)) => Some(delimiter),
@@ -204,6 +231,10 @@ impl Session {
 
     fn create_temp_view(&self, py: Python<'_>, name: &str, frame: &DataFrame) -> PyResult<()> {
         self.0.create_temp_view(name, &frame.0).map_err(|error| exception(py, &error))
+    }
+
+    fn drop_view(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        self.0.drop_view(name).map_err(|error| exception(py, &error))
     }
 
     fn sql(
@@ -246,6 +277,28 @@ impl Session {
     ) -> PyResult<DataFrame> {
         let search = arguments.search(py, "query_vector", invalid)?;
         run(py, self.0.hybrid_search(&search, score_threshold)).map(DataFrame::from)
+    }
+
+    fn fused_search(
+        &self,
+        py: Python<'_>,
+        arguments: SearchArguments<'_>,
+        text: FusionArguments,
+    ) -> PyResult<DataFrame> {
+        let mut search = text.search(py, arguments.search(py, "query_vector", invalid)?)?;
+        search.vector.columns = Vec::new();
+        search.leading = vec!["*".into()];
+        run(py, self.0.fused_search(&search)).map(DataFrame::from)
+    }
+
+    fn text_search(&self, py: Python<'_>, arguments: TextArguments<'_>) -> PyResult<DataFrame> {
+        let search = arguments.of_session(py, invalid)?;
+        run(py, self.0.text_search(&search)).map(DataFrame::from)
+    }
+
+    fn register_text(&self, py: Python<'_>, table: &str, columns: Vec<String>, tokenizer: &str) -> PyResult<()> {
+        let tokenizer = tokenizer.parse().map_err(|error: vexact::Error| crate::errors::exception(py, &error))?;
+        run(py, self.0.register_text(table, &columns, tokenizer))
     }
 
     fn explain_hybrid_search(

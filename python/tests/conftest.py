@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +11,9 @@ import pytest
 
 import vexact
 from reference import vectors
+
+# Haystack reports its use to its makers unless this says otherwise; it is read when it is imported.
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 
 # Tests interrupt themselves; a shell starts what runs in the background without a handler.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -38,3 +43,17 @@ def write(tmp_path: Path):
         return path
 
     return write
+
+
+FOREIGN = {"TestLangChainsOwn": "LangChain's own suite", "TestHaystacksOwn": "Haystack's own suite", "TestHaystacksOwnAsync": "Haystack's own suite, async"}
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Says how many tests of each framework's suite ran."""
+    for name, suite in FOREIGN.items():
+        counts = {
+            outcome: sum(f"::{name}::" in getattr(report, "nodeid", "") for report in terminalreporter.stats.get(outcome, []))
+            for outcome in ("passed", "failed", "skipped")
+        }
+        if any(counts.values()):
+            terminalreporter.write_line(f"{suite}: " + ", ".join(f"{count} {outcome}" for outcome, count in counts.items()))

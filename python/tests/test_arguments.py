@@ -119,8 +119,8 @@ async def test_arguments_of_engines_are_named(engine: HtapEngine) -> None:
     for row in (2, "2", None):
         with pytest.raises(TypeError, match=f"rows_of_params: row 2: expected a sequence of parameters or a mapping, {got(row)}"):
             await many([[1], row])
-    await refused_later(engine.register_table, "schema: ", ["docs", None, {"name": "docs"}, ("docs", ID, ["id"]), TableSchema])
-    await refused_later(lambda v: engine.register_table(TableSchema("docs", ID, ["id"]), v), "initial_sync: ", NO_FLAG)
+    await refused_later(engine.register_table, "schema: ", [None, {"name": "docs"}, ("docs", ID, ["id"]), TableSchema])
+    await refused_later(lambda v: engine.register_table(TableSchema("docs", ID, ["id"]), v), "initial_sync: ", [flag for flag in NO_FLAG if flag is not None])
     for call in (engine.initial_sync, lambda v: engine.add_column(v, "c", "int8"), lambda v: engine.drop_column(v, "title")):
         await refused_later(call, "table_name: ", NO_TEXT)
     for call in (lambda v: engine.add_column("docs", v, "int8"), lambda v: engine.drop_column("docs", v)):

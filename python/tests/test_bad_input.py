@@ -403,7 +403,7 @@ def test_paths_of_other_types_are_type_errors(session: vexact.Session) -> None:
                 read(path)
 
 
-@pytest.mark.parametrize("thing", [pa.table({"a": [1]}), None, "docs", [1], {"a": [1]}], ids=repr)
+@pytest.mark.parametrize("thing", [None, "docs", [1], {"a": [1]}], ids=repr)
 def test_a_view_of_anything_but_a_frame_is_a_type_error(session: vexact.Session, thing: Any) -> None:
     expected, got = "vexact.DataFrame", f"got {type(thing).__name__}"
     refused(lambda: session.create_temp_view("t", thing), "create_temp_view", expected, got, kind=TypeError)

@@ -27,7 +27,7 @@ def test_a_database_from_the_shell(command: list[str], tmp_path: Path) -> None:
         assert (done.returncode, done.stderr) == (0, ""), done.stdout
         return json.loads(done.stdout)
 
-    ok("exec", "CREATE TABLE docs(id INTEGER PRIMARY KEY, title TEXT, embedding BLOB)")
+    ok("exec", "--create", "CREATE TABLE docs(id INTEGER PRIMARY KEY, title TEXT, embedding BLOB)")
     insert = ["--param", "1", "--param", "Käfer", "--param", "[1, 0]", "INSERT INTO docs VALUES (?, ?, ?)"]
     assert ok("exec", *insert) == {"ok": True, "rows_affected": 1}
     columns = ["--column", "id:int64", "--column", "title:utf8", "--column", "embedding:vector(2)"]
@@ -37,6 +37,27 @@ def test_a_database_from_the_shell(command: list[str], tmp_path: Path) -> None:
     assert found["rows"] == [{"id": 1, "score": 5**0.5}]
     assert ok("sync")["events_processed"] == 0
     assert ok("status")["tables"][0]["state"] == "ready"
+
+
+def test_a_table_is_registered_without_its_columns(tmp_path: Path) -> None:
+    def answer(*arguments: str) -> dict:
+        return json.loads(run(SCRIPT, "db", arguments[0], "--db", "app.db", *arguments[1:], cwd=tmp_path).stdout)
+
+    answer("exec", "--create", "CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT, v FLOAT[2], w BLOB)")
+    unsure = answer("register", "--table", "notes")
+    assert unsure["ok"] is False and unsure["phase"] == "register"
+    assert unsure["error"] == (
+        'table "notes": expected a declaration or values that say the type of each column, which these have not: "w" (declared BLOB, no '
+        "values); --vector NAME:DIM or NAME:bytes says what a BLOB is, or all of it: --column 'id:int64' --column 'body:utf8' --column "
+        "'v:vector(2)' --column 'w:binary' --key 'id'"
+    )
+    done = answer("register", "--table", "notes", "--vector", "w:3")
+    assert [(column["name"], column["type"]) for column in done["columns"]] == [
+        ("id", "int64"), ("body", "utf8"), ("v", "vector(2)"), ("w", "vector(3)"),
+    ]
+    assert done["key"] == ["id"]
+    assert answer("register", "--table", "notes", "--vector", "w")["error_type"] == "usage_error"
+    assert answer("register", "--table", "notes", "--key", "id")["error_type"] == "usage_error"
 
 
 @pytest.mark.parametrize("command", [SCRIPT, MODULE], ids=["script", "module"])
@@ -57,13 +78,13 @@ def test_help_and_version(tmp_path: Path) -> None:
 
 def test_a_large_answer_is_whole(tmp_path: Path) -> None:
     rows = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000)"
-    run(SCRIPT, "db", "exec", "--db", "app.db", f"CREATE TABLE t(i INTEGER); {rows} INSERT INTO t SELECT i FROM n", cwd=tmp_path)
+    run(SCRIPT, "db", "exec", "--create", "--db", "app.db", f"CREATE TABLE t(i INTEGER); {rows} INSERT INTO t SELECT i FROM n", cwd=tmp_path)
     done = run(SCRIPT, "db", "query", "--db", "app.db", "SELECT i FROM t", cwd=tmp_path)
     assert [row["i"] for row in json.loads(done.stdout)["rows"]] == list(range(1, 200001))
 
 
 def test_ctrl_c_ends_a_query(tmp_path: Path) -> None:
-    run(SCRIPT, "db", "exec", "--db", "app.db", "CREATE TABLE t(i INTEGER)", cwd=tmp_path)
+    run(SCRIPT, "db", "exec", "--create", "--db", "app.db", "CREATE TABLE t(i INTEGER)", cwd=tmp_path)
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     process = subprocess.Popen([*SCRIPT, "db", "query", "--db", "app.db", endless], cwd=tmp_path, stdout=subprocess.PIPE)
     # The database's memory of readers is there once the command has opened it.

@@ -45,7 +45,7 @@ async def filled(engine):
 
 async def test_what_is_written_is_searched_after_a_sync(engine):
     result = await filled(engine)
-    assert repr(result) == "SyncResult(events=3, inserted=3, updated=0, deleted=0, pruned=3)"
+    assert repr(result) == "SyncResult(events_processed=3, rows_inserted=3, rows_updated=0, rows_deleted=0, pruned_count=3)"
     found = await engine.vector_search("docs", "v", [1, 0, 0], top_k=2, columns=["Title"])
     assert found[0].schema.names == ["id", "score", "Title"]
     assert [row["id"] for row in rows(found)] == [1, 3]
@@ -449,7 +449,7 @@ async def test_a_search_that_cannot_be_done_says_why(engine):
     with pytest.raises(EngineError, match="top_k: expected a whole number of at least 1, got 0"):
         await engine.vector_search("docs", "v", [1, 0, 0], top_k=0)
     with pytest.raises(EngineError, match="expected one of"):
-        await engine.vector_search("docs", "v", [1, 0, 0], metric="hamming")
+        await engine.vector_search("docs", "v", [1, 0, 0], metric="minkowski")
     with pytest.raises(EngineError, match="got a query batch"):
         await engine.vector_search("docs", "v", [[1, 0, 0], [0, 1, 0]])
     with pytest.raises(EngineError, match="not replicated"):

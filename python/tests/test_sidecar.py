@@ -57,8 +57,8 @@ async def test_a_file_is_followed_searched_and_not_written(source, tmp_path):
     settings = {"sidecar_source": tmp_path / "source.db", "sidecar_tables": [DOCS]}
     async with await vexact.open(tmp_path / "own.db", **settings) as engine:
         assert (await engine.sync_status()).tables["docs"].rows == 0
-        assert repr(await engine.sync_now()) == "SyncResult(events=2, inserted=2, updated=0, deleted=0, pruned=None)"
-        assert repr(await engine.sync_now()) == "SyncResult(events=0, inserted=0, updated=0, deleted=0, pruned=None)"
+        assert repr(await engine.sync_now()) == "SyncResult(events_processed=2, rows_inserted=2, rows_updated=0, rows_deleted=0, pruned_count=None)"
+        assert repr(await engine.sync_now()) == "SyncResult(events_processed=0, rows_inserted=0, rows_updated=0, rows_deleted=0, pruned_count=None)"
         assert await titles(engine) == {1: "one", 2: "two"}
         assert engine.explain_route("SELECT id FROM docs").startswith("olap: ")
         found = await engine.vector_search("docs", "v", [0, 1], top_k=1, columns=["title"])

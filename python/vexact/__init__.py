@@ -13,7 +13,9 @@ import typing as _typing
 import warnings as _warnings
 
 from . import _native, bitable, errors
+from ._datafusion import ReplicaSnapshot, ReplicaTable, register, vector_join, vector_search
 from ._native import __version__
+from .connection import Connection, connect
 from .custom_stream import (
     CustomArrowStreamSink,
     CustomArrowStreamSource,
@@ -24,6 +26,7 @@ from .custom_stream import (
 from .engine import (
     HtapConfig,
     HtapEngine,
+    InferredSchema,
     LogPosition,
     SyncResult,
     SyncStatus,
@@ -49,6 +52,7 @@ from .errors import (
 from .excel import read_excel
 from .explain import Explain
 from .frame import DataFrame
+from .result import QueryResult
 from .session import Session
 from .stream import RealtimeStreamSink, RealtimeStreamSource, StreamingDataFrame, StreamingQuery
 
@@ -76,6 +80,7 @@ if not _typing.TYPE_CHECKING:
 
 __all__ = [
     "BitableClientError",
+    "Connection",
     "CustomArrowStreamSink",
     "CustomArrowStreamSource",
     "CustomStreamEmitOptions",
@@ -85,13 +90,17 @@ __all__ = [
     "Explain",
     "HtapConfig",
     "HtapEngine",
+    "InferredSchema",
     "InternalError",
     "InvalidRequestError",
     "LogPosition",
     "MissingDependencyError",
+    "QueryResult",
     "QueryTimeoutError",
     "RealtimeStreamSink",
     "RealtimeStreamSource",
+    "ReplicaSnapshot",
+    "ReplicaTable",
     "ResourcesExhaustedError",
     "Session",
     "SourceIOError",
@@ -106,10 +115,14 @@ __all__ = [
     "VexactError",
     "__version__",
     "bitable",
+    "connect",
     "consume_arrow_batches_with_custom_sink",
     "create_stream_from_custom_source",
     "errors",
     "open",
     "read_excel",
+    "register",
     "uninstall",
+    "vector_join",
+    "vector_search",
 ]

@@ -17,6 +17,8 @@ from .errors import InvalidRequestError
 
 T = TypeVar("T")
 SearchArguments = tuple[str, str, Any, int, str, str | None, list[str], Any, float | None, str | None]
+TextArguments = tuple[str, str, str, int | None, str | None, list[str], Any, str]
+FusionArguments = tuple[str, str, str, float, int | None, float, list[str] | None]
 
 
 def wrong(name: str, expected: str, value: object) -> TypeError:
@@ -68,6 +70,32 @@ def paths(name: str, value: object) -> list[str]:
     if value is None or isinstance(value, (bytes, bytearray)):
         raise wrong(name, expected, value)
     return [path(name, item) for item in items(name, value, expected)]
+
+
+def object_stores(name: str, value: object) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Checks options of object stores. Their values are in no message."""
+    expected = "a mapping of URLs to mappings of options"
+    if value is None:
+        return []
+    if not isinstance(value, Mapping):
+        raise wrong(name, expected, value)
+    stores = []
+    for url, options in value.items():
+        text(f"{name}: a URL", url)
+        if not isinstance(options, Mapping):
+            raise wrong(f"{name}: {url}", "a mapping of options", options)
+        stores.append((url, [(text(f"{name}: {url}: an option", key), _option(name, url, key, of)) for key, of in options.items()]))
+    return stores
+
+
+def _option(name: str, url: str, key: str, value: object) -> str:
+    if isinstance(value, (bool, np.bool_)):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if not isinstance(value, str):
+        raise wrong(f"{name}: {url}: {key}", "a str, bool or int", value)
+    return value
 
 
 def flag(name: str, value: object) -> bool:
@@ -124,6 +152,12 @@ def items(name: str, value: Any, of: str) -> Iterable[Any]:
     return iterable
 
 
+def mapping(name: str, value: Any) -> Mapping[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise wrong(name, "a mapping", value)
+    return value
+
+
 def texts(name: str, value: object) -> list[str]:
     """Checks a list of texts; a single text is a list of one."""
     if isinstance(value, str):
@@ -173,4 +207,50 @@ def search(
         params,
         None if min_score is None else number("min_score", min_score),
         None if group_by is None else text("group_by", group_by, "a str or None"),
+    )
+
+
+def text_search(
+    table: object,
+    column: object,
+    words: object,
+    top_k: object,
+    filter: object,
+    params: Any,
+    columns: object,
+    query_syntax: object,
+) -> TextArguments:
+    """Checks the arguments of a text search and returns them as the native module takes them."""
+    return (
+        text("table", table),
+        text("column", column),
+        text("words", words),
+        None if top_k is None else whole("top_k", top_k, 1),
+        None if filter is None else text("filter", filter, "a str or None"),
+        [] if columns is None else texts("columns", columns),
+        params,
+        text("query_syntax", query_syntax),
+    )
+
+
+def fusion(
+    column_name: str,
+    column: object,
+    words_name: str,
+    words: object,
+    query_syntax: object,
+    rrf_k: object,
+    depth: object,
+    weight: object,
+    key: object,
+) -> FusionArguments:
+    """Checks the arguments of a fusion and returns them as the native module takes them."""
+    return (
+        text(column_name, column),
+        text(words_name, words),
+        text("query_syntax", query_syntax),
+        number("rrf_k", rrf_k),
+        None if depth is None else whole("depth", depth, 1),
+        number("weight", weight),
+        None if key is None else texts("key", key),
     )

@@ -105,6 +105,11 @@ def _dtypes(dtypes: Any) -> list[tuple[str, Any]]:
     return found
 
 
+def is_tabular(data: Any) -> bool:
+    """Returns True for data with an Arrow interface: of pandas, polars, pyarrow and others, and a result of an engine."""
+    return any(hasattr(type(data), name) for name in ("__arrow_c_stream__", "__arrow_c_array__"))
+
+
 def as_arrow(data: Any) -> Any:
     """Converts data to an object with an Arrow C interface, as the native module takes it."""
     if isinstance(data, Mapping):

@@ -25,8 +25,9 @@ class TableSchema:
     is SQLite's row id, for tables without a key.
 
     Types, in any case: int8, int16, int32|int, int64|bigint, uint8, uint16, uint32, uint64, float16|half, float32|float,
-    float64|double, utf8|string|text, bool|boolean, binary|bytes, `vector(N)` (`float32[N]`) and `float16[N]`. In SQLite a vector
-    is a BLOB of N little-endian float32.
+    float64|double, utf8|string|text, bool|boolean, binary|bytes, `vector(N)` (`float32[N]`), `float16[N]`, `int8[N]`, `uint8[N]`
+    and `bit[N]`. In SQLite a vector is a BLOB of N little-endian float32, of N bytes (`int8[N]`, `uint8[N]`), or of N / 8 bytes
+    (`bit[N]`, bit i of byte i // 8 counted from the least significant; N a multiple of 8).
 
     `ValueError`: an unknown type, a column named twice, a key that is missing or not among the columns. `TypeError`: what is no
     name, type or pair.
@@ -42,6 +43,29 @@ class TableSchema:
         object.__setattr__(self, "columns", [_pair(pair) for pair in pairs])
         object.__setattr__(self, "pk", check.texts("pk", pk))
         _native.check_table_schema(self.name, self.columns, self.pk)
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class InferredSchema(TableSchema):
+    """A `TableSchema` that `HtapEngine.infer_schema` read from SQLite. `reasons`: for each column where its type comes from. Its `repr` is
+    the Python code of the schema with the reasons as comments."""
+
+    reasons: dict[str, str]
+
+    def __init__(self, name: str, columns: list[tuple[str, str]], pk: list[str], reasons: dict[str, str]) -> None:
+        super().__init__(name, columns, pk)
+        object.__setattr__(self, "reasons", reasons)
+
+    def __repr__(self) -> str:
+        return schema_code(self.name, self.columns, self.pk, self.reasons)
+
+
+def schema_code(name: str, columns: Iterable[tuple[str, str]], pk: list[str], comments: Mapping[str, str]) -> str:
+    """Returns the Python code of a schema, a column a line, each with a comment."""
+    lines = [f"    {column!r}: {kind!r}," for column, kind in columns]
+    width = max(map(len, lines), default=0)
+    commented = [f"{line:<{width}}  # {comments[column]}" for line, (column, _) in zip(lines, columns)]
+    return "\n".join([f"TableSchema({name!r}, {{", *commented, f"}}, pk={pk!r})"])
 
 
 _PAIRS = "(name, type) pairs or a mapping of names to types"

@@ -14,15 +14,20 @@ from functools import partial
 from types import TracebackType
 from typing import Any, TypeAlias, TypeVar
 
-import anyio.to_thread
-import pyarrow as pa
+import anyio
 
 from . import _arguments as check
 from . import _native, _sqlite_guard
+from ._blocking import in_thread
+from ._datafusion import ReplicaSnapshot, ReplicaTable
+from ._embed_column import EmbedColumn
+from ._embeddings import Embeddings, Vectors
 from ._process import OfProcess
-from ._settings import HtapConfig, Path, TableSchema, TimestampTableConfig
-from .errors import EngineError
+from ._settings import HtapConfig, InferredSchema, Path, TableSchema, TimestampTableConfig, schema_code
+from .errors import EngineError, InvalidRequestError
 from .explain import Explain
+from .progress import Progress
+from .result import QueryResult
 from .session import Session
 
 Params = Sequence[Any] | Mapping[str, Any] | None
@@ -33,6 +38,7 @@ _NativeEngine: TypeAlias = _native.HtapEngine
 __all__ = [
     "HtapConfig",
     "HtapEngine",
+    "InferredSchema",
     "LogPosition",
     "SyncResult",
     "SyncStatus",
@@ -44,7 +50,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class SyncResult:
     """The outcome of a sync: changes applied, rows that really changed, changes removed from the log (None: none was)."""
 
@@ -53,12 +59,6 @@ class SyncResult:
     rows_updated: int
     rows_deleted: int
     pruned_count: int | None = None
-
-    def __repr__(self) -> str:
-        return (
-            f"SyncResult(events={self.events_processed}, inserted={self.rows_inserted}, updated={self.rows_updated}, "
-            f"deleted={self.rows_deleted}, pruned={self.pruned_count})"
-        )
 
 
 @dataclass(frozen=True)
@@ -99,16 +99,10 @@ class SyncStatus:
     positions: list[LogPosition] = field(default_factory=list, repr=False)
 
 
-async def _in_thread(call: Callable[[], T], *, abandons: bool = False) -> T:
-    # A read that nobody waits for is cancelled; a write is waited for, so that its end is known.
-    if not abandons:
-        return await anyio.to_thread.run_sync(call)
-    token = _native.Cancellation()
-    try:
-        return await anyio.to_thread.run_sync(partial(token.run, call), abandon_on_cancel=True)
-    except BaseException:
-        token.cancel()
-        raise
+def _vector_column(item: tuple[object, object]) -> tuple[str, int | None]:
+    column, dim = item
+    name = check.text("vectors: a column's name", column)
+    return name, None if dim is None else check.whole(f"vectors: {name!r}", dim, 1)
 
 
 def _sqlite_files(config: HtapConfig) -> list[Path]:
@@ -139,6 +133,7 @@ class HtapEngine:
             _sqlite_guard.check_unopened(file)
         self._native = _native.HtapEngine(self.config)
         self._is_shut_down = False
+        self._embeddings = Embeddings()
         if (warning := self._native.warning()) is not None:
             warnings.warn(warning, UserWarning, stacklevel=2)
         # Called at the latest when the engine is collected, and once.
@@ -147,7 +142,7 @@ class HtapEngine:
     @classmethod
     async def create(cls, config: HtapConfig | None = None) -> HtapEngine:
         """Opens an engine without blocking the event loop."""
-        return await _in_thread(partial(cls, config))
+        return await in_thread(partial(cls, config))
 
     def _open(self) -> _NativeEngine:
         """Returns the native engine; an error after `shutdown`."""
@@ -164,7 +159,7 @@ class HtapEngine:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with anyio.CancelScope(shield=True):
-            await _in_thread(self.shutdown)
+            await in_thread(self.shutdown)
 
     async def execute(self, sql: str, params: Params = None) -> int:
         """Runs one DML or DDL statement in SQLite; returns the number of affected rows, 0 for DDL.
@@ -177,12 +172,12 @@ class HtapEngine:
         Transactions are `execute_batch`. A statement that returns rows is refused before it has any effect: `execute_returning`
         runs those with RETURNING.
         """
-        return await _in_thread(partial(self._open().execute, check.text("sql", sql), params))
+        return await in_thread(partial(self._folded, self._open().execute, check.text("sql", sql), params))
 
-    async def execute_returning(self, sql: str, params: Params = None) -> list[pa.RecordBatch]:
+    async def execute_returning(self, sql: str, params: Params = None) -> QueryResult:
         """Runs one INSERT, UPDATE or DELETE with RETURNING in SQLite; returns its rows, such as the
         key of a new row."""
-        return await _in_thread(partial(self._open().execute_returning, check.text("sql", sql), params))
+        return QueryResult(await in_thread(partial(self._folded, self._open().execute_returning, check.text("sql", sql), params)))
 
     def last_insert_rowid(self) -> int:
         """Returns the row id of the last row that a call of this engine inserted; 0 before the
@@ -202,7 +197,7 @@ class HtapEngine:
         count = check.whole("num_args", num_args, -1, 127)
         call = check.function("function", function)
         add = partial(self._open().create_function, check.text("name", name), None if count < 0 else count, call)
-        await _in_thread(partial(add, check.flag("deterministic", deterministic)))
+        await in_thread(partial(add, check.flag("deterministic", deterministic)))
 
     def create_collation(self, name: str, compare: Callable[[str, str], int]) -> None:
         """Adds a collation to SQLite on every connection of the engine. `compare` of two texts returns a number below 0, 0 or above 0.
@@ -213,68 +208,119 @@ class HtapEngine:
         """Runs statements in one transaction: all or nothing. Each is a text, or a pair of a text and its parameters."""
         listed = check.items("statements", statements, "a list of SQL texts or of (sql, params)")
         batch = [check.statement(f"statements: statement {place}", statement) for place, statement in enumerate(listed, start=1)]
-        await _in_thread(partial(self._open().execute_batch, batch))
+        await in_thread(partial(self._open().execute_batch, batch))
 
     async def execute_many(self, sql: str, rows_of_params: Iterable[Sequence[Any] | Mapping[str, Any]]) -> int:
         """Runs one prepared statement for each row of parameters, in one transaction; returns the
         total number of affected rows."""
         rows = list(check.items("rows_of_params", rows_of_params, "an iterable of sequences of parameters"))
-        return await _in_thread(partial(self._open().execute_many, check.text("sql", sql), rows))
+        return await in_thread(partial(self._execute_many, check.text("sql", sql), rows))
 
-    async def query(self, sql: str, params: Params = None) -> list[pa.RecordBatch]:
+    def _execute_many(self, sql: str, rows: list[Any]) -> int:
+        folded = self._embeddings.statement(sql)
+        return self._open().execute_many(*((sql, rows) if folded is None else (folded.sql, folded.bind(rows))))
+
+    def _folded(self, run: Callable[[str, Params], T], sql: str, params: Params) -> T:
+        return run(*self._embeddings.folded(sql, params))
+
+    async def query(self, sql: str, params: Params = None) -> QueryResult:
         """Runs one query that only reads, on the side that `explain_route` names. An empty result keeps its schema."""
-        return await _in_thread(partial(self._open().query, check.text("sql", sql), params), abandons=True)
+        return QueryResult(await in_thread(partial(self._folded, self._open().query, check.text("sql", sql), params), abandons=True))
 
-    async def query_olap(self, sql: str, params: Params = None) -> list[pa.RecordBatch]:
+    async def query_olap(self, sql: str, params: Params = None) -> QueryResult:
         """Runs one query that only reads on the replicas and the session's tables."""
-        return await _in_thread(partial(self._open().query_olap, check.text("sql", sql), params), abandons=True)
+        return QueryResult(await in_thread(partial(self._folded, self._open().query_olap, check.text("sql", sql), params), abandons=True))
+
+    async def export(self, table: str, path: str | os.PathLike[str]) -> None:
+        """Writes the rows of one version of a replica as a Parquet file, so that other processes read them, as workers do.
+
+        The file gets its name when it is complete, and replaces one of that name: a reader sees the old rows or the new ones.
+        """
+        await in_thread(partial(self._open().export, check.text("table", table), check.path("path", path)), abandons=True)
 
     def explain_route(self, sql: str) -> str:
         """Returns the side that answers a query, and the reason: `sqlite: ...` or `olap: ...`."""
-        side, reason = self._open().route(check.text("sql", sql))
+        folded = self._embeddings.statement(check.text("sql", sql))
+        side, reason = self._open().route(sql if folded is None else folded.sql)
         return f"{side}: {reason}"
 
-    async def register_table(self, schema: TableSchema, initial_sync: bool = False) -> None:
-        """Captures a table's changes from now on, and creates its replica; with `initial_sync` its
-        rows are copied.
+    async def infer_schema(self, table_name: str, *, vectors: Mapping[str, int | None] | None = None) -> InferredSchema:
+        """Reads the columns, types and key of a table from SQLite: what `register_table` takes for a table's name. Changes nothing.
 
-        A table that has rows which are not copied warns (`UserWarning`).
+        A type is that of the declaration (`F32_BLOB(384)`, `FLOAT[384]` and `vector(384)` are vectors), else of the column's values;
+        the key is the primary key, else the row id. `vectors`: for BLOB columns the dimension of their vectors of float32, None for
+        bytes. `InvalidRequestError` for a column whose type neither says, with the code to write.
         """
-        check.instance("schema", schema, TableSchema)
-        is_synced = check.flag("initial_sync", initial_sync)
+        return await in_thread(partial(self._inferred, table_name, vectors), abandons=True)
+
+    def _inferred(self, table_name: str, vectors: Mapping[str, int | None] | None) -> InferredSchema:
+        said = [] if vectors is None else [_vector_column(item) for item in check.mapping("vectors", vectors).items()]
+        name, columns, key = self._open().infer_schema(check.text("table_name", table_name), said)
+        typed = [(column, kind) for column, kind, _, _ in columns]
+        unsure = [column for column, _, is_certain, _ in columns if not is_certain]
+        if unsure:
+            comments = {column: reason if is_certain else f"not sure: {reason}" for column, _, is_certain, reason in columns}
+            raise InvalidRequestError(
+                f"table {name!r}: expected a declaration or values that say the type of each column, which {', '.join(map(repr, unsure))} "
+                "lacks. Say what BLOBs are with vectors={column: dimension} (None: bytes), or write the schema:\n"
+                + schema_code(name, typed, key, comments)
+            )
+        return InferredSchema(name, typed, key, {column: reason for column, _, _, reason in columns})
+
+    async def register_table(
+        self,
+        schema: TableSchema | str,
+        initial_sync: bool | None = None,
+        *,
+        vectors: Mapping[str, int | None] | None = None,
+    ) -> TableSchema:
+        """Captures a table's changes from now on, and creates its replica; with `initial_sync` its rows are copied. Returns the schema.
+
+        `schema`: a `TableSchema`, or the name of a table whose schema is read from SQLite, with `vectors` as `infer_schema` does; then
+        its rows are copied by default. A table that has rows which are not copied warns (`UserWarning`).
+        """
+        if isinstance(schema, str):
+            schema = await self.infer_schema(schema, vectors=vectors)
+            is_synced = True if initial_sync is None else check.flag("initial_sync", initial_sync)
+        else:
+            check.instance("schema", schema, TableSchema)
+            if vectors is not None:
+                raise InvalidRequestError("vectors: expected None with a TableSchema, which has all types")
+            is_synced = False if initial_sync is None else check.flag("initial_sync", initial_sync)
         register = partial(self._open().register_table, schema.name, schema.columns, schema.pk, is_synced)
-        unloaded = await _in_thread(register)
+        unloaded = await in_thread(register)
         if unloaded:
             warnings.warn(
                 f"table {schema.name!r} has {unloaded} rows that its replica lacks: initial_sync({schema.name!r}) copies them",
                 UserWarning,
                 stacklevel=2,
             )
+        return schema
 
     async def unregister_table(self, table_name: str) -> None:
         """Ends the registration of a table and drops its replica. The table stays as it is; it may also have been dropped or renamed.
 
         It can be registered again, with other columns or another key.
         """
-        await _in_thread(partial(self._open().unregister_table, check.text("table_name", table_name)))
+        await in_thread(partial(self._open().unregister_table, check.text("table_name", table_name)))
 
     async def initial_sync(self, table_name: str) -> int:
         """Copies all rows of a registered table into its replica, in one step; returns their
         number. Harmless to repeat."""
-        return await _in_thread(partial(self._open().initial_sync, check.text("table_name", table_name)))
+        return await in_thread(partial(self._open().initial_sync, check.text("table_name", table_name)))
 
     async def sync_now(self) -> SyncResult:
         """Runs one sync cycle: at most `sync_batch_size` changes, extended to the end of a
         transaction."""
-        return SyncResult(*await _in_thread(self._open().sync_now))
+        return SyncResult(*await in_thread(self._open().sync_now))
 
     async def sync_all(self) -> SyncResult:
         """Runs sync cycles up to the end of the log at the time of the call; returns the sums."""
-        return SyncResult(*await _in_thread(self._open().sync_all))
+        return SyncResult(*await in_thread(self._open().sync_all))
 
     async def sync_status(self) -> SyncStatus:
         """Returns the state of replication. Changes nothing."""
-        lag, seq, error, tables, log_rows, positions = await _in_thread(self._open().sync_status)
+        lag, seq, error, tables, log_rows, positions = await in_thread(self._open().sync_status)
         by_name = {table[0]: TableStatus(*table) for table in tables}
         return SyncStatus(lag, seq, error, by_name, log_rows, [LogPosition(*position) for position in positions])
 
@@ -284,18 +330,18 @@ class HtapEngine:
 
         The log is no longer held for that engine, whose replicas are copied if it comes back. Positions are in `sync_status()`.
         """
-        return await _in_thread(partial(self._open().drop_position, check.text("id", id)))
+        return await in_thread(partial(self._open().drop_position, check.text("id", id)))
 
     async def add_column(self, table_name: str, column_name: str, data_type: str) -> None:
         """Adds a column to a registered table: in SQLite, unless it is there, and in the replica, with SQLite's values."""
         names = check.text("table_name", table_name), check.text("column_name", column_name)
-        await _in_thread(partial(self._open().add_column, *names, check.text("data_type", data_type)))
+        await in_thread(partial(self._open().add_column, *names, check.text("data_type", data_type)))
 
     async def drop_column(self, table_name: str, column_name: str) -> None:
         """Drops a column of a registered table, in SQLite and in the replica. Columns of the key
         cannot be dropped."""
         names = check.text("table_name", table_name), check.text("column_name", column_name)
-        await _in_thread(partial(self._open().drop_column, *names))
+        await in_thread(partial(self._open().drop_column, *names))
 
     async def vector_search(
         self,
@@ -311,7 +357,7 @@ class HtapEngine:
         min_score: float | None = None,
         group_by: str | None = None,
         fresh: bool = False,
-    ) -> list[pa.RecordBatch]:
+    ) -> QueryResult:
         """Returns the rows of a replica closest to `query`, best first: the key's columns, `score`
         (float64), then `columns` (`"*"`: all).
 
@@ -321,7 +367,7 @@ class HtapEngine:
         """
         arguments = check.search(table, "column", column, query, top_k, metric, filter, params, columns, min_score, group_by)
         is_fresh = check.flag("fresh", fresh)
-        return await _in_thread(partial(self._open().vector_search, arguments, is_fresh), abandons=True)
+        return QueryResult(await in_thread(partial(self._open().vector_search, arguments, is_fresh), abandons=True))
 
     async def explain_vector_search(
         self,
@@ -343,7 +389,132 @@ class HtapEngine:
         arguments = check.search(table, "column", column, query, top_k, metric, filter, params, columns, min_score, group_by)
         is_fresh = check.flag("fresh", fresh)
         explain = partial(self._open().explain_vector_search, arguments, is_fresh)
-        return Explain(*await _in_thread(explain, abandons=True))
+        return Explain(*await in_thread(explain, abandons=True))
+
+    def register_embedding(self, name: str, function: Any, *, dim: int, batch: int = 64) -> None:
+        """Adds an embedding function for `embed('name', $1)` in statements and queries, those of its sessions included, and for
+        `embed_column`. It is called once for a statement, or for all rows of `execute_many`, in a thread.
+
+        `function`: takes a list of texts and returns as many vectors of `dim` components, as a list or an array; or an object with
+        `embed_documents` and, for the texts of queries, `embed_query`, as LangChain's embeddings. It gets at most `batch` texts at a
+        time. What it raises comes through. A function of the same name is replaced.
+        """
+        self._embeddings.register(name, function, dim, batch)
+
+    async def embed(self, name: str, texts: str | Sequence[str]) -> Vectors:
+        """Returns the vector of a text by a registered embedding function, or those of several texts as rows (numpy, float32)."""
+        return await in_thread(partial(self._embeddings.embed, name, texts))
+
+    async def embed_column(
+        self,
+        table: str,
+        text_column: str,
+        vector_column: str,
+        *,
+        with_: str,
+        overwrite: bool = False,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> int:
+        """Fills a column of vectors (a BLOB in SQLite) from a column of texts: each row that has a text and no vector. Returns the
+        number of rows filled.
+
+        From the first call on a trigger of the table, `vexact_embed_<table>_<column>`, clears the vector of a row whose text is
+        changed, by whichever program, so that the next call fills it again and no search finds the row by its old text. A vector that is
+        written together with the text stays. Each batch is a transaction: a call that ends early, also because its task is cancelled, is
+        taken up by the next.
+
+        `with_`: the name of a registered function. `overwrite`: clears all vectors first, for another function. `progress(done, total)`
+        is called after each batch; without it a bar is shown at a terminal where tqdm is installed.
+        """
+        function = self._embeddings.find(with_)
+        names = (check.text("table", table), check.text("text_column", text_column), check.text("vector_column", vector_column))
+        if progress is not None:
+            check.function("progress", progress)
+        column = EmbedColumn(self._open(), *names)
+        await in_thread(partial(column.start, check.flag("overwrite", overwrite)))
+        with Progress("embed_column") as bar:
+            while await in_thread(partial(column.fill_batch, function)):
+                bar(column.done)
+                if progress is not None:
+                    progress(column.done, max(column.total, column.done))
+        return column.done
+
+    async def register_text(
+        self, table: str, columns: str | Sequence[str], tokenizer: str = "unicode61"
+    ) -> None:
+        """Indexes the text of columns of a replica for `text_search` and `hybrid_search`, and keeps the indexes at the replica's
+        version; rows whose text is NULL are not in them. A column that is indexed already gets the new tokenizer.
+
+        `tokenizer`: `unicode61` (words, without case and diacritics), `porter` (English stems) or `trigram` (substrings of three
+        characters and more, also for languages without spaces). The database file remembers the indexes. Those of a followed
+        table, or of a file that is opened read-only, last as long as the stored replicas or, without, as the engine.
+        """
+        names = check.text("table", table), check.texts("columns", columns), check.text("tokenizer", tokenizer)
+        await in_thread(partial(self._open().register_text, *names))
+
+    async def unregister_text(self, table: str, columns: str | Sequence[str] | None = None) -> None:
+        """Drops the text indexes of columns of a table (None: all of them)."""
+        names = check.text("table", table), [] if columns is None else check.texts("columns", columns)
+        await in_thread(partial(self._open().unregister_text, *names))
+
+    def text_columns(self) -> list[tuple[str, str, str]]:
+        """Returns table, column and tokenizer of each text index."""
+        return self._open().text_columns()
+
+    async def text_search(
+        self,
+        table: str,
+        column: str,
+        words: str,
+        top_k: int | None = 10,
+        *,
+        filter: str | None = None,
+        params: Params = None,
+        columns: str | Sequence[str] | None = None,
+        query_syntax: str = "any",
+        fresh: bool = False,
+    ) -> QueryResult:
+        """Returns the rows of a replica whose text matches `words`, best first: the key's columns, `text_score` (float64: BM25,
+        larger is better), `text_rank` (int64, from 1), then `columns` (`"*"`: all). Equal scores are in the order of the key.
+
+        `column`: one of `register_text`. `top_k`: None for all matches. `query_syntax`: `any` (plain words, documents with any of
+        them), `all` (with all of them) or `fts5` (the query language of SQLite's FTS5). `filter`, `params`, `fresh`: as in
+        `vector_search`; only rows that fulfil the filter are ranked.
+        """
+        arguments = check.text_search(table, column, words, top_k, filter, params, columns, query_syntax)
+        is_fresh = check.flag("fresh", fresh)
+        return QueryResult(await in_thread(partial(self._open().text_search, arguments, is_fresh), abandons=True))
+
+    async def hybrid_search(
+        self,
+        table: str,
+        vector_column: str,
+        query: Any,
+        text_column: str,
+        words: str,
+        top_k: int = 10,
+        metric: str = "cosine",
+        *,
+        filter: str | None = None,
+        params: Params = None,
+        columns: str | Sequence[str] | None = None,
+        query_syntax: str = "any",
+        rrf_k: float = 60.0,
+        depth: int | None = 100,
+        weight: float = 0.5,
+        fresh: bool = False,
+    ) -> QueryResult:
+        """Returns the rows that a vector search and a text search rank best, by reciprocal rank fusion: the key's columns, `score`
+        (float64), `vector_rank`, `vector_score`, `text_rank`, `text_score` (NULL where a list lacks the row), then `columns`.
+
+        The score is `2 * weight / (rrf_k + vector_rank) + 2 * (1 - weight) / (rrf_k + text_rank)`. `depth`: the rows of each list;
+        None for all. Equal scores are in the order of the key, so the answer is a function of the data. Both searches see one
+        version of the table. The other arguments are those of `vector_search` and `text_search`.
+        """
+        arguments = check.search(table, "vector_column", vector_column, query, top_k, metric, filter, params, columns, None, None)
+        text = check.fusion("text_column", text_column, "words", words, query_syntax, rrf_k, depth, weight, None)
+        is_fresh = check.flag("fresh", fresh)
+        return QueryResult(await in_thread(partial(self._open().hybrid_search, arguments, text, is_fresh), abandons=True))
 
     def start_sync(self, interval_seconds: float) -> None:
         """Starts a sync in the background at this interval in seconds. Its errors are in
@@ -360,7 +531,17 @@ class HtapEngine:
     def session(self) -> Session:
         """Returns a `Session` on the same catalog: files and Arrow tables join with the replicas.
         """
-        return Session._over(self._open().session())
+        return Session._over(self._open().session(), self._embeddings)
+
+    def table(self, name: str) -> ReplicaTable:
+        """Returns a replica as a table for other programs: `ctx.register_table("docs", engine.table("docs"))` in a context of the
+        package `datafusion`, or whatever reads the Arrow C stream. Each scan reads the newest version."""
+        return ReplicaTable(_native.replica_table(self._open(), check.text("name", name)))
+
+    def snapshot(self) -> ReplicaSnapshot:
+        """Returns all replicas at one version, for other programs: `ctx.register_catalog_provider("app", engine.snapshot())` in a
+        context of the package `datafusion`. What is synced later is not seen."""
+        return ReplicaSnapshot(_native.replica_snapshot(self._open()))
 
     def shutdown(self) -> None:
         """Releases threads, connections and files. Harmless to repeat; later calls of other methods raise `RuntimeError`. In a child of
@@ -421,4 +602,4 @@ async def uninstall(oltp_path: Path) -> list[str]:
     """
     path = check.path("oltp_path", oltp_path)
     _sqlite_guard.check_unopened(path)
-    return await _in_thread(partial(_native.uninstall, path))
+    return await in_thread(partial(_native.uninstall, path))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
@@ -30,13 +30,21 @@ class DataFrame:
     Long runs show their progress at a terminal where tqdm is installed; Ctrl-C ends them with `KeyboardInterrupt`.
     """
 
-    __slots__ = ("_of_process_native",)
+    __slots__ = ("_of_process_native", "_search")
     _native = OfProcess[_native.DataFrame]()
 
     def __init__(self, native: _NativeFrame) -> None:
         if not isinstance(native, _native.DataFrame):
             raise check.wrong("DataFrame", "what a method of vexact.Session makes", native)
         self._native = native
+        self._search: Callable[[], tuple[str, str, str]] | None = None
+
+    @classmethod
+    def _of_search(cls, native: _NativeFrame, explain: Callable[[], tuple[str, str, str]]) -> DataFrame:
+        """The frame of the result of a search, which is in memory; `explain` runs the search again."""
+        frame = cls(native)
+        frame._search = explain
+        return frame
 
     @property
     def schema(self) -> pa.Schema:
@@ -100,6 +108,13 @@ class DataFrame:
             progress(table.num_rows)
         return table
 
+    def to_reader(self) -> pa.RecordBatchReader:
+        """Starts the query and returns its rows as a `pyarrow.RecordBatchReader`: batches are computed as they are read, a few ahead, so
+        that memory holds these and not all rows. A reader that is dropped ends its query."""
+        if self._native.is_in_memory():
+            return self.to_arrow().to_reader()
+        return self._native.to_reader()
+
     def to_rows(self) -> dict[str, list[Any]]:
         """Returns all rows as Python values: `{"schema": [name, ...], "rows": [[value, ...],
         ...]}`.
@@ -133,11 +148,13 @@ class DataFrame:
         print(self._native.show(check.whole("max_rows", max_rows, 0)))
 
     def explain(self) -> Explain:
-        """Returns the plan of the query without running it."""
-        return Explain(*self._native.explain())
+        """Returns the plan of the query without running it; of a frame of `vector_search` or `hybrid_search` the explain of that
+        search, which runs again."""
+        return Explain(*(self._native.explain() if self._search is None else self._search()))
 
     def write_parquet(self, path: str | os.PathLike[str]) -> None:
-        """Runs the query and writes one Parquet file, replacing an existing one.
+        """Runs the query and writes one Parquet file, or object of a store (`s3://bucket/file.parquet`),
+        replacing an existing one when it is complete.
 
         Raises `SourceNotFoundError` (a `FileNotFoundError`) for a folder that is not there; none is made. Raises
         `SourceIOError` (an `OSError`) for a path that is a folder.
@@ -159,7 +176,8 @@ class DataFrame:
             self._native.write_csv(check.path("path", path), progress)
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        return self.to_arrow().__arrow_c_stream__(requested_schema)
+        """The rows as an Arrow stream, for anything that reads Arrow data; they are computed as they are read, as in `to_reader`."""
+        return self.to_reader().__arrow_c_stream__(requested_schema)
 
     def _repr_html_(self) -> str:
         return self._native.to_html(_HTML_ROWS)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import pyarrow as pa
 
 from . import _arguments as check
 from . import _native
-from ._inputs import LineMappings, as_arrow, csv_options, line_columns
+from ._embeddings import Embeddings, Vectors
+from ._inputs import LineMappings, as_arrow, csv_options, is_tabular, line_columns
 from ._process import OfProcess
 from ._untyped import UntypedQuery, UntypedStream, mentions
+from ._variables import missing_table, variable
 from .custom_stream import CustomArrowStreamSink
+from .errors import InvalidRequestError
 from .explain import Explain
 from .frame import DataFrame
 from .stream import Columns, RealtimeStreamSink, RealtimeStreamSource, StreamingDataFrame, StreamingQuery, _options
@@ -24,6 +29,9 @@ from .stream import Columns, RealtimeStreamSink, RealtimeStreamSource, Streaming
 Path = str | os.PathLike[str]
 Paths = Path | Sequence[Path]
 Params = Sequence[Any] | Mapping[str, Any]
+#: A vexact.DataFrame, or a frame of pandas, polars, pyarrow or another library with an Arrow interface.
+Frame: TypeAlias = Any
+T = TypeVar("T")
 # The class has an attribute `_native`, so its annotations cannot name the module.
 _NativeSession: TypeAlias = _native.Session
 
@@ -34,7 +42,21 @@ class Session:
     `memory_limit_bytes` bounds what the operators of its queries, their results and the groups of its streams may hold (beyond,
     `ResourcesExhaustedError`; default: three quarters of the machine's memory); `target_partitions` is the number of partitions,
     so of threads, of a query (default: one per core). Both are at least 1 (else `InvalidRequestError`). `timeout`: the seconds
-    that a query may run (beyond, `QueryTimeoutError`; default: as long as it takes).
+    that a query may run (beyond, `QueryTimeoutError`; default: as long as it takes). `scan_variables`: a table that a statement of `sql`
+    names and the session lacks is looked for among the caller's variables: a frame of pandas, polars, pyarrow or vexact of that name.
+
+    `object_stores`: options of object stores by their URLs, `{"s3://bucket": {"access_key_id": ..., "secret_access_key": ...}}`,
+    or `"s3://"` for all buckets. The keys are those of the kind of store: of S3 `access_key_id`, `secret_access_key`,
+    `session_token`, `region`, `endpoint`, `allow_http`, `skip_signature`; of Google `service_account_key`,
+    `service_account_path`; of Azure `account_name`, `account_key`, `sas_key`; of each `timeout` and `connect_timeout` of a
+    request (`"30s"`), `max_retries` and `retry_timeout`. A store with options takes nothing from the environment; one without
+    takes what its variables (`AWS_*`, `GOOGLE_*`, `AZURE_*`) have when it is first used. Options are in no plan, error or repr.
+
+    `workers`: the addresses of processes `vexact worker` that read the Parquet files of its queries, under the same paths:
+    `host:port`, `http://host:port`, `https://host:port`, or `dns:name:port` for all addresses of a name. Answers are those of a
+    session without workers. `token` is the workers' token; `tls_ca` the path of a PEM file of the certificates that theirs are
+    checked against. A query whose worker is lost starts again without it, `retries` times; then, and for a rejected token, it is
+    a `SourceIOError` that names the worker.
     """
 
     _native = OfProcess[_native.Session]()
@@ -45,18 +67,48 @@ class Session:
         memory_limit_bytes: int | None = None,
         target_partitions: int | None = None,
         timeout: float | None = None,
+        scan_variables: bool = True,
+        object_stores: Mapping[str, Mapping[str, str | bool | int]] | None = None,
+        workers: str | Sequence[str] | None = None,
+        token: str | None = None,
+        tls_ca: Path | None = None,
+        retries: int = 1,
     ) -> None:
+        self._scan_variables = check.flag("scan_variables", scan_variables)
         self._untyped: dict[str, RealtimeStreamSource] = {}
+        self._embeddings = Embeddings()
         limits = {"memory_limit_bytes": memory_limit_bytes, "target_partitions": target_partitions}
         memory, partitions = (
             None if value is None else check.integer(name, value, "an int or None") for name, value in limits.items()
         )
-        self._native = _native.Session(memory, partitions, check.seconds("timeout", timeout))
+        stores = check.object_stores("object_stores", object_stores)
+        self._native = _native.Session(memory, partitions, check.seconds("timeout", timeout), stores)
+        self._use_workers(workers, token, tls_ca, retries)
+
+    def _use_workers(
+        self, workers: str | Sequence[str] | None, token: str | None, tls_ca: Path | None, retries: int
+    ) -> None:
+        times = check.whole("retries", retries, 0, 1000)
+        if workers is None:
+            for name, value in (("token", token), ("tls_ca", tls_ca)):
+                if value is not None:
+                    raise InvalidRequestError(f"{name}: expected it with workers, got it without")
+            return
+        addresses = [workers] if isinstance(workers, str) else list(workers)
+        for address in addresses:
+            if not isinstance(address, str):
+                raise check.wrong("workers", "a str host:port, or several", address)
+        if token is not None and not isinstance(token, str):
+            raise check.wrong("token", "a str or None", type(token))
+        certificates = None if tls_ca is None else check.path("tls_ca", tls_ca)
+        self._native.use_workers(addresses, token, certificates, times)
 
     @classmethod
-    def _over(cls, native: _NativeSession) -> Session:
+    def _over(cls, native: _NativeSession, embeddings: Embeddings) -> Session:
         session = cls.__new__(cls)
         session._untyped = {}
+        session._scan_variables = False
+        session._embeddings = embeddings
         session._native = native
         return session
 
@@ -161,7 +213,7 @@ class Session:
         components may be `NaN`, `inf` and `-inf`.
 
         `path`: a file, a folder (its `.csv` and `.tsv` files and those of its subfolders), a pattern (`*`, `?`, `**`), or a list of
-        these; all have the same columns. `.gz` and `.zst` are read as what is in them, and so is a pipe, once.
+        these, or a URL of an object store (`s3://`, `gs://`, `az://`, `https://`); all have the same columns. `.gz` and `.zst` are read as what is in them, and so is a pipe, once.
 
         - `delimiter`, `quote` (None: quotes are text), `escape`, `comment`: one ASCII character each;
         - `header`: whether the first row has the names; `names` gives them, or gives others; else `column_1` and so on;
@@ -197,7 +249,11 @@ class Session:
 
     def read_parquet(self, path: Paths) -> DataFrame:
         """Reads Parquet files lazily; `path` is as in `read_csv`. `InvalidRequestError` for a file
-        that is not Parquet, such as an empty one."""
+        that is not Parquet, such as an empty one.
+
+        In an object store, footers are read now, and later the chunks of the columns that a query needs. Folders
+        `name=value` below the folder or pattern are columns of the files in them.
+        """
         return DataFrame(self._native.read_parquet(check.paths("path", path)))
 
     def read_arrow_file(self, path: Paths) -> DataFrame:
@@ -258,10 +314,11 @@ class Session:
         return self._native.tables()
 
     def create_temp_view(
-        self, name: str, frame: DataFrame | StreamingDataFrame | RealtimeStreamSink | CustomArrowStreamSink
+        self, name: str, frame: DataFrame | StreamingDataFrame | RealtimeStreamSink | CustomArrowStreamSink | Frame
     ) -> None:
-        """Registers a name: of a frame for SQL and searches, of a stream for streaming SQL, or of a
-        sink for its INSERT. A view of the same name is replaced. `TypeError` for any other object.
+        """Registers a name: of a frame for SQL and searches, of a stream for streaming SQL, or of a sink for its INSERT. A frame of
+        pandas, polars or pyarrow is taken as it is now, as by `create_dataframe_from_arrow`. A view of the same name is replaced.
+        `TypeError` for any other object.
         """
         check.text("name", name)
         self._untyped.pop(name, None)
@@ -277,8 +334,8 @@ class Session:
         elif isinstance(frame, DataFrame):
             self._native.create_temp_view(name, frame._native)
         else:
-            expected = "a vexact.DataFrame, StreamingDataFrame, RealtimeStreamSink or CustomArrowStreamSink"
-            raise check.wrong("create_temp_view: frame", expected, frame)
+            expected = "a vexact.DataFrame, StreamingDataFrame, RealtimeStreamSink or CustomArrowStreamSink, or Arrow data"
+            self._native.create_temp_view(name, self._frame_of("create_temp_view: frame", frame, expected)._native)
 
     def _name_typed(self, name: str, frame: UntypedStream) -> None:
         """Registers the name of a stream whose types have become known, unless the name was
@@ -406,15 +463,54 @@ class Session:
         `timeout`: the seconds that the statement may run, each time that its rows are asked for (beyond, `QueryTimeoutError`);
         None: as the session says.
         """
-        return DataFrame(self._native.sql(check.text("query", query), params, check.seconds("timeout", timeout)))
+        limit = check.seconds("timeout", timeout)
+        query, params = self._embeddings.folded(check.text("query", query), params)
+        return self._with_variables(lambda: DataFrame(self._native.sql(query, params, limit)))
 
     def explain_sql(self, query: str, params: Params | None = None) -> Explain:
         """Returns the plan of a statement without running it."""
-        return Explain(*self._native.explain_sql(check.text("query", query), params))
+        query, params = self._embeddings.folded(check.text("query", query), params)
+        return self._with_variables(lambda: Explain(*self._native.explain_sql(query, params)))
+
+    def _with_variables(self, plan: Callable[[], T]) -> T:
+        """Plans a statement; a table that the session lacks may be a frame in a variable of the caller, two calls above."""
+        named: list[str] = []
+        try:
+            while True:
+                try:
+                    return plan()
+                except InvalidRequestError as error:
+                    name = missing_table(str(error)) if self._scan_variables else None
+                    found = None if name is None or name in named else variable(sys._getframe(2), name)
+                    if name is None or found is None:
+                        raise
+                    frame = found if isinstance(found, DataFrame) else self.create_dataframe_from_arrow(found)
+                    self._native.create_temp_view(name, frame._native)
+                    named.append(name)
+        finally:
+            # The plan has the frame.
+            for name in named:
+                self._native.drop_view(name)
+
+    def register_embedding(self, name: str, function: Any, *, dim: int, batch: int = 64) -> None:
+        """Adds an embedding function for `embed('name', $1)` in SQL: it is called once for a statement, before the statement is planned.
+
+        `function`: takes a list of texts and returns as many vectors of `dim` components, as a list or an array; or an object with
+        `embed_documents` and, for the texts of queries, `embed_query`, as LangChain's embeddings. It gets at most `batch` texts at a
+        time. What it raises comes through. A function of the same name is replaced.
+
+            session.register_embedding("minilm", model.encode, dim=384)
+            session.sql("SELECT title FROM vector_search('docs', 'embedding', embed('minilm', $1), 5)", ["a question"])
+        """
+        self._embeddings.register(name, function, dim, batch)
+
+    def embed(self, name: str, texts: str | Sequence[str]) -> Vectors:
+        """Returns the vector of a text by a registered embedding function, or those of several texts as rows (numpy, float32)."""
+        return self._embeddings.embed(name, texts)
 
     def vector_search(
         self,
-        table: str,
+        table: str | Frame,
         vector_column: str,
         query_vector: Any,
         top_k: int = 10,
@@ -431,9 +527,11 @@ class Session:
         The result has `row_id` (int64: the row's ordinal in the table, counting every row), `score` (float64: the distance;
         under `dot` the inner product, larger is closer), then `columns` (`"*"`: all of the table's).
 
-        `vector_column`: vectors, or lists of numbers of one length. `query_vector`: a list, a numpy or pyarrow array of the
+        `table`: the name of a table, or a frame: of this session, or of pandas, polars or pyarrow. `vector_column`: vectors, or lists
+        of numbers of one length. `query_vector`: a list, a numpy or pyarrow array of the
         column's length; a two-dimensional array searches a query batch, and the result has `query_id` (int64) in front.
-        `metric`: `cosine` (`cosin`), `dot` (`inner_product`, `ip`) or `l2` (`euclidean`). `filter`: a SQL predicate, applied
+        `metric`: `cosine` (`cosin`), `dot` (`inner_product`, `ip`), `l2` (`euclidean`) or `l1`; for a column of bits (`fixed_size_binary`)
+        `hamming` or `jaccard`, whose query is `bytes` (a list of them for a batch) or has a 0 or 1 for each bit. `filter`: a SQL predicate, applied
         before the search, so that `top_k` matching rows come back where there are as many; `params`: the values of its `$1` or `$name`, as in `sql`. `min_score`: only rows of at
         least this score are searched, so that under a distance the closest ones are left out, under `dot` the farthest. `group_by`: a
         column whose values group the rows, NULL being one of them: the result has the `top_k` best rows of each group, best first, and
@@ -443,12 +541,13 @@ class Session:
         finite or under cosine zero, ragged or of three dimensions, `top_k` below 1, and a bad filter; `TypeError` for a query
         that is no array.
         """
-        arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, params, columns, min_score, group_by)
-        return DataFrame(self._native.vector_search(arguments))
+        arguments = _SearchOf(vector_column, query_vector, top_k, metric, filter, params, columns, min_score, group_by)
+        found = self._search(table, arguments, self._native.vector_search)
+        return DataFrame._of_search(found, lambda: self._search(table, arguments, self._native.explain_vector_search))
 
     def explain_vector_search(
         self,
-        table: str,
+        table: str | Frame,
         vector_column: str,
         query_vector: Any,
         top_k: int = 10,
@@ -462,12 +561,12 @@ class Session:
     ) -> Explain:
         """Runs `vector_search` with these arguments and returns its explain; the strategy is that
         of the run."""
-        arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, params, columns, min_score, group_by)
-        return Explain(*self._native.explain_vector_search(arguments))
+        arguments = _SearchOf(vector_column, query_vector, top_k, metric, filter, params, columns, min_score, group_by)
+        return Explain(*self._search(table, arguments, self._native.explain_vector_search))
 
     def hybrid_search(
         self,
-        table: str,
+        table: str | Frame,
         vector_column: str,
         query_vector: Any,
         top_k: int = 10,
@@ -478,17 +577,70 @@ class Session:
         params: Params | None = None,
         min_score: float | None = None,
         group_by: str | None = None,
+        text_column: str | None = None,
+        text: str | None = None,
+        query_syntax: str = "any",
+        rrf_k: float = 60.0,
+        depth: int | None = 100,
+        weight: float = 0.5,
+        key: str | Sequence[str] | None = None,
     ) -> DataFrame:
         """Returns all columns of the table and `vector_score` (float64) for the rows closest to a
         query, best first, whose score is at most `score_threshold` (under `dot`: at least).
-        Arguments and errors are those of `vector_search`."""
-        arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, params, None, min_score, group_by)
+        Arguments and errors are those of `vector_search`.
+
+        With `text_column` and `text` it returns the rows that a vector search and a text search rank best, by reciprocal rank
+        fusion: all columns of the table, `score` (float64: `2 * weight / (rrf_k + vector_rank) + 2 * (1 - weight) / (rrf_k +
+        text_rank)`), `vector_rank`, `vector_score`, `text_rank` and `text_score`, NULL where a list lacks the row. `depth`: the rows
+        of each list; None for all. `key`: the columns that identify a row, no two rows with the same; equal scores are in their
+        order. `query_syntax`: as in `text_search`. There is no `score_threshold`, `min_score` or `group_by` then.
+        """
         threshold = None if score_threshold is None else check.number("score_threshold", score_threshold)
-        return DataFrame(self._native.hybrid_search(arguments, threshold))
+        if text_column is None and text is None:
+            of_vectors = _SearchOf(vector_column, query_vector, top_k, metric, filter, params, None, min_score, group_by)
+            found = self._search(table, of_vectors, lambda of: self._native.hybrid_search(of, threshold))
+            explain = lambda: self._search(  # noqa: E731
+                table, of_vectors, lambda of: self._native.explain_hybrid_search(of, threshold)
+            )
+            return DataFrame._of_search(found, explain)
+        if text_column is None or text is None or threshold is not None:
+            raise InvalidRequestError("hybrid_search: expected text_column and text together, without score_threshold")
+        arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, params, None, min_score, group_by)
+        fusion = check.fusion("text_column", text_column, "text", text, query_syntax, rrf_k, depth, weight, key)
+        return DataFrame(self._native.fused_search(arguments, fusion))
+
+    def register_text(self, table: str, columns: str | Sequence[str], tokenizer: str = "unicode61") -> None:
+        """Sets how the text of columns is split into terms by the next `text_search`: `unicode61` (words, without case and
+        diacritics), `porter` (English stems) or `trigram` (substrings of three characters and more). The index is made at the
+        first search, in a temporary file, and again after the text has changed."""
+        names = check.text("table", table), check.texts("columns", columns), check.text("tokenizer", tokenizer)
+        self._native.register_text(*names)
+
+    def text_search(
+        self,
+        table: str,
+        column: str,
+        words: str,
+        top_k: int | None = 10,
+        *,
+        filter: str | None = None,
+        params: Params | None = None,
+        columns: str | Sequence[str] | None = "*",
+        query_syntax: str = "any",
+    ) -> DataFrame:
+        """Returns the rows whose text matches `words`, best first: `text_score` (float64: BM25, larger is better), `text_rank`
+        (int64, from 1), then `columns` (`"*"`: all). Rows of equal score are in the order of the table.
+
+        `top_k`: None for all matches. `query_syntax`: `any` (plain words, rows with any of them), `all` (with all of them) or `fts5`
+        (the query language of SQLite's FTS5). `filter`, `params`: as in `vector_search`; only rows that fulfil the filter are
+        ranked. The column's index is made at the first search, and again after the text has changed.
+        """
+        arguments = check.text_search(table, column, words, top_k, filter, params, columns, query_syntax)
+        return DataFrame(self._native.text_search(arguments))
 
     def explain_hybrid_search(
         self,
-        table: str,
+        table: str | Frame,
         vector_column: str,
         query_vector: Any,
         top_k: int = 10,
@@ -502,9 +654,41 @@ class Session:
     ) -> Explain:
         """Runs `hybrid_search` with these arguments and returns its explain; the strategy is that
         of the run."""
-        arguments = check.search(table, "vector_column", vector_column, query_vector, top_k, metric, filter, params, None, min_score, group_by)
+        arguments = _SearchOf(vector_column, query_vector, top_k, metric, filter, params, None, min_score, group_by)
         threshold = None if score_threshold is None else check.number("score_threshold", score_threshold)
-        return Explain(*self._native.explain_hybrid_search(arguments, threshold))
+        return Explain(*self._search(table, arguments, lambda of: self._native.explain_hybrid_search(of, threshold)))
+
+    def _search(self, table: Any, arguments: _SearchOf, run: Callable[[check.SearchArguments], T]) -> T:
+        """Runs a search of a table, or of a frame under a name that it has meanwhile."""
+        if isinstance(table, str):
+            return run(arguments(table))
+        expected = "a str, the name of a table, or a frame (a vexact.DataFrame or Arrow data)"
+        frame = table if isinstance(table, DataFrame) else self._frame_of("table", table, expected)
+        name = f"_vexact_searched_{next(_numbers)}"
+        self._native.create_temp_view(name, frame._native)
+        try:
+            return run(arguments(name))
+        finally:
+            self._native.drop_view(name)
+
+    def _frame_of(self, argument: str, data: Any, expected: str) -> DataFrame:
+        """Returns a frame of data of another library."""
+        if not is_tabular(data):
+            raise check.wrong(argument, expected, data)
+        return self.create_dataframe_from_arrow(data)
+
+
+_numbers = itertools.count()
+
+
+class _SearchOf:
+    """The arguments of a search without its table."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self._arguments = arguments
+
+    def __call__(self, table: str) -> check.SearchArguments:
+        return check.search(table, "vector_column", *self._arguments)
 
 
 _CSV_OPTIONS = inspect.signature(Session.read_csv).parameters.keys() - {"self", "path"}

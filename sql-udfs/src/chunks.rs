@@ -5,6 +5,7 @@ mod bounds;
 mod prune;
 mod pruning;
 mod pushdown;
+mod range;
 mod scan;
 mod statistics;
 
@@ -28,9 +29,12 @@ use datafusion::physical_plan::projection::ProjectionExec;
 
 pub use bounds::Bounds;
 pub(crate) use prune::Pruner;
+pub(crate) use range::Range;
 pub use scan::ChunkScanExec;
 
 use bounds::ColumnBounds;
+
+use crate::sketches::{BatchSketches, Sketches, TableSketches};
 
 /// Default number of rows in the batches of a scan, if no session sets it.
 pub const BATCH_ROWS: usize = 8192;
@@ -43,6 +47,7 @@ pub struct Chunks {
     batches: Vec<RecordBatch>,
     live: Vec<Option<BooleanBuffer>>,
     bounds: Vec<Arc<Bounds>>,
+    pub(crate) sketches: Sketches,
     /// Cached statistics of each column over all live rows; empty until the first use.
     statistics: Vec<OnceLock<ColumnStatistics>>,
     tie_order: Vec<usize>,
@@ -56,29 +61,32 @@ impl Chunks {
     }
 
     /// Makes chunks from batches of one schema, each with a bitmap of its live rows (`None` if all
-    /// are live) and its own bounds, which other chunks may share.
+    /// are live), its own bounds and its own sketches, which other chunks may share.
     ///
     /// # Errors
     /// A bitmap of another length than its batch.
     pub fn with_live(
-        chunks: impl IntoIterator<Item = (RecordBatch, Option<BooleanBuffer>, Arc<Bounds>)>,
+        chunks: impl IntoIterator<Item = (RecordBatch, Option<BooleanBuffer>, Arc<Bounds>, Arc<BatchSketches>)>,
     ) -> Result<Self> {
-        let (mut batches, mut live, mut bounds) = (Vec::new(), Vec::new(), Vec::new());
-        for (batch, rows, known) in chunks {
+        let (mut batches, mut live, mut bounds, mut sketches) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (batch, rows, known, sketched) in chunks {
             if let Some(rows) = rows.as_ref().filter(|rows| rows.len() != batch.num_rows()) {
                 return internal_err!("a bitmap of {} rows for a batch of {}", rows.len(), batch.num_rows());
             }
             batches.push(batch);
             live.push(rows);
             bounds.push(known);
+            sketches.push(sketched);
         }
-        Ok(Self::of_parts(batches, Some(live), bounds))
+        let chunks = Self::of_parts(batches, Some(live), bounds);
+        Ok(Self { sketches: Sketches { batches: sketches, table: Arc::default() }, ..chunks })
     }
 
     fn of_parts(batches: Vec<RecordBatch>, live: Option<Vec<Option<BooleanBuffer>>>, bounds: Vec<Arc<Bounds>>) -> Self {
         let columns = batches.first().map_or(0, RecordBatch::num_columns);
         Self {
             live: live.unwrap_or_else(|| vec![None; batches.len()]),
+            sketches: Sketches::empty(batches.len()),
             statistics: std::iter::repeat_with(OnceLock::new).take(columns).collect(),
             batches,
             bounds,
@@ -91,6 +99,13 @@ impl Chunks {
     #[must_use]
     pub fn with_ties_by(mut self, columns: Vec<usize>) -> Self {
         self.tie_order = columns;
+        self
+    }
+
+    /// Returns the chunks with the sketches of their table, which other versions of it share.
+    #[must_use]
+    pub fn with_table_sketches(mut self, table: Arc<TableSketches>) -> Self {
+        self.sketches.table = table;
         self
     }
 
@@ -124,6 +139,15 @@ impl Chunks {
     /// rows.
     pub fn live(&self, batch: usize, offset: usize, len: usize) -> Option<BooleanBuffer> {
         self.live[batch].as_ref().map(|live| live.slice(offset, len))
+    }
+
+    /// Position of the first row of each batch.
+    pub(crate) fn starts(&self) -> Vec<usize> {
+        let next = |start: &mut usize, batch: &RecordBatch| {
+            *start += batch.num_rows();
+            Some(*start - batch.num_rows())
+        };
+        self.batches.iter().scan(0, next).collect()
     }
 
     /// Live rows.
@@ -170,6 +194,33 @@ impl ChunkTable {
             );
         }
         Ok(Self { schema, chunks: Arc::new(Chunks::new(batches)) })
+    }
+
+    /// A table of other batches of the same schema, which keeps what is known of the batches that
+    /// both have at the same ordinal.
+    ///
+    /// # Errors
+    /// As [`Self::try_new`].
+    pub fn with_batches(&self, batches: Vec<RecordBatch>) -> Result<Self> {
+        let table = Self::try_new(Arc::clone(&self.schema), batches)?;
+        let mut chunks = Arc::into_inner(table.chunks).unwrap_or_default();
+        chunks.sketches.table = Arc::clone(&self.chunks.sketches.table);
+        let same = |old: &RecordBatch, new: &RecordBatch| {
+            old.num_rows() == new.num_rows()
+                && old.columns().iter().zip(new.columns()).all(|(old, new)| Arc::ptr_eq(old, new))
+        };
+        for (ordinal, old) in self.batches().iter().enumerate() {
+            if chunks.batches.get(ordinal).is_some_and(|new| same(old, new)) {
+                chunks.bounds[ordinal] = Arc::clone(&self.chunks.bounds[ordinal]);
+                chunks.sketches.batches[ordinal] = Arc::clone(&self.chunks.sketches.batches[ordinal]);
+            }
+        }
+        Ok(Self { schema: table.schema, chunks: Arc::new(chunks) })
+    }
+
+    /// The chunks.
+    pub fn chunks(&self) -> &Arc<Chunks> {
+        &self.chunks
     }
 
     /// A scan of some columns, in one partition.

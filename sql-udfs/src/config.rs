@@ -10,7 +10,7 @@ use vexact_kernel::Tier;
 /// `vexact.tier`, `vexact.threads`, `vexact.rewrite` and `vexact.timeout`.
 #[derive(Debug, Clone)]
 pub struct VexactOptions {
-    /// The source of bounds: `auto` or `f32`.
+    /// The source of bounds: `auto`, `f32` (also called `off`: no sketches), `i8` or `pca4`.
     pub tier: Tier,
     /// Threads of one search; 0 for all.
     pub threads: usize,
@@ -84,7 +84,11 @@ impl ExtensionOptions for VexactOptions {
             description,
         };
         vec![
-            entry("tier", self.tier.to_string(), "Source of the bounds of a vector search: auto, f32"),
+            entry(
+                "tier",
+                self.tier.to_string(),
+                "Source of the bounds of a vector search: auto, f32 or off (no sketches), i8, pca4",
+            ),
             entry("threads", self.threads.to_string(), "Threads of one vector search; 0 for all"),
             entry("rewrite", self.rewrite.to_string(), "Whether ORDER BY distance LIMIT k becomes a vector search"),
             entry("timeout", timeout_text(self.timeout), "How long a query may run, as in 500ms, 10s, 2m; 0 for ever"),

@@ -1,9 +1,15 @@
-//! DataFusion's SQL parser with pgvector's operators `<->`, `<=>` and `<#>`, and with lambdas.
+//! DataFusion's SQL parser with pgvector's operators `<->`, `<=>` and `<#>`, and with lambdas, in a
+//! bounded number of steps.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use datafusion::common::config::{Dialect as DialectName, SqlParserOptions};
 use datafusion::common::{DataFusionError, Result, not_impl_err, plan_datafusion_err};
 use datafusion::sql::parser::{DFParser, DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::ast::{CastKind, Expr, ExprWithAlias};
+use datafusion::sql::sqlparser::ast::{
+    CastKind, Expr, ExprWithAlias, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
+    Ident, ObjectName,
+};
 use datafusion::sql::sqlparser::dialect::{Dialect, Precedence, dialect_from_str};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -62,10 +68,41 @@ macro_rules! generic_dialect_methods {
     };
 }
 
+/// A bound of the expressions that a parser begins.
+///
+/// sqlparser parses many forms as one thing and, where that fails, from their start as another, which
+/// doubles the work at each level of nesting: an error below 30 levels of `POSITION(` would be looked
+/// for without end. A dialect counts its expressions with this.
+#[derive(Debug)]
+pub struct ParserSteps(AtomicUsize);
+
+impl ParserSteps {
+    /// Creates the bound for a text of `tokens` tokens. Parsed once, it takes fewer steps than tokens.
+    pub fn of(tokens: usize) -> Self {
+        Self(AtomicUsize::new(20_000 + 100 * tokens))
+    }
+
+    /// Counts an expression. The error, for [`Dialect::parse_prefix`], ends the parser: no other
+    /// makes it give up its alternatives.
+    pub fn exceeded(&self) -> Option<Result<Expr, ParserError>> {
+        let left = self.0.load(Ordering::Relaxed);
+        self.0.store(left.saturating_sub(1), Ordering::Relaxed);
+        (left == 0).then_some(Err(ParserError::RecursionLimitExceeded))
+    }
+}
+
 /// The generic dialect with lambdas, and with pgvector's operators, which bind tighter than
 /// comparisons and looser than `+`, as in PostgreSQL.
 #[derive(Debug)]
-struct VectorDialect;
+struct VectorDialect(ParserSteps);
+
+/// Returns the dialect in which a session's option has a text of `tokens` tokens parsed.
+pub fn statement_dialect(name: DialectName, tokens: usize) -> Result<Box<dyn Dialect>> {
+    match name {
+        DialectName::Generic => Ok(Box::new(VectorDialect(ParserSteps::of(tokens)))),
+        name => dialect_from_str(name).ok_or_else(|| plan_datafusion_err!("unknown SQL dialect {name}")),
+    }
+}
 
 impl Dialect for VectorDialect {
     crate::generic_dialect_methods!();
@@ -79,6 +116,9 @@ impl Dialect for VectorDialect {
     /// is wrong in them once more as the call of a function, which doubles the work at each level:
     /// 50 of them within each other never ended.
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        if let Some(exceeded) = self.0.exceeded() {
+            return Some(exceeded);
+        }
         let Token::Word(word) = &parser.peek_token_ref().token else { return None };
         let (keyword, next) = (word.keyword, parser.peek_nth_token_ref(1).token.clone());
         let begins = match keyword {
@@ -106,6 +146,8 @@ impl Dialect for VectorDialect {
                 parser.parse_array_expr(true)
             }),
             Keyword::SUBSTR | Keyword::SUBSTRING => Some(parser.parse_substring()),
+            Keyword::TRIM => parse(&|parser| parser.parse_trim_expr()),
+            Keyword::OVERLAY => parse(&parse_overlay),
             _ => None,
         }
     }
@@ -113,6 +155,43 @@ impl Dialect for VectorDialect {
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
         is_vector_operator(&parser.peek_token_ref().token).then(|| Ok(self.prec_value(Precedence::Pipe)))
     }
+}
+
+/// Parses `OVERLAY(text PLACING ... FROM ... [FOR ...])`, or a call `OVERLAY(text, ...)`, after its
+/// first word.
+fn parse_overlay(parser: &mut Parser) -> Result<Expr, ParserError> {
+    let name = Ident::with_span(parser.get_current_token().span, parser.get_current_token().token.to_string());
+    parser.expect_token(&Token::LParen)?;
+    let text = parser.parse_expr()?;
+    if parser.parse_keyword(Keyword::PLACING) {
+        let what = parser.parse_expr()?;
+        parser.expect_keyword_is(Keyword::FROM)?;
+        let from = parser.parse_expr()?;
+        let length = parser.parse_keyword(Keyword::FOR).then(|| parser.parse_expr()).transpose()?;
+        parser.expect_token(&Token::RParen)?;
+        return Ok(Expr::Overlay {
+            expr: Box::new(text),
+            overlay_what: Box::new(what),
+            overlay_from: Box::new(from),
+            overlay_for: length.map(Box::new),
+        });
+    }
+    let mut arguments = vec![text];
+    if parser.consume_token(&Token::Comma) {
+        arguments.extend(parser.parse_comma_separated(Parser::parse_expr)?);
+    }
+    parser.expect_token(&Token::RParen)?;
+    let args = arguments.into_iter().map(|argument| FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))).collect();
+    Ok(Expr::Function(Function {
+        name: ObjectName::from(vec![name]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: vec![] }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: vec![],
+    }))
 }
 
 /// Returns true if a token is one of pgvector's operators, after [`join_vector_operators`].
@@ -183,10 +262,8 @@ pub fn parse_expression(sql: &str, options: &SqlParserOptions) -> Result<ExprWit
 }
 
 fn parse_with<T>(sql: &str, options: &SqlParserOptions, parse: impl FnOnce(DFParser) -> Result<T>) -> Result<T> {
-    let dialect = match options.dialect {
-        DialectName::Generic => Box::new(VectorDialect) as Box<dyn Dialect>,
-        name => dialect_from_str(name).ok_or_else(|| plan_datafusion_err!("unknown SQL dialect {name}"))?,
-    };
+    // No text has more tokens than bytes.
+    let dialect = statement_dialect(options.dialect, sql.len())?;
     let syntax = |error: ParserError| DataFusionError::SQL(Box::new(error), None);
     let tokens =
         Tokenizer::new(dialect.as_ref(), sql).tokenize_with_location().map_err(|error| syntax(error.into()))?;
@@ -196,4 +273,62 @@ fn parse_with<T>(sql: &str, options: &SqlParserOptions, parse: impl FnOnce(DFPar
         .with_recursion_limit(options.recursion_limit.get())
         .build()?;
     parse(parser)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 45 levels of each form around an error. Without the bound, and the forms that the dialect
+    /// parses itself, these take 2^45 steps.
+    #[test]
+    fn an_error_below_nested_forms_is_found() {
+        let forms = [
+            ("CAST(", " AS INT)"),
+            ("TRY_CAST(", " AS INT)"),
+            ("NOT (", ")"),
+            ("CEIL(", ")"),
+            ("TRIM(", ")"),
+            ("TRIM(BOTH 'x' FROM ", ")"),
+            ("OVERLAY(", " PLACING 'x' FROM 1)"),
+            ("OVERLAY(", ", 'x', 1)"),
+            ("POSITION(", " IN 'x')"),
+            ("POSITION('x' IN ", ")"),
+            ("EXTRACT(YEAR FROM ", ")"),
+            ("SUBSTRING(", " FROM 1)"),
+            ("STRUCT(", ")"),
+            ("ARRAY[", "]"),
+            ("ARRAY(SELECT ", ")"),
+            ("EXISTS(SELECT ", ")"),
+            ("CASE WHEN ", " THEN 1 END"),
+            ("f(", ")"),
+            ("f(x -> ", ")"),
+            ("(", ")"),
+            ("(SELECT ", ")"),
+            ("1 IN (", ")"),
+            ("1 IN (SELECT ", ")"),
+            ("INTERVAL (", ") DAY"),
+        ];
+        for (open, close) in forms {
+            for error in ["1 +", "1 1 1", "'"] {
+                let sql = format!("SELECT {}{error}{}", open.repeat(45), close.repeat(45));
+                let parsed = parse_statement(&sql, &SqlParserOptions::default());
+                assert!(parsed.is_err(), "{open}");
+            }
+        }
+        for from in ["(", "(SELECT * FROM ", "LATERAL (", "a JOIN ("] {
+            let sql = format!("SELECT * FROM {}a 1 1{}", from.repeat(45), ")".repeat(45));
+            assert!(parse_statement(&sql, &SqlParserOptions::default()).is_err(), "{from}");
+        }
+    }
+
+    #[test]
+    fn overlay_is_parsed_in_both_forms() {
+        for sql in
+            ["OVERLAY('abc' PLACING 'x' FROM 2 FOR 1)", "OVERLAY('abc' PLACING 'x' FROM 2)", "OVERLAY('abc', 'x', 2)"]
+        {
+            let parsed = parse_expression(sql, &SqlParserOptions::default()).unwrap();
+            assert_eq!(parsed.expr.to_string(), sql);
+        }
+    }
 }

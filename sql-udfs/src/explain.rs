@@ -17,8 +17,9 @@ use datafusion::execution::context::QueryPlanner;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
-use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
+use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 
+use crate::config::VexactOptions;
 use crate::correlated::with_hint;
 use crate::exec::{VectorJoinExec, VectorTopKExec};
 use crate::rewrite;
@@ -36,9 +37,12 @@ impl StrategyPlanner {
     }
 
     async fn plan(&self, plan: &LogicalPlan, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
-        let planned = match searches_groups(plan) {
+        let added = session.config().get_extension::<ExtensionPlanners>();
+        let planned = match has_operator(plan, added.is_some()) {
             true => {
-                let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(GroupPlanner)]);
+                let mut planners: Vec<Arc<dyn ExtensionPlanner + Send + Sync>> = vec![Arc::new(GroupPlanner)];
+                planners.extend(added.iter().flat_map(|added| added.0.iter().cloned()));
+                let planner = DefaultPhysicalPlanner::with_extension_planners(planners);
                 planner.create_physical_plan(plan, session).await
             }
             false => self.inner.create_physical_plan(plan, session).await,
@@ -47,12 +51,16 @@ impl StrategyPlanner {
     }
 }
 
-/// Returns true if a plan contains the operator of a search by group.
-fn searches_groups(plan: &LogicalPlan) -> bool {
+/// Planners of logical operators of other crates, as an extension of a session's configuration.
+pub struct ExtensionPlanners(pub Vec<Arc<dyn ExtensionPlanner + Send + Sync>>);
+
+/// Returns true if a plan contains the operator of a search by group or, with `of_any_crate`, any
+/// operator that is not DataFusion's.
+fn has_operator(plan: &LogicalPlan, of_any_crate: bool) -> bool {
     let mut is_found = false;
     let visited = plan.apply_with_subqueries(|node| {
-        is_found |=
-            matches!(node, LogicalPlan::Extension(extension) if extension.node.as_any().is::<BestOfEachGroup>());
+        is_found |= matches!(node, LogicalPlan::Extension(extension)
+            if of_any_crate || extension.node.as_any().is::<BestOfEachGroup>());
         Ok(if is_found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     });
     visited.is_ok() && is_found
@@ -86,16 +94,17 @@ impl QueryPlanner for StrategyPlanner {
 /// and the reason for each sort by distance that was not rewritten. Returns `None` for a plan
 /// without vector search.
 pub fn strategy(plan: &Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Option<String> {
+    let tier = VexactOptions::of(config).tier;
     let mut sections = Vec::new();
     let mut pending = vec![Arc::clone(plan)];
     while let Some(plan) = pending.pop() {
         let node: &dyn ExecutionPlan = plan.as_ref();
         if let Some(top_k) = node.downcast_ref::<VectorTopKExec>() {
-            sections.push(top_k.strategy());
+            sections.push(top_k.strategy(tier));
         } else if let Some(join) = node.downcast_ref::<VectorJoinExec>() {
-            sections.push(join.report().to_string());
+            sections.push(join.report(tier).to_string());
         } else if let Some(filter) = node.downcast_ref::<FilterExec>() {
-            sections.extend(rewrite::range_strategy(filter));
+            sections.extend(rewrite::range_strategy(filter, tier));
         }
         pending.extend(plan.children().into_iter().rev().cloned());
     }
@@ -129,8 +138,8 @@ impl fmt::Display for Explained {
     }
 }
 
-/// Shortens lists of many numbers, such as the components of a query.
-fn without_long_vectors(text: &str) -> String {
+/// Shortens lists of many numbers in the text of a plan, such as the components of a query.
+pub fn without_long_vectors(text: &str) -> String {
     const SHOWN: usize = 3;
     let mut short = String::with_capacity(text.len());
     let mut rest = text;

@@ -23,20 +23,24 @@ mod functions;
 mod literal;
 mod operators;
 mod plan;
+mod portable;
 mod register;
 mod rewrite;
 mod search_plan;
+pub mod sketches;
 mod table;
 mod vector;
 
 pub use config::VexactOptions;
-pub use explain::{Explained, explain_plan, strategy};
+pub use explain::{Explained, ExtensionPlanners, explain_plan, strategy, without_long_vectors};
 pub use functions::{negate, score_expr, vector_of_text};
 pub use plan::create_physical_plan;
+pub use portable::portable;
 pub use register::register;
-pub use rewrite::bind_parameters;
-pub use rewrite::{Decline, VectorRewrite};
+pub use rewrite::{Decline, VectorRewrite, bind_parameters, range_searches};
 pub use search_plan::SearchPlan;
-pub use table::best_of_each_group;
-pub use vector::{VectorError, parse_vector, scalar_of_vector, vector_of_scalar, vectors_by_cast};
+pub use table::{
+    FilterPlanner, NamedArguments, Parameters, Table, best_of_each_group, filter_expr, given, text_argument,
+};
+pub use vector::{VectorError, parse_vector, scalar_of_vector, vector_of_scalar, vector_type, vectors_by_cast};
 pub use vexact_kernel as kernel;

@@ -66,7 +66,7 @@ pub fn register(ctx: &SessionContext) -> Result<()> {
     for name in functions::AGGREGATES {
         ctx.register_udaf(functions::with_vectors(ctx.udaf(name)?));
     }
-    ctx.register_relation_planner(Arc::new(table::NamedArguments))?;
+    ctx.register_relation_planner(Arc::new(table::NamedArguments(table::PARAMETERS)))?;
     // DataFusion does not fold the case of a table function's name.
     for name in ["vector_search", "VECTOR_SEARCH"] {
         ctx.register_udtf(name, Arc::new(table::VectorSearch));

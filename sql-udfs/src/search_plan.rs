@@ -16,7 +16,7 @@ use crate::chunks::{ChunkScanExec, Chunks};
 use crate::exec::VectorTopKExec;
 use crate::functions::bind_query;
 use crate::rewrite::{has_call, is_in_place};
-use crate::vector::vector_of_scalar;
+use crate::vector::{is_bits, vector_of_scalar};
 
 /// The physical plan of a search of chunks in memory, whose query vector is a parameter. The chunks
 /// can be replaced too, for example by those of the table's newest version.
@@ -26,6 +26,8 @@ pub struct SearchPlan {
     /// The parameter that is the query vector, and its components.
     query: String,
     dim: usize,
+    /// True if the query vector was given as bits.
+    is_of_bits: bool,
     /// Values of the other parameters, on which the plan depends.
     others: Vec<(String, ScalarValue)>,
     count: usize,
@@ -37,12 +39,13 @@ impl SearchPlan {
     pub fn of(plan: &LogicalPlan, params: &ParamValues, physical: &Arc<dyn ExecutionPlan>) -> Option<Self> {
         let (query, others) = parameters(plan, params)?;
         let dim = vector(params, &query)?.len();
+        let is_of_bits = is_of_bits(params, &query);
         let (search, others_than_distance) = search_in_place(physical)?;
         if search.top_k().literal().is_none() || others_than_distance.into_iter().any(has_call) {
             return None;
         }
         let others = others.into_iter().map(|id| value(params, &id).map(|value| (id, value))).collect::<Option<_>>()?;
-        Some(Self { physical: Arc::clone(physical), query, dim, others, count: count(params) })
+        Some(Self { physical: Arc::clone(physical), query, dim, is_of_bits, others, count: count(params) })
     }
 
     /// Detaches the plan from its chunks, so that caching it does not pin a table version;
@@ -73,6 +76,9 @@ impl SearchPlan {
         if count(params) != self.count || !self.others.iter().all(is_same) {
             return None;
         }
+        if is_of_bits(params, &self.query) != self.is_of_bits {
+            return None;
+        }
         vector(params, &self.query).filter(|query| query.len() == self.dim)
     }
 }
@@ -86,6 +92,10 @@ fn count(params: &ParamValues) -> usize {
 
 fn value(params: &ParamValues, id: &str) -> Option<ScalarValue> {
     params.get_placeholders_with_values(id).ok().map(|found| found.value)
+}
+
+fn is_of_bits(params: &ParamValues, id: &str) -> bool {
+    value(params, id).is_some_and(|value| is_bits(&value.data_type()))
 }
 
 fn vector(params: &ParamValues, id: &str) -> Option<Vec<f64>> {

@@ -1,4 +1,4 @@
-//! Query vectors as SQL gives them: text, lists of numbers, NULL.
+//! Query vectors as SQL gives them: text, lists of numbers, BLOBs of bits, NULL.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Float64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, FieldRef, Float64Type};
 use datafusion::common::{DataFusionError, ScalarValue};
+use vexact_kernel::{KernelError, Metric, reference};
 
 /// Why a value is not a vector.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -86,8 +87,8 @@ pub fn parse_vector(text: &str) -> Result<Vec<f64>, VectorError> {
     Ok(vector)
 }
 
-/// A SQL value as a query vector: text, or a list of numbers. `None` for NULL and for a list that
-/// contains one.
+/// A SQL value as a query vector: text, a list of numbers, or a BLOB of bits, which has a component
+/// 0 or 1 for each. `None` for NULL and for a list that contains one.
 ///
 /// # Errors
 /// Text that is no vector, and values of other types.
@@ -100,6 +101,7 @@ pub fn vector_of_scalar(value: &ScalarValue) -> Result<Option<Vec<f64>>, VectorE
         ScalarValue::List(list) => vector_of_row(list.is_valid(0).then(|| list.value(0))),
         ScalarValue::LargeList(list) => vector_of_row(list.is_valid(0).then(|| list.value(0))),
         ScalarValue::Null => Ok(None),
+        bits if is_bits(&bits.data_type()) => Ok(bytes_of_scalar(bits).map(components_of_bits)),
         other => Err(VectorError::Type { got: other.data_type().to_string() }),
     }
 }
@@ -124,12 +126,64 @@ pub fn scalar_of_vector(vector: Vec<f64>) -> ScalarValue {
     ScalarValue::FixedSizeList(Arc::new(FixedSizeListArray::new(item, dim, Arc::new(Float64Array::from(vector)), None)))
 }
 
+/// The components of a vector of bits, 0 and 1.
+pub(crate) fn components_of_bits(bytes: &[u8]) -> Vec<f64> {
+    reference::bits(bytes).into_iter().map(|bit| f64::from(u8::from(bit))).collect()
+}
+
+/// The bytes of a BLOB; `None` for NULL and for other values.
+pub(crate) fn bytes_of_scalar(value: &ScalarValue) -> Option<&[u8]> {
+    match value {
+        ScalarValue::Binary(bytes)
+        | ScalarValue::LargeBinary(bytes)
+        | ScalarValue::BinaryView(bytes)
+        | ScalarValue::FixedSizeBinary(_, bytes) => bytes.as_deref(),
+        ScalarValue::Dictionary(_, value) => bytes_of_scalar(value),
+        _ => None,
+    }
+}
+
+/// Returns true if values of this type are BLOBs, which a metric of bits compares.
+pub(crate) fn is_bits(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(_, value) => is_bits(value),
+        other => other.is_binary() || matches!(other, DataType::FixedSizeBinary(_)),
+    }
+}
+
+/// Refuses a column whose vectors a metric cannot compare.
+pub(crate) fn check_metric(metric: Metric, column: &DataType) -> Result<(), KernelError> {
+    metric.check_vectors(is_bits(column), column)
+}
+
+/// Returns true if a search is known to be one of integer arithmetic: of bits, or of bytes with a
+/// query of whole numbers in their range.
+pub(crate) fn is_integer_search(column: &DataType, query: Option<&[f64]>) -> bool {
+    let item = match column {
+        DataType::FixedSizeBinary(_) => return true,
+        DataType::FixedSizeList(item, _) | DataType::List(item) | DataType::LargeList(item) => item,
+        _ => return false,
+    };
+    let range = match item.data_type() {
+        DataType::Int8 => -128.0..=127.0,
+        DataType::UInt8 => 0.0..=255.0,
+        _ => return false,
+    };
+    query.is_some_and(|query| query.iter().all(|x| x.fract() == 0.0 && range.contains(x)))
+}
+
+/// Returns true if the kernel reads components of this type as they are.
+pub(crate) fn is_element(data_type: &DataType) -> bool {
+    data_type.is_floating() || matches!(data_type, DataType::Int8 | DataType::UInt8)
+}
+
 /// Returns the number of components of a vector column, or `Some(None)` if each row has its own.
 /// Returns `None` if a column of this type cannot hold vectors.
-pub(crate) fn vector_type(data_type: &DataType) -> Option<Option<usize>> {
+pub fn vector_type(data_type: &DataType) -> Option<Option<usize>> {
     match data_type {
-        DataType::FixedSizeList(item, dim) if item.data_type().is_floating() => Some(usize::try_from(*dim).ok()),
-        DataType::List(item) | DataType::LargeList(item) if item.data_type().is_floating() => Some(None),
+        DataType::FixedSizeList(item, dim) if is_element(item.data_type()) => Some(usize::try_from(*dim).ok()),
+        DataType::List(item) | DataType::LargeList(item) if is_element(item.data_type()) => Some(None),
+        DataType::FixedSizeBinary(bytes) => Some(usize::try_from(*bytes).ok().map(|bytes| 8 * bytes)),
         _ => None,
     }
 }
@@ -148,12 +202,12 @@ pub(crate) fn is_list_of_numbers(data_type: &DataType) -> bool {
     }
 }
 
-/// The type of vectors that values of another list type become by a cast: lists of whole numbers,
-/// list views, dictionaries of vectors. Returns `None` for vectors as they are stored, and for
+/// The type of vectors that values of another list type become by a cast: lists of whole numbers of
+/// more than a byte, list views, dictionaries of vectors. Returns `None` for vectors as they are stored, and for
 /// other types.
 pub fn vectors_by_cast(data_type: &DataType) -> Option<DataType> {
     let floats = |item: &FieldRef| match item.data_type() {
-        float if float.is_floating() => Some(Arc::clone(item)),
+        element if is_element(element) => Some(Arc::clone(item)),
         integer if integer.is_integer() => Some(Arc::new(item.as_ref().clone().with_data_type(DataType::Float64))),
         _ => None,
     };

@@ -1,6 +1,7 @@
 //! Runs `tests/sql/*.slt`: SQL and its expected answers. Every file has a session of its own with
 //! the same small table of documents in four forms: `docs` (Arrow chunks), `docs_mem` (DataFusion's
-//! MemTable), `docs_parquet` and `docs_list` (`List<Float32>`).
+//! MemTable), `docs_parquet` and `docs_list` (`List<Float32>`); and vectors of bytes, `bytes`
+//! (Arrow chunks) and `bytes_mem`.
 //!
 //! With `VEXACT_COMPLETE=1` the answers are written into the files; read them before you trust
 //! them.
@@ -9,7 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, FixedSizeListArray, Float32Array, Int64Array, ListArray, RecordBatch, StringArray,
+    Array, ArrayRef, FixedSizeBinaryArray, FixedSizeListArray, Float32Array, Int8Array, Int64Array, ListArray,
+    RecordBatch, StringArray, UInt8Array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Schema};
@@ -114,6 +116,27 @@ fn list_embeddings() -> ArrayRef {
     ))
 }
 
+/// id, small (three int8), byte (the same bytes as uint8), bit (16 bits): 6 rows, one without
+/// vectors, one zero, two that tie.
+fn bytes_batch() -> RecordBatch {
+    let rows: [Option<[i8; 3]>; 6] =
+        [Some([1, 2, 3]), Some([-128, 127, 0]), None, Some([0, 0, 0]), Some([1, 2, 3]), Some([127, 127, 127])];
+    let bits: [Option<[u8; 2]>; 6] = [Some([15, 0]), Some([255, 1]), None, Some([0, 0]), Some([15, 0]), Some([3, 128])];
+    let nulls = NullBuffer::from_iter(rows.iter().map(Option::is_some));
+    let numbers = || rows.iter().flat_map(|row| row.unwrap_or_default());
+    let list = |values: ArrayRef| -> ArrayRef {
+        let item = Arc::new(Field::new_list_field(values.data_type().clone(), true));
+        Arc::new(FixedSizeListArray::new(item, 3, values, Some(nulls.clone())))
+    };
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("id", Arc::new(Int64Array::from_iter_values(1..=6))),
+        ("small", list(Arc::new(Int8Array::from_iter_values(numbers())))),
+        ("byte", list(Arc::new(UInt8Array::from_iter_values(numbers().map(|x| x as u8))))),
+        ("bit", Arc::new(FixedSizeBinaryArray::try_from_sparse_iter_with_size(bits.into_iter(), 2).unwrap())),
+    ];
+    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true))).unwrap()
+}
+
 /// Returns the documents with vectors of a fixed size.
 pub fn documents_batch() -> RecordBatch {
     batch(embeddings())
@@ -132,6 +155,10 @@ async fn session(folder: &Path) -> Result<Db, DataFusionError> {
     let chunks = vec![docs.slice(0, 3), docs.slice(3, 5)];
     ctx.register_table("docs", Arc::new(ChunkTable::try_new(docs.schema(), chunks)?))?;
     ctx.register_table("docs_mem", Arc::new(MemTable::try_new(docs.schema(), vec![vec![docs.clone()]])?))?;
+    let bytes = bytes_batch();
+    let chunks = vec![bytes.slice(0, 2), bytes.slice(2, 4)];
+    ctx.register_table("bytes", Arc::new(ChunkTable::try_new(bytes.schema(), chunks)?))?;
+    ctx.register_table("bytes_mem", Arc::new(MemTable::try_new(bytes.schema(), vec![vec![bytes]])?))?;
     let listed = listed_batch();
     ctx.register_table("docs_list", Arc::new(ChunkTable::try_new(listed.schema(), vec![listed])?))?;
     let path = folder.join("docs.parquet");

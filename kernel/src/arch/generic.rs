@@ -20,7 +20,7 @@
 //!
 //! [`l2_squared`] is the same loop with one sum, `(x - q)²`, unrolled twice: vectors of even
 //! ordinal are added to one accumulator of a row, those of odd ordinal to another, so that
-//! additions do not wait for each other.
+//! additions do not wait for each other. [`l1`] is the loop with one sum, `|x - q|`.
 //!
 //! A query batch is an outer product, with the register blocking of a matrix product (Goto and van
 //! de Geijn, "Anatomy of high-performance matrix multiplication", 2008). The panel holds the
@@ -167,6 +167,45 @@ pub(super) unsafe fn l2_squared<V: Lanes>(rows: Rows<'_>, query: &[f32], out: &m
                 }
             }
             std::array::from_fn::<f32, 4, _>(|r| even[r].sum() + odd[r].sum())
+        };
+        out[first..first + len].copy_from_slice(&sums[..len]);
+    }
+}
+
+/// Computes `Σ|x - q|` of each row.
+///
+/// # Safety
+/// As [`dot_and_square`].
+#[inline(always)]
+pub(super) unsafe fn l1<V: Lanes>(rows: Rows<'_>, query: &[f32], out: &mut [f32]) {
+    let whole = rows.dim - rows.dim % V::N;
+    let rest = rows.dim - whole;
+    for (first, len, x) in blocks::<4>(rows) {
+        // SAFETY: as in `dot_and_square`.
+        let sums = unsafe {
+            let one = V::splat(1.0);
+            let mut sums = [V::splat(0.0); 4];
+            let mut i = 0;
+            let (split, ahead) = ahead(rows, first, x);
+            for (end, ahead) in [split.min(whole), whole].into_iter().zip(ahead) {
+                while i < end {
+                    let q = V::load(query.as_ptr().add(i));
+                    for r in 0..4 {
+                        V::prefetch(ahead[r].wrapping_add(i));
+                        let d = V::load(x[r].add(i)).sub(q);
+                        sums[r] = d.abs().mul_add(one, sums[r]);
+                    }
+                    i += V::N;
+                }
+            }
+            if rest > 0 {
+                let q = V::load(query.as_ptr().add(whole));
+                for r in 0..4 {
+                    let d = V::load_first(x[r].add(whole), rest).sub(q);
+                    sums[r] = d.abs().mul_add(one, sums[r]);
+                }
+            }
+            sums.map(|v| v.sum())
         };
         out[first..first + len].copy_from_slice(&sums[..len]);
     }

@@ -20,6 +20,8 @@ pub(super) trait Lanes: Copy {
     unsafe fn sub(self, other: Self) -> Self;
     /// `self * factor + addend`.
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
+    /// The absolute value of each lane.
+    unsafe fn abs(self) -> Self;
     unsafe fn sum(self) -> f32;
     /// Bit `i` is set unless `self[i] < other[i]`; so it is set where one of them is NaN.
     unsafe fn not_less(self, other: Self) -> u32;

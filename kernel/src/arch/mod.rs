@@ -2,6 +2,7 @@
 //! per instruction set, and one dispatch table. Holding a [`Kernels`] is the proof that the
 //! processor can run it.
 
+pub(crate) mod bytes;
 pub(crate) mod codes;
 mod generic;
 mod lanes;
@@ -149,6 +150,8 @@ pub(crate) struct Kernels {
     dot_and_square: unsafe fn(Rows<'_>, &[f32], &mut [f32], &mut [f32]),
     /// `(rows, query, out)`: `Σ(x - q)²` of each row.
     l2_squared: unsafe fn(Rows<'_>, &[f32], &mut [f32]),
+    /// `(rows, query, out)`: `Σ|x - q|` of each row.
+    l1: unsafe fn(Rows<'_>, &[f32], &mut [f32]),
     /// `(rows, panel, out)`: `x·q` of each row with each query; `out` is row-major, `panel.width`
     /// wide.
     tile: unsafe fn(Rows<'_>, Panel<'_>, &mut [f32]),
@@ -197,6 +200,17 @@ impl Kernels {
         #[allow(unsafe_code)]
         unsafe {
             (self.l2_squared)(rows, query, out)
+        }
+    }
+
+    /// `Σ|x - q|` of each row.
+    pub fn l1(&self, rows: Rows<'_>, query: &[f32], out: &mut [f32]) {
+        assert!(query.len() == rows.dim.next_multiple_of(QUERY_PADDING));
+        assert!(out.len() == rows.rows.len());
+        // SAFETY: as in `dot_and_square`.
+        #[allow(unsafe_code)]
+        unsafe {
+            (self.l1)(rows, query, out)
         }
     }
 

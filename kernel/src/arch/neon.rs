@@ -14,6 +14,7 @@ pub(super) fn kernels() -> Option<&'static Kernels> {
         backend: Backend::Neon,
         dot_and_square,
         l2_squared,
+        l1,
         tile,
         survivors,
         panel_widths: &[16, 8],
@@ -100,6 +101,12 @@ impl Lanes for F32x8 {
     }
 
     #[inline(always)]
+    unsafe fn abs(self) -> Self {
+        // SAFETY: see the impl.
+        unsafe { Self(vabsq_f32(self.0), vabsq_f32(self.1)) }
+    }
+
+    #[inline(always)]
     unsafe fn sum(self) -> f32 {
         // SAFETY: see the impl.
         unsafe { vaddvq_f32(vaddq_f32(self.0, self.1)) }
@@ -128,6 +135,12 @@ fn dot_and_square(rows: Rows<'_>, query: &[f32], dots: &mut [f32], squares: &mut
 fn l2_squared(rows: Rows<'_>, query: &[f32], out: &mut [f32]) {
     // SAFETY: as in `dot_and_square`.
     unsafe { generic::l2_squared::<F32x8>(rows, query, out) }
+}
+
+#[target_feature(enable = "neon")]
+fn l1(rows: Rows<'_>, query: &[f32], out: &mut [f32]) {
+    // SAFETY: as in `dot_and_square`.
+    unsafe { generic::l1::<F32x8>(rows, query, out) }
 }
 
 #[target_feature(enable = "neon")]

@@ -8,6 +8,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     backend: Backend::Portable,
     dot_and_square,
     l2_squared,
+    l1,
     tile,
     survivors,
     panel_widths: &[8],
@@ -62,6 +63,11 @@ impl Lanes for Array8 {
     }
 
     #[inline(always)]
+    unsafe fn abs(self) -> Self {
+        Self(self.0.map(f32::abs))
+    }
+
+    #[inline(always)]
     unsafe fn sum(self) -> f32 {
         let [a, b, c, d, e, f, g, h] = self.0;
         ((a + e) + (c + g)) + ((b + f) + (d + h))
@@ -83,6 +89,11 @@ pub(super) fn dot_and_square(rows: Rows<'_>, query: &[f32], dots: &mut [f32], sq
 pub(super) fn l2_squared(rows: Rows<'_>, query: &[f32], out: &mut [f32]) {
     // SAFETY: as in `dot_and_square`.
     unsafe { generic::l2_squared::<Array8>(rows, query, out) }
+}
+
+pub(super) fn l1(rows: Rows<'_>, query: &[f32], out: &mut [f32]) {
+    // SAFETY: as in `dot_and_square`.
+    unsafe { generic::l1::<Array8>(rows, query, out) }
 }
 
 pub(super) fn tile(rows: Rows<'_>, panel: Panel<'_>, out: &mut [f32]) {

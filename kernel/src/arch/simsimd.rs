@@ -9,6 +9,8 @@ pub(super) static KERNELS: Kernels = Kernels {
     backend: Backend::Simsimd,
     dot_and_square,
     l2_squared,
+    // simsimd has no sum of absolute differences.
+    l1: portable::l1,
     // A pairwise library has no matrix product.
     tile: portable::tile,
     survivors: portable::survivors,

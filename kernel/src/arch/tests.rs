@@ -53,6 +53,8 @@ fn every_backend_computes_one_query_at_every_tail_and_unaligned_start() {
                 let (mut dots, mut squares, mut l2) = (vec![0.0; count], vec![0.0; count], vec![0.0; count]);
                 kernels.dot_and_square(rows, &pad(&query), &mut dots, &mut squares);
                 kernels.l2_squared(rows, &pad(&query), &mut l2);
+                let mut l1 = vec![0.0; count];
+                kernels.l1(rows, &pad(&query), &mut l1);
                 for (i, &id) in ids.iter().enumerate() {
                     let x = &data[id as usize * dim..][..dim];
                     let what = format!("{} dim {dim} row {i}", kernels.backend);
@@ -60,6 +62,8 @@ fn every_backend_computes_one_query_at_every_tail_and_unaligned_start() {
                     assert_close(squares[i], sum(x.iter().map(|&x| (x, x))), dim, &what);
                     let differences = x.iter().zip(&query).map(|(x, q)| (x - q, x - q));
                     assert_close(l2[i], sum(differences), dim, &what);
+                    let differences = x.iter().zip(&query).map(|(x, q)| ((x - q).abs(), 1.0));
+                    assert_close(l1[i], sum(differences), dim, &what);
                 }
             }
         }
@@ -113,6 +117,9 @@ fn every_backend_gives_the_same_bits_where_sums_are_exact() {
             assert_eq!(squares, of(&|x| dot(x, x)), "{what}");
             let differences = |x: &[f32]| x.iter().zip(&queries[0]).map(|(x, q)| x - q).collect::<Vec<f32>>();
             assert_eq!(l2, of(&|x| dot(&differences(x), &differences(x))), "{what}");
+            let mut l1 = vec![0.0; count];
+            kernels.l1(rows, &pad(&queries[0]), &mut l1);
+            assert_eq!(l1, of(&|x| differences(x).iter().map(|d| d.abs()).sum()), "{what}");
 
             let components: Vec<f32> = (0..dim).flat_map(|i| queries.iter().map(move |query| query[i])).collect();
             let mut cells = vec![0.0; count * width];

@@ -12,6 +12,7 @@ pub(super) fn kernels() -> Option<&'static Kernels> {
         backend: Backend::Avx2,
         dot_and_square,
         l2_squared,
+        l1,
         tile,
         survivors,
         panel_widths: &[16, 8],
@@ -75,6 +76,12 @@ impl Lanes for F32x8 {
     }
 
     #[inline(always)]
+    unsafe fn abs(self) -> Self {
+        // SAFETY: see the impl.
+        unsafe { Self(_mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0)) }
+    }
+
+    #[inline(always)]
     unsafe fn sum(self) -> f32 {
         // SAFETY: see the impl.
         unsafe {
@@ -101,6 +108,12 @@ fn dot_and_square(rows: Rows<'_>, query: &[f32], dots: &mut [f32], squares: &mut
 fn l2_squared(rows: Rows<'_>, query: &[f32], out: &mut [f32]) {
     // SAFETY: as in `dot_and_square`.
     unsafe { generic::l2_squared::<F32x8>(rows, query, out) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn l1(rows: Rows<'_>, query: &[f32], out: &mut [f32]) {
+    // SAFETY: as in `dot_and_square`.
+    unsafe { generic::l1::<F32x8>(rows, query, out) }
 }
 
 #[target_feature(enable = "avx2,fma")]

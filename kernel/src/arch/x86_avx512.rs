@@ -12,6 +12,7 @@ pub(super) fn kernels() -> Option<&'static Kernels> {
         backend: Backend::Avx512,
         dot_and_square,
         l2_squared,
+        l1,
         tile,
         survivors,
         panel_widths: &[32, 16],
@@ -71,6 +72,12 @@ impl Lanes for F32x16 {
     }
 
     #[inline(always)]
+    unsafe fn abs(self) -> Self {
+        // SAFETY: see the impl.
+        unsafe { Self(_mm512_abs_ps(self.0)) }
+    }
+
+    #[inline(always)]
     unsafe fn sum(self) -> f32 {
         // SAFETY: see the impl.
         unsafe { _mm512_reduce_add_ps(self.0) }
@@ -93,6 +100,12 @@ fn dot_and_square(rows: Rows<'_>, query: &[f32], dots: &mut [f32], squares: &mut
 fn l2_squared(rows: Rows<'_>, query: &[f32], out: &mut [f32]) {
     // SAFETY: as in `dot_and_square`.
     unsafe { generic::l2_squared::<F32x16>(rows, query, out) }
+}
+
+#[target_feature(enable = "avx512f")]
+fn l1(rows: Rows<'_>, query: &[f32], out: &mut [f32]) {
+    // SAFETY: as in `dot_and_square`.
+    unsafe { generic::l1::<F32x16>(rows, query, out) }
 }
 
 #[target_feature(enable = "avx512f")]

@@ -12,10 +12,10 @@ use crate::tier::{Approximation, F32, Form, Limits};
 const TILES_PER_BLOCK: usize = 4;
 
 /// Some queries, transposed, and one thread's limits for them.
-struct QueryPanel {
-    first: usize,
-    count: usize,
-    width: usize,
+pub(super) struct QueryPanel {
+    pub first: usize,
+    pub count: usize,
+    pub width: usize,
     components: Vec<f32>,
     a: Vec<f32>,
     b: Vec<f32>,
@@ -41,7 +41,7 @@ impl QueryPanel {
         (self.a[lane], self.b[lane], self.t[lane]) = (limits.a, limits.b, limits.t);
     }
 
-    fn panel(&self) -> Panel<'_> {
+    pub fn panel(&self) -> Panel<'_> {
         Panel { components: &self.components, width: self.width }
     }
 
@@ -51,7 +51,7 @@ impl QueryPanel {
 }
 
 /// Cuts the queries into panels: the widest, and for the rest the narrowest that holds it.
-fn panels(kernels: &Kernels, queries: &[Query]) -> Vec<QueryPanel> {
+pub(super) fn panels(kernels: &Kernels, queries: &[Query]) -> Vec<QueryPanel> {
     let widest = kernels.panel_widths[0];
     let mut panels = Vec::new();
     let mut first = 0;

@@ -92,8 +92,11 @@ impl<'j> Judge<'j> {
             Form::DotAndSquare => {
                 kernels.dot_and_square(rows, &self.padded, &mut values[..len], &mut squares[..len]);
             }
-            Form::Differences => {
-                kernels.l2_squared(rows, &self.padded, &mut squares[..len]);
+            form => {
+                match form {
+                    Form::AbsoluteDifferences => kernels.l1(rows, &self.padded, &mut squares[..len]),
+                    _ => kernels.l2_squared(rows, &self.padded, &mut squares[..len]),
+                }
                 for (value, square) in values.iter_mut().zip(&squares) {
                     *value = -square;
                 }

@@ -176,6 +176,14 @@ impl Staging {
                     out.iter_mut().zip(&doubles[rows(id)]).for_each(|(out, x)| *out = *x as f32)
                 }
                 Components::F32(floats) => out.copy_from_slice(&floats[rows(id)]),
+                Components::I8(numbers) => {
+                    out.iter_mut().zip(&numbers[rows(id)]).for_each(|(out, x)| *out = f32::from(*x))
+                }
+                Components::U8(numbers) => {
+                    out.iter_mut().zip(&numbers[rows(id)]).for_each(|(out, x)| *out = f32::from(*x))
+                }
+                // Bits are compared as they are.
+                Components::Bits(_) => {}
             }
         }
         self.ids.clear();

@@ -24,9 +24,6 @@ const ROWS_OF_BATCH: usize = 256;
 const MORSEL_OF_ONE: usize = 4096;
 const MORSEL_OF_BATCH: usize = 2 * ROWS_OF_BATCH;
 
-/// Components from which on a tile of codes is faster than the matrix product of the vectors.
-const BATCH_DIM_MIN: usize = 192;
-
 /// Rows that wait, for one query of one thread, before they are judged after all.
 const PENDING_MAX: usize = 1 << 14;
 
@@ -43,10 +40,6 @@ const WAITING_OF_BATCH: f64 = 0.25;
 
 /// The loss at which a sketch is left, as a share of the time to read all vectors.
 const LOSS_MAX: f64 = 0.04;
-
-/// A search of fewer rows than this many times those it is expected to leave reads the vectors.
-const ROWS_PER_LEFT_OF_ONE: f64 = 8.0;
-const ROWS_PER_LEFT_OF_BATCH: f64 = 80.0;
 
 /// How many times the expected rows may be left before they count as a loss: early in a scan more
 /// are, because the threshold is not final.
@@ -76,18 +69,12 @@ impl<'j> Sketched<'j> {
             return Err("no sketch, so the vectors themselves".into());
         };
         let is_forced = tier != Tier::Auto;
-        let left = job.k.map_or(0.0, |k| k as f64 * first.basis().rows_left(candidate_rows));
-        let rows_per_left = if job.queries.len() == 1 { ROWS_PER_LEFT_OF_ONE } else { ROWS_PER_LEFT_OF_BATCH };
-        if !is_forced && (candidate_rows as f64) < rows_per_left * left {
-            return Err(format!("the sketch would leave {left:.0} of {candidate_rows} rows"));
-        }
         let kernels = CodeKernels::of(job.kernels.backend);
-        let queries = job.queries.len();
-        let has_tile = kernels.has_tile() && first.basis().dim() >= BATCH_DIM_MIN;
-        if !is_forced && queries > 1 && !has_tile && queries > kernels.untiled_queries {
-            let dim = first.basis().dim();
-            return Err(format!("the matrix product of {queries} queries of {dim} components is faster here"));
+        let (basis, queries) = (first.basis(), job.queries.len());
+        if !is_forced {
+            basis.check_search_by(kernels, job.k, candidate_rows, queries)?;
         }
+        let left = basis.expected_left(job.k, candidate_rows);
         let mut bases: Vec<(&SketchBasis, Vec<SketchBound<'j>>)> = Vec::new();
         let mut of_chunk = Vec::new();
         for sketch in sketches {
@@ -122,6 +109,11 @@ impl<'j> Sketched<'j> {
 
     pub fn covers(&self, chunk: usize) -> bool {
         self.of_chunk[chunk].is_some()
+    }
+
+    /// Chunks without a sketch, and all chunks.
+    pub fn uncovered(&self) -> (usize, usize) {
+        (self.of_chunk.iter().filter(|basis| basis.is_none()).count(), self.of_chunk.len())
     }
 
     /// The first basis.

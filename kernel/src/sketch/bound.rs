@@ -58,6 +58,9 @@ impl<'q> SketchBound<'q> {
         loss: f64,
     ) -> Option<Self> {
         let norm = query.norm;
+        if metric == Metric::L1 || metric.is_of_bits() {
+            return None;
+        }
         if query.is_extreme() || basis.dim > DIM_MAX || !QUERY_NORMS.contains(&norm) {
             return None;
         }
@@ -157,6 +160,7 @@ impl<'q> SketchBound<'q> {
             Metric::Dot => at_most(self.query.scale(-threshold) - underflow),
             Metric::L2 => l2(threshold.max(0.0).powi(2)),
             Metric::L2Squared => l2(threshold.max(0.0)),
+            Metric::L1 | Metric::Hamming | Metric::Jaccard => f32::NEG_INFINITY,
         };
         let is_l2 = matches!(self.metric, Metric::L2 | Metric::L2Squared);
         CodeLimits {
@@ -177,6 +181,7 @@ impl<'q> SketchBound<'q> {
             Metric::Cosine => cosine,
             Metric::Dot => norm * cosine,
             Metric::L2 | Metric::L2Squared => norm * (cosine - norm / 2.0),
+            Metric::L1 | Metric::Hamming | Metric::Jaccard => 0.0,
         }
     }
 
@@ -198,6 +203,7 @@ impl<'q> SketchBound<'q> {
                 let (a, b) = (a - error, b + error);
                 if self.is_clamped { (a.clamp(0.0, 2.0), b.clamp(0.0, 2.0)) } else { (a, b) }
             }
+            Metric::L1 | Metric::Hamming | Metric::Jaccard => return None,
             Metric::Dot => (self.query.unscale(-scaled(high, 1.0)), self.query.unscale(-scaled(low, -1.0))),
             Metric::L2 | Metric::L2Squared => {
                 let squares = self.query.norm * self.query.norm + norm * norm;

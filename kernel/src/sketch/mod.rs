@@ -19,6 +19,7 @@ pub(crate) mod bound;
 mod bytes;
 mod eigen;
 mod encode;
+mod serve;
 mod slots;
 mod train;
 
@@ -97,10 +98,17 @@ impl SketchBasis {
     /// # Errors
     /// [`KernelError::SketchMismatch`] for a column of another dim.
     pub fn encode(self: &Arc<Self>, column: &VectorColumn<'_>) -> Result<Sketch> {
-        let codes = vec![0; self.code_bytes(0)];
-        let mut sketch = Sketch { basis: Arc::clone(self), rows: 0, codes, residuals: Vec::new(), norms: Vec::new() };
+        let mut sketch = self.sketch_with_capacity(column.len());
         sketch.append(column)?;
         Ok(sketch)
+    }
+
+    /// A sketch without rows, with room for so many, to which rows are [appended](Sketch::append).
+    pub fn sketch_with_capacity(self: &Arc<Self>, rows: usize) -> Sketch {
+        let mut codes = Vec::with_capacity(self.code_bytes(rows));
+        codes.resize(self.code_bytes(0), 0);
+        let (residuals, norms) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
+        Sketch { basis: Arc::clone(self), rows: 0, codes, residuals, norms }
     }
 }
 

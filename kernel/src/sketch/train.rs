@@ -53,6 +53,9 @@ impl SketchBasis {
         let Some(dim) = column.dim().filter(|dim| *dim <= DIM_MAX && tier != Tier::F32) else {
             return none(format!("no sketch is made for {} components", column.dim().unwrap_or(0)));
         };
+        if column.chunks().first().is_some_and(VectorColumn::is_of_bytes) {
+            return none("vectors of bytes are searched by integer arithmetic".into());
+        }
         let (sample, others) = Sample::pair(column, dim);
         if sample.rows() == 0 {
             return none("no row has a direction".into());

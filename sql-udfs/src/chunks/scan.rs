@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::BooleanArray;
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::buffer::BooleanBuffer;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Schema};
 use datafusion::common::config::ConfigOptions;
@@ -24,12 +25,13 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SortOrderPushdownResult,
     apply_expression_roots,
 };
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use vexact_cooperative::Scheduler;
 
 use super::Chunks;
 use super::prune::Pruner;
 use super::pruning::{Piece, Pruning};
+use super::range::{Range, RangeScan};
 
 /// Maximum bytes of fixed-width values in one batch: a larger batch would not stay in a core's
 /// cache, and would occupy a thread for long.
@@ -46,6 +48,8 @@ pub struct ChunkScanExec {
     pub(super) partitions: Vec<Vec<Piece>>,
     pub(super) properties: Arc<PlanProperties>,
     pub(super) pruning: Pruning,
+    /// Leaves out the rows beyond the radius of a filter above.
+    pub(super) range: Option<Arc<RangeScan>>,
     pub(super) metrics: ExecutionPlanMetricsSet,
 }
 
@@ -71,6 +75,7 @@ impl ChunkScanExec {
                 Boundedness::Bounded,
             )),
             pruning: Pruning::default(),
+            range: None,
             metrics: ExecutionPlanMetricsSet::new(),
         };
         Ok(scan.with_partitions(1))
@@ -84,7 +89,28 @@ impl ChunkScanExec {
     /// Returns a scan of other chunks of the same schema, without any pruning yet.
     pub(crate) fn over(&self, chunks: Arc<Chunks>) -> Self {
         let (pruning, metrics) = (Pruning::default(), ExecutionPlanMetricsSet::new());
-        Self { chunks, pruning, metrics, ..self.clone() }.with_partitions(self.partitions.len())
+        let range = self.range.as_ref().map(|scan| Arc::new(RangeScan::new(scan.range.clone())));
+        Self { chunks, pruning, range, metrics, ..self.clone() }.with_partitions(self.partitions.len())
+    }
+
+    /// Returns a scan that may leave out rows beyond a radius.
+    pub(crate) fn within(&self, range: Range) -> Self {
+        Self { range: Some(Arc::new(RangeScan::new(range))), ..self.clone() }
+    }
+
+    /// The range of a filter above, whose ordinal of the column is that in the chunks.
+    pub(crate) fn range(&self) -> Option<&Range> {
+        self.range.as_ref().map(|scan| &scan.range)
+    }
+
+    /// Returns true if the scan may omit live rows.
+    pub(super) fn omits_rows(&self) -> bool {
+        self.pruning.is_some() || self.range.is_some()
+    }
+
+    /// The ordinals of its columns in the chunks.
+    pub(crate) fn columns(&self) -> &[usize] {
+        &self.columns
     }
 
     /// Returns the scan extended by the columns that order rows of equal distance, and their
@@ -163,7 +189,11 @@ impl DisplayAs for ChunkScanExec {
             self.rows(None),
             self.partitions.len()
         )?;
-        write!(f, "{}", self.pruning)
+        write!(f, "{}", self.pruning)?;
+        match &self.range {
+            Some(range) => write!(f, "{range}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -211,9 +241,15 @@ impl ExecutionPlan for ChunkScanExec {
         let (chunks, columns) = (Arc::clone(&self.chunks), self.columns.clone());
         let pieces = self.partitions[partition].clone();
         let mut known = self.pruning.begin(self.pruner(), &self.metrics, partition);
-        let next = move |piece: Piece| {
+        let starts = self.range.as_ref().map(|_| chunks.starts()).unwrap_or_default();
+        let next = move |piece: Piece, kept: Option<&BooleanBuffer>| -> Result<RecordBatch> {
             let batch = chunks.batches[piece.batch].slice(piece.offset, piece.len).project(&columns)?;
-            Ok(match chunks.live(piece.batch, piece.offset, piece.len) {
+            let live = match kept {
+                // Only live rows are kept.
+                Some(kept) => Some(kept.slice(starts[piece.batch] + piece.offset, piece.len)),
+                None => chunks.live(piece.batch, piece.offset, piece.len),
+            };
+            Ok(match live {
                 Some(live) => filter_record_batch(&batch, &BooleanArray::new(live, None))?,
                 None => batch,
             })
@@ -221,20 +257,27 @@ impl ExecutionPlan for ChunkScanExec {
         let work = context.session_config().get_extension::<Scheduler>().map(|scheduler| scheduler.query_work());
         // A scan is always ready. Without a yield, a thread would run a query over it to the end
         // while other queries wait for the thread.
-        let stream = stream::iter(pieces).filter_map(move |piece| {
-            let batch = (!known.rules_out(piece)).then(|| next(piece));
-            if batch.is_some()
-                && let Some(work) = &work
-            {
-                work.yield_to_foreground();
-            }
-            async move {
-                if batch.is_some() {
-                    tokio::task::yield_now().await;
+        let scan = move |kept: Option<BooleanBuffer>| {
+            stream::iter(pieces).filter_map(move |piece| {
+                let batch = (!known.rules_out(piece)).then(|| next(piece, kept.as_ref()));
+                if batch.is_some()
+                    && let Some(work) = &work
+                {
+                    work.yield_to_foreground();
                 }
-                batch
-            }
-        });
+                async move {
+                    if batch.is_some() {
+                        tokio::task::yield_now().await;
+                    }
+                    batch
+                }
+            })
+        };
+        let Some(range) = self.range.clone() else {
+            return Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), scan(None))));
+        };
+        let chunks = Arc::clone(&self.chunks);
+        let stream = stream::once(async move { range.kept(&chunks, &context).await.map(scan) }).try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)))
     }
 
@@ -272,7 +315,6 @@ impl ExecutionPlan for ChunkScanExec {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::RecordBatch;
     use arrow::datatypes::Field;
 
     use super::*;

@@ -18,7 +18,7 @@ impl ChunkScanExec {
             total_byte_size: Precision::Absent,
             column_statistics: self.columns.iter().map(|column| self.chunks.column_statistics(*column)).collect(),
         };
-        if partition.is_some() || self.pruning.is_some() {
+        if partition.is_some() || self.omits_rows() {
             statistics = statistics.to_inexact();
         }
         // Chunks that are already pruned are not counted.

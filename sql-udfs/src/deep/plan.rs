@@ -11,6 +11,9 @@ use super::stack::{on_stack, stack_of_plan};
 const MAX_DEPTH: usize = 4_000;
 /// Maximum number of operators of a plan; those of a view count once for each reference to it.
 const MAX_OPERATORS: usize = 50_000;
+/// Maximum number of subqueries within each other. DataFusion checks a plan's operators once for the
+/// plan and once more for each subquery around them, which doubles at each level.
+const MAX_SUBQUERIES: usize = 14;
 /// Stack that one step of the recursion through subqueries needs.
 const SUBQUERY_STACK: usize = 64 << 10;
 
@@ -23,6 +26,8 @@ pub struct PlanSize {
     pub operators: usize,
     /// The depth of the deepest expression.
     pub expression: usize,
+    /// Subqueries within each other that are parts of expressions.
+    pub subqueries: usize,
 }
 
 /// Measures a plan, without recursion but for its subqueries.
@@ -69,6 +74,7 @@ fn measure_expr(expr: &Expr, at: usize, size: &mut PlanSize) {
             size.depth = size.depth.max(at + inner.depth);
             size.operators = size.operators.saturating_add(inner.operators);
             size.expression = size.expression.max(inner.expression);
+            size.subqueries = size.subqueries.max(1 + inner.subqueries);
         }
         let _ = expr.apply_children(|child| {
             open.push((child, depth + 1));
@@ -93,6 +99,12 @@ pub fn check_plan(plan: &LogicalPlan) -> Result<PlanSize> {
             "expected at most {MAX_DEPTH} operators within each other, those of views included, got {}; CREATE TABLE AS keeps \
              the rows of a query, and a query of that table is shallow",
             size.depth
+        );
+    }
+    if size.subqueries > MAX_SUBQUERIES {
+        return plan_err!(
+            "expected at most {MAX_SUBQUERIES} subqueries within each other, those of views included, got {}",
+            size.subqueries
         );
     }
     Ok(size)

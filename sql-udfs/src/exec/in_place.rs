@@ -13,13 +13,13 @@ use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::physical_plan::PhysicalExpr;
 use rayon::prelude::*;
-use vexact_kernel::{ChunkedColumn, VectorColumn};
 
 use super::groups::Groups;
-use super::ranked::{Ranker, external};
+use super::ranked::Ranker;
 use super::run::{FILTER, SearchState, vectors};
 use super::ties::Ties;
 use crate::chunks::{InPlace, Pruner};
+use crate::sketches::column_of;
 
 /// Number of rows over which a predicate is evaluated at once.
 const FILTER_ROWS: usize = 16_384;
@@ -63,9 +63,8 @@ fn search(run: &SearchState, scan: &InPlace, ranker: &Ranker) -> Result<RecordBa
         arrays.push(vectors(array, &ranker.column, query, selection.as_ref(), offset as u64)?);
         offset += batch.num_rows();
     }
-    let columns =
-        arrays.iter().map(|array| VectorColumn::try_new(array)).collect::<Result<_, _>>().map_err(external)?;
-    let column = ChunkedColumn::try_new(columns).map_err(external)?;
+    let sketches = scan.chunks.sketches_of(vector, ranker.tier);
+    let column = column_of(&arrays, &sketches)?;
     let ties = Ties::of(&scan.chunks, &column);
     let (entries, report) = match (run.top_k.group_by, &ties) {
         (Some(group_by), ties) => {
@@ -100,6 +99,10 @@ fn search(run: &SearchState, scan: &InPlace, ranker: &Ranker) -> Result<RecordBa
                 filter.input_rows = Some(scan.chunks.live_rows() as u64);
             }
             None => {}
+        }
+        if run.top_k.group_by.is_none() {
+            let is_plain = run.top_k.predicate.is_none();
+            scan.chunks.after_search(vector, ranker.tier, is_plain, &mut report, &run.context);
         }
         report
     });

@@ -2,8 +2,8 @@
 //! batches.
 
 mod in_place;
-mod run;
-mod stream;
+pub(super) mod run;
+pub(super) mod stream;
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -26,9 +26,9 @@ use datafusion::physical_plan::{
 };
 use futures::stream::once;
 use futures::{StreamExt, TryStreamExt};
-use vexact_kernel::{FilterReport, Metric, Report};
+use vexact_kernel::{FilterReport, Metric, Report, Tier};
 
-use self::run::SearchState;
+use self::run::{QUERY_BLOCK, SearchState};
 use crate::chunks;
 use crate::config::VexactOptions;
 
@@ -94,10 +94,34 @@ impl VectorJoinExec {
         Self { queries, searched, join: Arc::new(join), properties: Arc::new(properties), executed: Arc::default() }
     }
 
-    /// The strategy: as executed, or as planned.
-    pub fn report(&self) -> Report {
+    /// The specification of the join.
+    pub fn join(&self) -> &Join {
+        &self.join
+    }
+
+    /// Returns all rows of the queries' input, in the order of its partitions.
+    ///
+    /// # Errors
+    /// A failure of the input; more rows than the session's memory limit permits.
+    pub async fn query_rows(queries: &Arc<dyn ExecutionPlan>, context: &Arc<TaskContext>) -> Result<RecordBatch> {
+        let memory = MemoryConsumer::new("VectorJoinExec").register(context.memory_pool());
+        gather(queries, context, &memory).await
+    }
+
+    /// Returns the report of the last execution, which a join in parts sets.
+    pub(super) fn executed(&self) -> &Arc<Mutex<Option<Report>>> {
+        &self.executed
+    }
+
+    /// The strategy: as executed, or as planned for a tier.
+    pub fn report(&self, tier: Tier) -> Report {
         let executed = self.executed.lock().ok().and_then(|report| report.clone());
-        executed.unwrap_or_else(|| Report {
+        executed.unwrap_or_else(|| self.planned(tier))
+    }
+
+    fn planned(&self, tier: Tier) -> Report {
+        let scan = chunks::in_place(&self.searched);
+        let mut report = Report {
             queries: None,
             radius: self.join.radius,
             filter: self.join.predicate.as_ref().map(|_| FilterReport {
@@ -105,12 +129,17 @@ impl VectorJoinExec {
                 execution: super::run::FILTER,
                 returned_rows: None,
             }),
-            acceleration: match chunks::in_place(&self.searched) {
+            acceleration: match &scan {
                 Some(_) => "flat-buffer+simd-matrix-topk",
                 None => "batch-stream+simd-matrix-topk",
             },
-            ..Report::planned(self.join.metric, None, self.join.k, Default::default())
-        })
+            ..Report::planned(self.join.metric, None, self.join.k, tier)
+        };
+        if let Some(scan) = scan {
+            // The number of queries is not known yet.
+            scan.chunks.plan_sketch(scan.columns[self.join.vectors.1], tier, QUERY_BLOCK, &mut report);
+        }
+        report
     }
 }
 
@@ -123,7 +152,7 @@ impl DisplayAs for VectorJoinExec {
             return writeln!(f, "k={k}");
         }
         write!(f, "VectorJoinExec: metric={}, k={k}, radius={radius}", self.join.metric)?;
-        write!(f, ", acceleration={}", self.report().acceleration)
+        write!(f, ", acceleration={}", self.planned(Tier::F32).acceleration)
     }
 }
 
@@ -183,6 +212,7 @@ impl ExecutionPlan for VectorJoinExec {
             join: Arc::clone(&self.join),
             schema: self.schema(),
             options: VexactOptions::of(context.session_config().options()),
+            context: Arc::clone(&context),
             executed: Arc::clone(&self.executed),
         };
         let (queries, searched) = (Arc::clone(&self.queries), Arc::clone(&self.searched));

@@ -6,6 +6,7 @@ mod join;
 mod ranked;
 mod run;
 mod spec;
+mod split;
 mod stream;
 mod tie_break;
 mod ties;
@@ -13,7 +14,9 @@ mod top_k;
 
 pub use groups::check_group_type;
 pub use join::{Join, JoinColumn, VectorJoinExec};
+pub(crate) use ranked::external;
 pub use spec::{Scoring, SqlFunction, TopK};
+pub use split::{MergeJoinExec, MergeTopKExec, PartialJoinExec, PartialTopKExec, TaskIndex};
 pub(crate) use tie_break::TieBreak;
 pub use tie_break::TieBreakExec;
 pub use top_k::VectorTopKExec;

@@ -42,17 +42,8 @@ impl SearchState {
         entries: &[Entry],
         ordinal: impl Fn(u64) -> u64,
     ) -> Result<RecordBatch> {
-        let value = |entry: &Entry| entry.distance.map(|distance| self.top_k.scoring.value(distance));
-        let values: Float64Array = entries.iter().map(value).collect();
-        let ordinals: UInt64Array = entries.iter().map(|entry| Some(ordinal(entry.position))).collect();
-        let mut arrays = columns;
-        arrays.push(Arc::new(values));
-        arrays.push(Arc::new(ordinals));
-        let options = RecordBatchOptions::new().with_row_count(Some(entries.len()));
         let gathered = self.top_k.gathered_schema(&self.input.schema())?;
-        let gathered = RecordBatch::try_new_with_options(gathered, arrays, &options)?;
-        let output = self.top_k.output.iter().map(|output| output.expr.evaluate(&gathered)?.into_array(entries.len()));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), output.collect::<Result<_>>()?, &options)?)
+        evaluate(&self.top_k, (gathered, &self.schema), columns, entries, ordinal)
     }
 
     /// Publishes the report: as metrics for EXPLAIN ANALYZE, as a whole for `report`.
@@ -76,6 +67,27 @@ impl SearchState {
     }
 }
 
+/// Evaluates the output of a search over the columns, values and ordinals of its best rows.
+/// `schemas`: that of the output's input, and that of the output.
+pub(super) fn evaluate(
+    top_k: &TopK,
+    (gathered, schema): (SchemaRef, &SchemaRef),
+    columns: Vec<ArrayRef>,
+    entries: &[Entry],
+    ordinal: impl Fn(u64) -> u64,
+) -> Result<RecordBatch> {
+    let value = |entry: &Entry| entry.distance.map(|distance| top_k.scoring.value(distance));
+    let values: Float64Array = entries.iter().map(value).collect();
+    let ordinals: UInt64Array = entries.iter().map(|entry| Some(ordinal(entry.position))).collect();
+    let mut arrays = columns;
+    arrays.push(Arc::new(values));
+    arrays.push(Arc::new(ordinals));
+    let options = RecordBatchOptions::new().with_row_count(Some(entries.len()));
+    let gathered = RecordBatch::try_new_with_options(gathered, arrays, &options)?;
+    let output = top_k.output.iter().map(|output| output.expr.evaluate(&gathered)?.into_array(entries.len()));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), output.collect::<Result<_>>()?, &options)?)
+}
+
 /// An array of vectors as the kernel takes it. Rows that are not selected may have any length.
 /// `first` is the ordinal of the array's first row in the input, for errors.
 pub(super) fn vectors(
@@ -85,7 +97,7 @@ pub(super) fn vectors(
     selection: Option<&BooleanBuffer>,
     first: u64,
 ) -> Result<ArrayRef> {
-    if matches!(array.data_type(), DataType::FixedSizeList(..)) {
+    if matches!(array.data_type(), DataType::FixedSizeList(..) | DataType::FixedSizeBinary(_)) {
         return Ok(Arc::clone(array));
     }
     let masked = match selection {

@@ -10,7 +10,7 @@ use datafusion::physical_expr::projection::ProjectionExpr;
 use vexact_kernel::{KernelError, Metric, Search};
 
 use crate::functions::Function;
-use crate::vector::vector_type;
+use crate::vector::{check_metric, vector_type};
 
 /// The score that orders the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,9 +26,22 @@ pub enum Scoring {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SqlFunction(pub(crate) Function);
 
+impl SqlFunction {
+    /// Returns the function of a name; `None` if no distance function has it.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Function::ALL.into_iter().find(|function| function.name() == name).map(Self)
+    }
+
+    /// Returns its name in SQL.
+    pub fn name(self) -> &'static str {
+        self.0.name()
+    }
+}
+
 impl Scoring {
     /// Checks a query against a search's rules. `column`: the type of the vectors.
     pub(crate) fn check_query(self, query: &[f64], column: &DataType) -> Result<(), KernelError> {
+        check_metric(self.metric(), column)?;
         let search = Search::new(self.metric(), query)?;
         let dim = vector_type(column).flatten();
         search.top_k(1).plan(dim.unwrap_or(query.len()), None).map(drop)

@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array};
 use arrow::compute::{interleave, take};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::runtime::JoinSet;
 use datafusion::common::{DataFusionError, Result, internal_datafusion_err};
+use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_plan::ExecutionPlanProperties;
 use futures::StreamExt;
@@ -30,12 +31,12 @@ pub(super) const GROUPED: &str = "batch-stream+group-topk";
 pub(super) const ORDINAL_BITS: u32 = 44;
 
 /// The row's ordinal in its partition.
-fn ordinal(position: u64) -> u64 {
+pub(super) fn ordinal(position: u64) -> u64 {
     position & ((1 << ORDINAL_BITS) - 1)
 }
 
 /// The best rows of all partitions so far.
-struct Best {
+pub(super) struct Best {
     k: usize,
     schema: SchemaRef,
     rows: Vec<HeldRow>,
@@ -45,7 +46,8 @@ struct Best {
     batches: Vec<RecordBatch>,
     reservation: MemoryReservation,
     report: Option<Report>,
-    input_rows: u64,
+    /// Number of rows of each partition of the input.
+    input_rows: Vec<u64>,
 }
 
 /// A row, with the location of its columns.
@@ -67,6 +69,37 @@ impl Grouped for HeldRow {
 }
 
 impl Best {
+    /// `schema`: the columns of the rows. `group_type`: the type of the column that groups the rows.
+    pub fn try_new(k: usize, schema: SchemaRef, group_type: Option<&DataType>, context: &TaskContext) -> Result<Self> {
+        Ok(Self {
+            k,
+            schema,
+            rows: Vec::new(),
+            groups: group_type
+                .map(|data_type| Ok::<_, DataFusionError>((Groups::try_new(data_type)?, 0)))
+                .transpose()?,
+            batches: Vec::new(),
+            reservation: MemoryConsumer::new("VectorTopKExec").register(context.memory_pool()),
+            report: None,
+            input_rows: Vec::new(),
+        })
+    }
+
+    /// Returns the number of rows of each partition of the input.
+    pub fn input_rows(&self) -> &[u64] {
+        &self.input_rows
+    }
+
+    /// Returns the sum of the reports of its batches.
+    pub fn report(&self) -> Option<&Report> {
+        self.report.as_ref()
+    }
+
+    /// Returns the best rows' entries, in order.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.rows.iter().map(|row| row.entry).collect()
+    }
+
     /// Returns the k-th entry: later entries cannot be in the result.
     fn worst(&self) -> Option<Entry> {
         if self.groups.is_some() {
@@ -76,14 +109,14 @@ impl Best {
     }
 
     /// The group of each row of a batch; `None` without groups.
-    fn number(&mut self, batch: &RecordBatch, group_by: Option<usize>) -> Result<Option<Vec<u32>>> {
+    pub fn number(&mut self, batch: &RecordBatch, group_by: Option<usize>) -> Result<Option<Vec<u32>>> {
         match (&mut self.groups, group_by) {
             (Some((groups, _)), Some(column)) => groups.number(batch.column(column)).map(Some),
             _ => Ok(None),
         }
     }
 
-    fn add(&mut self, entries: &[(u32, Entry)], rows: RecordBatch) -> Result<()> {
+    pub fn add(&mut self, entries: &[(u32, Entry)], rows: RecordBatch) -> Result<()> {
         let batch = self.batches.len();
         let held = entries.iter().enumerate().map(|(row, (group, entry))| HeldRow {
             entry: *entry,
@@ -115,7 +148,7 @@ impl Best {
     }
 
     /// Leaves the best rows, best first.
-    fn finish(&mut self) {
+    pub fn finish(&mut self) {
         if self.groups.is_some() {
             keep_first_of_each(&mut self.rows, self.k, false);
             self.rows.sort_unstable_by(|a, b| a.entry.order(&b.entry));
@@ -134,7 +167,7 @@ impl Best {
     }
 
     /// The columns of the best rows, in order.
-    fn columns(&self) -> Result<Vec<ArrayRef>> {
+    pub fn columns(&self) -> Result<Vec<ArrayRef>> {
         let places: Vec<(usize, usize)> = self.rows.iter().map(|row| (row.batch, row.row)).collect();
         let column = |(i, field): (usize, &Arc<arrow::datatypes::Field>)| {
             if self.batches.is_empty() {
@@ -159,39 +192,13 @@ impl Best {
 
 /// Searches all partitions of the input at once, each batch by batch.
 pub(super) async fn run(run: SearchState, ranker: Ranker) -> Result<RecordBatch> {
-    let partitions = run.input.output_partitioning().partition_count();
-    let best = Arc::new(Mutex::new(Best {
-        k: run.top_k.k,
-        schema: Arc::new(run.input.schema().project(&run.top_k.columns)?),
-        rows: Vec::new(),
-        groups: match run.top_k.group_by {
-            Some(column) => Some((Groups::try_new(run.input.schema().field(column).data_type())?, 0)),
-            None => None,
-        },
-        batches: Vec::new(),
-        reservation: MemoryConsumer::new("VectorTopKExec").register(run.context.memory_pool()),
-        report: None,
-        input_rows: 0,
-    }));
-    // Partitions are searched in parallel, so each search is one thread's.
-    let ranker = Arc::new(Ranker { threads: 1, ..ranker });
     let run = Arc::new(run);
-    let mut tasks = JoinSet::new();
-    for partition in 0..partitions {
-        let (run, ranker, best) = (Arc::clone(&run), Arc::clone(&ranker), Arc::clone(&best));
-        tasks.spawn(async move { search_partition(&run, partition, &ranker, &best).await });
-    }
-    while let Some(result) = tasks.join_next().await {
-        result.map_err(|error| DataFusionError::External(Box::new(error)))??;
-    }
-    let mut best = lock(&best)?;
-    best.finish();
-    let entries: Vec<Entry> = best.rows.iter().map(|row| row.entry).collect();
-    let output = run.output(best.columns()?, &entries, ordinal)?;
+    let best = search(&run, ranker, 0).await?;
+    let output = run.output(best.columns()?, &best.entries(), ordinal)?;
     let report = best.report.clone().map(|report| Report {
-        threads: Some(partitions),
+        threads: Some(best.input_rows.len()),
         filter: run.top_k.predicate.as_ref().map(|_| FilterReport {
-            input_rows: Some(best.input_rows),
+            input_rows: Some(best.input_rows.iter().sum()),
             execution: FILTER,
             returned_rows: Some(output.num_rows() as u64),
         }),
@@ -202,13 +209,44 @@ pub(super) async fn run(run: SearchState, ranker: Ranker) -> Result<RecordBatch>
     Ok(output)
 }
 
+/// Returns the best rows of all partitions. Their positions count partitions from `first`.
+pub(super) async fn search(run: &Arc<SearchState>, ranker: Ranker, first: usize) -> Result<Best> {
+    let partitions = run.input.output_partitioning().partition_count();
+    let input = run.input.schema();
+    let group_type = run.top_k.group_by.map(|column| input.field(column).data_type());
+    let schema = Arc::new(input.project(&run.top_k.columns)?);
+    let mut best = Best::try_new(run.top_k.k, schema, group_type, &run.context)?;
+    best.input_rows = vec![0; partitions];
+    let best = Arc::new(Mutex::new(best));
+    // Partitions are searched in parallel, so each search is one thread's.
+    let ranker = Arc::new(Ranker { threads: 1, ..ranker });
+    let mut tasks = JoinSet::new();
+    for partition in 0..partitions {
+        let (run, ranker, best) = (Arc::clone(run), Arc::clone(&ranker), Arc::clone(&best));
+        tasks.spawn(async move { search_partition(&run, partition, first, &ranker, &best).await });
+    }
+    while let Some(result) = tasks.join_next().await {
+        result.map_err(|error| DataFusionError::External(Box::new(error)))??;
+    }
+    let best = Arc::try_unwrap(best).map_err(|_| internal_datafusion_err!("a partition of the search still runs"))?;
+    let mut best = best.into_inner().map_err(|_| internal_datafusion_err!("a partition of the search panicked"))?;
+    best.finish();
+    Ok(best)
+}
+
 fn lock(best: &Mutex<Best>) -> Result<std::sync::MutexGuard<'_, Best>> {
     best.lock().map_err(|_| internal_datafusion_err!("a partition of the search panicked"))
 }
 
-async fn search_partition(run: &SearchState, partition: usize, ranker: &Ranker, best: &Mutex<Best>) -> Result<()> {
+async fn search_partition(
+    run: &SearchState,
+    partition: usize,
+    first_partition: usize,
+    ranker: &Ranker,
+    best: &Mutex<Best>,
+) -> Result<()> {
     let mut batches = run.input.execute(partition, Arc::clone(&run.context))?;
-    let mut first = (partition as u64) << ORDINAL_BITS;
+    let mut first = ((first_partition + partition) as u64) << ORDINAL_BITS;
     let schema: SchemaRef = Arc::new(run.input.schema().project(&run.top_k.columns)?);
     while let Some(batch) = batches.next().await {
         let batch = batch?;
@@ -244,7 +282,7 @@ async fn search_partition(run: &SearchState, partition: usize, ranker: &Ranker, 
             entry.position += first;
         }
         let mut best = lock(best)?;
-        best.input_rows += batch.num_rows() as u64;
+        best.input_rows[partition] += batch.num_rows() as u64;
         if let Some(report) = report {
             best.learn(report);
         }

@@ -22,7 +22,7 @@ use datafusion::physical_plan::{
     apply_expression_roots,
 };
 use futures::stream::once;
-use vexact_kernel::{FilterReport, Report};
+use vexact_kernel::{FilterReport, Report, Tier};
 
 use super::ranked::{GROUPED, Ranker};
 use super::run::{FILTER, SearchState};
@@ -30,7 +30,7 @@ use super::spec::TopK;
 use super::{in_place, stream};
 use crate::chunks;
 use crate::config::VexactOptions;
-use crate::vector::{scalar_of_vector, vector_of_scalar, vector_type};
+use crate::vector::{is_integer_search, scalar_of_vector, vector_of_scalar, vector_type};
 
 /// Runs a [`TopK`]. A scan of chunks in memory is searched in place, in parallel, and other columns
 /// are fetched only for the k rows of the result; any other input is searched batch by batch,
@@ -101,18 +101,29 @@ impl VectorTopKExec {
         Self { input, top_k, properties, metrics: ExecutionPlanMetricsSet::new(), executed: Arc::default() }
     }
 
-    /// Returns the strategy: as executed, or as planned if the search has not run.
-    pub fn report(&self) -> Report {
+    /// Returns the strategy: as executed, or as planned for a tier if the search has not run.
+    pub fn report(&self, tier: Tier) -> Report {
         let executed = self.executed.lock().ok().and_then(|report| report.clone());
-        executed.unwrap_or_else(|| self.planned())
+        executed.unwrap_or_else(|| self.planned(tier))
     }
 
-    fn planned(&self) -> Report {
+    /// Returns the report of the last execution, which a search in parts sets.
+    pub(super) fn executed(&self) -> &Arc<Mutex<Option<Report>>> {
+        &self.executed
+    }
+
+    pub(super) fn planned(&self, tier: Tier) -> Report {
         let column = self.input.schema().field(self.top_k.vector).clone();
         let literal = self.top_k.literal().and_then(|value| vector_of_scalar(value).ok().flatten());
+        let is_integer = is_integer_search(column.data_type(), literal.as_deref());
         let dim = vector_type(column.data_type()).flatten().or_else(|| literal.map(|query| query.len()));
-        let mut report = Report::planned(self.top_k.scoring.metric(), dim, Some(self.top_k.k), Default::default());
-        let rows = chunks::in_place(&self.input).map(|scan| scan.chunks.live_rows() as u64);
+        let mut report = Report::planned(self.top_k.scoring.metric(), dim, Some(self.top_k.k), tier);
+        if is_integer {
+            report.tier = Tier::Integer;
+            report.reason = "sums of whole numbers are exact".into();
+        }
+        let scan = chunks::in_place(&self.input);
+        let rows = scan.as_ref().map(|scan| scan.chunks.live_rows() as u64);
         report.acceleration = match (rows.is_some(), self.top_k.group_by.is_some()) {
             (true, false) => report.acceleration,
             (true, true) => GROUPED,
@@ -123,12 +134,16 @@ impl VectorTopKExec {
             Some(_) => report.filter = Some(FilterReport { input_rows: rows, execution: FILTER, returned_rows: None }),
             None => report.candidate_rows = rows,
         }
+        if let Some(scan) = scan.filter(|_| self.top_k.group_by.is_none()) {
+            scan.chunks.plan_sketch(scan.columns[self.top_k.vector], tier, 1, &mut report);
+        }
         report
     }
 
-    /// The strategy as text: the report, and what the rows are grouped by.
-    pub fn strategy(&self) -> String {
-        self.strategy_of(&self.report())
+    /// The strategy as text: the report, as executed or as planned for a tier, and what the rows
+    /// are grouped by.
+    pub fn strategy(&self, tier: Tier) -> String {
+        self.strategy_of(&self.report(tier))
     }
 
     /// As [`Self::strategy`], with another report.
@@ -151,7 +166,7 @@ impl VectorTopKExec {
 
 impl DisplayAs for VectorTopKExec {
     fn fmt_as(&self, t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        let report = self.planned();
+        let report = self.planned(Tier::F32);
         let (column, k) = (self.column_name(), self.top_k.k);
         if matches!(t, DisplayFormatType::TreeRender) {
             writeln!(f, "column={column}")?;
@@ -251,6 +266,15 @@ impl ExecutionPlan for VectorTopKExec {
 
 /// Searches the input in place if it is a scan of chunks in memory, else batch by batch.
 async fn execute(run: SearchState) -> Result<RecordBatch> {
+    let ranker = ranker(&run)?;
+    match chunks::in_place(&run.input) {
+        Some(scan) => in_place::run(run, scan, ranker).await,
+        None => stream::run(run, ranker).await,
+    }
+}
+
+/// Returns the ranking of a search, whose query is valid.
+pub(super) fn ranker(run: &SearchState) -> Result<Ranker> {
     let options = VexactOptions::of(run.context.session_config().options());
     let ranker = Ranker {
         scoring: run.top_k.scoring,
@@ -264,14 +288,11 @@ async fn execute(run: SearchState) -> Result<RecordBatch> {
     };
     // An invalid query is rejected even if there are no rows.
     ranker.search(None)?;
-    match chunks::in_place(&run.input) {
-        Some(scan) => in_place::run(run, scan, ranker).await,
-        None => stream::run(run, ranker).await,
-    }
+    Ok(ranker)
 }
 
 /// The value of an expression without columns.
-fn constant(expr: &Arc<dyn PhysicalExpr>) -> Result<ScalarValue> {
+pub(super) fn constant(expr: &Arc<dyn PhysicalExpr>) -> Result<ScalarValue> {
     let options = RecordBatchOptions::new().with_row_count(Some(1));
     let row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options)?;
     match expr.evaluate(&row)? {

@@ -6,14 +6,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
-use datafusion::common::{ParamValues, Result, ScalarValue, utils::take_function_args};
+use datafusion::common::{ParamValues, Result, ScalarValue, internal_err, utils::take_function_args};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::distance::coerce_pair;
+use super::distance::coerce_distance;
 use super::{Distance, VectorScore};
-use crate::vector::{scalar_of_vector, vector_of_scalar};
+use crate::vector::{bytes_of_scalar, scalar_of_vector, vector_of_scalar};
 
 /// Minimum number of components to bind a query: shorter queries stay arguments, which are cheap
 /// and appear in plans.
@@ -40,6 +40,7 @@ impl PartialEq for BoundDistance {
         let bits = |x: &f64| x.to_bits();
         self.hash == other.hash
             && self.function == other.function
+            && self.query.data_type() == other.query.data_type()
             && self.components.iter().map(bits).eq(other.components.iter().map(bits))
     }
 }
@@ -53,7 +54,13 @@ impl Hash for BoundDistance {
 }
 
 impl BoundDistance {
-    fn new(function: Arc<ScalarUDF>, components: Vec<f64>) -> Self {
+    /// `query`: the literal that `components` are of.
+    fn new(function: Arc<ScalarUDF>, query: &ScalarValue, components: Vec<f64>) -> Self {
+        // Bits stay bits, so that the function can refuse them.
+        let query = match bytes_of_scalar(query) {
+            Some(bytes) => ScalarValue::FixedSizeBinary(bytes.len() as i32, Some(bytes.to_vec())),
+            None => scalar_of_vector(components.clone()),
+        };
         let mut hasher = DefaultHasher::new();
         function.name().hash(&mut hasher);
         components.iter().for_each(|x| hasher.write_u64(x.to_bits()));
@@ -61,7 +68,7 @@ impl BoundDistance {
         Self {
             name: format!("{}([{}, ... {} components])", function.name(), shown.join(", "), components.len()),
             hash: hasher.finish(),
-            query: scalar_of_vector(components.clone()),
+            query,
             signature: Signature::user_defined(Volatility::Immutable),
             function,
             components,
@@ -84,11 +91,13 @@ impl ScalarUDFImpl for BoundDistance {
 
     fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
         let [column] = take_function_args(self.name(), arg_types)?;
-        let name = match self.function.inner().is::<VectorScore>() {
-            true => "vector_search",
-            false => self.function.name(),
+        let inner = self.function.inner();
+        let (name, metric) = match (inner.downcast_ref::<VectorScore>(), inner.downcast_ref::<Distance>()) {
+            (Some(score), _) => ("vector_search", score.metric),
+            (None, Some(distance)) => (self.function.name(), distance.function.metric()),
+            (None, None) => return internal_err!("{} is no distance", self.function.name()),
         };
-        Ok(coerce_pair(name, &[column.clone(), self.query.data_type()])?[..1].to_vec())
+        Ok(coerce_distance(name, metric, &[column.clone(), self.query.data_type()])?[..1].to_vec())
     }
 
     fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -120,6 +129,6 @@ pub(crate) fn bind_query(expr: &Expr, params: Option<&ParamValues>) -> Option<Ex
         _ => return None,
     };
     // A value that is no vector is not bound: the function itself rejects it.
-    let query = vector_of_scalar(&query).ok().flatten().filter(|query| query.len() >= BOUND_LEN)?;
-    Some(ScalarUDF::from(BoundDistance::new(Arc::clone(&call.func), query)).call(vec![stored.clone()]))
+    let components = vector_of_scalar(&query).ok().flatten().filter(|query| query.len() >= BOUND_LEN)?;
+    Some(ScalarUDF::from(BoundDistance::new(Arc::clone(&call.func), &query, components)).call(vec![stored.clone()]))
 }

@@ -1,5 +1,6 @@
 //! `cosine_distance`, `cosine_similarity`, `inner_product` (`dot_product`), `l2_distance`,
-//! `l2_distance_squared`.
+//! `l2_distance_squared`, `l1_distance` of numbers; `hamming_distance` and `jaccard_distance` of
+//! bits.
 //!
 //! Formula and rounding are those of [`vexact_kernel::reference::distance`], which answers bit for
 //! bit as DataFusion's own functions of these names do. NULL, a NULL component, and under cosine a
@@ -13,8 +14,9 @@ use datafusion::common::{Result, ScalarValue, plan_err, utils::take_function_arg
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 use vexact_kernel::{Element, Metric, reference};
 
-use super::rows::{VectorRows, VisitRows, argument_type, fixed_dim};
-use crate::vector::{VectorError, vector_of_scalar};
+use super::bits::{coerce_bits, evaluate_bits};
+use super::rows::{VectorRows, VisitRows, fixed_dim, type_of_rows};
+use crate::vector::{VectorError, is_bits, is_element, vector_of_scalar};
 
 /// A distance or similarity by its SQL name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,15 +26,21 @@ pub(crate) enum Function {
     InnerProduct,
     L2Distance,
     L2DistanceSquared,
+    L1Distance,
+    HammingDistance,
+    JaccardDistance,
 }
 
 impl Function {
-    pub const ALL: [Function; 5] = [
+    pub const ALL: [Function; 8] = [
         Function::CosineDistance,
         Function::CosineSimilarity,
         Function::InnerProduct,
         Function::L2Distance,
         Function::L2DistanceSquared,
+        Function::L1Distance,
+        Function::HammingDistance,
+        Function::JaccardDistance,
     ];
 
     pub fn name(self) -> &'static str {
@@ -42,6 +50,9 @@ impl Function {
             Function::InnerProduct => "inner_product",
             Function::L2Distance => "l2_distance",
             Function::L2DistanceSquared => "l2_distance_squared",
+            Function::L1Distance => "l1_distance",
+            Function::HammingDistance => "hamming_distance",
+            Function::JaccardDistance => "jaccard_distance",
         }
     }
 
@@ -51,6 +62,9 @@ impl Function {
             Function::InnerProduct => Metric::Dot,
             Function::L2Distance => Metric::L2,
             Function::L2DistanceSquared => Metric::L2Squared,
+            Function::L1Distance => Metric::L1,
+            Function::HammingDistance => Metric::Hamming,
+            Function::JaccardDistance => Metric::Jaccard,
         }
     }
 
@@ -101,11 +115,14 @@ impl ScalarUDFImpl for Distance {
     }
 
     fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
-        coerce_pair(self.name(), arg_types)
+        coerce_distance(self.name(), self.function.metric(), arg_types)
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let (metric, function) = (self.function.metric(), self.function);
+        if metric.is_of_bits() {
+            return evaluate_bits(self.name(), metric, args);
+        }
         evaluate(self.name(), args, |row, query| {
             struct One<'q>(Metric, (usize, usize), &'q [f64]);
             impl VisitRows for One<'_> {
@@ -119,10 +136,26 @@ impl ScalarUDFImpl for Distance {
     }
 }
 
+/// Returns the argument types of a metric; rejects types of different dimensions and those that the
+/// metric does not compare. Lists of bytes stay as they are.
+pub(super) fn coerce_distance(name: &str, metric: Metric, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+    if metric.is_of_bits() {
+        return coerce_bits(name, metric, arg_types);
+    }
+    if let Some(bits) = arg_types.iter().find(|data_type| is_bits(data_type)) {
+        return plan_err!("{name}: metric {metric} compares vectors of numbers, got bits ({bits})");
+    }
+    coerce(name, arg_types, is_element)
+}
+
 /// Returns the argument types of a function of two vectors; rejects types of different dimensions.
 pub(super) fn coerce_pair(name: &str, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+    coerce(name, arg_types, DataType::is_floating)
+}
+
+fn coerce(name: &str, arg_types: &[DataType], is_kept: fn(&DataType) -> bool) -> Result<Vec<DataType>> {
     let [a, b] = take_function_args(name, arg_types)?;
-    let types = vec![argument_type(name, a)?, argument_type(name, b)?];
+    let types = vec![type_of_rows(name, a, is_kept)?, type_of_rows(name, b, is_kept)?];
     if let (Some(expected), Some(got)) = (fixed_dim(&types[0]), fixed_dim(&types[1]))
         && expected != got
     {

@@ -2,10 +2,12 @@
 
 mod aggregate;
 mod arithmetic;
+mod bits;
 mod bound_distance;
 mod builder;
 mod distance;
 mod l2_norm;
+mod max_sim;
 mod negate;
 mod row_limit;
 mod rows;
@@ -32,6 +34,7 @@ pub(crate) fn all() -> Vec<ScalarUDF> {
     let arithmetic = arithmetic::Operation::ALL.into_iter().map(arithmetic::Arithmetic::new);
     functions.extend(arithmetic.map(ScalarUDF::from));
     functions.push(ScalarUDF::from(l2_norm::L2Norm::new()));
+    functions.push(ScalarUDF::from(max_sim::MaxSimFunction::new()));
     functions.push(ScalarUDF::from(to_vector::ToVector::new()));
     functions.push(ScalarUDF::from(vector_dims::VectorDims::new()));
     functions

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Builder, ListBuilder};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Float16Type, Float32Type, Float64Type};
+use arrow::datatypes::{DataType, Field, Float16Type, Float32Type, Float64Type, Int8Type, UInt8Type};
 use datafusion::common::{DataFusionError, Result, plan_err};
 use vexact_kernel::Element;
 
@@ -14,9 +14,14 @@ use crate::vector::{VectorError, parse_vector};
 /// are, lists of other numbers as lists of `Float64`, list views as lists, dictionaries as their
 /// values.
 pub(super) fn argument_type(function: &str, data_type: &DataType) -> Result<DataType> {
+    type_of_rows(function, data_type, DataType::is_floating)
+}
+
+/// As [`argument_type`], but lists of numbers that `is_kept` stay as they are.
+pub(super) fn type_of_rows(function: &str, data_type: &DataType, is_kept: fn(&DataType) -> bool) -> Result<DataType> {
     let is_text = matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null);
     let widened = |item: &Arc<Field>| match item.data_type() {
-        float if float.is_floating() => Some(Arc::clone(item)),
+        kept if is_kept(kept) => Some(Arc::clone(item)),
         number if number.is_numeric() || number.is_null() => {
             Some(Arc::new(Field::new_list_field(DataType::Float64, true)))
         }
@@ -26,7 +31,7 @@ pub(super) fn argument_type(function: &str, data_type: &DataType) -> Result<Data
         _ if is_text => Some(data_type.clone()),
         DataType::List(item) | DataType::ListView(item) => widened(item).map(DataType::List),
         DataType::LargeList(item) | DataType::LargeListView(item) => widened(item).map(DataType::LargeList),
-        DataType::Dictionary(_, value) => argument_type(function, value).ok(),
+        DataType::Dictionary(_, value) => type_of_rows(function, value, is_kept).ok(),
         DataType::FixedSizeList(item, dim) => widened(item).map(|item| DataType::FixedSizeList(item, *dim)),
         _ => None,
     };
@@ -104,6 +109,8 @@ impl VectorRows {
         match self.values.data_type() {
             DataType::Float16 => each.visit(self.values.as_primitive::<Float16Type>().values()),
             DataType::Float32 => each.visit(self.values.as_primitive::<Float32Type>().values()),
+            DataType::Int8 => each.visit(self.values.as_primitive::<Int8Type>().values()),
+            DataType::UInt8 => each.visit(self.values.as_primitive::<UInt8Type>().values()),
             _ => each.visit(self.values.as_primitive::<Float64Type>().values()),
         }
     }

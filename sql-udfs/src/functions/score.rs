@@ -8,7 +8,8 @@ use datafusion::logical_expr::{
 };
 use vexact_kernel::{Element, Metric, Search, reference};
 
-use super::distance::{coerce_pair, evaluate};
+use super::bits::evaluate_bits;
+use super::distance::{coerce_distance, evaluate};
 use super::rows::VisitRows;
 use crate::vector::vector_of_scalar;
 
@@ -32,6 +33,9 @@ impl ScalarUDFImpl for VectorScore {
             Metric::Cosine => "vector_score_cosine",
             Metric::Dot => "vector_score_dot",
             Metric::L2 | Metric::L2Squared => "vector_score_l2",
+            Metric::L1 => "vector_score_l1",
+            Metric::Hamming => "vector_score_hamming",
+            Metric::Jaccard => "vector_score_jaccard",
         }
     }
 
@@ -44,12 +48,15 @@ impl ScalarUDFImpl for VectorScore {
     }
 
     fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
-        coerce_pair("vector_search", arg_types)
+        coerce_distance("vector_search", self.metric, arg_types)
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         if let [_, ColumnarValue::Scalar(query)] = args.args.as_slice() {
             check_query(self.metric, vector_of_scalar(query)?.as_deref())?;
+        }
+        if self.metric.is_of_bits() {
+            return evaluate_bits("vector_search", self.metric, args);
         }
         let metric = self.metric;
         evaluate("vector_search", args, |row, query| {

@@ -22,7 +22,7 @@ pub(crate) use bind::BindQueries;
 pub use bind::bind_parameters;
 pub(crate) use call::{has_call, scoring};
 pub use decline::Decline;
-pub(crate) use range_search::range_strategy;
+pub(crate) use range_search::{WithinRadius, range_strategy};
 pub(crate) use ties::BreakTies;
 pub(crate) use top_k::below_filters;
 pub(crate) use zero_order::OrderZeros;
@@ -55,7 +55,7 @@ impl PhysicalOptimizerRule for VectorRewrite {
         if self.is_in_place {
             return Ok(plan.data);
         }
-        Ok(plan.data.transform_up(range_search::rewrite)?.data)
+        range_searches(plan.data)
     }
 
     fn name(&self) -> &str {
@@ -65,6 +65,14 @@ impl PhysicalOptimizerRule for VectorRewrite {
     fn schema_check(&self) -> bool {
         true
     }
+}
+
+/// Replaces the range searches in the filters of a plan, as the rule does.
+///
+/// # Errors
+/// None at present.
+pub fn range_searches(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    Ok(plan.transform_up(range_search::rewrite)?.data)
 }
 
 /// Returns true if all inputs of a search are scans of chunks in memory.

@@ -13,13 +13,16 @@ use arrow::util::bit_util;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::{ColumnarValue, Operator};
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal};
+use datafusion::physical_expr::{PhysicalExpr, split_conjunction};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
+use datafusion::physical_plan::repartition::RepartitionExec;
 use vexact_kernel::{Report, Search, Tier, VectorColumn};
 
 use super::call::monotone;
+use crate::chunks::{ChunkScanExec, Range};
 use crate::exec::Scoring;
 use crate::vector::vector_of_scalar;
 
@@ -36,6 +39,13 @@ pub(crate) struct WithinRadius {
     holds_negative_nan: bool,
     /// The comparison as it was written, for EXPLAIN.
     original: Arc<dyn PhysicalExpr>,
+}
+
+impl WithinRadius {
+    /// Returns the comparison that it replaces.
+    pub fn original(&self) -> &Arc<dyn PhysicalExpr> {
+        &self.original
+    }
 }
 
 impl PartialEq for WithinRadius {
@@ -122,17 +132,22 @@ impl PhysicalExpr for WithinRadius {
 }
 
 /// The strategies of the range searches in a filter.
-pub(crate) fn range_strategy(filter: &FilterExec) -> Vec<String> {
+pub(crate) fn range_strategy(filter: &FilterExec, tier: Tier) -> Vec<String> {
     let mut strategies = Vec::new();
     // The closure never fails.
     let _ = filter.predicate().apply(|expr| {
         let node: &dyn PhysicalExpr = expr.as_ref();
         if let Some(within) = node.downcast_ref::<WithinRadius>() {
-            let report = Report {
+            let mut report = Report {
                 radius: Some(within.radius),
                 acceleration: "batch-stream+simd-range",
-                ..Report::planned(within.scoring.metric(), Some(within.query.len()), None, Tier::Auto)
+                ..Report::planned(within.scoring.metric(), Some(within.query.len()), None, tier)
             };
+            if let Some(scan) = scan_below(filter.input())
+                && let Some(range) = scan.range()
+            {
+                scan.chunks().plan_sketch(range.column, tier, 1, &mut report);
+            }
             strategies.push(report.to_string());
         }
         Ok(TreeNodeRecursion::Continue)
@@ -146,11 +161,60 @@ pub(super) fn rewrite(plan: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dy
     if let Some(filter) = node.downcast_ref::<FilterExec>() {
         let replaced = within_radius(Arc::clone(filter.predicate()), &filter.input().schema())?;
         if replaced.transformed {
-            let filter = FilterExecBuilder::from(filter).with_predicate(replaced.data).build()?;
-            return Ok(Transformed::yes(Arc::new(filter)));
+            let input = match filter.fetch() {
+                None => in_range(filter.input(), &replaced.data)?,
+                // A few rows may be found long before all are searched.
+                Some(_) => None,
+            };
+            let mut filter = FilterExecBuilder::from(filter).with_predicate(replaced.data);
+            if let Some(input) = input {
+                filter = filter.with_input(input);
+            }
+            return Ok(Transformed::yes(Arc::new(filter.build()?)));
         }
     }
     Ok(Transformed::no(plan))
+}
+
+/// Returns the scan of chunks below a filter, which leaves out the rows beyond the radius of one of
+/// the conditions. Returns `None` if there is no such scan or condition.
+fn in_range(
+    input: &Arc<dyn ExecutionPlan>,
+    predicate: &Arc<dyn PhysicalExpr>,
+) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let Some(scan) = scan_below(input) else { return Ok(None) };
+    let within = split_conjunction(predicate).into_iter().find_map(|part| {
+        let part: &dyn PhysicalExpr = part.as_ref();
+        part.downcast_ref::<WithinRadius>()
+    });
+    let Some(within) = within else { return Ok(None) };
+    let column: &dyn PhysicalExpr = within.column.as_ref();
+    let Some(column) = column.downcast_ref::<Column>().map(Column::index) else { return Ok(None) };
+    let range = Range {
+        column: scan.columns()[column],
+        metric: within.scoring.metric(),
+        query: within.query.clone(),
+        radius: within.radius,
+    };
+    let scan = Arc::new(scan.within(range));
+    let replaced = Arc::clone(input).transform_down(|node| match node.is::<ChunkScanExec>() {
+        true => Ok(Transformed::yes(Arc::clone(&scan) as Arc<dyn ExecutionPlan>)),
+        false => Ok(Transformed::no(node)),
+    })?;
+    Ok(Some(replaced.data))
+}
+
+/// Returns the scan of chunks of a plan with the same columns.
+fn scan_below(plan: &Arc<dyn ExecutionPlan>) -> Option<&ChunkScanExec> {
+    let node: &dyn ExecutionPlan = plan.as_ref();
+    if let Some(scan) = node.downcast_ref::<ChunkScanExec>() {
+        return Some(scan);
+    }
+    let passes = node.is::<CooperativeExec>() || node.is::<RepartitionExec>();
+    match &plan.children()[..] {
+        [input] if passes => scan_below(input),
+        _ => None,
+    }
 }
 
 /// Replaces the comparisons in an expression over `schema`.
@@ -201,7 +265,7 @@ fn comparison(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Option<WithinRad
     let field = schema.field(on_column.column);
     // Rows of a list may differ in length: plain evaluation then errs only for the rows that it
     // meets.
-    if !matches!(field.data_type(), DataType::FixedSizeList(..)) {
+    if !matches!(field.data_type(), DataType::FixedSizeList(..) | DataType::FixedSizeBinary(_)) {
         return None;
     }
     let scoring = call.scoring;

@@ -63,6 +63,8 @@ impl TableFunctionImpl for VectorJoin {
             other => return plan_err!("{NAME}: k: expected a whole number of at least 1 or NULL, got {other}"),
         };
         let metric = metric_argument(NAME, rest.first())?;
+        queries.check_metric(NAME, query_column, metric)?;
+        table.check_metric(NAME, column, metric)?;
         let radius = match given(rest.get(1)) {
             None => None,
             Some(Expr::Literal(value, _)) => match value.cast_to(&DataType::Float64) {

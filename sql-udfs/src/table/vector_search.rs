@@ -8,18 +8,15 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Result, ScalarValue, plan_datafusion_err, plan_err};
 use datafusion::datasource::{ViewTable, provider_as_source};
-use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
 use vexact_kernel::{Metric, Search};
 
-use super::{Table, best_of_each_group, given, metric_argument, text_argument};
-use crate::deep::parse_expr;
+use super::{Table, best_of_each_group, filter_expr, given, metric_argument, text_argument};
 use crate::exec::check_group_type;
 use crate::functions::{k_argument, row_limit, score_expr};
-use crate::vector::{scalar_of_vector, vector_of_scalar, vector_type, vectors_by_cast};
+use crate::vector::{is_bits, scalar_of_vector, vector_of_scalar, vector_type, vectors_by_cast};
 
 pub(super) const NAME: &str = "vector_search";
 pub(super) const PARAMETERS: &[&str] = &["table", "column", "query", "k", "metric", "filter", "min_score", "group_by"];
@@ -44,6 +41,7 @@ impl TableFunctionImpl for VectorSearch {
         let column = table.vector_column(NAME, &text_argument(NAME, "column", column)?)?;
         table.refuse_column(NAME, SCORE)?;
         let metric = metric_argument(NAME, rest.first())?;
+        table.check_metric(NAME, column, metric)?;
         let query = query_argument(&table, column, query, metric)?;
         let k = match k {
             Expr::Literal(value, _) => lit(k_argument(NAME, value)? as i64),
@@ -56,7 +54,7 @@ impl TableFunctionImpl for VectorSearch {
         let scan = match given(rest.get(1)) {
             Some(filter) => {
                 let text = text_argument(NAME, "filter", filter)?;
-                scan.filter(filter_expr(&table, &text, args.session())?)?
+                scan.filter(filter_expr(NAME, &table, &text, args.session())?)?
             }
             None => scan,
         };
@@ -163,29 +161,11 @@ fn query_argument(table: &Table, column: usize, query: &Expr, metric: Metric) ->
     let Some(vector) = vector else {
         return Err(context(&"expected a query vector, got NULL"));
     };
+    if is_bits(&literal.data_type()) && !is_bits(field.data_type()) {
+        return Err(context(&"expected a query vector of numbers, got bits"));
+    }
     let dim = vector_type(field.data_type()).flatten().unwrap_or(vector.len());
     let search = Search::new(metric, &vector).map_err(|error| context(&error))?;
     search.top_k(1).plan(dim, None).map_err(|error| context(&error))?;
     Ok(Expr::Literal(scalar_of_vector(vector), None))
-}
-
-/// The filter's text as a predicate over the table.
-fn filter_expr(table: &Table, text: &str, session: &dyn datafusion::catalog::Session) -> Result<Expr> {
-    let Some(state) = session.as_any().downcast_ref::<SessionState>() else {
-        return plan_err!("{NAME}: filter: needs a session of DataFusion itself");
-    };
-    let context = |error| plan_datafusion_err!("{NAME}: filter {text:?}: {error}");
-    let expr = parse_expr(state, text, &table.df_schema()?).map_err(context)?;
-    expr.apply(|part| match part {
-        Expr::AggregateFunction(_) => plan_err!("{NAME}: filter {text:?}: expected a predicate on single rows, got the aggregate {part}"),
-        Expr::WindowFunction(_) => plan_err!("{NAME}: filter {text:?}: expected a predicate on single rows, got the window function {part}"),
-        Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) => {
-            plan_err!("{NAME}: filter {text:?}: expected a predicate on the table's columns, got a subquery (filter a view instead)")
-        }
-        _ => Ok(TreeNodeRecursion::Continue),
-    })?;
-    if let Expr::Literal(ScalarValue::Null, _) = expr {
-        return Ok(lit(false));
-    }
-    Ok(expr)
 }

@@ -7,6 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use vexact::sources::object_stores::shown;
 
 use super::answer::Answer;
 use super::failure::Failure;
@@ -35,7 +36,7 @@ const CALLED: &str = "vexact run start --";
 /// The arguments of an action alone.
 #[derive(Debug, Parser)]
 #[command(name = CALLED, disable_help_subcommand = true)]
-struct Only {
+pub(super) struct Only {
     #[command(subcommand)]
     action: Action,
 }
@@ -89,7 +90,8 @@ impl Action {
 
     /// Returns the details of a failure of this action.
     pub fn details(&self) -> Map<String, Value> {
-        let input = self.input_path().display().to_string();
+        let input = self.input_path().to_string_lossy();
+        let input = shown(&input).into_owned();
         [("command", self.name().to_owned()), ("input_path", input)]
             .map(|(name, value)| (name.into(), value.into()))
             .into_iter()

@@ -16,6 +16,7 @@ use vexact_workspace::{Artifact, Change, Cleaned, Preview, Run, RunError, RunSta
 use super::failure::Failure;
 use super::format::Format;
 use super::rows_diff::RowsDiff;
+use super::workers::State;
 
 /// An answer with its mark of success.
 #[derive(Serialize)]
@@ -63,6 +64,16 @@ pub(super) enum Answer {
         table: Table,
         #[serde(skip_serializing_if = "Option::is_none")]
         explain: Option<Explained>,
+    },
+    TextRegistered {
+        table: String,
+        columns: Vec<String>,
+        tokenizer: &'static str,
+    },
+    TextFound {
+        top_k: usize,
+        #[serde(flatten)]
+        table: Table,
     },
     Status(SyncStatus),
     PositionDropped {
@@ -134,6 +145,23 @@ pub(super) enum Answer {
     Serving {
         url: String,
     },
+    Listening {
+        listening: String,
+        version: &'static str,
+        threads: usize,
+    },
+    Cluster {
+        ready: usize,
+        workers: Vec<State>,
+    },
+    /// The rows of a statement of the shell.
+    Rows {
+        #[serde(flatten)]
+        table: Table,
+        truncated: bool,
+    },
+    /// A statement of the shell without rows.
+    Done {},
     /// Text that is printed as it is, whatever the format: help, a script for a shell.
     #[serde(skip)]
     Text(String),

@@ -1,15 +1,19 @@
 //! The commands and their arguments. The comments are the texts of `--help`.
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use serde_json::{Map, Value};
 
 use super::action::Action;
 use super::artifacts::ArtifactsCommand;
+use super::completions::{Complete, Completions};
 use super::db::DbCommand;
 use super::failure::Failure;
 use super::format::Format;
 use super::run::RunCommand;
+use super::shell::Sql;
 use super::ui::UiCommand;
+use super::worker::WorkerCommand;
+use super::workers::ClusterCommand;
 
 /// Exact vector search inside SQL analytics over live data
 #[derive(Debug, Parser)]
@@ -17,20 +21,21 @@ use super::ui::UiCommand;
     name = "vexact",
     version,
     after_help = "\
-Output: one JSON object on stdout, exit 0; on failure {\"ok\": false, \"error\", \"error_type\", \"phase\", \"details\"}, exit 1.
-        Remarks go to stderr.
+Output: tables at a terminal; elsewhere, and with --format json, one JSON object on stdout, exit 0; on failure
+        {\"ok\": false, \"error\", \"error_type\", \"phase\", \"details\"}, exit 1. Remarks go to stderr.
 
 Examples:
   vexact csv-sql --csv docs.csv --query \"SELECT lang, count(*) AS n FROM input_table GROUP BY lang\" --format table
   vexact vector-search --csv docs.csv --vector-column embedding --query-vector \"0.1,0.2\" --columns title
   vexact run start --tag nightly -- csv-sql --csv docs.csv --query \"SELECT * FROM input_table\"
-  vexact db query --db app.db \"SELECT count(*) FROM docs\""
+  vexact db query --db app.db \"SELECT count(*) FROM docs\"
+  vexact sql docs.parquet"
 )]
 pub(super) struct Cli {
     /// JSON for programs; for people tables; the rows alone as CSV, or as an Arrow IPC stream.
-    /// Errors of all but JSON are on stderr
-    #[arg(long, global = true, value_enum, default_value_t = Format::Json, display_order = 100)]
-    pub format: Format,
+    /// Errors of all but JSON are on stderr [default: table at a terminal, json elsewhere]
+    #[arg(long, global = true, value_enum, display_order = 100)]
+    pub format: Option<Format>,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -48,10 +53,20 @@ pub(super) enum Command {
     /// A SQLite database with columnar replicas: statements, queries, sync, vector search
     #[command(subcommand)]
     Db(DbCommand),
+    /// SQL on files or on a database: an interactive shell at a terminal, else the statements of stdin
+    Sql(Sql),
     /// Show runs, their progress, artifacts and explains on a local page
     Ui(UiCommand),
+    /// Run parts of the queries of other processes: scans of Parquet files, searches and aggregations
+    Worker(WorkerCommand),
+    /// The workers of queries
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Print a script that completes commands in a shell
     Completions(Completions),
+    /// Print the completions of a word, for those scripts
+    #[command(name = "__complete", hide = true)]
+    Complete(Complete),
 }
 
 impl Command {
@@ -64,7 +79,8 @@ impl Command {
             Self::Run(command) => matches!(command, RunCommand::Start(_) | RunCommand::Result(_)),
             Self::Artifacts(command) => matches!(command, ArtifactsCommand::Preview(_)),
             Self::Db(command) => matches!(command, DbCommand::Query(_) | DbCommand::Search(_)),
-            Self::Ui(_) | Self::Completions(_) => false,
+            Self::Sql(_) => true,
+            Self::Ui(_) | Self::Worker(_) | Self::Cluster(_) | Self::Completions(_) | Self::Complete(_) => false,
         };
         match self {
             Self::Action(action) if action.output_path().is_some() => Err(Failure::usage(format!(
@@ -86,27 +102,10 @@ impl Command {
             Self::Artifacts(command) => command.details(),
             Self::Db(command) => command.details(),
             Self::Ui(command) => command.details(),
-            Self::Completions(_) => Map::from_iter([("command".to_owned(), "completions".into())]),
+            Self::Worker(command) => command.details(),
+            Self::Cluster(command) => command.details(),
+            Self::Sql(_) => Map::from_iter([("command".to_owned(), "sql".into())]),
+            Self::Completions(_) | Self::Complete(_) => Map::from_iter([("command".to_owned(), "completions".into())]),
         }
-    }
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  vexact completions bash > ~/.local/share/bash-completion/completions/vexact
-  vexact completions zsh > ~/.zfunc/_vexact
-  vexact completions fish > ~/.config/fish/completions/vexact.fish")]
-pub(super) struct Completions {
-    /// The shell
-    pub shell: clap_complete::Shell,
-}
-
-impl Completions {
-    /// The script.
-    pub fn script(&self) -> String {
-        let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "vexact", &mut script);
-        String::from_utf8_lossy(&script).into_owned()
     }
 }

@@ -23,7 +23,7 @@ Kinds:  result (the rows), explain (the plans)
 Example:
   vexact artifacts list --run-id 20260131T120000Z_0123abcd --format table")]
 pub(super) struct List {
-    /// List only artifacts of this run
+    /// List only artifacts of this run, or of latest, the newest
     #[arg(long, value_name = "ID")]
     pub run_id: Option<String>,
     /// Maximum number of artifacts
@@ -63,6 +63,7 @@ pub(super) fn run(command: ArtifactsCommand) -> Result<Answer, Failure> {
     let workspace = workspace()?;
     match command {
         ArtifactsCommand::List(List { run_id, limit }) => {
+            let run_id = run_id.map(|run_id| super::run::run_id(&workspace, run_id)).transpose()?;
             let artifacts = workspace.artifacts(run_id.as_deref(), limit).during("workspace")?;
             Ok(Answer::Artifacts { artifacts })
         }

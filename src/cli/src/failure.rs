@@ -137,6 +137,14 @@ impl Failure {
         failure
     }
 
+    /// Adds a hint to the failure of a missing file.
+    pub fn with_hint(mut self, hint: &str) -> Self {
+        if self.error_type == ErrorType::FileNotFound {
+            self.details.insert("hint".into(), hint.into());
+        }
+        self
+    }
+
     /// Adds the details of the command.
     pub fn with_details(mut self, details: Map<String, Value>) -> Self {
         self.details.extend(details);

@@ -1,6 +1,7 @@
 //! Output formats.
 
 use std::ffi::OsString;
+use std::io::{self, IsTerminal};
 
 use clap::ValueEnum;
 use vexact::sources::row_file::RowFormat;
@@ -16,6 +17,11 @@ pub(super) enum Format {
 }
 
 impl Format {
+    /// Returns the format of an answer that names none: tables at a terminal, JSON elsewhere.
+    pub fn of_output() -> Self {
+        if io::stdout().is_terminal() { Self::Table } else { Self::Json }
+    }
+
     /// Returns the format named in arguments that cannot be parsed.
     pub fn in_arguments(arguments: &[OsString]) -> Self {
         let named = |format: &Self| {
@@ -24,7 +30,7 @@ impl Format {
             arguments.windows(2).any(is_pair)
                 || arguments.iter().any(|argument| *argument == *format!("--format={name}"))
         };
-        [Self::Table, Self::Csv, Self::Arrow].into_iter().find(named).unwrap_or(Self::Json)
+        [Self::Json, Self::Table, Self::Csv, Self::Arrow].into_iter().find(named).unwrap_or_else(Self::of_output)
     }
 
     /// Returns the format of rows alone, if this is one.

@@ -6,11 +6,14 @@ use std::sync::OnceLock;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use clap::{ArgGroup, Args, ValueEnum};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use vexact::session::{DataFrame, Session};
+use vexact::sources::download;
 use vexact::sources::inputs::Paths;
 use vexact::sources::json::JsonFormat;
+use vexact::sources::object_stores::{is_remote, shown};
+use vexact::sources::parquet::is_partitioned;
 use vexact::sources::probe::{Format, detect};
 use vexact_core::error::{Error, Result};
 
@@ -41,11 +44,14 @@ fn read_sheet(session: &Session, path: &Path) -> Result<DataFrame> {
 #[derive(Debug, Clone, Args, Serialize)]
 #[command(group = ArgGroup::new("file").required(true).args(["csv", "input_path"]))]
 pub(super) struct Input {
-    /// A CSV file with a header line; - is stdin
+    /// A CSV file with a header line; - is stdin; also a URL, as below
     #[arg(long, value_name = "PATH")]
+    #[serde(serialize_with = "shown_path")]
     pub csv: Option<PathBuf>,
-    /// A file of any kind, also compressed (.gz, .zst); a folder or a pattern of files of one kind; - is stdin
+    /// A file of any kind, also compressed (.gz, .zst); a folder or a pattern of files of one kind; a URL of s3, gs, az,
+    /// http or https with credentials from the environment; - is stdin
     #[arg(long, value_name = "PATH")]
+    #[serde(serialize_with = "shown_path")]
     pub input_path: Option<PathBuf>,
     /// Format of the file; auto: detected from its content and name
     #[arg(long, value_enum, default_value_t = InputType::Auto, value_name = "TYPE")]
@@ -79,9 +85,19 @@ pub(super) fn delimiter(text: &str) -> Result<char, String> {
     }
 }
 
+/// Serializes a path as it may be recorded: without credentials in a URL.
+pub(super) fn shown_path<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_ref().map(|path| shown(&path.to_string_lossy()).into_owned()).serialize(serializer)
+}
+
 /// Returns the path, size and modification time of a file or a folder, so that two runs can be told
 /// apart.
+///
+/// A URL of an object store has neither.
 pub(super) fn fingerprint(path: &Path) -> Value {
+    if is_remote(path) {
+        return json!({"path": shown(&path.to_string_lossy()), "size_bytes": null, "modified_ms": null});
+    }
     let Ok(metadata) = std::fs::metadata(path) else { return Value::Null };
     let modified = metadata.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
     json!({
@@ -112,9 +128,14 @@ impl Input {
     async fn read(&self, session: &Session) -> Result<DataFrame> {
         let kind = if self.csv.is_some() { InputType::Csv } else { self.input_type };
         let paths = self.paths();
+        let has_no_inputs = paths.is_remote() || is_partitioned(&[self.path().to_owned()]);
+        if kind == InputType::Auto && self.delimiter.is_none() && has_no_inputs {
+            return session.read(paths).await;
+        }
+        let stores = session.object_stores();
         match kind {
             InputType::Auto => {
-                let inputs = paths.any_inputs()?;
+                let inputs = download::any_inputs(stores, paths).await?;
                 match (detect(&inputs[0])?, self.delimiter) {
                     (Format::Excel, _) => read_sheet(session, inputs[0].path()),
                     (Format::Csv(_), Some(delimiter)) => session.read_csv(inputs, delimiter).await,
@@ -122,7 +143,7 @@ impl Input {
                 }
             }
             InputType::Csv => {
-                let inputs = paths.inputs(Format::Csv(','))?;
+                let inputs = download::inputs(stores, paths, Format::Csv(',')).await?;
                 let delimiter = match (self.delimiter, detect(&inputs[0])) {
                     (Some(delimiter), _) | (None, Ok(Format::Csv(delimiter))) => delimiter,
                     (None, _) => ',',
@@ -131,7 +152,7 @@ impl Input {
             }
             InputType::Line => session.read_lines(paths).await,
             InputType::Json => {
-                let inputs = paths.inputs(Format::Json(JsonFormat::Lines))?;
+                let inputs = download::inputs(stores, paths, Format::Json(JsonFormat::Lines)).await?;
                 match detect(&inputs[0])? {
                     Format::Json(form) => session.read_json(inputs, None, form).await,
                     _ => Err(Error::BadFile {

@@ -8,7 +8,9 @@ use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt;
 use serde_json::json;
-use vexact::sources::row_file::{RowFile, RowFormat};
+use vexact::sources::object_stores::{ObjectStores, is_remote};
+use vexact::sources::row_file::{RowFileOptions, RowFormat};
+use vexact::sources::store_file::OutputFile;
 use vexact_core::error::{Error, Result};
 use vexact_workspace::Preview;
 
@@ -26,6 +28,8 @@ pub(super) struct Rows<'a> {
     pub stream: SendableRecordBatchStream,
     /// The file to write; a tracked run has one of its own.
     pub output_path: Option<&'a Path>,
+    /// The stores of files that are URLs.
+    pub stores: &'a ObjectStores,
 }
 
 impl Rows<'_> {
@@ -65,7 +69,9 @@ impl Rows<'_> {
         format: RowFormat,
         phase: &'static str,
     ) -> Result<(Table, Written), Failure> {
-        let mut file = RowFile::create(&path, format, &self.schema).during("output")?;
+        let options = RowFileOptions::default();
+        let file = OutputFile::create(self.stores, &path, format, &self.schema, &options);
+        let mut file = file.during("output")?;
         // A file elsewhere may be overwritten, and CSV has no types: the run keeps its rows itself.
         let mut kept = match self.output_path {
             Some(_) => track.rows_file(&self.schema).during("output")?,
@@ -77,7 +83,7 @@ impl Rows<'_> {
             if told.rows < Preview::MAX_ROWS as u64 {
                 first.push(batch.clone());
             }
-            file.write(&batch).during("output")?;
+            file.write(&batch).await.during("output")?;
             if let Some((kept, _)) = &mut kept {
                 kept.write(&batch).during("output")?;
             }
@@ -92,13 +98,16 @@ impl Rows<'_> {
             }
             None => None,
         };
-        file.finish().during("output")?;
+        file.finish().await.during("output")?;
         told.tell()?;
         let row_count = told.rows;
         let preview = Preview::new(&self.schema, &first, row_count).during("output")?;
         let table = Table::new(vec![preview.rows().clone()]);
         let truncated = preview.is_truncated();
-        let output_path = std::path::absolute(&path).map_err(|error| Error::io(&path, error)).during("output")?;
+        let output_path = match is_remote(&path) {
+            true => path.clone(),
+            false => std::path::absolute(&path).map_err(|error| Error::io(&path, error)).during("output")?,
+        };
         track.artifact(format.name(), path, rows_path, preview).during("output")?;
         Ok((table, Written { row_count, truncated, output_path }))
     }

@@ -21,7 +21,10 @@ impl Answer {
     fn rows(&self) -> Option<(&Table, Option<u64>)> {
         let excerpt = |excerpt: &Excerpt| excerpt.truncated.then_some(excerpt.row_count);
         Some(match self {
-            Self::Queried { table, .. } | Self::Found { table, .. } => (table, None),
+            Self::Queried { table, .. }
+            | Self::Found { table, .. }
+            | Self::TextFound { table, .. }
+            | Self::Rows { table, .. } => (table, None),
             Self::FileQueried { rows, written, .. } | Self::FileSearched { rows, written, .. } => {
                 (rows, written.as_ref().filter(|written| written.truncated).map(|Written { row_count, .. }| *row_count))
             }
@@ -39,6 +42,9 @@ impl Answer {
     pub fn rows_output(&self, form: RowFormat) -> Result<Vec<u8>, Failure> {
         if let Self::Text(text) = self {
             return Ok(text.clone().into_bytes());
+        }
+        if let Self::Done {} | Self::Executed { .. } = self {
+            return Ok(Vec::new());
         }
         let Some((table, more)) = self.rows() else {
             return Err(Failure::usage(format!("--format {}: expected a command that answers with rows", form.name())));

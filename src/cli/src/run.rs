@@ -77,9 +77,9 @@ Status:  running, succeeded, failed, timed_out, cancelled. A run whose process d
 Examples:
   vexact run show --run-id 20260131T120000Z_0123abcd
   vexact run status --run-id 20260131T120000Z_0123abcd
-  vexact run result --run-id 20260131T120000Z_0123abcd --limit 1000")]
+  vexact run result --run-id latest --limit 1000")]
 pub(super) struct OfRun {
-    /// Id of the run, as run start and run list report it
+    /// Id of the run, as run start and run list report it; latest is the newest, latest~1 the one before it
     #[arg(long, value_name = "ID")]
     pub run_id: String,
     /// Maximum number of artifacts; of a result, rows [default: all artifacts, 50 rows]
@@ -121,7 +121,7 @@ Answer: {\"ok\": true, \"run_id\", \"other_run_id\", \"changes\": [{\"field\", \
 Example:
   vexact run diff --run-id 20260131T120000Z_0123abcd --other-run-id 20260201T120000Z_4567cdef")]
 pub(super) struct DiffRuns {
-    /// Id of the one run
+    /// Id of the one run, or latest, latest~1, ...
     #[arg(long, value_name = "ID")]
     pub run_id: String,
     /// Id of the other run
@@ -171,14 +171,30 @@ pub(super) fn workspace() -> Result<Workspace, Failure> {
     Workspace::default_root().and_then(|root| Workspace::open(&root)).during("workspace")
 }
 
+/// Returns the id of a run that is given as `latest`, or as `latest~1` for the one before it; other
+/// ids are unchanged.
+pub(super) fn run_id(workspace: &Workspace, given: String) -> Result<String, Failure> {
+    let before = match given.strip_prefix("latest") {
+        Some("") => Some(0),
+        Some(rest) => rest.strip_prefix('~').and_then(|before| before.parse::<usize>().ok()),
+        None => None,
+    };
+    let Some(before) = before else { return Ok(given) };
+    let newest = RunFilter { limit: Some(before.saturating_add(1)), ..RunFilter::default() };
+    let runs = workspace.runs(&newest).during("workspace")?;
+    let count = runs.len();
+    let found = runs.into_iter().nth(before).map(|run| run.run_id);
+    found.ok_or_else(|| Failure::usage(format!("--run-id {given}: expected a run of the workspace, which has {count}")))
+}
+
 /// Runs a command.
 pub(super) fn run(command: RunCommand) -> Result<Answer, Failure> {
     match command {
         RunCommand::Start(command) => start(command),
         RunCommand::Show(OfRun { run_id, limit }) => {
             let workspace = workspace()?;
-            let run = workspace.run(&run_id).during("workspace")?;
-            let artifacts = workspace.artifacts(Some(&run_id), limit).during("workspace")?;
+            let run = workspace.run(&self::run_id(&workspace, run_id)?).during("workspace")?;
+            let artifacts = workspace.artifacts(Some(&run.run_id), limit).during("workspace")?;
             let so_far = so_far(&workspace, &run)?;
             Ok(Answer::Run { run, artifacts, so_far })
         }
@@ -244,6 +260,7 @@ fn so_far(workspace: &Workspace, run: &Run) -> Result<SoFar, Failure> {
 
 fn status(OfRun { run_id, limit }: OfRun) -> Result<Answer, Failure> {
     let workspace = workspace()?;
+    let run_id = self::run_id(&workspace, run_id)?;
     let run = workspace.run(&run_id).during("workspace")?;
     let mut artifacts = workspace.artifacts(Some(&run_id), None).during("workspace")?;
     let artifact_count = artifacts.len();
@@ -264,6 +281,7 @@ fn status(OfRun { run_id, limit }: OfRun) -> Result<Answer, Failure> {
 
 async fn result(OfRun { run_id, limit }: OfRun) -> Result<Answer, Failure> {
     let workspace = workspace()?;
+    let run_id = self::run_id(&workspace, run_id)?;
     let run = workspace.run(&run_id).during("workspace")?;
     let Some(artifact) = result_of(&workspace, &run)? else {
         let why = run.error.as_ref().map_or(String::new(), |error| format!(": {}", error.error));
@@ -290,6 +308,7 @@ async fn rows_of(artifact: &Artifact) -> Result<DataFrame, Failure> {
 
 async fn diff(DiffRuns { run_id, other_run_id }: DiffRuns) -> Result<Answer, Failure> {
     let workspace = workspace()?;
+    let (run_id, other_run_id) = (self::run_id(&workspace, run_id)?, self::run_id(&workspace, other_run_id)?);
     let diff = workspace.diff(&run_id, &other_run_id).during("workspace")?;
     let results = (result_of(&workspace, &diff.run)?, result_of(&workspace, &diff.other)?);
     let rows = match &results {

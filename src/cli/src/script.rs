@@ -14,6 +14,16 @@ enum Last {
 /// Returns the statements of a text, without the semicolons between them. Semicolons in quotes,
 /// comments and the bodies of triggers separate no statements.
 pub(super) fn statements(sql: &str) -> Vec<&str> {
+    split(sql).0
+}
+
+/// Returns true if a text ends with the semicolon of its last statement.
+pub(super) fn is_complete(sql: &str) -> bool {
+    !split(sql).1
+}
+
+/// Returns the statements of a text, and whether the last one lacks its semicolon.
+fn split(sql: &str) -> (Vec<&str>, bool) {
     let mut found = Vec::new();
     let mut chars = sql.char_indices().peekable();
     // The start of the statement, its first words, and the last token.
@@ -66,8 +76,9 @@ pub(super) fn statements(sql: &str) -> Vec<&str> {
             _ => {}
         }
     }
+    let is_open = start.is_some();
     found.extend(start.map(|start| sql[start..].trim_end()));
-    found
+    (found, is_open)
 }
 
 fn is_word(c: char) -> bool {
@@ -114,6 +125,21 @@ mod tests {
             ("é; 'ü;'", vec!["é", "'ü;'"]),
         ] {
             assert_eq!(statements(sql), expected, "{sql:?}");
+        }
+    }
+
+    #[test]
+    fn a_statement_is_complete_with_its_semicolon() {
+        for (sql, expected) in [
+            ("SELECT 1;", true),
+            ("SELECT 1; -- done", true),
+            ("SELECT 1", false),
+            ("SELECT ';", false),
+            ("SELECT 1; SELECT", false),
+            ("create trigger t after insert on a begin select 1; ", false),
+            ("", true),
+        ] {
+            assert_eq!(is_complete(sql), expected, "{sql:?}");
         }
     }
 }

@@ -7,16 +7,17 @@ use clap::{Args, ValueEnum};
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::{Expr, lit};
 use serde::{Serialize, Serializer};
-use vexact::session::{QueryVectors, Session, VectorSearch};
+use vexact::session::{QueryVectors, VectorSearch};
 use vexact_core::error::{Error, Result};
 use vexact_kernel::Metric;
 
 use super::answer::{Answer, Explained};
 use super::failure::{During, Failure};
-use super::input::Input;
+use super::input::{Input, shown_path};
 use super::produce::Rows;
 use super::track::Track;
 use super::values::{QueryVector, metric};
+use super::workers::Workers;
 
 #[derive(Debug, Clone, Args, Serialize)]
 #[command(after_help = "\
@@ -69,9 +70,13 @@ pub(super) struct FileSearch {
     /// Columns to return, * for all
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     pub columns: Vec<String>,
-    /// Write the rows into this file: .parquet, .arrow or .csv
+    /// Write the rows into this file or object: .parquet, .arrow or .csv; a path, or a URL of s3, gs or az
     #[arg(long, value_name = "PATH")]
+    #[serde(serialize_with = "shown_path")]
     pub output_path: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub workers: Workers,
 }
 
 fn metric_name<S: Serializer>(metric: &Metric, serializer: S) -> Result<S::Ok, S::Error> {
@@ -101,7 +106,7 @@ pub(super) enum WhereOp {
 impl FileSearch {
     pub async fn run(self, track: &Track) -> Result<Answer, Failure> {
         let query = self.query_vector.components()?;
-        let session = Session::new().during("start")?;
+        let session = self.workers.session().during("start")?;
         let schema = self.input.open(&session).await.during("input")?.schema();
         let condition = self.condition(&schema).during("search")?;
         let search = VectorSearch {
@@ -122,6 +127,7 @@ impl FileSearch {
             schema: found.schema(),
             stream: found.stream().await.during("search")?,
             output_path: self.output_path.as_deref(),
+            stores: session.object_stores(),
         };
         let (table, written) = rows.produced(track, "search").await?;
         let explain = Explained::from(explained);

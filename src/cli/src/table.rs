@@ -16,12 +16,17 @@ use super::answer::Written;
 use super::answer::{Answer, Copied, Excerpt, Explained, Ran, SoFar, Streamed, Table};
 use super::failure::{During, Failure};
 use super::rows_diff::RowsDiff;
+use super::workers::State;
 
 impl Answer {
     /// Formats the answer as tables for people.
     pub fn table(&self) -> Result<String, Failure> {
         Ok(match self {
             Self::Serving { url } => format!("{url}\n"),
+            Self::Listening { listening, version, threads } => {
+                format!("{listening}  version {version}, {threads} threads\n")
+            }
+            Self::Cluster { workers, .. } => workers.iter().map(worker_line).collect(),
             Self::Executed { rows_affected } => format!("{rows_affected} rows affected\n"),
             Self::Queried { route, table } => {
                 let count: usize = table.batches().iter().map(RecordBatch::num_rows).sum();
@@ -47,6 +52,10 @@ impl Answer {
                 }
                 text
             }
+            Self::TextRegistered { table, columns, tokenizer } => {
+                format!("{table}: text of {} indexed by {tokenizer}\n", columns.join(", "))
+            }
+            Self::TextFound { table, .. } => pretty(table.batches())?,
             Self::Status(status) => status_table(status)?,
             Self::PositionDropped { position, pruned_count } => {
                 format!("{position}: dropped, {pruned_count} changes pruned\n")
@@ -78,8 +87,24 @@ impl Answer {
                 format!("{ids}{} runs forgotten, {folders} folders deleted\n", cleaned.deleted_run_ids.len())
             }
             Self::Artifacts { artifacts } => artifacts_table(artifacts)?,
+            Self::Rows { table, truncated } => {
+                let rows: usize = table.batches().iter().map(RecordBatch::num_rows).sum();
+                let count = if *truncated { format!("(first {rows} rows)\n") } else { counted(rows) };
+                format!("{}{count}", pretty(table.batches())?)
+            }
+            Self::Done {} => "done\n".into(),
             Self::Text(text) => text.clone(),
         })
+    }
+}
+
+fn worker_line(state: &State) -> String {
+    match state {
+        State::Ready { worker, version, threads, memory_bytes, tasks } => {
+            let memory = memory_bytes.map_or_else(|| "no own memory limit".into(), |bytes| format!("{bytes} bytes"));
+            format!("{worker}  version {version}, {threads} threads, {memory}, {tasks} tasks\n")
+        }
+        State::Failed { worker, error } => format!("{worker}  {error}\n"),
     }
 }
 

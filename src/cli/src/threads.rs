@@ -136,7 +136,7 @@ enum Event {
 }
 
 /// Calls `hear` with the name of each termination signal from now on.
-fn on_signal(hear: impl Fn(&'static str) + Send + 'static) {
+pub(super) fn on_signal(hear: impl Fn(&'static str) + Send + 'static) {
     let (ready, is_ready) = mpsc::channel();
     // Not on the runtime's threads: queries can keep all of them busy.
     std::thread::spawn(move || {

@@ -7,15 +7,26 @@ use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 use serde_json::Value;
-use vexact::htap::Param;
+use vexact::htap::{Blobs, Param};
 use vexact_core::error::{Error, Result};
 use vexact_kernel::{KernelError, Metric};
 use vexact_sql::VectorError;
 
 use super::failure::{During, Failure};
 
-/// Parses a parameter: JSON if the text is JSON, else the text.
+/// Parses a parameter: JSON if the text is JSON, else the text. `@FILE` is the text of a file,
+/// without the line break at its end.
 pub(super) fn param(text: &str) -> Result<Param, String> {
+    match text.strip_prefix('@') {
+        Some(path) => {
+            let text = read_text(Path::new(path)).map_err(|error| error.to_string())?;
+            literal(text.strip_suffix('\n').map_or(&*text, |line| line.strip_suffix('\r').unwrap_or(line)))
+        }
+        None => literal(text),
+    }
+}
+
+fn literal(text: &str) -> Result<Param, String> {
     let as_text = || Param::Text(text.to_owned());
     Ok(match serde_json::from_str::<Value>(text) {
         Ok(Value::Null) => Param::Null,
@@ -49,6 +60,17 @@ pub(super) fn column(text: &str) -> Result<(String, String), String> {
         Some((name, kind)) if !name.is_empty() && !kind.is_empty() => Ok((name.to_owned(), kind.to_owned())),
         _ => Err("expected NAME:TYPE, such as id:int64".into()),
     }
+}
+
+/// Parses a BLOB column `name:dim` of vectors, or `name:bytes`.
+pub(super) fn blobs(text: &str) -> Result<(String, Blobs), String> {
+    let (name, kind) = text.rsplit_once(':').unwrap_or_default();
+    let kind = match kind {
+        "bytes" => Some(Blobs::Bytes),
+        dim => dim.parse().ok().map(Blobs::Vectors),
+    };
+    let column = kind.filter(|_| !name.is_empty()).map(|kind| (name.to_owned(), kind));
+    column.ok_or_else(|| "expected NAME:DIM or NAME:bytes, such as embedding:384".into())
 }
 
 /// Parses a metric's name.

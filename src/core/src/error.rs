@@ -101,6 +101,25 @@ pub enum Error {
     /// An error that several callers receive: the one that ended a streaming query.
     #[error("{0}")]
     Shared(std::sync::Arc<Error>),
+    /// A worker failed at its part of a query. The message is that of the failure, as it would be
+    /// without workers.
+    #[error("{problem}")]
+    Task {
+        /// The kind of the failure.
+        kind: ErrorKind,
+        /// The failure's message.
+        problem: String,
+    },
+    /// A worker could not be used: it cannot be reached, was lost, or rejected the request.
+    #[error("worker {worker}: {problem}")]
+    Worker {
+        /// The worker's address.
+        worker: String,
+        /// The reason.
+        problem: String,
+        /// True if another attempt without the worker may succeed.
+        is_lost: bool,
+    },
     /// A query failed: planning or execution.
     #[error("{}", shown(.0))]
     Query(#[from] DataFusionError),
@@ -125,6 +144,28 @@ pub enum ErrorKind {
     Internal,
 }
 
+impl ErrorKind {
+    const NAMES: [(Self, &'static str); 7] = [
+        (Self::Value, "value"),
+        (Self::FileNotFound, "file_not_found"),
+        (Self::Io, "io"),
+        (Self::Resources, "resources"),
+        (Self::Execution, "execution"),
+        (Self::Timeout, "timeout"),
+        (Self::Internal, "internal"),
+    ];
+
+    /// Returns the name by which processes tell each other the kind.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(kind, _)| *kind == self).map_or("execution", |(_, name)| name)
+    }
+
+    /// Returns the kind of a name; `None` for another name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(_, own)| *own == name).map(|(kind, _)| *kind)
+    }
+}
+
 impl Error {
     /// Returns the error of every call after `shutdown`.
     pub fn shut_down() -> Self {
@@ -139,6 +180,8 @@ impl Error {
             Error::Io { .. } => ErrorKind::Io,
             Error::Postgres { is_answer: false, .. } => ErrorKind::Io,
             Error::Shared(error) => error.kind(),
+            Error::Task { kind, .. } => *kind,
+            Error::Worker { .. } => ErrorKind::Io,
             Error::TimedOut { .. } => ErrorKind::Timeout,
             Error::Internal { .. } => ErrorKind::Internal,
             Error::Postgres { .. }
@@ -194,7 +237,11 @@ fn shown(error: &DataFusionError) -> String {
 fn message(error: &DataFusionError) -> String {
     match error {
         // The name of the optimizer rule that found the error is of no use to a user.
-        DataFusionError::Context(context, inner) if context.contains("vexact_vector_rewrite") => message(inner),
+        DataFusionError::Context(context, inner)
+            if context.starts_with("vexact_") || context.starts_with("Optimizer rule 'vexact_") =>
+        {
+            message(inner)
+        }
         DataFusionError::Context(context, inner) => format!("{context}: {}", message(inner)),
         DataFusionError::Shared(inner) => message(inner),
         DataFusionError::Diagnostic(_, inner) => message(inner),

@@ -10,14 +10,31 @@ use crate::error::{Error, Result};
 /// Names that the temporal mode adds to every table.
 const RESERVED: [&str; 3] = ["_valid_from", "_valid_to", "_operation"];
 
-/// Type of a vector's components in the replica. In SQLite they are little-endian float32 in either
-/// case.
+/// Type of a vector's components.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum VectorElement {
-    /// 32 bits: the components in SQLite, unchanged.
+    /// Little-endian float32, in SQLite and in the replica.
     Float32,
-    /// 16 bits: the float32 components, rounded.
+    /// Little-endian float32 in SQLite, rounded to 16 bits in the replica.
     Float16,
+    /// A byte with a sign, in SQLite and in the replica.
+    Int8,
+    /// A byte without a sign, in SQLite and in the replica.
+    UInt8,
+    /// A bit, in SQLite and in the replica: component `i` is bit `i % 8`, counted from the least
+    /// significant, of byte `i / 8`.
+    Bit,
+}
+
+impl VectorElement {
+    /// Returns the length of the BLOB of `dim` components in SQLite.
+    pub fn stored_bytes(self, dim: usize) -> usize {
+        match self {
+            Self::Float32 | Self::Float16 => 4 * dim,
+            Self::Int8 | Self::UInt8 => dim,
+            Self::Bit => dim / 8,
+        }
+    }
 }
 
 /// The type of a registered column.
@@ -51,11 +68,12 @@ pub enum ColumnType {
     Boolean,
     /// A BLOB.
     Binary,
-    /// A BLOB of `dim` little-endian float32; in Arrow a `FixedSizeList` of `dim`.
+    /// A BLOB of `dim` components; in Arrow a `FixedSizeList` of `dim`, or a `FixedSizeBinary` of
+    /// `dim` bits.
     Vector {
-        /// Type of the components in the replica.
+        /// Type of the components.
         element: VectorElement,
-        /// Number of components, at least 1.
+        /// Number of components, at least 1; of bits a multiple of 8.
         dim: usize,
     },
 }
@@ -64,10 +82,11 @@ impl ColumnType {
     /// Reads a type string, in any case: `int8`, `int16`, `int32|int`, `int64|bigint`, `uint8`,
     /// `uint16`, `uint32`, `uint64`, `float16|half`, `float32|float`, `float64|double`,
     /// `utf8|string|text`, `bool|boolean`, `binary|bytes`, and the vectors `vector(N)|float32[N]`,
-    /// `float16[N]`.
+    /// `float16[N]`, `int8[N]`, `uint8[N]`, `bit[N]`.
     ///
     /// # Errors
-    /// `unknown type: X`; a vector without components, or with more than Arrow can count.
+    /// `unknown type: X`; a vector without components, or with more than Arrow can count; bits that
+    /// do not fill whole bytes.
     pub fn parse(text: &str) -> Result<Self> {
         let lower = text.trim().to_ascii_lowercase();
         Ok(match lower.as_str() {
@@ -98,8 +117,14 @@ impl ColumnType {
         let (element, dim) = bracketed(VectorElement::Float32, "vector", '(', ')')
             .or_else(|| bracketed(VectorElement::Float32, "float32", '[', ']'))
             .or_else(|| bracketed(VectorElement::Float16, "float16", '[', ']'))
+            .or_else(|| bracketed(VectorElement::Int8, "int8", '[', ']'))
+            .or_else(|| bracketed(VectorElement::UInt8, "uint8", '[', ']'))
+            .or_else(|| bracketed(VectorElement::Bit, "bit", '[', ']'))
             .ok_or_else(unknown)?;
         match dim.parse::<i32>() {
+            Ok(dim) if element == VectorElement::Bit && dim % 8 != 0 => {
+                Err(Error::InvalidArgument(format!("type {text}: expected a multiple of 8 bits, got {dim}")))
+            }
             Ok(dim) if dim > 0 => Ok(Self::Vector { element, dim: dim as usize }),
             _ => Err(Error::InvalidArgument(format!(
                 "type {text}: expected a dimension from 1 to {}, got {dim}",
@@ -140,6 +165,9 @@ impl ColumnType {
                 let item = match element {
                     VectorElement::Float32 => DataType::Float32,
                     VectorElement::Float16 => DataType::Float16,
+                    VectorElement::Int8 => DataType::Int8,
+                    VectorElement::UInt8 => DataType::UInt8,
+                    VectorElement::Bit => return DataType::FixedSizeBinary((*dim / 8) as i32),
                 };
                 DataType::FixedSizeList(Arc::new(Field::new_list_field(item, true)), *dim as i32)
             }
@@ -168,9 +196,14 @@ impl ColumnType {
                 let element = match item.data_type() {
                     DataType::Float32 => VectorElement::Float32,
                     DataType::Float16 => VectorElement::Float16,
+                    DataType::Int8 => VectorElement::Int8,
+                    DataType::UInt8 => VectorElement::UInt8,
                     _ => return None,
                 };
                 Self::Vector { element, dim: *dim as usize }
+            }
+            DataType::FixedSizeBinary(bytes) if *bytes > 0 => {
+                Self::Vector { element: VectorElement::Bit, dim: 8 * *bytes as usize }
             }
             _ => return None,
         })
@@ -203,10 +236,11 @@ impl ColumnType {
             Self::Float64 => "float64 (a number)".into(),
             Self::Utf8 => "utf8 (text)".into(),
             Self::Binary => "binary (a BLOB)".into(),
-            Self::Vector { dim, .. } => format!(
+            Self::Vector { element: VectorElement::Float32 | VectorElement::Float16, dim } => format!(
                 "{self} (a BLOB of {dim} little-endian float32, {} bytes, as the SQL function vector('[1,2,3]') makes)",
                 4 * dim
             ),
+            Self::Vector { element, dim } => format!("{self} (a BLOB of {} bytes)", element.stored_bytes(*dim)),
             integer => match integer.integer_range() {
                 Some((least, greatest)) => format!("{integer} (an integer from {least} to {greatest})"),
                 None => integer.to_string(),
@@ -234,6 +268,9 @@ impl fmt::Display for ColumnType {
             Self::Binary => "binary",
             Self::Vector { element: VectorElement::Float32, dim } => return write!(f, "vector({dim})"),
             Self::Vector { element: VectorElement::Float16, dim } => return write!(f, "float16[{dim}]"),
+            Self::Vector { element: VectorElement::Int8, dim } => return write!(f, "int8[{dim}]"),
+            Self::Vector { element: VectorElement::UInt8, dim } => return write!(f, "uint8[{dim}]"),
+            Self::Vector { element: VectorElement::Bit, dim } => return write!(f, "bit[{dim}]"),
         })
     }
 }

@@ -3,6 +3,7 @@
 mod config;
 #[cfg(feature = "duckdb-linked")]
 mod duckdb;
+mod export;
 mod fallback;
 mod followers;
 mod local;
@@ -13,6 +14,7 @@ mod read_columns;
 mod route;
 mod search;
 mod statements;
+mod text;
 mod typing;
 
 use std::path::PathBuf;
@@ -33,8 +35,10 @@ pub use config::{HtapConfig, OlapBackend, StorageMode};
 use followers::Followers;
 use local::{Local, opened};
 use names::{EngineNames, TableNames};
-pub use search::bind_filter;
+pub use search::{bind_filter, bound_filter};
 pub use vexact_core::param::{Argument, Param, Params, Statement};
+use vexact_sqlite::oltp::infer::infer;
+pub use vexact_sqlite::oltp::infer::{Blobs, InferredColumn, InferredTable};
 pub use vexact_sqlite::oltp::{Collation, FunctionDefinition, ScalarFunction};
 
 /// A SQLite database with columnar replicas of its tables, or replicas of a database that it
@@ -70,7 +74,12 @@ impl HtapEngine {
         let session = Session::over_replicas(&SessionOptions::default(), Arc::clone(&replicas))?;
         let mut store = match format.zip(config.storage_path.clone()) {
             Some((format, folder)) => {
-                let open = move || Store::open(&folder, format, Arc::new(FileSystem)).map(Arc::new);
+                let indexes = Arc::clone(&replicas);
+                let open = move || {
+                    let store = Store::open(&folder, format, Arc::new(FileSystem))?;
+                    indexes.keep_text_in(folder)?;
+                    Ok(Arc::new(store))
+                };
                 Some(opened(open).await?)
             }
             None => None,
@@ -97,7 +106,14 @@ impl HtapEngine {
             OlapBackend::DataFusion => None,
             OlapBackend::DuckDb => Some(opened(crate::duckdb::DuckDb::open).await?),
         };
+        if let Some(local) = &local {
+            let oltp = Arc::downgrade(&local.oltp);
+            session.set_sqlite_functions(move |conn, from| {
+                oltp.upgrade().map_or(Ok(from), |oltp| oltp.install_functions(conn, from))
+            });
+        }
         let followers = Followers { log, sidecar };
+        text::resume(&replicas, local.as_ref(), &followers).await?;
         // A session does not keep its engine alive.
         let log = followers.log.as_ref().map(Arc::downgrade);
         let sidecar = followers.sidecar.as_ref().map(Arc::downgrade);
@@ -171,6 +187,16 @@ impl HtapEngine {
         })
     }
 
+    /// Infers the columns, the types and the key of a table of the engine's SQLite file, for
+    /// [`Self::register_table`]. `blobs` says what BLOB columns hold.
+    ///
+    /// # Errors
+    /// As [`vexact_sqlite::oltp::infer::infer`].
+    pub async fn infer_table(&self, table: &str, blobs: Vec<(String, Blobs)>) -> Result<InferredTable> {
+        let table = table.to_owned();
+        self.local("infer_schema")?.oltp.read(move |conn| infer(conn, &table, &blobs)).await
+    }
+
     /// Captures the changes of a table and creates its replica.
     ///
     /// # Errors
@@ -185,7 +211,8 @@ impl HtapEngine {
     /// # Errors
     /// As [`Replicator::unregister`].
     pub async fn unregister_table(&self, table: &str) -> Result<()> {
-        self.local_of("unregister_table", table)?.replicator.unregister(table).await
+        self.local_of("unregister_table", table)?.replicator.unregister(table).await?;
+        self.unregister_text(table, &[]).await
     }
 
     /// Runs one sync cycle.

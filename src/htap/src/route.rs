@@ -65,7 +65,10 @@ impl HtapEngine {
 impl HtapEngine {
     /// Rejects a search of a replica that lacks the rows which its table had before replication
     /// started, because the result would be wrong.
-    pub(super) fn check_loaded(&self, table: &str) -> Result<()> {
+    ///
+    /// # Errors
+    /// What to do to load the rows.
+    pub fn check_loaded(&self, table: &str) -> Result<()> {
         let unloaded = self.followers.unloaded();
         match unloaded.into_iter().find(|unloaded| unloaded.name.eq_ignore_ascii_case(table)) {
             Some(unloaded) => Err(Error::Engine(unloaded.refusal)),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use datafusion::common::ParamValues;
 use vexact_core::error::{Error, Result};
 use vexact_core::param::{Params, to_olap};
 use vexact_core::sql::within;
@@ -19,8 +20,17 @@ pub fn bind_filter(search: VectorSearch, params: impl Into<Params>) -> Result<Ve
     let Some(filter) = &search.filter else {
         return Err(Error::InvalidArgument("params: expected none without a filter, got some".into()));
     };
+    let (filter, params) = bound_filter(filter, params)?;
+    Ok(VectorSearch { filter: Some(filter), params, ..search })
+}
+
+/// Returns a filter with numbered placeholders, and their values.
+///
+/// # Errors
+/// As [`bind_filter`].
+pub fn bound_filter(filter: &str, params: impl Into<Params>) -> Result<(String, Option<ParamValues>)> {
     let (filter, params) = router::all_by_number(filter, params.into()).map_err(|error| within(error, "filter"))?;
-    Ok(VectorSearch { filter: Some(filter), params: to_olap(&params), ..search })
+    Ok((filter, to_olap(&params)))
 }
 
 impl HtapEngine {

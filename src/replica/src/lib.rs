@@ -19,6 +19,7 @@ mod table;
 mod temporal;
 #[cfg(test)]
 mod tests;
+mod text;
 mod version;
 mod writer;
 
@@ -27,4 +28,5 @@ pub use reconcile::RowState;
 pub use snapshot::{Replicas, Snapshot, TableState, Update};
 pub use storage::{StorageFormat, Store, Stored, StoredTable};
 pub use table::ReplicaTable;
+pub use text::{TextColumn, TextMatches, Tokenizer};
 pub use version::{Definition, OPERATION, SyncMode, TableVersion, VALID_FROM, VALID_TO};

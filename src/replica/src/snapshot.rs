@@ -1,14 +1,16 @@
 //! The replicas of a database. Readers see tables that changed together in one snapshot.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{ArrayRef, RecordBatch};
+use datafusion::execution::memory_pool::MemoryPool;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use vexact_core::error::{Error, Result};
 
 use super::changes::{ChangeBatch, Counts};
+use super::text::{TextView, TextWriter};
 use super::version::{Definition, TableVersion};
 use super::writer::TableWriter;
 use super::{compaction, load};
@@ -19,6 +21,8 @@ pub struct Snapshot {
     tables: BTreeMap<String, TableState>,
     /// Position of the last change of the log that the snapshot includes.
     pub applied_seq: i64,
+    /// The text indexes at these versions; `None` without an index.
+    pub(super) text: Option<Arc<TextView>>,
 }
 
 /// A table of a snapshot.
@@ -45,7 +49,7 @@ impl Snapshot {
     /// Returns a snapshot of some of the tables, at another position.
     pub fn only(&self, names: &[String], applied_seq: i64) -> Snapshot {
         let table = |name: &String| Some((folded(name), self.table(name)?.clone()));
-        Snapshot { tables: names.iter().filter_map(table).collect(), applied_seq }
+        Snapshot { tables: names.iter().filter_map(table).collect(), applied_seq, text: None }
     }
 
     /// The tables, by name.
@@ -80,31 +84,48 @@ pub struct Replicas {
     current: RwLock<Arc<Snapshot>>,
     writers: Mutex<HashMap<String, TableWriter>>,
     is_compacting: AtomicBool,
+    /// Where the memory of sketches is reserved; none are encoded before a search without it.
+    memory: OnceLock<Arc<dyn MemoryPool>>,
+    pub(super) text: Mutex<TextWriter>,
 }
 
 impl Replicas {
+    /// Has sketches reserve their memory in this pool. The first call decides.
+    pub fn set_memory(&self, pool: &Arc<dyn MemoryPool>) {
+        self.memory.get_or_init(|| Arc::clone(pool));
+    }
+
+    /// Has the new segments of a table encoded, in the background, if its sketches have a basis.
+    fn encode_beside(&self, version: &TableVersion) {
+        if let Some(memory) = self.memory.get().filter(|_| version.sketches().has_basis())
+            && let Ok(chunks) = version.chunks()
+        {
+            chunks.encode_new_batches(memory);
+        }
+    }
+
     /// The newest state.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.current.read())
     }
 
-    fn writers(&self) -> MutexGuard<'_, HashMap<String, TableWriter>> {
+    pub(super) fn writers(&self) -> MutexGuard<'_, HashMap<String, TableWriter>> {
         self.writers.lock()
     }
 
-    fn publish(&self, snapshot: Snapshot) {
+    pub(super) fn publish(&self, snapshot: Snapshot) {
         *self.current.write() = Arc::new(snapshot);
     }
 
-    /// Replaces all tables.
-    pub(super) fn replace_all(&self, tables: Vec<TableState>, applied_seq: i64) {
+    /// Replaces all tables. `text` is the state of the text indexes that belongs to them.
+    pub(super) fn replace_all(&self, tables: Vec<TableState>, applied_seq: i64, text: Option<i64>) {
         let mut writers = self.writers();
         let named = |state: TableState| (folded(&state.version.definition.name), state);
         let tables: BTreeMap<String, TableState> = tables.into_iter().map(named).collect();
         let writer =
             |(name, state): (&String, &TableState)| (name.clone(), TableWriter::new(Arc::clone(&state.version)));
         *writers = tables.iter().map(writer).collect();
-        self.publish(Snapshot { tables, applied_seq });
+        self.publish_restored(Snapshot { tables, applied_seq, text: None }, text);
     }
 
     /// Publishes the next snapshot with all updates together, at a position of the log. The updates
@@ -112,9 +133,11 @@ impl Replicas {
     /// failed, and its other updates are errors; the other tables are not affected.
     pub fn update(&self, updates: Vec<(String, Update<'_>)>, applied_seq: i64) -> Vec<(String, Result<Counts>)> {
         let mut writers = self.writers();
-        let mut next = Snapshot::clone(&self.snapshot());
+        let before = self.snapshot();
+        let mut next = Snapshot::clone(&before);
         let mut results = Vec::with_capacity(updates.len());
         let mut failed: HashMap<String, String> = HashMap::new();
+        let mut changed: Vec<Arc<TableVersion>> = Vec::new();
         for (name, update) in updates {
             let key = folded(&name);
             let result = match failed.get(&key) {
@@ -123,6 +146,7 @@ impl Replicas {
             };
             match &result {
                 Ok(Applied::Version(version, _)) => {
+                    changed.push(Arc::clone(version));
                     let state = TableState { version: Arc::clone(version), failed: None };
                     next.tables.insert(key, state);
                 }
@@ -148,7 +172,8 @@ impl Replicas {
             results.push((name, result.map(counts)));
         }
         next.applied_seq = applied_seq;
-        self.publish(next);
+        self.publish_with_text(&before, next);
+        changed.iter().for_each(|version| self.encode_beside(version));
         results
     }
 
@@ -200,10 +225,12 @@ impl Replicas {
                 }
                 writer.replace_segments(&version, &slots, merged)?;
                 let mut next = Snapshot::clone(&self.snapshot());
+                let merged = Arc::clone(writer.version());
                 if let Some(state) = next.tables.get_mut(&key) {
-                    state.version = Arc::clone(writer.version());
+                    state.version = Arc::clone(&merged);
                 }
                 self.publish(next);
+                self.encode_beside(&merged);
                 has_merged = true;
             }
         }
@@ -226,7 +253,12 @@ fn apply(writers: &mut HashMap<String, TableWriter>, key: &str, update: Update<'
             Ok(Applied::Version(writer.commit(staged), counts))
         }
         Update::Replace(definition, rows, time) => {
-            let version = Arc::new(load::version(definition, &rows, time)?);
+            let version = load::version(definition, &rows, time)?;
+            // The bases of the rows before serve those of the same columns.
+            let version = Arc::new(match writers.get(key).map(TableWriter::version) {
+                Some(old) if old.schema() == version.schema() => version.with_sketches(old.sketches()),
+                _ => version,
+            });
             let counts = Counts { inserted: version.num_rows() as u64, ..Counts::default() };
             writers.insert(key.to_owned(), TableWriter::new(Arc::clone(&version)));
             Ok(Applied::Version(version, counts))

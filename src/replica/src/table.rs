@@ -22,7 +22,7 @@ const LOOKED_UP_KEYS: usize = 1024;
 
 /// A table of [`Replicas`]. A query reads the version in the [`Snapshot`] that its session's
 /// configuration holds as an extension; without one, the newest.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ReplicaTable {
     replicas: Arc<Replicas>,
     name: String,
@@ -56,6 +56,15 @@ impl ReplicaTable {
         ChunkScanExec::try_new(&self.schema, chunks, columns, BATCH_ROWS)
     }
 
+    /// As [`Self::scan_columns`], of the rows that a query of a session with this configuration
+    /// sees.
+    ///
+    /// # Errors
+    /// As [`Self::scan_columns`].
+    pub fn scan_columns_at(&self, config: &SessionConfig, columns: Vec<usize>) -> Result<ChunkScanExec> {
+        ChunkScanExec::try_new(&self.schema, self.chunks(config)?, columns, BATCH_ROWS)
+    }
+
     /// Returns true if a plan for one table is also valid for the other.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.replicas, &other.replicas) && self.name == other.name && self.schema == other.schema
@@ -71,7 +80,23 @@ impl ReplicaTable {
 
     /// The version that a query of a session with this configuration sees.
     fn seen(&self, config: &SessionConfig) -> Result<Arc<TableVersion>> {
-        self.version(&config.get_extension::<Snapshot>().unwrap_or_else(|| self.replicas.snapshot()))
+        Ok(self.seen_at(config)?.1)
+    }
+
+    /// Returns the snapshot and the version that a query of a session with this configuration sees.
+    ///
+    /// # Errors
+    /// As [`Self::chunks`].
+    pub fn seen_at(&self, config: &SessionConfig) -> Result<(Arc<Snapshot>, Arc<TableVersion>)> {
+        let snapshot = config.get_extension::<Snapshot>().unwrap_or_else(|| self.replicas.snapshot());
+        let version = self.version(&snapshot)?;
+        Ok((snapshot, version))
+    }
+
+    /// Returns the ordinals of the key's columns; none if the table is no longer replicated.
+    pub fn key(&self) -> Vec<usize> {
+        let snapshot = self.replicas.snapshot();
+        snapshot.table(&self.name).map_or_else(Vec::new, |state| state.version.definition().key.clone())
     }
 
     fn version(&self, snapshot: &Snapshot) -> Result<Arc<TableVersion>> {

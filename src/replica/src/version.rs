@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use vexact_core::error::{Error, Result};
 use vexact_core::schema::{Column, ColumnType, TableSchema};
 use vexact_sql::chunks::{Bounds, Chunks};
+use vexact_sql::sketches::{BatchSketches, TableSketches};
 
 use super::index::{KeyIndex, Location};
 use super::key::Keys;
@@ -101,6 +102,8 @@ pub(super) struct Segment {
     pub keys: Keys,
     /// Bounds by which filters prune the segment; computed at the first use.
     bounds: Arc<Bounds>,
+    /// Sketches of its vectors, built in the background.
+    sketches: Arc<BatchSketches>,
 }
 
 impl Segment {
@@ -108,10 +111,11 @@ impl Segment {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let bounds = Arc::new(Bounds::new(rows.num_columns()));
-        Ok(Self { id, keys: Keys::try_new(&rows, key)?, rows, bounds })
+        Ok(Self { id, keys: Keys::try_new(&rows, key)?, rows, bounds, sketches: Arc::default() })
     }
 
     /// Bytes of the rows, whatever else is in the buffers that they share with other segments.
+    /// Sketches are not included.
     pub fn size_bytes(&self) -> usize {
         let columns = self.rows.columns().iter();
         columns
@@ -176,6 +180,7 @@ pub struct TableVersion {
     pub(super) index: Arc<KeyIndex>,
     rows: usize,
     chunks: OnceLock<Arc<Chunks>>,
+    sketches: Arc<TableSketches>,
 }
 
 impl TableVersion {
@@ -187,7 +192,20 @@ impl TableVersion {
     ) -> Self {
         let rows = parts.iter().flatten().map(|part| part.live_rows).sum();
         let stored_schema = definition.stored_schema();
-        Self { definition, stored_schema, parts, generation, index, rows, chunks: OnceLock::new() }
+        let (chunks, sketches) = (OnceLock::new(), Arc::default());
+        Self { definition, stored_schema, parts, generation, index, rows, chunks, sketches }
+    }
+
+    /// Returns the version with the sketches of its table, which all versions share.
+    #[must_use]
+    pub(super) fn with_sketches(mut self, sketches: &Arc<TableSketches>) -> Self {
+        self.sketches = Arc::clone(sketches);
+        self
+    }
+
+    /// Returns the bases of the table's sketches, and their builder.
+    pub fn sketches(&self) -> &Arc<TableSketches> {
+        &self.sketches
     }
 
     /// Returns the definition of the replica.
@@ -222,9 +240,13 @@ impl TableVersion {
         if let Some(chunks) = self.chunks.get() {
             return Ok(Arc::clone(chunks));
         }
-        let chunk = |part: &Part| (part.segment.rows.clone(), part.live.clone(), Arc::clone(&part.segment.bounds));
-        let chunks =
-            Chunks::with_live(self.parts.iter().flatten().map(chunk))?.with_ties_by(self.definition.tie_order());
+        let chunk = |part: &Part| {
+            let segment = &part.segment;
+            (segment.rows.clone(), part.live.clone(), Arc::clone(&segment.bounds), Arc::clone(&segment.sketches))
+        };
+        let chunks = Chunks::with_live(self.parts.iter().flatten().map(chunk))?
+            .with_ties_by(self.definition.tie_order())
+            .with_table_sketches(Arc::clone(&self.sketches));
         let chunks = Arc::new(chunks);
         Ok(Arc::clone(self.chunks.get_or_init(|| chunks)))
     }
@@ -295,8 +317,9 @@ impl TableVersion {
         self.chunks().map_or(true, |chunks| chunks.may_have_nul(column))
     }
 
-    /// Returns the bytes of the rows, deleted ones included, and of the index.
+    /// Returns the bytes of the rows, deleted ones included, of the sketches and of the index.
     pub fn size_bytes(&self) -> usize {
-        self.parts.iter().flatten().map(|part| part.segment.size_bytes()).sum::<usize>() + self.index.size_bytes()
+        let segment = |part: &Part| part.segment.size_bytes() + part.segment.sketches.size_bytes();
+        self.parts.iter().flatten().map(segment).sum::<usize>() + self.index.size_bytes()
     }
 }

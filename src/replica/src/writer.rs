@@ -132,7 +132,8 @@ impl TableWriter {
         }
         let definition: &Arc<Definition> = &self.version.definition;
         let generation = self.version.generation + 1;
-        self.version = Arc::new(TableVersion::new(Arc::clone(definition), parts, generation, index));
+        let next = TableVersion::new(Arc::clone(definition), parts, generation, index);
+        self.version = Arc::new(next.with_sketches(self.version.sketches()));
         Arc::clone(&self.version)
     }
 }

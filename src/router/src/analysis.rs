@@ -240,12 +240,20 @@ pub(super) fn table_function(factor: &TableFactor) -> Option<TableFunction<'_>> 
 }
 
 impl TableFunction<'_> {
+    /// Returns the index of the argument that is a filter, by name or by its place.
+    fn filter_at(&self) -> Option<usize> {
+        let place = filter_argument(&self.name)?;
+        let is_filter = |argument: &FunctionArg| matches!(argument, FunctionArg::Named { name, .. } if name.value.eq_ignore_ascii_case("filter"));
+        let named = self.arguments.iter().position(is_filter);
+        named.or_else(|| matches!(self.arguments.get(place)?, FunctionArg::Unnamed(_)).then_some(place))
+    }
+
     /// Returns the named tables in the order of the arguments; an argument that is not text is
     /// skipped.
     pub fn named_tables(&self) -> Vec<NamedTable> {
         let named = |(at, column_at): &(usize, Option<usize>)| {
             let table = named_in_text(text_argument(self.arguments.get(*at)?)?);
-            Some(NamedTable { table, at: *at, column_at: *column_at, filter_at: filter_argument(&self.name) })
+            Some(NamedTable { table, at: *at, column_at: *column_at, filter_at: self.filter_at() })
         };
         table_arguments(&self.name).iter().filter_map(named).collect()
     }

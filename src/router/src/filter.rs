@@ -2,11 +2,12 @@
 
 use std::ops::ControlFlow;
 
+use datafusion::common::config::Dialect;
 use datafusion::sql::sqlparser::ast::{Expr, VisitMut};
-use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use vexact_core::error::Result;
+use vexact_sql::dialect::statement_dialect;
 
 use super::lexer::Lexer;
 use super::names::{OlapTable, TableLookup};
@@ -31,7 +32,8 @@ pub fn filter_for_olap(text: &str, table: &OlapTable) -> Result<String> {
 
 fn parse(text: &str) -> Option<Expr> {
     let tokens = Tokenizer::new(&Lexer, text).tokenize_with_location().ok()?;
-    let mut parser = Parser::new(&GenericDialect {}).with_tokens_with_locations(tokens);
+    let dialect = statement_dialect(Dialect::Generic, tokens.len()).ok()?;
+    let mut parser = Parser::new(dialect.as_ref()).with_tokens_with_locations(tokens);
     let expr = parser.parse_expr().ok()?;
     (parser.peek_token().token == Token::EOF).then_some(expr)
 }

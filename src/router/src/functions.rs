@@ -1,18 +1,24 @@
 //! Properties of functions by their names, all in lower case.
 
 /// Functions that only the OLAP side has; a query with one of them is routed there.
-const VECTOR: [&str; 12] = [
+const VECTOR: [&str; 18] = [
     "cosine_distance",
     "cosine_similarity",
     "inner_product",
     "dot_product",
     "l2_distance",
     "l2_distance_squared",
+    "l1_distance",
+    "hamming_distance",
+    "jaccard_distance",
+    "max_sim",
     "vector_dims",
     "l2_norm",
     "to_vector",
     "vector_search",
     "vector_join",
+    "text_search",
+    "hybrid_search",
     "as_of",
 ];
 
@@ -100,6 +106,8 @@ pub(super) fn table_arguments(name: &str) -> &'static [(usize, Option<usize>)] {
     match name {
         "vector_search" => &[(0, Some(1))],
         "vector_join" => &[(0, Some(1)), (2, Some(3))],
+        "text_search" => &[(0, Some(1))],
+        "hybrid_search" => &[(0, Some(1)), (0, Some(3))],
         "as_of" => &[(0, None)],
         _ => &[],
     }
@@ -108,5 +116,10 @@ pub(super) fn table_arguments(name: &str) -> &'static [(usize, Option<usize>)] {
 /// Returns the index of the argument in which a table function has a textual predicate on its
 /// table.
 pub(super) fn filter_argument(name: &str) -> Option<usize> {
-    (name == "vector_search").then_some(5)
+    match name {
+        "vector_search" => Some(5),
+        "text_search" => Some(4),
+        "hybrid_search" => Some(7),
+        _ => None,
+    }
 }

@@ -6,11 +6,11 @@ use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
-use vexact_sql::dialect::is_vector_operator;
+use vexact_sql::dialect::{ParserSteps, is_vector_operator};
 
 /// DataFusion's default dialect, except for the precedence of operators.
 #[derive(Debug)]
-pub(super) struct Grammar;
+pub(super) struct Grammar(pub(super) ParserSteps);
 
 // SQLite's precedence levels, tightest first; `COLLATE` has the parser's own, tighter level.
 const UNARY: u8 = 48;
@@ -41,6 +41,9 @@ impl Dialect for Grammar {
     }
 
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        if let Some(exceeded) = self.0.exceeded() {
+            return Some(exceeded);
+        }
         let op = match parser.peek_token_ref().token {
             Token::Minus => UnaryOperator::Minus,
             Token::Plus => UnaryOperator::Plus,

@@ -3,8 +3,8 @@
 //!
 //! The rules, in this order:
 //! 1. A statement that is not a query (DML, DDL, PRAGMA): SQLite.
-//! 2. A vector function, `vector_search`, `vector_join`, `as_of` or a session's own table: the
-//!    replicas.
+//! 2. A vector function, `vector_search`, `vector_join`, `text_search`, `hybrid_search`, `as_of` or a
+//!    session's own table: the replicas.
 //! 3. A table or function that only SQLite has: SQLite.
 //! 4. Only tables that SQLite lacks: the replicas.
 //! 5. A table that neither has: SQLite, which reports it.

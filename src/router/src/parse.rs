@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use vexact_core::deep::{self, balance_statement};
 use vexact_core::error::{Error, Result};
-use vexact_sql::dialect::{is_vector_operator, join_vector_operators};
+use vexact_sql::dialect::{ParserSteps, is_vector_operator, join_vector_operators};
 
 use super::functions::is_vector;
 use super::grammar::Grammar;
@@ -116,7 +116,8 @@ fn parse(sql: &str) -> Result<Parsed> {
         Ok(tokens) => tokens,
         Err(problem) => return unknown(sql_error(ParserError::ParserError(problem))),
     };
-    match DFParserBuilder::new(tokens).with_dialect(&Grammar).build().and_then(|mut parser| parser.parse_statements()) {
+    let grammar = Grammar(ParserSteps::of(tokens.len()));
+    match DFParserBuilder::new(tokens).with_dialect(&grammar).build().and_then(|mut parser| parser.parse_statements()) {
         Ok(mut statements) => Ok(match (statements.pop_front(), statements.len()) {
             (None, _) => Parsed::Empty,
             (Some(mut statement), 0) => {

@@ -54,7 +54,10 @@ pub(super) fn constraint_of(operator: &mut JoinOperator) -> Option<&mut JoinCons
 
 /// Replaces the text of an argument.
 pub(super) fn set_text(argument: Option<&mut FunctionArg>, replacement: impl FnOnce(&str) -> Option<String>) {
-    if let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value)))) = argument
+    if let Some(
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value)))
+        | FunctionArg::Named { arg: FunctionArgExpr::Expr(Expr::Value(value)), .. },
+    ) = argument
         && let Value::SingleQuotedString(text) = &mut value.value
         && let Some(replacement) = replacement(text)
     {

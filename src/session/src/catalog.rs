@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -12,6 +12,7 @@ use datafusion::common::{DataFusionError, Result, exec_err, plan_err};
 use parking_lot::RwLock;
 use vexact_replica::{ReplicaTable, Replicas};
 use vexact_sources::inputs::{Paths, is_file_name};
+use vexact_sources::object_stores::ObjectStores;
 use vexact_sql::deep::Deep;
 
 use super::read::open;
@@ -23,13 +24,22 @@ pub(super) struct Views {
     tables: RwLock<HashMap<String, Deep<Arc<dyn TableProvider>>>>,
     /// Stack size that the deepest view so far needs.
     stack: AtomicUsize,
+    /// True once one of the session's own tables has had a column with upper case.
+    has_upper_case: AtomicBool,
     replicas: Option<Arc<Replicas>>,
+    /// Stores of the files that statements name; `None` if statements name no files.
+    stores: Option<Arc<ObjectStores>>,
 }
 
 impl Views {
     /// Creates a catalog with the tables of a database.
     pub fn over(replicas: Arc<Replicas>) -> Self {
         Self { replicas: Some(replicas), ..Self::default() }
+    }
+
+    /// Sets the stores of the files that statements name.
+    pub fn with_stores(self, stores: &Arc<ObjectStores>) -> Self {
+        Self { stores: Some(Arc::clone(stores)), ..self }
     }
 
     /// Returns the replicas.
@@ -54,8 +64,16 @@ impl Views {
         self.stack.load(Ordering::Relaxed)
     }
 
+    /// Returns true if a column of one of the session's own tables may have upper case.
+    pub fn has_upper_case(&self) -> bool {
+        self.has_upper_case.load(Ordering::Relaxed)
+    }
+
     /// Registers a table under a name, and releases the table that had the name before.
     pub fn replace(&self, name: &str, table: Arc<dyn TableProvider>) {
+        if table.schema().fields().iter().any(|field| field.name().chars().any(char::is_uppercase)) {
+            self.has_upper_case.store(true, Ordering::Relaxed);
+        }
         let table = match table.get_logical_plan() {
             Some(plan) => {
                 let view = Deep::of_plan(&plan, ());
@@ -105,9 +123,12 @@ impl SchemaProvider for Views {
                 "table '{name}' not found. Did you mean \"{other}\"? A name with upper case is written in quotes"
             ),
             // A file is a table of a session; an engine's queries read no files.
-            (None, None) if self.replicas.is_none() && is_file_name(name) => match open(Paths::from(name)).await {
-                Ok(file) => Ok(Some(file)),
-                Err(error) => Err(DataFusionError::External(Box::new(error))),
+            (None, None) if self.replicas.is_none() && is_file_name(name) => match &self.stores {
+                Some(stores) => match open(stores, Paths::from(name)).await {
+                    Ok(file) => Ok(Some(file)),
+                    Err(error) => Err(DataFusionError::External(Box::new(error))),
+                },
+                None => Ok(None),
             },
             (found, _) => Ok(found),
         }

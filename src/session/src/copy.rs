@@ -11,6 +11,7 @@ use datafusion::logical_expr::dml::CopyTo;
 use vexact_core::error::{Error, Result};
 use vexact_sources::csv::delimiter_byte;
 use vexact_sources::local_file;
+use vexact_sources::object_stores::is_remote;
 use vexact_sources::row_file::{RowFileOptions, RowFormat};
 
 use super::DataFrame;
@@ -42,7 +43,11 @@ impl CopyTarget {
         for (key, value) in &copy.options {
             set(&mut options, form, key, value)?;
         }
-        Ok(Self { path: local_file(&copy.output_url)?, form, options })
+        let path = match is_remote(&copy.output_url) {
+            true => PathBuf::from(&copy.output_url),
+            false => local_file(&copy.output_url)?,
+        };
+        Ok(Self { path, form, options })
     }
 
     /// Writes the rows of a query and returns their number.

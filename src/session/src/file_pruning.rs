@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::{Int64Type, Schema};
-use datafusion::common::{Result, Statistics};
+use datafusion::common::{DataFusionError, Result, Statistics};
 use datafusion::datasource::listing::{FileRange, PartitionedFile};
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::datasource::physical_plan::parquet::{
@@ -22,6 +22,8 @@ use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use vexact_sources::object_stores::ObjectStores;
+use vexact_sources::parquet_reader::is_local;
 
 /// The rows that a pruned scan reads, as ranges of the table's.
 #[derive(Debug, Default)]
@@ -60,7 +62,7 @@ impl ScannedRows {
 /// same table, rules out; `None` if nothing can be pruned. `filtered` has passed the session's
 /// rules, which remove predicates with unreliable bounds.
 pub(super) async fn prune(
-    state: &SessionState,
+    (state, stores): (&SessionState, &ObjectStores),
     scan: &Arc<dyn ExecutionPlan>,
     filtered: &Arc<dyn ExecutionPlan>,
 ) -> Result<Option<(Arc<dyn ExecutionPlan>, ScannedRows)>> {
@@ -73,7 +75,7 @@ pub(super) async fn prune(
         if !file.range.as_ref().is_none_or(is_whole) {
             return Ok(None);
         }
-        let metadata = metadata(state, &config.object_store_url, file).await?;
+        let metadata = metadata(state, stores, &config.object_store_url, file).await?;
         let plan = access_plan(config, &predicate, &metadata)?;
         for (access, group) in plan.inner().iter().zip(metadata.row_groups()) {
             let all = group.num_rows() as usize;
@@ -130,9 +132,14 @@ fn predicate(plan: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn PhysicalExpr>> {
 
 async fn metadata(
     state: &SessionState,
+    stores: &ObjectStores,
     store: &ObjectStoreUrl,
     file: &PartitionedFile,
 ) -> Result<Arc<ParquetMetaData>> {
+    if !is_local(store) {
+        let footer = stores.footer(store, &file.object_meta).await;
+        return footer.map_err(|error| DataFusionError::External(Box::new(error)));
+    }
     let runtime = state.runtime_env();
     let store = runtime.object_store(store)?;
     DFParquetMetadata::new(store.as_ref(), &file.object_meta)

@@ -3,32 +3,36 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use arrow::array::{Array, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::array::{Array, AsArray, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef};
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::catalog::TableProvider;
 use datafusion::dataframe::DataFrame as DataFusionFrame;
 use datafusion::error::DataFusionError;
+use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::logical_expr::{LogicalPlan, lit};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
+use tokio::sync::mpsc::Sender;
 use vexact_cooperative::Scheduler;
 use vexact_core::entry::{EntryStream, enter, entry};
 use vexact_core::error::{Error, Result};
 use vexact_core::rows::{concat, shortened};
 use vexact_core::sql::excerpt;
 use vexact_replica::Snapshot;
-use vexact_sources::row_file::{RowFile, RowFileOptions, RowFormat};
+use vexact_sources::row_file::{RowFileOptions, RowFormat};
+use vexact_sources::store_file::OutputFile;
 use vexact_sql::chunks::ChunkTable;
 use vexact_sql::deep::{Deep, on_stack};
 use vexact_sql::{Explained, VexactOptions, explain_plan};
 
 use super::plan_cache::BoundPlan;
-use super::row_order;
+use super::{row_order, workers};
 
 /// Rows in memory, or the query that produces them. A query runs only when its rows are read; each
 /// read runs it again.
@@ -71,7 +75,10 @@ impl PlannedFrame {
     /// Explains how the query ran or, if it has not run yet, how it will run.
     pub fn explained(&self) -> Explained {
         on_stack(self.plans.stack(), || {
-            explain_plan(&self.plans.logical, &self.plans.physical, self.context.session_config().options())
+            let config = self.context.session_config();
+            let mut explained = explain_plan(&self.plans.logical, &self.plans.physical, config.options());
+            workers::explain(config, &self.plans.physical, &mut explained);
+            explained
         })
     }
 }
@@ -160,6 +167,16 @@ impl DataFrame {
         }
     }
 
+    /// Returns the object stores of its session.
+    fn object_stores(&self) -> Arc<dyn ObjectStoreRegistry> {
+        let runtime = match &*self.source {
+            Source::Query(state, _) => Arc::clone(state.runtime_env()),
+            Source::Cached(cached, _) => Arc::clone(cached.state().runtime_env()),
+            Source::Table(ctx, _) => ctx.runtime_env(),
+        };
+        Arc::clone(&runtime.object_store_registry)
+    }
+
     /// Returns the time limit of the query.
     fn timeout(&self) -> Option<Duration> {
         self.timeout.or_else(|| match &*self.source {
@@ -199,6 +216,7 @@ impl DataFrame {
             if let Source::Cached(cached, schema) = &*self.source {
                 cached.cache_search(&physical, schema);
             }
+            let physical = workers::distributed(state.config(), physical)?;
             let plans = Deep::new(self.source.stack(), Plans { logical, physical });
             Ok(PlannedFrame { statement: Arc::clone(&self.statement), plans, context: context(&state) })
         };
@@ -322,6 +340,33 @@ impl DataFrame {
         streamed(self.source.stack(), &self.statement, &physical, &context)
     }
 
+    /// Returns the columns of [`Self::send_batches`]: each may have NULLs, which the optimizer's
+    /// schema does not promise.
+    pub fn stream_schema(&self) -> SchemaRef {
+        let schema = self.schema();
+        let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+        Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone()))
+    }
+
+    /// Runs the query and sends each batch of rows once it is computed, until the receiver is
+    /// dropped. Waiting for the receiver does not count as time of the query.
+    ///
+    /// # Errors
+    /// A failure of the query.
+    pub async fn send_batches(&self, to: &Sender<RecordBatch>) -> Result<()> {
+        let (schema, limit) = (self.stream_schema(), self.timeout());
+        let mut spent = Duration::ZERO;
+        let mut rows = timed(limit, &mut spent, self.stream()).await?;
+        while let Some(batch) = timed(limit, &mut spent, async { Ok(rows.try_next().await?) }).await? {
+            for batch in as_schema(vec![batch], &schema)? {
+                if to.send(batch).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Runs the query and returns the number of rows.
     ///
     /// # Errors
@@ -329,7 +374,20 @@ impl DataFrame {
     pub async fn count(&self) -> Result<usize> {
         match self.is_statement() {
             true => Ok(self.collect().await?.iter().map(RecordBatch::num_rows).sum()),
-            false => self.entry(async { Ok(self.query()?.count().await?) }).await,
+            false => {
+                let counted = async {
+                    let counted = self.query()?.aggregate(vec![], vec![count(lit(1_i64))])?;
+                    match Self::of_query_on_workers(counted) {
+                        Some(counted) => {
+                            let rows = counted.collect().await?;
+                            let count = |batch: &RecordBatch| batch.column(0).as_primitive::<Int64Type>().value(0);
+                            Ok(rows.first().map_or(0, count) as usize)
+                        }
+                        None => Ok(self.query()?.count().await?),
+                    }
+                };
+                self.entry(counted).await
+            }
         }
     }
 
@@ -354,7 +412,13 @@ impl DataFrame {
         let batches = match self.is_statement() {
             true => self.collect().await?,
             false => {
-                let first = async { Ok::<_, Error>(self.query()?.limit(0, Some(wanted))?.collect().await?) };
+                let first = async {
+                    let first = self.query()?.limit(0, Some(wanted))?;
+                    match Self::of_query_on_workers(first.clone()) {
+                        Some(first) => first.collect().await,
+                        None => Ok(first.collect().await?),
+                    }
+                };
                 self.entry(first).await?
             }
         };
@@ -403,14 +467,14 @@ impl DataFrame {
     /// As [`Self::write_parquet`].
     pub async fn write_file(&self, path: &Path, form: RowFormat, options: &RowFileOptions) -> Result<u64> {
         let schema = self.schema();
-        let mut file = RowFile::create_with(path, form, &schema, options)?;
+        let mut file = OutputFile::create(self.object_stores().as_ref(), path, form, &schema, options)?;
         let written = async {
             let mut rows = self.stream().await?;
             let mut count = 0;
             while let Some(batch) = rows.try_next().await? {
                 count += batch.num_rows() as u64;
                 for batch in as_schema(vec![batch], &schema)? {
-                    file.write(&batch)?;
+                    file.write(&batch).await?;
                 }
                 // A query that is always ready would never notice that it is cancelled.
                 tokio::task::coop::consume_budget().await;
@@ -418,7 +482,7 @@ impl DataFrame {
             Ok(count)
         };
         let count = self.entry(written).await?;
-        file.finish()?;
+        file.finish().await?;
         Ok(count)
     }
 }
@@ -472,6 +536,16 @@ pub(super) fn timeout(state: &SessionState) -> Option<Duration> {
 /// Cancels work that exceeds its time limit.
 pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(limit, work).await.unwrap_or(Err(Error::TimedOut { limit }))
+}
+
+/// Runs a part of a query, and adds its time to that of the parts before.
+async fn timed<T>(limit: Option<Duration>, spent: &mut Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let Some(limit) = limit else { return work.await };
+    let start = Instant::now();
+    let left = limit.saturating_sub(*spent);
+    let done = tokio::time::timeout(left, work).await.unwrap_or(Err(Error::TimedOut { limit }));
+    *spent += start.elapsed();
+    done
 }
 
 /// Returns the task context that the operators of a plan need.

@@ -4,6 +4,7 @@ mod argument_bounds;
 mod as_of;
 mod catalog;
 mod checked_sum;
+mod column_case;
 mod copy;
 mod corrections;
 mod date_functions;
@@ -16,6 +17,7 @@ mod lifted_vector;
 mod limits;
 mod memory;
 mod named_windows;
+mod nested_calls;
 mod no_rows;
 mod one_zero;
 mod operator_chain;
@@ -34,15 +36,18 @@ mod search_filter;
 mod search_request;
 mod sized_functions;
 mod sqlite;
+mod sqlite_filter;
 mod sqlite_semantics;
 mod statement;
 mod stop_points;
 mod streams;
 mod subqueries;
+mod text;
 mod typing;
 mod unloaded;
 mod vector_syntax;
 mod wide_select;
+mod workers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,25 +64,31 @@ use vexact_core::entry::enter;
 use vexact_core::error::{Error, Result};
 use vexact_replica::{Replicas, Snapshot};
 use vexact_sources as sources;
+use vexact_sources::object_stores::{ObjectStores, StoreOptions};
 use vexact_sources::sql_type::VectorTypes;
 use vexact_sql::deep::stack_of_text;
+use vexact_sql::sketches::SketchPool;
 
 use argument_bounds::ArgumentBounds;
 use catalog::Views;
 use checked_sum::CheckedSum;
+pub use corrections::portable;
 pub use frame::DataFrame;
 use no_rows::NullWithoutRows;
 use one_zero::OneZero;
 use operator_chain::OperatorChains;
 use plan_cache::PlanCache;
 use row_order::KeepRowOrder;
+pub use row_order::OrderedMergeExec;
 pub use search_request::{QueryVectors, VectorSearch};
 use sized_functions::bound_functions;
 use sqlite_semantics::{SqliteNumbers, WideNumbers};
 use stop_points::StopPoints;
 use subqueries::SubqueriesInProjections;
+pub use text::{HybridSearch, QuerySyntax, TextSearch};
 use unloaded::Unloaded;
 pub use unloaded::UnloadedTable;
+pub use workers::Distribute;
 
 /// Options and resource limits of a session.
 #[derive(Debug, Clone, Default)]
@@ -90,6 +101,9 @@ pub struct SessionOptions {
     pub target_partitions: Option<usize>,
     /// Time limit of a query; `None` for no limit. The setting is `vexact.timeout`.
     pub timeout: Option<Duration>,
+    /// Options of object stores, such as credentials; a store without options takes them from the
+    /// environment.
+    pub object_stores: StoreOptions,
 }
 
 /// One isolated catalog over the native engine. Cheap to clone; clones share the catalog. Safe from
@@ -101,6 +115,7 @@ pub struct Session {
     plans: Arc<PlanCache>,
     scheduler: Scheduler,
     unloaded: Unloaded,
+    stores: Arc<ObjectStores>,
 }
 
 impl std::fmt::Debug for Session {
@@ -143,6 +158,10 @@ impl Session {
         // With this option, the types of other programs and the index of a table would be lost.
         config.options_mut().execution.parquet.skip_metadata = false;
         corrections::configure(&mut config);
+        text::configure(&mut config);
+        if views.replicas().is_some() {
+            sqlite_filter::configure(&mut config);
+        }
         // A plan's nullability may be wrong, or the operators may know a narrower one than the
         // expressions do (apache/datafusion#24513).
         config.options_mut().execution.skip_physical_aggregate_schema_check = true;
@@ -168,12 +187,18 @@ impl Session {
         if options.memory_limit_bytes == Some(0) {
             return Err(Error::InvalidArgument("memory_limit_bytes: expected at least 1 byte, got 0".into()));
         }
-        let mut runtime = RuntimeEnvBuilder::new();
+        let stores = Arc::new(ObjectStores::new(options.object_stores.clone()));
+        config.set_extension(Arc::clone(&stores));
+        let mut runtime = RuntimeEnvBuilder::new().with_object_store_registry(Arc::clone(&stores) as _);
         let memory = options.memory_limit_bytes.or_else(limits::default_memory);
         if let Some(limit) = memory {
+            // As `with_memory_limit` does, and sketches yield to queries.
             runtime = runtime.with_memory_limit(limit, 1.0);
+            if let Some(pool) = runtime.memory_pool.take() {
+                runtime = runtime.with_memory_pool(Arc::new(SketchPool::new(pool)));
+            }
         }
-        let mut rules = corrections::physical_rules();
+        let mut rules = corrections::physical_rules(&stores);
         rules.push(Arc::new(KeepRowOrder));
         rules.push(Arc::new(StopPoints));
         let mut state = SessionStateBuilder::new()
@@ -195,6 +220,10 @@ impl Session {
             None => AggregateUDF::from(CheckedSum::new()),
         });
         vexact_sql::register(&ctx)?;
+        text::register(&ctx)?;
+        if views.replicas().is_some() {
+            ctx.register_udf(sqlite_filter::text_match());
+        }
         if let Some(timeout) = options.timeout {
             let options = ctx.state_ref();
             let mut state = options.write();
@@ -209,8 +238,9 @@ impl Session {
             // route.
             date_functions::functions().for_each(|function| ctx.register_udf(function));
         }
-        let views = Arc::new(views);
+        let views = Arc::new(views.with_stores(&stores));
         if let Some(replicas) = views.replicas() {
+            replicas.set_memory(&ctx.runtime_env().memory_pool);
             ctx.state_ref().write().register_expr_planner(Arc::new(WideNumbers))?;
             ctx.add_analyzer_rule(Arc::new(OneZero));
             ctx.state_ref().write().register_function_rewrite(Arc::new(SqliteNumbers))?;
@@ -229,7 +259,7 @@ impl Session {
         if let Some(provider) = ctx.catalog(&catalog.default_catalog) {
             provider.register_schema(&catalog.default_schema, Arc::clone(&views) as _)?;
         }
-        Ok(Self { ctx, views, plans: Arc::default(), scheduler, unloaded: Unloaded::default() })
+        Ok(Self { ctx, views, plans: Arc::default(), scheduler, unloaded: Unloaded::default(), stores })
     }
 
     /// Returns DataFusion's context of this session. From then on each query is planned anew,
@@ -272,6 +302,19 @@ impl Session {
         Ok(())
     }
 
+    /// Removes the name of a view or a table of the session's own, unless it has none.
+    ///
+    /// # Errors
+    /// The name of a replica.
+    pub fn drop_view(&self, name: &str) -> Result<()> {
+        use datafusion::catalog::SchemaProvider;
+
+        let removed = self.views.deregister_table(name)?;
+        self.plans.invalidate();
+        drop(removed);
+        Ok(())
+    }
+
     /// Returns the state of one query, which sees the current snapshot of the replicas.
     pub fn state(&self) -> SessionState {
         let mut state = self.ctx.state();
@@ -294,6 +337,11 @@ impl Session {
     /// Returns true if a plan is cached.
     pub fn has_cached_plans(&self) -> bool {
         !self.plans.is_empty()
+    }
+
+    /// Returns the object stores that its queries read and write.
+    pub fn object_stores(&self) -> &Arc<ObjectStores> {
+        &self.stores
     }
 
     /// Returns the scheduler of its queries.

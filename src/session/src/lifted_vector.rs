@@ -1,6 +1,7 @@
 //! Lifts the long query vector of a search out of its statement: `'[0.1, 0.2, ...]'` becomes `$1`,
 //! so that all searches of one form have one statement, whose plan is cached.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::common::{ParamValues, ScalarValue};
@@ -57,23 +58,30 @@ fn long_vector(value: &Value) -> Option<&str> {
 #[derive(Default)]
 struct FindVector {
     text: Option<String>,
+    /// The expressions of results without an alias: such a column takes its name from them.
+    names: HashSet<*const Expr>,
+    /// Number of such expressions around the current one.
+    in_name: usize,
 }
 
 impl Visitor for FindVector {
     type Break = ();
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
-        // The column takes its name from the expression.
-        let names = select.projection.iter().filter_map(|item| match item {
-            SelectItem::UnnamedExpr(expr) => Some(expr),
+        self.names.extend(select.projection.iter().filter_map(|item| match item {
+            SelectItem::UnnamedExpr(expr) => Some(std::ptr::from_ref(expr)),
             _ => None,
-        });
-        for expr in names {
-            let mut named = FindVector::default();
-            if expr.visit(&mut named).is_break() || named.text.is_some() {
-                return ControlFlow::Break(());
-            }
-        }
+        }));
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        self.in_name += usize::from(self.names.contains(&std::ptr::from_ref(expr)));
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        self.in_name -= usize::from(self.names.remove(&std::ptr::from_ref(expr)));
         ControlFlow::Continue(())
     }
 
@@ -82,6 +90,7 @@ impl Visitor for FindVector {
             return ControlFlow::Break(());
         }
         match (long_vector(&value.value), &self.text) {
+            (Some(_), _) if self.in_name > 0 => return ControlFlow::Break(()),
             (Some(text), Some(other)) if text != other => return ControlFlow::Break(()),
             (Some(text), None) => self.text = Some(text.to_owned()),
             _ => {}
@@ -152,6 +161,7 @@ impl VisitorMut for ReplaceVector<'_> {
 
 #[cfg(test)]
 mod tests {
+    use datafusion::common::config::{ConfigField, SqlParserOptions};
     use datafusion::sql::parser::Statement as ParsedStatement;
     use vexact_sql::dialect::parse_statement;
 
@@ -162,7 +172,9 @@ mod tests {
     }
 
     fn lifted(query: &str) -> Option<Lifted> {
-        let ParsedStatement::Statement(statement) = parse_statement(query, &Default::default()).unwrap() else {
+        let mut options = SqlParserOptions::default();
+        options.set("recursion_limit", "200").unwrap();
+        let ParsedStatement::Statement(statement) = parse_statement(query, &options).unwrap() else {
             panic!("{query}")
         };
         lift(&statement)
@@ -200,6 +212,15 @@ mod tests {
             let value = lifted.params.get_placeholders_with_values("$1").unwrap().value;
             assert_eq!(value, scalar_of_vector(vec![0.125; 32]));
         }
+    }
+
+    #[test]
+    fn nested_results_without_names_are_walked_once() {
+        let (open, close) = ("(SELECT ".repeat(40), ")".repeat(40));
+        assert!(lifted(&format!("SELECT {open}1{close}")).is_none());
+        assert!(lifted(&format!("SELECT {open}l2_distance(v, '{}') FROM t{close}", vector())).is_none());
+        let below = format!("SELECT {open}1{close} FROM t ORDER BY l2_distance(v, '{}') LIMIT 5", vector());
+        assert!(lifted(&below).is_some());
     }
 
     #[test]

@@ -109,7 +109,7 @@ impl DataSink for Rows {
                 None => batches.push(batch.with_schema(Arc::clone(&self.schema))?),
             }
         }
-        *current = Arc::new(ChunkTable::try_new(Arc::clone(&self.schema), batches)?);
+        *current = Arc::new(current.with_batches(batches)?);
         Ok(count)
     }
 }

@@ -22,13 +22,14 @@ use vexact_kernel::{FilterReport, KernelError, Search};
 use vexact_replica::ReplicaTable;
 use vexact_sql::chunks::ChunkTable;
 use vexact_sql::exec::{Join, JoinColumn, Scoring, TopK, VectorJoinExec, VectorTopKExec, check_group_type};
-use vexact_sql::{Explained, best_of_each_group, explain_plan};
+use vexact_sql::{Explained, Table, VexactOptions, best_of_each_group, explain_plan};
 
 use super::Session;
 use super::file_pruning::{ScannedRows, prune};
 use super::memory::MemoryTable;
 use super::search_filter::{as_in_where, filter_expr};
 use super::search_request::{QueryVectors, VectorSearch};
+use super::workers::{self, workers};
 
 /// Names of the result's own columns.
 pub(super) struct Names {
@@ -45,6 +46,8 @@ pub(super) const QUERY_ID: &str = "query_id";
 /// A planned search.
 pub(super) struct Planned {
     pub physical: Arc<dyn ExecutionPlan>,
+    /// The plan that runs `physical` on the session's workers; `None` without workers.
+    on_workers: Option<Arc<dyn ExecutionPlan>>,
     pub context: Arc<TaskContext>,
     table: TableReference,
     provider: Arc<dyn TableProvider>,
@@ -96,7 +99,10 @@ impl Session {
         let is_filtered = search.filter.is_some() || condition.is_some();
         let mut state = (is_filtered || !is_at_hand).then(|| self.state());
         let filter = match (&search.filter, &state) {
-            (Some(text), Some(state)) => Some(filter_expr(state, &table, &schema, text, search.params.as_ref())?),
+            (Some(text), Some(state)) => {
+                let found = Table { reference: table.clone(), provider: Arc::clone(&provider) };
+                Some(filter_expr(state, &found, text, search.params.as_ref())?)
+            }
             _ => None,
         };
         let filter = match (filter, condition) {
@@ -120,7 +126,9 @@ impl Session {
         let mut scanned_rows = None;
         let input: Arc<dyn ExecutionPlan> = match (in_memory, replica, &mut state) {
             (Some(chunks), _, _) => Arc::new(chunks.scan_columns(scanned.clone())?),
-            (_, Some(replica), _) => Arc::new(replica.scan_columns(scanned.clone())?),
+            // The filter may have the keys that a text index has at the state's snapshot.
+            (_, Some(replica), Some(state)) => Arc::new(replica.scan_columns_at(state.config(), scanned.clone())?),
+            (_, Some(replica), None) => Arc::new(replica.scan_columns(scanned.clone())?),
             (None, None, Some(state)) => {
                 // One partition is used, so that a row's ordinal is its position in the table.
                 state.config_mut().options_mut().execution.target_partitions = 1;
@@ -136,7 +144,9 @@ impl Session {
                                 .filter(filter.clone())?;
                         let filtered = state.optimize(&filtered.build()?)?;
                         let filtered = state.query_planner().create_physical_plan(&filtered, state).await?;
-                        match prune(state, &scan, &filtered).await? {
+                        match prune((state, &self.stores), &scan, &filtered).await? {
+                            // Workers count rows from the start of each file.
+                            Some(_) if workers(state.config()).is_some() => scan,
                             None => scan,
                             Some((pruned, rows)) => {
                                 scanned_rows = Some(rows);
@@ -180,7 +190,11 @@ impl Session {
         let row_id = names.row_id.map(|_| usize::from(matches!(search.query, QueryVectors::Many(_))));
         let pruned = row_id.zip(scanned_rows);
         let context = self.search_context();
-        Ok(Planned { physical, context, table, provider, filter, column, columns, score, pruned })
+        let on_workers = match workers(context.session_config()) {
+            Some(workers) => Some(workers.distribute(Arc::clone(&physical))?),
+            None => None,
+        };
+        Ok(Planned { physical, on_workers, context, table, provider, filter, column, columns, score, pruned })
     }
 
     /// Returns the task context that the operators of a search need.
@@ -208,6 +222,11 @@ impl Session {
 }
 
 impl Planned {
+    /// Returns the plan to run.
+    pub fn executed(&self) -> &Arc<dyn ExecutionPlan> {
+        self.on_workers.as_ref().unwrap_or(&self.physical)
+    }
+
     /// Explains how the search ran.
     pub fn explained(&self, search: &VectorSearch, names: &Names) -> Result<Explained> {
         let logical = self.logical(search, names)?;
@@ -215,13 +234,15 @@ impl Planned {
         if let Some(least) = search.min_score {
             explained.strategy = format!("{}\nmin_score={least}", explained.strategy.trim_end());
         }
+        workers::explain(self.context.session_config(), self.executed(), &mut explained);
         Ok(explained)
     }
 
     /// Adds to the strategy the number of rows that a threshold retained.
     pub fn add_threshold(&self, explained: &mut Explained, score_threshold: Option<f64>, found: usize) {
         let Some(top_k) = self.physical.downcast_ref::<VectorTopKExec>() else { return };
-        let mut report = top_k.report();
+        let options = VexactOptions::of(self.context.session_config().options());
+        let mut report = top_k.report(options.tier);
         let rows = report.candidate_rows;
         let filter = report.filter.get_or_insert(FilterReport {
             input_rows: rows,
@@ -232,6 +253,7 @@ impl Planned {
         report.radius = score_threshold;
         let least = explained.strategy.lines().find(|line| line.starts_with("min_score=")).map(str::to_owned);
         explained.strategy = top_k.strategy_of(&report);
+        workers::explain(self.context.session_config(), self.executed(), explained);
         if let Some(least) = least {
             explained.strategy = format!("{}\n{least}", explained.strategy.trim_end());
         }
@@ -305,13 +327,7 @@ fn with_cast(input: Arc<dyn ExecutionPlan>, data_type: &DataType) -> Result<Arc<
 }
 
 fn column_of(search: &VectorSearch, schema: &Schema) -> Result<usize> {
-    let is_vector = |field: &Field| {
-        let item = match field.data_type() {
-            DataType::FixedSizeList(item, _) | DataType::List(item) | DataType::LargeList(item) => item,
-            _ => return false,
-        };
-        item.data_type().is_floating()
-    };
+    let is_vector = |field: &Field| vexact_sql::vector_type(field.data_type()).is_some();
     let Ok(column) = schema.index_of(&search.column) else {
         let vectors: Vec<&str> =
             schema.fields().iter().filter(|field| is_vector(field)).map(|field| field.name().as_str()).collect();
@@ -325,7 +341,7 @@ fn column_of(search: &VectorSearch, schema: &Schema) -> Result<usize> {
     let field = schema.field(column);
     if !is_vector(field) && vexact_sql::vectors_by_cast(field.data_type()).is_none() {
         return Err(Error::InvalidArgument(format!(
-            "column {:?} of table {:?}: expected vectors (FixedSizeList, List or LargeList of numbers), got {}",
+            "column {:?} of table {:?}: expected vectors (FixedSizeList, List or LargeList of numbers, or FixedSizeBinary), got {}",
             search.column,
             search.table,
             field.data_type()
@@ -338,11 +354,14 @@ fn column_of(search: &VectorSearch, schema: &Schema) -> Result<usize> {
 fn check_query(search: &VectorSearch, field: &Field) -> Result<()> {
     let dim = match (field.data_type(), &search.query) {
         (DataType::FixedSizeList(_, dim), _) => Some(*dim as usize),
+        (DataType::FixedSizeBinary(bytes), _) => Some(8 * *bytes as usize),
         // Queries that are searched together have one length.
         (_, QueryVectors::Many(queries)) => queries.first().map(Vec::len),
         _ => None,
     };
+    let are_bits = matches!(field.data_type(), DataType::FixedSizeBinary(_));
     let check = |query: &[f64]| -> Result<(), KernelError> {
+        search.metric.check_vectors(are_bits, field.data_type())?;
         let checked = Search::new(search.metric, query)?.top_k(search.top_k);
         checked.plan(dim.unwrap_or(query.len()), None).map(|_| ())
     };

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion::common::ParamValues;
+use datafusion::common::{DataFusionError, ParamValues};
 use datafusion::execution::SessionState;
 use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::LogicalPlan;
@@ -22,10 +22,11 @@ use super::frame::within;
 use super::insert::{keep_values, own_casts};
 use super::lifted_vector::lift;
 use super::named_windows::resolve_named_windows;
+use super::nested_calls::bound_nested_calls;
 use super::plan_cache::{BoundPlan, TEXT_BYTES};
 use super::refusals::plannable;
 use super::statement::{bound, refuse_changes};
-use super::{DataFrame, Session, distance_order, wide_select};
+use super::{DataFrame, Session, column_case, distance_order, wide_select};
 
 impl Session {
     /// Runs one SQL statement. A SELECT runs when its rows are read, everything else at once.
@@ -155,15 +156,42 @@ impl Session {
     async fn logical_plan(&self, mut statement: ParsedStatement, state: &SessionState) -> Result<LogicalPlan> {
         resolve_named_windows(&mut statement);
         plannable(&mut statement)?;
+        bound_nested_calls(&mut statement, state)?;
         if state.config_options().sql_parser.default_null_ordering == "nulls_min" {
             distance_order::nulls_last(&mut statement);
         }
         let own = own_casts(&statement);
-        let plan = wide_select::plan(state, statement).await.map_err(|error| self.with_hint(error.into()))?;
+        let again = self.views.has_upper_case().then(|| statement.clone());
+        let plan = match wide_select::plan(state, statement).await {
+            Ok(plan) => plan,
+            Err(error) => self.plan_spelled(state, again, &error).await.ok_or_else(|| self.with_hint(error.into()))?,
+        };
         let plan = keep_values(plan, &own)?;
         SQLOptions::new().verify_plan(&plan)?;
         check_plan(&plan)?;
         Ok(plan)
+    }
+
+    /// Plans a statement that failed with `error` for a missing column, with columns of upper case
+    /// under names without quotes. Returns `None` if that does not help.
+    async fn plan_spelled(
+        &self,
+        state: &SessionState,
+        statement: Option<ParsedStatement>,
+        error: &DataFusionError,
+    ) -> Option<LogicalPlan> {
+        let mut statement = statement.filter(|_| column_case::is_missing_column(error))?;
+        let tables = state.resolve_table_references(&statement).ok()?;
+        let mut names: Vec<String> = tables.iter().map(|table| table.table().to_owned()).collect();
+        if names.is_empty() {
+            names = self.views.own_names();
+        }
+        let schemas: Vec<_> = names.iter().filter_map(|name| Some(self.views.own_table(name)?.1)).collect();
+        let columns = schemas.iter().flat_map(|schema| schema.fields().iter().map(|field| field.name().as_str()));
+        if !column_case::spell_columns(&mut statement, columns) {
+            return None;
+        }
+        wide_select::plan(state, statement).await.ok()
     }
 
     /// Adds a hint about table names with upper case: SQL reads names without quotes in lower case.

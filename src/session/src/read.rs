@@ -12,6 +12,7 @@ use vexact_sources::input::Input;
 use vexact_sources::inputs::Paths;
 use vexact_sources::json::JsonFormat;
 use vexact_sources::line_columns::{LineColumn, LineField, LineMode};
+use vexact_sources::object_stores::{ObjectStores, is_remote};
 use vexact_sources::probe::{Format, Probe};
 
 use super::{DataFrame, Session};
@@ -33,7 +34,7 @@ impl Session {
     /// # Errors
     /// As [`Self::read_csv`]; options that contradict each other.
     pub async fn read_csv_with(&self, paths: impl Into<Paths>, options: CsvOptions) -> Result<DataFrame> {
-        let inputs = paths.into().inputs(Format::Csv(char::from(options.dialect.delimiter)))?;
+        let inputs = self.inputs(paths, Format::Csv(char::from(options.dialect.delimiter))).await?;
         Ok(self.table_frame(sources::csv::open(inputs, options).await?))
     }
 
@@ -48,7 +49,7 @@ impl Session {
         columns: Option<&[String]>,
         format: JsonFormat,
     ) -> Result<DataFrame> {
-        let provider = sources::json::open(paths.into().inputs(Format::Json(format))?, format).await?;
+        let provider = sources::json::open(self.inputs(paths, Format::Json(format)).await?, format).await?;
         let frame = self.table_frame(provider);
         match columns {
             None => Ok(frame),
@@ -56,13 +57,14 @@ impl Session {
         }
     }
 
-    /// Reads Parquet files, on demand.
+    /// Reads Parquet files, on demand: paths, or URLs of one object store. Folders `name=value` are
+    /// columns of the files in them.
     ///
     /// # Errors
-    /// A missing or empty file, or one that is not Parquet.
+    /// A missing or empty file, or one that is not Parquet; files of different columns; a request
+    /// that failed.
     pub async fn read_parquet(&self, paths: impl Into<Paths>) -> Result<DataFrame> {
-        let provider = sources::parquet::open(&paths.into().inputs(Format::Parquet)?)?;
-        Ok(self.table_frame(provider))
+        Ok(self.table_frame(sources::parquet::open_paths(&self.stores, paths.into()).await?))
     }
 
     /// Reads Arrow IPC files, in the file or the stream format, on demand.
@@ -70,7 +72,8 @@ impl Session {
     /// # Errors
     /// A missing or empty file, or one in neither format; compressed buffers.
     pub async fn read_arrow_file(&self, paths: impl Into<Paths>) -> Result<DataFrame> {
-        Ok(self.table_frame(sources::ipc::open(&paths.into().inputs(Format::Arrow { is_stream: false })?)?))
+        let inputs = self.inputs(paths, Format::Arrow { is_stream: false }).await?;
+        Ok(self.table_frame(sources::ipc::open(&inputs)?))
     }
 
     /// Reads files whose lines are rows, on demand (see [`sources::line_file::open`]). A pattern
@@ -86,21 +89,29 @@ impl Session {
         mode: LineMode,
         skip_empty_lines: bool,
     ) -> Result<DataFrame> {
-        let inputs = paths.into().inputs(Format::Line)?;
+        let inputs = self.inputs(paths, Format::Line).await?;
         Ok(self.table_frame(sources::line_file::open(inputs, columns, mode, skip_empty_lines)?))
     }
 
     /// Reads text files whose lines are the column `line`.
     pub async fn read_lines(&self, paths: impl Into<Paths>) -> Result<DataFrame> {
-        Ok(self.table_frame(open_lines(paths.into())?))
+        Ok(self.table_frame(open_lines(Paths::Open(self.inputs(paths, Format::Line).await?))?))
+    }
+
+    /// Returns the inputs of paths and URLs; files in object stores are downloaded.
+    async fn inputs(&self, paths: impl Into<Paths>, format: Format) -> Result<Vec<Input>> {
+        sources::download::inputs(&self.stores, paths.into(), format).await
     }
 
     /// Detects the format of a file and its columns, by its content and name.
     ///
     /// # Errors
     /// A missing or unreadable file. An unusual property of the file is a warning.
-    pub fn probe(&self, path: impl AsRef<Path>) -> Result<Probe> {
-        sources::probe::probe(&Input::open(path)?)
+    pub async fn probe(&self, path: impl AsRef<Path>) -> Result<Probe> {
+        match is_remote(&path) {
+            true => sources::download::probe_remote(&self.stores, path.as_ref()).await,
+            false => sources::probe::probe(&Input::open(path)?),
+        }
     }
 
     /// Reads files in the format of the first, which its content and name determine: Parquet, Arrow
@@ -110,13 +121,22 @@ impl Session {
     /// As the method that reads the format; a file of an unknown format, or an Excel sheet; files
     /// of several formats.
     pub async fn read(&self, paths: impl Into<Paths>) -> Result<DataFrame> {
-        Ok(self.table_frame(open(paths.into()).await?))
+        Ok(self.table_frame(open(&self.stores, paths.into()).await?))
     }
 }
 
 /// Opens files in the format of the first, as [`Session::read`] does.
-pub(super) async fn open(paths: Paths) -> Result<Arc<dyn TableProvider>> {
-    let inputs = paths.any_inputs()?;
+pub(super) async fn open(stores: &Arc<ObjectStores>, paths: Paths) -> Result<Arc<dyn TableProvider>> {
+    if let Paths::Given(given) = &paths {
+        let is_parquet = match given.first().filter(|first| is_remote(first)) {
+            Some(first) => sources::download::is_parquet(stores, first).await?,
+            None => sources::parquet::is_partitioned(given),
+        };
+        if is_parquet {
+            return sources::parquet::open_paths(stores, paths).await;
+        }
+    }
+    let inputs = sources::download::any_inputs(stores, paths).await?;
     match sources::probe::detect(&inputs[0])? {
         Format::Parquet => sources::parquet::open(&Paths::from(inputs).inputs(Format::Parquet)?),
         format @ Format::Arrow { .. } => sources::ipc::open(&Paths::from(inputs).inputs(format)?),

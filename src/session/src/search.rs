@@ -147,7 +147,7 @@ impl Session {
 
     /// Runs a planned search; `within` selects the rows with such a score.
     async fn run(&self, planned: &Planned, within: Option<(f64, Metric)>) -> Result<DataFrame> {
-        let batches = collect(Arc::clone(&planned.physical), Arc::clone(&planned.context)).await?;
+        let batches = collect(Arc::clone(planned.executed()), Arc::clone(&planned.context)).await?;
         let schema = planned.physical.schema();
         let mut found = concat(&schema, &batches)?;
         if let Some((row_id, rows)) = &planned.pruned {

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::DataType;
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, ParamValues, TableReference, plan_err};
+use datafusion::common::{ParamValues, TableReference, plan_err};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, lit};
@@ -13,21 +13,23 @@ use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{Optimizer, OptimizerRule};
 use vexact_core::error::{Error, Result};
 use vexact_sql::deep::parse_expr;
+use vexact_sql::{FilterPlanner, Table};
 
 /// Parses the filter's text as a predicate over the table, its placeholders replaced by their
 /// values.
 pub(super) fn filter_expr(
     state: &SessionState,
-    table: &TableReference,
-    schema: &Schema,
+    found: &Table,
     text: &str,
     params: Option<&ParamValues>,
 ) -> Result<Expr> {
-    let df_schema = DFSchema::try_from_qualified_schema(table.clone(), schema)?;
+    let df_schema = found.df_schema()?;
     let refused = |problem: String| Error::InvalidArgument(format!("filter {text:?}: {problem}"));
-    let filter = parse_expr(state, text, &df_schema)
-        .and_then(|filter| bound(filter, params))
-        .map_err(|error| refused(error.strip_backtrace()))?;
+    let planned = match state.config().get_extension::<FilterPlanner>() {
+        Some(planner) => (planner.0)(state, found, text),
+        None => parse_expr(state, text, &df_schema),
+    };
+    let filter = planned.and_then(|filter| bound(filter, params)).map_err(|error| refused(error.strip_backtrace()))?;
     match filter.get_type(&df_schema).map_err(|error| refused(error.strip_backtrace()))? {
         DataType::Boolean => Ok(filter),
         DataType::Null => Ok(lit(false)),

@@ -27,7 +27,7 @@ impl Session {
     pub(super) async fn create_file_table(&self, create: &CreateTable) -> Result<DataFrame> {
         if self.is_to_create(&create.name, create.if_not_exists, create.or_replace)? {
             match create.kind {
-                TableKind::Table => self.views.replace(&create.name, sources::table::open(create).await?),
+                TableKind::Table => self.views.replace(&create.name, sources::table::open(&self.stores, create).await?),
                 TableKind::Source | TableKind::Sink => {
                     self.name_table(&create.name, vexact_stream::stream_table(&self.ctx, create)?)?;
                 }

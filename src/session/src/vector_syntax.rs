@@ -4,14 +4,27 @@
 use datafusion::sql::sqlparser::ast::{BinaryOperator, ObjectName};
 
 /// Functions whose results are distances, or similarities that a sort converts to distances.
-const SCORES: [&str; 6] =
-    ["cosine_distance", "cosine_similarity", "inner_product", "dot_product", "l2_distance", "l2_distance_squared"];
+const SCORES: [&str; 9] = [
+    "cosine_distance",
+    "cosine_similarity",
+    "inner_product",
+    "dot_product",
+    "l2_distance",
+    "l2_distance_squared",
+    "l1_distance",
+    "hamming_distance",
+    "jaccard_distance",
+];
 
 /// Table function that is planned as a query of the table that it names.
 pub(super) const VECTOR_SEARCH: &str = "vector_search";
 
 /// Table function that joins two tables by distance.
 const VECTOR_JOIN: &str = "vector_join";
+
+/// Table functions of text.
+const TEXT_SEARCH: &str = "text_search";
+const HYBRID_SEARCH: &str = "hybrid_search";
 
 /// Returns true if a name, in any case, is that of a distance or similarity.
 pub(super) fn is_score(name: &str) -> bool {
@@ -20,7 +33,7 @@ pub(super) fn is_score(name: &str) -> bool {
 
 /// Returns true if a name, in any case, is that of a table function of searches.
 pub(super) fn is_search_function(name: &str) -> bool {
-    [VECTOR_SEARCH, VECTOR_JOIN].iter().any(|function| function.eq_ignore_ascii_case(name))
+    [VECTOR_SEARCH, VECTOR_JOIN, TEXT_SEARCH, HYBRID_SEARCH].iter().any(|function| function.eq_ignore_ascii_case(name))
 }
 
 /// Returns true if an operator stands for a distance.

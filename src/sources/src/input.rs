@@ -48,6 +48,11 @@ impl Input {
         Ok(Self { path: path.clone(), copy: Some(Arc::new(copy)) })
     }
 
+    /// Creates an input of a copy of what the path or URL has.
+    pub(crate) fn of_copy(path: &Path, copy: File) -> Self {
+        Self { path: path.into(), copy: Some(Arc::new(copy)) }
+    }
+
     /// Creates an input of a file, which may not exist yet.
     pub fn of_file(path: &Path) -> Self {
         Self { path: path.into(), copy: None }
@@ -170,7 +175,7 @@ pub(crate) fn local_path(path: &Path) -> Result<PathBuf> {
     match url.filter(|url| url.scheme() == "file").and_then(|url| url.to_file_path().ok()) {
         Some(local) => Ok(local),
         None => Err(Error::InvalidArgument(format!(
-            "{}: expected a path on this machine, got an address of {scheme}: no networks are read",
+            "{}: expected a path on this machine, got an address of {scheme}",
             path.display()
         ))),
     }
@@ -390,10 +395,7 @@ mod tests {
         assert_eq!(local_path(Path::new("file:///a%20b.csv")).unwrap(), Path::new("/a b.csv"));
         assert_eq!(local_path(Path::new("a:b.csv")).unwrap(), Path::new("a:b.csv"));
         let error = local_path(Path::new("s3://bucket/a.csv")).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "s3://bucket/a.csv: expected a path on this machine, got an address of s3: no networks are read"
-        );
+        assert_eq!(error, "s3://bucket/a.csv: expected a path on this machine, got an address of s3");
     }
 
     #[cfg(unix)]

@@ -8,6 +8,7 @@ use vexact_core::error::{Error, Result};
 
 use super::bad_file;
 use super::input::{Input, local_path};
+use super::object_stores::is_remote;
 use super::probe::{Format, extension};
 
 /// Maximum depth of nested folders.
@@ -18,6 +19,10 @@ const ARROW: [&str; 4] = ["arrow", "arrows", "feather", "ipc"];
 const CSV: [&str; 2] = ["csv", "tsv"];
 const JSON: [&str; 3] = ["json", "jsonl", "ndjson"];
 const LINE: [&str; 2] = ["log", "txt"];
+/// Suffixes of the files of all formats.
+pub(crate) const ALL: [&str; 14] = [
+    "parquet", "parq", "pq", "arrow", "arrows", "feather", "ipc", "csv", "tsv", "json", "jsonl", "ndjson", "log", "txt",
+];
 
 /// Inputs to read: paths, or inputs that are already open.
 #[derive(Debug, Clone)]
@@ -54,11 +59,15 @@ impl From<Vec<Input>> for Paths {
 
 /// Returns true if a text names a file, a folder's files or a pattern by the suffix of a known format.
 pub fn is_file_name(text: &str) -> bool {
-    let suffix = extension(Path::new(text));
-    [&PARQUET[..], &ARROW, &CSV, &JSON, &LINE].iter().any(|family| family.contains(&suffix.as_str()))
+    has_suffix(text, &ALL) || is_remote(text)
 }
 
 impl Paths {
+    /// Returns true if one of the paths is a URL of an object store.
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Self::Given(paths) if paths.iter().any(is_remote))
+    }
+
     /// Returns the files in the order of the paths, those of a folder or a pattern by name. A path
     /// that exists is that file, even if it looks like a pattern.
     ///
@@ -73,8 +82,7 @@ impl Paths {
     /// # Errors
     /// As [`Self::inputs`].
     pub fn any_inputs(self) -> Result<Vec<Input>> {
-        let all: Vec<&str> = [&PARQUET[..], &ARROW, &CSV, &JSON, &LINE].concat();
-        let inputs = self.found(&all)?;
+        let inputs = self.found(&ALL)?;
         let family = |input: &Input| {
             let suffix = extension(input.path());
             [&PARQUET[..], &ARROW, &CSV, &JSON, &LINE].iter().position(|family| family.contains(&suffix.as_str()))
@@ -101,7 +109,7 @@ impl Paths {
     }
 }
 
-fn suffixes(format: Format) -> &'static [&'static str] {
+pub(crate) fn suffixes(format: Format) -> &'static [&'static str] {
     match format {
         Format::Parquet => &PARQUET,
         Format::Arrow { .. } => &ARROW,
@@ -122,8 +130,7 @@ fn files(path: &Path, suffixes: &[&str]) -> Result<Vec<PathBuf>> {
     if path.is_dir() {
         let files = files_of_folder(&path, suffixes)?;
         if files.is_empty() {
-            let expected = suffixes.iter().map(|suffix| format!("*.{suffix}")).collect::<Vec<_>>().join(", ");
-            return Err(bad_file(&path, &format!("expected files {expected} in the folder, got none")));
+            return Err(bad_file(&path, &expected_files(suffixes)));
         }
         return Ok(files);
     }
@@ -144,6 +151,43 @@ fn files(path: &Path, suffixes: &[&str]) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Returns the files of a path, a folder or a pattern, each with its folders below that path or
+/// below the first folder with a wildcard. Folders may be partitions.
+pub(crate) fn local_files(path: &Path, suffixes: &[&str]) -> Result<Vec<(PathBuf, String)>> {
+    let (found, base): (Vec<PathBuf>, PathBuf) = if path.is_dir() {
+        let mut found = Vec::new();
+        add_files(path, suffixes, MOST_DEPTH, true, &mut found)?;
+        found.sort_unstable();
+        (found, path.to_owned())
+    } else if is_pattern(path) {
+        let is_wild = |name: &std::path::Component<'_>| has_wildcard(name.as_os_str());
+        (files(path, suffixes)?, path.components().take_while(|name| !is_wild(name)).collect())
+    } else {
+        (files(path, suffixes)?, path.parent().unwrap_or(Path::new("")).to_owned())
+    };
+    let folders = |path: &PathBuf| {
+        let below = path.parent().and_then(|folder| folder.strip_prefix(&base).ok());
+        let names = below.into_iter().flatten().map(|name| name.to_string_lossy().into_owned());
+        names.collect::<Vec<_>>().join("/")
+    };
+    Ok(found.into_iter().map(|path| (path.clone(), folders(&path))).collect())
+}
+
+fn has_wildcard(name: &std::ffi::OsStr) -> bool {
+    name.to_string_lossy().contains(['*', '?', '['])
+}
+
+/// Returns the problem of a folder without files of a format.
+pub(crate) fn expected_files(suffixes: &[&str]) -> String {
+    let expected = suffixes.iter().map(|suffix| format!("*.{suffix}")).collect::<Vec<_>>().join(", ");
+    format!("expected files {expected} in the folder, got none")
+}
+
+/// Returns true if a file's name has one of these suffixes, in any case.
+pub(crate) fn has_suffix(path: impl AsRef<Path>, suffixes: &[&str]) -> bool {
+    suffixes.contains(&extension(path.as_ref()).as_str())
+}
+
 /// Returns the files of a folder and its subfolders with one of these suffixes, in any case, sorted
 /// by name. Names that begin with `.` or `_` are skipped: they are metadata of other programs.
 ///
@@ -151,12 +195,18 @@ fn files(path: &Path, suffixes: &[&str]) -> Result<Vec<PathBuf>> {
 /// A subfolder whose name is the value of a column, which would be lost.
 pub(crate) fn files_of_folder(folder: &Path, suffixes: &[&str]) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    add_files(folder, suffixes, MOST_DEPTH, &mut found)?;
+    add_files(folder, suffixes, MOST_DEPTH, false, &mut found)?;
     found.sort_unstable();
     Ok(found)
 }
 
-fn add_files(folder: &Path, suffixes: &[&str], depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
+fn add_files(
+    folder: &Path,
+    suffixes: &[&str],
+    depth: usize,
+    has_partitions: bool,
+    found: &mut Vec<PathBuf>,
+) -> Result<()> {
     let io = |error| Error::io(folder, error);
     for entry in fs::read_dir(folder).map_err(io)? {
         let path = entry.map_err(io)?.path();
@@ -170,13 +220,13 @@ fn add_files(folder: &Path, suffixes: &[&str], depth: usize, found: &mut Vec<Pat
                 return Err(bad_file(&path, &format!("expected at most {MOST_DEPTH} folders in each other")));
             };
             let before = found.len();
-            add_files(&path, suffixes, deeper, found)?;
-            if name.contains('=') && found.len() > before {
+            add_files(&path, suffixes, deeper, has_partitions, found)?;
+            if !has_partitions && name.contains('=') && found.len() > before {
                 let problem =
                     "expected a folder whose files have all columns, got a partition, whose name is a value of one";
                 return Err(bad_file(&path, &problem));
             }
-        } else if suffixes.contains(&extension(&path).as_str()) {
+        } else if has_suffix(&path, suffixes) {
             found.push(path);
         }
     }

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -15,11 +15,16 @@ use datafusion::parquet::errors::{ParquetError, Result as ParquetResult};
 use datafusion::parquet::file::reader::{ChunkReader, Length};
 use vexact_core::error::Result;
 
-use super::input::{Input, InputBytes};
+use super::hive;
+use super::input::{Input, InputBytes, local_path};
+use super::inputs::{PARQUET, Paths, is_pattern, local_files};
 use super::ipc::{check_unique, in_order};
 use super::many::one_after_the_other;
+use super::object_stores::ObjectStores;
+use super::parquet_dataset::{Declared, ParquetDataset};
 use super::parquet_pages::{check_metadata, check_pages, chunk};
 use super::parquet_table::ParquetTable;
+use super::probe::Format;
 use super::scan::{Batches, FileTable, Records};
 use super::{READ_ONLY, bad_file};
 
@@ -34,6 +39,32 @@ pub fn open(inputs: &[Input]) -> Result<Arc<dyn TableProvider>> {
         return Ok(FileTable::read_only(one_after_the_other(inputs, files)?, READ_ONLY));
     }
     Ok(Arc::new(ParquetTable::of_files(inputs, &files)?))
+}
+
+/// Opens Parquet files: paths of this machine, or URLs of one object store. Folders `name=value` are
+/// columns of the files in them.
+///
+/// # Errors
+/// As [`open`]; a failed request; files in several stores.
+pub async fn open_paths(stores: &Arc<ObjectStores>, paths: Paths) -> Result<Arc<dyn TableProvider>> {
+    if let Paths::Given(given) = &paths
+        && (paths.is_remote() || is_partitioned(given))
+    {
+        return Ok(Arc::new(ParquetDataset::open(stores, given, Declared::default()).await?));
+    }
+    open(&paths.inputs(Format::Parquet)?)
+}
+
+/// Returns true if some Parquet files of paths on this machine are in folders `name=value` below
+/// the folder or pattern that is given.
+pub fn is_partitioned(paths: &[PathBuf]) -> bool {
+    let has_partitions = |path: &PathBuf| {
+        let Ok(path) = local_path(path) else { return false };
+        (path.is_dir() || is_pattern(&path))
+            && local_files(&path, &PARQUET)
+                .is_ok_and(|files| files.iter().any(|(_, folders)| folders.split('/').any(hive::is_partition)))
+    };
+    paths.iter().any(has_partitions)
 }
 
 /// Returns true if DataFusion's file store rejects a name: it ends in `#` and digits, as the names

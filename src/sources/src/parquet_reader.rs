@@ -15,11 +15,13 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::DefaultParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{
     FileScanConfig, FileScanConfigBuilder, ParquetFileReaderFactory, ParquetSource,
 };
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::parquet::arrow::arrow_reader::ArrowReaderOptions;
 use datafusion::parquet::arrow::async_reader::AsyncFileReader;
 use datafusion::parquet::errors::{ParquetError, Result as ParquetResult};
@@ -35,27 +37,47 @@ use vexact_core::error::Error;
 
 use super::bad_file;
 use super::input::CHANGED;
+use super::object_stores::ObjectStores;
 use super::parquet_pages::{check_metadata, check_pages, chunk};
 use super::scan::external;
+use super::store_reader::StoreReaders;
 
-/// Makes scans of Parquet files read through checks.
-#[derive(Debug)]
-pub struct CheckParquet;
+/// Makes scans of Parquet files read through checks: files of this machine by DataFusion's own
+/// reader, objects of these stores by one that reads one version of them and caches their footers.
+#[derive(Debug, Default)]
+pub struct CheckParquet(pub Arc<ObjectStores>);
+
+impl CheckParquet {
+    /// Returns the readers of a scan's files.
+    fn readers(&self, config: &FileScanConfig, source: &ParquetSource) -> Result<CheckedFactory> {
+        let store = config.object_store_url.clone();
+        let inner: Arc<dyn ParquetFileReaderFactory> = match source.parquet_file_reader_factory() {
+            _ if !is_local(&store) => Arc::new(StoreReaders { stores: Arc::clone(&self.0), store: store.clone() }),
+            Some(factory) => Arc::clone(factory),
+            // A plan that came from another machine has no reader.
+            None => Arc::new(DefaultParquetFileReaderFactory::new(self.0.store(&store).map_err(external)?)),
+        };
+        Ok(CheckedFactory { inner, store })
+    }
+}
+
+/// Returns true if a store is the files of this machine.
+pub fn is_local(store: &ObjectStoreUrl) -> bool {
+    store.as_str() == "file:///"
+}
 
 impl PhysicalOptimizerRule for CheckParquet {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         let checked = plan.transform_up(|plan| {
             let scan = plan.downcast_ref::<DataSourceExec>().and_then(|scan| {
                 let config = scan.data_source().downcast_ref::<FileScanConfig>()?;
-                let source = config.file_source().downcast_ref::<ParquetSource>()?;
-                let factory = Arc::new(CheckedFactory(Arc::clone(source.parquet_file_reader_factory()?)));
-                let source = Arc::new(source.clone().with_parquet_file_reader_factory(factory));
-                Some(FileScanConfigBuilder::from(config.clone()).with_source(source).build())
+                Some((config, config.file_source().downcast_ref::<ParquetSource>()?))
             });
-            Ok(match scan {
-                Some(config) => Transformed::yes(DataSourceExec::from_data_source(config) as Arc<dyn ExecutionPlan>),
-                None => Transformed::no(plan),
-            })
+            let Some((config, source)) = scan else { return Ok(Transformed::no(plan)) };
+            let factory = Arc::new(self.readers(config, source)?);
+            let source = Arc::new(source.clone().with_parquet_file_reader_factory(factory));
+            let config = FileScanConfigBuilder::from(config.clone()).with_source(source).build();
+            Ok(Transformed::yes(DataSourceExec::from_data_source(config) as Arc<dyn ExecutionPlan>))
         })?;
         Ok(checked.data)
     }
@@ -93,7 +115,8 @@ fn files(plan: &Arc<dyn ExecutionPlan>) -> Vec<PathBuf> {
     let looked = plan.apply(|plan| {
         let config = plan.downcast_ref::<DataSourceExec>().and_then(|scan| scan.data_source().downcast_ref());
         if let Some(config) = config.filter(|config: &&FileScanConfig| config.file_source().is::<ParquetSource>()) {
-            files.extend(config.file_groups.iter().flat_map(|group| group.iter()).map(local_path));
+            let scanned = config.file_groups.iter().flat_map(|group| group.iter());
+            files.extend(scanned.map(|file| file_path(&config.object_store_url, file)));
         }
         Ok(TreeNodeRecursion::Continue)
     });
@@ -143,13 +166,17 @@ fn unreadable(files: &[PathBuf], problem: &str) -> DataFusionError {
     external(bad_file(first, &format!("{which}: {problem}")))
 }
 
-/// Returns the path of a file: scans read only files of this machine.
-fn local_path(file: &PartitionedFile) -> PathBuf {
-    PathBuf::from(format!("/{}", file.object_meta.location))
+/// Returns the path of a file of this machine, or the URL of an object.
+fn file_path(store: &ObjectStoreUrl, file: &PartitionedFile) -> PathBuf {
+    let store = if is_local(store) { "/" } else { store.as_str() };
+    PathBuf::from(format!("{store}{}", file.object_meta.location))
 }
 
 #[derive(Debug)]
-struct CheckedFactory(Arc<dyn ParquetFileReaderFactory>);
+struct CheckedFactory {
+    inner: Arc<dyn ParquetFileReaderFactory>,
+    store: ObjectStoreUrl,
+}
 
 impl ParquetFileReaderFactory for CheckedFactory {
     fn create_reader(
@@ -159,14 +186,15 @@ impl ParquetFileReaderFactory for CheckedFactory {
         metadata_size_hint: Option<usize>,
         metrics: &ExecutionPlanMetricsSet,
     ) -> Result<Box<dyn AsyncFileReader + Send>> {
-        let inner = self.0.create_reader(partition, file.clone(), metadata_size_hint, metrics)?;
-        Ok(Box::new(CheckedReader { inner, file, metadata: None }))
+        let inner = self.inner.create_reader(partition, file.clone(), metadata_size_hint, metrics)?;
+        Ok(Box::new(CheckedReader { inner, store: self.store.clone(), file, metadata: None }))
     }
 }
 
 /// A file that a query reads.
 struct CheckedReader {
     inner: Box<dyn AsyncFileReader + Send>,
+    store: ObjectStoreUrl,
     /// The file as it was when the query was planned.
     file: PartitionedFile,
     metadata: Option<Arc<ParquetMetaData>>,
@@ -180,11 +208,15 @@ impl fmt::Debug for CheckedReader {
 
 impl CheckedReader {
     fn path(&self) -> PathBuf {
-        local_path(&self.file)
+        file_path(&self.store, &self.file)
     }
 
-    /// Rejects a file that has changed since the query was planned.
+    /// Rejects a file that has changed since the query was planned. The reader of objects does this
+    /// itself.
     fn check_version(&self) -> Result<(), Error> {
+        if !is_local(&self.store) {
+            return Ok(());
+        }
         let path = self.path();
         let planned = &self.file.object_meta;
         let now = std::fs::metadata(&path).map_err(|error| Error::io(&path, error))?;
@@ -195,7 +227,16 @@ impl CheckedReader {
         }
     }
 
-    /// Builds the error of a failed read: the file was changed, or is damaged.
+    /// Builds the error of a failed read: our own, or that the file was changed or is damaged.
+    fn failed_read(&self, error: ParquetError) -> ParquetError {
+        match &error {
+            // This is our own error, which has the file's name.
+            ParquetError::External(source) if source.is::<Error>() => error,
+            _ => self.failed(&error),
+        }
+    }
+
+    /// Builds the error of a problem: the file was changed, or is damaged.
     fn failed(&self, problem: &dyn fmt::Display) -> ParquetError {
         let error = self.check_version().err().unwrap_or_else(|| bad_file(&self.path(), problem));
         ParquetError::External(Box::new(error))
@@ -206,7 +247,7 @@ impl CheckedReader {
         let read = AssertUnwindSafe(self.inner.get_metadata(options)).catch_unwind().await;
         let metadata = match read {
             Ok(Ok(metadata)) => metadata,
-            Ok(Err(error)) => return Err(self.failed(&error)),
+            Ok(Err(error)) => return Err(self.failed_read(error)),
             Err(_) => return Err(self.failed(&"the Parquet file is damaged: its footer contradicts itself")),
         };
         let checked = check_metadata(&metadata, self.file.object_meta.size);
@@ -251,7 +292,7 @@ impl AsyncFileReader for CheckedReader {
         async move {
             match self.inner.get_bytes(range).await {
                 Ok(bytes) => Ok(bytes),
-                Err(error) => Err(self.failed(&error)),
+                Err(error) => Err(self.failed_read(error)),
             }
         }
         .boxed()
@@ -265,7 +306,7 @@ impl AsyncFileReader for CheckedReader {
             };
             let parts = match self.inner.get_byte_ranges(ranges.clone()).await {
                 Ok(parts) => parts,
-                Err(error) => return Err(self.failed(&error)),
+                Err(error) => return Err(self.failed_read(error)),
             };
             self.check_version().map_err(|error| ParquetError::External(Box::new(error)))?;
             self.check(&metadata, &ranges, &parts).map_err(|problem| self.failed(&damaged(&problem)))?;
@@ -306,7 +347,9 @@ mod tests {
 
     async fn planned(ctx: &SessionContext, path: &Path) -> Arc<dyn ExecutionPlan> {
         let frame = ctx.read_parquet(path.to_str().unwrap(), ParquetReadOptions::default()).await.unwrap();
-        CheckParquet.optimize(frame.create_physical_plan().await.unwrap(), &ConfigOptions::default()).unwrap()
+        CheckParquet::default()
+            .optimize(frame.create_physical_plan().await.unwrap(), &ConfigOptions::default())
+            .unwrap()
     }
 
     #[tokio::test]
@@ -354,7 +397,7 @@ mod tests {
                 continue;
             };
             let Ok(plan) = frame.create_physical_plan().await else { continue };
-            let plan = CheckParquet.optimize(plan, &ConfigOptions::default()).unwrap();
+            let plan = CheckParquet::default().optimize(plan, &ConfigOptions::default()).unwrap();
             let rows = execute_stream(Arc::clone(&plan), ctx.task_ctx()).unwrap();
             let read = named(&plan, rows).try_collect::<Vec<_>>().await;
             if let Err(error) = read {

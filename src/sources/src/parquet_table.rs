@@ -174,7 +174,10 @@ impl TableProvider for ParquetTable {
             ListingOptions::new(Arc::new(ParquetFormat::default().with_skip_metadata(false))).with_file_extension("");
         let config = ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options);
         let table = ListingTable::try_new(config.with_schema(Arc::clone(&self.schema)))?;
-        table.scan(state, projection, filters, limit).await.map_err(|error| Self::blame(&versions, error))
+        // With a limit, the listing would take the files whose footers happen to be read first.
+        let scan = table.scan(state, projection, filters, None).await;
+        let scan = scan.map_err(|error| Self::blame(&versions, error))?;
+        Ok(limit.and_then(|limit| scan.with_fetch(Some(limit))).unwrap_or(scan))
     }
 
     async fn insert_into(
@@ -230,7 +233,7 @@ impl DataSink for ParquetTable {
 }
 
 /// Returns a unique file name. Later names sort later, as far as clocks are accurate.
-fn part_name() -> String {
+pub(super) fn part_name() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let count = COUNT.fetch_add(1, Ordering::Relaxed);

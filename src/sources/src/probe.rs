@@ -146,7 +146,7 @@ fn schema(input: &Input, format: Format) -> Result<Option<SchemaRef>> {
 }
 
 /// Returns a name that SQL accepts without quotes.
-fn table_name(path: &Path) -> String {
+pub(crate) fn table_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let plain = [".gz", ".gzip", ".zst", ".zstd"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(&name);
     let stem = Path::new(plain).file_stem().unwrap_or_default().to_string_lossy();

@@ -83,8 +83,7 @@ impl Default for RowFileOptions {
 /// leaves the old file unchanged.
 pub struct RowFile {
     path: PathBuf,
-    form: RowFormat,
-    writer: Writer,
+    encoder: RowEncoder<AtomicWriter>,
     file: AtomicFile,
 }
 
@@ -92,15 +91,6 @@ impl fmt::Debug for RowFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RowFile({})", self.path.display())
     }
-}
-
-type Output = BufWriter<AtomicWriter>;
-
-enum Writer {
-    Parquet(Box<ArrowWriter<AtomicWriter>>),
-    Arrow(Box<FileWriter<Output>>),
-    Csv(Box<CsvWriter<Output>>),
-    Json(Box<arrow::json::Writer<Output, LineDelimited>>),
 }
 
 impl RowFile {
@@ -120,26 +110,8 @@ impl RowFile {
         form.check_schema(schema)?;
         refuse_open_database(path)?;
         let file = AtomicFile::create(path)?;
-        let output = || BufWriter::with_capacity(1 << 18, file.writer());
-        let writer = match form {
-            RowFormat::Parquet => {
-                let properties = WriterProperties::builder().set_compression(options.compression).build();
-                ArrowWriter::try_new(file.writer(), Arc::clone(schema), Some(properties))
-                    .map(|writer| Writer::Parquet(Box::new(writer)))
-                    .map_err(|error| parquet(path, error))
-            }
-            RowFormat::Arrow => FileWriter::try_new(output(), schema)
-                .map(|writer| Writer::Arrow(Box::new(writer)))
-                .map_err(|error| bad_file(path, &error)),
-            RowFormat::Csv => CsvWriter::begin(output(), path, schema, options.delimiter, options.has_header)
-                .map(|writer| Writer::Csv(Box::new(writer))),
-            RowFormat::Json => {
-                let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
-                Ok(Writer::Json(Box::new(builder.with_encoder_factory(Arc::new(FloatTexts)).build(output()))))
-            }
-        };
-        match writer {
-            Ok(writer) => Ok(Self { path: path.into(), form, writer, file }),
+        match RowEncoder::begin(&|| file.writer(), path, form, schema, options) {
+            Ok(encoder) => Ok(Self { path: path.into(), encoder, file }),
             Err(error) => Err(file.error(error)),
         }
     }
@@ -149,15 +121,8 @@ impl RowFile {
     /// # Errors
     /// A full disk; values that the format cannot hold.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        self.form.check_values(batch)?;
-        let path = &self.path;
-        let written = match &mut self.writer {
-            Writer::Parquet(writer) => writer.write(batch).map_err(|error| parquet(path, error)),
-            Writer::Arrow(writer) => writer.write(batch).map_err(|error| bad_file(path, &error)),
-            Writer::Csv(writer) => writer.write(batch),
-            Writer::Json(writer) => writer.write(batch).map_err(|error| bad_file(path, &error)),
-        };
-        written.map_err(|error| self.file.error(error))
+        self.encoder.form.check_values(batch)?;
+        self.encoder.write(batch).map_err(|error| self.file.error(error))
     }
 
     /// Completes the file and renames it, durably.
@@ -165,9 +130,74 @@ impl RowFile {
     /// # Errors
     /// As [`Self::write`].
     pub fn finish(self) -> Result<()> {
-        let Self { path, writer, file, .. } = self;
-        let flushed = |mut output: Output| output.flush().map_err(|error| Error::io(&path, error));
-        let ended = match writer {
+        match self.encoder.finish() {
+            Ok(()) => self.file.commit(),
+            Err(error) => Err(self.file.error(error)),
+        }
+    }
+}
+
+/// Encodes rows in a format.
+pub(crate) struct RowEncoder<W: Write + Send> {
+    /// Path or URL of the file, for errors.
+    path: PathBuf,
+    form: RowFormat,
+    writer: Writer<W>,
+}
+
+enum Writer<W: Write + Send> {
+    Parquet(Box<ArrowWriter<W>>),
+    Arrow(Box<FileWriter<BufWriter<W>>>),
+    Csv(Box<CsvWriter<BufWriter<W>>>),
+    Json(Box<arrow::json::Writer<BufWriter<W>, LineDelimited>>),
+}
+
+impl<W: Write + Send> RowEncoder<W> {
+    /// Begins a file. The columns have been checked.
+    pub fn begin(
+        output: &dyn Fn() -> W,
+        path: &Path,
+        form: RowFormat,
+        schema: &SchemaRef,
+        options: &RowFileOptions,
+    ) -> Result<Self> {
+        let buffered = || BufWriter::with_capacity(1 << 18, output());
+        let writer = match form {
+            RowFormat::Parquet => {
+                let properties = WriterProperties::builder().set_compression(options.compression).build();
+                ArrowWriter::try_new(output(), Arc::clone(schema), Some(properties))
+                    .map(|writer| Writer::Parquet(Box::new(writer)))
+                    .map_err(|error| parquet(path, error))?
+            }
+            RowFormat::Arrow => FileWriter::try_new(buffered(), schema)
+                .map(|writer| Writer::Arrow(Box::new(writer)))
+                .map_err(|error| bad_file(path, &error))?,
+            RowFormat::Csv => CsvWriter::begin(buffered(), path, schema, options.delimiter, options.has_header)
+                .map(|writer| Writer::Csv(Box::new(writer)))?,
+            RowFormat::Json => {
+                let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
+                Writer::Json(Box::new(builder.with_encoder_factory(Arc::new(FloatTexts)).build(buffered())))
+            }
+        };
+        Ok(Self { path: path.into(), form, writer })
+    }
+
+    /// Adds rows, whose values have been checked.
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        let path = &self.path;
+        match &mut self.writer {
+            Writer::Parquet(writer) => writer.write(batch).map_err(|error| parquet(path, error)),
+            Writer::Arrow(writer) => writer.write(batch).map_err(|error| bad_file(path, &error)),
+            Writer::Csv(writer) => writer.write(batch),
+            Writer::Json(writer) => writer.write(batch).map_err(|error| bad_file(path, &error)),
+        }
+    }
+
+    /// Writes the end of the file.
+    pub fn finish(self) -> Result<()> {
+        let Self { path, writer, .. } = self;
+        let flushed = |mut output: BufWriter<W>| output.flush().map_err(|error| Error::io(&path, error));
+        match writer {
             Writer::Parquet(writer) => writer.close().map(drop).map_err(|error| parquet(&path, error)),
             Writer::Arrow(mut writer) => {
                 let output = writer.finish().and_then(|()| writer.into_inner());
@@ -178,10 +208,6 @@ impl RowFile {
                 let ended = writer.finish().map_err(|error| bad_file(&path, &error));
                 ended.and_then(|()| flushed(writer.into_inner()))
             }
-        };
-        match ended {
-            Ok(()) => file.commit(),
-            Err(error) => Err(file.error(error)),
         }
     }
 }

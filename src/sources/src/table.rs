@@ -9,6 +9,10 @@
 //! | `parquet` | | into a folder: each INSERT adds a file to it |
 //! | `arrow` | | no |
 //!
+//! The path may be a URL of an object store: then Parquet is read in place, INSERT into a folder adds
+//! an object, and files of other formats are downloaded when the table is made. Folders `name=value`
+//! of Parquet files are columns.
+//!
 //! With declared columns, the path of a table that accepts INSERT need not exist yet: the first
 //! INSERT creates the file, and before that the table cannot be read.
 
@@ -20,14 +24,17 @@ use vexact_core::error::Result;
 
 use super::create::CreateTable;
 use super::csv::{CsvFile, CsvOptions};
+use super::download;
 use super::input::{Input, local_path};
-use super::inputs::{Paths, is_pattern};
+use super::inputs::{PARQUET, Paths, has_suffix, is_pattern};
 use super::insert::{Encoding, TextSink};
 use super::ipc;
 use super::json::{JsonFile, JsonFormat};
 use super::line_columns::{LineColumn, LineField, LineMode, parse_mappings};
 use super::line_file::LineFile;
-use super::parquet::{ParquetFile, has_refused_name};
+use super::object_stores::{ObjectStores, is_remote};
+use super::parquet::{ParquetFile, has_refused_name, is_partitioned};
+use super::parquet_dataset::{Declared, ParquetDataset};
 use super::parquet_table::ParquetTable;
 use super::probe::{Format, detect};
 use super::scan::{FileTable, Records, check_columns};
@@ -39,19 +46,27 @@ const KNOWN: &str = "csv, tsv, json, line, parquet, arrow";
 /// # Errors
 /// An unknown format or option, a missing path or file, declared columns that are not those of the
 /// file.
-pub async fn open(create: &CreateTable) -> Result<Arc<dyn TableProvider>> {
+pub async fn open(stores: &Arc<ObjectStores>, create: &CreateTable) -> Result<Arc<dyn TableProvider>> {
     match create.format.as_str() {
-        "csv" => csv(create, ','),
-        "tsv" => csv(create, '\t'),
-        "json" | "jsonl" | "ndjson" => json(create),
-        "line" => line(create),
-        "parquet" => parquet(create),
-        "arrow" | "ipc" => arrow(create),
+        "csv" => csv(create, ',', remote(stores, create, Format::Csv(',')).await?),
+        "tsv" => csv(create, '\t', remote(stores, create, Format::Csv('\t')).await?),
+        "json" | "jsonl" | "ndjson" => json(create, remote(stores, create, Format::Json(JsonFormat::Lines)).await?),
+        "line" => line(create, remote(stores, create, Format::Line).await?),
+        "parquet" => parquet(stores, create).await,
+        "arrow" | "ipc" => arrow(create, remote(stores, create, Format::Arrow { is_stream: false }).await?),
         other => Err(create.refusal(&format!("unknown format {other:?}: expected one of {KNOWN}"))),
     }
 }
 
-fn csv(create: &CreateTable, delimiter: char) -> Result<Arc<dyn TableProvider>> {
+/// Returns the files of a path in an object store, downloaded; `None` for a path of this machine.
+async fn remote(stores: &Arc<ObjectStores>, create: &CreateTable, format: Format) -> Result<Option<Vec<Input>>> {
+    match create.option("path") {
+        Some(path) if is_remote(path) => download::inputs(stores, Paths::from(path), format).await.map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn csv(create: &CreateTable, delimiter: char, remote: Option<Vec<Input>>) -> Result<Arc<dyn TableProvider>> {
     const OPTIONS: [&str; 10] = [
         "path",
         "delimiter",
@@ -92,7 +107,7 @@ fn csv(create: &CreateTable, delimiter: char) -> Result<Arc<dyn TableProvider>> 
         options.encoding = name.parse()?;
     }
     let is_plain = options == plain;
-    let (inputs, path) = text_inputs(create, Format::Csv(','))?;
+    let (inputs, path) = text_inputs(create, Format::Csv(','), remote)?;
     let file = match create.schema() {
         Some(schema) => CsvFile::declared(inputs, options, &schema)?,
         None => CsvFile::infer(inputs, options)?,
@@ -106,11 +121,11 @@ fn csv(create: &CreateTable, delimiter: char) -> Result<Arc<dyn TableProvider>> 
 }
 
 /// Reason why several files under one name do not accept rows.
-const SEVERAL: &str = "it is several files, or a pipe: expected the path of one file";
+const SEVERAL: &str = "it is several files, a pipe, or in an object store: expected the path of one file";
 
-fn json(create: &CreateTable) -> Result<Arc<dyn TableProvider>> {
+fn json(create: &CreateTable, remote: Option<Vec<Input>>) -> Result<Arc<dyn TableProvider>> {
     create.check_options(&["path", "format"])?;
-    let (inputs, path) = text_inputs(create, Format::Json(JsonFormat::Lines))?;
+    let (inputs, path) = text_inputs(create, Format::Json(JsonFormat::Lines), remote)?;
     let format = match create.option("format") {
         Some(name) => name.parse()?,
         None => match inputs[0].is_there().then(|| detect(&inputs[0])).transpose()? {
@@ -133,7 +148,14 @@ fn json(create: &CreateTable) -> Result<Arc<dyn TableProvider>> {
 
 /// Returns the files of a statement's path, and the path itself if it is one file, which need not
 /// exist yet.
-fn text_inputs(create: &CreateTable, format: Format) -> Result<(Vec<Input>, Option<PathBuf>)> {
+fn text_inputs(
+    create: &CreateTable,
+    format: Format,
+    remote: Option<Vec<Input>>,
+) -> Result<(Vec<Input>, Option<PathBuf>)> {
+    if let Some(inputs) = remote {
+        return Ok((inputs, None));
+    }
     let path = local_path(Path::new(create.required("path")?))?;
     if path.is_dir() || is_pattern(&path) {
         return Ok((Paths::from(&path).inputs(format)?, None));
@@ -148,9 +170,13 @@ fn text_table(path: &Path, encoding: Encoding, records: Arc<dyn Records>) -> Arc
     FileTable::with_sink(records, Arc::new(sink))
 }
 
-fn line(create: &CreateTable) -> Result<Arc<dyn TableProvider>> {
+fn line(create: &CreateTable, remote: Option<Vec<Input>>) -> Result<Arc<dyn TableProvider>> {
     create.check_options(&["path", "mode", "split_delimiter", "regex_pattern", "mappings", "skip_empty_lines"])?;
-    let inputs = Paths::from(create.required("path")?).inputs(Format::Line)?;
+    let paths = match remote {
+        Some(inputs) => Paths::Open(inputs),
+        None => Paths::from(create.required("path")?),
+    };
+    let inputs = paths.inputs(Format::Line)?;
     let pattern = create.option("regex_pattern").unwrap_or_default();
     let by_pattern = if pattern.is_empty() { "split" } else { "regex" };
     let delimiter = create.option("split_delimiter").unwrap_or(",").replace("\\t", "\t");
@@ -198,9 +224,16 @@ fn declared_columns(mode: &LineMode, declared: &[(String, arrow::datatypes::Data
     declared.iter().enumerate().map(column).collect()
 }
 
-fn parquet(create: &CreateTable) -> Result<Arc<dyn TableProvider>> {
+async fn parquet(stores: &Arc<ObjectStores>, create: &CreateTable) -> Result<Arc<dyn TableProvider>> {
     create.check_options(&["path"])?;
     let written = create.required("path")?;
+    let given = [PathBuf::from(written)];
+    let is_in_store = is_remote(written);
+    if is_in_store || is_partitioned(&given) {
+        let is_one = is_in_store && (has_suffix(written, &PARQUET) || written.contains(['*', '?', '[']));
+        let declared = Declared { columns: create.schema(), is_folder: !is_one };
+        return Ok(Arc::new(ParquetDataset::open(stores, &given, declared).await?));
+    }
     let path = &local_path(Path::new(written))?;
     let schema = create.schema();
     if is_pattern(path) {
@@ -223,9 +256,17 @@ fn parquet(create: &CreateTable) -> Result<Arc<dyn TableProvider>> {
     })
 }
 
-fn arrow(create: &CreateTable) -> Result<Arc<dyn TableProvider>> {
+fn arrow(create: &CreateTable, remote: Option<Vec<Input>>) -> Result<Arc<dyn TableProvider>> {
     create.check_options(&["path"])?;
-    let file = ipc::IpcFile::open(&Input::open(create.required("path")?)?)?;
+    let path = create.required("path")?;
+    let input = match remote.as_deref() {
+        None => Input::open(path)?,
+        Some([input]) => input.clone(),
+        Some(inputs) => {
+            return Err(create.refusal(&format!("option path: expected one file, got {}", inputs.len())));
+        }
+    };
+    let file = ipc::IpcFile::open(&input)?;
     if let Some(schema) = create.schema() {
         super::scan::check_columns(file.path(), &schema, file.schema())?;
     }

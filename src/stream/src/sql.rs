@@ -10,11 +10,11 @@ use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, Relati
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::parser::Statement as ParsedStatement;
 use datafusion::sql::sqlparser::ast::{Insert, Query, SetExpr, Statement, TableFactor, TableObject};
-use datafusion::sql::sqlparser::dialect::{GenericDialect, dialect_from_str};
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use vexact_core::error::{Error, Result};
 use vexact_sql::deep;
+use vexact_sql::dialect::statement_dialect;
 
 use super::analysis::stream_of;
 use super::clause::extract;
@@ -90,8 +90,8 @@ struct Parsed {
 }
 
 fn parse(state: &SessionState, sql: &str) -> Result<Parsed> {
-    let dialect = dialect_from_str(state.config_options().sql_parser.dialect);
-    let dialect = dialect.unwrap_or_else(|| Box::new(GenericDialect {}));
+    // No text has more tokens than bytes.
+    let dialect = statement_dialect(state.config_options().sql_parser.dialect, sql.len())?;
     let (tokens, clause) = extract(sql, dialect.as_ref())?;
     deep::check(&tokens).map_err(|problem| Error::InvalidArgument(format!("SQL error: {problem}")))?;
     let syntax = |error| Error::InvalidArgument(format!("SQL error: {error}"));

@@ -56,7 +56,7 @@ pub(super) fn files(artifacts: &[Artifact], is_of_all_runs: bool) -> Markup {
 pub(super) fn page(workspace: &Workspace, artifact_id: &str) -> Result<Markup> {
     let artifact = workspace.artifact(artifact_id)?;
     let run = workspace.run(&artifact.run_id)?;
-    let name = run.run_name.as_ref().unwrap_or(&run.run_id);
+    let name = &super::asked::title(&run, workspace.inputs(&run.run_id)?.as_ref());
     let body = html! {
         p.path { a href="/" { "Runs" } " / " a href=(link("runs", &run.run_id)) { (name) } " /" }
         h1 { (artifact.kind) }
@@ -77,7 +77,7 @@ pub(super) fn page(workspace: &Workspace, artifact_id: &str) -> Result<Markup> {
     Ok(Page { title: &title, place: "/artifacts", refresh_ms: None, body }.render())
 }
 
-fn preview(workspace: &Workspace, artifact: &Artifact) -> Result<Markup> {
+pub(super) fn preview(workspace: &Workspace, artifact: &Artifact) -> Result<Markup> {
     if artifact.kind == ArtifactKind::Explain {
         return Ok(
             html! { p { a href=(format!("{}#explain", link("runs", &artifact.run_id))) { "Shown with its run" } } },

@@ -5,6 +5,7 @@
 //! a small script refreshes them.
 
 mod artifact;
+mod asked;
 mod guard;
 mod idle;
 mod layout;

@@ -5,9 +5,10 @@ use serde_json::Value;
 use vexact_core::error::Result;
 use vexact_html::explain;
 use vexact_sql::Explained;
-use vexact_workspace::{LogKind, Run, RunError, RunStatus, Workspace};
+use vexact_workspace::{Artifact, ArtifactKind, LogKind, Run, RunError, RunStatus, Workspace};
 
-use super::artifact::files;
+use super::artifact::{files, preview};
+use super::asked;
 use super::layout::{Page, status, tags, time};
 use super::plot::{Plot, plot};
 use super::series::series;
@@ -23,16 +24,19 @@ const SHOWN_LINE: usize = 2_000;
 
 pub(super) fn page(workspace: &Workspace, run_id: &str) -> Result<Markup> {
     let run = workspace.run(run_id)?;
-    let name = run.run_name.as_ref().unwrap_or(&run.run_id);
+    let asked = workspace.inputs(run_id)?;
+    let name = &asked::title(&run, asked.as_ref());
     let artifacts = workspace.artifacts(Some(run_id), None)?;
     let body = html! {
         p.path { a href="/" { "Runs" } " /" }
         div #head data-live { (head(&run, name)) }
+        @if let Some(query) = asked::query(asked.as_ref()) { section { h2 { "Query" } pre.query { (cut(query)) } } }
+        div #rows data-live { (rows(workspace, &artifacts)?) }
         div #progress data-live { (progress(&workspace.progress(run_id, Some(SNAPSHOTS))?, &run)) }
         div #artifacts data-live {
             @if !artifacts.is_empty() { section { h2 { "Artifacts" } (files(&artifacts, false)) } }
         }
-        (inputs(workspace.inputs(run_id)?.as_ref()))
+        (inputs(asked.as_ref()))
         div #explain data-live { (explained(workspace.explain(run_id)?.as_ref())) }
         div #logs data-live {
             @for (kind, title) in [(LogKind::Stderr, "Log"), (LogKind::Stdout, "Output")] {
@@ -42,6 +46,14 @@ pub(super) fn page(workspace: &Workspace, run_id: &str) -> Result<Markup> {
     };
     let is_running = run.status == RunStatus::Running;
     Ok(Page { title: name, place: "/", refresh_ms: is_running.then_some(1000), body }.render())
+}
+
+/// The first rows of the result, once there is one.
+fn rows(workspace: &Workspace, artifacts: &[Artifact]) -> Result<Markup> {
+    match artifacts.iter().find(|artifact| artifact.kind == ArtifactKind::Result) {
+        Some(result) => Ok(html! { section { h2 { "First rows" } (preview(workspace, result)?) } }),
+        None => Ok(html! {}),
+    }
 }
 
 fn head(run: &Run, name: &str) -> Markup {

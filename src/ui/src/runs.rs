@@ -8,6 +8,7 @@ use url::form_urlencoded;
 use vexact_core::error::Result;
 use vexact_workspace::{Run, RunFilter, RunStatus, Workspace};
 
+use super::asked;
 use super::layout::{Page, link, status, tags, time};
 use super::text::{count, counted, duration};
 
@@ -71,7 +72,7 @@ pub(super) fn page(workspace: &Workspace, asked: &RunsQuery) -> Result<Markup> {
             @if runs.is_empty() {
                 (empty(asked, workspace))
             } @else {
-                (table(&runs))
+                (table(&runs, workspace)?)
                 p.note {
                     (counted(runs.len() as u64, "run")) ", newest first"
                     @if runs.len() == asked.limit() { " · " a href=(asked.more()) { "show more" } }
@@ -107,18 +108,20 @@ fn form(asked: &RunsQuery, runs: &[Run]) -> Markup {
     }
 }
 
-fn table(runs: &[Run]) -> Markup {
-    html! {
+fn table(runs: &[Run], workspace: &Workspace) -> Result<Markup> {
+    let titles = runs.iter().map(|run| Ok(asked::title(run, workspace.inputs(&run.run_id)?.as_ref())));
+    let titles = titles.collect::<Result<Vec<_>>>()?;
+    Ok(html! {
         table.runs {
             thead { tr {
                 th scope="col" { "Status" } th scope="col" { "Run" } th scope="col" { "Action" } th scope="col" { "Started" }
                 th.number scope="col" { "Duration" } th.number scope="col" { "Rows" }
             } }
             tbody {
-                @for run in runs { tr {
+                @for (run, title) in runs.iter().zip(&titles) { tr {
                     td.state { (status(run.status)) }
                     td.name {
-                        a href=(link("runs", &run.run_id)) { (run.run_name.as_ref().unwrap_or(&run.run_id)) }
+                        a href=(link("runs", &run.run_id)) title=(run.run_id) { (title) }
                         " " (tags(&run.tags))
                         @if let Some(error) = &run.error { div.reason title=(error.error) { (error.error) } }
                     }
@@ -129,7 +132,7 @@ fn table(runs: &[Run]) -> Markup {
                 } }
             }
         }
-    }
+    })
 }
 
 fn empty(asked: &RunsQuery, workspace: &Workspace) -> Markup {

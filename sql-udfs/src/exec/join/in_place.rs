@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{DataFusionError, Result};
 use futures::{StreamExt, stream};
-use vexact_kernel::{BatchHits, ChunkedColumn, Ranking, Report, VectorColumn};
+use vexact_kernel::{BatchHits, ChunkedColumn, Ranking, Report};
 
 use super::super::in_place::select;
 use super::super::ranked::external;
@@ -16,6 +16,7 @@ use super::super::run::vectors;
 use super::super::ties::Ties;
 use super::run::{Found, QUERY_BLOCK, SearchState};
 use crate::chunks::{Chunks, InPlace};
+use crate::sketches::column_of;
 
 /// Searches chunks in memory, block of queries after block.
 pub(super) fn run(
@@ -46,11 +47,11 @@ pub(super) fn run(
                 let (run, scan, batch, rows, queries, arrays, selection) = shared.as_ref();
                 let range = block * QUERY_BLOCK..rows.len().min((block + 1) * QUERY_BLOCK);
                 let (rows, queries) = (&rows[range.clone()], &queries[range]);
-                let chunks = arrays.iter().map(|array| VectorColumn::try_new(array)).collect::<Result<_, _>>();
-                let column = ChunkedColumn::try_new(chunks.map_err(external)?).map_err(external)?;
+                let sketches = scan.chunks.sketches_of(vector, run.options.tier);
+                let column = column_of(arrays, &sketches)?;
                 let found = match queries {
                     [] => Vec::new(),
-                    queries => found(run, &scan.chunks, &column, queries, selection.as_ref())?,
+                    queries => found(run, &scan.chunks, vector, &column, queries, selection.as_ref())?,
                 };
                 let searched = |i: usize| {
                     scan.chunks.batches().iter().map(|chunk| Arc::clone(chunk.column(scan.columns[i]))).collect()
@@ -67,6 +68,7 @@ pub(super) fn run(
 fn found(
     run: &SearchState,
     chunks: &Chunks,
+    vector: usize,
     column: &ChunkedColumn<'_>,
     queries: &[Vec<f64>],
     selection: Option<&BooleanBuffer>,
@@ -76,7 +78,9 @@ fn found(
     let BatchHits { rankings, report } =
         run.search(queries, selection, k, run.join.radius)?.run(column).map_err(external)?;
     let filter = report.filter.filter(|_| run.join.predicate.is_some());
-    run.publish(Report { filter, top_k: run.join.k, ..report }, Report::add_queries);
+    let mut report = Report { filter, top_k: run.join.k, ..report };
+    chunks.after_search(vector, run.options.tier, false, &mut report, &run.context);
+    run.publish(report, Report::add_queries);
     let of = |ranking: &Ranking| -> Vec<Found> {
         let pairs = ranking.rows.iter().zip(&ranking.scores);
         pairs.map(|(row, score)| Found { score: *score, position: *row, place: column.locate(*row) }).collect()

@@ -7,20 +7,22 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute::{cast, interleave, take};
 use arrow::datatypes::{DataType, Float64Type, SchemaRef};
 use datafusion::common::Result;
+use datafusion::execution::TaskContext;
 use vexact_kernel::{Many, Report, Search, VectorColumn};
 
 use super::super::ranked::external;
 use super::super::run::vectors;
 use super::{Join, JoinColumn};
 use crate::config::VexactOptions;
+use crate::vector::components_of_bits;
 
 /// Number of queries that are searched together: enough that arithmetic is the bottleneck, few
 /// enough to stay in the cache.
-pub(super) const QUERY_BLOCK: usize = 512;
+pub(in crate::exec) const QUERY_BLOCK: usize = 512;
 
 /// A pair that was found.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Found {
+pub(in crate::exec) struct Found {
     pub score: f64,
     pub position: u64,
     /// The chunk, and the row in it.
@@ -28,10 +30,11 @@ pub(super) struct Found {
 }
 
 /// One execution.
-pub(super) struct SearchState {
+pub(in crate::exec) struct SearchState {
     pub join: Arc<Join>,
     pub schema: SchemaRef,
     pub options: VexactOptions,
+    pub context: Arc<TaskContext>,
     pub executed: Arc<Mutex<Option<Report>>>,
 }
 
@@ -110,6 +113,11 @@ impl SearchState {
     pub fn queries(&self, batch: &RecordBatch) -> Result<(Vec<usize>, Vec<Vec<f64>>)> {
         let (vector, schema) = (batch.column(self.join.vectors.0), batch.schema());
         let array = vectors(vector, schema.field(self.join.vectors.0).name(), None, None, 0)?;
+        if let Some(bits) = array.as_fixed_size_binary_opt() {
+            let present: Vec<usize> = (0..bits.len()).filter(|row| bits.is_valid(*row)).collect();
+            let queries = present.iter().map(|row| components_of_bits(bits.value(*row))).collect();
+            return Ok((present, queries));
+        }
         let list = array.as_fixed_size_list();
         let values = cast(list.values(), &DataType::Float64)?;
         let dim = list.value_length() as usize;

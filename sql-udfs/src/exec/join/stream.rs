@@ -14,6 +14,7 @@ use vexact_kernel::{Report, VectorColumn};
 use super::super::in_place::kept as kept_rows;
 use super::super::ranked::external;
 use super::super::run::vectors;
+use super::super::stream::{ORDINAL_BITS, ordinal};
 use super::run::{Found, QUERY_BLOCK, SearchState};
 
 /// Searches any input batch by batch, holding what each query has found so far.
@@ -25,17 +26,47 @@ pub(super) async fn run(
     batch: RecordBatch,
 ) -> Result<RecordBatch> {
     let (rows, queries) = run.queries(&batch)?;
+    let pairs = search(&run, &searched, &context, memory, &queries, None).await?;
+    let searched = |i: usize| pairs.rows.iter().map(|chunk| Arc::clone(chunk.column(i))).collect();
+    run.output(&batch, &rows, &pairs.found, &searched)
+}
+
+/// The pairs that a search of an input found.
+pub(in crate::exec) struct Pairs {
+    /// The pairs of each query, best first.
+    pub found: Vec<Vec<Found>>,
+    /// The rows that were found.
+    pub rows: Vec<RecordBatch>,
+    /// Number of rows of each partition of the input.
+    pub input_rows: Vec<u64>,
+    _memory: MemoryReservation,
+}
+
+/// Searches an input batch by batch. Positions are ordinals in the input or, with the number of its
+/// first partition, the partition's number and the ordinal in it.
+pub(in crate::exec) async fn search(
+    run: &SearchState,
+    searched: &Arc<dyn ExecutionPlan>,
+    context: &Arc<TaskContext>,
+    memory: MemoryReservation,
+    queries: &[Vec<f64>],
+    first_partition: Option<usize>,
+) -> Result<Pairs> {
     let mut found: Vec<Vec<Found>> = vec![Vec::new(); queries.len()];
     let mut kept: Vec<RecordBatch> = Vec::new();
     let queries_bytes = memory.size();
+    let mut input_rows = vec![0; searched.output_partitioning().partition_count()];
     let mut first = 0;
-    for partition in 0..searched.output_partitioning().partition_count() {
-        let mut stream = searched.execute(partition, Arc::clone(&context))?;
+    for (partition, rows_of_partition) in input_rows.iter_mut().enumerate() {
+        if let Some(number) = first_partition {
+            first = ((number + partition) as u64) << ORDINAL_BITS;
+        }
+        let mut stream = searched.execute(partition, Arc::clone(context))?;
         while let Some(chunk) = stream.next().await {
             let chunk = chunk?;
             let (vector, schema) = (chunk.column(run.join.vectors.1), chunk.schema());
             let (name, query) = (schema.field(run.join.vectors.1).name(), queries.first().map(Vec::as_slice));
-            let array = vectors(vector, name, query, None, first)?;
+            let array = vectors(vector, name, query, None, ordinal(first))?;
             let column = VectorColumn::try_new(&array).map_err(external)?;
             let selection = match &run.join.predicate {
                 Some(predicate) => Some(kept_rows(predicate.as_ref(), &chunk)?),
@@ -75,6 +106,7 @@ pub(super) async fn run(
             }
             let used: UInt64Array = used.iter().map(|row| Some(*row as u64)).collect();
             first += chunk.num_rows() as u64;
+            *rows_of_partition += chunk.num_rows() as u64;
             kept.push(take_record_batch(&chunk, &used)?);
             compact(&mut kept, &mut found)?;
             let bytes: usize = kept.iter().map(RecordBatch::get_array_memory_size).sum();
@@ -82,8 +114,7 @@ pub(super) async fn run(
                 .try_resize(queries_bytes + bytes + found.iter().map(Vec::len).sum::<usize>() * size_of::<Found>())?;
         }
     }
-    let searched = |i: usize| kept.iter().map(|chunk| Arc::clone(chunk.column(i))).collect();
-    run.output(&batch, &rows, &found, &searched)
+    Ok(Pairs { found, rows: kept, input_rows, _memory: memory })
 }
 
 /// Releases the rows that no query uses any more, once they are the larger part.

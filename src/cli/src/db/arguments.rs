@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use vexact::htap::{HtapConfig, Param, StorageMode};
+use vexact::htap::{Blobs, HtapConfig, Param, StorageMode};
 use vexact::replica::{StorageFormat, Store, SyncMode};
 use vexact_kernel::Metric;
 
-use crate::values::{QueryVector, column, metric, param};
+use crate::values::{QueryVector, blobs, column, metric, param};
 
 /// The database of a command.
 #[derive(Debug, Clone, Args)]
@@ -53,14 +53,15 @@ impl Database {
 
 const PARAM_HELP: &str = "\
 A value for the next ? (or $1, $2): JSON where it is JSON, else text. A list of numbers is a vector;
-objects and other lists are bound as their text. Repeat it for more";
+objects and other lists are bound as their text. @FILE is the text of a file (@- of stdin), \"@x\" the text
+@x. Repeat it for more";
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Answer: {\"ok\": true, \"rows_affected\": n}; 0 for DDL. The file is created if it is not there.
+Answer: {\"ok\": true, \"rows_affected\": n}; 0 for DDL.
 
 Examples:
-  vexact db exec --db app.db \"CREATE TABLE docs(id INTEGER PRIMARY KEY, title TEXT, embedding BLOB)\"
+  vexact db exec --db app.db --create \"CREATE TABLE docs(id INTEGER PRIMARY KEY, title TEXT, embedding BLOB)\"
   vexact db exec --db app.db --param 1 --param Ants --param '[0.1, 0.2]' \"INSERT INTO docs VALUES (?, ?, ?)\"
   vexact db exec --db app.db --file schema.sql")]
 pub(crate) struct Exec {
@@ -68,6 +69,9 @@ pub(crate) struct Exec {
     pub database: Database,
     #[arg(long = "param", value_name = "V", value_parser = param, allow_hyphen_values = true, help = PARAM_HELP)]
     pub params: Vec<Param>,
+    /// Create the database if the file does not exist
+    #[arg(long)]
+    pub create: bool,
     /// A file of statements, - for stdin
     #[arg(long, value_name = "FILE", conflicts_with = "sql")]
     pub file: Option<PathBuf>,
@@ -103,10 +107,13 @@ pub(crate) struct Query {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Answer: {\"ok\": true, \"table\", \"columns\": [{\"name\", \"type\"}], \"key\", \"rows\", \"unloaded_rows\"}
-Types:  int8..int64, uint8..uint64, float16, float32, float64, utf8, bool, binary, vector(N), float16[N]
+Types:  int8..int64, uint8..uint64, float16, float32, float64, utf8, bool, binary, vector(N), float16[N],
+        int8[N], uint8[N], bit[N]
+Without --column and --key they are read from SQLite; --vector says which BLOBs are vectors.
 The registration is kept in the file: each later command opens with the table's replica. Harmless to repeat.
 
-Example:
+Examples:
+  vexact db register --db app.db --table docs --vector embedding:2 --initial-sync
   vexact db register --db app.db --table docs --column id:int64 --column title:utf8 \\
       --column \"embedding:vector(2)\" --key id --initial-sync")]
 pub(crate) struct Register {
@@ -116,11 +123,14 @@ pub(crate) struct Register {
     #[arg(long)]
     pub table: String,
     /// A column to replicate. Repeat it
-    #[arg(long = "column", value_name = "NAME:TYPE", value_parser = column, required = true)]
+    #[arg(long = "column", value_name = "NAME:TYPE", value_parser = column, requires = "key")]
     pub columns: Vec<(String, String)>,
     /// The columns that identify a row
-    #[arg(long, value_name = "NAME,..", value_delimiter = ',', required = true)]
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',', requires = "columns")]
     pub key: Vec<String>,
+    /// A BLOB column of vectors of DIM float32, or NAME:bytes. Repeat it
+    #[arg(long = "vector", value_name = "NAME:DIM", value_parser = blobs, conflicts_with = "columns")]
+    pub vectors: Vec<(String, Blobs)>,
     /// Copy the table's rows now
     #[arg(long)]
     pub initial_sync: bool,

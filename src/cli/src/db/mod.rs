@@ -1,12 +1,13 @@
 //! `vexact db`: each command is a few calls of the engine.
 
 mod arguments;
+mod text;
 
 use std::path::Path;
 
 use clap::Subcommand;
 use serde_json::{Map, Value};
-use vexact::htap::HtapEngine;
+use vexact::htap::{HtapEngine, InferredColumn, InferredTable};
 use vexact::router::Side;
 use vexact::session::{QueryVectors, VectorSearch};
 use vexact_core::database_path::DatabasePath;
@@ -38,6 +39,10 @@ pub(crate) enum DbCommand {
     Sync(Sync),
     /// Find the rows whose vectors are closest to a query
     Search(Search),
+    /// Index the text of columns
+    RegisterText(text::RegisterText),
+    /// Find the rows whose text matches words, and whose vectors are closest to a query
+    TextSearch(text::TextQuery),
     /// Show the state of replication
     Status(Status),
     /// Drop the log position of an engine that is gone
@@ -55,6 +60,8 @@ impl DbCommand {
             Self::Uninstall(command) => ("db uninstall", &command.database),
             Self::Sync(command) => ("db sync", &command.database),
             Self::Search(command) => ("db search", &command.database),
+            Self::RegisterText(command) => ("db register-text", &command.database),
+            Self::TextSearch(command) => ("db text-search", &command.database),
             Self::Status(command) => ("db status", &command.database),
             Self::DropPosition(command) => ("db drop-position", &command.database),
         };
@@ -66,7 +73,9 @@ impl DbCommand {
     /// cancelled at any time.
     pub fn timeout_ms(&self) -> Option<u64> {
         match self {
-            Self::Query(Query { timeout_ms, .. }) | Self::Search(Search { timeout_ms, .. }) => *timeout_ms,
+            Self::Query(Query { timeout_ms, .. })
+            | Self::Search(Search { timeout_ms, .. })
+            | Self::TextSearch(text::TextQuery { timeout_ms, .. }) => *timeout_ms,
             _ => None,
         }
     }
@@ -82,6 +91,8 @@ pub(crate) async fn run(command: DbCommand) -> Result<Answer, Failure> {
         DbCommand::Uninstall(command) => uninstall(command).await,
         DbCommand::Sync(command) => sync(command).await,
         DbCommand::Search(command) => search(command).await,
+        DbCommand::RegisterText(command) => text::register(command).await,
+        DbCommand::TextSearch(command) => text::search(command).await,
         DbCommand::Status(command) => status(command).await,
         DbCommand::DropPosition(command) => drop_position(command).await,
     }
@@ -101,7 +112,10 @@ async fn exec(command: Exec) -> Result<Answer, Failure> {
         let got = statements.len();
         return Err(Failure::usage(format!("--param: expected one statement to bind it to, got {got}")));
     }
-    let engine = create(&command.database).await?;
+    let engine = match command.create {
+        true => create(&command.database).await?,
+        false => open(&command.database).await.map_err(|failure| failure.with_hint("--create creates the database"))?,
+    };
     let done = async {
         match statements.len() {
             1 => engine.execute(&statements.remove(0), &command.params).await,
@@ -133,11 +147,19 @@ async fn query(command: Query) -> Result<Answer, Failure> {
 }
 
 async fn register(command: Register) -> Result<Answer, Failure> {
-    let Register { database, table, columns: wanted, key, initial_sync } = command;
-    let schema = TableSchema::try_new(&table, &wanted, &key).during("arguments")?;
-    let columns = columns(&schema.arrow());
+    let Register { database, table, columns: wanted, key, vectors, initial_sync } = command;
+    let given = match wanted.is_empty() {
+        true => None,
+        false => Some(TableSchema::try_new(&table, &wanted, &key).during("arguments")?),
+    };
     let engine = create(&database).await?;
     closing(&engine, async {
+        let schema = match given {
+            Some(schema) => schema,
+            None => inferred(engine.infer_table(&table, vectors).await.during("register")?).during("register")?,
+        };
+        let columns = columns(&schema.arrow());
+        let key = schema.key_columns().map(|column| column.name.clone()).collect();
         let unloaded_rows = engine.register_table(schema, initial_sync).await.during("register")?.unloaded_rows;
         let status = engine.sync_status().await.during("register")?;
         let found = status.tables.iter().find(|found| found.name.eq_ignore_ascii_case(&table));
@@ -145,6 +167,23 @@ async fn register(command: Register) -> Result<Answer, Failure> {
         Ok(Answer::Registered { table, columns, key, rows, unloaded_rows })
     })
     .await
+}
+
+/// Returns the schema of a table whose types are all certain.
+fn inferred(InferredTable { name, columns, key }: InferredTable) -> Result<TableSchema> {
+    let types = columns.iter().map(|column| (column.name.clone(), column.column_type.to_string()));
+    let unsure: Vec<&InferredColumn> = columns.iter().filter(|column| !column.is_certain).collect();
+    if unsure.is_empty() {
+        return TableSchema::try_new(&name, &types.collect::<Vec<_>>(), &key);
+    }
+    let problems = unsure.iter().map(|column| format!("{:?} ({})", column.name, column.reason));
+    let problems = problems.collect::<Vec<_>>().join(", ");
+    let wanted = types.map(|(column, kind)| format!("--column '{column}:{kind}'")).collect::<Vec<_>>().join(" ");
+    Err(Error::InvalidArgument(format!(
+        "table {name:?}: expected a declaration or values that say the type of each column, which these have not: {problems}; \
+         --vector NAME:DIM or NAME:bytes says what a BLOB is, or all of it: {wanted} --key '{}'",
+        key.join(",")
+    )))
 }
 
 async fn unregister(Unregister { database, table }: Unregister) -> Result<Answer, Failure> {

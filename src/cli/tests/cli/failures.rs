@@ -37,15 +37,19 @@ fn a_table_that_is_gone_is_on_stderr_and_in_the_status() {
 }
 
 #[test]
-fn only_exec_and_register_make_a_file() {
+fn a_misspelled_path_makes_no_file() {
     let folder = Folder::new();
     for arguments in [with(&["query", "SELECT 1"], &[]), vec!["sync"], vec!["status"], SEARCH.to_vec()] {
         let error = folder.fails(&arguments, "file_not_found", "open");
         assert_eq!(error, "file not found: app.db");
     }
+    let output = folder.db(&["exec", "CREATE TABLE t(a)"]);
+    failure(&["exec"], &output, "file_not_found", "open");
+    let details = serde_json::from_slice::<Value>(&output.stdout).unwrap()["details"].take();
+    assert_eq!(details["hint"], "--create creates the database");
     folder.fails(&["exec", "--param", "1", "a; b"], "usage_error", "arguments");
     assert!(std::fs::read_dir(folder.0.path()).unwrap().next().is_none());
-    let output = folder.run(&["db", "exec", "--db", "no/app.db", "CREATE TABLE t(a)"]);
+    let output = folder.run(&["db", "exec", "--create", "--db", "no/app.db", "CREATE TABLE t(a)"]);
     failure(&["exec"], &output, "file_not_found", "open");
     std::fs::write(
         folder.path("app.db"),
@@ -81,8 +85,7 @@ fn errors_have_their_root_cause() {
 fn usage_errors_are_error_objects() {
     let folder = Folder::new();
     for (arguments, part) in [
-        (&[][..], "expected a command"),
-        (&["db"], "expected a command"),
+        (&["db"][..], "expected a command"),
         (&["nope"], "'nope'"),
         (&["db", "nope"], "'nope'"),
         (&["db", "exec"], "--db"),

@@ -215,9 +215,13 @@ fn what_cannot_be_asked_of_a_file_says_why() {
 #[test]
 fn shells_complete_the_commands() {
     let folder = Folder::new();
-    for (shell, part) in [("bash", "complete -F"), ("zsh", "#compdef vexact"), ("fish", "complete -c vexact")] {
+    for (shell, part) in [("bash", "-F _vexact vexact"), ("zsh", "#compdef vexact"), ("fish", "complete -c vexact")] {
         let script = folder.out(&["completions", shell]);
-        assert!(script.contains(part) && script.contains("vector-search"), "{shell}");
+        assert!(script.contains(part) && script.contains("vexact __complete"), "{shell}");
     }
+    assert!(folder.out(&["completions", "elvish"]).contains("vector-search"));
+    assert_eq!(folder.out(&["__complete", "--", "run", "start", "--", "vec"]), "vector-search\n");
+    assert_eq!(folder.out(&["__complete", "--", "db", "search", "--metric", ""]), "cosine\ndot\nl2\n");
+    assert_eq!(folder.out(&["__complete", "--", "csv-sql", "--csv", ""]), "");
     failure(&["completions"], &folder.run(&["completions", "tcl"]), "usage_error", "arguments");
 }

@@ -22,7 +22,11 @@ impl Folder {
     /// Four documents in a registered table.
     fn with_docs() -> Self {
         let folder = Self::new();
-        folder.ok(&["exec", "CREATE TABLE docs(id INTEGER PRIMARY KEY, title TEXT, lang TEXT, embedding BLOB)"]);
+        folder.ok(&[
+            "exec",
+            "--create",
+            "CREATE TABLE docs(id INTEGER PRIMARY KEY, title TEXT, lang TEXT, embedding BLOB)",
+        ]);
         folder.ok(&["exec", "INSERT INTO docs VALUES (1, 'Ants', 'en', vector('[0.1,0.2]')), (2, 'Bees', 'en', vector('[1,0]')), (3, 'Käfer', 'de', vector('[0,1]')), (4, NULL, NULL, NULL)"]);
         folder.ok(&REGISTER);
         folder
@@ -119,9 +123,9 @@ fn with<'a>(arguments: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
 }
 
 #[test]
-fn exec_says_how_many_rows_and_creates_the_file() {
+fn exec_says_how_many_rows_and_creates_the_file_if_it_is_told() {
     let folder = Folder::new();
-    assert_eq!(folder.text(&["exec", "CREATE TABLE t(a, b)"]), "{\"ok\":true,\"rows_affected\":0}\n");
+    assert_eq!(folder.text(&["exec", "--create", "CREATE TABLE t(a, b)"]), "{\"ok\":true,\"rows_affected\":0}\n");
     assert_eq!(folder.ok(&["exec", "INSERT INTO t VALUES (1, 2), (3, 4)"])["rows_affected"], 2);
     let several = ["exec", "INSERT INTO t VALUES (5, 6); UPDATE t SET b = 0;", "DELETE FROM t WHERE a = 1"];
     assert_eq!(folder.ok(&several)["rows_affected"], 5);
@@ -144,7 +148,7 @@ fn a_file_of_statements_may_have_triggers_and_comments() {
         CREATE TRIGGER copy AFTER INSERT ON t BEGIN INSERT INTO log VALUES (new.a); INSERT INTO log VALUES (';'); END;\n\
         INSERT INTO t VALUES ('it''s;'); /* the end; */\n";
     std::fs::write(folder.path("schema.sql"), script).unwrap();
-    folder.ok(&["exec", "--file", "schema.sql"]);
+    folder.ok(&["exec", "--create", "--file", "schema.sql"]);
     assert_eq!(folder.rows("SELECT a FROM log"), json!([{"a": "it's;"}, {"a": ";"}]));
     folder.fails(&["exec", "--file", "none.sql"], "file_not_found", "arguments");
 }
@@ -152,7 +156,9 @@ fn a_file_of_statements_may_have_triggers_and_comments() {
 #[test]
 fn parameters_are_json_where_they_are_json() {
     let folder = Folder::new();
-    folder.ok(&["exec", "CREATE TABLE t(id INTEGER PRIMARY KEY, v)"]);
+    folder.ok(&["exec", "--create", "CREATE TABLE t(id INTEGER PRIMARY KEY, v)"]);
+    std::fs::write(folder.path("vector.json"), "[1, 2.5]\n").unwrap();
+    std::fs::write(folder.path("text.txt"), "two\nlines\r\n").unwrap();
     for (param, kind, shown) in [
         ("5", "integer", json!("5")),
         ("-5", "integer", json!("-5")),
@@ -171,6 +177,9 @@ fn parameters_are_json_where_they_are_json() {
         ("[1, 2.5]", "blob", json!("X'0000803F00002040'")),
         ("[1, \"x\"]", "text", json!("'[1, \"x\"]'")),
         ("{\"a\": 1}", "text", json!("'{\"a\": 1}'")),
+        ("@vector.json", "blob", json!("X'0000803F00002040'")),
+        ("@text.txt", "text", json!("'two\nlines'")),
+        ("\"@text.txt\"", "text", json!("'@text.txt'")),
     ] {
         folder.ok(&["exec", "--param", param, "INSERT OR REPLACE INTO t VALUES (1, ?)"]);
         let row = &folder.rows("SELECT typeof(v) AS kind, quote(v) AS shown FROM t")[0];
@@ -182,6 +191,8 @@ fn parameters_are_json_where_they_are_json() {
         assert_eq!(*row, json!({"kind": kind, "shown": shown}), "{param}");
     }
     folder.fails(&["exec", "--param", "[1e300]", "INSERT INTO t VALUES (2, ?)"], "usage_error", "arguments");
+    let error = folder.fails(&["exec", "--param", "@none.json", "SELECT ?"], "usage_error", "arguments");
+    assert!(error.contains("none.json"), "{error}");
     folder.fails(&["exec", "--param", "1", "SELECT ?; SELECT ?"], "usage_error", "arguments");
     folder.fails(&["exec", "INSERT INTO t VALUES (2, ?)"], "value_error", "execute");
 }
@@ -246,7 +257,7 @@ fn values_of_a_mixed_column_keep_their_types() {
 #[test]
 fn a_registration_stays_in_the_file() {
     let folder = Folder::new();
-    folder.ok(&["exec", "CREATE TABLE docs(id INTEGER PRIMARY KEY, title TEXT, lang TEXT, embedding BLOB); INSERT INTO docs(id) VALUES (1)"]);
+    folder.ok(&["exec", "--create", "CREATE TABLE docs(id INTEGER PRIMARY KEY, title TEXT, lang TEXT, embedding BLOB); INSERT INTO docs(id) VALUES (1)"]);
     let answer = folder.ok(&REGISTER);
     assert_eq!((&answer["table"], &answer["key"], &answer["rows"]), (&json!("docs"), &json!(["id"]), &json!(1)));
     assert_eq!(answer["columns"][3], json!({"name": "embedding", "type": "vector(2)"}));
@@ -265,7 +276,11 @@ fn a_registration_stays_in_the_file() {
 #[test]
 fn two_key_columns_are_a_list() {
     let folder = Folder::new();
-    folder.ok(&["exec", "CREATE TABLE t(a INTEGER, b TEXT, PRIMARY KEY (a, b)); INSERT INTO t VALUES (1, 'x')"]);
+    folder.ok(&[
+        "exec",
+        "--create",
+        "CREATE TABLE t(a INTEGER, b TEXT, PRIMARY KEY (a, b)); INSERT INTO t VALUES (1, 'x')",
+    ]);
     let register = ["register", "--table", "t", "--column", "a:int64", "--column", "b:utf8", "--key", "a,b"];
     let answer = folder.ok(&register);
     assert_eq!((&answer["key"], &answer["unloaded_rows"]), (&json!(["a", "b"]), &json!(1)));

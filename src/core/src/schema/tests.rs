@@ -39,6 +39,9 @@ fn type_strings_are_read_in_any_case_and_printed_canonically() {
         ("Float32[3]", "vector(3)"),
         ("VECTOR( 3 )", "vector(3)"),
         ("float16[8]", "float16[8]"),
+        ("INT8[16]", "int8[16]"),
+        ("uint8[ 3 ]", "uint8[3]"),
+        ("Bit[24]", "bit[24]"),
     ];
     for (text, canonical) in cases {
         let parsed = ColumnType::parse(text).unwrap();
@@ -50,13 +53,25 @@ fn type_strings_are_read_in_any_case_and_printed_canonically() {
 
 #[test]
 fn unknown_types_are_named_as_given() {
-    for text in
-        ["Integer", "vector", "vector()", "vector(-1)", "vector(+3)", "float32[3", "float64[3]", "", "decimal(3)"]
-    {
+    for text in [
+        "Integer",
+        "vector",
+        "vector()",
+        "vector(-1)",
+        "vector(+3)",
+        "float32[3",
+        "float64[3]",
+        "bit(8)",
+        "int16[2]",
+        "",
+        "decimal(3)",
+    ] {
         assert_eq!(ColumnType::parse(text).unwrap_err().to_string(), format!("unknown type: {text}"));
     }
     let zero = ColumnType::parse("vector(0)").unwrap_err().to_string();
     assert!(zero.contains("vector(0)") && zero.contains("got 0"), "{zero}");
+    let bits = ColumnType::parse("bit[12]").unwrap_err().to_string();
+    assert_eq!(bits, "type bit[12]: expected a multiple of 8 bits, got 12");
     assert!(ColumnType::parse("vector(99999999999)").unwrap_err().to_string().contains("2147483647"));
 }
 

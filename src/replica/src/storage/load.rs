@@ -27,6 +27,8 @@ pub struct Stored {
     pub last_time: i64,
     /// As it was given to [`Store::save`].
     pub extra: String,
+    /// State of the text indexes.
+    text: Option<i64>,
 }
 
 /// A stored table.
@@ -131,11 +133,11 @@ impl Store {
         for (at, part) in places.into_iter().zip(parts) {
             tables[at].parts.push(part);
         }
-        let (applied_seq, last_time) = (manifest.applied_seq, manifest.last_time);
+        let (applied_seq, last_time, text) = (manifest.applied_seq, manifest.last_time, manifest.text);
         let extra = manifest.extra.clone();
         // So that a save knows them.
         state.segments.extend(segments);
-        Ok(Some(Stored { tables, applied_seq, last_time, extra }))
+        Ok(Some(Stored { tables, applied_seq, last_time, extra, text }))
     }
 }
 
@@ -149,7 +151,7 @@ impl Replicas {
         let versions: Vec<Arc<TableVersion>> = versions.collect::<Result<_>>()?;
         let states = versions.into_iter().zip(&stored.tables);
         let states = states.map(|(version, table)| TableState { version, failed: table.failed.clone() });
-        self.replace_all(states.collect(), stored.applied_seq);
+        self.replace_all(states.collect(), stored.applied_seq, stored.text);
         Ok(())
     }
 }

@@ -33,6 +33,9 @@ pub(super) struct Manifest {
     pub tables: Vec<TableEntry>,
     /// The files of delete bitmaps.
     pub bitmaps: Vec<NamedFile>,
+    /// The state of the text indexes that belongs to the tables; left out without an index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<i64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -123,6 +126,7 @@ impl Manifest {
             extra: String::new(),
             tables: Vec::new(),
             bitmaps: Vec::new(),
+            text: None,
         }
     }
 

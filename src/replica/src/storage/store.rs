@@ -214,7 +214,8 @@ impl Store {
         if !written.is_empty() {
             self.folder.sync()?;
         }
-        let manifest = Manifest { applied_seq: snapshot.applied_seq, tables, bitmaps, ..state.manifest.clone() };
+        let (applied_seq, text) = (snapshot.applied_seq, snapshot.text_token());
+        let manifest = Manifest { applied_seq, tables, bitmaps, text, ..state.manifest.clone() };
         Ok((manifest, next))
     }
 

@@ -22,8 +22,10 @@
 //! | `nested_equality` | a sort by a column that a filter makes equal to an expression of it fails |
 //! | `round` | `round` of decimals is planned with another type than it returns |
 //! | `vector_text` | vectors are not cast to text, nor text to vectors |
+//! | `coalesce` | nested calls double at each level; a volatile argument is evaluated twice |
 //! | `date_part` | `extract(year ...)` against years that a timestamp cannot have |
 
+mod coalesce;
 mod date_part;
 mod exists_offset;
 mod extremes;
@@ -38,6 +40,7 @@ mod nested_equality;
 mod null_semantics;
 mod offset;
 mod opaque;
+mod portable;
 mod preimage;
 mod rewrite;
 mod round;
@@ -52,6 +55,10 @@ use datafusion::optimizer::{Analyzer, AnalyzerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use vexact_sources::object_stores::ObjectStores;
+use vexact_sources::parquet_reader::CheckParquet;
+
+pub use portable::portable;
 
 type PhysicalRule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
 
@@ -67,7 +74,7 @@ pub(crate) fn configure(config: &mut SessionConfig) {
 }
 
 /// Returns DataFusion's physical optimizer rules with the corrections.
-pub(crate) fn physical_rules() -> Vec<PhysicalRule> {
+pub(crate) fn physical_rules(stores: &Arc<ObjectStores>) -> Vec<PhysicalRule> {
     let mut rules: Vec<PhysicalRule> =
         vec![Arc::new(float_bounds::ForgetFloatStatistics), Arc::new(statistics::TolerateStatistics)];
     for rule in PhysicalOptimizer::new().rules {
@@ -84,7 +91,7 @@ pub(crate) fn physical_rules() -> Vec<PhysicalRule> {
     }
     rules.push(Arc::new(limit_zero::EmptySorts));
     rules.push(Arc::new(float_bounds::ForgetFloatPruning));
-    rules.push(Arc::new(vexact_sources::parquet_reader::CheckParquet));
+    rules.push(Arc::new(CheckParquet(Arc::clone(stores))));
     rules
 }
 
@@ -99,7 +106,8 @@ pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
 /// Adds the analyzer rules and the functions. They run after DataFusion's own rules, which coerce
 /// the types.
 pub(crate) fn register(ctx: &SessionContext) {
-    let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 8] = [
+    let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 9] = [
+        Arc::new(coalesce::BoundedCoalesce),
         Arc::new(grouping_sets::UnorderedGroupingSets),
         Arc::new(null_semantics::UnknownStaysUnknown),
         Arc::new(vector_text::VectorsAsText),

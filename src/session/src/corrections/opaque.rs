@@ -24,6 +24,8 @@ use datafusion::logical_expr::{
     Signature, Volatility,
 };
 use datafusion::optimizer::AnalyzerRule;
+use datafusion::physical_expr::expressions::{CastExpr, TryCastExpr};
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
 use vexact_sql::negate;
 
@@ -201,6 +203,17 @@ impl Conversion {
 /// order nor the parts of it.
 pub(super) fn same(expr: Expr) -> Expr {
     Conversion::Same.call(expr)
+}
+
+/// Returns a conversion as the expression that it replaces; `None` for another call.
+pub(super) fn plain(call: &ScalarFunctionExpr) -> Option<Arc<dyn PhysicalExpr>> {
+    let opaque = call.fun().inner().downcast_ref::<Opaque>()?;
+    let argument = Arc::clone(call.args().first()?);
+    Some(match &opaque.conversion {
+        Conversion::Cast(to) => Arc::new(CastExpr::new(argument, to.data_type().clone(), Some(DEFAULT_CAST_OPTIONS))),
+        Conversion::TryCast(to) => Arc::new(TryCastExpr::new(argument, to.data_type().clone())),
+        Conversion::Same => argument,
+    })
 }
 
 /// A conversion as a function without a name in SQL.

@@ -68,7 +68,7 @@ fn unanalyzed(predicate: &Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
 
 /// A condition that is evaluated for rows and not for bounds.
 #[derive(Debug, Eq)]
-struct Unanalyzed(Arc<dyn PhysicalExpr>);
+pub(super) struct Unanalyzed(pub(super) Arc<dyn PhysicalExpr>);
 
 impl PartialEq for Unanalyzed {
     fn eq(&self, other: &Self) -> bool {

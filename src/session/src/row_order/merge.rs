@@ -27,7 +27,7 @@ const BUFFERED_BATCHES: usize = 4;
 /// the second, and so on. All of them run in parallel, the later ones [`BUFFERED_BATCHES`] ahead.
 /// DataFusion's `CoalescePartitionsExec` returns rows in the order of their arrival.
 #[derive(Debug)]
-pub(super) struct OrderedMergeExec {
+pub struct OrderedMergeExec {
     input: Arc<dyn ExecutionPlan>,
     fetch: Option<usize>,
     properties: Arc<PlanProperties>,
@@ -35,6 +35,7 @@ pub(super) struct OrderedMergeExec {
 }
 
 impl OrderedMergeExec {
+    /// Returns the concatenation of the input's partitions.
     pub fn new(input: Arc<dyn ExecutionPlan>) -> Self {
         let mut equivalences = input.equivalence_properties().clone();
         equivalences.clear_orderings();

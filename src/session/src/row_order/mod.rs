@@ -25,7 +25,9 @@ use vexact_sources::parquet_reader::named;
 use vexact_sql::exec::{TieBreakExec, VectorJoinExec, VectorTopKExec};
 
 pub(crate) use collect::collect;
-use merge::OrderedMergeExec;
+pub use merge::OrderedMergeExec;
+
+use crate::text::TextMatchesExec;
 
 /// Physical optimizer rule: makes merges of partitions ordered if the order of rows is visible, and
 /// removes round-robin repartitioning. It runs last, when the partitions are final.
@@ -85,7 +87,11 @@ fn decides_by_order(plan: &dyn ExecutionPlan) -> bool {
     let is_limit = plan.is::<GlobalLimitExec>()
         || plan.is::<LocalLimitExec>()
         || (plan.fetch().is_some() && plan.maintains_input_order().into_iter().all(|maintains| maintains));
-    is_limit || plan.is::<VectorTopKExec>() || plan.is::<VectorJoinExec>() || plan.is::<TieBreakExec>()
+    is_limit
+        || plan.is::<VectorTopKExec>()
+        || plan.is::<VectorJoinExec>()
+        || plan.is::<TieBreakExec>()
+        || plan.is::<TextMatchesExec>()
 }
 
 /// Runs a plan and streams its batches, one partition after the other.

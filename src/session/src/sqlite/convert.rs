@@ -12,7 +12,7 @@ use super::evaluate;
 
 /// Returns the type that values of a type have in SQLite: int64, float64, utf8, binary, or Null; a
 /// bool is an integer. Returns `None` if SQLite has no such type.
-pub(super) fn canonical(data_type: &DataType) -> Option<DataType> {
+pub(crate) fn canonical(data_type: &DataType) -> Option<DataType> {
     Some(match data_type {
         DataType::Null => DataType::Null,
         DataType::Boolean => DataType::Int64,

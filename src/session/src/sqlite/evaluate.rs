@@ -75,7 +75,7 @@ impl ToSql for Bound<'_> {
     }
 }
 
-fn bind(statement: &mut Statement<'_>, at: usize, column: &ArrayRef, row: usize) -> Result<()> {
+pub(crate) fn bind(statement: &mut Statement<'_>, at: usize, column: &ArrayRef, row: usize) -> Result<()> {
     let value = match column.data_type() {
         _ if column.is_null(row) => ValueRef::Null,
         DataType::Null => ValueRef::Null,

@@ -7,7 +7,7 @@
 mod arithmetic;
 mod call;
 mod convert;
-mod evaluate;
+pub(super) mod evaluate;
 mod number;
 mod sum;
 mod text;
@@ -24,7 +24,7 @@ use datafusion::logical_expr::{
 
 pub(super) use arithmetic::{checked, checked_arithmetic, may_overflow};
 pub(super) use call::{Calls, Casts};
-use convert::canonical;
+pub(super) use convert::canonical;
 pub(super) use sum::sum;
 
 /// A function of SQLite. Unless stated otherwise, its result is NULL for a NULL argument.

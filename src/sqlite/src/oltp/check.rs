@@ -18,7 +18,9 @@ pub(super) fn fits(column_type: ColumnType, x: &str) -> String {
         ColumnType::Int64 => format!("typeof({x}) = 'integer'"),
         ColumnType::Utf8 => format!("typeof({x}) = 'text'"),
         ColumnType::Binary => format!("typeof({x}) = 'blob'"),
-        ColumnType::Vector { dim, .. } => format!("typeof({x}) = 'blob' AND length({x}) = {}", 4 * dim),
+        ColumnType::Vector { element, dim } => {
+            format!("typeof({x}) = 'blob' AND length({x}) = {}", element.stored_bytes(dim))
+        }
         ColumnType::Float64 => {
             format!(
                 "typeof({x}) = 'real' OR typeof({x}) = 'integer' AND {x} BETWEEN -{EXACT_INTEGER} AND {EXACT_INTEGER}"

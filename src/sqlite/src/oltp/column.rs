@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanBuilder, FixedSizeListArray, Float16Builder, Float32Builder, Float64Builder,
-    Int8Builder, Int16Builder, Int32Builder, Int64Builder, NullBufferBuilder, PrimitiveArray, StringBuilder,
-    UInt8Builder, UInt16Builder, UInt32Builder, UInt64Builder,
+    ArrayRef, BinaryBuilder, BooleanBuilder, FixedSizeBinaryArray, FixedSizeListArray, Float16Builder, Float32Builder,
+    Float64Builder, Int8Builder, Int16Builder, Int32Builder, Int64Builder, NullBufferBuilder, PrimitiveArray,
+    StringBuilder, UInt8Builder, UInt16Builder, UInt32Builder, UInt64Builder,
 };
-use arrow::datatypes::{ArrowPrimitiveType, Field, Float16Type, Float32Type};
+use arrow::datatypes::{ArrowPrimitiveType, Field, Float16Type, Float32Type, Int8Type, UInt8Type};
 use half::f16;
 use rusqlite::types::ValueRef;
 use vexact_core::schema::{ColumnType, VectorElement};
@@ -39,8 +39,22 @@ enum Builder {
     Utf8(StringBuilder),
     Boolean(BooleanBuilder),
     Binary(BinaryBuilder),
-    Vector { dim: usize, components: Components, validity: NullBufferBuilder },
-    HalfVector { dim: usize, components: Components, validity: NullBufferBuilder },
+    Vector {
+        dim: usize,
+        components: Components,
+        validity: NullBufferBuilder,
+    },
+    HalfVector {
+        dim: usize,
+        components: Components,
+        validity: NullBufferBuilder,
+    },
+    /// Vectors that are stored as they are in SQLite: of bytes or bits.
+    ByteVector {
+        dim: usize,
+        components: Components,
+        validity: NullBufferBuilder,
+    },
 }
 
 /// Runs the same code for each kind of builder that has `append_null` and `finish`.
@@ -63,6 +77,7 @@ macro_rules! each {
             Builder::Binary($builder) => $plain,
             Builder::Vector { dim: $dim, components: $components, validity: $validity } => $vector,
             Builder::HalfVector { dim: $dim, components: $components, validity: $validity } => $vector,
+            Builder::ByteVector { dim: $dim, components: $components, validity: $validity } => $vector,
         }
     };
 }
@@ -96,6 +111,10 @@ impl ColumnBuilder {
             }
             ColumnType::Vector { element: VectorElement::Float16, dim } => {
                 Builder::HalfVector { dim, components: Components::new(2 * dim, rows), validity: validity() }
+            }
+            ColumnType::Vector { element, dim } => {
+                let components = Components::new(element.stored_bytes(dim), rows);
+                Builder::ByteVector { dim, components, validity: validity() }
             }
         };
         Self { column_type, builder }
@@ -147,6 +166,10 @@ impl ColumnBuilder {
                 row.zip(floats).for_each(|(component, float)| *component = f16::from_f32(float).to_ne_bytes());
                 validity.append_non_null();
             }),
+            Builder::ByteVector { components, validity, .. } => blob(value, self.column_type).map(|bytes| {
+                components.next_row().copy_from_slice(bytes);
+                validity.append_non_null();
+            }),
             integers => integer(value, self.column_type).map(|integer| match integers {
                 Builder::Int8(builder) => builder.append_value(integer as i8),
                 Builder::Int16(builder) => builder.append_value(integer as i16),
@@ -168,6 +191,13 @@ impl ColumnBuilder {
         match self.builder {
             Builder::Vector { dim, components, validity } => list::<Float32Type>(dim, components, validity),
             Builder::HalfVector { dim, components, validity } => list::<Float16Type>(dim, components, validity),
+            Builder::ByteVector { dim, components, mut validity } => match self.column_type {
+                ColumnType::Vector { element: VectorElement::Int8, .. } => list::<Int8Type>(dim, components, validity),
+                ColumnType::Vector { element: VectorElement::UInt8, .. } => {
+                    list::<UInt8Type>(dim, components, validity)
+                }
+                _ => Arc::new(FixedSizeBinaryArray::new((dim / 8) as i32, components.finish(), validity.finish())),
+            },
             mut plain => each!(&mut plain, builder => Arc::new(builder.finish()), _dim _components _validity => {
                 unreachable!("vectors have arms of their own")
             }),
@@ -226,6 +256,16 @@ fn floats(value: ValueRef<'_>, dim: usize) -> Option<impl Iterator<Item = f32>> 
     }
 }
 
+/// The BLOB of a vector, if it has the length of the type.
+fn blob<'v>(value: ValueRef<'v>, column_type: ColumnType) -> Option<&'v [u8]> {
+    match (value, column_type) {
+        (ValueRef::Blob(bytes), ColumnType::Vector { element, dim }) if bytes.len() == element.stored_bytes(dim) => {
+            Some(bytes)
+        }
+        _ => None,
+    }
+}
+
 fn append_text(builder: &mut StringBuilder, value: ValueRef<'_>, column_type: ColumnType) -> Result<(), String> {
     let text = match value {
         ValueRef::Text(bytes) => std::str::from_utf8(bytes).ok(),
@@ -254,7 +294,7 @@ pub fn check(column_type: ColumnType, value: ValueRef<'_>) -> Result<(), String>
         (_, ValueRef::Null) => true,
         (ColumnType::Utf8, ValueRef::Text(bytes)) => std::str::from_utf8(bytes).is_ok(),
         (ColumnType::Binary, ValueRef::Blob(_)) => true,
-        (ColumnType::Vector { dim, .. }, value) => floats(value, dim).is_some(),
+        (ColumnType::Vector { .. }, value) => blob(value, column_type).is_some(),
         (ColumnType::Float16, value) => real(value).and_then(half).is_some(),
         (ColumnType::Float32, value) => real(value).and_then(single).is_some(),
         (ColumnType::Float64, value) => real(value).is_some(),
@@ -283,7 +323,30 @@ pub fn described(value: ValueRef<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::{Array, AsArray};
+
     use super::*;
+
+    #[test]
+    fn vectors_of_bytes_and_bits_are_the_bytes_of_sqlite() {
+        let column = |text: &str, values: &[ValueRef<'_>]| -> Result<ArrayRef, String> {
+            let mut builder = ColumnBuilder::new(ColumnType::parse(text).unwrap());
+            values.iter().try_for_each(|value| builder.append(*value))?;
+            Ok(builder.finish())
+        };
+        let values = [ValueRef::Blob(&[1, 128, 255]), ValueRef::Null, ValueRef::Blob(&[0, 127, 3])];
+        let signed = column("int8[3]", &values).unwrap();
+        assert_eq!(signed.as_fixed_size_list().values().as_primitive::<Int8Type>().values()[..3], [1, -128, -1]);
+        assert_eq!((signed.data_type(), signed.null_count()), (&ColumnType::parse("int8[3]").unwrap().arrow(), 1));
+        let unsigned = column("uint8[3]", &values).unwrap();
+        assert_eq!(unsigned.as_fixed_size_list().values().as_primitive::<UInt8Type>().values()[..3], [1, 128, 255]);
+        let bits = column("bit[24]", &values).unwrap();
+        assert_eq!(bits.as_fixed_size_binary().value(2), [0, 127, 3]);
+        assert_eq!((bits.data_type(), bits.null_count()), (&ColumnType::parse("bit[24]").unwrap().arrow(), 1));
+        let refused = column("bit[24]", &[ValueRef::Blob(&[1, 2])]).unwrap_err();
+        assert_eq!(refused, "expected bit[24] (a BLOB of 3 bytes), got a BLOB of 2 bytes");
+        assert!(column("int8[3]", &[ValueRef::Integer(3)]).unwrap_err().contains("int8[3] (a BLOB of 3 bytes)"));
+    }
 
     #[test]
     fn float16_is_rounded_once() {

@@ -11,7 +11,7 @@ use arrow::array::{
 };
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type, UnionFields};
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int8Type, Int64Type, UInt8Type, UnionFields};
 use rusqlite::types::ValueRef;
 use vexact_core::schema::ColumnType;
 
@@ -114,6 +114,9 @@ fn is_exact_as_real(column: &ArrayRef) -> bool {
 fn for_each_value(column: &ArrayRef, mut call: impl FnMut(ValueRef<'_>) -> Result<(), String>) -> Result<(), String> {
     let vectors = column.as_fixed_size_list_opt();
     let plain = match column.data_type() {
+        DataType::FixedSizeList(item, _) if matches!(item.data_type(), DataType::Int8 | DataType::UInt8) => {
+            Ok(Arc::clone(column))
+        }
         DataType::FixedSizeList(item, dim) if item.data_type() != &DataType::Float32 => {
             let floats = Arc::new(Field::new_list_field(DataType::Float32, true));
             cast(column, &DataType::FixedSizeList(floats, *dim))
@@ -134,6 +137,16 @@ fn for_each_value(column: &ArrayRef, mut call: impl FnMut(ValueRef<'_>) -> Resul
             DataType::Float64 => call(ValueRef::Real(plain.as_primitive::<Float64Type>().value(row)))?,
             DataType::Utf8 => call(ValueRef::Text(plain.as_string::<i32>().value(row).as_bytes()))?,
             DataType::Binary => call(ValueRef::Blob(plain.as_binary::<i32>().value(row)))?,
+            DataType::FixedSizeBinary(_) => call(ValueRef::Blob(plain.as_fixed_size_binary().value(row)))?,
+            DataType::FixedSizeList(item, _) if item.data_type() == &DataType::Int8 => {
+                let components = plain.as_fixed_size_list().value(row);
+                let components = components.as_primitive::<Int8Type>().values();
+                call(ValueRef::Blob(&components.iter().map(|component| *component as u8).collect::<Vec<u8>>()))?;
+            }
+            DataType::FixedSizeList(item, _) if item.data_type() == &DataType::UInt8 => {
+                let components = plain.as_fixed_size_list().value(row);
+                call(ValueRef::Blob(components.as_primitive::<UInt8Type>().values()))?;
+            }
             _ if vectors.is_some() => {
                 let components = plain.as_fixed_size_list().value(row);
                 let components = components.as_primitive::<Float32Type>().values();

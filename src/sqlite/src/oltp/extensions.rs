@@ -97,6 +97,17 @@ impl Extensions {
         self.count.store(all.len(), Memory::Release);
     }
 
+    /// Installs on a connection of somebody else what was added after the first `from`, and returns
+    /// the number of all.
+    ///
+    /// # Errors
+    /// An error of SQLite.
+    pub fn install_after(&self, conn: &Connection, from: usize) -> Result<usize> {
+        let installed = Installed(Cell::new(from));
+        self.install(conn, &installed)?;
+        Ok(installed.0.get())
+    }
+
     /// Installs on a connection what was added since the last time.
     ///
     /// # Errors

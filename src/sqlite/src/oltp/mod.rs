@@ -29,6 +29,7 @@ mod expression;
 mod extensions;
 mod file_id;
 mod guard;
+pub mod infer;
 mod last_write;
 mod like;
 pub(crate) mod limit;
@@ -39,6 +40,7 @@ mod readers;
 mod reference;
 mod statement;
 mod table;
+pub mod text;
 mod trigger;
 pub mod uninstall;
 mod writer;
@@ -258,6 +260,15 @@ impl Oltp {
     /// A name of a collation of SQLite.
     pub fn create_collation(&self, name: impl Into<String>, compare: Collation) -> Result<()> {
         self.shared.extensions.add_collation(name.into(), compare)
+    }
+
+    /// Installs on a connection of somebody else the functions and collations of the app that were
+    /// added after the first `from`, and returns the number of all.
+    ///
+    /// # Errors
+    /// An error of SQLite.
+    pub fn install_functions(&self, conn: &Connection, from: usize) -> Result<usize> {
+        self.shared.extensions.install_after(conn, from)
     }
 
     /// Runs one reading statement; returns all its rows in one batch, in SQLite's order. A result
