@@ -1,4 +1,4 @@
-"""What an exact search over 1e7 to 1e10 vectors costs: bytes, seconds and money, by where the bytes are.
+"""Computes the bytes, seconds and money of an exact search over 1e7 to 1e10 vectors, by the place of the bytes.
 
 A paper model, not a measurement: seconds are bytes over the bandwidth of what holds them, plus the latency of the first byte and
 of the network. Change the constants for your machines and run it again.

@@ -19,7 +19,7 @@ from parts import skip_without
 from reference import vectors
 from test_ui import browser_path
 
-# What a cell's output is subject to, as far as it concerns tables and lists of terms.
+# The rules for a cell's output that concern tables and lists of terms.
 RULES = """
     .cell { font: 14px/1.6 system-ui; padding: 16px; width: 900px; }
     .cell table { border-spacing: 0; table-layout: fixed; margin-left: auto; margin-right: auto; margin-bottom: 1em; color: inherit; }

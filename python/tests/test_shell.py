@@ -94,7 +94,7 @@ def test_statements_are_answered_with_tables_and_errors_do_not_end_the_shell(she
     shell.read_until(PROMPT)
     shell.type("SELECT title FROM vector_search('docs', 'embedding', '[0 1]', 1);\n")
     shell.read_until("| Cats  |")
-    # What is typed before the prompt may be lost to the terminal's other mode.
+    # Input before the prompt may be lost when the terminal changes its mode.
     shell.read_until(PROMPT)
     shell.type("\x04")
     assert shell.end() == 0

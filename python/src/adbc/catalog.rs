@@ -37,7 +37,7 @@ pub fn names(shared: &Shared) -> (&'static str, &'static str) {
     }
 }
 
-/// What is asked for; names are patterns of SQL's LIKE.
+/// A request for objects of the catalog. Names are patterns of SQL's LIKE.
 pub struct Filter<'a> {
     pub catalog: Option<&'a str>,
     pub db_schema: Option<&'a str>,

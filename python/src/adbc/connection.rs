@@ -19,7 +19,7 @@ use super::running::Cancellation;
 use super::statement::Statement;
 use super::status::{error, invalid, unsupported};
 
-/// What a connection shares with its statements.
+/// The state that a connection shares with its statements.
 #[derive(Default)]
 pub struct State {
     is_read_only: AtomicBool,

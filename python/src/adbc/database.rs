@@ -34,7 +34,7 @@ pub enum Source {
     Engine(Arc<HtapEngine>),
 }
 
-/// What connections, statements and readers share.
+/// The state that connections, statements and readers share.
 pub struct Shared {
     pub threads: Threads,
     pub source: Source,

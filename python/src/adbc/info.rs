@@ -1,4 +1,4 @@
-//! What the driver says of itself.
+//! Name, vendor and versions of the driver.
 
 use std::collections::HashSet;
 use std::sync::Arc;

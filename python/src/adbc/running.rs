@@ -16,7 +16,7 @@ use vexact::sql::deep::stack_of_text;
 use super::status::{converted, error};
 use crate::runtime::RunningQuery;
 
-/// What runs for one statement or connection.
+/// The task that runs for one statement or connection.
 #[derive(Clone, Default)]
 pub struct Cancellation(Arc<Mutex<Running>>);
 

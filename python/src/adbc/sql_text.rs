@@ -1,4 +1,4 @@
-//! What a statement's text shows before it is run: whether it returns rows, and its placeholders.
+//! Reads a statement's text before it is run: whether it returns rows, and its placeholders.
 
 use datafusion::sql::sqlparser::dialect::SQLiteDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};

@@ -29,7 +29,7 @@ use crate::runtime::{run_long, runtime};
 /// The name of the schema of a snapshot, as a session's own.
 const SCHEMA: &str = "public";
 
-/// What replicas are read with: the engine's session, at one version or at the newest.
+/// The session of an engine that reads replicas, at one version or at the newest.
 #[derive(Clone)]
 struct Replicas {
     engine: Arc<Engine>,

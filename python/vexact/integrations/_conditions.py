@@ -137,7 +137,7 @@ def is_empty(column: str, keys: Sequence[str]) -> Condition:
 
 
 def marks(values: Sequence[Any]) -> str:
-    """So many placeholders."""
+    """Returns a placeholder for each value."""
     return ", ".join("?" * len(values))
 
 

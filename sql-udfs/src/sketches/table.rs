@@ -1,5 +1,5 @@
-//! What the batches of a table share: the bases of its vector columns, and an account of the bytes
-//! that searches have read without a sketch.
+//! State that the batches of a table share: the bases of its vector columns, and an account of the
+//! bytes that searches have read without a sketch.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,7 +25,7 @@ pub struct TableSketches {
 struct Builder {
     /// The process that it runs in; 0 if there is none. A child of `fork` has no such thread.
     process: u32,
-    /// What it does next, by column and tier: a newer request replaces an older one.
+    /// The builder's next requests, by column and tier: a newer one replaces an older one.
     pending: HashMap<(usize, Tier), Request>,
 }
 

@@ -112,7 +112,7 @@ fn candidates(words: &[String], runs: &dyn Fn() -> Vec<String>) -> Vec<String> {
             continue;
         }
         match word.as_str() {
-            // What `run start` runs has the options of an action.
+            // The command after `run start` has the options of an action.
             "--" if command.get_name() == "start" => {
                 command = Only::command();
                 command.build();

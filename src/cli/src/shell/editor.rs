@@ -84,7 +84,7 @@ const KEYWORDS: [&str; 60] = [
     "WITH",
 ];
 
-/// What the user entered.
+/// The input of the user.
 pub(super) enum Line {
     Text(String),
     /// Ctrl-C.
