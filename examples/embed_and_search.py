@@ -1,4 +1,7 @@
-"""Text in a SQLite file, vectors by a function: filled once, followed as the texts change, and searched by words, without `await`."""
+"""Text in a SQLite file, vectors by a function: filled once, followed as the texts change, and searched by words.
+
+The engine has blocking methods here, so there is no `await`.
+"""
 
 import hashlib
 import tempfile
@@ -14,7 +17,7 @@ DIM = 256
 
 
 def hashed_words(texts: list[str]) -> np.ndarray:
-    """A stand-in for a model, which needs no download: each word of a text adds a random direction of its own."""
+    """A stand-in for a model, without a download: each word of a text adds a random direction of its own."""
     rows = np.zeros((len(texts), DIM), np.float32)
     for row, text in zip(rows, texts):
         for word in text.lower().split():

@@ -1,4 +1,6 @@
-"""LangChain, Haystack and LlamaIndex over one SQLite file: 2 000 entries of a dictionary, searched by meaning and filtered by metadata.
+"""LangChain, Haystack and LlamaIndex over one SQLite file.
+
+It has 2 000 entries of a dictionary, searched by meaning and filtered by metadata.
 
 The vectors of the entries are those of the sample; no model is loaded.
 """

@@ -1,4 +1,4 @@
-"""Text and vectors together: WordNet's glosses in SQLite, searched by words, by meaning, and by both. Run by `make examples`."""
+"""Text and vectors together: WordNet's glosses in SQLite, searched by words, by meaning, and by both."""
 
 import asyncio
 import tempfile

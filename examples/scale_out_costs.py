@@ -1,7 +1,7 @@
-"""Computes the bytes, seconds and money of an exact search over 1e7 to 1e10 vectors, by the place of the bytes.
+"""Computes the bytes, seconds and money of an exact search over 1e7 to 1e10 vectors.
 
-A paper model, not a measurement: seconds are bytes over the bandwidth of what holds them, plus the latency of the first byte and
-of the network. Change the constants for your machines and run it again.
+A paper model, not a measurement: seconds are bytes over the bandwidth of the place that holds them, plus the latency
+of the first byte and of the network. Change the constants for your machines and run it again.
 
     python examples/scale_out_costs.py [--dim 384] [--cores 8]
 """

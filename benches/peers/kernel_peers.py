@@ -95,23 +95,15 @@ class Faiss(_IndexPeer):
         return self._index(metric).search(queries, k)[1]
 
 
-class FaissPanorama(_IndexPeer):
-    """faiss-cpu IndexFlatL2Panorama and IndexFlatIPPanorama, exact, over rows in the basis of their principal components.
+class FaissPanorama(Faiss):
+    """faiss-cpu IndexFlatL2Panorama and IndexFlatIPPanorama, over rows in the basis of their principal components.
 
     The components are computed from 20 000 rows when the index is built, untimed; turning the queries is timed. Eight
     levels and batches of 1 024 rows measured best. Inner products need a basis without centring, which l2 allows too.
     """
 
     name = "faiss-cpu Panorama"
-    packages = ("faiss-cpu",)
     _levels, _batch_rows, _train_rows = 8, 1_024, 20_000
-
-    def __init__(self, threads: int) -> None:
-        import faiss
-
-        super().__init__(threads)
-        self._faiss = faiss
-        faiss.omp_set_num_threads(threads)
 
     def _build(self, data: Dataset, metric: str) -> Any:
         rows = _unit(data.vectors) if metric == "cosine" else data.vectors
