@@ -45,6 +45,9 @@ with tempfile.TemporaryDirectory() as folder:
     for document, distance in store.similarity_search_with_score(query, 3, filter={"domain": {"$ne": "animal"}}):
         print(f"  {distance:.3f} {document.metadata['word']}, {document.metadata['domain']}: {document.page_content[:60]}")
 
+    for document, score in store.similarity_search_with_score(query, 3, mode="hybrid"):
+        print(f"  hybrid {score:.4f} {document.metadata['word']}: {document.page_content[:60]}")
+
     documents = VexactDocumentStore(path)
     documents.write_documents(
         [Document(id=str(e["id"]), content=e["gloss"], meta={"domain": e["domain"], "frequency": e["frequency"]}, embedding=e["embedding"]) for e in entries]

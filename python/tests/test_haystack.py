@@ -161,11 +161,13 @@ METAS: list[dict[str, Any]] = [
     ids=lambda filters: "-".join(str(value) for value in filters.values())[:60],
 )
 def test_filters_mean_what_haystack_says(document_store: VexactDocumentStore, filters: dict[str, Any]) -> None:
-    documents = [Document(id=str(n), content=f"c{n}", meta=meta) for n, meta in enumerate(METAS)]
+    documents = [Document(id=str(n), content=f"c{n}", meta=meta, embedding=[1.0, float(n)]) for n, meta in enumerate(METAS)]
     document_store.write_documents(documents)
     expected = [document.id for document in documents if document_matches_filter(filters, document)]
     assert [document.id for document in document_store.filter_documents(filters)] == expected
     assert document_store.count_documents_by_filter(filters) == len(expected)
+    found = document_store.embedding_retrieval([1.0, 0.0], filters=filters)
+    assert [document.id for document in found] == expected
 
 
 def test_every_part_of_a_document_comes_back(document_store: VexactDocumentStore) -> None:

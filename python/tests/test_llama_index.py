@@ -115,7 +115,9 @@ def test_queries_are_best_first_with_similarities(store: VexactVectorStore) -> N
     assert [node.get_content() for node in result.nodes or []] == ["text a", "text b", "text e"]
     assert found(store, doc_ids=["doc2"]) == ["e", "c", "d"]
     assert found(store, node_ids=["c", "a"]) == ["a", "c"]
-    with pytest.raises(ValueError, match="mode: expected default or mmr, got sparse"):
+    with pytest.raises(ValueError, match="mode: expected default, mmr, text_search, sparse or hybrid, got svm"):
+        found(store, mode=VectorStoreQueryMode.SVM)
+    with pytest.raises(ValueError, match="query_str: expected a text for the mode sparse, got None"):
         found(store, mode=VectorStoreQueryMode.SPARSE)
 
 

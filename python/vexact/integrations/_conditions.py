@@ -23,10 +23,12 @@ class Condition:
 
     sql: str
     params: tuple[Any, ...] = ()
+    #: True for a user's own SQL: SQLite evaluates it as that of any query, with subqueries of other tables.
+    is_users: bool = False
 
 
-ALWAYS = Condition("1")
-NEVER = Condition("0")
+ALWAYS = Condition("TRUE")
+NEVER = Condition("FALSE")
 
 
 def every(conditions: Iterable[Condition]) -> Condition:

@@ -1,17 +1,16 @@
 """A table of documents in a SQLite file, with a replica for the search of their vectors: what the stores of all frameworks share.
 
-The table is `id TEXT PRIMARY KEY, content TEXT, meta TEXT, extra TEXT, embedding BLOB`. `meta` is the JSON object of the user's metadata;
-`extra` is what the framework needs beyond, or NULL. The vectors of a table have one dimension: the given one, that of its rows, or
-that of the first vector written.
+The table is `id TEXT PRIMARY KEY, content TEXT, meta TEXT, extra TEXT, embedding BLOB`, and a column for each key of typed metadata.
+`meta` is the JSON object of the user's metadata; `extra` is what the framework needs beyond, or NULL. The vectors of a table have one
+dimension: the given one, that of its rows, or that of the first vector written.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,14 +18,19 @@ import numpy as np
 
 from .. import _arguments as check
 from .._settings import Path, TableSchema
-from ..connection import Connection, connect
+from ..connection import Connection
 from ..engine import HtapEngine
 from ..errors import EngineError, InvalidRequestError
-from ._conditions import ALWAYS, CASEFOLD, Condition, every, json_text, marks
+from ._columns import TYPES, check_values, checked, definition, found_in, quoted
+from ._conditions import ALWAYS, CASEFOLD, NEVER, Condition, json_text, marks
+from ._shared import shared
 
 #: Rows that one statement reads by their ids.
 _IDS_AT_ONCE = 500
 METRICS = ("cosine", "dot", "l2")
+#: The constant of reciprocal rank fusion, and the rows of each list that is fused.
+_RRF_K = 60.0
+_DEPTH = 100
 
 
 @dataclass
@@ -42,42 +46,13 @@ class Row:
 
 @dataclass
 class Hit:
-    """A document that was found, and its score: a distance, or under `dot` the product."""
+    """A document that was found, and its score: of vectors a distance, or under `dot` the product; of text BM25; of both the sum of
+    reciprocal ranks."""
 
     row: Row
     score: float
 
 
-class _Shared:
-    """Connections that stores opened by a path, one for each file: closed with their last store."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: dict[tuple[int, str], tuple[Connection, int]] = {}
-
-    def acquire(self, path: Path) -> tuple[Connection, Callable[[], None]]:
-        name = os.fspath(path)
-        file = name if name.startswith("file:") else os.path.realpath(name)
-        key = (os.getpid(), file)
-        with self._lock:
-            connection, stores = self._open.get(key, (None, 0))
-            if connection is None or connection.engine._is_shut_down:
-                connection, stores = connect(name), 0
-            self._open[key] = connection, stores + 1
-        return connection, lambda: self._release(key, connection)
-
-    def _release(self, key: tuple[int, str], connection: Connection) -> None:
-        with self._lock:
-            current, stores = self._open.get(key, (None, 0))
-            if current is connection:
-                if stores > 1:
-                    self._open[key] = connection, stores - 1
-                    return
-                del self._open[key]
-        connection.close()
-
-
-_shared = _Shared()
 #: One thread at a time registers a table.
 _registering = threading.Lock()
 #: The engines that have the function `CASEFOLD`.
@@ -88,17 +63,22 @@ def _casefold(text: Any) -> Any:
     return text.casefold() if isinstance(text, str) else text
 
 
-def quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
 class DocumentTable:
     """The table `table` of a database: a path, a `vexact.Connection` or a `vexact.HtapEngine`, which stay open when it is closed."""
 
     def __init__(
-        self, database: Path | Connection | HtapEngine, table: str, dim: int | None = None, metric: str = "cosine"
+        self,
+        database: Path | Connection | HtapEngine,
+        table: str,
+        dim: int | None = None,
+        metric: str = "cosine",
+        columns: Mapping[str, str] | None = None,
+        tokenizer: str | None = None,
     ) -> None:
         self.table = check.text("table", table)
+        #: The types of the metadata that are columns, by their keys.
+        self.columns = checked(columns)
+        self._tokenizer = None if tokenizer is None else check.text("tokenizer", tokenizer)
         if metric not in METRICS:
             raise InvalidRequestError(f"metric: expected one of {', '.join(METRICS)}, got {metric!r}")
         self.metric = metric
@@ -109,10 +89,11 @@ class DocumentTable:
         elif isinstance(database, Connection):
             self.connection = database
         else:
-            self.connection, release = _shared.acquire(check.path("database", database))
+            self.connection, release = shared.acquire(check.path("database", database))
         self._finalizer = None if release is None else weakref.finalize(self, release)
         self._sql = quoted(self.table)
         self._is_registered = False
+        self._has_vectors = False
         try:
             self._define_casefold()
             self._create()
@@ -133,10 +114,25 @@ class DocumentTable:
                 _with_casefold.add(self.connection.engine)
 
     def _create(self) -> None:
+        typed = "".join(f", {definition(key, kind)}" for key, kind in self.columns.items())
         self.connection.execute(
             f"CREATE TABLE IF NOT EXISTS {self._sql} (id TEXT PRIMARY KEY NOT NULL, content TEXT, "
-            "meta TEXT NOT NULL DEFAULT '{}', extra TEXT, embedding BLOB)"
+            f"meta TEXT NOT NULL DEFAULT '{{}}', extra TEXT, embedding BLOB{typed})"
         )
+
+    def _add_columns(self) -> None:
+        """Adds typed metadata to a table that lacks it, and takes the one that the table has."""
+        for key, kind in self.columns.items():
+            if key not in (there := self._typed()):
+                self.connection.execute(f"ALTER TABLE {self._sql} ADD COLUMN {definition(key, kind)}")
+            elif there[key] != kind:
+                raise InvalidRequestError(f"table {self.table!r}: column {key!r}: expected the type {there[key]}, which it has, got {kind}")
+        self.columns = self._typed()
+
+    def _typed(self) -> dict[str, str]:
+        names = self.connection.query("SELECT name FROM pragma_table_xinfo(?) WHERE hidden = 2 ORDER BY cid", [self.table]).to_pylist()
+        create = self.connection.query("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ? COLLATE NOCASE", [self.table]).to_pylist()
+        return found_in(create[0]["sql"], [row["name"] for row in names]) if create else {}
 
     def _find_dim(self) -> None:
         """Takes the dimension from the rows, and registers the table once it is known."""
@@ -145,6 +141,7 @@ class DocumentTable:
         except EngineError as error:
             expected = "the columns id, content, meta, extra and embedding"
             raise InvalidRequestError(f"table {self.table!r}: expected {expected}, or a table that is not there: {error}") from error
+        self._add_columns()
         found = self.connection.query(
             f"SELECT length(embedding) AS bytes FROM {self._sql} WHERE embedding IS NOT NULL LIMIT 1"
         ).to_pylist()
@@ -154,15 +151,42 @@ class DocumentTable:
         elif self._dim is not None:
             self._register(self._dim)
 
-    def _register(self, dim: int) -> None:
-        if self._dim is not None and self._dim != dim:
+    def _register(self, dim: int | None) -> None:
+        """Registers the table, or adds to its replica the columns that it lacks; its vectors once they have a dimension."""
+        if dim is not None and self._dim is not None and self._dim != dim:
             raise InvalidRequestError(f"table {self.table!r}: expected vectors of {self._dim} components, got {dim}")
-        columns = [("id", "utf8"), ("content", "utf8"), ("meta", "utf8"), ("extra", "utf8"), ("embedding", f"vector({dim})")]
+        columns = [("id", "utf8"), ("content", "utf8"), ("meta", "utf8"), ("extra", "utf8")]
+        columns += [(key, TYPES[kind].replicated) for key, kind in self.columns.items()]
+        if dim is not None:
+            columns.append(("embedding", f"vector({dim})"))
         with _registering:
             known = {name.lower() for name in self.connection.sync_status().tables}
             if self.table.lower() not in known:
                 self.connection.register_table(TableSchema(self.table, columns, ["id"]), initial_sync=True)
-        self._dim, self._is_registered = dim, True
+            else:
+                replicated = {name.lower() for name in self.connection.table(self.table).schema.names}
+                for name, data_type in columns:
+                    if name.lower() not in replicated:
+                        self.connection.add_column(self.table, name, data_type)
+        self._is_registered = True
+        if dim is not None:
+            self._dim, self._has_vectors = dim, True
+
+    def _index_text(self) -> None:
+        """Makes the index of the text unless it is there."""
+        if not self._is_registered:
+            self._register(None)
+        with _registering:
+            indexed = {
+                column: tokenizer
+                for table, column, tokenizer in self.connection.text_columns()
+                if table.lower() == self.table.lower()
+            }
+            if self._tokenizer is None and "content" in indexed:
+                return
+            tokenizer = self._tokenizer or "unicode61"
+            if indexed.get("content") != tokenizer:
+                self.connection.register_text(self.table, "content", tokenizer)
 
     @property
     def dim(self) -> int | None:
@@ -201,8 +225,9 @@ class DocumentTable:
                     got = " x ".join(map(str, row.vector.shape))
                     raise InvalidRequestError(f"document {row.id!r}: expected a vector of {dim or 'some'} components, got {got}")
             extra = None if row.extra is None else json_text(row.extra)
+            check_values(row.id, row.meta, self.columns)
             params.append((row.id, row.content, metadata_text(row.id, row.meta), extra, row.vector))
-        if dim is not None and not self._is_registered:
+        if dim is not None and not self._has_vectors:
             self._register(dim)
         return params
 
@@ -217,6 +242,7 @@ class DocumentTable:
         """Sets keys of the metadata of documents; returns their number."""
         if not changes:
             return self.count(where)
+        check_values("all that match", changes, self.columns)
         setting = ", ".join(["?, json(?)"] * len(changes))
         pairs = [item for key, value in changes.items() for item in ("$." + json.dumps(key, ensure_ascii=False), json_text(value))]
         sql = f"UPDATE {self._sql} SET meta = json_set(meta, {setting}) WHERE {where.sql}"
@@ -227,7 +253,7 @@ class DocumentTable:
         if self._is_registered:
             self.connection.unregister_table(self.table)
         self.connection.execute(f"DROP TABLE IF EXISTS {self._sql}")
-        self._dim, self._is_registered = None, False
+        self._dim, self._is_registered, self._has_vectors = None, False, False
         self._create()
 
     # Reading
@@ -265,32 +291,82 @@ class DocumentTable:
         found = self.connection.query(sql, [*columns.params, *where.params])
         return [row for batch in found for row in zip(*(column.to_pylist() for column in batch.columns))]
 
-    def search(
-        self, vector: Any, k: int, where: Condition | None = None, *, with_vectors: bool = False, fresh: bool = True
-    ) -> list[Hit]:
+    def search(self, vector: Any, k: int, where: Condition = ALWAYS, *, with_vectors: bool = False) -> list[Hit]:
         """Returns the `k` documents closest to a vector among those that meet a condition, best first; equal scores by id.
 
         All writes before the call are seen. Documents without a vector, and under `cosine` those of zero length, are not found.
         """
-        if k <= 0 or not self._is_registered:
+        if k <= 0 or not self._has_vectors or (selection := self._selection(where, with_vectors)) is None:
             return []
-        selection: dict[str, Any] = {}
-        if where is not None and where is not ALWAYS:
-            ids = self.ids(every([where, Condition("embedding IS NOT NULL")]))
-            if not ids:
-                return []
-            selection = {"filter": "id IN (?)", "params": [ids]}
-        columns = ["content", "meta", "extra"] + (["embedding"] if with_vectors else [])
-        found = self.connection.vector_search(
-            self.table, "embedding", vector, k, self.metric, columns=columns, fresh=fresh, **selection
+        return _hits(self.connection.vector_search(self.table, "embedding", vector, k, self.metric, **selection), "score")
+
+    def text_search(self, words: str, k: int, where: Condition = ALWAYS, *, with_vectors: bool = False) -> list[Hit]:
+        """Returns the `k` documents whose text matches any of the words best, among those that meet a condition."""
+        if k <= 0 or (selection := self._selection(where, with_vectors)) is None:
+            return []
+        self._index_text()
+        return _hits(self.connection.text_search(self.table, "content", words, k, **selection), "text_score")
+
+    def hybrid_search(
+        self,
+        vector: Any,
+        words: str,
+        k: int,
+        where: Condition = ALWAYS,
+        *,
+        weight: float = 0.5,
+        depth: int | None = None,
+        with_vectors: bool = False,
+    ) -> list[Hit]:
+        """Returns the `k` documents that both searches rank best, by reciprocal rank fusion. `weight`: that of the vectors, from 0 to
+        1. `depth`: the documents of each list, 100 and at least `k` by default."""
+        if k <= 0 or (selection := self._selection(where, with_vectors)) is None:
+            return []
+        depth = max(_DEPTH, k) if depth is None else depth
+        if not self._has_vectors:
+            # The list of vectors is empty.
+            found = self.text_search(words, min(k, depth), where)
+            return [Hit(hit.row, 2 * (1 - weight) / (_RRF_K + rank)) for rank, hit in enumerate(found, 1)]
+        self._index_text()
+        found = self.connection.hybrid_search(
+            self.table, "embedding", vector, "content", words, k, self.metric, rrf_k=_RRF_K, depth=depth, weight=weight, **selection
         )
-        return [Hit(_row(row), row["score"]) for row in found.to_pylist()]
+        return _hits(found, "score")
+
+    def _selection(self, where: Condition, with_vectors: bool) -> dict[str, Any] | None:
+        """Returns the arguments of a search among the documents that meet a condition; None if there are none."""
+        filter: dict[str, Any] = {}
+        if where.is_users:
+            ids = self.ids(where)
+            if not ids:
+                return None
+            filter = {"filter": "id IN (?)", "params": [ids]}
+        elif where is NEVER:
+            return None
+        elif where is not ALWAYS:
+            filter = {"filter": where.sql, "params": list(where.params) or None}
+        columns = ["content", "meta", "extra"] + (["embedding"] if with_vectors and self._has_vectors else [])
+        return {"columns": columns, "fresh": True, **filter}
 
     def similarity(self, score: float) -> float:
-        """Returns a number that is larger for closer vectors: the cosine, the product, or 1 / (1 + distance)."""
+        """Of the score of a search of vectors: returns a number that is larger for closer vectors: the cosine, the product, or 1 / (1 + distance)."""
         if self.metric == "cosine":
             return 1.0 - score
         return score if self.metric == "dot" else 1.0 / (1.0 + score)
+
+
+def relevance_of_text(score: float) -> float:
+    """Returns a number from 0 to 1 that is larger for a better BM25."""
+    return score / (1 + score)
+
+
+def relevance_of_both(score: float) -> float:
+    """Returns a number from 0 to 1: 1 for the document that both searches rank first."""
+    return score * (_RRF_K + 1) / 2
+
+
+def _hits(found: Any, score: str) -> list[Hit]:
+    return [Hit(_row(row), row[score]) for row in found.to_pylist()]
 
 
 def _row(found: dict[str, Any]) -> Row:
@@ -325,27 +401,3 @@ def as_vector(vector: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
     if given.dtype.kind == "f" and (np.isfinite(given) & ~np.isfinite(narrow)).any():
         raise InvalidRequestError("vector: expected components within float32, got a larger one")
     return narrow
-
-
-def diverse(query: Any, vectors: Sequence[Any], k: int, weight: float) -> list[int]:
-    """Returns the positions of `k` vectors by maximal marginal relevance: each is the one of the greatest
-    `weight * cosine to the query - (1 - weight) * greatest cosine to those before it`; ties by position."""
-    if not vectors or k <= 0:
-        return []
-    matrix = _unit(np.asarray(vectors, np.float64))
-    relevance = matrix @ _unit(np.asarray(query, np.float64)[None])[0]
-    chosen = [int(np.argmax(relevance))]
-    nearest = matrix @ matrix[chosen[0]]
-    while len(chosen) < min(k, len(vectors)):
-        scores = weight * relevance - (1 - weight) * nearest
-        scores[chosen] = -np.inf
-        best = int(np.argmax(scores))
-        chosen.append(best)
-        nearest = np.maximum(nearest, matrix @ matrix[best])
-    return chosen
-
-
-def _unit(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: np.ndarray[Any, Any] = rows / np.where(lengths == 0, 1, lengths)
-    return unit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -9,22 +10,23 @@ from typing import Any
 from haystack.dataclasses import Document
 from haystack.errors import FilterError
 
-from ._conditions import ALWAYS, Condition, Field, every, negated, some
+from ._columns import field as field_of
+from ._conditions import ALWAYS, NEVER, Condition, Field, every, negated, some
 from ._dates import compares_dates
 
 _FIELDS = {field.name for field in fields(Document)}
 _ORDER = (">", ">=", "<", "<=")
 
 
-def condition(filters: dict[str, Any] | None) -> Condition:
-    """Returns Haystack's filters as SQL. `FilterError` names what is wrong in them."""
+def condition(filters: dict[str, Any] | None, columns: Mapping[str, str]) -> Condition:
+    """Returns Haystack's filters as SQL; `columns` are the typed metadata. `FilterError` names what is wrong in them."""
     if not filters:
         return ALWAYS
     if not isinstance(filters, dict):
         raise FilterError(f"filters: expected a dict, got {type(filters).__name__}")
     if "operator" not in filters and "conditions" not in filters and "field" not in filters:
         raise FilterError(f"filters: expected 'operator' with 'conditions' or 'field', got {sorted(filters)}")
-    return _of_comparison(filters) if "field" in filters else _of_logic(filters)
+    return _of_comparison(filters, columns) if "field" in filters else _of_logic(filters, columns)
 
 
 def _needed(filters: dict[str, Any], *keys: str) -> list[Any]:
@@ -34,9 +36,9 @@ def _needed(filters: dict[str, Any], *keys: str) -> list[Any]:
     return [filters[key] for key in keys]
 
 
-def _of_logic(filters: dict[str, Any]) -> Condition:
+def _of_logic(filters: dict[str, Any], columns: Mapping[str, str]) -> Condition:
     operator, conditions = _needed(filters, "operator", "conditions")
-    parts = [_of_comparison(part) if "field" in part else _of_logic(part) for part in conditions]
+    parts = [_of_comparison(part, columns) if "field" in part else _of_logic(part, columns) for part in conditions]
     if operator == "AND":
         return every(parts)
     if operator == "OR":
@@ -46,20 +48,20 @@ def _of_logic(filters: dict[str, Any]) -> Condition:
     raise FilterError(f"filters: expected one of AND, OR, NOT, got {operator!r}")
 
 
-def _field(name: str) -> Field:
+def _field(name: str, columns: Mapping[str, str]) -> Field:
     if name in ("id", "content"):
         return Field.of_column(name)
     keys = name.split(".")
     if keys[0] == "meta" and len(keys) > 1:
-        return Field.of_json("meta", keys[1:])
+        return field_of(keys[1:], columns)
     if keys[0] in _FIELDS:
         raise FilterError(f"filters: expected the field id, content or meta.*, got {name!r}")
-    return Field.of_json("meta", keys)
+    return field_of(keys, columns)
 
 
-def _of_comparison(filters: dict[str, Any]) -> Condition:
+def _of_comparison(filters: dict[str, Any], columns: Mapping[str, str]) -> Condition:
     name, operator, value = _needed(filters, "field", "operator", "value")
-    field = _field(name)
+    field = _field(name, columns)
     if operator == "==":
         return _equals(field, value)
     if operator == "!=":
@@ -85,7 +87,7 @@ def _equals(field: Field, value: Any) -> Condition:
 
 def _ordered(name: str, field: Field, operator: str, value: Any) -> Condition:
     if value is None:
-        return Condition("0")
+        return NEVER
     if isinstance(value, (str, datetime)):
         date = _date(value)
         if date is None:

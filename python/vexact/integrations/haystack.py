@@ -1,14 +1,13 @@
-"""A Haystack document store over a table in your own SQLite file: `VexactDocumentStore`, and `VexactEmbeddingRetriever` for pipelines.
+"""A Haystack document store over a table in your own SQLite file: `VexactDocumentStore`, and for pipelines the retrievers
+`VexactEmbeddingRetriever`, `VexactBM25Retriever` and `VexactHybridRetriever`.
 
 Needs haystack-ai: `pip install 'vexact[haystack]'`.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,7 +16,7 @@ from ._needs import needs
 needs("haystack", "haystack-ai", "haystack")
 
 from haystack import component, default_from_dict, default_to_dict
-from haystack.dataclasses import ByteStream, Document, SparseEmbedding
+from haystack.dataclasses import Document
 from haystack.document_stores.errors import DuplicateDocumentError
 from haystack.document_stores.types import DuplicatePolicy, FilterPolicy, apply_filter_policy
 
@@ -27,16 +26,18 @@ from .._settings import Path
 from ..connection import Connection
 from ..engine import HtapEngine
 from ..errors import EngineError
-from ._conditions import ALWAYS, Condition, json_path
-from ._documents import DocumentTable, Row, as_vector
+from ._conditions import Condition
+from ._documents import DocumentTable
+from ._haystack_documents import document_of, row_of
 from ._haystack_filters import condition
+from ._haystack_metadata import MetadataQueries
 
-__all__ = ["VexactDocumentStore", "VexactEmbeddingRetriever"]
+__all__ = ["VexactBM25Retriever", "VexactDocumentStore", "VexactEmbeddingRetriever", "VexactHybridRetriever"]
 
 T = TypeVar("T")
 
 
-class VexactDocumentStore:
+class VexactDocumentStore(MetadataQueries):
     """Haystack documents in a table of a SQLite file, with exact search of their embeddings.
 
         store = VexactDocumentStore("app.db")
@@ -46,9 +47,13 @@ class VexactDocumentStore:
     `database`: the path of a SQLite file, which is made if it is not there, a `vexact.Connection` or a `vexact.HtapEngine`. Stores with
     one path share a connection. `table`: made if it is not there; a file holds as many as you like. `metric`: `cosine`, `dot` or `l2`.
     `embedding_dim`: by default that of the table's rows or of the first embedding. Embeddings are stored as float32. Documents
-    without one are kept, and not found by a search.
+    without one are kept, and not found by a search of embeddings. `tokenizer`, of the content: `unicode61`, `porter` or `trigram`, as in
+    `register_text`; the content is indexed at the first `bm25_retrieval` or `hybrid_retrieval`.
 
-    Filters are evaluated by SQLite over the metadata. `>`, `>=`, `<` and `<=` compare numbers with numbers and ISO dates with dates;
+    `columns`: types of metadata, `{"lang": "text", "page": "integer"}` (`text`, `integer`, `real`, `boolean`), which become columns of
+    the table: filters on them are fast, and a document whose value is of another type is refused. The table remembers them.
+
+    Filters are evaluated in SQL over the metadata. `>`, `>=`, `<` and `<=` compare numbers with numbers and ISO dates with dates;
     documents whose value is of another kind do not match.
     """
 
@@ -59,10 +64,14 @@ class VexactDocumentStore:
         table: str = "haystack_documents",
         metric: str = "cosine",
         embedding_dim: int | None = None,
+        columns: Mapping[str, str] | None = None,
+        tokenizer: str | None = None,
     ) -> None:
         self._database = database
         self._embedding_dim = embedding_dim
-        self._documents = DocumentTable(database, table, embedding_dim, metric)
+        self._columns = columns
+        self._tokenizer = tokenizer
+        self._documents = DocumentTable(database, table, embedding_dim, metric, columns, tokenizer)
 
     @property
     def connection(self) -> Connection:
@@ -83,6 +92,8 @@ class VexactDocumentStore:
             table=self._documents.table,
             metric=self._documents.metric,
             embedding_dim=self._embedding_dim,
+            columns=None if self._columns is None else dict(self._columns),
+            tokenizer=self._tokenizer,
         )
         return data
 
@@ -100,7 +111,7 @@ class VexactDocumentStore:
 
     def filter_documents(self, filters: dict[str, Any] | None = None) -> list[Document]:
         """Returns the documents that match, in the order in which they were written first."""
-        return [_document(row) for row in self._documents.rows(condition(filters))]
+        return [document_of(row) for row in self._documents.rows(self._condition(filters))]
 
     def write_documents(self, documents: list[Document], policy: DuplicatePolicy = DuplicatePolicy.NONE) -> int:
         """Writes documents in one transaction; returns how many were written. `NONE` is `FAIL`: a document whose id is there is a
@@ -108,7 +119,7 @@ class VexactDocumentStore:
         is_list = isinstance(documents, Iterable) and not isinstance(documents, (str, bytes))
         if not is_list or any(not isinstance(document, Document) for document in documents):
             raise ValueError("documents: expected a list of haystack.Document")
-        rows = [_row(document) for document in documents]
+        rows = [row_of(document) for document in documents]
         if policy == DuplicatePolicy.OVERWRITE:
             self._documents.write(rows)
             return len(rows)
@@ -138,62 +149,11 @@ class VexactDocumentStore:
 
     def delete_by_filter(self, filters: dict[str, Any]) -> int:
         """Deletes the documents that match; returns their number."""
-        return self._documents.delete_where(condition(filters))
+        return self._documents.delete_where(self._condition(filters))
 
     def update_by_filter(self, filters: dict[str, Any], meta: dict[str, Any]) -> int:
         """Sets metadata of the documents that match, beside what they have; returns their number."""
-        return self._documents.update_meta(condition(filters), meta)
-
-    def count_documents_by_filter(self, filters: dict[str, Any]) -> int:
-        """Returns the number of documents that match."""
-        return self._documents.count(condition(filters))
-
-    def count_unique_metadata_by_filter(self, filters: dict[str, Any], metadata_fields: list[str]) -> dict[str, int]:
-        """Returns the number of different values of each metadata field among the documents that match."""
-        where = condition(filters)
-        return {_bare(name): len(self._values(name, where)) for name in metadata_fields}
-
-    def get_metadata_fields_info(self) -> dict[str, dict[str, str]]:
-        """Returns the type of each metadata field: `boolean`, `int`, `float` or `keyword`, which is also that of mixed values."""
-        found: dict[str, set[str]] = {}
-        for (text,) in self._documents.select(Condition("meta")):
-            for key, value in json.loads(text).items():
-                kind = {bool: "boolean", int: "int", float: "float"}.get(type(value), "keyword")
-                if value is not None:
-                    found.setdefault(key, set()).add(kind)
-        return {key: {"type": kinds.pop() if len(kinds) == 1 else "keyword"} for key, kinds in found.items()}
-
-    def get_metadata_field_min_max(self, metadata_field: str) -> dict[str, Any]:
-        """Returns the smallest and the largest value of a field: `{"min": ..., "max": ...}`, None where it has none, or numbers and
-        texts both."""
-        values = [value for value in self._values(metadata_field) if isinstance(value, (int, float, str))]
-        if not values or len({isinstance(value, str) for value in values}) > 1:
-            return {"min": None, "max": None}
-        return {"min": min(values), "max": max(values)}
-
-    def get_metadata_field_unique_values(
-        self,
-        metadata_field: str,
-        search_term: str | None = None,
-        from_: int = 0,
-        size: int = 10,
-        filters: dict[str, Any] | None = None,
-    ) -> tuple[list[Any], int]:
-        """Returns `size` of the different values of a field from `from_` on, in the order of their texts, and the number of all.
-        `search_term`: only values whose text contains it, whatever the case."""
-        values = self._values(metadata_field, condition(filters))
-        if search_term:
-            values = [value for value in values if search_term.lower() in str(value).lower()]
-        values.sort(key=lambda value: (str(value), type(value).__name__))
-        return values[from_ : from_ + size], len(values)
-
-    def _values(self, name: str, where: Condition = ALWAYS) -> list[Any]:
-        """Returns the different values of a metadata field; 1, 1.0, True and "1" differ."""
-        path = json_path([_bare(name)])
-        columns = Condition("json_type(meta, ?), json_quote(json_extract(meta, ?))", (path, path))
-        found = dict.fromkeys(self._documents.select(columns, where))
-        booleans = {"true": True, "false": False}
-        return [booleans.get(kind, None) if kind in booleans else json.loads(text) for kind, text in found if kind not in (None, "null")]
+        return self._documents.update_meta(self._condition(filters), meta)
 
     def embedding_retrieval(
         self,
@@ -205,11 +165,37 @@ class VexactDocumentStore:
     ) -> list[Document]:
         """Returns the `top_k` documents closest to an embedding among those that match, best first. Their `score` is the cosine or the
         product, or under `l2` 1 / (1 + distance)."""
-        where = condition(filters)
         hits = self._documents.search(
-            query_embedding, top_k, None if where is ALWAYS else where, with_vectors=return_embedding
+            query_embedding, top_k, self._condition(filters), with_vectors=return_embedding
         )
-        return [_document(hit.row, self._documents.similarity(hit.score)) for hit in hits]
+        return [document_of(hit.row, self._documents.similarity(hit.score)) for hit in hits]
+
+    def bm25_retrieval(
+        self, query: str, *, filters: dict[str, Any] | None = None, top_k: int = 10, return_embedding: bool = False
+    ) -> list[Document]:
+        """Returns the `top_k` documents whose content has words of the query, best first. Their `score` is BM25."""
+        hits = self._documents.text_search(query, top_k, self._condition(filters), with_vectors=return_embedding)
+        return [document_of(hit.row, hit.score) for hit in hits]
+
+    def hybrid_retrieval(
+        self,
+        query: str,
+        query_embedding: list[float],
+        *,
+        filters: dict[str, Any] | None = None,
+        top_k: int = 10,
+        weight: float = 0.5,
+        return_embedding: bool = False,
+    ) -> list[Document]:
+        """Returns the `top_k` documents that `embedding_retrieval` and `bm25_retrieval` rank best, by reciprocal rank fusion. `weight`,
+        from 0 to 1, is the share of the embeddings; `score` the sum of the reciprocal ranks."""
+        hits = self._documents.hybrid_search(
+            query_embedding, query, top_k, self._condition(filters), weight=weight, with_vectors=return_embedding
+        )
+        return [document_of(hit.row, hit.score) for hit in hits]
+
+    def _condition(self, filters: dict[str, Any] | None) -> Condition:
+        return condition(filters, self._documents.columns)
 
     # The same without blocking the event loop
 
@@ -274,17 +260,31 @@ class VexactDocumentStore:
         )
         return await self._read(search)
 
+    async def bm25_retrieval_async(
+        self, query: str, *, filters: dict[str, Any] | None = None, top_k: int = 10, return_embedding: bool = False
+    ) -> list[Document]:
+        search = partial(self.bm25_retrieval, query, filters=filters, top_k=top_k, return_embedding=return_embedding)
+        return await self._read(search)
+
+    async def hybrid_retrieval_async(
+        self,
+        query: str,
+        query_embedding: list[float],
+        *,
+        filters: dict[str, Any] | None = None,
+        top_k: int = 10,
+        weight: float = 0.5,
+        return_embedding: bool = False,
+    ) -> list[Document]:
+        options: dict[str, Any] = {"filters": filters, "top_k": top_k, "weight": weight, "return_embedding": return_embedding}
+        return await self._read(partial(self.hybrid_retrieval, query, query_embedding, **options))
+
     async def _read(self, call: Callable[[], T]) -> T:
         return await in_thread(call, abandons=True)
 
 
-@component
-class VexactEmbeddingRetriever:
-    """Retrieves from a `VexactDocumentStore` the documents closest to an embedding: a component of pipelines.
-
-    `filters`, `top_k`, `return_embedding`: those of each run, unless it has its own. `filter_policy`: `REPLACE` takes the filters of
-    the run alone, `MERGE` both.
-    """
+class _Retriever:
+    """What the retrievers share: a store, and the filters and the number of documents of each run, unless it has its own."""
 
     def __init__(
         self,
@@ -310,17 +310,36 @@ class VexactEmbeddingRetriever:
             top_k=self.top_k,
             return_embedding=self.return_embedding,
             filter_policy=self.filter_policy.value,
+            **self._own(),
         )
         return data
 
+    def _own(self) -> dict[str, Any]:
+        return {}
+
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> VexactEmbeddingRetriever:
+    def from_dict(cls, data: dict[str, Any]) -> Any:
         """Makes the component that `to_dict` wrote, and opens its store."""
         parameters = {**data.get("init_parameters", {})}
         if isinstance(parameters.get("document_store"), dict):
             parameters["document_store"] = VexactDocumentStore.from_dict(parameters["document_store"])
-        retriever: VexactEmbeddingRetriever = default_from_dict(cls, {**data, "init_parameters": parameters})
-        return retriever
+        return default_from_dict(cls, {**data, "init_parameters": parameters})
+
+    def _options(self, filters: dict[str, Any] | None, top_k: int | None, return_embedding: bool | None) -> dict[str, Any]:
+        return {
+            "filters": apply_filter_policy(self.filter_policy, self.filters, filters),
+            "top_k": self.top_k if top_k is None else check.whole("top_k", top_k, 0),
+            "return_embedding": self.return_embedding if return_embedding is None else return_embedding,
+        }
+
+
+@component
+class VexactEmbeddingRetriever(_Retriever):
+    """Retrieves from a `VexactDocumentStore` the documents closest to an embedding: a component of pipelines.
+
+    `filters`, `top_k`, `return_embedding`: those of each run, unless it has its own. `filter_policy`: `REPLACE` takes the filters of
+    the run alone, `MERGE` both.
+    """
 
     @component.output_types(documents=list[Document])
     def run(
@@ -345,38 +364,84 @@ class VexactEmbeddingRetriever:
         options = self._options(filters, top_k, return_embedding)
         return {"documents": await self.document_store.embedding_retrieval_async(query_embedding, **options)}
 
-    def _options(self, filters: dict[str, Any] | None, top_k: int | None, return_embedding: bool | None) -> dict[str, Any]:
-        return {
-            "filters": apply_filter_policy(self.filter_policy, self.filters, filters),
-            "top_k": self.top_k if top_k is None else check.whole("top_k", top_k, 0),
-            "return_embedding": self.return_embedding if return_embedding is None else return_embedding,
-        }
+
+@component
+class VexactBM25Retriever(_Retriever):
+    """Retrieves from a `VexactDocumentStore` the documents whose content has words of a query: a component of pipelines. The
+    arguments are those of `VexactEmbeddingRetriever`."""
+
+    @component.output_types(documents=list[Document])
+    def run(
+        self,
+        query: str,
+        filters: dict[str, Any] | None = None,
+        top_k: int | None = None,
+        return_embedding: bool | None = None,
+    ) -> dict[str, list[Document]]:
+        """Returns `{"documents": [...]}`, best first."""
+        return {"documents": self.document_store.bm25_retrieval(query, **self._options(filters, top_k, return_embedding))}
+
+    @component.output_types(documents=list[Document])
+    async def run_async(
+        self,
+        query: str,
+        filters: dict[str, Any] | None = None,
+        top_k: int | None = None,
+        return_embedding: bool | None = None,
+    ) -> dict[str, list[Document]]:
+        """Does what `run` does, without blocking the event loop."""
+        options = self._options(filters, top_k, return_embedding)
+        return {"documents": await self.document_store.bm25_retrieval_async(query, **options)}
 
 
-def _row(document: Document) -> Row:
-    extra: dict[str, Any] = {}
-    if document.blob is not None:
-        blob = document.blob
-        extra["blob"] = {"data": base64.b64encode(blob.data).decode(), "meta": blob.meta, "mime_type": blob.mime_type}
-    if document.sparse_embedding is not None:
-        extra["sparse_embedding"] = document.sparse_embedding.to_dict()
-    vector = None if document.embedding is None else as_vector(document.embedding)
-    return Row(document.id, document.content, document.meta, extra or None, vector)
+@component
+class VexactHybridRetriever(_Retriever):
+    """Retrieves from a `VexactDocumentStore` the documents that their embeddings and their words rank best, by reciprocal rank
+    fusion: a component of pipelines. `weight`, from 0 to 1, is the share of the embeddings; the other arguments are those of
+    `VexactEmbeddingRetriever`."""
 
+    def __init__(
+        self,
+        document_store: VexactDocumentStore,
+        *,
+        filters: dict[str, Any] | None = None,
+        top_k: int = 10,
+        weight: float = 0.5,
+        return_embedding: bool = False,
+        filter_policy: str | FilterPolicy = FilterPolicy.REPLACE,
+    ) -> None:
+        # The decorator makes a class of its own, which `super()` does not know.
+        _Retriever.__init__(
+            self, document_store, filters=filters, top_k=top_k, return_embedding=return_embedding, filter_policy=filter_policy
+        )
+        self.weight = check.number("weight", weight)
 
-def _document(row: Row, score: float | None = None) -> Document:
-    extra = row.extra or {}
-    blob, sparse = extra.get("blob"), extra.get("sparse_embedding")
-    return Document(
-        id=row.id,
-        content=row.content,
-        blob=blob and ByteStream(base64.b64decode(blob["data"]), meta=blob["meta"], mime_type=blob["mime_type"]),
-        meta=row.meta,
-        score=score,
-        embedding=None if row.vector is None else row.vector.tolist(),
-        sparse_embedding=sparse and SparseEmbedding.from_dict(sparse),
-    )
+    def _own(self) -> dict[str, Any]:
+        return {"weight": self.weight}
 
+    @component.output_types(documents=list[Document])
+    def run(
+        self,
+        query: str,
+        query_embedding: list[float],
+        filters: dict[str, Any] | None = None,
+        top_k: int | None = None,
+        return_embedding: bool | None = None,
+    ) -> dict[str, list[Document]]:
+        """Returns `{"documents": [...]}`, best first."""
+        options = self._options(filters, top_k, return_embedding)
+        return {"documents": self.document_store.hybrid_retrieval(query, query_embedding, weight=self.weight, **options)}
 
-def _bare(name: str) -> str:
-    return name.removeprefix("meta.")
+    @component.output_types(documents=list[Document])
+    async def run_async(
+        self,
+        query: str,
+        query_embedding: list[float],
+        filters: dict[str, Any] | None = None,
+        top_k: int | None = None,
+        return_embedding: bool | None = None,
+    ) -> dict[str, list[Document]]:
+        """Does what `run` does, without blocking the event loop."""
+        options = self._options(filters, top_k, return_embedding)
+        found = await self.document_store.hybrid_retrieval_async(query, query_embedding, weight=self.weight, **options)
+        return {"documents": found}

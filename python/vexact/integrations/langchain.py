@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from ._needs import needs
 
@@ -25,13 +26,16 @@ from .._settings import Path
 from ..connection import Connection
 from ..engine import HtapEngine
 from ..errors import InvalidRequestError
-from ._conditions import Condition, Field, contains, every, negated, some
-from ._documents import DocumentTable, Hit, Row, as_vector, diverse
+from ._conditions import Condition
+from ._diversity import diverse
+from ._documents import DocumentTable, Hit, Row, as_vector, relevance_of_both, relevance_of_text
+from ._langchain_filters import Filter, condition
 
 __all__ = ["VexactVectorStore"]
 
-#: A dict of conditions on metadata, or SQL over the columns of the table.
-Filter = Mapping[str, Any] | str
+#: How a search by a text finds documents.
+Mode = Literal["vector", "text", "hybrid"]
+MODES = ("vector", "text", "hybrid")
 T = TypeVar("T")
 
 
@@ -41,17 +45,26 @@ class VexactVectorStore(VectorStore):
         store = VexactVectorStore(embeddings, "app.db")
         store.add_texts(["A gray cat", "A red fox"], [{"page": 1}, {"page": 2}], ids=["cat", "fox"])
         store.similarity_search("feline", k=1, filter={"page": {"$lt": 2}})
+        store.similarity_search("red fox", k=1, mode="hybrid")
 
     `database`: the path of a SQLite file, which is made if it is not there, a `vexact.Connection` or a `vexact.HtapEngine`. Stores with
     one path share a connection. `table`: made if it is not there; a file holds as many as you like. `metric`: `cosine`, `dot` or `l2`.
-    `dim`: the number of components, by default that of the table's rows or of the first vector.
+    `dim`: the number of components, by default that of the table's rows or of the first vector. `columns`: types of metadata,
+    `{"lang": "text", "page": "integer"}` (`text`, `integer`, `real`, `boolean`), which become columns of the table: filters on them are
+    fast, and a document whose value is of another type is refused. The table remembers them.
+
+    `mode`: how a text finds documents, also an argument of each search by a text (`search_kwargs={"mode": "hybrid"}` of a retriever).
+    `vector` searches vectors; `text` the words of the text (BM25, any of them); `hybrid` fuses both by reciprocal rank (`weight`, from 0
+    to 1, is the share of the vectors, 0.5 by default; `depth` the documents of each list, at least 100 by default). `tokenizer`:
+    `unicode61`, `porter` or `trigram`, as in `register_text`. The text is indexed at the first such search.
 
     `filter`, of every search: a dict of metadata keys (`"author.name"` is a key within `author`) and values, or of operators: `$eq`,
     `$ne`, `$gt`, `$gte`, `$lt`, `$lte`, `$in`, `$nin`, `$between`, `$exists`, `$contains` (of a list), `$like` (SQL's, ASCII case
     aside), combined by `$and`, `$or` and `$not`; `$ne` and `$nin` hold for documents without the key. Or a text: SQLite's SQL over `id`,
     `content` and the JSON `meta`, such as `"json_extract(meta, '$.page') > 3"`.
 
-    `score` of a search with scores is the distance, smaller is closer (under `dot` the product, larger is closer).
+    `score` of a search with scores is the distance, smaller is closer (under `dot` the product, larger is closer); with `text` and
+    `hybrid` it is larger for better documents.
     """
 
     def __init__(
@@ -62,9 +75,13 @@ class VexactVectorStore(VectorStore):
         table: str = "langchain_documents",
         metric: str = "cosine",
         dim: int | None = None,
+        columns: Mapping[str, str] | None = None,
+        mode: Mode = "vector",
+        tokenizer: str | None = None,
     ) -> None:
         self._embedding = check.instance("embedding", embedding, Embeddings)
-        self._documents = DocumentTable(database, table, dim, metric)
+        self._mode = _checked_mode(mode)
+        self._documents = DocumentTable(database, table, dim, metric, columns, tokenizer)
 
     @property
     def embeddings(self) -> Embeddings:
@@ -188,24 +205,32 @@ class VexactVectorStore(VectorStore):
         self, query: str, k: int = 4, filter: Filter | None = None, **kwargs: Any
     ) -> list[Document]:
         """Returns the `k` documents closest to a text, best first."""
-        return [document for document, _ in self.similarity_search_with_score(query, k, filter)]
+        return [document for document, _ in self.similarity_search_with_score(query, k, filter, **kwargs)]
 
     async def asimilarity_search(
         self, query: str, k: int = 4, filter: Filter | None = None, **kwargs: Any
     ) -> list[Document]:
-        return [document for document, _ in await self.asimilarity_search_with_score(query, k, filter)]
+        return [document for document, _ in await self.asimilarity_search_with_score(query, k, filter, **kwargs)]
 
     def similarity_search_with_score(
         self, query: str, k: int = 4, filter: Filter | None = None, **kwargs: Any
     ) -> list[tuple[Document, float]]:
         """Returns the `k` documents closest to a text with their scores, best first."""
-        return self.similarity_search_with_score_by_vector(self._embedding.embed_query(query), k, filter)
+        search = self._search(query, k, filter, kwargs)
+        return search(None if search.mode == "text" else self._embedding.embed_query(query))
 
     async def asimilarity_search_with_score(
         self, query: str, k: int = 4, filter: Filter | None = None, **kwargs: Any
     ) -> list[tuple[Document, float]]:
-        vector = await self._embedding.aembed_query(query)
-        return await self._read(partial(self.similarity_search_with_score_by_vector, vector, k, filter))
+        search = self._search(query, k, filter, kwargs)
+        vector = None if search.mode == "text" else await self._embedding.aembed_query(query)
+        return await self._read(partial(search, vector))
+
+    def _search(self, query: str, k: int, filter: Filter | None, options: Mapping[str, Any]) -> _Search:
+        where = condition(filter, self._documents.columns)
+        mode = _checked_mode(options.get("mode", self._mode))
+        weight, depth = options.get("weight", 0.5), options.get("depth")
+        return _Search(self._documents, mode, query, k, where, weight, depth)
 
     def similarity_search_by_vector(
         self, embedding: list[float], k: int = 4, filter: Filter | None = None, **kwargs: Any
@@ -222,8 +247,7 @@ class VexactVectorStore(VectorStore):
         self, embedding: list[float], k: int = 4, filter: Filter | None = None, **kwargs: Any
     ) -> list[tuple[Document, float]]:
         """Returns the `k` documents closest to a vector with their scores, best first."""
-        hits = self._documents.search(embedding, k, condition(filter))
-        return [(_document(hit.row), hit.score) for hit in hits]
+        return _scored(self._documents.search(embedding, k, condition(filter, self._documents.columns)))
 
     def max_marginal_relevance_search(
         self,
@@ -261,7 +285,9 @@ class VexactVectorStore(VectorStore):
         **kwargs: Any,
     ) -> list[Document]:
         """Does what `max_marginal_relevance_search` does, for a vector."""
-        hits: list[Hit] = self._documents.search(embedding, max(k, fetch_k), condition(filter), with_vectors=True)
+        hits: list[Hit] = self._documents.search(
+            embedding, max(k, fetch_k), condition(filter, self._documents.columns), with_vectors=True
+        )
         chosen = diverse(embedding, [hit.row.vector for hit in hits], k, lambda_mult)
         return [_document(hits[place].row) for place in chosen]
 
@@ -286,8 +312,56 @@ class VexactVectorStore(VectorStore):
     def _relevance(self, score: float) -> float:
         return min(1.0, max(0.0, (1 + self._documents.similarity(score)) / 2))
 
+    def _similarity_search_with_relevance_scores(
+        self, query: str, k: int = 4, **kwargs: Any
+    ) -> list[tuple[Document, float]]:
+        relevance = self._relevance_of(kwargs)
+        return [(document, relevance(score)) for document, score in self.similarity_search_with_score(query, k, **kwargs)]
+
+    async def _asimilarity_search_with_relevance_scores(
+        self, query: str, k: int = 4, **kwargs: Any
+    ) -> list[tuple[Document, float]]:
+        relevance = self._relevance_of(kwargs)
+        return [(document, relevance(score)) for document, score in await self.asimilarity_search_with_score(query, k, **kwargs)]
+
+    def _relevance_of(self, options: Mapping[str, Any]) -> Callable[[float], float]:
+        of_mode = {"text": relevance_of_text, "hybrid": relevance_of_both}
+        return of_mode.get(options.get("mode", self._mode)) or self._select_relevance_score_fn()
+
     async def _read(self, call: Callable[[], T]) -> T:
         return await in_thread(call, abandons=True)
+
+
+@dataclass
+class _Search:
+    """A search by a text: called with the text's vector, or None where the mode needs none."""
+
+    documents: DocumentTable
+    mode: Mode
+    query: str
+    k: int
+    where: Condition
+    weight: float
+    depth: int | None
+
+    def __call__(self, vector: list[float] | None) -> list[tuple[Document, float]]:
+        if self.mode == "vector":
+            return _scored(self.documents.search(vector, self.k, self.where))
+        if self.mode == "text":
+            return _scored(self.documents.text_search(self.query, self.k, self.where))
+        return _scored(
+            self.documents.hybrid_search(vector, self.query, self.k, self.where, weight=self.weight, depth=self.depth)
+        )
+
+
+def _checked_mode(mode: Any) -> Mode:
+    if mode not in MODES:
+        raise InvalidRequestError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
+    return cast(Mode, mode)
+
+
+def _scored(hits: list[Hit]) -> list[tuple[Document, float]]:
+    return [(_document(hit.row), hit.score) for hit in hits]
 
 
 def _rows(texts: list[str], metadatas: list[dict[str, Any]] | None, ids: Sequence[str | None] | None) -> list[Row]:
@@ -309,78 +383,3 @@ def _parts(documents: list[Document], ids: list[str] | None) -> tuple[list[str],
 
 def _document(row: Row) -> Document:
     return Document(id=row.id, page_content=row.content or "", metadata=row.meta)
-
-
-_COMPARISONS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
-
-
-def condition(filter: Filter | None) -> Condition | None:
-    """Returns a filter as SQL. `InvalidRequestError` names what it cannot have."""
-    if filter is None:
-        return None
-    if isinstance(filter, str):
-        return Condition(filter) if filter.strip() else None
-    if not isinstance(filter, Mapping):
-        raise check.wrong("filter", "a dict or SQL", filter)
-    return _of_mapping(filter) if filter else None
-
-
-def _of_mapping(filter: Mapping[str, Any]) -> Condition:
-    return every(_of_key(check.text("filter: a key", key), value) for key, value in filter.items())
-
-
-def _of_key(key: str, value: Any) -> Condition:
-    if key in ("$and", "$or"):
-        parts = [_of_mapping(_a_mapping(key, part)) for part in check.items(f"filter: {key}", value, "a list of dicts")]
-        return every(parts) if key == "$and" else some(parts)
-    if key == "$not":
-        return negated(_of_mapping(_a_mapping(key, value)))
-    if key.startswith("$"):
-        raise InvalidRequestError(f"filter: expected $and, $or, $not or a metadata key, got {key!r}")
-    keys = key.split(".")
-    field = Field.of_json("meta", keys)
-    if isinstance(value, Mapping) and any(str(name).startswith("$") for name in value):
-        return every(_of_operator(key, keys, field, name, operand) for name, operand in value.items())
-    return field.equals(value)
-
-
-def _of_operator(key: str, keys: list[str], field: Field, operator: str, value: Any) -> Condition:
-    if operator == "$eq":
-        return field.equals(value)
-    if operator == "$ne":
-        return negated(field.equals(value))
-    if operator in _COMPARISONS:
-        return field.compares(_COMPARISONS[operator], _comparable(key, operator, value))
-    if operator in ("$in", "$nin"):
-        found = field.is_one_of(check.items(f"filter: {key!r}: {operator}", value, "a list of values"))
-        return found if operator == "$in" else negated(found)
-    if operator == "$between":
-        bounds = list(check.items(f"filter: {key!r}: $between", value, "two values"))
-        if len(bounds) != 2:
-            raise InvalidRequestError(f"filter: {key!r}: $between: expected two values, got {len(bounds)}")
-        low, high = (_comparable(key, operator, bound) for bound in bounds)
-        return every([field.compares(">=", low), field.compares("<=", high)])
-    if operator == "$exists":
-        return negated(field.is_null()) if check.flag(f"filter: {key!r}: $exists", value) else field.is_null()
-    if operator == "$contains":
-        return contains("meta", keys, _comparable(key, operator, value))
-    if operator == "$like":
-        pattern = check.text(f"filter: {key!r}: $like", value)
-        sql = f"coalesce({field.kind} = 'text' AND like(?, {field.value}), 0)"
-        return Condition(sql, (*field.params, pattern, *field.params))
-    if operator == "$not":
-        return negated(_of_key(key, value))
-    known = "$eq, $ne, $gt, $gte, $lt, $lte, $in, $nin, $between, $exists, $contains, $like, $not"
-    raise InvalidRequestError(f"filter: {key!r}: expected one of {known}, got {operator!r}")
-
-
-def _comparable(key: str, operator: str, value: Any) -> Any:
-    if isinstance(value, (str, int, float)) or hasattr(value, "item"):
-        return value
-    raise check.wrong(f"filter: {key!r}: {operator}", "a text or a number", value)
-
-
-def _a_mapping(name: str, value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise check.wrong(f"filter: {name}", "a dict", value)
-    return value

@@ -6,7 +6,7 @@ Needs llama-index-core: `pip install 'vexact[llama-index]'`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -34,14 +34,17 @@ from .._settings import Path
 from ..connection import Connection
 from ..engine import HtapEngine
 from ..errors import InvalidRequestError
-from ._conditions import ALWAYS, Condition, Field, contains, every, is_empty, marks, negated, some
-from ._documents import DocumentTable, Hit, Row, as_vector, diverse
+from ._columns import field
+from ._conditions import ALWAYS, Condition, contains, every, is_empty, marks, negated, some
+from ._diversity import diverse
+from ._documents import DocumentTable, Hit, Row, as_vector
 
 __all__ = ["VexactVectorStore"]
 
 T = TypeVar("T")
 #: Candidates of maximal marginal relevance for each node that is returned.
 _FETCHED_PER_RESULT = 4
+_TEXT_MODES = (VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.SPARSE)
 
 
 class VexactVectorStore(BasePydanticVectorStore):
@@ -53,11 +56,20 @@ class VexactVectorStore(BasePydanticVectorStore):
 
     `database`: the path of a SQLite file, which is made if it is not there, a `vexact.Connection` or a `vexact.HtapEngine`. Stores with
     one path share a connection. `table`: made if it is not there; a file holds as many as you like. `metric`: `cosine`, `dot` or `l2`.
-    `dim`: by default that of the table's rows or of the first embedding.
+    `dim`: by default that of the table's rows or of the first embedding. `columns`: types of metadata, `{"lang": "text", "page":
+    "integer"}` (`text`, `integer`, `real`, `boolean`), which become columns of the table: filters on them are fast, and a node whose value
+    is of another type is refused. The table remembers them.
 
-    Metadata filters have all operators and conditions, nested ones too, and are evaluated by SQLite; a key may be in another
-    (`author.name`). The query modes are `default` and `mmr` (`mmr_threshold`: 1 looks only at the closeness, 0 only at the difference).
-    `similarities` are cosines or products, or under `l2` 1 / (1 + distance).
+    Metadata filters have all operators and conditions, nested ones too, and are evaluated in SQL; a key may be in another
+    (`author.name`). The query modes are
+
+    - `default`, and `mmr` (`mmr_threshold`: 1 looks only at the closeness, 0 only at the difference): `similarities` are cosines or
+      products, or under `l2` 1 / (1 + distance);
+    - `text_search` and `sparse`: nodes whose text has words of `query_str`, `sparse_top_k` of them if it is given, by BM25;
+    - `hybrid`: the nodes that both rank best, `hybrid_top_k` of them if it is given, by reciprocal rank fusion; `alpha`, from 0 to 1,
+      is the share of the embeddings, 0.5 by default.
+
+    `tokenizer`, of the text: `unicode61`, `porter` or `trigram`, as in `register_text`; the text is indexed at the first such query.
     """
 
     stores_text: bool = True
@@ -73,8 +85,10 @@ class VexactVectorStore(BasePydanticVectorStore):
         table: str = "llama_index_nodes",
         metric: str = "cosine",
         dim: int | None = None,
+        columns: Mapping[str, str] | None = None,
+        tokenizer: str | None = None,
     ) -> None:
-        documents = DocumentTable(database, table, dim, metric)
+        documents = DocumentTable(database, table, dim, metric, columns, tokenizer)
         super().__init__(table=table, metric=metric)
         self._documents = documents
 
@@ -114,7 +128,7 @@ class VexactVectorStore(BasePydanticVectorStore):
     ) -> None:
         """Deletes the nodes with these ids that match; with neither ids nor filters, none."""
         if node_ids is not None or filters is not None:
-            self._documents.delete_where(_selection(node_ids, filters))
+            self._documents.delete_where(self._selection(node_ids, filters))
 
     async def adelete_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
@@ -132,7 +146,7 @@ class VexactVectorStore(BasePydanticVectorStore):
 
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
         """Returns the nodes with these ids that match, with their embeddings: in the order of the ids, else as they were added."""
-        rows = self._documents.rows(_selection(node_ids, filters))
+        rows = self._documents.rows(self._selection(node_ids, filters))
         if node_ids is not None:
             order = {id: place for place, id in enumerate(node_ids)}
             rows.sort(key=lambda row: order[row.id])
@@ -144,35 +158,64 @@ class VexactVectorStore(BasePydanticVectorStore):
         return await self._read(partial(self.get_nodes, node_ids, filters))
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """Returns the `similarity_top_k` nodes closest to `query_embedding` among those that match, best first."""
-        if query.query_embedding is None:
-            raise InvalidRequestError("query_embedding: expected a vector, got None")
+        """Returns the nodes that match and that the mode ranks best, best first: `similarity_top_k` of them."""
         # LlamaIndex's retrievers have an empty list for any node.
-        where = _selection(query.node_ids or None, query.filters)
+        where = self._selection(query.node_ids or None, query.filters)
         if query.doc_ids:
             where = every([where, _of_documents(query.doc_ids)])
-        search = partial(self._documents.search, query.query_embedding, where=None if where is ALWAYS else where)
         hits: list[Hit]
-        if query.mode == VectorStoreQueryMode.DEFAULT:
-            hits = search(k=query.similarity_top_k)
+        if query.mode in _TEXT_MODES:
+            top_k = query.sparse_top_k or query.similarity_top_k
+            hits = self._documents.text_search(_words(query), top_k, where)
+        elif query.mode == VectorStoreQueryMode.HYBRID:
+            weight = 0.5 if query.alpha is None else query.alpha
+            top_k = query.hybrid_top_k or query.similarity_top_k
+            depth = query.sparse_top_k and max(query.sparse_top_k, query.similarity_top_k, top_k)
+            hits = self._documents.hybrid_search(_vector(query), _words(query), top_k, where, weight=weight, depth=depth)
+        elif query.mode == VectorStoreQueryMode.DEFAULT:
+            hits = self._documents.search(_vector(query), query.similarity_top_k, where)
         elif query.mode == VectorStoreQueryMode.MMR:
-            fetched = search(k=_fetched(query.similarity_top_k, kwargs), with_vectors=True)
+            fetched = self._documents.search(_vector(query), _fetched(query.similarity_top_k, kwargs), where, with_vectors=True)
             weight = 0.5 if query.mmr_threshold is None else query.mmr_threshold
             chosen = diverse(query.query_embedding, [hit.row.vector for hit in fetched], query.similarity_top_k, weight)
             hits = [fetched[place] for place in chosen]
         else:
-            raise InvalidRequestError(f"mode: expected default or mmr, got {query.mode.value}")
+            expected = "default, mmr, text_search, sparse or hybrid"
+            raise InvalidRequestError(f"mode: expected {expected}, got {query.mode.value}")
+        is_closeness = query.mode in (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR)
         return VectorStoreQueryResult(
             nodes=[_node(hit.row) for hit in hits],
-            similarities=[self._documents.similarity(hit.score) for hit in hits],
+            similarities=[self._documents.similarity(hit.score) if is_closeness else hit.score for hit in hits],
             ids=[hit.row.id for hit in hits],
         )
 
     async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         return await self._read(partial(self.query, query, **kwargs))
 
+    def _selection(self, node_ids: Sequence[str] | None, filters: MetadataFilters | None) -> Condition:
+        conditions = []
+        if node_ids is not None:
+            conditions.append(Condition(f"id IN ({marks(node_ids)})", tuple(node_ids)))
+        if filters is not None and filters.filters:
+            conditions.append(condition(filters, self._documents.columns))
+        return every(conditions) if conditions else ALWAYS
+
     async def _read(self, call: Callable[[], T]) -> T:
         return await in_thread(call, abandons=True)
+
+
+def _words(query: VectorStoreQuery) -> str:
+    words: str | None = query.query_str
+    if words is None:
+        raise InvalidRequestError(f"query_str: expected a text for the mode {query.mode.value}, got None")
+    return words
+
+
+def _vector(query: VectorStoreQuery) -> list[float]:
+    vector: list[float] | None = query.query_embedding
+    if vector is None:
+        raise InvalidRequestError("query_embedding: expected a vector, got None")
+    return vector
 
 
 def _fetched(top_k: int, options: dict[str, Any]) -> int:
@@ -208,21 +251,15 @@ def _of_documents(ids: Sequence[str]) -> Condition:
     return Condition(f"coalesce(json_extract(extra, '$.ref_doc_id') IN ({marks(ids)}), 0)", tuple(ids))
 
 
-def _selection(node_ids: Sequence[str] | None, filters: MetadataFilters | None) -> Condition:
-    conditions = []
-    if node_ids is not None:
-        conditions.append(Condition(f"id IN ({marks(node_ids)})", tuple(node_ids)))
-    if filters is not None and filters.filters:
-        conditions.append(condition(filters))
-    return every(conditions) if conditions else ALWAYS
-
-
 # Filters
 
 
-def condition(filters: MetadataFilters) -> Condition:
-    """Returns metadata filters as SQL; `not` holds where none of them does."""
-    parts = [condition(part) if isinstance(part, MetadataFilters) else _of_filter(part) for part in filters.filters]
+def condition(filters: MetadataFilters, columns: Mapping[str, str]) -> Condition:
+    """Returns metadata filters as SQL; `columns` are the typed metadata. `not` holds where none of them does."""
+    parts = [
+        condition(part, columns) if isinstance(part, MetadataFilters) else _of_filter(part, columns)
+        for part in filters.filters
+    ]
     if filters.condition == FilterCondition.OR:
         return some(parts)
     if filters.condition == FilterCondition.NOT:
@@ -233,33 +270,33 @@ def condition(filters: MetadataFilters) -> Condition:
 _ORDER = {FilterOperator.GT: ">", FilterOperator.GTE: ">=", FilterOperator.LT: "<", FilterOperator.LTE: "<="}
 
 
-def _of_filter(filter: MetadataFilter) -> Condition:
+def _of_filter(filter: MetadataFilter, columns: Mapping[str, str]) -> Condition:
     operator, value, keys = filter.operator, filter.value, filter.key.split(".")
-    field = Field.of_json("meta", keys)
+    of = field(keys, columns)
     if operator == FilterOperator.IS_EMPTY:
         return is_empty("meta", keys)
     if operator == FilterOperator.EQ:
-        return field.equals(value)
+        return of.equals(value)
     if operator == FilterOperator.NE:
-        return negated(field.equals(value))
+        return negated(of.equals(value))
     if operator in (FilterOperator.IN, FilterOperator.NIN, FilterOperator.ANY, FilterOperator.ALL):
         if not isinstance(value, list):
             raise InvalidRequestError(f"filters: {filter.key!r}: {operator.value}: expected a list, got {value!r:.80}")
         if operator == FilterOperator.IN:
-            return field.is_one_of(value)
+            return of.is_one_of(value)
         if operator == FilterOperator.NIN:
-            return negated(field.is_one_of(value))
+            return negated(of.is_one_of(value))
         items = [contains("meta", keys, item) for item in value]
         return some(items) if operator == FilterOperator.ANY else every(items)
     if isinstance(value, list) or value is None:
         raise InvalidRequestError(f"filters: {filter.key!r}: {operator.value}: expected a text or a number, got {value!r:.80}")
     if operator in _ORDER:
-        return field.compares(_ORDER[operator], value)
+        return of.compares(_ORDER[operator], value)
     if operator == FilterOperator.CONTAINS:
         found = contains("meta", keys, value)
-        return some([found, field.has_text(value)]) if isinstance(value, str) else found
+        return some([found, of.has_text(value)]) if isinstance(value, str) else found
     if not isinstance(value, str):
         raise InvalidRequestError(f"filters: {filter.key!r}: {operator.value}: expected a text, got {value!r}")
     if operator == FilterOperator.TEXT_MATCH:
-        return field.has_text(value)
-    return field.has_folded_text(value)
+        return of.has_text(value)
+    return of.has_folded_text(value)
