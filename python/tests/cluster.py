@@ -7,16 +7,29 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+import vexact
 
 
 class Worker:
     """A process `vexact worker` on a free port of this machine."""
 
-    def __init__(self, *options: str, listen: str = "127.0.0.1:0", threads: int = 1) -> None:
+    def __init__(
+        self,
+        *options: str,
+        listen: str = "127.0.0.1:0",
+        threads: int = 1,
+        env: Mapping[str, str] | None = None,
+        log: Path | None = None,
+    ) -> None:
         command = [sys.executable, "-m", "vexact", "worker", "--listen", listen, "--threads", str(threads), *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        with open(log or os.devnull, "w") as errors:
+            stderr = None if log is None else errors
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=env)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, f"the worker ended with {self.process.wait()}"
@@ -55,3 +68,26 @@ def addresses(workers: Sequence[Worker]) -> list[str]:
 def strategy(text: str) -> dict[str, str]:
     """The lines `key=value` of a strategy."""
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+def opened(folder: Path, workers: Sequence[Worker] | None = None, **options: object) -> vexact.Session:
+    """A session over the files of a folder, the view `docs`."""
+    session = vexact.Session(workers=addresses(workers), **options) if workers else vexact.Session(**options)  # type: ignore[arg-type]
+    session.create_temp_view("docs", session.read_parquet(folder))
+    return session
+
+
+def status(address: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "vexact", "cluster", "status", "--workers", address]
+    answer = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return answer["workers"][0]
+
+
+def wait_for_tasks(address: str, count: int | None = None) -> None:
+    """Waits until a worker has tasks, or as many as `count`."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        tasks = status(address).get("tasks")
+        if (tasks and count is None) or tasks == count:
+            return
+    raise AssertionError(f"{address} has {status(address)}")
