@@ -36,8 +36,9 @@ def _without_body(function: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
 def connection() -> str:
     """Returns the text of `connection.pyi`."""
     engine = ast.parse((_FOLDER / "engine.py").read_text(encoding="utf-8"))
+    searches = ast.parse((_FOLDER / "_engine_searches.py").read_text(encoding="utf-8"))
     own = ast.parse((_FOLDER / "connection.py").read_text(encoding="utf-8"))
-    classes = {node.name: node for node in [*engine.body, *own.body] if isinstance(node, ast.ClassDef)}
+    classes = {node.name: node for node in [*engine.body, *searches.body, *own.body] if isinstance(node, ast.ClassDef)}
     functions = {node.name: node for node in own.body if isinstance(node, ast.FunctionDef)}
     opened = next(node for node in engine.body if isinstance(node, ast.AsyncFunctionDef) and node.name == "open")
 
@@ -47,7 +48,7 @@ def connection() -> str:
     for node in mine:
         prefix = "".join(f"    @{ast.unparse(decorator)}\n" for decorator in node.decorator_list)
         methods.append(prefix + _without_body(node))
-    for member in classes["HtapEngine"].body:
+    for member in [*classes["HtapEngine"].body, *classes["EngineSearches"].body]:
         if isinstance(member, (ast.FunctionDef, ast.AsyncFunctionDef)) and not member.name.startswith("_"):
             is_plain = not member.decorator_list and member.name not in names
             methods += [_without_body(member)] if is_plain else []
@@ -63,8 +64,8 @@ def connection() -> str:
     connect.args = settings
     module = [
         '"""The methods of `HtapEngine`, written by `python python/tests/connection_stub.py`; a test compares them."""\n',
-        *_imports(engine),
-        "from .engine import Params, SyncResult, SyncStatus, HtapEngine",
+        *dict.fromkeys(_imports(engine) + _imports(searches)),
+        "from .engine import HtapEngine",
         '\n__all__ = ["Connection", "connect"]\n',
         f'class Connection:\n    """{ast.get_docstring(classes["Connection"], clean=False)}"""',
         "    engine: HtapEngine",

@@ -185,3 +185,24 @@ def _unmasked(values: Any) -> Any:
 
 def _shown(row: np.ma.MaskedArray[Any, Any]) -> Any:
     return None if np.ma.getmaskarray(row).all() else row.tolist()
+
+
+def probed(path: str | bytes, found: tuple[Any, ...]) -> dict[str, Any]:
+    """Returns the result of `Session.probe`, from that of the native probe."""
+    schema, delimiter, confidence, name, warnings, forms = found
+    keys = ("kind", "final_format", "score", "reason")
+    candidates = [dict(zip(keys, candidate)) for candidate in forms]
+    best = candidates[0] if candidates else {"kind": "unknown", "final_format": "unknown", "score": 0}
+    columns = None if schema is None else [{"name": field.name, "type": str(field.type)} for field in schema]
+    return {
+        "path": path,
+        "kind": best["kind"],
+        "final_format": best["final_format"],
+        "delimiter": delimiter,
+        "score": best["score"],
+        "confidence": confidence,
+        "schema": columns,
+        "suggested_table_name": name,
+        "warnings": warnings,
+        "candidates": candidates,
+    }

@@ -38,11 +38,11 @@ from ._bitable_values import (
     plain_row,
     plain_value,
 )
-from .custom_stream import CustomArrowStreamSource, _stream, check_session
+from ._searches import SearchSession, check_session
+from .custom_stream import CustomArrowStreamSource, _stream
 from .errors import BitableClientError
 
 if TYPE_CHECKING:
-    from .session import Session
     from .stream import StreamingDataFrame
 
 __all__ = [
@@ -336,7 +336,7 @@ class BitableClient:
 
 
 def create_stream_from_bitable(
-    session: Session, client: BitableClient, url: str, *, page_size: int = 100, schema: pa.Schema | None = None
+    session: SearchSession, client: BitableClient, url: str, *, page_size: int = 100, schema: pa.Schema | None = None
 ) -> StreamingDataFrame:
     """Creates a stream of the records of a table (its address as in `parse_bitable_url`). It ends
     with the last record; each page is a micro-batch.

@@ -82,8 +82,8 @@ def _delegate(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-for _name, _method in vars(HtapEngine).items():
-    if inspect.isfunction(_method) and not _name.startswith("_") and _name not in vars(Connection):
+for _name, _method in inspect.getmembers(HtapEngine, inspect.isfunction):
+    if not _name.startswith("_") and _name not in vars(Connection):
         setattr(Connection, _name, _delegate(_name, _method))
 
 

@@ -4,10 +4,9 @@ import os
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 import anyio
 from . import _arguments as check
 from . import _native, _sqlite_guard
@@ -15,14 +14,20 @@ from ._blocking import in_thread
 from ._datafusion import ReplicaSnapshot, ReplicaTable
 from ._embed_column import EmbedColumn
 from ._embeddings import Embeddings, Vectors
-from ._process import OfProcess
+from ._engine_searches import EngineSearches, Params, T
 from ._settings import HtapConfig, InferredSchema, Path, TableSchema, TimestampTableConfig, schema_code
-from .errors import EngineError, InvalidRequestError
-from .explain import Explain
+from ._sync_status import LogPosition, SyncResult, SyncStatus, TableStatus
+from .errors import InvalidRequestError
 from .progress import Progress
 from .result import QueryResult
 from .session import Session
-from .engine import Params, SyncResult, SyncStatus, HtapEngine
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
+from . import _native
+from ._process import OfProcess
+from .errors import EngineError
+from .explain import Explain
+from .engine import HtapEngine
 
 __all__ = ["Connection", "connect"]
 
@@ -125,17 +130,6 @@ class Connection:
     def drop_column(self, table_name: str, column_name: str) -> None:
         """Drops a column of a registered table, in SQLite and in the replica. Columns of the key
         cannot be dropped."""
-    def vector_search(self, table: str, column: str, query: Any, top_k: int=10, metric: str='cosine', *, filter: str | None=None, params: Params=None, columns: str | Sequence[str] | None=None, min_score: float | None=None, group_by: str | None=None, fresh: bool=False) -> QueryResult:
-        """Returns the rows of a replica closest to `query`, best first: the key's columns, `score`
-        (float64), then `columns` (`"*"`: all).
-
-        `filter`: a SQL predicate on the table, applied before the search; `params`: the values of its placeholders, as in `query`. `min_score`:
-        only rows of at least this score are searched. `group_by`: a column whose values group the rows, of each of which the result has
-        the `top_k` best. `fresh`: syncs first, so that all writes before the call are seen.
-        """
-    def explain_vector_search(self, table: str, column: str, query: Any, top_k: int=10, metric: str='cosine', *, filter: str | None=None, params: Params=None, columns: str | Sequence[str] | None=None, min_score: float | None=None, group_by: str | None=None, fresh: bool=False) -> str:
-        """Runs such a search and returns how it was done: an `Explain`, a str with `.logical`,
-        `.physical` and `.strategy`."""
     def register_embedding(self, name: str, function: Any, *, dim: int, batch: int=64) -> None:
         """Adds an embedding function for `embed('name', $1)` in statements and queries, those of its sessions included, and for
         `embed_column`. It is called once for a statement, or for all rows of `execute_many`, in a thread.
@@ -158,6 +152,34 @@ class Connection:
         `with_`: the name of a registered function. `overwrite`: clears all vectors first, for another function. `progress(done, total)`
         is called after each batch; without it a bar is shown at a terminal where tqdm is installed.
         """
+    def start_sync(self, interval_seconds: float) -> None:
+        """Starts a sync in the background at this interval in seconds. Its errors are in
+        `sync_status().last_error`."""
+    def stop_sync(self) -> None:
+        """Stops the background sync. Harmless to repeat, also after `shutdown`."""
+    def session(self) -> Session:
+        """Returns a `Session` on the same catalog: files and Arrow tables join with the replicas.
+        """
+    def table(self, name: str) -> ReplicaTable:
+        """Returns a replica as a table for other programs: `ctx.register_table("docs", engine.table("docs"))` in a context of the
+        package `datafusion`, or whatever reads the Arrow C stream. Each scan reads the newest version."""
+    def snapshot(self) -> ReplicaSnapshot:
+        """Returns all replicas at one version, for other programs: `ctx.register_catalog_provider("app", engine.snapshot())` in a
+        context of the package `datafusion`. What is synced later is not seen."""
+    def shutdown(self) -> None:
+        """Releases threads, connections and files. Harmless to repeat; later calls of other methods raise `RuntimeError`. In a child of
+        `fork` it does nothing: they are the parent's."""
+    def vector_search(self, table: str, column: str, query: Any, top_k: int=10, metric: str='cosine', *, filter: str | None=None, params: Params=None, columns: str | Sequence[str] | None=None, min_score: float | None=None, group_by: str | None=None, fresh: bool=False) -> QueryResult:
+        """Returns the rows of a replica closest to `query`, best first: the key's columns, `score`
+        (float64), then `columns` (`"*"`: all).
+
+        `filter`: a SQL predicate on the table, applied before the search; `params`: the values of its placeholders, as in `query`. `min_score`:
+        only rows of at least this score are searched. `group_by`: a column whose values group the rows, of each of which the result has
+        the `top_k` best. `fresh`: syncs first, so that all writes before the call are seen.
+        """
+    def explain_vector_search(self, table: str, column: str, query: Any, top_k: int=10, metric: str='cosine', *, filter: str | None=None, params: Params=None, columns: str | Sequence[str] | None=None, min_score: float | None=None, group_by: str | None=None, fresh: bool=False) -> str:
+        """Runs such a search and returns how it was done: an `Explain`, a str with `.logical`,
+        `.physical` and `.strategy`."""
     def register_text(self, table: str, columns: str | Sequence[str], tokenizer: str='unicode61') -> None:
         """Indexes the text of columns of a replica for `text_search` and `hybrid_search`, and keeps the indexes at the replica's
         version; rows whose text is NULL are not in them. A column that is indexed already gets the new tokenizer.
@@ -186,23 +208,6 @@ class Connection:
         None for all. Equal scores are in the order of the key, so the answer is a function of the data. Both searches see one
         version of the table. The other arguments are those of `vector_search` and `text_search`.
         """
-    def start_sync(self, interval_seconds: float) -> None:
-        """Starts a sync in the background at this interval in seconds. Its errors are in
-        `sync_status().last_error`."""
-    def stop_sync(self) -> None:
-        """Stops the background sync. Harmless to repeat, also after `shutdown`."""
-    def session(self) -> Session:
-        """Returns a `Session` on the same catalog: files and Arrow tables join with the replicas.
-        """
-    def table(self, name: str) -> ReplicaTable:
-        """Returns a replica as a table for other programs: `ctx.register_table("docs", engine.table("docs"))` in a context of the
-        package `datafusion`, or whatever reads the Arrow C stream. Each scan reads the newest version."""
-    def snapshot(self) -> ReplicaSnapshot:
-        """Returns all replicas at one version, for other programs: `ctx.register_catalog_provider("app", engine.snapshot())` in a
-        context of the package `datafusion`. What is synced later is not seen."""
-    def shutdown(self) -> None:
-        """Releases threads, connections and files. Harmless to repeat; later calls of other methods raise `RuntimeError`. In a child of
-        `fork` it does nothing: they are the parent's."""
 
 def connect(path: Path='vexact.db', *, sync_mode: str='destructive', olap_backend: str='datafusion', storage_mode: str='inmemory', storage_path: Path | None=None, prune_after_sync: bool=True, sync_batch_size: int=1000, read_pool_size: int=4, sidecar_source: Path | None=None, sidecar_tables: list[TimestampTableConfig] | None=None, sidecar_poll_batch_size: int=500, sidecar_delete_detection: str='disabled', sidecar_enable_oltp: bool=False, log_limit: int | None=None) -> Connection:
     """Opens a SQLite file with blocking methods: `with vexact.connect("app.db") as db: ...`. `settings` are those of `vexact.open`.

@@ -9,18 +9,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 
 from . import _arguments as check
 from . import _native
 from ._rows import Row, record_batch
+from ._searches import SearchSession, check_session
 from .errors import InvalidRequestError
-
-if TYPE_CHECKING:
-    from .session import Session
-    from .stream import StreamingDataFrame
+from .stream import StreamingDataFrame
 
 T = TypeVar("T")
 
@@ -113,7 +111,7 @@ def consume_arrow_batches_with_custom_sink(batches: Iterable[Any], sink: CustomA
 
 
 def create_stream_from_custom_source(
-    session: Session,
+    session: SearchSession,
     rows: Iterable[Row],
     *,
     schema: pa.Schema | None = None,
@@ -135,15 +133,7 @@ def create_stream_from_custom_source(
     return _stream(session, source.batches(rows), isinstance(rows, Sized))
 
 
-def check_session(session: object) -> None:
-    from .session import Session
-
-    check.instance("session", session, Session)
-
-
-def _stream(session: Session, batches: ArrowBatches, is_bounded: bool) -> StreamingDataFrame:
-    from .stream import StreamingDataFrame
-
+def _stream(session: SearchSession, batches: ArrowBatches, is_bounded: bool) -> StreamingDataFrame:
     schema = batches.schema
     if schema is None:
         raise InvalidRequestError("rows: expected at least one, to know the columns, got none; give the stream a schema")

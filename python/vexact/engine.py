@@ -9,10 +9,9 @@ import os
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 
 import anyio
 
@@ -22,18 +21,13 @@ from ._blocking import in_thread
 from ._datafusion import ReplicaSnapshot, ReplicaTable
 from ._embed_column import EmbedColumn
 from ._embeddings import Embeddings, Vectors
-from ._process import OfProcess
+from ._engine_searches import EngineSearches, Params, T
 from ._settings import HtapConfig, InferredSchema, Path, TableSchema, TimestampTableConfig, schema_code
-from .errors import EngineError, InvalidRequestError
-from .explain import Explain
+from ._sync_status import LogPosition, SyncResult, SyncStatus, TableStatus
+from .errors import InvalidRequestError
 from .progress import Progress
 from .result import QueryResult
 from .session import Session
-
-Params = Sequence[Any] | Mapping[str, Any] | None
-T = TypeVar("T")
-# The class has an attribute `_native`, so its annotations cannot name the module.
-_NativeEngine: TypeAlias = _native.HtapEngine
 
 __all__ = [
     "HtapConfig",
@@ -48,55 +42,6 @@ __all__ = [
     "open",
     "uninstall",
 ]
-
-
-@dataclass(frozen=True)
-class SyncResult:
-    """The outcome of a sync: changes applied, rows that really changed, changes removed from the log (None: none was)."""
-
-    events_processed: int
-    rows_inserted: int
-    rows_updated: int
-    rows_deleted: int
-    pruned_count: int | None = None
-
-
-@dataclass(frozen=True)
-class TableStatus:
-    """The state of one replica: its rows, changes not yet applied, `ready`, `not-loaded` or `failed`, and why it failed. `warning`:
-    columns that a migration took from a replica that follows, rows of a source whose time cannot be right."""
-
-    name: str
-    rows: int
-    lag: int
-    state: str
-    last_error: str | None = None
-    warning: str | None = None
-
-
-@dataclass(frozen=True)
-class LogPosition:
-    """The position of one engine in the change log: its name, the last row that it has applied, the rows after it, the folder of its
-    replicas (None: in memory), and whether it runs, in any process."""
-
-    id: str
-    applied_seq: int
-    lag: int
-    folder: str | None
-    is_running: bool
-
-
-@dataclass(frozen=True)
-class SyncStatus:
-    """The state of replication: changes not yet applied, the last position of the log that was applied (None before the first
-    sync), the last error, and each table by its name; the rows of the change log, and the engines that it is kept for."""
-
-    lag: int
-    last_synced_seq: int | None
-    last_error: str | None
-    tables: dict[str, TableStatus]
-    log_rows: int = field(default=0, repr=False)
-    positions: list[LogPosition] = field(default_factory=list, repr=False)
 
 
 def _vector_column(item: tuple[object, object]) -> tuple[str, int | None]:
@@ -114,7 +59,7 @@ def _sqlite_files(config: HtapConfig) -> list[Path]:
     return files
 
 
-class HtapEngine:
+class HtapEngine(EngineSearches):
     """A SQLite database with columnar replicas of its registered tables. `HtapEngine(config)` opens it and blocks;
     `await HtapEngine.create(config)` and `await vexact.open(...)` do not. An async context manager.
 
@@ -123,8 +68,6 @@ class HtapEngine:
     Other programs may use its SQLite files, and so may Python's `sqlite3` in this process, on Linux. On other systems two copies of SQLite
     in one process destroy files: there a file that this process has open is refused, and `sqlite3` warns (`RuntimeWarning`).
     """
-
-    _native = OfProcess[_native.HtapEngine]()
 
     def __init__(self, config: HtapConfig | None = None) -> None:
         self.config = HtapConfig() if config is None else check.instance("config", config, HtapConfig)
@@ -143,13 +86,6 @@ class HtapEngine:
     async def create(cls, config: HtapConfig | None = None) -> HtapEngine:
         """Opens an engine without blocking the event loop."""
         return await in_thread(partial(cls, config))
-
-    def _open(self) -> _NativeEngine:
-        """Returns the native engine; an error after `shutdown`."""
-        native = self._native
-        if self._is_shut_down:
-            raise EngineError("the engine was shut down")
-        return native
 
     async def __aenter__(self) -> HtapEngine:
         self._open()
@@ -343,54 +279,6 @@ class HtapEngine:
         names = check.text("table_name", table_name), check.text("column_name", column_name)
         await in_thread(partial(self._open().drop_column, *names))
 
-    async def vector_search(
-        self,
-        table: str,
-        column: str,
-        query: Any,
-        top_k: int = 10,
-        metric: str = "cosine",
-        *,
-        filter: str | None = None,
-        params: Params = None,
-        columns: str | Sequence[str] | None = None,
-        min_score: float | None = None,
-        group_by: str | None = None,
-        fresh: bool = False,
-    ) -> QueryResult:
-        """Returns the rows of a replica closest to `query`, best first: the key's columns, `score`
-        (float64), then `columns` (`"*"`: all).
-
-        `filter`: a SQL predicate on the table, applied before the search; `params`: the values of its placeholders, as in `query`. `min_score`:
-        only rows of at least this score are searched. `group_by`: a column whose values group the rows, of each of which the result has
-        the `top_k` best. `fresh`: syncs first, so that all writes before the call are seen.
-        """
-        arguments = check.search(table, "column", column, query, top_k, metric, filter, params, columns, min_score, group_by)
-        is_fresh = check.flag("fresh", fresh)
-        return QueryResult(await in_thread(partial(self._open().vector_search, arguments, is_fresh), abandons=True))
-
-    async def explain_vector_search(
-        self,
-        table: str,
-        column: str,
-        query: Any,
-        top_k: int = 10,
-        metric: str = "cosine",
-        *,
-        filter: str | None = None,
-        params: Params = None,
-        columns: str | Sequence[str] | None = None,
-        min_score: float | None = None,
-        group_by: str | None = None,
-        fresh: bool = False,
-    ) -> str:
-        """Runs such a search and returns how it was done: an `Explain`, a str with `.logical`,
-        `.physical` and `.strategy`."""
-        arguments = check.search(table, "column", column, query, top_k, metric, filter, params, columns, min_score, group_by)
-        is_fresh = check.flag("fresh", fresh)
-        explain = partial(self._open().explain_vector_search, arguments, is_fresh)
-        return Explain(*await in_thread(explain, abandons=True))
-
     def register_embedding(self, name: str, function: Any, *, dim: int, batch: int = 64) -> None:
         """Adds an embedding function for `embed('name', $1)` in statements and queries, those of its sessions included, and for
         `embed_column`. It is called once for a statement, or for all rows of `execute_many`, in a thread.
@@ -438,83 +326,6 @@ class HtapEngine:
                 if progress is not None:
                     progress(column.done, max(column.total, column.done))
         return column.done
-
-    async def register_text(
-        self, table: str, columns: str | Sequence[str], tokenizer: str = "unicode61"
-    ) -> None:
-        """Indexes the text of columns of a replica for `text_search` and `hybrid_search`, and keeps the indexes at the replica's
-        version; rows whose text is NULL are not in them. A column that is indexed already gets the new tokenizer.
-
-        `tokenizer`: `unicode61` (words, without case and diacritics), `porter` (English stems) or `trigram` (substrings of three
-        characters and more, also for languages without spaces). The database file remembers the indexes. Those of a followed
-        table, or of a file that is opened read-only, last as long as the stored replicas or, without, as the engine.
-        """
-        names = check.text("table", table), check.texts("columns", columns), check.text("tokenizer", tokenizer)
-        await in_thread(partial(self._open().register_text, *names))
-
-    async def unregister_text(self, table: str, columns: str | Sequence[str] | None = None) -> None:
-        """Drops the text indexes of columns of a table (None: all of them)."""
-        names = check.text("table", table), [] if columns is None else check.texts("columns", columns)
-        await in_thread(partial(self._open().unregister_text, *names))
-
-    def text_columns(self) -> list[tuple[str, str, str]]:
-        """Returns table, column and tokenizer of each text index."""
-        return self._open().text_columns()
-
-    async def text_search(
-        self,
-        table: str,
-        column: str,
-        words: str,
-        top_k: int | None = 10,
-        *,
-        filter: str | None = None,
-        params: Params = None,
-        columns: str | Sequence[str] | None = None,
-        query_syntax: str = "any",
-        fresh: bool = False,
-    ) -> QueryResult:
-        """Returns the rows of a replica whose text matches `words`, best first: the key's columns, `text_score` (float64: BM25,
-        larger is better), `text_rank` (int64, from 1), then `columns` (`"*"`: all). Equal scores are in the order of the key.
-
-        `column`: one of `register_text`. `top_k`: None for all matches. `query_syntax`: `any` (plain words, documents with any of
-        them), `all` (with all of them) or `fts5` (the query language of SQLite's FTS5). `filter`, `params`, `fresh`: as in
-        `vector_search`; only rows that fulfil the filter are ranked.
-        """
-        arguments = check.text_search(table, column, words, top_k, filter, params, columns, query_syntax)
-        is_fresh = check.flag("fresh", fresh)
-        return QueryResult(await in_thread(partial(self._open().text_search, arguments, is_fresh), abandons=True))
-
-    async def hybrid_search(
-        self,
-        table: str,
-        vector_column: str,
-        query: Any,
-        text_column: str,
-        words: str,
-        top_k: int = 10,
-        metric: str = "cosine",
-        *,
-        filter: str | None = None,
-        params: Params = None,
-        columns: str | Sequence[str] | None = None,
-        query_syntax: str = "any",
-        rrf_k: float = 60.0,
-        depth: int | None = 100,
-        weight: float = 0.5,
-        fresh: bool = False,
-    ) -> QueryResult:
-        """Returns the rows that a vector search and a text search rank best, by reciprocal rank fusion: the key's columns, `score`
-        (float64), `vector_rank`, `vector_score`, `text_rank`, `text_score` (NULL where a list lacks the row), then `columns`.
-
-        The score is `2 * weight / (rrf_k + vector_rank) + 2 * (1 - weight) / (rrf_k + text_rank)`. `depth`: the rows of each list;
-        None for all. Equal scores are in the order of the key, so the answer is a function of the data. Both searches see one
-        version of the table. The other arguments are those of `vector_search` and `text_search`.
-        """
-        arguments = check.search(table, "vector_column", vector_column, query, top_k, metric, filter, params, columns, None, None)
-        text = check.fusion("text_column", text_column, "words", words, query_syntax, rrf_k, depth, weight, None)
-        is_fresh = check.flag("fresh", fresh)
-        return QueryResult(await in_thread(partial(self._open().hybrid_search, arguments, text, is_fresh), abandons=True))
 
     def start_sync(self, interval_seconds: float) -> None:
         """Starts a sync in the background at this interval in seconds. Its errors are in

@@ -6,23 +6,20 @@ import datetime
 import importlib
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
 from . import _arguments as check
-from .custom_stream import check_session
+from ._searches import SearchSession, check_session
 from .errors import InvalidRequestError, MissingDependencyError, SourceNotFoundError
 from .frame import DataFrame
-
-if TYPE_CHECKING:
-    from .session import Session
 
 _DATE_FORMAT = "%Y-%m-%d"
 
 
 def read_excel(
-    session: Session,
+    session: SearchSession,
     path: str | os.PathLike[str],
     *,
     sheet_name: str | int = 0,
