@@ -118,6 +118,14 @@ pub enum KernelError {
         /// Bits of the selection.
         got: usize,
     },
+    /// The groups do not cover the column.
+    #[error("groups length mismatch: expected one group for each of {expected} rows, got {got}")]
+    GroupsLength {
+        /// Rows of the column.
+        expected: usize,
+        /// Groups that were given.
+        got: usize,
+    },
     /// A sketch belongs to other vectors.
     #[error("sketch does not match the column: expected {expected}, got {got}")]
     SketchMismatch {

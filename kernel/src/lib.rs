@@ -66,6 +66,6 @@ pub use metric::Metric;
 pub use pool::in_pool;
 pub use reference::Element;
 pub use report::{Execution, FilterReport, Report};
-pub use search::{BatchHits, Hits, Many, One, Ranking, Search};
+pub use search::{BatchHits, GroupedHits, GroupedRow, Hits, Many, One, Ranking, Search};
 pub use sketch::{Sketch, SketchBasis, Training};
 pub use tier::Tier;

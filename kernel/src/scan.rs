@@ -6,6 +6,7 @@
 //! shared.
 
 mod batch;
+pub(crate) mod grouped;
 mod integer;
 mod judge;
 pub(crate) mod max_sim;
@@ -47,6 +48,8 @@ pub(crate) struct Job<'a> {
     pub k: Option<usize>,
     /// The largest key that is in the result.
     pub radius: Option<f64>,
+    /// The smallest key that is in the result; only of one query.
+    pub inner: Option<f64>,
     /// SQL's distances instead of a search's scores: nothing clamped, infinities ranked, NaN and
     /// NULL reported apart.
     pub is_sql: bool,
@@ -156,6 +159,24 @@ impl Job<'_> {
         score.map(|score| self.metric.key(score))
     }
 
+    /// Narrows the interval of a row's key where it contains the inner radius. Returns `None` for a
+    /// row that is closer.
+    fn outside(
+        &self,
+        query: usize,
+        (low, high): (f64, f64),
+        position: u64,
+        partial: &mut PartialResult,
+    ) -> Option<(f64, f64)> {
+        let Some(inner) = self.inner.filter(|inner| low < *inner) else { return Some((low, high)) };
+        if high < inner {
+            return None;
+        }
+        partial.counts.refined += 1;
+        let key = self.exact(query, position)?;
+        (key >= inner).then_some((key, key))
+    }
+
     /// Remembers a row that has no key.
     fn set_aside(&self, partial: &mut PartialResult, position: u64, key: Option<f64>) {
         partial.counts.rows_skipped += 1;
@@ -166,20 +187,27 @@ impl Job<'_> {
         }
     }
 
+    /// The sketches that serve the search of so many groups, or the reason why none does.
+    fn sketched(&self, rows: usize, groups: usize, threads: usize) -> (Option<Sketched<'_>>, Option<String>) {
+        match self.tier {
+            Tier::F32 => (None, None),
+            _ if self.metric == Metric::L1 => (None, Some("sketches do not bound l1".into())),
+            tier => match Sketched::new(self, tier, (rows, groups), threads) {
+                Ok(sketched) => (Some(sketched), None),
+                Err(reason) => (None, Some(reason)),
+            },
+        }
+    }
+
     /// Runs the scan on up to `threads` threads, this one among them.
     pub fn run(&self) -> ScanResult {
         let started = Instant::now();
         let candidate_rows = self.selection.map_or(self.column.len(), BooleanBuffer::count_set_bits);
         let wanted = if self.threads == 0 { pool::threads() } else { self.threads };
         let integer = IntegerQueries::of(self);
-        let (sketched, reason) = match self.tier {
-            _ if integer.is_some() => (None, None),
-            Tier::F32 => (None, None),
-            _ if self.metric == Metric::L1 => (None, Some("sketches do not bound l1".into())),
-            tier => match Sketched::new(self, tier, candidate_rows, wanted) {
-                Ok(sketched) => (Some(sketched), None),
-                Err(reason) => (None, Some(reason)),
-            },
+        let (sketched, reason) = match integer.is_some() {
+            true => (None, None),
+            false => self.sketched(candidate_rows, 1, wanted),
         };
         let scan = rows::Scan::new(self.column, self.selection, sketched.as_ref());
         let work = scan.bytes.saturating_mul(self.queries.len());

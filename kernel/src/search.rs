@@ -1,5 +1,7 @@
 //! The public interface: build a search, run it over a column.
 
+mod groups;
+
 use std::marker::PhantomData;
 
 use arrow_buffer::BooleanBuffer;
@@ -13,6 +15,8 @@ use crate::reference::Element;
 use crate::report::{Execution, FilterReport, Report};
 use crate::scan::{Counts, Job, ScanResult};
 use crate::tier::Tier;
+
+pub use groups::{GroupedHits, GroupedRow};
 
 /// A [`Search`] for one query.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +34,7 @@ pub struct Search<Q = One> {
     queries: Vec<Query>,
     top_k: Option<usize>,
     radius: Option<f64>,
+    inner_radius: Option<f64>,
     selection: Option<BooleanBuffer>,
     threads: usize,
     tier: Tier,
@@ -100,6 +105,13 @@ impl Search<One> {
         self
     }
 
+    /// Leaves out the rows that are closer than this score: only rows whose score is at least
+    /// `inner`; under `dot`, at most.
+    pub fn inner_radius(mut self, inner: f64) -> Self {
+        self.inner_radius = Some(inner);
+        self
+    }
+
     /// Searches a column ([`VectorColumn`](crate::VectorColumn) or [`ChunkedColumn`]).
     ///
     /// # Errors
@@ -163,6 +175,7 @@ impl<Q> Search<Q> {
             queries,
             top_k: None,
             radius: None,
+            inner_radius: None,
             selection: None,
             threads: 0,
             tier: Tier::Auto,
@@ -240,7 +253,7 @@ impl<Q> Search<Q> {
         if self.top_k == Some(0) {
             return Err(KernelError::InvalidTopK);
         }
-        if let Some(got) = self.radius.filter(|radius| radius.is_nan()) {
+        if let Some(got) = self.radius.into_iter().chain(self.inner_radius).find(|radius| radius.is_nan()) {
             return Err(KernelError::InvalidRadius { got });
         }
         if self.top_k.is_none() && self.radius.is_none() {
@@ -249,7 +262,8 @@ impl<Q> Search<Q> {
         Kernels::select(self.backend)
     }
 
-    fn execute(&self, column: &ChunkedColumn<'_>) -> Result<(ScanResult, Report)> {
+    /// The validated search of a column.
+    fn job<'j>(&'j self, column: &'j ChunkedColumn<'j>) -> Result<Job<'j>> {
         let kernels = self.validate(column.dim())?;
         let rows = column.len();
         if let Some(got) = self.selection.as_ref().map(BooleanBuffer::len).filter(|got| *got != rows) {
@@ -258,21 +272,32 @@ impl<Q> Search<Q> {
         if let Some(chunk) = column.chunks().first() {
             chunk.check_metric(self.metric)?;
         }
-        let job = Job {
+        Ok(Job {
             column,
             selection: self.selection.as_ref(),
             metric: self.metric,
             queries: &self.queries,
             k: self.top_k,
             radius: self.radius.map(|radius| self.metric.key(radius)),
+            inner: self.inner_radius.map(|inner| self.metric.key(inner)),
             is_sql: self.is_sql,
-            is_rows_only: self.is_rows_only && self.top_k.is_none(),
+            is_rows_only: self.is_rows_only && self.top_k.is_none() && self.inner_radius.is_none(),
             tier: self.tier,
             kernels,
             threads: self.threads,
-        };
-        let result = job.run();
+        })
+    }
 
+    fn execute(&self, column: &ChunkedColumn<'_>) -> Result<(ScanResult, Report)> {
+        let result = self.job(column)?.run();
+        let returned = result.rankings.iter().map(|ranking| ranking.len() as u64).sum();
+        let report = self.describe(column, &result, returned)?;
+        Ok((result, report))
+    }
+
+    /// The report of an executed search.
+    fn describe(&self, column: &ChunkedColumn<'_>, result: &ScanResult, returned: u64) -> Result<Report> {
+        let rows = column.len();
         let candidates = self.selection.as_ref().map_or(rows, BooleanBuffer::count_set_bits) as u64;
         let row_bytes = column.chunks().first().map_or(0, |chunk| chunk.row_bytes()) as u64;
         let is_float32 =
@@ -299,7 +324,7 @@ impl<Q> Search<Q> {
                 if self.queries.len() > 1 { "converted-blocks+simd-matrix-topk" } else { "converted-blocks+simd-topk" };
         }
         if let Some(filter) = &mut report.filter {
-            filter.returned_rows = Some(result.rankings.iter().map(|ranking| ranking.len() as u64).sum());
+            filter.returned_rows = Some(returned);
         }
         let pairs = result.counts.rows_scanned * self.queries.len() as u64;
         report.execution = Some(Execution {
@@ -311,13 +336,13 @@ impl<Q> Search<Q> {
             scan_us: result.scan_us,
             refine_us: result.refine_us,
         });
-        Ok((result, report))
+        Ok(report)
     }
 
     fn rankings(&self, result: ScanResult) -> Vec<Ranking> {
         let ranking = |items: Vec<crate::candidates::Candidate>| Ranking {
             rows: items.iter().map(|candidate| candidate.position).collect(),
-            scores: if self.is_rows_only && self.top_k.is_none() {
+            scores: if self.is_rows_only && self.top_k.is_none() && self.inner_radius.is_none() {
                 Vec::new()
             } else {
                 items.iter().map(|candidate| self.metric.key(candidate.low)).collect()

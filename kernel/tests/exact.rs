@@ -241,6 +241,11 @@ impl Case {
                 let skipped = hits.report.candidate_rows.unwrap() - hits.report.skipped_rows.unwrap();
                 prop_assert_eq!(skipped, comparable as u64, "{} skipped", backend);
 
+                if std::ptr::eq(query, &queries[0]) {
+                    self.check_inner(&search, &column, &selected, query)?;
+                    self.check_groups(&search, &column, &selected, query)?;
+                }
+
                 // By radius: everything as good as the middle of the result, ties included.
                 if let Some((_, radius)) = expected.get(expected.len() / 2) {
                     let hits = search.clone().radius(*radius).run(&column).unwrap();
@@ -280,6 +285,64 @@ impl Case {
             }
         }
         self.check_sql(&column, &selected, selection.as_ref(), &queries, tier)
+    }
+
+    /// Rows that are no closer than one in the middle, ties included.
+    fn check_inner<T: Stored>(
+        &self,
+        search: &Search,
+        column: &ChunkedColumn<'_>,
+        selected: &[Option<&[T]>],
+        query: &[f64],
+    ) -> Result<(), TestCaseError> {
+        let all = reference::search(self.metric, selected, query, usize::MAX);
+        for place in [all.len() / 10, all.len() / 2] {
+            let Some((_, inner)) = all.get(place).copied() else { return Ok(()) };
+            let beyond = |score: f64| if self.metric.is_larger_closer() { score <= inner } else { score >= inner };
+            let expected: Vec<_> = all.iter().copied().filter(|(_, score)| beyond(*score)).take(self.k).collect();
+            let hits = search.clone().inner_radius(inner).run(column).unwrap();
+            let ranking = Ranking { rows: hits.rows, scores: hits.scores };
+            prop_assert_eq!(&pairs(&ranking), &expected, "{:?} inner radius", hits.report.backend);
+        }
+        Ok(())
+    }
+
+    /// The k best rows of each group, without and with the rows tied with the k-th, and within
+    /// bounds.
+    fn check_groups<T: Stored>(
+        &self,
+        search: &Search,
+        column: &ChunkedColumn<'_>,
+        selected: &[Option<&[T]>],
+        query: &[f64],
+    ) -> Result<(), TestCaseError> {
+        let count = [1, 3, 17, 400][self.chunk_rows % 4];
+        let groups: Vec<u32> = (0..selected.len() as u64).map(|i| (i * 7919 % count) as u32).collect();
+        let all = reference::search(self.metric, selected, query, usize::MAX);
+        let bounds = (all.get(all.len() / 9), all.get(all.len() / 3));
+        for (has_ties, is_bounded) in [(false, false), (true, false), (true, true), (false, true)] {
+            let mut search = search.clone();
+            let mut rows = all.clone();
+            if let (true, (Some((_, inner)), Some((_, radius)))) = (is_bounded, bounds) {
+                search = search.inner_radius(*inner).radius(*radius);
+                let key = |score: f64| if self.metric.is_larger_closer() { -score } else { score };
+                rows.retain(|(_, score)| (key(*inner)..=key(*radius)).contains(&key(*score)));
+            }
+            let mut expected = Vec::new();
+            for group in 0..count as u32 {
+                let of_group: Vec<_> = rows.iter().filter(|(row, _)| groups[*row as usize] == group).collect();
+                let last = of_group.get(self.k.saturating_sub(1)).map(|(_, score)| *score);
+                let is_kept = |(i, (_, score)): &(usize, &&(u64, f64))| {
+                    *i < self.k || has_ties && last.is_some_and(|last| last.to_bits() == score.to_bits())
+                };
+                let kept = of_group.iter().enumerate().filter(is_kept);
+                expected.extend(kept.map(|(_, (row, score))| (group, *row, score.to_bits())));
+            }
+            let hits = search.run_groups(column, &groups, has_ties).unwrap();
+            let found: Vec<_> = hits.rows.iter().map(|row| (row.group, row.row, row.score.to_bits())).collect();
+            prop_assert_eq!(found, expected, "{:?} groups", hits.report.backend);
+        }
+        Ok(())
     }
 
     fn sketches(&self, column: &ChunkedColumn<'_>, chunks: &[VectorColumn<'_>]) -> Vec<Option<Sketch>> {
@@ -457,4 +520,40 @@ fn threads_do_not_change_the_result() {
             assert!(execution.refined < 2_000, "{metric}: {execution:?}");
         }
     }
+}
+
+/// Groups whose sizes differ, over rows that a sketch prunes: the answer is the reference's, and
+/// few vectors are read.
+#[test]
+fn groups_by_sketches_equal_the_reference() {
+    let (count, dim) = (12_000, 96);
+    let rows: Vec<Option<Vec<f32>>> = structured(dim, count, 8, 0)
+        .into_iter()
+        .map(|row| row.map(|row| row.iter().map(|x| *x as f32).collect()))
+        .collect();
+    let borrowed: Vec<Option<&[f32]>> = rows.iter().map(|row| row.as_deref()).collect();
+    let array = list(dim, &rows);
+    let plain = VectorColumn::try_new(&array).unwrap();
+    let basis = SketchBasis::train(&ChunkedColumn::from(&plain), Tier::Pca4).basis.unwrap();
+    let sketch = basis.encode(&plain).unwrap();
+    let column = plain.clone().with_sketch(&sketch).unwrap();
+    let groups: Vec<u32> = (0..count as u32).map(|i| if i % 3 == 0 { i % 5 } else { 7 }).collect();
+    let query: Vec<f64> = borrowed[77].unwrap().iter().map(|x| f64::from(*x) + 0.01).collect();
+    for metric in [Metric::Cosine, Metric::Dot, Metric::L2] {
+        let all = reference::search(metric, &borrowed, &query, usize::MAX);
+        let of_group = |group: u32| -> Vec<_> {
+            let rows = all.iter().filter(|(row, _)| groups[*row as usize] == group).take(4);
+            rows.map(|(row, score)| (group, *row, *score)).collect()
+        };
+        let expected: Vec<_> = (0..8).flat_map(of_group).collect();
+        let search = Search::new(metric, &query).unwrap().top_k(4).tier(Tier::Pca4);
+        let hits = search.run_groups(&column, &groups, false).unwrap();
+        let found: Vec<_> = hits.rows.iter().map(|row| (row.group, row.row, row.score)).collect();
+        assert_eq!(found, expected, "{metric}");
+        let left = hits.report.execution.unwrap().rows_left.unwrap();
+        assert!(left < count as u64 / 4, "{metric}: {left} rows left");
+    }
+    let message = Search::new(Metric::L2, &query).unwrap().top_k(1).run_groups(&column, &groups[1..], false);
+    let message = message.unwrap_err().to_string();
+    assert_eq!(message, "groups length mismatch: expected one group for each of 12000 rows, got 11999");
 }

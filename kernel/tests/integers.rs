@@ -178,6 +178,23 @@ impl Case {
                 let hits = self.with(search, backend, selection.as_ref()).run(&column).unwrap();
                 let got = pairs(&Ranking { rows: hits.rows, scores: hits.scores });
                 prop_assert_eq!(&got, expected, "{} {}", metric, backend);
+                if let Some((_, inner)) = expected.get(expected.len() / 2).copied() {
+                    let is_beyond =
+                        |score: f64| if metric.is_larger_closer() { score <= inner } else { score >= inner };
+                    let mut all = reference::search(metric, &selected, query, usize::MAX);
+                    all.retain(|(_, score)| is_within(*score) && is_beyond(*score));
+                    let search = Search::new(metric, query).unwrap().inner_radius(inner);
+                    let search = self.with(search, backend, selection.as_ref());
+                    let hits = search.run(&column).unwrap();
+                    let got = pairs(&Ranking { rows: hits.rows, scores: hits.scores });
+                    prop_assert_eq!(&got, &all[..all.len().min(self.k)], "{} {} inner radius", metric, backend);
+                    let groups: Vec<u32> = (0..rows.len() as u32).map(|i| i % 3).collect();
+                    let of_group = |group: u32| all.iter().filter(move |(row, _)| row % 3 == u64::from(group));
+                    let grouped: Vec<_> = (0..3).flat_map(|group| of_group(group).take(self.k)).copied().collect();
+                    let hits = search.run_groups(&column, &groups, false).unwrap();
+                    let got: Vec<_> = hits.rows.iter().map(|row| (row.row, row.score)).collect();
+                    prop_assert_eq!(&got, &grouped, "{} {} groups", metric, backend);
+                }
                 let comparable = selected.iter().flatten().filter(|row| reference::score(metric, row, query).is_some());
                 let candidates = (0..rows.len()).filter(|i| is_selected(*i)).count();
                 if self.radius.is_none() {

@@ -60,14 +60,15 @@ struct Keys {
 }
 
 impl Keys {
-    /// Computes the keys of up to [`GROUP`] queries, from `first` on. A row without a distance has
-    /// NaN. Returns the number of queries.
+    /// Computes the keys of up to [`GROUP`] queries, from `first` on, whose candidates are `all`. A
+    /// row without a distance has NaN, one that is certainly above the threshold infinity. Returns
+    /// the number of queries.
     fn compute(
         &mut self,
         job: &Job<'_>,
         queries: &IntegerQueries,
-        rows: ByteRows<'_>,
-        len: usize,
+        (rows, len): (ByteRows<'_>, usize),
+        all: &[Candidates],
         first: usize,
     ) -> usize {
         let kernels = ByteKernels::of(job.kernels.backend);
@@ -84,11 +85,17 @@ impl Keys {
                 let squares = (job.metric != Metric::Dot && first == 0).then_some(&mut self.squares[..len]);
                 let dots = &mut self.sums[..group.len() * len];
                 kernels.products(rows, *sign, &of_group[..group.len()], dots, squares);
+                if job.metric == Metric::Cosine && first == 0 {
+                    self.squares[..len].iter_mut().for_each(|square| *square = square.sqrt());
+                }
                 let lines = self.sums.chunks(len).zip(self.keys.chunks_mut(len));
-                for ((dots, keys), (_, square)) in lines.zip(group) {
-                    distances(job.metric, dots, &self.squares[..len], *square, keys);
-                    if job.metric == Metric::Cosine && !job.is_sql {
-                        keys.iter_mut().for_each(|key| *key = key.clamp(0.0, 2.0));
+                for (((dots, keys), (_, square)), candidates) in lines.zip(group).zip(&all[first..]) {
+                    match job.metric {
+                        Metric::Cosine => {
+                            let threshold = candidates.threshold();
+                            cosines(dots, &self.squares[..len], square.sqrt(), (threshold, !job.is_sql), keys);
+                        }
+                        metric => distances(metric, dots, &self.squares[..len], *square, keys),
                     }
                 }
                 group.len()
@@ -108,16 +115,27 @@ impl Keys {
     }
 }
 
+/// Keys of rows under cosine from whole numbers and the lengths of the rows, in the arithmetic of
+/// [`crate::reference::distance`]. Few rows are divided: the quotient and the difference are off by
+/// less than 1e-15, so a row beyond the threshold by ten times that is rejected by its product.
+fn cosines(dots: &[f64], lengths: &[f64], norm: f64, (threshold, is_clamped): (f64, bool), keys: &mut [f64]) {
+    let least = (1.0 - threshold - 1e-14) * norm;
+    for ((key, dot), length) in keys.iter_mut().zip(dots).zip(lengths) {
+        *key = if *dot < least * length {
+            f64::INFINITY
+        } else {
+            // A row of zeros gives 0/0.
+            let key = 1.0 - dot / (length * norm);
+            if is_clamped { key.clamp(0.0, 2.0) } else { key }
+        };
+    }
+}
+
 /// Keys of rows from whole numbers, in the arithmetic of [`crate::reference::distance`]: its sums
 /// are the same numbers, because those are exact in `f64` too.
 fn distances(metric: Metric, dots: &[f64], squares: &[f64], square: f64, keys: &mut [f64]) {
     let rows = keys.iter_mut().zip(dots.iter().zip(squares));
     match metric {
-        Metric::Cosine => {
-            let norm = square.sqrt();
-            // A row of zeros gives 0/0.
-            rows.for_each(|(key, (dot, x))| *key = 1.0 - dot / (x.sqrt() * norm));
-        }
         Metric::L2 => rows.for_each(|(key, (dot, x))| *key = (x - 2.0 * dot + square).sqrt()),
         Metric::L2Squared => rows.for_each(|(key, (dot, x))| *key = x - 2.0 * dot + square),
         _ => rows.for_each(|(key, (dot, _))| *key = -dot),
@@ -148,7 +166,7 @@ pub(super) fn scan<'s>(
             let rows = ByteRows::new(bytes, chunk.row_bytes(), ids);
             let mut first = 0;
             while first < all.len() {
-                let count = keys.compute(job, queries, rows, ids.len(), first);
+                let count = keys.compute(job, queries, (rows, ids.len()), all, first);
                 for (query, keys) in (first..first + count).zip(keys.keys.chunks(ids.len())) {
                     all[query].learn(shared[query].get());
                     judge(job, query, &shared[query], (start, ids, keys), &mut all[query], partial);
@@ -178,6 +196,9 @@ fn judge(
             if query == 0 {
                 job.set_aside(partial, position, None);
             }
+            continue;
+        }
+        if job.inner.is_some_and(|inner| key < inner) {
             continue;
         }
         partial.counts.survivors += 1;

@@ -6,10 +6,41 @@ use super::{Job, PartialResult};
 use crate::arch::{QUERY_PADDING, Rows};
 use crate::candidates::{Candidate, Candidates, SharedThreshold};
 use crate::column::VectorColumn;
+use crate::query::Query;
 use crate::tier::{Approximation, F32, Form, Limits};
 
 /// Rows between two looks at the shared threshold.
 pub(super) const BLOCK: usize = 64;
+
+/// Computes the values and squares of up to [`BLOCK`] rows of a chunk, in the form of one query.
+#[inline]
+pub(super) fn approximate(
+    job: &Job<'_>,
+    (form, padded): (Form, &[f32]),
+    (chunk, ids): (&VectorColumn<'_>, &[u32]),
+    staging: &mut Staging,
+    (values, squares): (&mut [f32; BLOCK], &mut [f32; BLOCK]),
+) {
+    let len = ids.len();
+    let (floats, local) = staging.stage(chunk, ids);
+    let rows = Rows::new(floats, chunk.dim(), local);
+    let (kernels, values, squares) = (job.kernels, &mut values[..len], &mut squares[..len]);
+    match form {
+        Form::DotAndSquare => return kernels.dot_and_square(rows, padded, values, squares),
+        Form::AbsoluteDifferences => kernels.l1(rows, padded, squares),
+        Form::Differences => kernels.l2_squared(rows, padded, squares),
+    }
+    for (value, square) in values.iter_mut().zip(squares) {
+        *value = -*square;
+    }
+}
+
+/// A query as the kernels read it.
+pub(super) fn padded(query: &Query) -> Vec<f32> {
+    let mut padded = query.rounded.clone();
+    padded.resize(padded.len().next_multiple_of(QUERY_PADDING), 0.0);
+    padded
+}
 
 /// One thread's candidates of one query, and the query as the kernels read it.
 pub(super) struct Judge<'j> {
@@ -27,8 +58,7 @@ impl<'j> Judge<'j> {
     pub fn new(job: &'j Job<'j>, query: usize, shared: &'j SharedThreshold, candidates: Candidates) -> Self {
         let form = job.one_query_form();
         let bound = job.bound(query, form);
-        let mut padded = job.queries[query].rounded.clone();
-        padded.resize(padded.len().next_multiple_of(QUERY_PADDING), 0.0);
+        let padded = padded(&job.queries[query]);
         let limits = bound.limits(candidates.threshold());
         Self { job, query, form, bound, limits, padded, shared, candidates }
     }
@@ -85,23 +115,7 @@ impl<'j> Judge<'j> {
         let (mut values, mut squares) = ([0.0_f32; BLOCK], [0.0_f32; BLOCK]);
         let mut is_rejected = [false; BLOCK];
         let len = ids.len();
-        let (floats, local) = staging.stage(chunk, ids);
-        let rows = Rows::new(floats, chunk.dim(), local);
-        let kernels = self.job.kernels;
-        match self.form {
-            Form::DotAndSquare => {
-                kernels.dot_and_square(rows, &self.padded, &mut values[..len], &mut squares[..len]);
-            }
-            form => {
-                match form {
-                    Form::AbsoluteDifferences => kernels.l1(rows, &self.padded, &mut squares[..len]),
-                    _ => kernels.l2_squared(rows, &self.padded, &mut squares[..len]),
-                }
-                for (value, square) in values.iter_mut().zip(&squares) {
-                    *value = -square;
-                }
-            }
-        }
+        approximate(self.job, (self.form, &self.padded), (chunk, ids), staging, (&mut values, &mut squares));
         let (form, limits) = (self.form, self.limits);
         for ((is_rejected, &value), &square) in is_rejected.iter_mut().zip(&values).zip(&squares) {
             *is_rejected = form.is_ordinary(square) & limits.reject(value, square);
@@ -120,7 +134,8 @@ impl<'j> Judge<'j> {
                 }
                 None
             });
-            let Some((low, high)) = interval else { continue };
+            let Some(interval) = interval else { continue };
+            let Some((low, high)) = self.job.outside(self.query, interval, position, partial) else { continue };
             self.keep(Candidate { low, high, position }, partial);
         }
     }

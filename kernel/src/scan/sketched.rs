@@ -60,8 +60,9 @@ pub(super) struct Sketched<'j> {
 }
 
 impl<'j> Sketched<'j> {
-    /// Finds the chunks whose sketches serve the search; otherwise gives the reason.
-    pub fn new(job: &'j Job<'j>, tier: Tier, candidate_rows: usize, threads: usize) -> Result<Self, String> {
+    /// Finds the chunks whose sketches serve the search of `rows` in `groups`; otherwise gives the
+    /// reason.
+    pub fn new(job: &'j Job<'j>, tier: Tier, (rows, groups): (usize, usize), threads: usize) -> Result<Self, String> {
         let chunks = job.column.chunks();
         let fits = |sketch: &&Sketch| tier == Tier::Auto || tier == sketch.basis().tier();
         let sketches: Vec<Option<&Sketch>> = chunks.iter().map(|chunk| chunk.sketch().filter(fits)).collect();
@@ -72,9 +73,9 @@ impl<'j> Sketched<'j> {
         let kernels = CodeKernels::of(job.kernels.backend);
         let (basis, queries) = (first.basis(), job.queries.len());
         if !is_forced {
-            basis.check_search_by(kernels, job.k, candidate_rows, queries)?;
+            basis.check_search_by(kernels, job.k, rows / groups.max(1), queries)?;
         }
-        let left = basis.expected_left(job.k, candidate_rows);
+        let left = groups as f64 * basis.expected_left(job.k, rows / groups.max(1));
         let mut bases: Vec<(&SketchBasis, Vec<SketchBound<'j>>)> = Vec::new();
         let mut of_chunk = Vec::new();
         for sketch in sketches {
@@ -90,7 +91,7 @@ impl<'j> Sketched<'j> {
             }
             of_chunk.push(known.or(Some(bases.len() - 1)));
         }
-        let loss_max = LOSS_MAX * candidate_rows as f64 / threads as f64;
+        let loss_max = LOSS_MAX * rows as f64 / threads as f64;
         Ok(Self {
             kernels,
             bases,
@@ -100,6 +101,37 @@ impl<'j> Sketched<'j> {
             expected: EXPECTED_MAX * left,
             has_left: AtomicBool::new(false),
         })
+    }
+
+    pub fn kernels(&self) -> &'static CodeKernels {
+        self.kernels
+    }
+
+    /// The bound of the basis with an ordinal, for the first query.
+    pub fn bound_of(&self, basis: usize) -> &SketchBound<'j> {
+        &self.bases[basis].1[0]
+    }
+
+    /// Number of bases.
+    pub fn bases(&self) -> usize {
+        self.bases.len()
+    }
+
+    /// Ordinal of a chunk's basis.
+    pub fn basis_of(&self, chunk: usize) -> usize {
+        self.of_chunk[chunk].unwrap_or(0)
+    }
+
+    /// Returns true if one thread lost more than it may by judging `left` of the `rows` whose codes
+    /// it read.
+    pub fn does_not_pay(&self, left: usize, rows: usize) -> bool {
+        let loss = JUDGED_OF_ONE * (left as f64 - self.expected).max(0.0) - rows as f64;
+        !self.is_forced && loss > self.loss_max
+    }
+
+    /// Leaves the sketches: the rest is read as vectors.
+    pub fn leave(&self) {
+        self.has_left.store(true, Ordering::Relaxed);
     }
 
     fn bound(&self, chunk: u32, query: usize) -> &SketchBound<'j> {
@@ -282,6 +314,12 @@ impl<'j> Worker<'j, '_> {
                     lane.judge.keep(Candidate { low, high, position }, partial);
                     continue;
                 }
+            }
+            // Certainly closer than the inner radius.
+            if let Some(inner) = self.job.inner
+                && bound.interval(sum, block.words[i], norm).is_some_and(|(_, high)| high < inner)
+            {
+                continue;
             }
             let waits =
                 value.is_finite() && self.job.k.is_some() && bound.estimate(sum, norm) < f64::from(limits.limit);

@@ -72,7 +72,7 @@ impl Left {
 }
 
 /// Terms of a sum in `f32` when vectors are encoded; such sums are added in `f64`.
-pub(crate) const SLICE: usize = 64;
+pub(crate) const SLICE: usize = 192;
 
 /// The coded directions of one table's vectors, shared by the [sketches](super::Sketch) of its
 /// chunks.

@@ -7,8 +7,11 @@ use crate::arch::codes::CodeKernels;
 use crate::metric::Metric;
 
 /// A search of fewer rows than this many times those it is expected to leave reads the vectors.
-const ROWS_PER_LEFT_OF_ONE: f64 = 8.0;
+const ROWS_PER_LEFT_OF_ONE: f64 = 3.0;
 const ROWS_PER_LEFT_OF_BATCH: f64 = 80.0;
+
+/// Rows that are read in the time in which one query is put into the terms of a sketch.
+const ROWS_PER_QUERY: f64 = 256.0;
 
 /// Components from which on a tile of codes is faster than the matrix product of the vectors.
 const BATCH_DIM_MIN: usize = 192;
@@ -31,8 +34,11 @@ impl SketchBasis {
         queries: usize,
     ) -> Result<(), String> {
         let left = self.expected_left(k, candidate_rows);
-        let rows_per_left = if queries == 1 { ROWS_PER_LEFT_OF_ONE } else { ROWS_PER_LEFT_OF_BATCH };
-        if (candidate_rows as f64) < rows_per_left * left {
+        let rows_min = match queries {
+            1 => ROWS_PER_LEFT_OF_ONE * left + ROWS_PER_QUERY,
+            _ => ROWS_PER_LEFT_OF_BATCH * left,
+        };
+        if (candidate_rows as f64) < rows_min {
             return Err(format!("the sketch would leave {left:.0} of {candidate_rows} rows"));
         }
         let has_tile = kernels.has_tile() && self.dim() >= BATCH_DIM_MIN;

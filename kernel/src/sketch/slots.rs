@@ -20,6 +20,10 @@ pub(super) const DIGITS_MAX: usize = 3;
 /// Widths of the coded range, in spreads, that are tried for a number of digits.
 const RANGES: [&[f64]; 4] = [&[], &[4.2, 5.0, 5.8, 7.0], &[7.0, 8.0, 9.5, 12.0, 18.0, 30.0], &[9.0, 12.0, 20.0, 50.0]];
 
+/// Coordinates of the sample on which the ranges are compared: their errors differ by more than
+/// the scatter of so many.
+const COMPARED: usize = 1024;
+
 impl Direction {
     pub fn new(values: Vec<f32>) -> Self {
         let count = values.len().max(1) as f64;
@@ -33,11 +37,14 @@ impl Direction {
         let cells = (1_u64 << (4 * digits)) as f64;
         // A coordinate that is constant has a cell of its own, however narrow.
         let spread = self.spread.max(self.size * 1e-4).max(1e-12);
+        let stride = self.values.len().div_ceil(COMPARED).max(1);
+        let compared = || self.values.iter().step_by(stride);
+        let count = compared().count().max(1) as f64;
         let candidate = |range: &f64| {
             let step = (range * spread / cells) as f32;
             let mut component = Component { centre: self.mean as f32, step, weight: 1.0, digits };
-            let error: f64 = self.values.iter().map(|x| (f64::from(*x) - component.code((*x).into()).1).powi(2)).sum();
-            let error = (error / self.values.len().max(1) as f64).sqrt().max(f64::from(step) / 4.0);
+            let error: f64 = compared().map(|x| (f64::from(*x) - component.code((*x).into()).1).powi(2)).sum();
+            let error = (error / count).sqrt().max(f64::from(step) / 4.0);
             // The factor that makes the bound least where queries are distributed as rows are: see
             // the notes on bounds.
             component.weight = (self.size.max(spread) / error).sqrt() as f32;

@@ -61,13 +61,6 @@ impl SketchBasis {
             return none("no row has a direction".into());
         }
         let row_bytes = column.chunks().first().map_or(0, VectorColumn::row_bytes) as f64;
-        let mut candidates = Vec::new();
-        if tier != Tier::Pca4 {
-            candidates.push(sample.stored_basis());
-        }
-        if tier != Tier::I8 && dim <= PCA_DIM_MAX {
-            candidates.extend(sample.pca_bases());
-        }
         // On rows that the basis was not trained with, which it suits less.
         let judge = Judgement::new(if others.rows() < APART_MIN { &sample } else { &others });
         let rows = column.len() as f64;
@@ -77,7 +70,21 @@ impl SketchBasis {
                 rows * basis.row_bytes() as f64 + basis.rows_left(column.len()) * K as f64 * RANDOM_READ * row_bytes;
             (bytes, basis)
         };
-        let best = candidates.into_iter().map(cost).min_by(|a, b| a.0.total_cmp(&b.0));
+        let mut best = (tier != Tier::Pca4).then(|| cost(sample.stored_basis()));
+        if tier != Tier::I8 && dim <= PCA_DIM_MAX {
+            // The bytes fall with the digits and rise again, so the rest is not tried.
+            let mut worse = 0;
+            for basis in sample.pca_bases() {
+                let candidate = cost(basis);
+                match &best {
+                    Some(best) if best.0 <= candidate.0 => worse += 1,
+                    _ => (best, worse) = (Some(candidate), 0),
+                }
+                if worse == WORSE_MAX {
+                    break;
+                }
+            }
+        }
         let Some((bytes, basis)) = best else { return none(format!("no {tier} sketch is made for {dim} components")) };
         let saving = rows * row_bytes / bytes;
         let figures = format!(
@@ -144,7 +151,7 @@ impl Sample {
     }
 
     /// Digits along the principal components, for several numbers of digits.
-    fn pca_bases(&self) -> Vec<SketchBasis> {
+    fn pca_bases(&self) -> impl Iterator<Item = SketchBasis> + '_ {
         let dim = self.dim;
         let kernels = CodeKernels::of(Backend::fastest());
         // The second moments, not the covariance: a common mean is a direction too, of much length
@@ -157,28 +164,19 @@ impl Sample {
             rows.flat_map(|row| row.iter().map(|x| f64::from(*x))).collect()
         };
         let vectors = Symmetric::from_upper(dim, moments).leading(count, start);
-        let all: Vec<usize> = (0..vectors.len() / dim).collect();
         let directions = self.coordinates(&vectors);
-        let mut bases = Vec::new();
-        for slots in SLOTS {
+        let basis = move |slots: usize| {
             let digits = spend(&directions, slots);
-            let chosen: Vec<usize> = all.iter().copied().filter(|i| digits[*i] > 0).collect();
+            let chosen: Vec<usize> = (0..directions.len()).filter(|i| digits[*i] > 0).collect();
             if chosen.is_empty() {
-                break;
+                return None;
             }
             let components: Vec<Component> = chosen.iter().map(|i| directions[*i].component(digits[*i])).collect();
-            bases.push(SketchBasis::assemble(
-                dim,
-                CodeForm::Nibbles,
-                self.matrix(&vectors, &chosen),
-                components,
-                Left::UNKNOWN,
-            ));
-            if slots >= 2 * dim {
-                break;
-            }
-        }
-        bases
+            let matrix = self.matrix(&vectors, &chosen);
+            Some(SketchBasis::assemble(dim, CodeForm::Nibbles, matrix, components, Left::UNKNOWN))
+        };
+        let tried = SLOTS.iter().position(|slots| *slots >= 2 * dim).map_or(SLOTS.len(), |last| last + 1);
+        SLOTS[..tried].iter().map_while(move |slots| basis(*slots))
     }
 
     /// Chosen vectors as the columns of a matrix.
@@ -201,6 +199,10 @@ impl Sample {
         coordinates.into_iter().map(Direction::new).collect()
     }
 }
+
+/// Numbers of digits in turn that are worse than the best, after which no more are tried. More than
+/// those that leave nearly all rows.
+const WORSE_MAX: usize = 3;
 
 /// Numbers of digits that are tried.
 const SLOTS: [usize; 9] = [64, 128, 192, 256, 320, 384, 512, 768, 1024];

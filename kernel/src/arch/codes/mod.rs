@@ -71,6 +71,9 @@ pub(crate) struct CodeWeights {
     even_low: Vec<i8>,
     odd_high: Vec<i8>,
     odd_low: Vec<i8>,
+    /// Bytes of the high planes up to the last that is not zero, in whole registers.
+    even_high_len: usize,
+    odd_high_len: usize,
     /// The planes in the order of the codes.
     low: Vec<i8>,
     high: Vec<i8>,
@@ -99,8 +102,11 @@ impl CodeWeights {
         let whole = || weights.iter().copied().chain(std::iter::repeat(0)).take(count);
         let low = |k: &i16| *k as i8;
         let high = |k: &i16| ((i32::from(*k) - i32::from(*k as i8)) / 256) as i8;
+        let high_len = |half: &[i16]| half.iter().rposition(|k| high(k) != 0).map_or(0, |last| last + 1);
         Self {
             form,
+            even_high_len: high_len(&even).next_multiple_of(HIGH_UNIT),
+            odd_high_len: high_len(&odd).next_multiple_of(HIGH_UNIT),
             even_high: even.iter().map(high).collect(),
             even_low: even.iter().map(low).collect(),
             odd_high: odd.iter().map(high).collect(),
@@ -117,6 +123,9 @@ impl CodeWeights {
         }
     }
 }
+
+/// The unit of the lengths of the high planes: the narrowest register.
+const HIGH_UNIT: usize = 32;
 
 /// Codes that one instruction multiplies for each row of a tile.
 const QUAD: usize = 4;

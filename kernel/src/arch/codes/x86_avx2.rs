@@ -59,37 +59,98 @@ unsafe fn load<T>(values: *const T) -> __m256i {
     unsafe { _mm256_loadu_si256(values.cast()) }
 }
 
+/// Rows that share the loads of the weights.
+const ROWS: usize = 4;
+
+/// `Σ weight·code` of some rows, in lanes of 32 bits, over one plane of the weights: `even` bytes of
+/// the low halves and `odd` bytes of the high halves of the codes, whole registers.
+///
+/// # Safety
+/// Each row is followed by as many bytes, and so is each plane.
+#[inline]
 #[target_feature(enable = "avx2,fma")]
-fn nibbles(codes: Codes<'_>, weights: &CodeWeights, ids: &[u32], out: &mut [i32]) {
+unsafe fn plane<const N: usize>(
+    rows: [*const u8; N],
+    (even_plane, even): (&[i8], usize),
+    (odd_plane, odd): (&[i8], usize),
+) -> [__m256i; N] {
     let mask = _mm256_set1_epi8(15);
     let ones = _mm256_set1_epi16(1);
-    for (i, (&id, out)) in ids.iter().zip(out).enumerate() {
-        prefetch(codes, ids, i);
-        // In bounds: `CodeKernels::sums` checked every id.
-        let row = codes.bytes.as_ptr().wrapping_add(id as usize * codes.stride);
-        let mut high = _mm256_setzero_si256();
-        let mut low = _mm256_setzero_si256();
-        for group in (0..codes.stride).step_by(BLOCKS * WIDTH) {
-            let mut narrow_high = _mm256_setzero_si256();
-            let mut narrow_low = _mm256_setzero_si256();
-            for first in (group..codes.stride.min(group + BLOCKS * WIDTH)).step_by(WIDTH) {
-                // SAFETY: the weights are padded to whole blocks, and a row's last block reaches at
-                // most into the padding.
-                unsafe {
-                    let both = load(row.add(first));
-                    let even = _mm256_and_si256(both, mask);
-                    let odd = _mm256_and_si256(_mm256_srli_epi16::<4>(both), mask);
-                    let product = |x, plane: &[i8]| _mm256_maddubs_epi16(x, load(plane.as_ptr().add(first)));
-                    narrow_high = _mm256_add_epi16(narrow_high, product(even, &weights.even_high));
-                    narrow_high = _mm256_add_epi16(narrow_high, product(odd, &weights.odd_high));
-                    narrow_low = _mm256_add_epi16(narrow_low, product(even, &weights.even_low));
-                    narrow_low = _mm256_add_epi16(narrow_low, product(odd, &weights.odd_low));
+    let mut sums = [_mm256_setzero_si256(); N];
+    let len = even.max(odd);
+    let mut group = 0;
+    while group < len {
+        let end = len.min(group + BLOCKS * WIDTH);
+        let mut narrow = [_mm256_setzero_si256(); N];
+        let mut first = group;
+        while first < end {
+            // SAFETY: the caller's.
+            unsafe {
+                if first < even {
+                    let weights = load(even_plane.as_ptr().add(first));
+                    for (narrow, row) in narrow.iter_mut().zip(rows) {
+                        let codes = _mm256_and_si256(load(row.add(first)), mask);
+                        *narrow = _mm256_add_epi16(*narrow, _mm256_maddubs_epi16(codes, weights));
+                    }
+                }
+                if first < odd {
+                    let weights = load(odd_plane.as_ptr().add(first));
+                    for (narrow, row) in narrow.iter_mut().zip(rows) {
+                        let codes = _mm256_and_si256(_mm256_srli_epi16::<4>(load(row.add(first))), mask);
+                        *narrow = _mm256_add_epi16(*narrow, _mm256_maddubs_epi16(codes, weights));
+                    }
                 }
             }
-            high = _mm256_add_epi32(high, _mm256_madd_epi16(narrow_high, ones));
-            low = _mm256_add_epi32(low, _mm256_madd_epi16(narrow_low, ones));
+            first += WIDTH;
         }
-        *out = reduce(_mm256_add_epi32(_mm256_slli_epi32::<8>(high), low));
+        for (sum, narrow) in sums.iter_mut().zip(narrow) {
+            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(narrow, ones));
+        }
+        group = end;
+    }
+    sums
+}
+
+/// Sums of some rows in lanes of 32 bits. Most high bytes of weights are zero, and those that are
+/// not belong to the leading components.
+///
+/// # Safety
+/// As [`plane`], for `stride` bytes.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn of_rows<const N: usize>(rows: [*const u8; N], weights: &CodeWeights, stride: usize) -> [__m256i; N] {
+    // SAFETY: the caller's; no length exceeds the stride in whole registers.
+    let (high, mut sums) = unsafe {
+        let (even, odd) = (weights.even_high_len, weights.odd_high_len);
+        let high = plane(rows, (&weights.even_high, even), (&weights.odd_high, odd));
+        (high, plane(rows, (&weights.even_low, stride), (&weights.odd_low, stride)))
+    };
+    for (sum, high) in sums.iter_mut().zip(high) {
+        *sum = _mm256_add_epi32(*sum, _mm256_slli_epi32::<8>(high));
+    }
+    sums
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn nibbles(codes: Codes<'_>, weights: &CodeWeights, ids: &[u32], out: &mut [i32]) {
+    // In bounds: `CodeKernels::sums` checked every id.
+    let row = |id: u32| codes.bytes.as_ptr().wrapping_add(id as usize * codes.stride);
+    let (fours, rest) = ids.as_chunks::<ROWS>();
+    let (outs, out_rest) = out.split_at_mut(fours.len() * ROWS);
+    for (i, (four, out)) in fours.iter().zip(outs.as_chunks_mut::<ROWS>().0).enumerate() {
+        (0..ROWS).for_each(|lane| prefetch(codes, ids, i * ROWS + lane));
+        // SAFETY: the weights are padded to whole blocks, and a row's last block reaches at most
+        // into the padding.
+        let sums = unsafe { of_rows(four.map(row), weights, codes.stride) };
+        let pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
+        let total = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
+        // SAFETY: `out` has four numbers.
+        unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), total) };
+    }
+    for (&id, out) in rest.iter().zip(out_rest) {
+        // SAFETY: as above.
+        let [sum] = unsafe { of_rows([row(id)], weights, codes.stride) };
+        *out = reduce(sum);
     }
 }
 
