@@ -1,7 +1,7 @@
 """Conditions on documents, in SQLite's SQL. Each is 0 or 1 and never NULL, so that NOT is the complement.
 
 Values are bound, never written into the SQL. A comparison holds only between values of one kind: a number is never compared with a
-text, as SQLite would do.
+text, as SQLite would do. What most documents fail comes first, as a search evaluates a condition for each of them.
 """
 
 from __future__ import annotations
@@ -77,23 +77,23 @@ class Field:
             return self.is_null()
         value = plain(value)
         if isinstance(value, str):
-            return Condition(f"{self.kind} IS 'text' AND {self.value} IS ?", (*self.params, *self.params, value))
+            return Condition(f"{self.value} IS ? AND {self.kind} IS 'text'", (*self.params, value, *self.params))
         if isinstance(value, (list, tuple, dict)):
-            of_kind = f"coalesce({self.kind} IN ('array', 'object'), 0)"
-            return Condition(f"{of_kind} AND {self.value} IS ?", (*self.params, *self.params, json_text(value)))
-        return self._of_numbers("IS", value)
+            sql = f"{self.value} IS ? AND {self.kind} IS NOT 'text'"
+            return Condition(sql, (*self.params, json_text(value), *self.params))
+        # A number is never equal to a text.
+        return Condition(f"{self.value} IS ?", (*self.params, value))
 
     def compares(self, operator: str, value: Any) -> Condition:
         """`operator`: one of `<`, `<=`, `>`, `>=`. Text is ordered by code point."""
         value = plain(value)
         if isinstance(value, str):
-            sql = f"coalesce({self.kind} = 'text' AND {self.value} {operator} ?, 0)"
-            return Condition(sql, (*self.params, *self.params, value))
-        return self._of_numbers(operator, value)
-
-    def _of_numbers(self, operator: str, value: Any) -> Condition:
-        sql = f"coalesce({self.kind} IN {_NUMBERS} AND {self.value} {operator} ?, 0)"
-        return Condition(sql, (*self.params, *self.params, value))
+            sql = f"coalesce({self.value} {operator} ? AND {self.kind} = 'text', 0)"
+            return Condition(sql, (*self.params, value, *self.params))
+        if operator in ("<", "<="):
+            # SQLite has every number before every text.
+            return Condition(f"coalesce({self.value} {operator} ?, 0)", (*self.params, value))
+        return Condition(f"coalesce({self.value} {operator} ? AND {self.value} < '', 0)", (*self.params, value, *self.params))
 
     def is_one_of(self, values: Iterable[Any]) -> Condition:
         """Texts and numbers are looked up in one list each, so that thousands of them are fast."""
@@ -103,19 +103,16 @@ class Field:
         others = [value for value in values if not isinstance(value, (str, int, float))]
         conditions = [self.equals(value) for value in others]
         if texts:
-            conditions.append(self._listed("= 'text'", texts))
+            sql = f"coalesce({self.value} IN ({marks(texts)}) AND {self.kind} = 'text', 0)"
+            conditions.append(Condition(sql, (*self.params, *texts, *self.params)))
         if numbers:
-            conditions.append(self._listed(f"IN {_NUMBERS}", numbers))
+            conditions.append(Condition(f"coalesce({self.value} IN ({marks(numbers)}), 0)", (*self.params, *numbers)))
         return some(conditions)
-
-    def _listed(self, kind: str, values: list[Any]) -> Condition:
-        sql = f"coalesce({self.kind} {kind} AND {self.value} IN ({marks(values)}), 0)"
-        return Condition(sql, (*self.params, *self.params, *values))
 
     def has_text(self, text: str) -> Condition:
         """True for a text that contains `text`."""
-        sql = f"coalesce({self.kind} = 'text' AND instr({self.value}, ?) > 0, 0)"
-        return Condition(sql, (*self.params, *self.params, text))
+        sql = f"coalesce(instr({self.value}, ?) > 0 AND {self.kind} = 'text', 0)"
+        return Condition(sql, (*self.params, text, *self.params))
 
     def has_folded_text(self, text: str) -> Condition:
         """As `has_text`, with the case folded by `vexact_casefold`."""

@@ -31,6 +31,8 @@ METRICS = ("cosine", "dot", "l2")
 #: The constant of reciprocal rank fusion, and the rows of each list that is fused.
 _RRF_K = 60.0
 _DEPTH = 100
+#: The values of a condition beyond which SQLite evaluates it as a query: a list is then read once, and not for each row.
+_MOST_VALUES = 100
 
 
 @dataclass
@@ -336,7 +338,7 @@ class DocumentTable:
     def _selection(self, where: Condition, with_vectors: bool) -> dict[str, Any] | None:
         """Returns the arguments of a search among the documents that meet a condition; None if there are none."""
         filter: dict[str, Any] = {}
-        if where.is_users:
+        if where.is_users or len(where.params) > _MOST_VALUES:
             ids = self.ids(where)
             if not ids:
                 return None
