@@ -92,6 +92,17 @@ impl<'a> VectorColumn<'a> {
         Ok(Self { components, dim, len: list.len(), valid, sketch: None })
     }
 
+    /// Borrows vectors of `dim` floats each, which follow each other without a gap. No row is NULL.
+    ///
+    /// # Errors
+    /// [`KernelError::PartialRow`] if `dim` is 0 or does not divide the number of floats.
+    pub fn from_floats(floats: &'a [f32], dim: usize) -> Result<Self> {
+        if dim == 0 || !floats.len().is_multiple_of(dim) {
+            return Err(KernelError::PartialRow { dim, got: floats.len() });
+        }
+        Ok(Self::of_floats(floats, dim))
+    }
+
     /// Adds a sketch of these rows, which a search reads instead of the vectors where that is
     /// faster. It must have been encoded from the same values, which is not checked: from another
     /// column's sketch come wrong answers.
@@ -189,6 +200,11 @@ impl<'a> VectorColumn<'a> {
         for_elements!(self.components,
             x => widen(&x[row * self.dim..][..self.dim], out),
             _bytes => widen(&self.bits(row), out));
+    }
+
+    /// Returns true unless a row is NULL or holds one.
+    pub(crate) fn is_valid(&self, row: usize) -> bool {
+        self.valid.as_ref().is_none_or(|valid| valid.value(row))
     }
 
     pub(crate) fn components(&self) -> Components<'a> {

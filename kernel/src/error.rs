@@ -21,6 +21,20 @@ pub enum KernelError {
         /// The type that came.
         got: String,
     },
+    /// Floats that are no whole number of vectors.
+    #[error("not a whole number of vectors: expected a multiple of {dim} floats, at least 1 for each, got {got}")]
+    PartialRow {
+        /// Components of each vector.
+        dim: usize,
+        /// Number of floats.
+        got: usize,
+    },
+    /// A NULL among the queries of a batch, or in one of them.
+    #[error("query {row} is NULL or has a NULL: expected a number for each component")]
+    NullQuery {
+        /// Ordinal of the query, from 0.
+        row: usize,
+    },
     /// Two rows of a list column have different lengths.
     #[error("vectors of different lengths: row {row} has {got} components, expected {expected}")]
     RaggedRows {

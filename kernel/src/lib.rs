@@ -34,6 +34,26 @@
 //! # Ok::<(), vexact_kernel::KernelError>(())
 //! ```
 //!
+//! Plain floats are searched as they are, and the queries of a batch may be an Arrow array:
+//!
+//! ```
+//! # use arrow_array::{FixedSizeListArray, types::Float32Type};
+//! use vexact_kernel::{Metric, Search, VectorColumn};
+//!
+//! let floats = [1.0_f32, 0.0, 0.0, 1.0, 0.6, 0.8];
+//! let column = VectorColumn::from_floats(&floats, 2)?;
+//! let queries = [Some(vec![Some(1.0), Some(0.0)]), Some(vec![Some(0.0), Some(1.0)])];
+//! let queries = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(queries, 2);
+//! let hits = Search::batch_of(Metric::L2, &queries)?.top_k(1).run(&column)?;
+//! assert_eq!((&hits.rankings[0].rows, &hits.rankings[1].rows), (&vec![0], &vec![1]));
+//! # Ok::<(), vexact_kernel::KernelError>(())
+//! ```
+//!
+//! # Modules
+//!
+//! Two are public on purpose: [`mod@reference`] is the definition that every answer equals, and
+//! [`mod@tier`] has the error bounds of the fast path. All else is at the top of the crate.
+//!
 //! # What "exact" means
 //!
 //! A search returns the rows, the order and the scores of [`mod@reference`]: every selected row's

@@ -4,10 +4,11 @@ mod groups;
 
 use std::marker::PhantomData;
 
+use arrow_array::Array;
 use arrow_buffer::BooleanBuffer;
 
 use crate::arch::{Backend, Kernels};
-use crate::column::{ChunkedColumn, Components};
+use crate::column::{ChunkedColumn, Components, VectorColumn};
 use crate::error::{KernelError, Result};
 use crate::metric::Metric;
 use crate::query::Query;
@@ -156,6 +157,27 @@ impl Search<Many> {
             Some(got) => Err(KernelError::DimensionMismatch { expected, got }),
             None => Ok(Self::of(metric, queries)),
         }
+    }
+
+    /// A search for the rows of an array of vectors: `FixedSizeList` or `FixedSizeBinary`, as
+    /// [`VectorColumn::try_new`] takes it.
+    ///
+    /// # Errors
+    /// As [`Self::batch`] and [`VectorColumn::try_new`]; a row that is NULL or holds one.
+    pub fn batch_of(metric: Metric, queries: &dyn Array) -> Result<Self> {
+        let rows = VectorColumn::try_new(queries)?;
+        if rows.is_empty() {
+            return Err(KernelError::EmptyBatch);
+        }
+        let mut values = vec![0.0_f64; rows.dim()];
+        let query = |row| match rows.is_valid(row) {
+            true => {
+                rows.widen(row, &mut values);
+                Query::try_new(metric, &values)
+            }
+            false => Err(KernelError::NullQuery { row }),
+        };
+        Ok(Self::of(metric, (0..rows.len()).map(query).collect::<Result<_>>()?))
     }
 
     /// Searches a column.

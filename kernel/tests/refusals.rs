@@ -20,6 +20,47 @@ fn refused<T: std::fmt::Debug>(result: Result<T, vexact_kernel::KernelError>) ->
 }
 
 #[test]
+fn floats_and_queries_of_an_array_are_checked() {
+    for (floats, dim) in [(3, 2), (2, 0), (1, 3)] {
+        let expected = format!(
+            "not a whole number of vectors: expected a multiple of {dim} floats, at least 1 for each, got {floats}"
+        );
+        assert_eq!(refused(VectorColumn::from_floats(&vec![0.0; floats], dim)), expected);
+    }
+    assert!(VectorColumn::from_floats(&[], 2).unwrap().is_empty());
+    let batch = |rows: Vec<Option<Vec<Option<f32>>>>| {
+        let queries = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(rows, 2);
+        refused(Search::batch_of(Metric::Cosine, &queries))
+    };
+    assert_eq!(batch(vec![]), "empty query batch: expected at least one query, got none");
+    let whole = Some(vec![Some(1.0), Some(0.0)]);
+    let null = "query 1 is NULL or has a NULL: expected a number for each component";
+    assert_eq!(batch(vec![whole.clone(), None]), null);
+    assert_eq!(batch(vec![whole.clone(), Some(vec![Some(1.0), None])]), null);
+    let zero = "zero query under cosine: expected a vector of non-zero length, got all zeros";
+    assert_eq!(batch(vec![whole, Some(vec![Some(0.0), Some(0.0)])]), zero);
+    let numbers = Int64Array::from(vec![1]);
+    assert!(refused(Search::batch_of(Metric::L2, &numbers)).starts_with("not a vector column"));
+}
+
+#[test]
+fn a_batch_of_an_array_is_that_of_its_rows() {
+    let array = column(&[[1.0, 2.0], [3.0, 4.0], [-1.0, 0.5]]);
+    let floats = [1.0_f32, 2.0, 3.0, 4.0, -1.0, 0.5];
+    let (of_array, of_floats) =
+        (VectorColumn::try_new(&array).unwrap(), VectorColumn::from_floats(&floats, 2).unwrap());
+    let queries = column(&[[9.0, 9.0], [1.0, 1.5], [-2.0, 0.0]]).slice(1, 2);
+    for metric in [Metric::Cosine, Metric::Dot, Metric::L2] {
+        let expected = Search::batch(metric, &[[1.0_f32, 1.5], [-2.0, 0.0]]).unwrap().top_k(2).run(&of_array).unwrap();
+        let got = Search::batch_of(metric, &queries).unwrap().top_k(2).run(&of_floats).unwrap();
+        for (expected, got) in expected.rankings.iter().zip(&got.rankings) {
+            assert_eq!((&expected.rows, &expected.scores), (&got.rows, &got.scores), "{metric:?}");
+        }
+        assert_eq!(got.rankings.len(), 2);
+    }
+}
+
+#[test]
 fn bad_requests_name_the_thing_expected_and_got() {
     let array = column(&[[1.0, 2.0], [3.0, 4.0]]);
     let column = VectorColumn::try_new(&array).unwrap();
