@@ -87,5 +87,5 @@ pub use pool::in_pool;
 pub use reference::Element;
 pub use report::{Execution, FilterReport, Report};
 pub use search::{BatchHits, GroupedHits, GroupedRow, Hits, Many, One, Ranking, Search};
-pub use sketch::{Sketch, SketchBasis, Training};
+pub use sketch::{Sketch, SketchBasis, SketchFilter, SketchedRow, Training};
 pub use tier::Tier;

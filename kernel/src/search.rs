@@ -15,6 +15,7 @@ use crate::query::Query;
 use crate::reference::Element;
 use crate::report::{Execution, FilterReport, Report};
 use crate::scan::{Counts, Job, ScanResult};
+use crate::sketch::SketchFilter;
 use crate::tier::Tier;
 
 pub use groups::{GroupedHits, GroupedRow};
@@ -111,6 +112,12 @@ impl Search<One> {
     pub fn inner_radius(mut self, inner: f64) -> Self {
         self.inner_radius = Some(inner);
         self
+    }
+
+    /// A filter that finds from sketches alone the rows whose vectors this search has to read. The
+    /// selection is not part of it.
+    pub fn sketch_filter(&self) -> SketchFilter {
+        SketchFilter::new(self.metric, self.queries[0].clone(), !self.is_sql, self.top_k, self.radius)
     }
 
     /// Searches a column ([`VectorColumn`](crate::VectorColumn) or [`ChunkedColumn`]).

@@ -122,10 +122,17 @@ impl DataFrame {
         Ok((explained.logical, explained.physical, explained.strategy))
     }
 
-    #[pyo3(signature = (path, progress))]
-    fn write_parquet(&self, py: Python<'_>, path: std::path::PathBuf, progress: Tell) -> PyResult<()> {
+    #[pyo3(signature = (path, sketch, progress))]
+    fn write_parquet(
+        &self,
+        py: Python<'_>,
+        path: std::path::PathBuf,
+        sketch: Vec<String>,
+        progress: Tell,
+    ) -> PyResult<()> {
         let frame = self.0.clone();
-        run_telling(py, async move { frame.write_parquet(path).await }, &|py| tell(&progress, py, 0))
+        let written = async move { frame.write_parquet_with_sketches(path, &sketch).await };
+        run_telling(py, written, &|py| tell(&progress, py, 0))
     }
 
     #[pyo3(signature = (path, progress))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
@@ -152,15 +152,18 @@ class DataFrame:
         search, which runs again."""
         return Explain(*(self._native.explain() if self._search is None else self._search()))
 
-    def write_parquet(self, path: str | os.PathLike[str]) -> None:
+    def write_parquet(self, path: str | os.PathLike[str], *, sketch: str | Sequence[str] = ()) -> None:
         """Runs the query and writes one Parquet file, or object of a store (`s3://bucket/file.parquet`),
         replacing an existing one when it is complete.
 
-        Raises `SourceNotFoundError` (a `FileNotFoundError`) for a folder that is not there; none is made. Raises
+        `sketch` names columns of vectors of floats. Beside each the file gets a column `<name>$sketch`, by which searches of the
+        file read fewer bytes; answers do not change. A column of which a sketch would not save enough gets none.
+
+        Raises `InvalidRequestError` for a column of `sketch` that is missing or holds no vectors of floats, `SourceNotFoundError` (a `FileNotFoundError`) for a folder that is not there; none is made. Raises
         `SourceIOError` (an `OSError`) for a path that is a folder.
         """
         with Progress("write_parquet") as progress:
-            self._native.write_parquet(check.path("path", path), progress)
+            self._native.write_parquet(check.path("path", path), check.texts("sketch", sketch), progress)
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
         """Runs the query and writes a CSV file with a header line, replacing an existing one.

@@ -177,6 +177,11 @@ impl SketchBasis {
         Ok(Arc::new(Self::assemble(dim, form, matrix, components, left)))
     }
 
+    /// The checksum of bytes that are stored beside a basis. It detects damage, not malice.
+    pub fn checksum(bytes: &[u8]) -> u64 {
+        checksum(bytes)
+    }
+
     /// Identifies the basis in the bytes of its sketches.
     fn identity(&self) -> u64 {
         checksum(&self.to_bytes())

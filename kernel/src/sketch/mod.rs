@@ -19,6 +19,8 @@ pub(crate) mod bound;
 mod bytes;
 mod eigen;
 mod encode;
+mod filter;
+mod rows;
 mod serve;
 mod slots;
 mod train;
@@ -26,6 +28,7 @@ mod train;
 use std::sync::Arc;
 
 pub use basis::SketchBasis;
+pub use filter::{SketchFilter, SketchedRow};
 pub use train::Training;
 
 use slots::DIGITS_MAX;

@@ -24,7 +24,7 @@ fn noise(seed: u64) -> impl FnMut() -> f64 {
 }
 
 /// Rows of falling spectrum; a mean, outlier components, sizes or single components by flavour.
-fn rows(flavour: usize, count: usize, dim: usize) -> Vec<f32> {
+pub(super) fn rows(flavour: usize, count: usize, dim: usize) -> Vec<f32> {
     let mut noise = noise(flavour as u64 + 1);
     let mut out = Vec::new();
     for i in 0..count {

@@ -7,6 +7,7 @@ mod ranked;
 mod run;
 mod spec;
 mod split;
+mod stored_sketch;
 mod stream;
 mod tie_break;
 mod ties;

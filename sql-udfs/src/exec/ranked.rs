@@ -48,6 +48,11 @@ impl Entry {
         self.class.cmp(&other.class).then(self.key.total_cmp(&other.key))
     }
 
+    /// Returns the distance of a row that has one which is a number.
+    pub fn ordinary_distance(&self) -> Option<f64> {
+        self.distance.filter(|_| self.class == Class::Distance)
+    }
+
     pub fn is_tied(&self, other: &Entry) -> bool {
         self.distance_order(other).is_eq()
     }
@@ -69,7 +74,7 @@ pub(super) struct Ranker {
 }
 
 impl Ranker {
-    fn metric(&self) -> Metric {
+    pub fn metric(&self) -> Metric {
         self.scoring.metric()
     }
 

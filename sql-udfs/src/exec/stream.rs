@@ -9,10 +9,11 @@ use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array
 use arrow::compute::{interleave, take};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::runtime::JoinSet;
-use datafusion::common::{DataFusionError, Result, internal_datafusion_err};
+use datafusion::common::{DataFusionError, Result, internal_datafusion_err, internal_err};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
-use datafusion::physical_plan::ExecutionPlanProperties;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::StreamExt;
 use vexact_kernel::{ChunkedColumn, FilterReport, Report, VectorColumn};
 
@@ -20,6 +21,7 @@ use super::groups::{Grouped, Groups, keep_first_of_each};
 use super::in_place::kept;
 use super::ranked::{Entry, Ranker, external};
 use super::run::{FILTER, SearchState, vectors};
+use super::stored_sketch::{self, Access, ScannedRows};
 
 /// Name of this access path in reports.
 pub(super) const ACCELERATION: &str = "batch-stream+simd-topk";
@@ -88,6 +90,23 @@ impl Best {
     /// Returns the number of rows of each partition of the input.
     pub fn input_rows(&self) -> &[u64] {
         &self.input_rows
+    }
+
+    /// Sets the number of rows of each partition of the input, of which only some were read.
+    pub fn set_input_rows(&mut self, rows: Vec<u64>) {
+        self.input_rows = rows;
+    }
+
+    /// Changes the report of the batches, if there was one.
+    pub fn amend(&mut self, change: impl FnOnce(&mut Report)) {
+        if let Some(report) = &mut self.report {
+            change(report);
+        }
+    }
+
+    /// Returns the distance of the k-th row; `None` if there are fewer rows, or if it has none.
+    pub fn worst_distance(&self) -> Option<f64> {
+        self.worst()?.ordinary_distance()
     }
 
     /// Returns the sum of the reports of its batches.
@@ -220,13 +239,12 @@ pub(super) async fn search(run: &Arc<SearchState>, ranker: Ranker, first: usize)
     let best = Arc::new(Mutex::new(best));
     // Partitions are searched in parallel, so each search is one thread's.
     let ranker = Arc::new(Ranker { threads: 1, ..ranker });
-    let mut tasks = JoinSet::new();
-    for partition in 0..partitions {
-        let (run, ranker, best) = (Arc::clone(run), Arc::clone(&ranker), Arc::clone(&best));
-        tasks.spawn(async move { search_partition(&run, partition, first, &ranker, &best).await });
-    }
-    while let Some(result) = tasks.join_next().await {
-        result.map_err(|error| DataFusionError::External(Box::new(error)))??;
+    if let Access::Vectors(reason) = stored_sketch::search(run, &ranker, first, &best).await? {
+        let (input, predicate) = (Arc::clone(&run.input), run.top_k.predicate.clone());
+        scan(run, Rows { input, predicate, scanned: None }, &ranker, first, &best).await?;
+        if let Some(reason) = reason {
+            lock(&best)?.amend(|report| report.reason = format!("no sketch, so the vectors themselves: {reason}"));
+        }
     }
     let best = Arc::try_unwrap(best).map_err(|_| internal_datafusion_err!("a partition of the search still runs"))?;
     let mut best = best.into_inner().map_err(|_| internal_datafusion_err!("a partition of the search panicked"))?;
@@ -234,24 +252,56 @@ pub(super) async fn search(run: &Arc<SearchState>, ranker: Ranker, first: usize)
     Ok(best)
 }
 
-fn lock(best: &Mutex<Best>) -> Result<std::sync::MutexGuard<'_, Best>> {
+/// The rows that a search reads.
+#[derive(Clone)]
+pub(super) struct Rows {
+    pub input: Arc<dyn ExecutionPlan>,
+    /// Predicate over the input's columns that selects rows.
+    pub predicate: Option<Arc<dyn PhysicalExpr>>,
+    /// For each partition, which rows of the search's input these are; `None` for all.
+    pub scanned: Option<Arc<Vec<ScannedRows>>>,
+}
+
+/// Adds the best of some rows.
+pub(super) async fn scan(
+    run: &Arc<SearchState>,
+    rows: Rows,
+    ranker: &Arc<Ranker>,
+    first: usize,
+    best: &Arc<Mutex<Best>>,
+) -> Result<()> {
+    let mut tasks = JoinSet::new();
+    for partition in 0..rows.input.output_partitioning().partition_count() {
+        let (run, rows, ranker, best) = (Arc::clone(run), rows.clone(), Arc::clone(ranker), Arc::clone(best));
+        tasks.spawn(async move { search_partition(&run, &rows, partition, first, &ranker, &best).await });
+    }
+    while let Some(result) = tasks.join_next().await {
+        result.map_err(|error| DataFusionError::External(Box::new(error)))??;
+    }
+    Ok(())
+}
+
+pub(super) fn lock(best: &Mutex<Best>) -> Result<std::sync::MutexGuard<'_, Best>> {
     best.lock().map_err(|_| internal_datafusion_err!("a partition of the search panicked"))
 }
 
 async fn search_partition(
     run: &SearchState,
+    rows: &Rows,
     partition: usize,
     first_partition: usize,
     ranker: &Ranker,
     best: &Mutex<Best>,
 ) -> Result<()> {
-    let mut batches = run.input.execute(partition, Arc::clone(&run.context))?;
-    let mut first = ((first_partition + partition) as u64) << ORDINAL_BITS;
-    let schema: SchemaRef = Arc::new(run.input.schema().project(&run.top_k.columns)?);
+    let mut batches = rows.input.execute(partition, Arc::clone(&run.context))?;
+    let scanned = rows.scanned.as_ref().map(|scanned| &scanned[partition]);
+    let partition_start = ((first_partition + partition) as u64) << ORDINAL_BITS;
+    let mut first = partition_start;
+    let schema: SchemaRef = Arc::new(rows.input.schema().project(&run.top_k.columns)?);
     while let Some(batch) = batches.next().await {
         let batch = batch?;
         let started = Instant::now();
-        let selection = match &run.top_k.predicate {
+        let selection = match &rows.predicate {
             Some(predicate) => Some(kept(predicate.as_ref(), &batch)?),
             None => None,
         };
@@ -274,12 +324,15 @@ async fn search_partition(
                 (entries.into_iter().map(|ranked| (ranked.group, ranked.entry)).collect(), Some(report))
             }
         };
-        let rows: UInt64Array = entries.iter().map(|(_, entry)| Some(entry.position)).collect();
-        let columns = run.top_k.columns.iter().map(|column| Ok(take(batch.column(*column), &rows, None)?));
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        let rows = RecordBatch::try_new_with_options(schema.clone(), columns.collect::<Result<_>>()?, &options)?;
+        let places: UInt64Array = entries.iter().map(|(_, entry)| Some(entry.position)).collect();
+        let columns = run.top_k.columns.iter().map(|column| Ok(take(batch.column(*column), &places, None)?));
+        let options = RecordBatchOptions::new().with_row_count(Some(places.len()));
+        let found = RecordBatch::try_new_with_options(schema.clone(), columns.collect::<Result<_>>()?, &options)?;
         for (_, entry) in &mut entries {
-            entry.position += first;
+            entry.position = match scanned {
+                Some(scanned) => partition_start + scanned.ordinal(ordinal(first) + entry.position),
+                None => first + entry.position,
+            };
         }
         let mut best = lock(best)?;
         best.input_rows[partition] += batch.num_rows() as u64;
@@ -287,9 +340,14 @@ async fn search_partition(
             best.learn(report);
         }
         if !entries.is_empty() {
-            best.add(&entries, rows)?;
+            best.add(&entries, found)?;
         }
         first += batch.num_rows() as u64;
     }
-    Ok(())
+    match scanned {
+        Some(scanned) if scanned.read != ordinal(first) => {
+            internal_err!("a scan of some rows: expected {} rows, got {}", scanned.read, ordinal(first))
+        }
+        _ => Ok(()),
+    }
 }

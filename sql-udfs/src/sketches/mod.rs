@@ -12,6 +12,7 @@ mod batch;
 mod build;
 mod chunks;
 mod cost;
+pub mod files;
 mod memory;
 mod table;
 

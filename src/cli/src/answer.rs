@@ -16,6 +16,7 @@ use vexact_workspace::{Artifact, Change, Cleaned, Preview, Run, RunError, RunSta
 use super::failure::Failure;
 use super::format::Format;
 use super::rows_diff::RowsDiff;
+use super::sketch::Sketched;
 use super::workers::State;
 
 /// An answer with its mark of success.
@@ -149,6 +150,10 @@ pub(super) enum Answer {
         listening: String,
         version: &'static str,
         threads: usize,
+    },
+    Sketched {
+        path: PathBuf,
+        sketches: Vec<Sketched>,
     },
     Cluster {
         ready: usize,

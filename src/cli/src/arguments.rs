@@ -11,6 +11,7 @@ use super::failure::Failure;
 use super::format::Format;
 use super::run::RunCommand;
 use super::shell::Sql;
+use super::sketch::SketchCommand;
 use super::ui::UiCommand;
 use super::worker::WorkerCommand;
 use super::workers::ClusterCommand;
@@ -55,6 +56,8 @@ pub(super) enum Command {
     Db(DbCommand),
     /// SQL on files or on a database: an interactive shell at a terminal, else the statements of stdin
     Sql(Sql),
+    /// Add a sketch to a Parquet file, by which searches read fewer bytes of it
+    Sketch(SketchCommand),
     /// Show runs, their progress, artifacts and explains on a local page
     Ui(UiCommand),
     /// Run parts of the queries of other processes: scans of Parquet files, searches and aggregations
@@ -80,7 +83,8 @@ impl Command {
             Self::Artifacts(command) => matches!(command, ArtifactsCommand::Preview(_)),
             Self::Db(command) => matches!(command, DbCommand::Query(_) | DbCommand::Search(_)),
             Self::Sql(_) => true,
-            Self::Ui(_) | Self::Worker(_) | Self::Cluster(_) | Self::Completions(_) | Self::Complete(_) => false,
+            Self::Ui(_) | Self::Worker(_) | Self::Cluster(_) | Self::Sketch(_) => false,
+            Self::Completions(_) | Self::Complete(_) => false,
         };
         match self {
             Self::Action(action) if action.output_path().is_some() => Err(Failure::usage(format!(
@@ -104,6 +108,7 @@ impl Command {
             Self::Ui(command) => command.details(),
             Self::Worker(command) => command.details(),
             Self::Cluster(command) => command.details(),
+            Self::Sketch(command) => command.details(),
             Self::Sql(_) => Map::from_iter([("command".to_owned(), "sql".into())]),
             Self::Completions(_) | Self::Complete(_) => Map::from_iter([("command".to_owned(), "completions".into())]),
         }

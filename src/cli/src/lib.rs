@@ -23,6 +23,7 @@ mod run;
 mod script;
 mod search;
 mod shell;
+mod sketch;
 mod sql;
 mod stream;
 mod stream_sink;
@@ -101,6 +102,7 @@ fn execute(command: Command, format: Format) -> Result<Answer, Failure> {
         Command::Ui(command) => ui::run(&command, format),
         Command::Worker(command) => worker::run(command, format),
         Command::Cluster(command) => Threads::default().run(command.run()),
+        Command::Sketch(command) => Threads::catching_signals().run(command.run()),
         Command::Sql(command) => shell::run(command, format),
         Command::Completions(completions) => Ok(Answer::Text(completions.script())),
         Command::Complete(complete) => Ok(Answer::Text(complete.candidates())),

@@ -16,6 +16,7 @@ use super::answer::Written;
 use super::answer::{Answer, Copied, Excerpt, Explained, Ran, SoFar, Streamed, Table};
 use super::failure::{During, Failure};
 use super::rows_diff::RowsDiff;
+use super::sketch::Sketched;
 use super::workers::State;
 
 impl Answer {
@@ -27,6 +28,13 @@ impl Answer {
                 format!("{listening}  version {version}, {threads} threads\n")
             }
             Self::Cluster { workers, .. } => workers.iter().map(worker_line).collect(),
+            Self::Sketched { path, sketches } => {
+                let of = |sketch: &Sketched| match &sketch.tier {
+                    Some(_) => format!("{}: column {} has a sketch: {}\n", path.display(), sketch.column, sketch.reason),
+                    None => format!("{}: column {} has no sketch: {}\n", path.display(), sketch.column, sketch.reason),
+                };
+                sketches.iter().map(of).collect()
+            }
             Self::Executed { rows_affected } => format!("{rows_affected} rows affected\n"),
             Self::Queried { route, table } => {
                 let count: usize = table.batches().iter().map(RecordBatch::num_rows).sum();

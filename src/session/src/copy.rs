@@ -12,6 +12,7 @@ use vexact_core::error::{Error, Result};
 use vexact_sources::csv::delimiter_byte;
 use vexact_sources::local_file;
 use vexact_sources::object_stores::is_remote;
+use vexact_sources::parquet_sketch::SketchColumn;
 use vexact_sources::row_file::{RowFileOptions, RowFormat};
 
 use super::DataFrame;
@@ -83,10 +84,14 @@ fn set(options: &mut RowFileOptions, form: RowFormat, key: &str, value: &str) ->
             let text = value.trim_matches('\'');
             options.compression = parse_compression_string(text).map_err(|error| wrong(&error.strip_backtrace()))?;
         }
+        (RowFormat::Parquet, "sketch") => {
+            let names = value.trim_matches('\'').split(',').map(str::trim);
+            options.sketches = names.map(SketchColumn::auto).collect();
+        }
         _ => {
             let known = match form {
                 RowFormat::Csv => "format.delimiter, format.has_header",
-                RowFormat::Parquet => "format.compression",
+                RowFormat::Parquet => "format.compression, format.sketch",
                 RowFormat::Arrow | RowFormat::Json => "none",
             };
             return Err(refused(&format!("unknown option {key:?}: expected {known}")));

@@ -65,9 +65,11 @@ use vexact_core::error::{Error, Result};
 use vexact_replica::{Replicas, Snapshot};
 use vexact_sources as sources;
 use vexact_sources::object_stores::{ObjectStores, StoreOptions};
+use vexact_sources::parquet_sketch::ParquetSketches;
 use vexact_sources::sql_type::VectorTypes;
 use vexact_sql::deep::stack_of_text;
 use vexact_sql::sketches::SketchPool;
+use vexact_sql::sketches::files::FileSketches;
 
 use argument_bounds::ArgumentBounds;
 use catalog::Views;
@@ -189,6 +191,7 @@ impl Session {
         }
         let stores = Arc::new(ObjectStores::new(options.object_stores.clone()));
         config.set_extension(Arc::clone(&stores));
+        config.set_extension(Arc::new(FileSketches(Arc::new(ParquetSketches::new(Arc::clone(&stores))))));
         let mut runtime = RuntimeEnvBuilder::new().with_object_store_registry(Arc::clone(&stores) as _);
         let memory = options.memory_limit_bytes.or_else(limits::default_memory);
         if let Some(limit) = memory {

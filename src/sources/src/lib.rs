@@ -42,6 +42,7 @@ mod parquet_dataset;
 mod parquet_pages;
 pub mod parquet_reader;
 mod parquet_sink;
+pub mod parquet_sketch;
 mod parquet_table;
 pub mod probe;
 pub mod row_file;

@@ -12,6 +12,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::parquet::arrow::ProjectionMask;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use datafusion::parquet::errors::{ParquetError, Result as ParquetResult};
+use datafusion::parquet::file::metadata::ParquetMetaData;
 use datafusion::parquet::file::reader::{ChunkReader, Length};
 use vexact_core::error::Result;
 
@@ -23,6 +24,7 @@ use super::many::one_after_the_other;
 use super::object_stores::ObjectStores;
 use super::parquet_dataset::{Declared, ParquetDataset};
 use super::parquet_pages::{check_metadata, check_pages, chunk};
+use super::parquet_sketch::{sketched, visible, without_sketches};
 use super::parquet_table::ParquetTable;
 use super::probe::Format;
 use super::scan::{Batches, FileTable, Records};
@@ -79,13 +81,31 @@ pub(super) fn has_refused_name(path: &Path) -> bool {
 pub(super) struct ParquetFile {
     input: Input,
     schema: SchemaRef,
+    /// Ordinals in the file of the columns of the schema, which has none of sketches.
+    columns: Vec<usize>,
+    /// Columns of vectors with a column of a sketch.
+    sketched: Vec<String>,
 }
 
 impl ParquetFile {
     pub fn open(input: &Input) -> Result<Self> {
         let schema = Arc::clone(builder(input)?.0.schema());
         check_unique(input.path(), schema.fields())?;
-        Ok(Self { input: input.clone(), schema })
+        let (columns, sketched) = (visible(&schema), sketched(&schema));
+        Ok(Self { input: input.clone(), schema: without_sketches(&schema), columns, sketched })
+    }
+
+    /// Returns the columns of vectors that have a column of a sketch.
+    pub fn sketched_columns(&self) -> Vec<String> {
+        self.sketched.clone()
+    }
+
+    /// Reads the footer of a file.
+    ///
+    /// # Errors
+    /// A file that is not Parquet, or is damaged.
+    pub fn metadata(input: &Input) -> Result<Arc<ParquetMetaData>> {
+        Ok(Arc::clone(builder(input)?.0.metadata()))
     }
 
     /// Rejects damaged pages of the columns that are read.
@@ -180,7 +200,8 @@ impl Records for ParquetFile {
 
     fn read(&self, columns: &[usize], batch_rows: usize) -> Result<Batches> {
         let (builder, bytes) = builder(&self.input)?;
-        let mut read = columns.to_vec();
+        let columns: Vec<usize> = columns.iter().map(|column| self.columns[*column]).collect();
+        let mut read = columns.clone();
         read.sort_unstable();
         read.dedup();
         let order = columns.iter().filter_map(|column| read.binary_search(column).ok()).collect();

@@ -39,6 +39,7 @@ use super::ipc::check_unique;
 use super::object_stores::files::{FoundFile, list};
 use super::object_stores::{Location, ObjectStores, is_remote};
 use super::parquet_sink::StoreSink;
+use super::parquet_sketch::without_sketches;
 use super::scan::{check_columns, external, insert};
 use super::{READ_ONLY, bad_file};
 
@@ -80,7 +81,7 @@ impl DatasetFile {
         let schema = parquet_to_arrow_schema(described.schema_descr(), described.key_value_metadata());
         let schema = schema.map_err(|error| bad_file(Path::new(&self.name), &error))?;
         check_unique(Path::new(&self.name), schema.fields())?;
-        Ok(Arc::new(schema))
+        Ok(without_sketches(&Arc::new(schema)))
     }
 }
 

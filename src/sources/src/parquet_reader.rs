@@ -2,6 +2,7 @@
 //! query was planned, is rejected with the file's name before it is decoded or memory is allocated
 //! for it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, resume_unwind};
@@ -32,12 +33,14 @@ use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
+use object_store::path::Path as StorePath;
 use vexact_core::entry::caught_message;
 use vexact_core::error::Error;
 
 use super::bad_file;
 use super::input::CHANGED;
 use super::object_stores::ObjectStores;
+use super::object_stores::ranges::GAP_BYTES;
 use super::parquet_pages::{check_metadata, check_pages, chunk};
 use super::scan::external;
 use super::store_reader::StoreReaders;
@@ -52,7 +55,9 @@ impl CheckParquet {
     fn readers(&self, config: &FileScanConfig, source: &ParquetSource) -> Result<CheckedFactory> {
         let store = config.object_store_url.clone();
         let inner: Arc<dyn ParquetFileReaderFactory> = match source.parquet_file_reader_factory() {
-            _ if !is_local(&store) => Arc::new(StoreReaders { stores: Arc::clone(&self.0), store: store.clone() }),
+            _ if !is_local(&store) => {
+                Arc::new(StoreReaders { stores: Arc::clone(&self.0), store: store.clone(), gap_bytes: GAP_BYTES })
+            }
             Some(factory) => Arc::clone(factory),
             // A plan that came from another machine has no reader.
             None => Arc::new(DefaultParquetFileReaderFactory::new(self.0.store(&store).map_err(external)?)),
@@ -187,17 +192,93 @@ impl ParquetFileReaderFactory for CheckedFactory {
         metrics: &ExecutionPlanMetricsSet,
     ) -> Result<Box<dyn AsyncFileReader + Send>> {
         let inner = self.inner.create_reader(partition, file.clone(), metadata_size_hint, metrics)?;
-        Ok(Box::new(CheckedReader { inner, store: self.store.clone(), file, metadata: None }))
+        Ok(Box::new(CheckedReader { inner, store: self.store.clone(), file, metadata: None, is_known: false }))
+    }
+}
+
+/// Ranges closer than this are read by one request where single rows are read: few bytes are to be
+/// read, and many requests are sent at a time.
+const ROW_GAP_BYTES: u64 = 1 << 16;
+
+/// Creates readers of files whose footers, with their page indexes, were read.
+#[derive(Debug)]
+pub(super) struct KnownReaders {
+    inner: Arc<dyn ParquetFileReaderFactory>,
+    store: ObjectStoreUrl,
+    footers: HashMap<StorePath, Arc<ParquetMetaData>>,
+}
+
+impl KnownReaders {
+    /// `footers`: those of the files of a store.
+    ///
+    /// # Errors
+    /// A store that cannot be had.
+    pub fn new(
+        stores: &Arc<ObjectStores>,
+        store: &ObjectStoreUrl,
+        footers: HashMap<StorePath, Arc<ParquetMetaData>>,
+    ) -> Result<Self, Error> {
+        let (stores, gap_bytes) = (Arc::clone(stores), ROW_GAP_BYTES);
+        let inner: Arc<dyn ParquetFileReaderFactory> = match is_local(store) {
+            true => Arc::new(DefaultParquetFileReaderFactory::new(stores.store(store)?)),
+            false => Arc::new(StoreReaders { stores, store: store.clone(), gap_bytes }),
+        };
+        Ok(Self { inner, store: store.clone(), footers })
+    }
+
+    /// Returns the footer of a file; `None` for a file whose footer is not known.
+    pub fn footer(&self, file: &PartitionedFile) -> Option<Arc<ParquetMetaData>> {
+        self.footers.get(&file.object_meta.location).map(Arc::clone)
+    }
+
+    /// Returns the path of a file of this machine, or the URL of an object.
+    pub fn url(&self, file: &PartitionedFile) -> String {
+        file_path(&self.store, file).to_string_lossy().into_owned()
+    }
+
+    /// Returns a reader of a file.
+    ///
+    /// # Errors
+    /// A store that cannot be had.
+    pub fn reader(&self, file: &PartitionedFile) -> Result<CheckedReader> {
+        self.checked(0, file.clone(), None, &ExecutionPlanMetricsSet::new())
+    }
+
+    fn checked(
+        &self,
+        partition: usize,
+        file: PartitionedFile,
+        metadata_size_hint: Option<usize>,
+        metrics: &ExecutionPlanMetricsSet,
+    ) -> Result<CheckedReader> {
+        let inner = self.inner.create_reader(partition, file.clone(), metadata_size_hint, metrics)?;
+        let metadata = self.footer(&file);
+        let is_known = metadata.is_some();
+        Ok(CheckedReader { inner, store: self.store.clone(), file, metadata, is_known })
+    }
+}
+
+impl ParquetFileReaderFactory for KnownReaders {
+    fn create_reader(
+        &self,
+        partition: usize,
+        file: PartitionedFile,
+        metadata_size_hint: Option<usize>,
+        metrics: &ExecutionPlanMetricsSet,
+    ) -> Result<Box<dyn AsyncFileReader + Send>> {
+        Ok(Box::new(self.checked(partition, file, metadata_size_hint, metrics)?))
     }
 }
 
 /// A file that a query reads.
-struct CheckedReader {
+pub(super) struct CheckedReader {
     inner: Box<dyn AsyncFileReader + Send>,
     store: ObjectStoreUrl,
     /// The file as it was when the query was planned.
     file: PartitionedFile,
     metadata: Option<Arc<ParquetMetaData>>,
+    /// True if the metadata were read and checked before, with the page index.
+    is_known: bool,
 }
 
 impl fmt::Debug for CheckedReader {
@@ -243,6 +324,9 @@ impl CheckedReader {
     }
 
     async fn metadata(&mut self, options: Option<&ArrowReaderOptions>) -> ParquetResult<Arc<ParquetMetaData>> {
+        if let Some(known) = self.metadata.as_ref().filter(|_| self.is_known) {
+            return Ok(Arc::clone(known));
+        }
         // The reader panics at an inconsistent footer (apache/arrow-rs#9705).
         let read = AssertUnwindSafe(self.inner.get_metadata(options)).catch_unwind().await;
         let metadata = match read {
@@ -259,13 +343,14 @@ impl CheckedReader {
     /// Checks the pages in parts of the file. Each part is either whole pages of a column chunk, or
     /// has none.
     fn check(&self, metadata: &ParquetMetaData, ranges: &[Range<u64>], parts: &[Bytes]) -> Result<(), String> {
+        let columns = metadata.row_groups().iter().flat_map(|group| group.columns());
+        let mut chunks: Vec<_> = columns.filter_map(|column| Some((chunk(column)?, column))).collect();
+        chunks.sort_unstable_by_key(|(pages, _)| pages.start);
         for (range, bytes) in ranges.iter().zip(parts) {
             let is_there = |pages: &Range<u64>| pages.start <= range.start && range.end <= pages.end;
-            let columns = metadata.row_groups().iter().flat_map(|group| group.columns());
-            let Some(column) = columns.into_iter().find(|column| chunk(column).is_some_and(|pages| is_there(&pages)))
-            else {
-                continue;
-            };
+            let last = chunks.partition_point(|(pages, _)| pages.start <= range.start);
+            // The chunk that begins last has the range, unless chunks of a damaged file overlap.
+            let Some((_, column)) = chunks[..last].iter().rev().find(|(pages, _)| is_there(pages)) else { continue };
             check_pages(column, range.clone(), |part| {
                 let (start, end) = ((part.start - range.start) as usize, (part.end - range.start) as usize);
                 if end > bytes.len() {

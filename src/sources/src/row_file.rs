@@ -21,6 +21,7 @@ use vexact_core::error::{Error, Result};
 use super::csv_write::CsvWriter;
 pub use super::file_form::FileForm as RowFormat;
 use super::json_floats::FloatTexts;
+use super::parquet_sketch::{SketchColumn, SketchWriter};
 use super::{bad_file, refuse_open_database};
 
 impl RowFormat {
@@ -61,7 +62,7 @@ impl RowFormat {
 }
 
 /// Options for writing a file, besides its format.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct RowFileOptions {
     /// Delimiter between the cells of a CSV file.
     pub delimiter: u8,
@@ -69,13 +70,15 @@ pub struct RowFileOptions {
     pub has_header: bool,
     /// Compression of a Parquet file.
     pub compression: Compression,
+    /// Columns of vectors of a Parquet file that get a sketch.
+    pub sketches: Vec<SketchColumn>,
 }
 
 impl Default for RowFileOptions {
     fn default() -> Self {
         // Level 1 writes about as fast as no compression.
         let compression = ZstdLevel::try_new(1).map_or(Compression::SNAPPY, Compression::ZSTD);
-        Self { delimiter: b',', has_header: true, compression }
+        Self { delimiter: b',', has_header: true, compression, sketches: Vec::new() }
     }
 }
 
@@ -147,6 +150,7 @@ pub(crate) struct RowEncoder<W: Write + Send> {
 
 enum Writer<W: Write + Send> {
     Parquet(Box<ArrowWriter<W>>),
+    Sketched(Box<SketchWriter<W>>),
     Arrow(Box<FileWriter<BufWriter<W>>>),
     Csv(Box<CsvWriter<BufWriter<W>>>),
     Json(Box<arrow::json::Writer<BufWriter<W>, LineDelimited>>),
@@ -164,10 +168,15 @@ impl<W: Write + Send> RowEncoder<W> {
         let buffered = || BufWriter::with_capacity(1 << 18, output());
         let writer = match form {
             RowFormat::Parquet => {
-                let properties = WriterProperties::builder().set_compression(options.compression).build();
-                ArrowWriter::try_new(output(), Arc::clone(schema), Some(properties))
-                    .map(|writer| Writer::Parquet(Box::new(writer)))
-                    .map_err(|error| parquet(path, error))?
+                let properties = WriterProperties::builder().set_compression(options.compression);
+                match options.sketches.as_slice() {
+                    [] => ArrowWriter::try_new(output(), Arc::clone(schema), Some(properties.build()))
+                        .map(|writer| Writer::Parquet(Box::new(writer)))
+                        .map_err(|error| parquet(path, error))?,
+                    sketches => {
+                        Writer::Sketched(Box::new(SketchWriter::begin(output(), schema, properties, sketches)?))
+                    }
+                }
             }
             RowFormat::Arrow => FileWriter::try_new(buffered(), schema)
                 .map(|writer| Writer::Arrow(Box::new(writer)))
@@ -187,6 +196,7 @@ impl<W: Write + Send> RowEncoder<W> {
         let path = &self.path;
         match &mut self.writer {
             Writer::Parquet(writer) => writer.write(batch).map_err(|error| parquet(path, error)),
+            Writer::Sketched(writer) => writer.write(path, batch),
             Writer::Arrow(writer) => writer.write(batch).map_err(|error| bad_file(path, &error)),
             Writer::Csv(writer) => writer.write(batch),
             Writer::Json(writer) => writer.write(batch).map_err(|error| bad_file(path, &error)),
@@ -199,6 +209,7 @@ impl<W: Write + Send> RowEncoder<W> {
         let flushed = |mut output: BufWriter<W>| output.flush().map_err(|error| Error::io(&path, error));
         match writer {
             Writer::Parquet(writer) => writer.close().map(drop).map_err(|error| parquet(&path, error)),
+            Writer::Sketched(writer) => writer.finish(&path).map(drop),
             Writer::Arrow(mut writer) => {
                 let output = writer.finish().and_then(|()| writer.into_inner());
                 output.map_err(|error| bad_file(&path, &error)).and_then(flushed)

@@ -26,6 +26,8 @@ use super::scan::external;
 pub(super) struct StoreReaders {
     pub stores: Arc<ObjectStores>,
     pub store: ObjectStoreUrl,
+    /// Ranges that are at most so many bytes apart are read by one request.
+    pub gap_bytes: u64,
 }
 
 impl fmt::Debug for StoreReaders {
@@ -44,7 +46,8 @@ impl ParquetFileReaderFactory for StoreReaders {
     ) -> Result<Box<dyn AsyncFileReader + Send>> {
         let metrics = ParquetFileMetrics::new(partition, file.object_meta.location.as_ref(), metrics);
         let object = self.stores.object(&self.store, &file.object_meta).map_err(external)?;
-        Ok(Box::new(StoreReader { stores: Arc::clone(&self.stores), store: self.store.clone(), object, metrics }))
+        let (stores, store, gap_bytes) = (Arc::clone(&self.stores), self.store.clone(), self.gap_bytes);
+        Ok(Box::new(StoreReader { stores, store, object, metrics, gap_bytes }))
     }
 }
 
@@ -53,6 +56,7 @@ struct StoreReader {
     store: ObjectStoreUrl,
     object: ObjectVersion,
     metrics: ParquetFileMetrics,
+    gap_bytes: u64,
 }
 
 fn failed(error: Error) -> ParquetError {
@@ -71,7 +75,7 @@ impl AsyncFileReader for StoreReader {
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
         let bytes: u64 = ranges.iter().map(|range| range.end - range.start).sum();
         self.metrics.bytes_scanned.add(bytes as usize);
-        async move { self.object.read(&ranges).await.map_err(failed) }.boxed()
+        async move { self.object.read_apart(&ranges, self.gap_bytes).await.map_err(failed) }.boxed()
     }
 
     fn get_metadata<'a>(

@@ -14,7 +14,7 @@ use crate::input::CHANGED;
 
 /// Ranges closer to each other than this are read by one request: reading the gap takes no longer
 /// than another request.
-const GAP_BYTES: u64 = 1 << 20;
+pub(crate) const GAP_BYTES: u64 = 1 << 20;
 /// Size of one request of a longer range, which is bounded in time.
 const PART_BYTES: u64 = 8 << 20;
 /// Number of requests of a longer range at a time.
@@ -35,7 +35,15 @@ impl ObjectVersion {
     /// # Errors
     /// A failed request; an object that was changed since its metadata were read.
     pub async fn read(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        coalesce_ranges(ranges, |range| self.read_long(range), GAP_BYTES).await
+        self.read_apart(ranges, GAP_BYTES).await
+    }
+
+    /// As [`Self::read`], where ranges are close that are at most so many bytes apart.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn read_apart(&self, ranges: &[Range<u64>], gap_bytes: u64) -> Result<Vec<Bytes>> {
+        coalesce_ranges(ranges, |range| self.read_long(range), gap_bytes).await
     }
 
     async fn read_long(&self, range: Range<u64>) -> Result<Bytes> {
