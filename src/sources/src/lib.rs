@@ -2,14 +2,15 @@
 
 pub mod arrow;
 pub mod cell;
+mod cell_forms;
 mod cell_types;
+mod column_types;
 pub mod create;
 pub mod csv;
 mod csv_options;
 pub mod csv_part;
 mod csv_place;
 pub mod csv_records;
-mod csv_sample;
 mod csv_vectors;
 pub mod csv_write;
 mod dataset_statistics;
@@ -49,6 +50,7 @@ pub mod row_file;
 pub mod scan;
 pub mod sql_type;
 pub mod store_file;
+mod stop;
 mod store_reader;
 pub mod table;
 mod time_text;
