@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import pathlib
 
 import numpy as np
 import pandas as pd
@@ -77,19 +78,41 @@ def test_the_sessions_own_tables_come_first_and_others_are_no_tables(session: ve
         ("SELECT max(t.Age) FROM (SELECT Age FROM people) AS t", [[50]]),
     ],
 )
-def test_columns_with_upper_case_need_no_quotes(people: vexact.Session, sql: str, rows: list[list[object]]) -> None:
+def test_columns_of_pandas_with_upper_case_need_no_quotes(people: vexact.Session, sql: str, rows: list[list[object]]) -> None:
     assert people.sql(sql).to_rows()["rows"] == rows
 
 
 def test_columns_that_differ_in_case_alone_need_quotes(session: vexact.Session) -> None:
-    session.create_temp_view("t", pa.table({"Id": [1], "ID": [2], "n": [3]}))
+    session.create_temp_view("t", pd.DataFrame({"Id": [1], "ID": [2], "n": [3]}))
     with pytest.raises(vexact.InvalidRequestError, match="No field named id"):
         session.sql("SELECT Id FROM t")
     assert session.sql('SELECT "Id", "ID" FROM t').to_rows()["rows"] == [[1, 2]]
-    session.create_temp_view("u", pa.table({"id": [4], "Id": [5]}))
+    session.create_temp_view("u", pd.DataFrame({"id": [4], "Id": [5]}))
     assert session.sql("SELECT ID FROM u").to_rows()["rows"] == [[4]]
     with pytest.raises(vexact.InvalidRequestError, match="No field named missing"):
         session.sql("SELECT missing, N FROM t")
+
+
+def test_columns_of_excel_with_upper_case_need_no_quotes(session: vexact.Session, tmp_path: pathlib.Path) -> None:
+    pd.DataFrame({"Name": ["Ann", "Bob"], "Age": [30, 40]}).to_excel(tmp_path / "people.xlsx", index=False)
+    session.create_temp_view("people", session.read(tmp_path / "people.xlsx"))
+    session.create_temp_view("old", session.sql("SELECT * FROM people WHERE Age > 35"))
+    assert session.sql("SELECT Name FROM old").to_rows()["rows"] == [["Bob"]]
+
+
+def test_columns_of_other_sources_with_upper_case_need_quotes(people: vexact.Session, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "other.csv").write_text("Name,Salary\nAnn,3\n")
+    others = [people.read_csv(tmp_path / "other.csv"), pa.table({"Name": ["Ann"], "Salary": [3]}), pl.DataFrame({"Name": ["Ann"], "Salary": [3]})]
+    for other in others:
+        people.create_temp_view("other", other)
+        with pytest.raises(vexact.InvalidRequestError, match="Did you mean 'other.\"Name\"'"):
+            people.sql("SELECT Name FROM other")
+        # Beside a frame of pandas a name is found only if that frame alone can be meant.
+        joined = 'FROM people AS p JOIN other AS o ON p."Name" = o."Name"'
+        assert people.sql(f'SELECT Age, o."Salary" {joined}').to_rows()["rows"] == [[30, 3]]
+        for refused in ("p.Name", "o.Salary", "Age, Salary"):
+            with pytest.raises(vexact.InvalidRequestError, match="Did you mean|No field named"):
+                people.sql(f"SELECT {refused} {joined}")
 
 
 def test_a_frame_is_searched_without_a_view(session: vexact.Session) -> None:

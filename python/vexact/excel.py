@@ -17,6 +17,8 @@ from .frame import DataFrame
 
 _DATE_FORMAT = "%Y-%m-%d"
 
+#: Metadata of a sheet's schema: SQL finds its columns in any case.
+_OF_EXCEL = {"vexact.excel": ""}
 
 def read_excel(
     session: SearchSession,
@@ -71,7 +73,7 @@ def sheet_table(name: str, sheet_name: str | int = 0, date_format: str | None = 
         columns[label] = _column(cells, date_format)
     if not columns:
         raise InvalidRequestError(f"{name}: expected a sheet with columns, got an empty one")
-    return pa.table(columns)
+    return pa.table(columns, metadata=_OF_EXCEL)
 
 
 def _needed(package: str) -> Any:

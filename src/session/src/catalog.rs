@@ -15,6 +15,7 @@ use vexact_sources::inputs::{Paths, is_file_name};
 use vexact_sources::object_stores::ObjectStores;
 use vexact_sql::deep::Deep;
 
+use super::column_case::is_of_spreadsheet;
 use super::read::open;
 
 /// The schema `public` of a session: its own tables and views, and the replicas, whose names are
@@ -24,7 +25,7 @@ pub(super) struct Views {
     tables: RwLock<HashMap<String, Deep<Arc<dyn TableProvider>>>>,
     /// Stack size that the deepest view so far needs.
     stack: AtomicUsize,
-    /// True once one of the session's own tables has had a column with upper case.
+    /// True once a table of pandas or Excel has had a column with upper case.
     has_upper_case: AtomicBool,
     replicas: Option<Arc<Replicas>>,
     /// Stores of the files that statements name; `None` if statements name no files.
@@ -64,14 +65,16 @@ impl Views {
         self.stack.load(Ordering::Relaxed)
     }
 
-    /// Returns true if a column of one of the session's own tables may have upper case.
+    /// Returns true if a column of a table of pandas or Excel may have upper case.
     pub fn has_upper_case(&self) -> bool {
         self.has_upper_case.load(Ordering::Relaxed)
     }
 
     /// Registers a table under a name, and releases the table that had the name before.
     pub fn replace(&self, name: &str, table: Arc<dyn TableProvider>) {
-        if table.schema().fields().iter().any(|field| field.name().chars().any(char::is_uppercase)) {
+        let schema = table.schema();
+        let has_upper_case = || schema.fields().iter().any(|field| field.name().chars().any(char::is_uppercase));
+        if is_of_spreadsheet(&schema) && has_upper_case() {
             self.has_upper_case.store(true, Ordering::Relaxed);
         }
         let table = match table.get_logical_plan() {

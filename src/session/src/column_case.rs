@@ -1,14 +1,25 @@
-//! Columns with upper case under names without quotes, which SQL reads in lower case.
+//! Columns of pandas and Excel with upper case under names without quotes, which SQL reads in lower
+//! case.
 //!
 //! A statement that names a missing column is planned again with such names replaced by the one
-//! column of its tables that differs in case alone.
+//! column of its tables that differs in case alone. Columns of other sources need quotes.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
+use arrow::datatypes::Schema;
 use datafusion::common::{DataFusionError, SchemaError};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Expr, Ident, VisitMut, VisitorMut};
+
+/// Keys of a schema's metadata that pandas and Excel sheets have. Views keep the metadata of what
+/// they read.
+const SPREADSHEET_KEYS: [&str; 2] = ["pandas", "vexact.excel"];
+
+/// Returns true for the columns of a frame of pandas or of an Excel sheet.
+pub(super) fn is_of_spreadsheet(schema: &Schema) -> bool {
+    SPREADSHEET_KEYS.iter().any(|key| schema.metadata().contains_key(*key))
+}
 
 /// Returns true for the error of a column that does not exist.
 pub(super) fn is_missing_column(error: &DataFusionError) -> bool {
@@ -18,14 +29,17 @@ pub(super) fn is_missing_column(error: &DataFusionError) -> bool {
     }
 }
 
-/// Replaces names without quotes by the columns, among `columns`, that they can only mean. Returns
-/// false if no name changes.
-pub(super) fn spell_columns<'c>(statement: &mut Statement, columns: impl IntoIterator<Item = &'c str>) -> bool {
+/// Replaces names without quotes by the columns of pandas and Excel, among those of the tables, that
+/// they can only mean. Returns false if no name changes.
+pub(super) fn spell_columns<'s>(statement: &mut Statement, tables: impl IntoIterator<Item = &'s Schema>) -> bool {
     let mut spellings: HashMap<String, Option<&str>> = HashMap::new();
-    for column in columns {
-        let known = spellings.entry(column.to_lowercase()).or_insert(Some(column));
-        if *known != Some(column) {
-            *known = None;
+    for schema in tables {
+        let needs_quotes = !is_of_spreadsheet(schema);
+        for column in schema.fields().iter().map(|field| field.name().as_str()) {
+            let known = spellings.entry(column.to_lowercase()).or_insert(Some(column));
+            if needs_quotes || *known != Some(column) {
+                *known = None;
+            }
         }
     }
     let mut speller = Speller { spellings, has_changed: false };

@@ -172,8 +172,8 @@ impl Session {
         Ok(plan)
     }
 
-    /// Plans a statement that failed with `error` for a missing column, with columns of upper case
-    /// under names without quotes. Returns `None` if that does not help.
+    /// Plans a statement that failed with `error` for a missing column, with columns of pandas and
+    /// Excel under names without quotes. Returns `None` if that does not help.
     async fn plan_spelled(
         &self,
         state: &SessionState,
@@ -187,8 +187,7 @@ impl Session {
             names = self.views.own_names();
         }
         let schemas: Vec<_> = names.iter().filter_map(|name| Some(self.views.own_table(name)?.1)).collect();
-        let columns = schemas.iter().flat_map(|schema| schema.fields().iter().map(|field| field.name().as_str()));
-        if !column_case::spell_columns(&mut statement, columns) {
+        if !column_case::spell_columns(&mut statement, schemas.iter().map(AsRef::as_ref)) {
             return None;
         }
         wide_select::plan(state, statement).await.ok()
