@@ -40,6 +40,7 @@ mod many;
 pub mod object_stores;
 pub mod parquet;
 mod parquet_dataset;
+mod parquet_delta;
 mod parquet_pages;
 pub mod parquet_reader;
 mod parquet_sink;

@@ -12,6 +12,8 @@ use bytes::Bytes;
 use datafusion::parquet::basic::{Compression, Encoding, Type};
 use datafusion::parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 
+use super::parquet_delta::{check_lengths, has_lengths};
+
 /// Number of bytes of a header that are read first.
 const HEADER_BYTES: u64 = 1 << 12;
 /// Maximum nesting depth of structs in a header.
@@ -100,7 +102,12 @@ pub(super) fn check_pages(
             .check(column, left, has_dictionary)
             .map_err(|problem| format!("column {}, page at byte {position}: {problem}", column.column_path()))?;
         has_dictionary |= header.kind == DICTIONARY_PAGE;
-        position += header.length + header.compressed as u64;
+        let end = position + header.length + header.compressed as u64;
+        if header.kind != DICTIONARY_PAGE && header.encoding.is_some_and(has_lengths) {
+            check_lengths(column, position, read(position..end)?)
+                .map_err(|problem| format!("column {}, page at byte {position}: {problem}", column.column_path()))?;
+        }
+        position = end;
     }
     Ok(())
 }
@@ -207,9 +214,9 @@ impl PageHeader {
 
 /// Reads Thrift's compact protocol, as far as page headers use it. Each method returns `None` if
 /// the bytes are invalid.
-struct Thrift<'a> {
-    bytes: &'a [u8],
-    position: usize,
+pub(super) struct Thrift<'a> {
+    pub bytes: &'a [u8],
+    pub position: usize,
 }
 
 impl Thrift<'_> {
@@ -222,13 +229,13 @@ impl Thrift<'_> {
         Some(byte)
     }
 
-    fn pass(&mut self, bytes: u64) -> Option<()> {
+    pub fn pass(&mut self, bytes: u64) -> Option<()> {
         let end = self.position.checked_add(usize::try_from(bytes).ok()?)?;
         self.position = Some(end).filter(|end| *end <= self.bytes.len())?;
         Some(())
     }
 
-    fn varint(&mut self) -> Option<u64> {
+    pub fn varint(&mut self) -> Option<u64> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -240,7 +247,7 @@ impl Thrift<'_> {
         None
     }
 
-    fn integer(&mut self) -> Option<i64> {
+    pub fn integer(&mut self) -> Option<i64> {
         let value = self.varint()?;
         Some((value >> 1) as i64 ^ -((value & 1) as i64))
     }
