@@ -64,7 +64,7 @@ use vexact_core::entry::enter;
 use vexact_core::error::{Error, Result};
 use vexact_replica::{Replicas, Snapshot};
 use vexact_sources as sources;
-use vexact_sources::object_stores::{ObjectStores, StoreOptions};
+use vexact_sources::object_stores::{LocalFooters, ObjectStores, StoreOptions};
 use vexact_sources::parquet_sketch::ParquetSketches;
 use vexact_sources::sql_type::VectorTypes;
 use vexact_sql::deep::stack_of_text;
@@ -192,7 +192,9 @@ impl Session {
         let stores = Arc::new(ObjectStores::new(options.object_stores.clone()));
         config.set_extension(Arc::clone(&stores));
         config.set_extension(Arc::new(FileSketches(Arc::new(ParquetSketches::new(Arc::clone(&stores))))));
-        let mut runtime = RuntimeEnvBuilder::new().with_object_store_registry(Arc::clone(&stores) as _);
+        let mut runtime = RuntimeEnvBuilder::new()
+            .with_object_store_registry(Arc::clone(&stores) as _)
+            .with_cache_manager(LocalFooters::caches());
         let memory = options.memory_limit_bytes.or_else(limits::default_memory);
         if let Some(limit) = memory {
             // As `with_memory_limit` does, and sketches yield to queries.

@@ -13,6 +13,7 @@ mod client;
 mod failure;
 pub(crate) mod files;
 pub(crate) mod footers;
+mod local_footers;
 mod location;
 mod named;
 mod options;
@@ -31,6 +32,7 @@ use url::Url;
 use vexact_core::error::Result;
 
 pub use failure::own;
+pub use local_footers::LocalFooters;
 pub use location::{Location, is_remote, shown};
 pub use options::StoreOptions;
 
