@@ -80,14 +80,38 @@ ENDLESS = [
 ]
 
 
+# A file of many rows, 20 000 times.
+MANY_FILES = """
+    import os, tempfile
+    import pyarrow as pa, pyarrow.feather, pyarrow.parquet
+    path = os.path.join(tempfile.mkdtemp(), "a")
+    pa.WRITE(pa.table({"x": np.zeros(1_000_000)}), path, compression="SMALL")
+    session.create_temp_view("many", session.READ([path] * 20_000))
+    session.sql("SELECT max(x + sqrt(x)) FROM many").to_arrow()
+"""
+# A pipe that nobody writes to.
+SILENT_PIPE = """
+    import os, tempfile
+    path = os.path.join(tempfile.mkdtemp(), "a")
+    os.mkfifo(path)
+    session.READ(path).to_arrow()
+"""
+READS = {
+    "parquet files": MANY_FILES.replace("WRITE", "parquet.write_table").replace("READ", "read_parquet").replace("SMALL", "snappy"),
+    "arrow files": MANY_FILES.replace("WRITE", "feather.write_feather").replace("READ", "read_arrow_file").replace("SMALL", "uncompressed"),
+    **{f"pipe of {name}": SILENT_PIPE.replace("READ", name) for name in ("read_parquet", "read_arrow_file", "read_csv")},
+}
+
+
 @pytest.mark.parametrize(
     "query",
     [
+        *READS.values(),
         *(f"session.sql({sql!r}).to_arrow()" for sql in ENDLESS),
         "session.vector_search('t', 'vec', np.repeat(rows, 2, axis=0), 1, 'l2')",
         "session.sql(\"SELECT count(*) FROM vector_join('t', 'vec', 't', 'vec', 3, 'l2')\").to_arrow()",
     ],
-    ids=["cross join", "aggregate", "filter", "query batch", "vector_join"],
+    ids=[*READS, "cross join", "aggregate", "filter", "query batch", "vector_join"],
 )
 def test_ctrl_c_interrupts_a_query_and_leaves_the_session_usable(query: str) -> None:
     script = INTERRUPTED.replace("QUERY", query)
