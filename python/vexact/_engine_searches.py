@@ -88,8 +88,8 @@ class EngineSearches:
         version; rows whose text is NULL are not in them. A column that is indexed already gets the new tokenizer.
 
         `tokenizer`: `unicode61` (words, without case and diacritics), `porter` (English stems) or `trigram` (substrings of three
-        characters and more, also for languages without spaces). The database file remembers the indexes. Those of a followed
-        table, or of a file that is opened read-only, last as long as the stored replicas or, without, as the engine.
+        characters and more, also for languages without spaces). The database file remembers the indexes, those of followed
+        tables too. Without a file that can be written, they last as long as the stored replicas or, without, as the engine.
         """
         names = check.text("table", table), check.texts("columns", columns), check.text("tokenizer", tokenizer)
         await in_thread(partial(self._open().register_text, *names))

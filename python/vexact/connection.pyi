@@ -185,8 +185,8 @@ class Connection:
         version; rows whose text is NULL are not in them. A column that is indexed already gets the new tokenizer.
 
         `tokenizer`: `unicode61` (words, without case and diacritics), `porter` (English stems) or `trigram` (substrings of three
-        characters and more, also for languages without spaces). The database file remembers the indexes. Those of a followed
-        table, or of a file that is opened read-only, last as long as the stored replicas or, without, as the engine.
+        characters and more, also for languages without spaces). The database file remembers the indexes, those of followed
+        tables too. Without a file that can be written, they last as long as the stored replicas or, without, as the engine.
         """
     def unregister_text(self, table: str, columns: str | Sequence[str] | None=None) -> None:
         """Drops the text indexes of columns of a table (None: all of them)."""

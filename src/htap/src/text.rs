@@ -14,7 +14,7 @@ use super::followers::Followers;
 use super::local::{Local, opened};
 
 /// Makes the text indexes that are registered in the engine's own file, and keeps those of followed
-/// tables.
+/// tables that are beside the stored replicas.
 pub(super) async fn resume(replicas: &Arc<Replicas>, local: Option<&Local>, followers: &Followers) -> Result<()> {
     let registered = match local {
         Some(local) => local.oltp.read(text::columns).await?,
@@ -24,6 +24,7 @@ pub(super) async fn resume(replicas: &Arc<Replicas>, local: Option<&Local>, foll
         .text_definitions()
         .into_iter()
         .filter(|known| followers.sidecar.as_ref().is_some_and(|sidecar| sidecar.follows(&known.table)))
+        .filter(|known| !registered.iter().any(|registered| registered.is(&known.table, &known.column)))
         .collect();
     let (replicas, columns) = (Arc::clone(replicas), [followed, registered].concat());
     opened(move || replicas.index_text(|_| columns)).await
@@ -52,8 +53,8 @@ impl SearchedTable {
 
 impl HtapEngine {
     /// Indexes the text of columns of a replica, and keeps the indexes up to date with it. The file
-    /// of the engine remembers them; for a followed table, and for a file that is read-only, they
-    /// last as long as the stored replicas or, without, as the engine.
+    /// of the engine remembers them, those of followed tables too; without a file that can be written
+    /// they last as long as the stored replicas or, without, as the engine.
     ///
     /// # Errors
     /// A table that is not replicated, a column that is not text, a history.
@@ -67,7 +68,7 @@ impl HtapEngine {
             self.replicas.check_text(&named.table.name, column)?;
             added.push(TextColumn { table: named.table.name.clone(), column: named.spelled(column), tokenizer });
         }
-        if let Some(local) = self.writer_of(&named.table.name) {
+        if let Some(local) = self.writer() {
             let registered = added.clone();
             local.oltp.write(move |tx| text::register(tx, &registered)).await?;
         }
@@ -84,7 +85,7 @@ impl HtapEngine {
     /// An error of SQLite.
     pub async fn unregister_text(&self, table: &str, columns: &[String]) -> Result<()> {
         let (table, columns) = (table.to_owned(), columns.to_vec());
-        if let Some(local) = self.writer_of(&table) {
+        if let Some(local) = self.writer() {
             let (table, columns) = (table.clone(), columns.clone());
             let unregister = move |tx: &_| match columns.is_empty() {
                 true => text::unregister(tx, &table, None),
@@ -104,10 +105,9 @@ impl HtapEngine {
         self.replicas.snapshot().text_columns()
     }
 
-    /// Returns the file that remembers the text indexes of a table; `None` if it cannot.
-    fn writer_of(&self, table: &str) -> Option<&Local> {
-        let is_followed = self.followers.sidecar.as_ref().is_some_and(|sidecar| sidecar.follows(table));
-        self.local.as_ref().filter(|local| !is_followed && !local.oltp.is_read_only())
+    /// Returns the file that remembers the text indexes; `None` if it cannot be written.
+    fn writer(&self) -> Option<&Local> {
+        self.local.as_ref().filter(|local| !local.oltp.is_read_only())
     }
 
     async fn edit_text(&self, change: impl FnOnce(Vec<TextColumn>) -> Vec<TextColumn> + Send + 'static) -> Result<()> {
