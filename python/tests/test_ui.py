@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import urllib.error
@@ -24,6 +25,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+import vexact
 from parts import skip_without
 
 START = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
@@ -111,9 +113,9 @@ class Snapshots:
 class Served:
     """The command, and a client that keeps its cookie."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "vexact", "ui"],
+            [sys.executable, "-m", "vexact", "ui", *arguments],
             env={**os.environ, "VEXACT_HOME": str(home)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -159,8 +161,8 @@ def workspace(tmp_path: Path) -> Workspace:
 def serve(workspace: Workspace) -> Iterator[Any]:
     started: list[Served] = []
 
-    def start() -> Served:
-        started.append(Served(workspace.home))
+    def start(*arguments: str) -> Served:
+        started.append(Served(workspace.home, *arguments))
         return started[-1]
 
     yield start
@@ -305,16 +307,64 @@ def test_live_plots_move_until_the_run_ends(workspace: Workspace, serve: Any, pa
     assert page.locator(".offline").inner_text() == ""
 
 
+@pytest.fixture
+def database(tmp_path: Path) -> str:
+    path = tmp_path / "app.db"
+    with vexact.connect(path) as connection:
+        connection.execute("CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT, embedding BLOB)")
+        rows = [(n, f"note {n} about {'cats' if n % 3 else 'a very-long-word-' * 9}", [1.0, float(n)]) for n in range(60)]
+        connection.execute_many("INSERT INTO notes VALUES (?, ?, ?)", rows)
+        connection.register_table("notes", vectors={"embedding": 2})
+        connection.register_text("notes", "body")
+    return str(path)
+
+
+def test_a_browser_queries_and_searches_the_tables_of_a_file(database: str, serve: Any, page: Any) -> None:
+    served = serve("--db", database)
+    page.goto(served.url)
+    page.get_by_role("link", name="Tables").click()
+    page.get_by_label("Query").fill("SELECT count(*) AS n FROM notes")
+    page.get_by_role("button", name="Run").click()
+    assert page.locator("#result td").all_inner_texts() == ["60"]
+    page.get_by_label("Query").fill("SELECT nope FROM notes")
+    page.get_by_role("button", name="Run").click()
+    assert "nope" in page.locator("#result [role=alert]").inner_text()
+    page.get_by_role("link", name="Clear").click()
+    with sqlite3.connect(database) as other:
+        other.execute("INSERT INTO notes VALUES (100, 'unicorns', NULL)")
+    # The replica follows what another program writes.
+    expect(page.locator("td.rows")).to_have_text("61 rows", timeout=60_000)
+    page.get_by_role("link", name="notes").click()
+    page.get_by_label("Words").fill("unicorns")
+    page.get_by_role("button", name="Search").first.click()
+    assert page.locator("#result tbody tr").count() == 1 and "unicorns" in page.locator("#result").inner_text()
+    page.get_by_label("Close to the row where").fill("id = 7")
+    page.get_by_role("button", name="Search").last.click()
+    found = page.locator("#result tbody tr")
+    assert found.count() == 20 and found.first.locator("td").all_inner_texts()[:2] == ["0.0", "7"]
+    assert served.stop() == (0, "", "Ctrl-C ends it\n")
+
+
+def test_a_database_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vexact", "ui", "--db", str(tmp_path / "none.db")]
+    done = subprocess.run(command, env={**os.environ, "VEXACT_HOME": str(tmp_path)}, capture_output=True, text=True, timeout=60)
+    failure = json.loads(done.stdout)
+    assert (done.returncode, failure["ok"], failure["phase"]) == (1, False, "open")
+    assert "none.db" in failure["error"] and not (tmp_path / "none.db").exists()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
-def test_pages_fit_their_window(workspace: Workspace, serve: Any, page: Any, scheme: Any, width: int) -> None:
+def test_pages_fit_their_window(
+    workspace: Workspace, database: str, serve: Any, page: Any, scheme: Any, width: int
+) -> None:
     long = workspace.run("a-name-without-any-space-" * 8, inputs={"query": "SELECT " + "x" * 500}, tags=["t" * 90])
     (long / "explain.json").write_text(json.dumps({**EXPLAIN, "physical": "FilterExec: " + "y" * 800}))
-    served = serve()
+    served = serve("--db", database)
     page.set_viewport_size({"width": width, "height": 800})
     page.emulate_media(color_scheme=scheme)
     page.goto(served.url)
-    for path in ("/", "/artifacts", f"/runs/{long.name}", "/?status=failed&q=zzz"):
+    for path in ("/", "/artifacts", f"/runs/{long.name}", "/?status=failed&q=zzz", "/tables", "/tables?sql=SELECT+*+FROM+notes", "/tables/notes", "/tables/notes?column=body&words=very"):
         page.goto(served.base + path)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")

@@ -143,7 +143,7 @@ impl StreamSqlOnce {
         let (query, explained) = opened.during("query")?;
         track.explain(&Explained::from(explained)).during("output")?;
 
-        let batches_processed = processed(&query, self.max_batches, track).await?;
+        let batches_processed = processed(&query, self.max_batches, track, &sink).await?;
         let written = sink.preview().during("output")?;
         let copy = sink.finish_copy().during("output")?;
         let (row_count, is_truncated) = (written.row_count(), written.is_truncated());
@@ -210,7 +210,12 @@ impl StreamSqlOnce {
 
 /// Runs a query to its end and reports its progress. Returns the number of micro-batches that it
 /// processed.
-async fn processed(query: &StreamingQuery, max_batches: u64, track: &Track) -> Result<u64, Failure> {
+async fn processed(
+    query: &StreamingQuery,
+    max_batches: u64,
+    track: &Track,
+    sink: &WatchedSink,
+) -> Result<u64, Failure> {
     let shown = Shown::new("stream");
     let mut told = None;
     let mut tell = || {
@@ -221,7 +226,11 @@ async fn processed(query: &StreamingQuery, max_batches: u64, track: &Track) -> R
         }
         let line = track.progress(&progress).during("output");
         told = Some(progress);
-        line
+        line?;
+        match sink.latest().during("output")? {
+            Some(latest) => track.latest(&latest).during("output"),
+            None => Ok(()),
+        }
     };
     let mut ticks = tokio::time::interval(TOLD_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,6 +1,7 @@
 //! The sink of a streaming query: it writes a file, and keeps the rows for the answer and for the
 //! tracked run.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +16,9 @@ use vexact_core::error::Result;
 use vexact_workspace::Preview;
 
 use super::track::Track;
+
+/// Newest rows that a tracked run shows while it runs.
+const LATEST_ROWS: usize = 20;
 
 /// The form of a sink's file by its suffix: json and parquet have theirs, all else is csv.
 pub(super) fn format_of(path: &Path, delimiter: char) -> FileFormat {
@@ -41,6 +45,8 @@ struct WrittenRows {
     schema: SchemaRef,
     kept: Vec<RecordBatch>,
     count: u64,
+    /// The newest rows of a tracked run, [`LATEST_ROWS`] or more of them.
+    latest: VecDeque<RecordBatch>,
     /// Copy of all rows, for a tracked run.
     copy: Option<(RowFile, PathBuf)>,
 }
@@ -48,7 +54,13 @@ struct WrittenRows {
 impl WatchedSink {
     /// Rows for a file, or for the answer alone.
     pub fn new(file: Option<FileSink>, declared: Option<SchemaRef>, track: &Track) -> Self {
-        let written = WrittenRows { schema: Arc::new(Schema::empty()), kept: Vec::new(), count: 0, copy: None };
+        let written = WrittenRows {
+            schema: Arc::new(Schema::empty()),
+            kept: Vec::new(),
+            count: 0,
+            latest: VecDeque::new(),
+            copy: None,
+        };
         Self { file, declared, track: track.clone(), written: Arc::new(Mutex::new(written)) }
     }
 
@@ -63,6 +75,26 @@ impl WatchedSink {
     pub fn preview(&self) -> Result<Preview> {
         let WrittenRows { schema, kept, count, .. } = &*self.written();
         Preview::new(schema, kept, *count)
+    }
+
+    /// Returns the newest rows and the number of all, for a tracked run; `None` before there are any.
+    ///
+    /// # Errors
+    /// Errors of Arrow only.
+    pub fn latest(&self) -> Result<Option<Preview>> {
+        let WrittenRows { schema, latest, count, .. } = &*self.written();
+        if latest.is_empty() {
+            return Ok(None);
+        }
+        let rows: usize = latest.iter().map(RecordBatch::num_rows).sum();
+        let mut older = rows.saturating_sub(LATEST_ROWS);
+        let mut newest = Vec::with_capacity(latest.len());
+        for batch in latest {
+            let skipped = older.min(batch.num_rows());
+            older -= skipped;
+            newest.push(batch.slice(skipped, batch.num_rows() - skipped));
+        }
+        Preview::new(schema, &newest, *count).map(Some)
     }
 
     /// Returns all rows of a command that has no file and is not tracked; else `None`.
@@ -143,6 +175,17 @@ impl Sink for Writer {
         }
         let wanted = self.table.most_rows(&written).saturating_sub(written.count as usize);
         written.count += batch.num_rows() as u64;
+        if self.table.track.is_tracked() && batch.num_rows() > 0 {
+            let older = batch.num_rows().saturating_sub(LATEST_ROWS);
+            written.latest.push_back(batch.slice(older, batch.num_rows() - older));
+            let mut rows: usize = written.latest.iter().map(RecordBatch::num_rows).sum();
+            while let Some(first) = written.latest.front().map(RecordBatch::num_rows)
+                && rows - first >= LATEST_ROWS
+            {
+                rows -= first;
+                written.latest.pop_front();
+            }
+        }
         if wanted > 0 {
             let kept = batch.slice(0, wanted.min(batch.num_rows()));
             written.kept.push(kept);

@@ -34,6 +34,16 @@ impl Track {
         self.run.as_ref().map_or(Ok(()), |run| run.progress(snapshot))
     }
 
+    /// Replaces the newest rows of the run's output.
+    pub fn latest(&self, rows: &Preview) -> Result<()> {
+        self.run.as_ref().map_or(Ok(()), |run| run.latest(rows))
+    }
+
+    /// Returns true if a run is tracked.
+    pub fn is_tracked(&self) -> bool {
+        self.run.is_some()
+    }
+
     /// Stores the explain of the query as a file of the run.
     pub fn explain(&self, explained: &super::answer::Explained) -> Result<()> {
         let Some(run) = &self.run else { return Ok(()) };

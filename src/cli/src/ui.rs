@@ -4,29 +4,40 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Map, Value};
 use vexact_ui::Ui;
 
 use super::answer::Answer;
+use super::db::{closing, engine_of};
 use super::failure::{During, Failure};
 use super::format::Format;
 use super::output::{print, remark};
 use super::run::workspace;
 
+/// Interval at which the replicas follow the file.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Answer: {\"ok\": true, \"url\"}, at once; then the page is served until Ctrl-C.
         It is for you: on 127.0.0.1 alone, for who has the token in the URL. It only shows, and changes nothing.
-        Runs are those of the workspace $VEXACT_HOME, ~/.vexact if that is not set.
+        Runs are those of the workspace $VEXACT_HOME, ~/.vexact if that is not set. With --db the page has the tables that are
+        registered in the file: their states and rows, and queries that only read; their replicas are in memory, and follow.
 
 Example:
-  vexact ui --format table --open")]
+  vexact ui --format table --open
+  vexact ui --db app.db")]
 pub(super) struct UiCommand {
     /// The port, 0 for a free one
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub port: u16,
+    /// Show the tables of a SQLite file too; as file:FILE?mode=ro it is read and never written
+    #[arg(long, value_name = "FILE")]
+    pub db: Option<PathBuf>,
     /// Open it in the browser
     #[arg(long)]
     pub open: bool,
@@ -35,7 +46,8 @@ pub(super) struct UiCommand {
 impl UiCommand {
     /// Returns the details of a failure of this command.
     pub fn details(&self) -> Map<String, Value> {
-        Map::from_iter([("command".to_owned(), "ui".into())])
+        let db = self.db.iter().map(|db| ("db".to_owned(), db.display().to_string().into()));
+        Map::from_iter(std::iter::once(("command".to_owned(), "ui".into())).chain(db))
     }
 }
 
@@ -51,6 +63,13 @@ pub(super) fn run(command: &UiCommand, format: Format) -> Result<Answer, Failure
 
 async fn serve(command: &UiCommand, format: Format) -> Result<(), Failure> {
     let ui = Ui::bind(workspace()?, command.port).await.during("start")?;
+    let Some(db) = &command.db else { return shown(ui, command, format).await };
+    let engine = Arc::new(engine_of(db).await?);
+    engine.start_sync(SYNC_INTERVAL);
+    closing(&engine, shown(ui.with_engine(Arc::clone(&engine), db.display().to_string()), command, format)).await
+}
+
+async fn shown(ui: Ui, command: &UiCommand, format: Format) -> Result<(), Failure> {
     // The future catches Ctrl-C from its first poll on, which is before the URL is printed.
     let mut ctrl_c = pin!(tokio::signal::ctrl_c());
     if futures::poll!(ctrl_c.as_mut()).is_ready() {

@@ -36,7 +36,7 @@ impl Page<'_> {
                     header.top {
                         a.brand href="/" { img src="/assets/icon.svg" alt="" width="22" height="22"; "vexact" }
                         nav {
-                            @for (path, name) in [("/", "Runs"), ("/artifacts", "Artifacts")] {
+                            @for (path, name) in [("/", "Runs"), ("/artifacts", "Artifacts"), ("/tables", "Tables")] {
                                 a href=(path) aria-current=[(path == self.place).then_some("page")] { (name) }
                             }
                         }
@@ -60,7 +60,7 @@ pub(super) fn problem(status: StatusCode, text: &str) -> Response {
     let body = html! {
         h1 { (title) }
         p.problem { (text) }
-        p { a href="/" { "All runs" } }
+        p { a href="/" { "All runs" } " · " a href="/tables" { "All tables" } }
     };
     (status, html(Page { title, place: "", refresh_ms: None, body }.render())).into_response()
 }

@@ -1,4 +1,5 @@
-//! A local page that shows the runs of a workspace: their inputs, progress, artifacts and plans.
+//! A local page that shows the runs of a workspace, their inputs, progress, artifacts and plans, and
+//! the tables of an engine.
 //!
 //! It is for the user who started it: it listens on the loopback interface only, and answers only
 //! requests with the random token of its URL. It changes nothing. Pages are rendered on the server;
@@ -13,6 +14,7 @@ mod plot;
 mod run;
 mod runs;
 mod series;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -29,15 +31,17 @@ use maud::Markup;
 use tokio::net::TcpListener;
 use vexact_core::error::{Error, ErrorKind, Result};
 use vexact_html as html;
+use vexact_htap::HtapEngine;
 use vexact_workspace::Workspace;
 
 use guard::Token;
 use idle::{Impatient, SILENCE};
+use tables::Database;
 
 /// The server of the page, which listens but does not answer yet.
 pub struct Ui {
     listener: TcpListener,
-    site: Arc<Site>,
+    site: Site,
     address: SocketAddr,
 }
 
@@ -48,6 +52,8 @@ struct Site {
     /// Name of the cookie that has the token. It includes the port, as browsers keep one set of
     /// cookies for all ports.
     cookie: String,
+    /// The database whose tables are shown.
+    database: Option<Database>,
 }
 
 impl std::fmt::Debug for Ui {
@@ -67,8 +73,15 @@ impl Ui {
         let failed = |error| Error::Engine(format!("port {port}: expected a free one, got: {error}"));
         let listener = TcpListener::bind(wanted).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let site = Site { workspace, token: Token::random()?, cookie: format!("vexact_ui_{}", address.port()) };
-        Ok(Self { listener, site: Arc::new(site), address })
+        let cookie = format!("vexact_ui_{}", address.port());
+        let site = Site { workspace, token: Token::random()?, cookie, database: None };
+        Ok(Self { listener, site, address })
+    }
+
+    /// Shows the tables of an engine too. `name` is that of its database, such as the path.
+    pub fn with_engine(mut self, engine: Arc<HtapEngine>, name: String) -> Self {
+        self.site.database = Some(Database { engine, name });
+        self
     }
 
     /// Returns the URL to open in a browser, with the token.
@@ -83,7 +96,7 @@ impl Ui {
     /// A listener that fails.
     pub async fn serve(self, end: impl Future<Output = ()>) -> Result<()> {
         let address = self.address;
-        let router = router(self.site);
+        let router = router(Arc::new(self.site));
         let listener = Impatient { listener: self.listener, silence: SILENCE };
         tokio::select! {
             done = axum::serve(listener, router) => {
@@ -102,6 +115,8 @@ fn router(site: Arc<Site>) -> Router {
         .route("/runs/{run_id}", get(run_page))
         .route("/artifacts", get(artifacts_page))
         .route("/artifacts/{artifact_id}", get(artifact_page))
+        .route("/tables", get(tables_page))
+        .route("/tables/{name}", get(table_page))
         .route("/assets/page.css", asset("text/css; charset=utf-8", include_str!("assets/page.css")))
         .route("/assets/values.css", asset("text/css; charset=utf-8", html::STYLE))
         .route("/assets/page.js", asset("text/javascript; charset=utf-8", include_str!("assets/page.js")))
@@ -130,11 +145,32 @@ async fn artifact_page(State(site): State<Arc<Site>>, Path(artifact_id): Path<St
     answer(site, move |workspace| artifact::page(workspace, &artifact_id)).await
 }
 
+async fn tables_page(State(site): State<Arc<Site>>, Query(asked): Query<tables::ListQuery>) -> Response {
+    response(tables::list(site.database.as_ref(), &asked).await)
+}
+
+async fn table_page(
+    State(site): State<Arc<Site>>,
+    Path(name): Path<String>,
+    Query(asked): Query<tables::TableQuery>,
+) -> Response {
+    response(tables::page(site.database.as_ref(), &name, &asked).await)
+}
+
 /// Returns a page, rendered on a thread that may block on files.
 async fn answer(site: Arc<Site>, make: impl FnOnce(&Workspace) -> Result<Markup> + Send + 'static) -> Response {
     match tokio::task::spawn_blocking(move || make(&site.workspace)).await {
-        Ok(Ok(page)) => layout::html(page).into_response(),
-        Ok(Err(error)) => {
+        Ok(made) => response(made),
+        Err(error) => {
+            layout::problem(StatusCode::INTERNAL_SERVER_ERROR, &format!("The page could not be made: {error}"))
+        }
+    }
+}
+
+fn response(made: Result<Markup>) -> Response {
+    match made {
+        Ok(page) => layout::html(page).into_response(),
+        Err(error) => {
             let status = match error.kind() {
                 // Every value of a request is the name of something to find.
                 ErrorKind::Value | ErrorKind::FileNotFound => StatusCode::NOT_FOUND,
@@ -145,9 +181,6 @@ async fn answer(site: Arc<Site>, make: impl FnOnce(&Workspace) -> Result<Markup>
                 | ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             };
             layout::problem(status, &error.to_string())
-        }
-        Err(error) => {
-            layout::problem(StatusCode::INTERNAL_SERVER_ERROR, &format!("The page could not be made: {error}"))
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use maud::{Markup, html};
 
-use super::text::short;
+use super::text::{duration, short};
 
 const WIDTH: f64 = 360.0;
 const HEIGHT: f64 = 150.0;
@@ -37,7 +37,7 @@ pub(super) fn plot(plot: &Plot<'_>) -> Markup {
     let Plot { id, title, unit, .. } = plot;
     let points: Vec<Point> =
         plot.points.iter().copied().filter(|p| p.seconds.is_finite() && p.value.is_finite()).collect();
-    let newest = points.last().map_or_else(|| "–".to_owned(), |point| format!("{} {unit}", short(point.value)));
+    let newest = points.last().map_or_else(|| "–".to_owned(), |point| with_unit(point.value, unit));
     html! {
         figure.plot id=(id) {
             figcaption { span { (title) } output data-newest=(newest.trim_end()) { (newest.trim_end()) } }
@@ -66,18 +66,18 @@ fn lines(plot: &Plot<'_>, points: &[Point], from: f64, to: f64) -> Markup {
         // Writing to a String never fails.
         let _ = write!(line, "{}{x:.1} {y:.1}", if number == 0 { "M" } else { "L" });
         let separator = if number == 0 { "" } else { ";" };
-        let _ = write!(known, "{separator}{x:.1}|{y:.1}|{} {}|{}", short(point.value), plot.unit, clock(point.seconds));
+        let value = with_unit(point.value, plot.unit);
+        let _ = write!(known, "{separator}{x:.1}|{y:.1}|{value}|{}", clock(point.seconds));
     }
     let (start_x, (end_x, end_y)) = (at(&points[0]).0, at(&points[points.len() - 1]));
     let highest = points.iter().map(|point| point.value).fold(f64::MIN, f64::max);
     let summary = format!(
-        "{}: {} points from {} to {}, at most {} {}",
+        "{}: {} points from {} to {}, at most {}",
         plot.title,
         points.len(),
         clock(from),
         clock(to),
-        short(highest),
-        plot.unit
+        with_unit(highest, plot.unit)
     );
     html! {
         svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(summary.trim_end()) data-points=(known) {
@@ -93,6 +93,14 @@ fn lines(plot: &Plot<'_>, points: &[Point], from: f64, to: f64) -> Markup {
             circle.dot cx=(format!("{end_x:.1}")) cy=(format!("{end_y:.1}")) r="3" {}
             line.cursor x1="0" x2="0" y1=(TOP) y2=(BOTTOM) {}
         }
+    }
+}
+
+/// Returns a value with its unit; many milliseconds are seconds or minutes.
+fn with_unit(value: f64, unit: &str) -> String {
+    match unit {
+        "ms" if value >= 1000.0 => duration(value.round() as u64),
+        _ => format!("{} {unit}", short(value)),
     }
 }
 
@@ -153,6 +161,12 @@ mod tests {
                 assert!((TOP..=RIGHT).contains(&number), "{points:?}: {path}");
             }
         }
+    }
+
+    #[test]
+    fn many_milliseconds_are_seconds() {
+        assert_eq!([with_unit(14.0, "ms"), with_unit(12_340.0, "ms")], ["14 ms", "12.3 s"]);
+        assert_eq!(with_unit(12_340.0, "rows/s"), "12.3 k rows/s");
     }
 
     #[test]

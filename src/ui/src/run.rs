@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use serde_json::Value;
 use vexact_core::error::Result;
-use vexact_html::explain;
+use vexact_html::{explain, table};
 use vexact_sql::Explained;
 use vexact_workspace::{Artifact, ArtifactKind, LogKind, Run, RunError, RunStatus, Workspace};
 
@@ -12,12 +12,14 @@ use super::asked;
 use super::layout::{Page, status, tags, time};
 use super::plot::{Plot, plot};
 use super::series::series;
-use super::text::{count, duration};
+use super::text::{bytes, count, counted, duration};
 
 /// Snapshots that are read, the newest.
 const SNAPSHOTS: usize = 2000;
 /// The end of a log that is shown.
 const LOG_BYTES: u64 = 32 * 1024;
+/// Milliseconds from which on a number is no duration but a time since 1970.
+const EPOCH_MS: f64 = 1e11;
 /// Characters of a plan that are shown, and of each of its lines.
 const SHOWN: usize = 65_536;
 const SHOWN_LINE: usize = 2_000;
@@ -32,6 +34,7 @@ pub(super) fn page(workspace: &Workspace, run_id: &str) -> Result<Markup> {
         div #head data-live { (head(&run, name)) }
         @if let Some(query) = asked::query(asked.as_ref()) { section { h2 { "Query" } pre.query { (cut(query)) } } }
         div #rows data-live { (rows(workspace, &artifacts)?) }
+        div #latest data-live { @if run.status == RunStatus::Running { (latest(workspace, run_id)?) } }
         div #progress data-live { (progress(&workspace.progress(run_id, Some(SNAPSHOTS))?, &run)) }
         div #artifacts data-live {
             @if !artifacts.is_empty() { section { h2 { "Artifacts" } (files(&artifacts, false)) } }
@@ -52,6 +55,17 @@ pub(super) fn page(workspace: &Workspace, run_id: &str) -> Result<Markup> {
 fn rows(workspace: &Workspace, artifacts: &[Artifact]) -> Result<Markup> {
     match artifacts.iter().find(|artifact| artifact.kind == ArtifactKind::Result) {
         Some(result) => Ok(html! { section { h2 { "First rows" } (preview(workspace, result)?) } }),
+        None => Ok(html! {}),
+    }
+}
+
+/// The newest rows that a running stream has written.
+fn latest(workspace: &Workspace, run_id: &str) -> Result<Markup> {
+    match workspace.latest(run_id)? {
+        Some(rows) => {
+            let note = format!("the newest {}", counted(rows.num_rows() as u64, "row"));
+            Ok(html! { section { h2 { "Latest output" } (table(&rows, Some(&note))?) } })
+        }
         None => Ok(html! {}),
     }
 }
@@ -100,6 +114,7 @@ fn progress(snapshots: &[Value], run: &Run) -> Markup {
     html! {
         section {
             h2 { "Progress" }
+            (totals(newest))
             // A single snapshot makes no line, and what is no stream has no micro-batches.
             @if snapshots.len() > 1 {
                 div.plots { @for of in plots.iter().filter(|of| !of.points.is_empty()) { (plot(of)) } }
@@ -107,6 +122,24 @@ fn progress(snapshots: &[Value], run: &Run) -> Markup {
             } @else {
                 (pairs(newest))
             }
+        }
+    }
+}
+
+/// The totals of a stream, as its newest snapshot has them.
+fn totals(newest: &Value) -> Markup {
+    const TOTALS: [(&str, &str); 5] = [
+        ("rows_processed", "Rows processed"),
+        ("rows_written", "Rows written"),
+        ("batches_processed", "Micro-batches"),
+        ("late_rows", "Late rows"),
+        ("groups", "Groups"),
+    ];
+    let found: Vec<(&str, u64)> =
+        TOTALS.iter().filter_map(|(name, title)| Some((*title, newest[*name].as_u64()?))).collect();
+    html! {
+        @if !found.is_empty() {
+            dl.facts.totals { @for (title, total) in found { div { dt { (title) } dd { (count(total)) } } } }
         }
     }
 }
@@ -124,10 +157,29 @@ fn pairs(object: &Value) -> Markup {
     html! {
         dl.pairs {
             @for (name, value) in &found {
-                div class=[is_long(value).then_some("wide")] { dt { (name) } dd { (shown(value)) } }
+                @match measured(name, value) {
+                    Some((name, text)) => div { dt { (name) } dd { (text) } },
+                    None => div class=[is_long(value).then_some("wide")] { dt { (name) } dd { (shown(value)) } },
+                }
             }
         }
     }
+}
+
+/// Returns an entry with a unit or an instant as people read it, and its name without the unit.
+fn measured<'n>(name: &'n str, value: &Value) -> Option<(&'n str, Markup)> {
+    if let Some(name) = name.strip_suffix("_ms") {
+        let millis = value.as_f64().filter(|millis| *millis >= 0.0)?.round();
+        // A file's time is since 1970.
+        let instant = chrono::DateTime::from_timestamp_millis(millis as i64).filter(|_| millis >= EPOCH_MS);
+        return Some((name, instant.map_or_else(|| html! { (duration(millis as u64)) }, |at| time(&at.to_rfc3339()))));
+    }
+    if let Some(name) = name.strip_suffix("_bytes") {
+        let size = value.as_u64()?;
+        return Some((name, html! { (bytes(size)) }));
+    }
+    let instant = value.as_str().filter(|text| chrono::DateTime::parse_from_rfc3339(text).is_ok())?;
+    Some((name, time(instant)))
 }
 
 fn entries<'a>(name: &str, value: &'a Value, found: &mut Vec<(String, &'a Value)>) {
@@ -195,6 +247,21 @@ fn log(title: &str, end: &str) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn units_and_instants_are_shown_as_people_read_them() {
+        let shown = |name: &str, value: Value| {
+            measured(name, &value).map(|(name, text)| format!("{name}: {}", text.into_string()))
+        };
+        assert_eq!(shown("timeout_ms", 90_000.into()).unwrap(), "timeout: 1 min 30 s");
+        assert_eq!(shown("size_bytes", 12_345.into()).unwrap(), "size: 12.3 kB");
+        assert!(shown("modified_ms", 1_769_860_800_000_i64.into()).unwrap().contains("2026-01-31 12:00:00 UTC"));
+        assert!(shown("at", "2026-01-31T12:00:00Z".into()).unwrap().contains("<time datetime="));
+        assert_eq!(
+            [shown("rows", 7.into()), shown("timeout_ms", Value::Null), shown("name", "x".into())],
+            [None, None, None]
+        );
+    }
 
     #[test]
     fn long_plans_are_cut_and_say_so() {

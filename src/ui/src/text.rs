@@ -42,9 +42,9 @@ pub(super) fn counted(number: u64, thing: &str) -> String {
 /// A file's size.
 pub(super) fn bytes(number: u64) -> String {
     match number {
-        n if n < 10_000 => format!("{} B", count(n)),
-        n if n < 10_000_000 => format!("{} kB", short(n as f64 / 1e3)),
-        n if n < 10_000_000_000 => format!("{} MB", short(n as f64 / 1e6)),
+        n if n < 1_000 => format!("{n} B"),
+        n if n < 999_500 => format!("{} kB", short(n as f64 / 1e3)),
+        n if n < 999_500_000 => format!("{} MB", short(n as f64 / 1e6)),
         n => format!("{} GB", short(n as f64 / 1e9)),
     }
 }
@@ -95,8 +95,8 @@ mod tests {
         );
         assert_eq!([counted(1, "row"), counted(0, "row")], ["1 row", "0 rows"]);
         assert_eq!(
-            [bytes(0), bytes(12_345), bytes(5_000_000), bytes(12_000_000_000)],
-            ["0 B", "12.3 kB", "5000 kB", "12 GB"]
+            [bytes(0), bytes(999), bytes(12_345), bytes(999_999), bytes(5_000_000), bytes(12_000_000_000)],
+            ["0 B", "999 B", "12.3 kB", "1 MB", "5 MB", "12 GB"]
         );
         let durations = [999, 1000, 59_940, 61_000, 3_600_000, 90_061_000].map(duration);
         assert_eq!(durations, ["999 ms", "1.0 s", "59.9 s", "1 min 01 s", "1 h 00 min", "1 d 01 h"]);

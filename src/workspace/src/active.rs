@@ -12,7 +12,7 @@ use vexact_core::error::{Error, Result};
 use vexact_core::json::columns;
 use vexact_core::locked_file::LockedFile;
 
-use super::{Artifact, NewArtifact, Run, RunError, RunStatus, Workspace, files, time};
+use super::{Artifact, NewArtifact, Preview, Run, RunError, RunStatus, Workspace, files, time};
 
 /// A run to start.
 #[derive(Debug, Clone, Default)]
@@ -205,6 +205,15 @@ impl ActiveRun {
         let path = self.folder.join(files::EXPLAIN);
         files::write_json(&path, explained)?;
         Ok(path)
+    }
+
+    /// Replaces the newest rows of the run's output, which are shown while it runs.
+    ///
+    /// # Errors
+    /// A file that cannot be written; a run that has ended.
+    pub fn latest(&self, rows: &Preview) -> Result<()> {
+        let _open = self.open_state()?;
+        files::write_whole(&self.folder.join(files::LATEST), &rows.stored()?)
     }
 
     /// Records a file that the run has made.

@@ -20,6 +20,8 @@ pub(super) const STDOUT: &str = "stdout.log";
 pub(super) const STDERR: &str = "stderr.log";
 pub(super) const PROGRESS: &str = "progress.jsonl";
 pub(super) const EXPLAIN: &str = "explain.json";
+/// The newest rows of a running stream: an Arrow stream.
+pub(super) const LATEST: &str = "latest.arrow";
 pub(super) const ARTIFACTS: &str = "artifacts";
 /// Name of the lock file. The process of the run holds the lock, and removes the file when the run
 /// has ended in order.
@@ -114,17 +116,23 @@ pub(super) fn make_private(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Replaces a file in one step: a reader sees the old one or the new one, whole.
+/// Writes a file of JSON as [`write_whole`] does.
 pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    static WRITTEN: AtomicU64 = AtomicU64::new(0);
     let failed = |source| Error::Io { path: path.into(), source };
     let mut text = serde_json::to_vec_pretty(value).map_err(|error| failed(error.into()))?;
     text.push(b'\n');
+    write_whole(path, &text)
+}
+
+/// Replaces a file in one step: a reader sees the old one or the new one, whole.
+pub(super) fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
+    static WRITTEN: AtomicU64 = AtomicU64::new(0);
+    let failed = |source| Error::Io { path: path.into(), source };
     let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
     let unfinished = path.with_extension(format!("{}.{number}.tmp", std::process::id()));
     let created = private_file().write(true).create(true).truncate(true).open(&unfinished);
     let written = created.and_then(|mut file| {
-        file.write_all(&text)?;
+        file.write_all(content)?;
         file.sync_data()?;
         fs::rename(&unfinished, path)
     });

@@ -25,7 +25,9 @@ mod time;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fs, io};
 
+use arrow::array::RecordBatch;
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 use vexact_core::error::{Error, Result};
@@ -172,6 +174,19 @@ impl Workspace {
     /// A run that the workspace does not have; a file that cannot be read.
     pub fn progress(&self, run_id: &str, limit: Option<usize>) -> Result<Vec<Value>> {
         files::json_lines(&self.run(run_id)?.run_dir.join(files::PROGRESS), limit)
+    }
+
+    /// Returns the newest rows of a run's output, as it last reported them.
+    ///
+    /// # Errors
+    /// A run that the workspace does not have; a file that cannot be read.
+    pub fn latest(&self, run_id: &str) -> Result<Option<RecordBatch>> {
+        let path = self.run(run_id)?.run_dir.join(files::LATEST);
+        match fs::read(&path) {
+            Ok(stored) => Preview::of_stored(&stored, 0).map(|preview| Some(preview.rows().clone())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io(&path, error)),
+        }
     }
 
     /// Returns a run's `explain.json`: `{logical, physical, strategy}`.

@@ -254,6 +254,11 @@ async fn drop_position(command: DropPosition) -> Result<Answer, Failure> {
     .await
 }
 
+/// Opens an existing database with replicas in memory.
+pub(crate) async fn engine_of(db: &Path) -> Result<HtapEngine, Failure> {
+    open(&Database { db: db.into(), storage_path: None, storage_mode: None, mode: None, log_limit: None }).await
+}
+
 /// Opens an existing database: a misspelled path in a query must not create a file.
 async fn open(database: &Database) -> Result<HtapEngine, Failure> {
     let DatabasePath { path, .. } = DatabasePath::parse("--db", &database.db).during("open")?;
@@ -284,7 +289,7 @@ async fn opened(database: &Database) -> Result<HtapEngine, Failure> {
 }
 
 /// Runs work with an engine, and closes the engine whether or not the work succeeds.
-async fn closing<T>(engine: &HtapEngine, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+pub(crate) async fn closing<T>(engine: &HtapEngine, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let done = work.await;
     engine.shutdown().await;
     done

@@ -8,8 +8,9 @@ function showTimes(root) {
     const date = new Date(time.dateTime);
     if (isNaN(date)) continue;
     time.title = time.dateTime;
-    const day = date.toDateString() === new Date().toDateString() ? {} : { year: "numeric", month: "short", day: "numeric" };
-    time.textContent = date.toLocaleString(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", ...day });
+    const year = date.getFullYear() === new Date().getFullYear() ? {} : { year: "numeric" };
+    const shown = { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", ...year };
+    time.textContent = date.toLocaleString(undefined, shown);
   }
 }
 
