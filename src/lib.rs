@@ -26,7 +26,7 @@ pub use vexact_replica::Tokenizer;
 pub use vexact_router as router;
 pub use vexact_session as session;
 pub use vexact_session::{
-    DataFrame, HybridSearch, QuerySyntax, QueryVectors, Session, SessionOptions, TextSearch, VectorSearch,
+    DataFrame, HybridSearch, QuerySyntax, QueryVectors, Session, SessionOptions, TextSearch, Tier, VectorSearch,
 };
 pub use vexact_sidecar as sidecar;
 pub use vexact_sources as sources;

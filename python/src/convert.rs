@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::sync::Arc;
 
+use arrow::array::builder::{Float64Builder, ListBuilder};
 use arrow::array::{ArrayData, FixedSizeListArray, Float64Array, RecordBatch, RecordBatchReader, make_array};
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use arrow::ffi_stream::ArrowArrayStreamReader;
@@ -18,8 +19,8 @@ use vexact::QueryVectors;
 use crate::errors::invalid;
 use crate::query::{got, is_text, query};
 
-/// Converts a SQL parameter: None, bool, int, float, str, bytes, a vector, or any value of which
-/// pyarrow makes a scalar. `name` is for messages.
+/// Converts a SQL parameter: None, bool, int, float, str, bytes, a vector, a list of vectors, or any
+/// value of which pyarrow makes a scalar. `name` is for messages.
 fn parameter(name: &dyn Display, value: &Bound<'_, PyAny>) -> PyResult<ScalarValue> {
     if value.is_none() {
         return Ok(ScalarValue::Null);
@@ -56,7 +57,7 @@ fn parameter(name: &dyn Display, value: &Bound<'_, PyAny>) -> PyResult<ScalarVal
                 refused("empty vector: expected at least one component, got none")
             }
             QueryVectors::One(vector) => Ok(vector_scalar(vector)),
-            QueryVectors::Many(_) => refused("expected a vector, got a two-dimensional array"),
+            QueryVectors::Many(vectors) => Ok(vectors_scalar(vectors)),
         };
     }
     let no_parameter = |cause: Option<PyErr>| {
@@ -95,6 +96,17 @@ fn vector_scalar(vector: Vec<f64>) -> ScalarValue {
     let dim = vector.len() as i32;
     let list = FixedSizeListArray::new(item, dim, Arc::new(Float64Array::from(vector)), None);
     ScalarValue::FixedSizeList(Arc::new(list))
+}
+
+/// A list of vectors, as `max_sim` takes.
+fn vectors_scalar(vectors: Vec<Vec<f64>>) -> ScalarValue {
+    let mut list = ListBuilder::new(ListBuilder::new(Float64Builder::new()));
+    for vector in &vectors {
+        list.values().values().append_slice(vector);
+        list.values().append(true);
+    }
+    list.append(true);
+    ScalarValue::List(Arc::new(list.finish()))
 }
 
 /// Converts parameters by position (a sequence) or by name (a mapping).

@@ -51,6 +51,7 @@ pub struct Config {
     log_limit: Option<u64>,
     sync_batch_size: u64,
     read_pool_size: u32,
+    tier: String,
     sidecar_source: Option<String>,
     sidecar_tables: Option<Vec<TableConfig>>,
     sidecar_poll_batch_size: u32,
@@ -127,6 +128,7 @@ impl Config {
                 log_limit: self.log_limit,
                 sync_batch_size: self.sync_batch_size,
                 read_pool_size: self.read_pool_size,
+                tier: HtapConfig::parse_tier(&self.tier)?,
                 sidecar: sidecar(
                     self.sidecar_source,
                     self.sidecar_tables,

@@ -119,6 +119,7 @@ impl Session {
         target_partitions: Option<&Bound<'_, PyAny>>,
         timeout: Option<f64>,
         object_stores: Vec<(String, Vec<(String, String)>)>,
+        tier: &str,
     ) -> PyResult<Self> {
         let mut stores = StoreOptions::default();
         for (url, options) in object_stores {
@@ -128,6 +129,7 @@ impl Session {
             memory_limit_bytes: convert::whole_number("memory_limit_bytes", memory_limit_bytes)?,
             target_partitions: convert::whole_number("target_partitions", target_partitions)?,
             timeout: timeout.map(Duration::from_secs_f64),
+            tier: SessionOptions::parse_tier(tier).map_err(|error| exception(py, &error))?,
             object_stores: stores,
         };
         let session = vexact::Session::with_options(&options);

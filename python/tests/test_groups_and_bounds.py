@@ -178,3 +178,23 @@ async def test_an_engine_finds_the_best_rows_of_each_group_by_key(tmp_path: Path
         assert bounded["score"].to_pylist() == [1.0] * 6 and bounded["id"].to_pylist() == [20, 21, 22, 23, 24, 25]
         sql = "SELECT id FROM vector_search('docs', 'e', [1.0, 0.0], 2, 'l2', group_by => 'lang')"
         assert pa.Table.from_batches(await engine.query_olap(sql))["id"].to_pylist() == [30, 31, 32, 33, 34, 35]
+
+
+@pytest.mark.parametrize("table", ["one", "many", "file"])
+def test_conditions_on_the_distance_of_a_search_change_no_answer(session: vexact.Session, table: str) -> None:
+    conditions = [
+        "cosine_distance(e, $q) < 0.5",
+        "cosine_distance(e, $q) >= 0.25 AND year < 6",
+        "1 - cosine_distance(e, $q) > 0.3",
+        "cosine_distance(e, $q) > 0.1 AND cosine_distance(e, $q) <= 0.8 AND l2_distance(e, $q) < 3",
+        "NOT cosine_distance(e, $q) < 0.2",
+    ]
+    for condition in conditions:
+        sql = f"SELECT id, cosine_distance(e, $q) AS d FROM {table} WHERE {condition} ORDER BY d LIMIT 12"
+        found = []
+        for rewrite in ("true", "false"):
+            session.sql(f"SET vexact.rewrite = {rewrite}")
+            found.append(session.sql(sql, {"q": list(QUERY)}).to_arrow().to_pylist())
+        session.sql("SET vexact.rewrite = true")
+        assert [row["d"] for row in found[0]] == [row["d"] for row in found[1]], condition
+        assert len(found[0]) == 12

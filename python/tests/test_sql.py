@@ -124,8 +124,8 @@ def test_missing_and_wrong_parameters_are_errors(session: vexact.Session) -> Non
             session.sql("SELECT $1 AS x", params)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         session.sql("SELECT $1 AS x", {1: 3})  # type: ignore[dict-item]
-    with pytest.raises(ValueError, match=r"params: \$1: expected a vector, got a two-dimensional array"):
-        session.sql("SELECT $1 AS x", [[[1, 2], [3, 4]]])
+    with pytest.raises(ValueError, match=r"params: \$1: expected one or two dimensions, got 3"):
+        session.sql("SELECT $1 AS x", [[[[1, 2], [3, 4]]]])
     with pytest.raises((TypeError, ValueError)):
         session.sql("SELECT $1 AS x", [object()])
 

@@ -95,6 +95,7 @@ class Session:
         target_partitions: int | None,
         timeout: float | None,
         object_stores: Sequence[tuple[str, Sequence[tuple[str, str]]]],
+        tier: str,
     ) -> Session: ...
     def use_workers(
         self, workers: list[str], token: str | None, tls_ca: str | os.PathLike[str] | None, retries: int

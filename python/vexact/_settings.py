@@ -141,6 +141,7 @@ class HtapConfig:
     `storage_path`. `prune_after_sync`: whether the change log is cut to what replicas still need. `log_limit`: changes that the log takes
     while no engine reads it, after which the tables are copied anew; the file keeps it (None: what the file has, at first the number
     of their rows, and at least 100 000). `sync_batch_size`: changes of one sync cycle. `read_pool_size`: readers of SQLite at one time.
+    `tier`: what vector searches read first: `auto` (sketches where they pay), `off` (the vectors), `i8` or `pca4` (that form of sketch).
 
     `sidecar_source`: a database that is followed and never written, a SQLite file or `postgres://user:password@host:port/database`, with
     `?sslmode=verify-full&sslrootcert=FILE` where the connection is to be safe from others; `sidecar_tables`: its tables. A sync cycle reads at most `sidecar_poll_batch_size` rows of each table.
@@ -164,6 +165,7 @@ class HtapConfig:
     sidecar_delete_detection: str = "disabled"
     sidecar_enable_oltp: bool = False
     log_limit: int | None = None
+    tier: str = "auto"
 
     def __repr__(self) -> str:
         # The address of a server may have a password.
@@ -182,7 +184,7 @@ class HtapConfig:
         for name in ("oltp_path", "storage_path", "sidecar_source"):
             if name == "oltp_path" or getattr(self, name) is not None:
                 check.path(name, getattr(self, name))
-        for name in ("sync_mode", "olap_backend", "storage_mode", "sidecar_delete_detection"):
+        for name in ("sync_mode", "olap_backend", "storage_mode", "sidecar_delete_detection", "tier"):
             check.text(name, getattr(self, name))
         for name in ("prune_after_sync", "sidecar_enable_oltp"):
             object.__setattr__(self, name, check.flag(name, getattr(self, name)))

@@ -209,7 +209,7 @@ class Connection:
         version of the table. The other arguments are those of `vector_search` and `text_search`.
         """
 
-def connect(path: Path='vexact.db', *, sync_mode: str='destructive', olap_backend: str='datafusion', storage_mode: str='inmemory', storage_path: Path | None=None, prune_after_sync: bool=True, sync_batch_size: int=1000, read_pool_size: int=4, sidecar_source: Path | None=None, sidecar_tables: list[TimestampTableConfig] | None=None, sidecar_poll_batch_size: int=500, sidecar_delete_detection: str='disabled', sidecar_enable_oltp: bool=False, log_limit: int | None=None) -> Connection:
+def connect(path: Path='vexact.db', *, sync_mode: str='destructive', olap_backend: str='datafusion', storage_mode: str='inmemory', storage_path: Path | None=None, prune_after_sync: bool=True, sync_batch_size: int=1000, read_pool_size: int=4, sidecar_source: Path | None=None, sidecar_tables: list[TimestampTableConfig] | None=None, sidecar_poll_batch_size: int=500, sidecar_delete_detection: str='disabled', sidecar_enable_oltp: bool=False, log_limit: int | None=None, tier: str='auto') -> Connection:
     """Opens a SQLite file with blocking methods: `with vexact.connect("app.db") as db: ...`. `settings` are those of `vexact.open`.
 
 `async` programs use `vexact.open`, whose methods are awaited.

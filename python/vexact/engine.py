@@ -381,6 +381,7 @@ async def open(
     sidecar_delete_detection: str = "disabled",
     sidecar_enable_oltp: bool = False,
     log_limit: int | None = None,
+    tier: str = "auto",
 ) -> HtapEngine:
     """Opens an engine: `async with await vexact.open("app.db") as engine: ...`. The settings are those of `HtapConfig`.
 
@@ -401,6 +402,7 @@ async def open(
         sidecar_delete_detection=sidecar_delete_detection,
         sidecar_enable_oltp=sidecar_enable_oltp,
         log_limit=log_limit,
+        tier=tier,
     )
     return await HtapEngine.create(config)
 

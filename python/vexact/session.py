@@ -40,6 +40,7 @@ class Session(SearchSession):
     so of threads, of a query (default: one per core). Both are at least 1 (else `InvalidRequestError`). `timeout`: the seconds
     that a query may run (beyond, `QueryTimeoutError`; default: as long as it takes). `scan_variables`: a table that a statement of `sql`
     names and the session lacks is looked for among the caller's variables: a frame of pandas, polars, pyarrow or vexact of that name.
+    `tier`: what vector searches read first, the setting `vexact.tier`: `auto`, `off`, `i8` or `pca4`.
 
     `object_stores`: options of object stores by their URLs, `{"s3://bucket": {"access_key_id": ..., "secret_access_key": ...}}`,
     or `"s3://"` for all buckets. The keys are those of the kind of store: of S3 `access_key_id`, `secret_access_key`,
@@ -63,6 +64,7 @@ class Session(SearchSession):
         timeout: float | None = None,
         scan_variables: bool = True,
         object_stores: Mapping[str, Mapping[str, str | bool | int]] | None = None,
+        tier: str = "auto",
         workers: str | Sequence[str] | None = None,
         token: str | None = None,
         tls_ca: Path | None = None,
@@ -76,7 +78,7 @@ class Session(SearchSession):
             None if value is None else check.integer(name, value, "an int or None") for name, value in limits.items()
         )
         stores = check.object_stores("object_stores", object_stores)
-        self._native = _native.Session(memory, partitions, check.seconds("timeout", timeout), stores)
+        self._native = _native.Session(memory, partitions, check.seconds("timeout", timeout), stores, check.text("tier", tier))
         self._use_workers(workers, token, tls_ca, retries)
 
     def _use_workers(

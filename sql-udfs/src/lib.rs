@@ -37,7 +37,7 @@ pub use functions::{negate, score_expr, vector_of_text};
 pub use plan::create_physical_plan;
 pub use portable::portable;
 pub use register::register;
-pub use rewrite::{Decline, VectorRewrite, bind_parameters, range_searches};
+pub use rewrite::{Decline, VectorRewrite, bind_parameters, range_searches, with_score_bounds};
 pub use search_plan::SearchPlan;
 pub use table::{
     FilterPlanner, NamedArguments, Parameters, Table, best_of_each_group, filter_expr, given, text_argument,

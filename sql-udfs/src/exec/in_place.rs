@@ -44,7 +44,7 @@ pub(super) async fn run(run: SearchState, scan: InPlace, ranker: Ranker) -> Resu
 
 fn search(run: &SearchState, scan: &InPlace, ranker: &Ranker) -> Result<RecordBatch> {
     let started = Instant::now();
-    let selection = match &run.top_k.predicate {
+    let selection = match run.top_k.selecting() {
         Some(predicate) => {
             let selected = select(predicate, &run.input.schema(), scan)?;
             run.chunks_pruned.add(selected.chunks_pruned);
@@ -93,17 +93,15 @@ fn search(run: &SearchState, scan: &InPlace, ranker: &Ranker) -> Result<RecordBa
     let report = report.map(|mut report| {
         match &mut report.filter {
             // Deleted rows do not count as filtered rows.
-            filter if run.top_k.predicate.is_none() => *filter = None,
+            filter if run.top_k.selecting().is_none() => *filter = None,
             Some(filter) => {
                 filter.execution = FILTER;
                 filter.input_rows = Some(scan.chunks.live_rows() as u64);
             }
             None => {}
         }
-        if run.top_k.group_by.is_none() {
-            let is_plain = run.top_k.predicate.is_none();
-            scan.chunks.after_search(vector, ranker.tier, is_plain, &mut report, &run.context);
-        }
+        let is_plain = run.top_k.predicate.is_none() && run.top_k.group_by.is_none();
+        scan.chunks.after_search(vector, ranker.tier, is_plain, &mut report, &run.context);
         report
     });
     run.publish(report, output.num_rows());

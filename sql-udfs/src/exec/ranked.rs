@@ -1,22 +1,20 @@
 //! Rows in the order of a sort by distance, NULL and NaN included.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
 use arrow::buffer::BooleanBuffer;
-use datafusion::common::{DataFusionError, Result};
-use rayon::prelude::*;
-use vexact_kernel::{ChunkedColumn, FilterReport, KernelError, Metric, Report, Search, Tier};
+use datafusion::common::{DataFusionError, Result, internal_err};
+use vexact_kernel::{ChunkedColumn, GroupedRow, KernelError, Metric, Report, Search, Tier};
 
-use super::groups::{GroupEntry, keep_first_of_each};
+use super::groups::GroupEntry;
 use super::run::FILTER;
-use super::spec::Scoring;
+use super::spec::{ScoreBounds, Scoring};
 use super::ties::Ties;
 
 /// Name of the ranking of groups in reports.
 pub(super) const GROUPED: &str = "flat-buffer+group-topk";
-
-/// Number of rows that are ranked at once when rows are grouped.
-const GROUPED_ROWS: usize = 1 << 16;
 
 /// Rank class of a row: ordinary distances are ordered between the NULLs and NaNs that come first
 /// and those that come last.
@@ -65,6 +63,8 @@ pub(super) struct Ranker {
     /// The query vector; `None` if it is NULL, so that no row has a distance.
     pub query: Option<Vec<f64>>,
     pub k: usize,
+    /// The bounds of the score, of a search whose query is valid.
+    pub bounds: Option<ScoreBounds>,
     pub negative_nans_first: bool,
     pub nulls_first: bool,
     pub tier: Tier,
@@ -131,13 +131,17 @@ impl Ranker {
         };
         let mut search = self.configured(search, selection).top_k(self.k);
         if let Some(radius) = worst.filter(|worst| worst.class == Class::Distance).and_then(|worst| worst.distance) {
-            search = search.radius(radius);
+            search = search.radius(self.closer(radius));
         }
         let hits = search.run(column).map_err(external)?;
         let ranked = hits.rows.iter().zip(&hits.scores).map(|(row, score)| self.entry(Some(*score), *row));
         let query = self.query.as_deref().unwrap_or_default();
-        let nans = hits.nan_rows.iter().map(|row| self.entry(column.distance(self.metric(), *row, query), *row));
-        let nulls = hits.null_rows.iter().map(|row| self.entry(None, *row));
+        let bounds = self.bounds.as_ref();
+        let distances = hits.nan_rows.iter().map(|row| (column.distance(self.metric(), *row, query), *row));
+        let is_held = |(nan, _): &(Option<f64>, u64)| nan.zip(bounds).is_none_or(|(nan, bounds)| bounds.holds_nan(nan));
+        let nans = distances.filter(is_held).map(|(nan, row)| self.entry(nan, row));
+        let has_nulls = bounds.is_none_or(|bounds| !bounds.needs_score());
+        let nulls = hits.null_rows.iter().filter(|_| has_nulls).map(|row| self.entry(None, *row));
         let mut entries: Vec<Entry> = ranked.chain(nans).chain(nulls).collect();
         if !hits.nan_rows.is_empty() || !hits.null_rows.is_empty() {
             entries.sort_unstable_by(Entry::order);
@@ -176,42 +180,20 @@ impl Ranker {
         groups: &[u32],
         has_ties: bool,
     ) -> Result<(Vec<GroupEntry>, Report)> {
-        self.search(column.dim())?;
-        let (metric, query) = (self.metric(), self.query.as_deref().unwrap_or_default());
-        let rank = |start: usize| {
-            let rows = start..groups.len().min(start + GROUPED_ROWS);
-            let selected: Vec<usize> = rows.filter(|row| selection.is_none_or(|bits| bits.value(*row))).collect();
-            let scored = selected.iter().filter_map(|row| {
-                let score = column.score(metric, *row as u64, query)?;
-                Some(GroupEntry { group: groups[*row], entry: self.entry(Some(score), *row as u64) })
-            });
-            let mut entries: Vec<GroupEntry> = scored.collect();
-            let skipped = selected.len() - entries.len();
-            keep_first_of_each(&mut entries, self.k, has_ties);
-            (entries, selected.len(), skipped)
+        let Some(search) = self.search(column.dim())? else {
+            return internal_err!("a search by group has no query that only SQL accepts");
         };
-        let starts: Vec<usize> = (0..groups.len()).step_by(GROUPED_ROWS).collect();
-        let ranked: Vec<_> = match self.threads {
-            1 => starts.into_iter().map(rank).collect(),
-            _ => vexact_kernel::in_pool(|| starts.into_par_iter().map(rank).collect()),
-        };
-        let candidates: usize = ranked.iter().map(|(_, selected, _)| selected).sum();
-        let skipped: usize = ranked.iter().map(|(_, _, skipped)| skipped).sum();
-        let mut entries: Vec<GroupEntry> = ranked.into_iter().flat_map(|(entries, ..)| entries).collect();
-        keep_first_of_each(&mut entries, self.k, has_ties);
-        let filter = selection.map(|selection| FilterReport {
-            input_rows: Some(selection.len() as u64),
-            execution: FILTER,
-            returned_rows: Some(entries.len() as u64),
-        });
-        let report = Report {
-            candidate_rows: Some(candidates as u64),
-            skipped_rows: Some(skipped as u64),
-            filter,
-            acceleration: GROUPED,
-            ..Report::planned(metric, column.dim(), Some(self.k), self.tier)
-        };
-        Ok((entries, report))
+        let search = self.configured(search, selection).top_k(self.k);
+        let (groups, numbers) = dense(groups);
+        let hits = search.run_groups(column, &groups, has_ties).map_err(external)?;
+        let number = |group: u32| numbers.as_ref().map_or(group, |numbers| numbers[group as usize]);
+        let entry =
+            |row: &GroupedRow| GroupEntry { group: number(row.group), entry: self.entry(Some(row.score), row.row) };
+        let mut report = Report { acceleration: GROUPED, ..hits.report };
+        if let Some(filter) = &mut report.filter {
+            filter.execution = FILTER;
+        }
+        Ok((hits.rows.iter().map(entry).collect(), report))
     }
 
     /// As [`Self::rank_groups`], best first, with ties in the order of the table.
@@ -243,8 +225,18 @@ impl Ranker {
         Ok((entries, report))
     }
 
+    /// The closer one of a value and the radius.
+    fn closer(&self, value: f64) -> f64 {
+        let Some(radius) = self.bounds.as_ref().and_then(|bounds| bounds.radius) else { return value };
+        if self.metric().is_larger_closer() { value.max(radius) } else { value.min(radius) }
+    }
+
     fn configured(&self, search: Search, selection: Option<&BooleanBuffer>) -> Search {
-        let search = search.tier(self.tier).threads(self.threads);
+        let mut search = search.tier(self.tier).threads(self.threads);
+        if let Some(ScoreBounds { radius, inner_radius, .. }) = self.bounds {
+            search = radius.into_iter().fold(search, Search::radius);
+            search = inner_radius.into_iter().fold(search, Search::inner_radius);
+        }
         match selection {
             Some(selection) => search.selection(selection),
             None => search,
@@ -263,6 +255,24 @@ impl Ranker {
         entries.truncate(self.k);
         entries
     }
+}
+
+/// Numbers groups anew where their numbers are larger than those of so many rows have to be: the
+/// kernel's memory grows with the largest. Returns the old number of each new one.
+fn dense(groups: &[u32]) -> (Cow<'_, [u32]>, Option<Vec<u32>>) {
+    let largest = groups.iter().max().map_or(0, |group| *group as usize);
+    if largest <= groups.len() {
+        return (Cow::Borrowed(groups), None);
+    }
+    let (mut numbers, mut of_group) = (Vec::new(), HashMap::new());
+    let new = groups.iter().map(|group| {
+        *of_group.entry(*group).or_insert_with(|| {
+            numbers.push(*group);
+            numbers.len() as u32 - 1
+        })
+    });
+    let new: Vec<u32> = new.collect();
+    (Cow::Owned(new), Some(numbers))
 }
 
 /// A kernel error as DataFusion's, its source kept.

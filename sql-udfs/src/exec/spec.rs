@@ -63,12 +63,42 @@ impl Scoring {
     }
 }
 
+/// Bounds of the score, which replace conditions of a search's predicate: the kernel applies them
+/// with its intervals, so that it computes few scores exactly.
+#[derive(Debug, Clone)]
+pub struct ScoreBounds {
+    /// The farthest value of the metric that fulfils the conditions.
+    pub radius: Option<f64>,
+    /// The closest value of the metric that fulfils the conditions.
+    pub inner_radius: Option<f64>,
+    /// True if a NaN with a negative sign fulfils the conditions.
+    pub holds_negative_nan: bool,
+    /// True if a NaN with a positive sign fulfils the conditions.
+    pub holds_positive_nan: bool,
+    /// The rest of the predicate.
+    pub rest: Option<Arc<dyn PhysicalExpr>>,
+}
+
+impl ScoreBounds {
+    /// Returns true if a row needs a score to fulfil the conditions.
+    pub(crate) fn needs_score(&self) -> bool {
+        self.radius.or(self.inner_radius).is_some()
+    }
+
+    /// Returns true if a NaN fulfils the conditions.
+    pub(crate) fn holds_nan(&self, nan: f64) -> bool {
+        if nan.is_sign_negative() { self.holds_negative_nan } else { self.holds_positive_nan }
+    }
+}
+
 /// A top-k over the rows of an input.
 #[derive(Debug, Clone)]
 pub struct TopK {
     /// Predicate that selects the rows to search, over the input's columns; `None` if all rows are
     /// searched.
     pub predicate: Option<Arc<dyn PhysicalExpr>>,
+    /// The bounds of the score that are part of the predicate; `None` if they are unknown.
+    pub bounds: Option<ScoreBounds>,
     /// Ordinal of the vector column in the input.
     pub vector: usize,
     /// The query: an expression without columns, evaluated once.
@@ -99,6 +129,14 @@ impl TopK {
         fields.push(Arc::new(Field::new("value", DataType::Float64, true)));
         fields.push(Arc::new(Field::new("ordinal", DataType::UInt64, false)));
         Ok(Arc::new(Schema::new(fields)))
+    }
+
+    /// Returns the part of the predicate that selects rows before their scores are known.
+    pub(crate) fn selecting(&self) -> Option<&Arc<dyn PhysicalExpr>> {
+        match &self.bounds {
+            Some(bounds) => bounds.rest.as_ref(),
+            None => self.predicate.as_ref(),
+        }
     }
 
     /// Returns the query's value if it is a literal.

@@ -240,7 +240,7 @@ pub(super) async fn search(run: &Arc<SearchState>, ranker: Ranker, first: usize)
     // Partitions are searched in parallel, so each search is one thread's.
     let ranker = Arc::new(Ranker { threads: 1, ..ranker });
     if let Access::Vectors(reason) = stored_sketch::search(run, &ranker, first, &best).await? {
-        let (input, predicate) = (Arc::clone(&run.input), run.top_k.predicate.clone());
+        let (input, predicate) = (Arc::clone(&run.input), run.top_k.selecting().cloned());
         scan(run, Rows { input, predicate, scanned: None }, &ranker, first, &best).await?;
         if let Some(reason) = reason {
             lock(&best)?.amend(|report| report.reason = format!("no sketch, so the vectors themselves: {reason}"));

@@ -130,7 +130,8 @@ impl VectorTopKExec {
             (false, false) => stream::ACCELERATION,
             (false, true) => stream::GROUPED,
         };
-        match self.top_k.predicate {
+        report.radius = self.top_k.bounds.as_ref().and_then(|bounds| bounds.radius);
+        match self.top_k.selecting() {
             Some(_) => report.filter = Some(FilterReport { input_rows: rows, execution: FILTER, returned_rows: None }),
             None => report.candidate_rows = rows,
         }
@@ -280,6 +281,7 @@ pub(super) fn ranker(run: &SearchState) -> Result<Ranker> {
         scoring: run.top_k.scoring,
         query: vector_of_scalar(&constant(&run.top_k.query)?)?,
         k: run.top_k.k,
+        bounds: run.top_k.bounds.clone(),
         negative_nans_first: run.top_k.negative_nans_first,
         nulls_first: run.top_k.nulls_first,
         tier: options.tier,

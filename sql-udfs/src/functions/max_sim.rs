@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array};
 use arrow::datatypes::{DataType, Field, Float64Type};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err, utils::take_function_args};
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use vexact_kernel::{MaxSim, TokenColumn, reference};
 
 use crate::exec::external;
@@ -20,6 +20,19 @@ const NAME: &str = "max_sim";
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct MaxSimFunction {
     signature: Signature,
+}
+
+/// Returns true if a function is `max_sim`.
+pub(crate) fn is_max_sim(function: &ScalarUDF) -> bool {
+    function.inner().is::<MaxSimFunction>()
+}
+
+/// The vectors of a query as the function takes it; `None` where no row has a score.
+///
+/// # Errors
+/// A value that is no list of vectors.
+pub(crate) fn query_tokens(query: &ScalarValue) -> Result<Option<Vec<Vec<f64>>>> {
+    Ok(vectors(&query.cast_to(&lists())?.to_array()?, 0))
 }
 
 impl MaxSimFunction {
@@ -103,7 +116,7 @@ fn of_query(tokens: &ArrayRef, query: &[Vec<f64>]) -> Result<Float64Array> {
 }
 
 /// Returns true if the kernel reads such tokens as they are.
-fn is_token_column(data_type: &DataType) -> bool {
+pub(crate) fn is_token_column(data_type: &DataType) -> bool {
     match data_type {
         DataType::List(item) | DataType::LargeList(item) => match item.data_type() {
             DataType::FixedSizeList(item, dim) => item.data_type().is_floating() && *dim > 0,

@@ -20,6 +20,7 @@ use datafusion::logical_expr::ScalarUDF;
 pub(crate) use aggregate::{AGGREGATES, with_vectors};
 pub(crate) use bound_distance::{BoundDistance, bind_query};
 pub(crate) use distance::{Distance, Function};
+pub(crate) use max_sim::{is_max_sim, is_token_column, query_tokens};
 pub(crate) use negate::Negate;
 pub use negate::negate;
 pub(crate) use row_limit::{k_argument, row_limit};

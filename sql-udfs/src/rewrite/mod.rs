@@ -5,7 +5,9 @@
 mod bind;
 mod call;
 mod decline;
+mod max_sim;
 mod range_search;
+mod score_bounds;
 mod ties;
 mod top_k;
 mod zero_order;
@@ -23,6 +25,7 @@ pub use bind::bind_parameters;
 pub(crate) use call::{has_call, scoring};
 pub use decline::Decline;
 pub(crate) use range_search::{WithinRadius, range_strategy};
+pub use score_bounds::with_score_bounds;
 pub(crate) use ties::BreakTies;
 pub(crate) use top_k::below_filters;
 pub(crate) use zero_order::OrderZeros;

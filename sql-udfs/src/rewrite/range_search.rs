@@ -19,7 +19,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 use datafusion::physical_plan::repartition::RepartitionExec;
-use vexact_kernel::{Report, Search, Tier, VectorColumn};
+use vexact_kernel::{Acceleration, RankedBy, Report, ScanInput, Search, Tier, VectorColumn};
 
 use super::call::monotone;
 use crate::chunks::{ChunkScanExec, Range};
@@ -132,7 +132,7 @@ impl PhysicalExpr for WithinRadius {
 }
 
 /// The strategies of the range searches in a filter.
-pub(crate) fn range_strategy(filter: &FilterExec, tier: Tier) -> Vec<String> {
+pub(crate) fn range_strategy(filter: &FilterExec, tier: Tier) -> Vec<Report> {
     let mut strategies = Vec::new();
     // The closure never fails.
     let _ = filter.predicate().apply(|expr| {
@@ -140,7 +140,7 @@ pub(crate) fn range_strategy(filter: &FilterExec, tier: Tier) -> Vec<String> {
         if let Some(within) = node.downcast_ref::<WithinRadius>() {
             let mut report = Report {
                 radius: Some(within.radius),
-                acceleration: "batch-stream+simd-range",
+                acceleration: Acceleration::new(ScanInput::BatchStream, RankedBy::Range),
                 ..Report::planned(within.scoring.metric(), Some(within.query.len()), None, tier)
             };
             if let Some(scan) = scan_below(filter.input())
@@ -148,7 +148,7 @@ pub(crate) fn range_strategy(filter: &FilterExec, tier: Tier) -> Vec<String> {
             {
                 scan.chunks().plan_sketch(range.column, tier, 1, &mut report);
             }
-            strategies.push(report.to_string());
+            strategies.push(report);
         }
         Ok(TreeNodeRecursion::Continue)
     });
@@ -218,7 +218,10 @@ fn scan_below(plan: &Arc<dyn ExecutionPlan>) -> Option<&ChunkScanExec> {
 }
 
 /// Replaces the comparisons in an expression over `schema`.
-fn within_radius(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Transformed<Arc<dyn PhysicalExpr>>> {
+pub(super) fn within_radius(
+    expr: Arc<dyn PhysicalExpr>,
+    schema: &Schema,
+) -> Result<Transformed<Arc<dyn PhysicalExpr>>> {
     expr.transform_up(|expr| {
         Ok(match comparison(&expr, schema) {
             Some(within) => Transformed::yes(Arc::new(within) as Arc<dyn PhysicalExpr>),
@@ -227,30 +230,46 @@ fn within_radius(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Transfo
     })
 }
 
+/// A comparison of a value with a number: `value op number`.
+pub(super) struct Comparison<'e> {
+    pub value: &'e Arc<dyn PhysicalExpr>,
+    pub number: f64,
+    /// True if it holds for small values.
+    pub wants_small: bool,
+    pub holds: fn(f64, f64) -> bool,
+}
+
+impl<'e> Comparison<'e> {
+    /// Returns `None` if the expression is none, or if its number is not finite.
+    pub fn of(expr: &'e Arc<dyn PhysicalExpr>) -> Option<Self> {
+        let node: &dyn PhysicalExpr = expr.as_ref();
+        let binary = node.downcast_ref::<BinaryExpr>()?;
+        let literal = |expr: &Arc<dyn PhysicalExpr>| {
+            let node: &dyn PhysicalExpr = expr.as_ref();
+            match node.downcast_ref::<Literal>()?.value() {
+                ScalarValue::Float64(Some(x)) if x.is_finite() => Some(*x),
+                _ => None,
+            }
+        };
+        let (value, number, op) = match (literal(binary.left()), literal(binary.right())) {
+            (None, Some(number)) => (binary.left(), number, *binary.op()),
+            (Some(number), None) => (binary.right(), number, binary.op().swap()?),
+            _ => return None,
+        };
+        let holds: fn(f64, f64) -> bool = match op {
+            Operator::Lt => |x, y| x < y,
+            Operator::LtEq => |x, y| x <= y,
+            Operator::Gt => |x, y| x > y,
+            Operator::GtEq => |x, y| x >= y,
+            _ => return None,
+        };
+        Some(Self { value, number, wants_small: matches!(op, Operator::Lt | Operator::LtEq), holds })
+    }
+}
+
 /// Returns the range search that replaces an expression.
 fn comparison(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Option<WithinRadius> {
-    let node: &dyn PhysicalExpr = expr.as_ref();
-    let binary = node.downcast_ref::<BinaryExpr>()?;
-    let literal = |expr: &Arc<dyn PhysicalExpr>| {
-        let node: &dyn PhysicalExpr = expr.as_ref();
-        match node.downcast_ref::<Literal>()?.value() {
-            ScalarValue::Float64(Some(x)) if x.is_finite() => Some(*x),
-            _ => None,
-        }
-    };
-    let (value, bound, op) = match (literal(binary.left()), literal(binary.right())) {
-        (None, Some(bound)) => (binary.left(), bound, *binary.op()),
-        (Some(bound), None) => (binary.right(), bound, binary.op().swap()?),
-        _ => return None,
-    };
-    let holds: fn(f64, f64) -> bool = match op {
-        Operator::Lt => |x, y| x < y,
-        Operator::LtEq => |x, y| x <= y,
-        Operator::Gt => |x, y| x > y,
-        Operator::GtEq => |x, y| x >= y,
-        _ => return None,
-    };
-    let wants_small = matches!(op, Operator::Lt | Operator::LtEq);
+    let Comparison { value, number: bound, wants_small, holds } = Comparison::of(expr)?;
     let (call, direction) = monotone(value)?;
     let is_falling = direction.is_falling;
     let Scoring::Sql(_) = call.scoring else { return None };
@@ -271,7 +290,7 @@ fn comparison(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Option<WithinRad
     let scoring = call.scoring;
     let replaced_value = |distance: f64| value_at(value, &call.expr, scoring.value(distance));
     let is_within = |distance: f64| replaced_value(distance).is_some_and(|x| holds(x, bound));
-    let radius = farthest(scoring.metric().is_larger_closer(), is_within)?;
+    let (radius, _) = boundary(scoring.metric().is_larger_closer(), is_within)?;
     Some(WithinRadius {
         column: Arc::new(Column::new(field.name(), on_column.column)),
         query,
@@ -283,7 +302,7 @@ fn comparison(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Option<WithinRad
 }
 
 /// Returns the value of an expression in which the call has the value `x`.
-fn value_at(expr: &Arc<dyn PhysicalExpr>, call: &Arc<dyn PhysicalExpr>, x: f64) -> Option<f64> {
+pub(super) fn value_at(expr: &Arc<dyn PhysicalExpr>, call: &Arc<dyn PhysicalExpr>, x: f64) -> Option<f64> {
     let replaced = Arc::clone(expr).transform_down(|expr| {
         Ok(if expr.as_ref() == call.as_ref() {
             Transformed::yes(Arc::new(Literal::new(ScalarValue::from(x))) as Arc<dyn PhysicalExpr>)
@@ -298,10 +317,10 @@ fn value_at(expr: &Arc<dyn PhysicalExpr>, call: &Arc<dyn PhysicalExpr>, x: f64) 
     }
 }
 
-/// Returns the farthest number for which `is_within` holds, if it holds for all closer ones. The
-/// search bisects the ordered floats, so that rounding within the comparison is respected to the
-/// last bit. Returns `None` if `is_within` holds for no number, or for all.
-fn farthest(is_larger_closer: bool, is_within: impl Fn(f64) -> bool) -> Option<f64> {
+/// Returns the farthest number for which `is_within` holds, if it holds for all closer ones, and
+/// the next one. The search bisects the ordered floats, so that rounding within the comparison is
+/// respected to the last bit. Returns `None` if `is_within` holds for no number, or for all.
+pub(super) fn boundary(is_larger_closer: bool, is_within: impl Fn(f64) -> bool) -> Option<(f64, f64)> {
     let sign = if is_larger_closer { -1.0 } else { 1.0 };
     let ordered = |x: f64| {
         let bits = x.to_bits() as i64;
@@ -316,5 +335,5 @@ fn farthest(is_larger_closer: bool, is_within: impl Fn(f64) -> bool) -> Option<f
         let middle = ((i128::from(within) + i128::from(beyond)) / 2) as i64;
         if is_within(sign * float(middle)) { within = middle } else { beyond = middle }
     }
-    Some(sign * float(within))
+    Some((sign * float(within), sign * float(beyond)))
 }

@@ -30,7 +30,9 @@ use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMerge
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
 use super::Decline;
-use super::call::{Call, has_call, monotone};
+use super::call::{has_call, monotone};
+use super::max_sim::{self, Sorted};
+use super::score_bounds::with_score_bounds;
 use super::zero_order::ZeroSign;
 use crate::chunks;
 use crate::exec::{Scoring, TieBreakExec, TopK, VectorTopKExec};
@@ -264,6 +266,21 @@ pub(super) fn rewrite(
         folded.key = substitute(&folded.key, &|i| Arc::clone(&exprs[i].expr))?;
     }
     let Some((call, direction)) = monotone(&folded.key) else {
+        if let Some(k) = fetch.filter(|_| folded.trailing.is_empty()) {
+            let sorted = Sorted {
+                plan: &folded.plan,
+                key: &folded.key,
+                options: first.options,
+                predicate: folded.predicate.as_ref(),
+                output: &folded.output,
+                k,
+                schema,
+                ordering: LexOrdering::new(keys_of(sort)),
+            };
+            if let Some(search) = max_sim::rewrite(sorted)? {
+                return Ok(RewriteResult::Rewritten(search));
+            }
+        }
         return Ok(if has_call(&folded.key) {
             RewriteResult::Declined(Decline::NotMonotone)
         } else {
@@ -316,9 +333,10 @@ pub(super) fn rewrite(
         }
         _ => Arc::clone(&folded.plan),
     };
-    let (columns, output) = gather(&folded.output, Some(&call))?;
+    let (columns, output) = gather(&folded.output, Some(&call.expr))?;
     let top_k = TopK {
         predicate: folded.predicate,
+        bounds: None,
         vector: on_column.column,
         query: on_column.query,
         scoring: on_column.scoring,
@@ -329,6 +347,7 @@ pub(super) fn rewrite(
         columns,
         output,
     };
+    let top_k = with_score_bounds(top_k, &input.schema())?;
     let exec = VectorTopKExec::try_new(input, top_k, schema, LexOrdering::new(keys_of(sort)))?;
     Ok(RewriteResult::Rewritten(Arc::new(exec)))
 }
@@ -373,13 +392,16 @@ pub(crate) fn below_filters(plan: &Arc<dyn ExecutionPlan>, vector: usize, group:
 }
 
 /// The columns that the output needs, and the output over these and the value of the call.
-fn gather(output: &[ProjectionExpr], call: Option<&Call>) -> Result<(Vec<usize>, Vec<ProjectionExpr>)> {
+pub(super) fn gather(
+    output: &[ProjectionExpr],
+    call: Option<&Arc<dyn PhysicalExpr>>,
+) -> Result<(Vec<usize>, Vec<ProjectionExpr>)> {
     // A stand-in for the call's value, which no column of the input has the ordinal of.
     const VALUE: usize = usize::MAX;
     let mut with_value = Vec::with_capacity(output.len());
     for projected in output {
         let replaced = Arc::clone(&projected.expr).transform_down(|expr| {
-            Ok(if call.is_some_and(|call| expr.as_ref() == call.expr.as_ref()) {
+            Ok(if call.is_some_and(|call| expr.as_ref() == call.as_ref()) {
                 Transformed::yes(Arc::new(Column::new("value", VALUE)) as Arc<dyn PhysicalExpr>)
             } else {
                 Transformed::no(expr)

@@ -1,13 +1,16 @@
 //! The cost of building a sketch, in bytes that a scan would read in the same time.
 //!
+//! Measured as time of the processor, 82 115 rows of 384 components, AVX2: scanning takes 0.085 ns a
+//! byte, encoding `pca4` 4.7, training 46 a byte of the sample.
+//!
 //! It decides when a sketch is built: once searches have read as much. If they had stopped before,
 //! nothing was built; if they go on, at most as much was lost as building costs.
 
 /// Bytes that one thread scans while it encodes one byte of vectors.
-const ENCODING: u64 = 20;
+const ENCODING: u64 = 50;
 
 /// Bytes that one thread scans while it trains on one byte of the sample.
-const TRAINING: u64 = 700;
+const TRAINING: u64 = 500;
 
 /// A column of fewer bytes is scanned faster than a sketch could help.
 pub(super) const SKETCHED_BYTES_MIN: u64 = 1 << 20;

@@ -21,7 +21,7 @@ use vexact_kernel::Metric;
 
 use crate::exec::{Scoring, TopK, VectorTopKExec, check_group_type};
 use crate::functions::k_argument;
-use crate::rewrite::below_filters;
+use crate::rewrite::{below_filters, with_score_bounds};
 
 /// The columns of the input and `score`: of each group of rows the k best, best first.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -154,6 +154,7 @@ impl ExtensionPlanner for GroupPlanner {
         found.output.push(ProjectionExpr { expr: Arc::new(Column::new("value", value)), alias: node.score.into() });
         let top_k = TopK {
             predicate: found.predicate,
+            bounds: None,
             vector: found.vector,
             query,
             scoring: Scoring::Search(node.metric),
@@ -164,6 +165,7 @@ impl ExtensionPlanner for GroupPlanner {
             columns: found.columns,
             output: found.output,
         };
+        let top_k = with_score_bounds(top_k, &found.input.schema())?;
         let best_first = best_first(&schema, node.metric);
         Ok(Some(Arc::new(VectorTopKExec::try_new(found.input, top_k, schema, best_first)?)))
     }

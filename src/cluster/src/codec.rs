@@ -193,6 +193,7 @@ impl PhysicalExtensionCodec for Codec {
                 };
                 let top_k = TopK {
                     predicate: decoded(node.predicate)?,
+                    bounds: None,
                     vector: node.vector as usize,
                     query: Arc::new(Literal::new(query)),
                     scoring,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use vexact_core::database_path::{DatabasePath, refuse_uri};
 use vexact_core::error::{Error, Result};
 use vexact_replica::SyncMode;
+use vexact_session::{SessionOptions, Tier};
 use vexact_sidecar::SidecarConfig;
 
 /// Storage of the replicas.
@@ -54,6 +55,8 @@ pub struct HtapConfig {
     pub sync_batch_size: u64,
     /// Maximum number of concurrent readers of SQLite, at least 1.
     pub read_pool_size: u32,
+    /// What vector searches read first.
+    pub tier: Tier,
     /// A followed database that the engine does not own. Then `oltp_path` is opened only if the
     /// sidecar requires it, and files contain only the followed tables: replicas of `oltp_path`'s
     /// own tables are in memory.
@@ -72,6 +75,7 @@ impl Default for HtapConfig {
             log_limit: None,
             sync_batch_size: 1000,
             read_pool_size: 4,
+            tier: Tier::Auto,
             sidecar: None,
         }
     }
@@ -125,6 +129,14 @@ impl HtapConfig {
             ("duckdb", OlapBackend::DuckDb),
         ];
         one_of("olap_backend", text, &known)
+    }
+
+    /// Parses `tier`.
+    ///
+    /// # Errors
+    /// Another text than `auto`, `off`, `f32`, `i8` or `pca4`.
+    pub fn parse_tier(text: &str) -> Result<Tier> {
+        SessionOptions::parse_tier(text)
     }
 
     /// Rejects settings that cannot be used together.

@@ -71,7 +71,8 @@ impl HtapEngine {
             StorageMode::Parquet => Some(StorageFormat::Parquet),
         };
         let replicas = Arc::new(Replicas::default());
-        let session = Session::over_replicas(&SessionOptions::default(), Arc::clone(&replicas))?;
+        let options = SessionOptions { tier: config.tier, ..SessionOptions::default() };
+        let session = Session::over_replicas(&options, Arc::clone(&replicas))?;
         let mut store = match format.zip(config.storage_path.clone()) {
             Some((format, folder)) => {
                 let indexes = Arc::clone(&replicas);

@@ -90,6 +90,7 @@ use subqueries::SubqueriesInProjections;
 pub use text::{HybridSearch, QuerySyntax, TextSearch};
 use unloaded::Unloaded;
 pub use unloaded::UnloadedTable;
+pub use vexact_kernel::Tier;
 pub use workers::Distribute;
 
 /// Options and resource limits of a session.
@@ -103,9 +104,21 @@ pub struct SessionOptions {
     pub target_partitions: Option<usize>,
     /// Time limit of a query; `None` for no limit. The setting is `vexact.timeout`.
     pub timeout: Option<Duration>,
+    /// What vector searches read first. The setting is `vexact.tier`.
+    pub tier: Tier,
     /// Options of object stores, such as credentials; a store without options takes them from the
     /// environment.
     pub object_stores: StoreOptions,
+}
+
+impl SessionOptions {
+    /// Parses `tier`.
+    ///
+    /// # Errors
+    /// Another text than `auto`, `off`, `f32`, `i8` or `pca4`.
+    pub fn parse_tier(text: &str) -> Result<Tier> {
+        text.parse().map_err(|error| Error::InvalidArgument(format!("tier: {error}")))
+    }
 }
 
 /// One isolated catalog over the native engine. Cheap to clone; clones share the catalog. Safe from
@@ -233,6 +246,10 @@ impl Session {
             let options = ctx.state_ref();
             let mut state = options.write();
             state.config_mut().options_mut().set("vexact.timeout", &format!("{}us", timeout.as_micros()))?;
+        }
+        if options.tier != Tier::Auto {
+            let state = ctx.state_ref();
+            state.write().config_mut().options_mut().set("vexact.tier", &options.tier.to_string())?;
         }
         corrections::register(&ctx);
         ctx.add_analyzer_rule(Arc::new(NullWithoutRows));

@@ -458,6 +458,7 @@ fn top_k(
     let vector = vector_array(&[query.to_vec()]);
     let top_k = TopK {
         predicate,
+        bounds: None,
         vector: vectors,
         query: Arc::new(Literal::new(ScalarValue::FixedSizeList(Arc::new(vector)))),
         scoring: Scoring::Search(search.metric),
@@ -468,6 +469,7 @@ fn top_k(
         columns: places.to_vec(),
         output,
     };
+    let top_k = vexact_sql::with_score_bounds(top_k, &schema)?;
     Ok(VectorTopKExec::try_new(input, top_k, Arc::new(result), None)?)
 }
 

@@ -71,6 +71,7 @@ impl MergeTopKExec {
     async fn merge(self, context: Arc<TaskContext>) -> Result<RecordBatch> {
         let top_k = &self.top_k;
         let ranker = Ranker {
+            bounds: None,
             scoring: top_k.scoring,
             query: vector_of_scalar(&constant(&top_k.query)?)?,
             k: top_k.k,

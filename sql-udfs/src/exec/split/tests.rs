@@ -70,6 +70,7 @@ fn top_k(scoring: Scoring, k: usize, is_grouped: bool, has_filter: bool, nulls_f
     let predicate = BinaryExpr::new(column("id", 0), Operator::NotEq, lit(3_i64));
     TopK {
         predicate: has_filter.then(|| Arc::new(predicate) as _),
+        bounds: None,
         vector: 2,
         query: Arc::new(Literal::new(scalar_of_vector(vec![1.0, 0.5]))),
         scoring,
