@@ -317,7 +317,10 @@ impl HtapEngine {
             run_engine(py, self.0.sync_status())?;
         let tables = tables
             .into_iter()
-            .map(|table| (table.name, table.rows, table.lag, table.state.to_string(), table.last_error, table.warning))
+            .map(|table| {
+                let (error, warning) = (table.last_error().map(str::to_owned), table.warning());
+                (table.name, table.rows, table.lag, table.state.to_string(), error, warning)
+            })
             .collect();
         let positions = positions
             .into_iter()

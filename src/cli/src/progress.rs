@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use vexact::htap::HtapEngine;
-use vexact::replication::TableCondition;
+use vexact::replication::TableState;
 
 const DRAWN_EVERY: Duration = Duration::from_millis(100);
 
@@ -54,7 +54,7 @@ pub(super) async fn showing_copies<T>(engine: &HtapEngine, what: &str, work: imp
             () = tokio::time::sleep(DRAWN_EVERY) => {}
         }
         let tables = engine.sync_status().await.map(|status| status.tables).unwrap_or_default();
-        for table in tables.iter().filter(|table| matches!(table.state, TableCondition::Copying(_))) {
+        for table in tables.iter().filter(|table| matches!(table.state, TableState::Copying { .. })) {
             shown.say(format!("{}: {}", table.name, table.state));
         }
     }

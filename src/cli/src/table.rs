@@ -279,11 +279,11 @@ fn status_table(status: &SyncStatus) -> Result<String, Failure> {
         ("rows", numbers(tables.iter().map(|table| table.rows))),
         ("lag", numbers(tables.iter().map(|table| table.lag))),
         ("state", texts(tables, |table| table.state.to_string())),
-        ("last_error", texts(tables, |table| table.last_error.clone().unwrap_or_default())),
+        ("last_error", texts(tables, |table| table.last_error().unwrap_or_default().to_owned())),
     ])?;
     let last = status.last_synced_seq.map_or_else(|| "none".to_owned(), |seq| seq.to_string());
     let error = status.last_error.iter().map(|error| format!("last error: {error}\n")).collect::<String>();
-    let warnings = tables.iter().filter_map(|table| Some(format!("{}: {}\n", table.name, table.warning.as_ref()?)));
+    let warnings = tables.iter().filter_map(|table| Some(format!("{}: {}\n", table.name, table.warning()?)));
     let warnings = warnings.collect::<String>();
     let positions = &status.positions;
     let positions = pretty_columns(vec![

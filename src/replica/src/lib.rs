@@ -25,7 +25,7 @@ mod writer;
 
 pub use changes::{Change, ChangeBatch, Counts, KeyState};
 pub use reconcile::RowState;
-pub use snapshot::{Replicas, Snapshot, TableState, Update};
+pub use snapshot::{Replicas, Snapshot, TableSnapshot, Update};
 pub use storage::{StorageFormat, Store, Stored, StoredTable};
 pub use table::ReplicaTable;
 pub use text::{TextColumn, TextMatches, Tokenizer};

@@ -18,7 +18,7 @@ use super::{compaction, load};
 /// All tables at one position of the change log.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    tables: BTreeMap<String, TableState>,
+    tables: BTreeMap<String, TableSnapshot>,
     /// Position of the last change of the log that the snapshot includes.
     pub applied_seq: i64,
     /// The text indexes at these versions; `None` without an index.
@@ -27,7 +27,7 @@ pub struct Snapshot {
 
 /// A table of a snapshot.
 #[derive(Debug, Clone)]
-pub struct TableState {
+pub struct TableSnapshot {
     /// Its rows.
     pub version: Arc<TableVersion>,
     /// Error of a table whose replication failed, so that it must not be read; `None` if it is
@@ -42,7 +42,7 @@ fn folded(name: &str) -> String {
 
 impl Snapshot {
     /// A table by its name, in any case.
-    pub fn table(&self, name: &str) -> Option<&TableState> {
+    pub fn table(&self, name: &str) -> Option<&TableSnapshot> {
         self.tables.get(&folded(name))
     }
 
@@ -53,7 +53,7 @@ impl Snapshot {
     }
 
     /// The tables, by name.
-    pub fn tables(&self) -> impl Iterator<Item = &TableState> {
+    pub fn tables(&self) -> impl Iterator<Item = &TableSnapshot> {
         self.tables.values()
     }
 }
@@ -84,7 +84,7 @@ pub struct Replicas {
     current: RwLock<Arc<Snapshot>>,
     writers: Mutex<HashMap<String, TableWriter>>,
     is_compacting: AtomicBool,
-    /// Where the memory of sketches is reserved; none are encoded before a search without it.
+    /// The pool in which sketches reserve their memory; before a search sets it, none are encoded.
     memory: OnceLock<Arc<dyn MemoryPool>>,
     pub(super) text: Mutex<TextWriter>,
 }
@@ -118,12 +118,12 @@ impl Replicas {
     }
 
     /// Replaces all tables. `text` is the state of the text indexes that belongs to them.
-    pub(super) fn replace_all(&self, tables: Vec<TableState>, applied_seq: i64, text: Option<i64>) {
+    pub(super) fn replace_all(&self, tables: Vec<TableSnapshot>, applied_seq: i64, text: Option<i64>) {
         let mut writers = self.writers();
-        let named = |state: TableState| (folded(&state.version.definition.name), state);
-        let tables: BTreeMap<String, TableState> = tables.into_iter().map(named).collect();
+        let named = |state: TableSnapshot| (folded(&state.version.definition.name), state);
+        let tables: BTreeMap<String, TableSnapshot> = tables.into_iter().map(named).collect();
         let writer =
-            |(name, state): (&String, &TableState)| (name.clone(), TableWriter::new(Arc::clone(&state.version)));
+            |(name, state): (&String, &TableSnapshot)| (name.clone(), TableWriter::new(Arc::clone(&state.version)));
         *writers = tables.iter().map(writer).collect();
         self.publish_restored(Snapshot { tables, applied_seq, text: None }, text);
     }
@@ -147,7 +147,7 @@ impl Replicas {
             match &result {
                 Ok(Applied::Version(version, _)) => {
                     changed.push(Arc::clone(version));
-                    let state = TableState { version: Arc::clone(version), failed: None };
+                    let state = TableSnapshot { version: Arc::clone(version), failed: None };
                     next.tables.insert(key, state);
                 }
                 Ok(Applied::Dropped) => {

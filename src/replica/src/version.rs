@@ -27,6 +27,16 @@ pub enum SyncMode {
     Temporal,
 }
 
+impl SyncMode {
+    /// The name that settings and files have.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Destructive => "destructive",
+            Self::Temporal => "temporal",
+        }
+    }
+}
+
 /// Microseconds since the epoch from which a row of a temporal replica is valid.
 pub const VALID_FROM: &str = "_valid_from";
 /// The time at which the row ceased to be valid; NULL while it is valid.

@@ -84,7 +84,8 @@ impl State {
         self.source.end();
         let result = self.apply(steps, replicas, settings)?;
         self.has_synced = true;
-        let complete = self.tables.iter().zip(&result.1).map(|(table, complete)| table.error.is_some() || *complete);
+        let complete =
+            self.tables.iter().zip(&result.1).map(|(table, complete)| table.state.error().is_some() || *complete);
         Ok(Cycle { complete: complete.collect(), result: result.0 })
     }
 
@@ -102,8 +103,8 @@ impl State {
         steps[at] = Some(Ok(step?));
         self.apply_some(steps, replicas, settings)?;
         let table = &self.tables[at];
-        if let Some(error) = &table.error {
-            return Err(Error::Engine(error.clone()));
+        if let Some(error) = table.state.error() {
+            return Err(Error::Engine(error.to_owned()));
         }
         let snapshot = replicas.snapshot();
         Ok(snapshot.table(&table.name).map_or(0, |state| state.version.num_current_rows() as u64))
@@ -169,11 +170,7 @@ impl State {
                     table.definition = None;
                     table.fail(error);
                 }
-                (Some(step), None) => {
-                    (table.definition, table.plan) = (Some(step.definition), Some(step.plan));
-                    table.mark = step.mark;
-                    (table.progress, table.is_behind, table.error) = (step.progress, step.is_behind, None);
-                }
+                (Some(step), None) => table.accept(step),
                 (None, _) => {}
             }
         }
@@ -213,12 +210,6 @@ impl State {
             }
         }
         self.source.end();
-    }
-}
-
-impl Table {
-    fn fail(&mut self, error: String) {
-        (self.error, self.plan, self.is_behind) = (Some(error), None, false);
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use vexact_core::error::{Error, Result};
 use vexact_replica::{Replicas, Store, SyncMode};
+use vexact_sqlite::replication::TableState;
 
 use super::poll::Progress;
 use super::table::Table;
@@ -47,14 +48,7 @@ pub(super) fn restore(
     mode: SyncMode,
 ) -> Result<Option<i64>> {
     let Some(stored) = store.load()? else { return Ok(None) };
-    let name = |mode| if mode == SyncMode::Temporal { "temporal" } else { "destructive" };
-    if let Some(table) = stored.tables.iter().find(|table| table.definition.mode != mode) {
-        return Err(Error::InvalidArgument(format!(
-            "sync_mode: the storage holds {} replicas: expected {0:?}, got {:?}",
-            name(table.definition.mode),
-            name(mode)
-        )));
-    }
+    stored.check_mode(mode)?;
     let extra: Extra = serde_json::from_str(&stored.extra).map_err(|_| {
         Error::Engine(
             "storage_path: expected a sidecar's replicas, got those of an engine without sidecar_source".into(),
@@ -74,6 +68,9 @@ pub(super) fn restore(
             (Some(known), Some(state)) => {
                 table.progress = known.progress.clone();
                 table.definition = Some(Arc::clone(state.version.definition()));
+                if table.progress.after.is_some() {
+                    table.state = TableState::Ready;
+                }
             }
             (None, Some(_)) => drop(replicas.update(vec![(table.name.clone(), vexact_replica::Update::Drop)], 0)),
             (_, None) => {}

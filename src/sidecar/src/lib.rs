@@ -143,7 +143,7 @@ impl Sidecar {
 
     /// The replicas of which no row was read yet.
     pub fn unloaded(&self) -> Vec<String> {
-        self.known.lock().unloaded()
+        self.known.lock().unloaded.clone()
     }
 
     /// Returns true if a table with a replica of this name is followed.

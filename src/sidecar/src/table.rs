@@ -8,6 +8,7 @@ use rusqlite::types::Value;
 use vexact_core::error::{Error, Result};
 use vexact_core::schema::{Column, ColumnType, TableSchema};
 use vexact_replica::{ChangeBatch, Counts, Definition, KeyState, Replicas, SyncMode, TableVersion, Update};
+use vexact_sqlite::replication::{FollowedTable, Staleness, TableState};
 
 use super::Settings;
 use super::changes;
@@ -28,8 +29,8 @@ pub(super) struct Table {
     /// The mark of the source that the plan was made at.
     pub mark: Vec<Vec<Value>>,
     pub progress: Progress,
-    /// The error that stopped replication of the table.
-    pub error: Option<String>,
+    /// Never `Copying` or `Stale`, which follows from the times of its rows.
+    pub state: TableState,
     /// Rows that the source was known to have beyond the last cycle.
     pub lag: u64,
     /// The main read may have more.
@@ -46,6 +47,8 @@ pub(super) struct Step {
     pub counts: Counts,
     pub is_complete: bool,
     pub is_behind: bool,
+    /// True if rows were read, not only the columns.
+    pub has_read: bool,
 }
 
 /// An update that owns its data.
@@ -67,6 +70,27 @@ impl StagedUpdate {
     }
 }
 
+impl FollowedTable for Table {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn state(&self) -> TableState {
+        match (&self.state, self.progress.untimely.found()) {
+            (TableState::Ready, Some((rows, example))) => TableState::Stale(Staleness::UntimelyRows {
+                rows,
+                column: self.config.updated_at_column.clone(),
+                example: example.to_owned(),
+            }),
+            (state, _) => state.clone(),
+        }
+    }
+
+    fn lag(&self) -> u64 {
+        self.lag
+    }
+}
+
 impl Table {
     pub fn new(config: TimestampTableConfig, name: String) -> Self {
         Self {
@@ -76,18 +100,23 @@ impl Table {
             plan: None,
             mark: Vec::new(),
             progress: Progress::default(),
-            error: None,
+            state: TableState::Pending,
             lag: 0,
             is_behind: false,
         }
     }
 
-    /// The warning about a table that follows.
-    pub fn warning(&self) -> Option<String> {
-        let (rows, example) = self.progress.untimely.found()?;
-        let (rows, verb) = if rows == 1 { ("1 row".to_owned(), "has") } else { (format!("{rows} rows"), "have") };
-        let column = &self.config.updated_at_column;
-        Some(format!("{rows} {verb} a time in {column:?} that is none or lies in the future, such as {example}"))
+    /// Accepts a step that its replica has.
+    pub fn accept(&mut self, step: Step) {
+        (self.definition, self.plan, self.mark) = (Some(step.definition), Some(step.plan), step.mark);
+        (self.progress, self.is_behind) = (step.progress, step.is_behind);
+        if step.has_read {
+            self.state = TableState::Ready;
+        }
+    }
+
+    pub fn fail(&mut self, error: String) {
+        (self.state, self.plan, self.is_behind) = (TableState::Failed(error), None, false);
     }
 
     /// The columns of the replica that are the table's times.
@@ -154,6 +183,7 @@ impl Table {
             counts: Counts::default(),
             is_complete: false,
             is_behind: false,
+            has_read: false,
         };
         Ok((step, described.schema))
     }
@@ -174,6 +204,7 @@ impl Table {
             counts: Counts::default(),
             is_complete: false,
             is_behind: false,
+            has_read: false,
         };
         Some((step, schema))
     }
@@ -216,7 +247,7 @@ impl Table {
         if has_failed || !changes.batch.changes.is_empty() {
             step.updates.push(StagedUpdate::Changes(changes.batch));
         }
-        (step.progress, step.is_complete, step.is_behind) = (progress, is_complete, is_behind);
+        (step.progress, step.is_complete, step.is_behind, step.has_read) = (progress, is_complete, is_behind, true);
         Ok(step)
     }
 
@@ -250,7 +281,7 @@ impl Table {
             }
         };
         step.updates.push(StagedUpdate::Changes(changes));
-        (step.progress, step.is_complete) = (polled.progress, true);
+        (step.progress, step.is_complete, step.has_read) = (polled.progress, true, true);
         Ok(step)
     }
 }

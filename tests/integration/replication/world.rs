@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use rusqlite::Connection;
 use vexact::htap::{HtapConfig, HtapEngine};
 use vexact::replica::SyncMode;
-use vexact::replication::{SyncResult, TableCondition};
+use vexact::replication::SyncResult;
 
 use super::history::Point;
 use super::random::Random;
@@ -317,8 +317,7 @@ impl World {
                 }
             }
             let registered = &self.tables[table].registered;
-            let is_ready =
-                status.tables.iter().any(|known| known.name == *registered && known.state == TableCondition::Ready);
+            let is_ready = status.tables.iter().any(|known| known.name == *registered && known.state.is_loaded());
             if self.slots[at].reloads.remove(&table) && is_ready && self.slots[at].unloaded.remove(&table) {
                 let now = self.next_tick();
                 self.slots[at].since.insert(table, now);

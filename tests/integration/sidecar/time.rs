@@ -164,7 +164,7 @@ async fn a_bad_or_far_time_does_not_stop_its_table() {
                     // A change of a row beyond the horizon is detected too.
                     let far = [numbers[0], texts[0]].contains(bad);
                     if far {
-                        let warning = status.tables[0].warning.as_deref().unwrap_or_default();
+                        let warning = status.tables[0].warning().unwrap_or_default();
                         let expected = "2 rows have a time in \"updated_at\" that is none or lies in the future";
                         assert!(warning.starts_with(expected), "{context}: {warning}");
                         world.run("UPDATE docs SET body = 'c' WHERE id = 90");

@@ -215,7 +215,7 @@ async fn sync(command: Sync) -> Result<Answer, Failure> {
         let result = engine.sync_all().await.during("sync")?;
         // A table that cannot be synced does not stop the others.
         for table in engine.sync_status().await.during("sync")?.tables {
-            if let Some(error) = table.last_error {
+            if let Some(error) = table.last_error() {
                 remark(format_args!("table {:?} does not follow: {error}", table.name));
             }
         }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
 use arrow::buffer::{BooleanBuffer, Buffer};
-use vexact_core::error::Result;
+use vexact_core::error::{Error, Result};
 use vexact_core::folder::bad;
 
 use super::manifest::{MANIFEST, SegmentEntry};
 use super::store::Store;
 use super::{bitmaps, parallel};
 use crate::index::{Edit, KeyIndex, Location};
-use crate::snapshot::{Replicas, TableState};
+use crate::snapshot::{Replicas, TableSnapshot};
 use crate::version::{Definition, Part, SEGMENT_ROWS, Segment, SyncMode, TableVersion};
 use crate::writer::hash_in;
 
@@ -29,6 +29,22 @@ pub struct Stored {
     pub extra: String,
     /// State of the text indexes.
     text: Option<i64>,
+}
+
+impl Stored {
+    /// Checks that the replicas are of a sync mode.
+    ///
+    /// # Errors
+    /// Replicas of the other one.
+    pub fn check_mode(&self, mode: SyncMode) -> Result<()> {
+        let Some(other) = self.tables.iter().map(|table| table.definition.mode).find(|stored| *stored != mode) else {
+            return Ok(());
+        };
+        let (expected, got) = (other.name(), mode.name());
+        Err(Error::InvalidArgument(format!(
+            "sync_mode: the storage holds {expected} replicas: expected {expected:?}, got {got:?}"
+        )))
+    }
 }
 
 /// A stored table.
@@ -150,7 +166,7 @@ impl Replicas {
         let versions = stored.tables.iter().map(|table| Ok(Arc::new(table.version()?)));
         let versions: Vec<Arc<TableVersion>> = versions.collect::<Result<_>>()?;
         let states = versions.into_iter().zip(&stored.tables);
-        let states = states.map(|(version, table)| TableState { version, failed: table.failed.clone() });
+        let states = states.map(|(version, table)| TableSnapshot { version, failed: table.failed.clone() });
         self.replace_all(states.collect(), stored.applied_seq, stored.text);
         Ok(())
     }

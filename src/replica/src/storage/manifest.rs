@@ -99,7 +99,7 @@ pub(super) fn made_with(folder: &Path) -> Option<(StorageFormat, Option<SyncMode
     let formats = [StorageFormat::ArrowIpc, StorageFormat::Parquet];
     let format = formats.into_iter().find(|format| format.to_string() == kind.format)?;
     let modes = [SyncMode::Destructive, SyncMode::Temporal];
-    let mode = kind.tables.first().and_then(|table| modes.into_iter().find(|mode| mode_name(*mode) == table.mode));
+    let mode = kind.tables.first().and_then(|table| modes.into_iter().find(|mode| mode.name() == table.mode));
     Some((format, mode))
 }
 
@@ -167,13 +167,6 @@ impl Manifest {
     }
 }
 
-fn mode_name(mode: SyncMode) -> &'static str {
-    match mode {
-        SyncMode::Destructive => "destructive",
-        SyncMode::Temporal => "temporal",
-    }
-}
-
 impl TableEntry {
     /// The entry of a table without its segments.
     pub fn try_new(definition: &Definition, failed: Option<String>) -> Result<Self> {
@@ -197,7 +190,7 @@ impl TableEntry {
             name: definition.name.clone(),
             columns: definition.schema.fields().iter().map(column).collect::<Result<_>>()?,
             key: definition.key.clone(),
-            mode: mode_name(definition.mode).to_owned(),
+            mode: definition.mode.name().to_owned(),
             failed,
             segments: Vec::new(),
         })
@@ -215,7 +208,7 @@ impl TableEntry {
         if let Some(key) = self.key.iter().find(|key| **key >= fields.len()) {
             return Err(of_table(format!("expected key columns below {}, got {key}", fields.len())));
         }
-        let mode = [SyncMode::Destructive, SyncMode::Temporal].into_iter().find(|mode| mode_name(*mode) == self.mode);
+        let mode = [SyncMode::Destructive, SyncMode::Temporal].into_iter().find(|mode| mode.name() == self.mode);
         let mode = mode.ok_or_else(|| of_table(format!("expected destructive or temporal, got {:?}", self.mode)))?;
         let schema = Arc::new(Schema::new(fields));
         Ok(Definition { name: self.name.clone(), schema, key: self.key.clone(), mode })

@@ -188,7 +188,7 @@ impl Replicas {
         Source::of(state.version.definition(), column).map(drop)
     }
 
-    /// Publishes a snapshot, its text indexes written. Whoever calls holds the writers.
+    /// Publishes a snapshot, its text indexes written. The caller holds the writers.
     pub(crate) fn publish_with_text(&self, before: &Snapshot, mut next: Snapshot) {
         let mut text = self.text.lock();
         // The view has the error, and the next sync writes again.

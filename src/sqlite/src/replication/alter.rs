@@ -42,10 +42,10 @@ impl Replicator {
         else {
             return Err(not_registered(table));
         };
-        if let (Alteration::Drop(name), Some(lost)) = (&alteration, state.lost.get_mut(&id))
-            && let Some(at) = lost.iter().position(|lost| lost.eq_ignore_ascii_case(name))
+        if let (Alteration::Drop(name), Some(followed)) = (&alteration, state.tables.get_mut(&id))
+            && let Some(at) = followed.lost_columns.iter().position(|lost| lost.eq_ignore_ascii_case(name))
         {
-            lost.remove(at);
+            followed.lost_columns.remove(at);
             *self.known.lock() = Known::of(&state);
             return Ok(());
         }
@@ -68,9 +68,9 @@ impl Replicator {
             .await?;
         if let Some(followed) = state.tables.get_mut(&id) {
             *followed = followed.registered_anew(&registered, self.options.mode);
-        }
-        if let (Some(added), Some(lost)) = (added, state.lost.get_mut(&id)) {
-            lost.retain(|lost| !lost.eq_ignore_ascii_case(&added));
+            if let Some(added) = added {
+                followed.lost_columns.retain(|lost| !lost.eq_ignore_ascii_case(&added));
+            }
         }
         self.cycle(state).await?;
         self.check(table).await

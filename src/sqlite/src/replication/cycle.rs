@@ -12,8 +12,9 @@ use vexact_core::schema::TableSchema;
 use vexact_replica::{ChangeBatch, Counts, Definition, Replicas, SyncMode, Update};
 
 use super::position::now_us;
-use super::state::{State, TableState};
+use super::state::{ReplicatedTable, State};
 use super::status::SyncResult;
+use super::table_state::TableState;
 use super::worker::Worker;
 use super::{changes, copy};
 use crate::oltp::capture::{self, Registered};
@@ -89,7 +90,7 @@ pub(super) fn run(
         }
     }
     if state.row_ids_version != Some(schema_version) {
-        for followed in state.tables.values_mut().filter(|followed| followed.error.is_none()) {
+        for followed in state.tables.values_mut().filter(|followed| followed.state.error().is_none()) {
             // VACUUM may have renumbered the rows.
             followed.needs_copy |= capture::has_row_id(conn, &followed.schema)?;
         }
@@ -98,7 +99,8 @@ pub(super) fn run(
     if unmended.is_full || log::has_gap(conn, state.applied_seq)? {
         state.tables.values_mut().for_each(|followed| followed.needs_copy = true);
     }
-    let has_copies = state.tables.values().any(|followed| followed.needs_copy && !followed.is_uncaptured);
+    let is_captured = |followed: &ReplicatedTable| !matches!(followed.state, TableState::Unsupported(_));
+    let has_copies = state.tables.values().any(|followed| followed.needs_copy && is_captured(followed));
     // A copy is of the whole snapshot, so everything else goes there with it.
     let through = match has_copies {
         false => log::boundary(conn, state.applied_seq, worker.options.batch_size)?,
@@ -123,7 +125,7 @@ pub(super) fn run(
             match batch {
                 Ok(batch) => StagedUpdate::Changes(batch),
                 Err(error) => {
-                    fail(followed, &error);
+                    followed.fail(error.as_str());
                     StagedUpdate::Failed(error)
                 }
             },
@@ -140,8 +142,8 @@ pub(super) fn run(
             followed.replica_version = Some(followed.version);
             updates.extend(steps.into_iter().map(|step| (name.clone(), step)));
         }
-        let rows = match (followed.is_uncaptured, &followed.error) {
-            (true, Some(error)) => Err(error.clone()),
+        let rows = match &followed.state {
+            TableState::Unsupported(error) => Err(error.clone()),
             _ => {
                 copying.set(Some((&name, 0)));
                 let progress = |rows| copying.set(Some((&name, rows)));
@@ -150,7 +152,7 @@ pub(super) fn run(
         };
         match rows {
             Ok(rows) => {
-                (followed.needs_copy, followed.is_loaded, followed.error) = (false, true, None);
+                (followed.needs_copy, followed.state) = (false, TableState::Ready);
                 followed.replica_version = Some(followed.version);
                 let copy = match past {
                     None => StagedUpdate::Rows(Arc::clone(&followed.definition), rows, time),
@@ -166,7 +168,9 @@ pub(super) fn run(
                 if replicas.snapshot().table(&name).is_none() {
                     followed.publish_empty(replicas, state.applied_seq);
                 }
-                fail(followed, &error);
+                if is_captured(followed) {
+                    followed.fail(error.as_str());
+                }
                 updates.push((name, StagedUpdate::Failed(error)));
             }
         }
@@ -181,7 +185,7 @@ pub(super) fn run(
             (Ok(_), _) => {}
             (Err(error), _) => {
                 if let Some(followed) = state.find(&name) {
-                    fail(followed, &error.to_string());
+                    followed.fail(error.to_string());
                     // The replica's columns may be those of any version since, so its rows are
                     // replaced.
                     followed.replica_version = None;
@@ -196,7 +200,7 @@ pub(super) fn run(
     }
     // The cause that prevents the capture of a table may disappear without a change of the schema.
     let has_strays = unmended.has_strays && !oltp.is_read_only();
-    let is_settled = !has_strays && state.tables.values().all(|followed| !followed.is_uncaptured);
+    let is_settled = !has_strays && state.tables.values().all(is_captured);
     (state.schema_version, state.row_ids_version) = (is_settled.then_some(schema_version), Some(schema_version));
     Ok(CycleResult::Done(SyncResult::new(read.events, counts)))
 }
@@ -233,17 +237,12 @@ impl StagedUpdate {
     }
 }
 
-fn fail(followed: &mut TableState, error: &str) {
-    followed.error = Some(error.to_owned());
-    followed.needs_copy = true;
-}
-
 /// Returns the versions of a copied table logged since the replica's version. Returns `None` if
 /// there is no history to continue.
 fn past(
     conn: &Connection,
     id: i64,
-    followed: &TableState,
+    followed: &ReplicatedTable,
     replicas: &Replicas,
 ) -> Result<Option<BTreeMap<i64, TableSchema>>> {
     let snapshot = replicas.snapshot();
@@ -255,7 +254,8 @@ fn past(
     let versions = log::versions(conn)?.into_iter();
     let versions = versions.filter(|(version, what)| what.table == id && (first..=followed.version).contains(version));
     let versions: BTreeMap<i64, TableSchema> = versions.map(|(version, what)| (version, what.schema)).collect();
-    let is_one_table = versions.values().all(|schema| known.has_key_of(&TableState::definition(schema, known.mode)));
+    let is_one_table =
+        versions.values().all(|schema| known.has_key_of(&ReplicatedTable::definition(schema, known.mode)));
     Ok(is_one_table.then_some(versions))
 }
 
@@ -271,7 +271,7 @@ fn history(
     let mut steps = Vec::new();
     for version in past {
         let Some(schema) = schemas.get(version) else { continue };
-        let definition = TableState::definition(schema, SyncMode::Temporal);
+        let definition = ReplicatedTable::definition(schema, SyncMode::Temporal);
         if let Some(before) = before.filter(|before| *before != definition) {
             let is_new = |field: &Arc<Field>| {
                 before.schema.field_with_name(field.name()).map_or(true, |old| old.data_type() != field.data_type())
@@ -306,7 +306,7 @@ fn look_at_registrations(
     let mut broken = Vec::new();
     for registered in &registered {
         let mode = state.mode;
-        let followed = state.tables.entry(registered.id).or_insert_with(|| TableState::new(registered, mode));
+        let followed = state.tables.entry(registered.id).or_insert_with(|| ReplicatedTable::new(registered, mode));
         if followed.version != registered.version {
             *followed = followed.registered_anew(registered, mode);
         }
@@ -327,15 +327,17 @@ fn look_at_registrations(
             }
             (Err(error), _) => Some(error.to_string()),
         };
-        followed.is_uncaptured = problem.is_some();
-        if let Some(error) = problem {
-            let name = registered.schema.name();
-            fail(
-                followed,
-                &format!(
+        match (problem, &followed.state) {
+            (Some(error), _) => {
+                let name = registered.schema.name();
+                followed.state = TableState::Unsupported(format!(
                     "{error} (unregister_table({name:?}) forgets the table; it can be registered again as it is now)"
-                ),
-            );
+                ));
+                followed.needs_copy = true;
+            }
+            // Until the copy, the replica has failed.
+            (None, TableState::Unsupported(error)) => followed.state = TableState::Failed(error.clone()),
+            (None, _) => {}
         }
     }
     if broken.is_empty() {

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use vexact_core::error::{Error, Result};
 use vexact_replica::{Replicas, Store, Stored, SyncMode, Update};
 
-use super::state::{State, TableState};
+use super::state::{ReplicatedTable, State};
+use super::table_state::TableState;
 use crate::oltp::capture::Registered;
 use crate::oltp::log;
 
@@ -53,14 +54,7 @@ impl Found {
         let Some(stored) = store.load()? else {
             return Ok(Self { durable: Durable { store, engine }, stored: None });
         };
-        let name = |mode| if mode == SyncMode::Temporal { "temporal" } else { "destructive" };
-        if let Some(table) = stored.tables.iter().find(|table| table.definition.mode != mode) {
-            return Err(Error::InvalidArgument(format!(
-                "sync_mode: the storage holds {} replicas: expected {0:?}, got {:?}",
-                name(table.definition.mode),
-                name(mode)
-            )));
-        }
+        stored.check_mode(mode)?;
         // A state without it was saved before the first cycle.
         let extra = match stored.extra.as_str() {
             "" => Extra { engine, log_time: None, tables: BTreeMap::new() },
@@ -94,9 +88,12 @@ impl Found {
             let snapshot = replicas.snapshot();
             let Some(table) = snapshot.table(registered.schema.name()) else { continue };
             let needs_copy = !goes_on || table.failed.is_some() || known.version != Some(registered.version);
-            let followed = TableState::new(registered, state.mode);
-            let (is_loaded, replica_version) = (known.is_loaded, known.version);
-            state.tables.insert(registered.id, TableState { needs_copy, is_loaded, replica_version, ..followed });
+            let mut followed = ReplicatedTable::new(registered, state.mode);
+            (followed.needs_copy, followed.replica_version) = (needs_copy, known.version);
+            if known.is_loaded {
+                followed.state = TableState::Ready;
+            }
+            state.tables.insert(registered.id, followed);
         }
         let is_followed =
             |name: &str| state.tables.values().any(|followed| followed.schema.name().eq_ignore_ascii_case(name));
@@ -126,8 +123,8 @@ impl Mark {
 impl Durable {
     /// Makes the replicas durable, at their position in the log. Blocks.
     pub fn save(&self, replicas: &Replicas, state: &State) -> Result<()> {
-        let table = |(id, followed): (&i64, &TableState)| {
-            (*id, ExtraTable { version: followed.replica_version, is_loaded: followed.is_loaded })
+        let table = |(id, followed): (&i64, &ReplicatedTable)| {
+            (*id, ExtraTable { version: followed.replica_version, is_loaded: followed.state == TableState::Ready })
         };
         let tables = state.tables.iter().map(table).collect();
         let extra = Extra { engine: self.engine.clone(), log_time: state.applied_time, tables };

@@ -16,6 +16,7 @@ mod register;
 mod start;
 mod state;
 mod status;
+mod table_state;
 mod worker;
 
 #[cfg(test)]
@@ -41,7 +42,8 @@ use worker::Worker;
 
 pub use absent::LogPosition;
 pub use background::Background;
-pub use status::{SyncResult, SyncStatus, TableCondition, TableStatus};
+pub use status::{SyncResult, SyncStatus, unloaded};
+pub use table_state::{FollowedTable, Staleness, TableState, TableStatus};
 
 /// Options of replication.
 #[derive(Debug, Clone)]

@@ -8,7 +8,8 @@ use vexact_core::sql::{failed, ident};
 use vexact_replica::SyncMode;
 
 use super::cycle::NO_HISTORY;
-use super::state::TableState;
+use super::state::ReplicatedTable;
+use super::table_state::TableState;
 use super::{RegisterOutcome, Replicator};
 use crate::oltp::capture;
 use crate::oltp::limit::{self, Limit};
@@ -42,7 +43,7 @@ impl Replicator {
                 return Err(Error::Engine(format!("table {:?} is already registered", schema.name())));
             }
             followed.is_claimed = true;
-            let needs_copy = !followed.is_loaded;
+            let needs_copy = followed.state != TableState::Ready;
             drop(state);
             if needs_copy && initial_sync {
                 self.initial_sync(schema.name()).await?;
@@ -74,7 +75,7 @@ impl Replicator {
             })
             .await?;
         position.has_written(applied_seq);
-        let mut followed = TableState::new(&registered, state.mode);
+        let mut followed = ReplicatedTable::new(&registered, state.mode);
         followed.is_claimed = true;
         followed.needs_copy = initial_sync || rows == 0;
         let needs_copy = followed.needs_copy;
@@ -116,8 +117,8 @@ impl Replicator {
 
     /// The error of a table that failed.
     pub(super) async fn check(&self, table: &str) -> Result<()> {
-        match self.state.lock().await.find(table).and_then(|followed| followed.error.clone()) {
-            Some(error) => Err(Error::Engine(error)),
+        match self.state.lock().await.find(table).and_then(|followed| followed.state.error()) {
+            Some(error) => Err(Error::Engine(error.to_owned())),
             None => Ok(()),
         }
     }

@@ -61,7 +61,6 @@ impl Replicator {
             applied_time: time,
             file: None,
             last_time: 0,
-            lost: BTreeMap::new(),
             schema_version: None,
             row_ids_version: None,
         };

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use vexact_core::schema::TableSchema;
 use vexact_replica::{Definition, Replicas, SyncMode, Update};
 
+use super::table_state::{FollowedTable, Staleness, TableState};
 use crate::oltp::FileId;
 use crate::oltp::capture::Registered;
 
 /// A table that is followed.
 #[derive(Debug, Clone)]
-pub(super) struct TableState {
+pub(super) struct ReplicatedTable {
     pub schema: TableSchema,
     pub definition: Arc<Definition>,
     /// The version of the registration whose changes the replica takes.
@@ -20,16 +21,35 @@ pub(super) struct TableState {
     pub replica_version: Option<i64>,
     /// True if all rows must be read again.
     pub needs_copy: bool,
-    /// True if the rows from before the registration are in the replica.
-    pub is_loaded: bool,
     /// True if the table was registered through this engine, not found in the file.
     pub is_claimed: bool,
-    /// True if the current table cannot be captured, so that a copy would become stale.
-    pub is_uncaptured: bool,
-    pub error: Option<String>,
+    /// Columns that left the replica when a migration dropped or renamed them.
+    pub lost_columns: Vec<String>,
+    /// Never `Copying` or `Stale`, which follow from the running copy and from the lost columns.
+    pub state: TableState,
 }
 
-impl TableState {
+impl FollowedTable for ReplicatedTable {
+    fn name(&self) -> &str {
+        self.schema.name()
+    }
+
+    fn state(&self) -> TableState {
+        match &self.state {
+            TableState::Ready if !self.lost_columns.is_empty() => {
+                TableState::Stale(Staleness::LostColumns(self.lost_columns.clone()))
+            }
+            state => state.clone(),
+        }
+    }
+
+    /// The log has the count, by version.
+    fn lag(&self) -> u64 {
+        0
+    }
+}
+
+impl ReplicatedTable {
     pub fn new(registered: &Registered, mode: SyncMode) -> Self {
         Self {
             schema: registered.schema.clone(),
@@ -37,10 +57,9 @@ impl TableState {
             version: registered.version,
             replica_version: None,
             needs_copy: true,
-            is_loaded: false,
             is_claimed: false,
-            is_uncaptured: false,
-            error: None,
+            lost_columns: Vec::new(),
+            state: TableState::Pending,
         }
     }
 
@@ -52,7 +71,14 @@ impl TableState {
     /// The same table as its registration is now.
     pub fn registered_anew(&self, registered: &Registered, mode: SyncMode) -> Self {
         let (is_claimed, replica_version) = (self.is_claimed, self.replica_version);
-        Self { is_claimed, replica_version, ..Self::new(registered, mode) }
+        let lost_columns = self.lost_columns.clone();
+        Self { is_claimed, replica_version, lost_columns, ..Self::new(registered, mode) }
+    }
+
+    /// Fails the table, which the next cycle copies again.
+    pub fn fail(&mut self, error: impl Into<String>) {
+        self.state = TableState::Failed(error.into());
+        self.needs_copy = true;
     }
 
     /// Publishes an empty replica.
@@ -68,7 +94,7 @@ impl TableState {
 pub(super) struct State {
     pub mode: SyncMode,
     /// By the number of the registration.
-    pub tables: BTreeMap<i64, TableState>,
+    pub tables: BTreeMap<i64, ReplicatedTable>,
     pub applied_seq: i64,
     /// The log's end when it was last read.
     pub log_end: i64,
@@ -79,9 +105,6 @@ pub(super) struct State {
     pub file: Option<FileId>,
     /// The time of the last change applied, microseconds.
     pub last_time: i64,
-    /// By the number of the registration: columns that left the replica when a migration dropped or
-    /// renamed them.
-    pub lost: BTreeMap<i64, Vec<String>>,
     /// SQLite's count of schema changes when the registrations were last checked.
     pub schema_version: Option<i64>,
     /// The same when tables were last copied whose rows have SQLite's row ids.
@@ -93,13 +116,14 @@ impl State {
     /// all rows must be read again. Returns the names of tables that are no longer registered.
     pub fn start_over(&mut self, registered: &[Registered], (log_end, time): (i64, Option<i64>)) -> Vec<String> {
         // Numbers of registrations and versions may mean others now.
-        let mut before: Vec<TableState> = std::mem::take(&mut self.tables).into_values().collect();
+        let mut before: Vec<ReplicatedTable> = std::mem::take(&mut self.tables).into_values().collect();
         for registered in registered {
-            let is_same = |followed: &TableState| followed.schema.name().eq_ignore_ascii_case(registered.schema.name());
-            let mut followed = TableState::new(registered, self.mode);
+            let is_same =
+                |followed: &ReplicatedTable| followed.schema.name().eq_ignore_ascii_case(registered.schema.name());
+            let mut followed = ReplicatedTable::new(registered, self.mode);
             if let Some(at) = before.iter().position(is_same) {
                 let known = before.swap_remove(at);
-                followed.is_claimed = known.is_claimed;
+                (followed.is_claimed, followed.lost_columns) = (known.is_claimed, known.lost_columns);
                 followed.replica_version = known.replica_version.map(|_| registered.version);
             }
             self.tables.insert(registered.id, followed);
@@ -111,7 +135,7 @@ impl State {
 
     /// The registrations as they are followed.
     pub fn registered(&self) -> Vec<Registered> {
-        let registered = |(id, followed): (&i64, &TableState)| Registered {
+        let registered = |(id, followed): (&i64, &ReplicatedTable)| Registered {
             id: *id,
             version: followed.version,
             schema: followed.schema.clone(),
@@ -119,7 +143,7 @@ impl State {
         self.tables.iter().map(registered).collect()
     }
 
-    pub fn find(&mut self, table: &str) -> Option<&mut TableState> {
+    pub fn find(&mut self, table: &str) -> Option<&mut ReplicatedTable> {
         self.tables.values_mut().find(|followed| followed.schema.name().eq_ignore_ascii_case(table))
     }
 }

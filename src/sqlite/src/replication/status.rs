@@ -7,7 +7,8 @@ use serde::Serialize;
 use vexact_replica::{Counts, Snapshot};
 
 use super::absent::LogPosition;
-use super::state::{State, TableState};
+use super::state::{ReplicatedTable, State};
+use super::table_state::{FollowedTable, TableState, TableStatus};
 
 /// Result of one sync.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -78,85 +79,48 @@ pub struct SyncStatus {
     pub positions: Vec<LogPosition>,
 }
 
-/// Status of one table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct TableStatus {
-    /// Its name, as registered.
-    pub name: String,
-    /// Rows of the replica.
-    pub rows: u64,
-    /// Changes not yet applied.
-    pub lag: u64,
-    /// The condition of the replica.
-    pub state: TableCondition,
-    /// The error of a failed table.
-    pub last_error: Option<String>,
-    /// Warning about a table that follows: columns that its replica lost, rows whose time cannot be
-    /// right.
-    pub warning: Option<String>,
-}
-
-/// The condition of a replica; its text in JSON.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TableCondition {
-    /// The replica is complete and follows the table. Set by a copy, or at the registration of an
-    /// empty table.
-    Ready,
-    /// The replica follows the table since its registration, but the rows that existed then were
-    /// not copied. Ends with a copy.
-    NotLoaded,
-    /// A copy is running; the number is the count of rows read so far.
-    Copying(u64),
-    /// Replication of the table failed and queries cannot read it; the next sync copies it again.
-    Failed,
-}
-
-impl Serialize for TableCondition {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl fmt::Display for TableCondition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TableCondition::Ready => f.write_str("ready"),
-            TableCondition::NotLoaded => f.write_str("not-loaded"),
-            TableCondition::Copying(rows) => write!(f, "copying, {rows} rows"),
-            TableCondition::Failed => f.write_str("failed"),
+impl SyncStatus {
+    /// Returns the status of tables, with the rows that their replicas have in a snapshot.
+    pub fn new(
+        mut tables: Vec<TableStatus>,
+        snapshot: &Snapshot,
+        last_synced_seq: Option<i64>,
+        last_error: Option<String>,
+    ) -> Self {
+        for table in &mut tables {
+            table.rows = snapshot.table(&table.name).map_or(0, |table| table.version.num_rows() as u64);
+        }
+        tables.sort_by(|a, b| a.name.cmp(&b.name));
+        Self {
+            lag: tables.iter().map(|table| table.lag).sum(),
+            last_synced_seq,
+            last_error: last_error.or_else(|| tables.iter().find_map(|table| table.last_error().map(str::to_owned))),
+            tables,
+            ..Self::default()
         }
     }
+}
+
+/// Returns the tables that were registered and whose rows were never copied.
+pub fn unloaded<T: FollowedTable>(tables: &[T]) -> Vec<String> {
+    let unloaded = tables.iter().filter(|table| table.state() == TableState::Pending);
+    unloaded.map(|table| table.name().to_owned()).collect()
 }
 
 /// Parts of [`SyncStatus`] after the last cycle. Reading them does not wait for a running cycle.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     pub applied_seq: i64,
-    tables: Vec<TableState>,
-    /// Columns that a migration dropped, by table.
-    lost: Vec<(String, Vec<String>)>,
+    tables: Vec<ReplicatedTable>,
 }
 
 impl Known {
     pub fn of(state: &State) -> Self {
-        let lost = state.lost.iter().filter(|(_, columns)| !columns.is_empty());
-        let lost =
-            lost.filter_map(|(id, columns)| Some((state.tables.get(id)?.schema.name().to_owned(), columns.clone())));
-        Self { applied_seq: state.applied_seq, tables: state.tables.values().cloned().collect(), lost: lost.collect() }
+        Self { applied_seq: state.applied_seq, tables: state.tables.values().cloned().collect() }
     }
 
     pub fn unloaded(&self) -> Vec<String> {
-        let unloaded = self.tables.iter().filter(|followed| followed.error.is_none() && !followed.is_loaded);
-        unloaded.map(|followed| followed.schema.name().to_owned()).collect()
-    }
-
-    fn warning(&self, table: &str) -> Option<String> {
-        let (_, columns) = self.lost.iter().find(|(name, _)| name == table)?;
-        Some(format!(
-            "[{}] left the replica when a migration dropped or renamed it: add_column adds what has another name \
-             now, drop_column accepts the loss",
-            columns.join(", ")
-        ))
+        unloaded(&self.tables)
     }
 
     /// `lag`: changes by the version of a registration.
@@ -167,28 +131,15 @@ impl Known {
         copying: &Copying,
         (has_synced, last_error): (bool, Option<String>),
     ) -> SyncStatus {
-        let table = |followed: &TableState| TableStatus {
-            name: followed.schema.name().to_owned(),
-            rows: snapshot.table(followed.schema.name()).map_or(0, |state| state.version.num_rows() as u64),
-            lag: lag.iter().filter(|(version, _)| *version == followed.version).map(|(_, count)| count).sum(),
-            state: match (copying.rows(followed.schema.name()), &followed.error, followed.is_loaded) {
-                (Some(rows), ..) => TableCondition::Copying(rows),
-                (None, Some(_), _) => TableCondition::Failed,
-                (None, None, true) => TableCondition::Ready,
-                (None, None, false) => TableCondition::NotLoaded,
-            },
-            last_error: followed.error.clone(),
-            warning: self.warning(followed.schema.name()),
+        let table = |followed: &ReplicatedTable| {
+            let lag = lag.iter().filter(|(version, _)| *version == followed.version).map(|(_, count)| count).sum();
+            let status = followed.status();
+            TableStatus { lag, state: copying.state(followed.name()).unwrap_or(status.state), ..status }
         };
-        let mut tables: Vec<TableStatus> = self.tables.iter().map(table).collect();
-        tables.sort_by(|a, b| a.name.cmp(&b.name));
-        SyncStatus {
-            lag: lag.iter().map(|(_, count)| count).sum(),
-            last_synced_seq: has_synced.then_some(self.applied_seq),
-            last_error: last_error.or_else(|| tables.iter().find_map(|table| table.last_error.clone())),
-            tables,
-            ..SyncStatus::default()
-        }
+        let last_synced_seq = has_synced.then_some(self.applied_seq);
+        let status = SyncStatus::new(self.tables.iter().map(table).collect(), snapshot, last_synced_seq, last_error);
+        // The log may have changes of versions that no table follows.
+        SyncStatus { lag: lag.iter().map(|(_, count)| count).sum(), ..status }
     }
 }
 
@@ -201,8 +152,8 @@ impl Copying {
         *self.0.lock() = copying.map(|(table, rows)| (table.to_owned(), rows));
     }
 
-    fn rows(&self, table: &str) -> Option<u64> {
+    fn state(&self, table: &str) -> Option<TableState> {
         let copying = self.0.lock();
-        copying.as_ref().filter(|(name, _)| name == table).map(|(_, rows)| *rows)
+        copying.as_ref().filter(|(name, _)| name == table).map(|(_, rows)| TableState::Copying { rows: *rows })
     }
 }

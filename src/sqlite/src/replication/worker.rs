@@ -60,7 +60,9 @@ impl Worker {
                             Ok(Some(now)) => {
                                 let names = before.columns().iter().map(|column| column.name.clone());
                                 let lost = names.filter(|name| now.schema.position(name).is_none());
-                                state.lost.entry(id).or_default().extend(lost);
+                                if let Some(followed) = state.tables.get_mut(&id) {
+                                    followed.lost_columns.extend(lost);
+                                }
                                 continue;
                             }
                             Ok(None) => format!("its triggers are lost: {}", self.mended_by()),

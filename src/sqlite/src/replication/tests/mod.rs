@@ -21,7 +21,7 @@ use vexact_core::sql::ident;
 use vexact_replica::{Replicas, SyncMode};
 use vexact_session::{Session, SessionOptions};
 
-use super::{ReplicationOptions, Replicator, SyncResult, TableCondition};
+use super::{ReplicationOptions, Replicator, SyncResult, TableState};
 use crate::oltp::{Oltp, OltpOptions, log};
 
 struct Engine {
@@ -144,14 +144,14 @@ async fn rows_before_the_registration_come_with_an_initial_sync() {
     let outcome = engine.replicator.register(docs(), false).await.unwrap();
     assert_eq!(outcome.unloaded_rows, 2);
     let status = engine.replicator.status().await.unwrap();
-    assert_eq!(status.tables[0].state, TableCondition::NotLoaded);
+    assert_eq!(status.tables[0].state, TableState::Pending);
     engine.run("INSERT INTO Docs VALUES (3, 'three', 1, NULL)").await;
     assert_eq!(engine.replicator.initial_sync("docs").await.unwrap(), 3);
     assert_eq!(engine.replicator.initial_sync("docs").await.unwrap(), 3);
     engine.assert_equal(&docs()).await;
     // Changes before the copy are not applied again.
     assert_eq!(engine.replicator.sync_now().await.unwrap().events_processed, 0);
-    assert_eq!(engine.replicator.status().await.unwrap().tables[0].state, TableCondition::Ready);
+    assert_eq!(engine.replicator.status().await.unwrap().tables[0].state, TableState::Ready);
     let error = engine.replicator.register(docs(), false).await.unwrap_err().to_string();
     assert_eq!(error, "table \"Docs\" is already registered");
 }
@@ -279,6 +279,6 @@ async fn the_status_waits_for_no_cycle_and_tells_how_far_a_copy_is() {
     drop(state);
     engine.replicator.sync_now().await.unwrap();
     let status = engine.replicator.status().await.unwrap();
-    assert_eq!(status.tables[0].state, TableCondition::Ready);
+    assert_eq!(status.tables[0].state, TableState::Ready);
     assert!(status.lag == 0 && status.last_synced_seq.is_some());
 }

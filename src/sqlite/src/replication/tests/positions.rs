@@ -246,7 +246,7 @@ async fn what_a_migration_broke_is_mended_without_waiting_for_another_program() 
             }
             "DROP TRIGGER _vexact_1_insert" => {
                 assert_eq!(synced.unwrap().rows_inserted, 1, "{broken}");
-                let error = status.tables[0].last_error.as_deref().unwrap();
+                let error = status.tables[0].last_error().unwrap();
                 assert!(error.contains("another program is writing"), "{error}");
             }
             _ => assert_eq!(synced.unwrap().rows_inserted, 1, "{broken}"),

@@ -215,7 +215,7 @@ async fn what_writes_is_refused_and_says_what_to_do() {
     writer.run("CREATE UNIQUE INDEX by_title ON Docs(Title)").await;
     sync(&engine, &folder).await;
     let status = engine.replicator.status().await.unwrap();
-    let error = status.tables[0].last_error.clone().unwrap();
+    let error = status.tables[0].last_error().unwrap().to_owned();
     assert!(error.contains("an engine that writes the file mends it"), "{error}");
     writer.replicator.sync_all().await.unwrap();
     sync(&engine, &folder).await;
