@@ -33,14 +33,15 @@ mod vector;
 
 pub use config::VexactOptions;
 pub use explain::{Explained, ExtensionPlanners, explain_plan, strategy, without_long_vectors};
-pub use functions::{negate, score_expr, vector_of_text};
+pub use functions::{DISTANCE_FUNCTIONS, negate, score_expr, vector_of_text};
 pub use plan::create_physical_plan;
 pub use portable::portable;
 pub use register::register;
 pub use rewrite::{Decline, VectorRewrite, bind_parameters, range_searches, with_score_bounds};
 pub use search_plan::SearchPlan;
 pub use table::{
-    FilterPlanner, NamedArguments, Parameters, Table, best_of_each_group, filter_expr, given, text_argument,
+    FilterPlanner, NamedArguments, Parameters, Table, best_of_each_group, filter_expr, given, needed_of_input,
+    text_argument, with_added_columns,
 };
 pub use vector::{VectorError, parse_vector, scalar_of_vector, vector_of_scalar, vector_type, vectors_by_cast};
 pub use vexact_kernel as kernel;
