@@ -2,12 +2,14 @@
 //! thread's stack is small.
 //!
 //! [`check`] bounds the depth of a text before it is parsed, [`balance`] makes trees of long
-//! conditions shallow, [`check_plan`] bounds what views add, and [`on_stack`] and [`Deep`] run the
+//! conditions shallow, [`check_relations`] and [`check_plan`] bound what queries and views that are
+//! named several times add, and [`on_stack`] and [`Deep`] run the
 //! recursion on a stack that is large enough.
 
 mod balance;
 mod bound;
 mod plan;
+mod relations;
 mod stack;
 
 use datafusion::common::{DFSchema, Result};
@@ -19,6 +21,7 @@ use crate::dialect::parse_expression;
 pub use balance::{balance, balance_statement};
 pub use bound::check;
 pub use plan::{PlanSize, check_plan, plan_size, stack_of_expr};
+pub use relations::check_relations;
 pub use stack::{Deep, THREAD_STACK, on_stack, stack_of_plan, stack_of_text};
 
 /// The expression of a text over columns, its long conditions balanced.

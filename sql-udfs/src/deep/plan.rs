@@ -10,7 +10,7 @@ use super::stack::{on_stack, stack_of_plan};
 /// Maximum number of operators from the root of a plan to a leaf.
 const MAX_DEPTH: usize = 4_000;
 /// Maximum number of operators of a plan; those of a view count once for each reference to it.
-const MAX_OPERATORS: usize = 50_000;
+pub(super) const MAX_OPERATORS: usize = 50_000;
 /// Maximum number of subqueries within each other. DataFusion checks a plan's operators once for the
 /// plan and once more for each subquery around them, which doubles at each level.
 const MAX_SUBQUERIES: usize = 14;

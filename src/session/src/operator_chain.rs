@@ -41,6 +41,15 @@ enum Kind {
     Text,
 }
 
+/// Terms that have operators in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operands {
+    Numbers,
+    Texts,
+    /// Dates, times, intervals and durations.
+    Times,
+}
+
 impl OperatorChains {
     fn operator(&self, op: &BinaryOperator) -> Option<Operator> {
         match op {
@@ -55,15 +64,34 @@ impl OperatorChains {
         }
     }
 
-    /// Returns true if an expression may be a term of a chain. Lists, times and intervals have
-    /// operators of their own.
-    fn is_term(&self, kind: Kind, expr: &Expr, schema: &DFSchema) -> bool {
-        let Ok(data_type) = expr.get_type(schema) else { return false };
+    /// Returns the operands that an expression may be among in a chain; `None` if it has operators
+    /// of its own, as a list has.
+    fn operands(&self, kind: Kind, expr: &Expr, schema: &DFSchema) -> Option<Operands> {
+        let data_type = expr.get_type(schema).ok()?;
+        let is_number = data_type.is_numeric() || (data_type.is_null() && !self.is_of_sqlite);
         match kind {
-            Kind::Arithmetic => data_type.is_numeric() || (data_type.is_null() && !self.is_of_sqlite),
-            Kind::Text if self.is_of_sqlite => data_type.is_string(),
-            Kind::Text => data_type.is_primitive() || data_type.is_string() || data_type == DataType::Boolean,
+            Kind::Arithmetic if is_number => Some(Operands::Numbers),
+            Kind::Arithmetic if data_type.is_temporal() && !self.is_of_sqlite => Some(Operands::Times),
+            Kind::Arithmetic => None,
+            Kind::Text if self.is_of_sqlite => data_type.is_string().then_some(Operands::Texts),
+            Kind::Text => (data_type.is_primitive() || data_type.is_string() || data_type == DataType::Boolean)
+                .then_some(Operands::Texts),
         }
+    }
+
+    /// Returns true if all terms of a chain are operands of one kind, and of these operators.
+    fn are_terms<'a>(
+        &self,
+        kind: Kind,
+        operators: &[Operator],
+        mut terms: impl Iterator<Item = &'a Expr>,
+        schema: &DFSchema,
+    ) -> bool {
+        let Some(first) = terms.next().and_then(|term| self.operands(kind, term, schema)) else { return false };
+        // Only these operators are between times and intervals alone.
+        let are_of_times = || operators.iter().all(|op| matches!(op, Operator::Plus | Operator::Minus));
+        (first != Operands::Times || are_of_times())
+            && terms.all(|term| self.operands(kind, term, schema) == Some(first))
     }
 
     fn term(&self, kind: Kind, expr: Expr, schema: &DFSchema) -> Expr {
@@ -105,20 +133,26 @@ impl ExprPlanner for OperatorChains {
         };
         let is_continued = chain.is_some_and(|chain| kind(chain.operators[0]) == Some(of));
         // A deeper tree did not have only terms of a chain.
-        if !is_continued && depth(&expr.left, of) + 1 != LONG || !self.is_term(of, &expr.right, schema) {
+        if !is_continued && depth(&expr.left, of) + 1 != LONG {
             return Ok(PlannerResult::Original(expr));
         }
         let RawBinaryExpr { op: raw, left, right } = expr;
         let (mut operators, mut terms) = match left {
             Expr::ScalarFunction(call) if is_continued => {
+                if !self.are_terms(of, &[op], call.args.iter().take(1).chain([&right]), schema) {
+                    let left = Expr::ScalarFunction(call);
+                    return Ok(PlannerResult::Original(RawBinaryExpr { op: raw, left, right }));
+                }
                 let operators = call.func.inner().downcast_ref::<Chain>().map(|chain| chain.operators.clone());
                 (operators.unwrap_or_default(), call.args)
             }
             tree => {
-                let (operators, terms) = spine(tree.clone(), of);
-                if !terms.iter().all(|term| self.is_term(of, term, schema)) {
+                let (mut operators, terms) = spine(tree.clone(), of);
+                operators.push(op);
+                if !self.are_terms(of, &operators, terms.iter().chain([&right]), schema) {
                     return Ok(PlannerResult::Original(RawBinaryExpr { op: raw, left: tree, right }));
                 }
+                operators.pop();
                 (operators, terms.into_iter().map(|term| self.term(of, term, schema)).collect())
             }
         };
@@ -317,6 +351,31 @@ mod tests {
                 let sql = format!("SELECT {text} FROM {tables}");
                 assert_eq!(answers(&session.ctx, &sql).await, answers(&plain, &sql).await, "{sql}");
                 let sql = format!("SELECT {chain} FROM {tables}");
+                let tree = match plain.sql(&sql).await {
+                    Ok(frame) => frame.collect().await,
+                    Err(error) => Err(error),
+                };
+                if tree.is_ok() {
+                    assert_eq!(answers(&session.ctx, &sql).await, answers(&plain, &sql).await, "{sql}");
+                    continue;
+                }
+                let frame = session.ctx.sql(&sql).await;
+                assert!(frame.is_err() || frame.unwrap().collect().await.is_err(), "{sql}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_chain_of_times_answers_as_the_tree_of_its_operators() {
+        let session = Session::new().unwrap();
+        let plain = SessionContext::new();
+        let tables = "(VALUES (TIMESTAMP '2024-02-29 12:00:00', DATE '2024-01-31', INTERVAL '1 month 2 days'), \
+                      (NULL, DATE '1969-12-31', INTERVAL '-3 hours')) AS t(at, day, i)";
+        for first in ["at", "day", "i", "at - TIMESTAMP '2024-01-01 00:00:00'", "INTERVAL '5 minutes'"] {
+            for count in [15, 16, 17, 60] {
+                let terms = ["i", "INTERVAL '1 day'", "INTERVAL '1 month'", "INTERVAL '-7 seconds'"];
+                let others = (1..count).map(|term| format!(" {} {}", ["+", "-"][term / 3 % 2], terms[term % 4]));
+                let sql = format!("SELECT {first}{} AS x FROM {tables}", others.collect::<String>());
                 let tree = match plain.sql(&sql).await {
                     Ok(frame) => frame.collect().await,
                     Err(error) => Err(error),

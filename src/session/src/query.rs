@@ -15,7 +15,7 @@ use vexact_core::error::{Error, Result};
 use vexact_replica::Snapshot;
 use vexact_sources as sources;
 use vexact_sql::Explained;
-use vexact_sql::deep::{balance_statement, check_plan, stack_of_text};
+use vexact_sql::deep::{balance_statement, check_plan, check_relations, stack_of_text};
 use vexact_sql::dialect::parse_statement;
 
 use super::frame::within;
@@ -67,6 +67,7 @@ impl Session {
         let options = self.ctx.state_ref().read().config_options().sql_parser.clone();
         let mut statement = parse_statement(query, &options)?;
         balance_statement(&mut statement);
+        check_relations(&statement)?;
         refuse_changes(&statement)?;
         Ok(statement)
     }
