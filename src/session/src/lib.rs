@@ -8,6 +8,7 @@ mod column_case;
 mod copy;
 mod corrections;
 mod date_functions;
+mod date_trunc;
 mod distance_order;
 mod file_pruning;
 mod frame;
@@ -261,6 +262,8 @@ impl Session {
             date_functions::functions().for_each(|function| ctx.register_udf(function));
         }
         let views = Arc::new(views.with_stores(&stores));
+            let date_trunc = ctx.udf("date_trunc")?;
+            ctx.register_udf(date_trunc::function(date_trunc));
         if let Some(replicas) = views.replicas() {
             replicas.set_memory(&ctx.runtime_env().memory_pool);
             ctx.state_ref().write().register_expr_planner(Arc::new(WideNumbers))?;

@@ -165,7 +165,9 @@ impl Session {
         let again = self.views.has_upper_case().then(|| statement.clone());
         let plan = match wide_select::plan(state, statement).await {
             Ok(plan) => plan,
-            Err(error) => self.plan_spelled(state, again, &error).await.ok_or_else(|| self.with_hint(error.into()))?,
+            Err(error) => {
+                self.plan_spelled(state, again, &error).await.ok_or_else(|| self.with_hint(shown(error).into()))?
+            }
         };
         let plan = keep_values(plan, &own)?;
         SQLOptions::new().verify_plan(&plan)?;
@@ -228,5 +230,42 @@ impl Session {
             Err(Error::InvalidArgument(problem.into()))
         };
         entry(self.stack_of(query), query, explained).await
+    }
+}
+
+/// Replaces the syntax tree in an error of the planner by the kind of expression.
+fn shown(error: DataFusionError) -> DataFusionError {
+    const PREFIX: &str = "Unsupported ast node in sqltorel: ";
+
+    let DataFusionError::NotImplemented(message) = error.find_root() else { return error };
+    let Some((kind, _)) = message.strip_prefix(PREFIX).and_then(|tree| tree.split_once(['(', ' ', '{'])) else {
+        return error;
+    };
+    let problem = match kind {
+        "Lambda" => {
+            "a lambda (x -> ...): expected it as an argument of a function of lists that takes one, as in \
+             array_transform(list, x -> x + 1), got it elsewhere; `->` is no operator on JSON"
+        }
+        kind => return DataFusionError::NotImplemented(format!("an expression of the kind {kind} is not supported")),
+    };
+    DataFusionError::Plan(problem.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_error_names_the_kind_of_an_expression_and_not_its_syntax_tree() {
+        let session = Session::new().unwrap();
+        for sql in
+            ["SELECT e -> 'a'", "SELECT upper(x -> x)", "SELECT 1 WHERE (x, y) -> x = y", "SELECT (SELECT x -> 1)"]
+        {
+            let error = session.sql(sql, None).await.unwrap_err().to_string();
+            assert!(
+                error.contains("lambda") && error.contains("array_transform") && !error.contains("Span"),
+                "{error}"
+            );
+        }
     }
 }
