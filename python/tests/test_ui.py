@@ -345,6 +345,90 @@ def test_a_browser_queries_and_searches_the_tables_of_a_file(database: str, serv
     assert served.stop() == (0, "", "Ctrl-C ends it\n")
 
 
+def test_tables_are_queried_and_searched_and_errors_stand_in_place(tmp_path: Path, serve: Any) -> None:
+    with vexact.connect(tmp_path / "app.db") as connection:
+        for sql in ("CREATE TABLE docs (id INTEGER PRIMARY KEY, body TEXT, v BLOB)", "CREATE TABLE \"odd 'name'\" (id INTEGER PRIMARY KEY)"):
+            connection.execute(sql)
+        rows = [(1, "a <b> cat", [1.0, 0.0]), (2, "dog", [0.0, 1.0]), (3, "dogs", None)]
+        connection.execute_many("INSERT INTO docs VALUES (?, ?, ?)", rows)
+        connection.register_table("docs", vectors={"v": 2})
+        connection.register_table("odd 'name'")
+        connection.register_text("docs", "body")
+    served = serve("--db", str(tmp_path / "app.db"))
+    served.get(f"/?token={served.token}")
+
+    def alert(path: str) -> str:
+        found = re.search(r'role="alert"><pre>(.*?)</pre>', served.get(path), re.DOTALL)
+        assert found is not None, path
+        return found[1]
+
+    page = served.get("/tables")
+    for text in ('href="/tables/docs"', "up to date", 'href="/tables/odd%20%27name%27"'):
+        assert text in page, text
+    page = served.get("/tables?sql=SELECT+id+FROM+docs+WHERE+id+%3C+3+ORDER+BY+id+DESC%3B")
+    assert "2 rows" in page and "WHERE id &lt; 3" in page and "data-refresh" not in page
+    numbers = "WITH+RECURSIVE+n(x)+AS+(SELECT+1+UNION+ALL+SELECT+x+%2B+1+FROM+n+WHERE+x+%3C+90)+SELECT+x+FROM+n"
+    assert "first 50 rows" in served.get(f"/tables?sql={numbers}")
+    assert "nope" in alert("/tables?sql=SELECT+nope+FROM+docs")
+    assert "expected one statement, got 2" in alert("/tables?sql=SELECT+1%3B+SELECT+2")
+    assert "DELETE FROM docs" in alert("/tables?sql=DELETE+FROM+docs")
+
+    page = served.get("/tables/docs")
+    for text in ("a &lt;b&gt; cat", "3 rows", "<dt>Columns</dt><dd>3</dd>", 'name="words"', 'name="like"'):
+        assert text in page, text
+
+    def found(path: str) -> str:
+        return served.get(path).split("Found, best first")[1].split("</table>")[0]
+
+    assert "a &lt;b&gt; cat" in found("/tables/docs?column=body&words=CAT") and "dog" not in found("/tables/docs?column=body&words=CAT")
+    near = found("/tables/docs?column=v&like=id+%3D+2")
+    assert near.index("dog") < near.index("cat")
+    for asked in ("column=v&like=id+%3D+3", "column=v&like=id+%3D+99", "column=body&like=id+%3D+1"):
+        assert "expected a row that has a vector" in alert(f"/tables/docs?{asked}")
+    assert "nothing" in alert("/tables/docs?column=nothing&words=x")
+    assert "0 rows" in served.get("/tables/odd%20%27name%27")
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        served.get("/tables/none")
+    with vexact.connect(tmp_path / "app.db") as connection:
+        assert connection.query("SELECT count(*) AS n FROM docs").to_pylist() == [{"n": 3}]
+
+
+def test_without_a_database_the_tables_say_how_to_get_one(serve: Any) -> None:
+    served = serve()
+    served.get(f"/?token={served.token}")
+    for path in ("/tables", "/tables/docs"):
+        assert "vexact ui --db app.db" in served.get(path)
+
+
+def test_a_running_stream_shows_its_totals_and_its_newest_rows(tmp_path: Path, workspace: Workspace, serve: Any) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.csv").write_text("k,value\n" + "".join(f"k{n % 7},{n}\n" for n in range(500)))
+    sql = "SELECT k, sum(value) AS total FROM input_stream GROUP BY k"
+    arguments = ["stream-sql-once", "--source-csv-dir", str(tmp_path / "in"), "--max-batches", "0", "--query", sql]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "vexact", "run", "start", "--", *arguments],
+        env={**os.environ, "VEXACT_HOME": str(workspace.home)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        served = serve()
+        served.get(f"/?token={served.token}")
+        page = ""
+        while "Latest output" not in page:
+            assert running.poll() is None
+            path = re.search(r'href="(/runs/[^"]+)"', served.get("/"))
+            page = "" if path is None else served.get(path[1])
+        assert "<dt>Rows processed</dt><dd>500</dd>" in page and "the newest 7 rows" in page
+        assert f"<td>k6</td><td class=\"vexact-number\">{sum(range(6, 500, 7))}</td>" in page
+        assert "_ms<" not in page and re.search(r"<dt>last_batch_latency</dt><dd>\d+ ms</dd>", page)
+        assert "options.trigger_interval</dt><dd>1.0 s</dd>" in page
+    finally:
+        running.send_signal(signal.SIGINT)
+        running.wait(60)
+    assert "Latest output" not in served.get(path[1])
+
+
 def test_a_database_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vexact", "ui", "--db", str(tmp_path / "none.db")]
     done = subprocess.run(command, env={**os.environ, "VEXACT_HOME": str(tmp_path)}, capture_output=True, text=True, timeout=60)

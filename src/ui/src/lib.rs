@@ -30,8 +30,8 @@ use axum::routing::get;
 use maud::Markup;
 use tokio::net::TcpListener;
 use vexact_core::error::{Error, ErrorKind, Result};
-use vexact_html as html;
 use vexact_htap::HtapEngine;
+use vexact_html as html;
 use vexact_workspace::Workspace;
 
 use guard::Token;

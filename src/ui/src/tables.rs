@@ -281,13 +281,17 @@ fn first_vector(rows: &RecordBatch) -> Option<Vec<f32>> {
     Some(vector.as_primitive::<Float32Type>().values().to_vec())
 }
 
-/// Returns a query with a limit, unless it has one.
+/// Returns a query with a limit, unless it has one. Another statement is returned as it is.
 fn limited(sql: &str) -> String {
     let sql = sql.trim_end().trim_end_matches(';');
-    let has_limit =
-        sql.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|word| word.eq_ignore_ascii_case("limit"));
-    // A line of its own, so that a comment at the end does not hide it.
-    if has_limit { sql.to_owned() } else { format!("{sql}\nLIMIT {}", ROWS + 1) }
+    let mut words = sql.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|word| !word.is_empty());
+    let is_one_of = |word: &str, of: &[&str]| of.iter().any(|of| word.eq_ignore_ascii_case(of));
+    let is_query = words.next().is_some_and(|word| is_one_of(word, &["select", "values", "with"]));
+    match is_query && !words.any(|word| is_one_of(word, &["limit"])) {
+        // A line of its own, so that a comment at the end does not hide it.
+        true => format!("{sql}\nLIMIT {}", ROWS + 1),
+        false => sql.to_owned(),
+    }
 }
 
 /// Returns rows as a table, or the error in their place. `most`: the number of rows shown.
@@ -317,6 +321,8 @@ mod tests {
         assert_eq!(limited("SELECT 1 -- all"), "SELECT 1 -- all\nLIMIT 51");
         assert_eq!(limited("SELECT 1 limit 3"), "SELECT 1 limit 3");
         assert_eq!(limited("SELECT limits FROM t"), "SELECT limits FROM t\nLIMIT 51");
+        assert_eq!(limited("(VALUES (1))"), "(VALUES (1))\nLIMIT 51");
+        assert_eq!(limited("DELETE FROM t;"), "DELETE FROM t");
     }
 
     #[test]

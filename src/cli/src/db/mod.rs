@@ -289,7 +289,10 @@ async fn opened(database: &Database) -> Result<HtapEngine, Failure> {
 }
 
 /// Runs work with an engine, and closes the engine whether or not the work succeeds.
-pub(crate) async fn closing<T>(engine: &HtapEngine, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+pub(crate) async fn closing<T>(
+    engine: &HtapEngine,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
     let done = work.await;
     engine.shutdown().await;
     done
