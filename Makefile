@@ -123,6 +123,8 @@ dist: $(VENV)/.ready
 	cp $(TARGET)/release/vexact $(DIST)/
 	strip $(DIST)/vexact
 	cd python && VIRTUAL_ENV=$(VENV) $(BIN)/maturin build --release --quiet --strip --out $(DIST)
+	@du -m --apparent-size $(DIST)/vexact $(DIST)/*.whl
+	@test -z "$$(find $(DIST) -name '*.whl' -size +60M)" || { echo "a wheel has more than 60 MB"; exit 1; }
 
 # cargo shows its progress; pip's list of what is installed already is left out.
 extension: $(VENV)/.ready

@@ -16,6 +16,44 @@ fn vectors() -> ArrayRef {
     Arc::new(FixedSizeListArray::new(item, 2, Arc::new(Float32Array::from(components)), None))
 }
 
+#[test]
+fn the_page_of_rust_searches() -> Result {
+    let (array, queries) = (vectors(), vectors().slice(1, 2));
+    let floats: Vec<f32> = (0..12).flat_map(|i| [i as f32, 2.0 * i as f32]).collect();
+
+    use vexact_kernel::{Metric, Search, VectorColumn};
+
+    // An Arrow array, borrowed; or floats that follow each other, and the components of each vector.
+    let column = VectorColumn::try_new(&array)?;
+    let same = VectorColumn::from_floats(&floats, 2)?;
+    let hits = Search::new(Metric::Cosine, &[1.0, 2.0])?.top_k(3).run(&same)?;
+
+    // Many queries, as slices or as an array: each row is read once for a block of them.
+    let many = Search::batch(Metric::L2, &[[1.0, 2.0], [11.0, 22.0]])?.top_k(3).run(&column)?;
+    let of_array = Search::batch_of(Metric::L2, &queries)?.top_k(3).run(&column)?;
+
+    // All rows but the one of zero length point to where the query does.
+    assert_eq!((hits.rows.len(), hits.report.skipped_rows), (3, Some(1)));
+    assert_eq!(many.rankings[1].rows, [11, 10, 9]);
+    assert_eq!(of_array.rankings[0].rows, many.rankings[0].rows);
+    Ok(())
+}
+
+#[test]
+fn the_versions_that_the_documents_name_are_those_of_the_build() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+    let manifest = text("Cargo.toml");
+    for package in ["arrow", "datafusion"] {
+        let line = manifest.lines().find(|line| line.starts_with(&format!("{package} = {{ version = "))).unwrap();
+        let version = line.split('"').nth(1).unwrap();
+        for page in ["README.md", "docs/rust.md"] {
+            let expected = format!("{package} = {{ version = \"{version}\"");
+            assert!(text(page).contains(&expected), "{page}: expected {expected}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_readme_searches_in_rust() -> Result {
     let folder = tempfile::tempdir()?;
