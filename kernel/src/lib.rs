@@ -85,7 +85,7 @@ pub use max_sim::{MaxSim, MaxSimHits, TokenColumn};
 pub use metric::Metric;
 pub use pool::in_pool;
 pub use reference::Element;
-pub use report::{Execution, FilterReport, Report};
+pub use report::{Acceleration, Execution, FilterExecution, FilterReport, RankedBy, Report, ScanInput};
 pub use search::{BatchHits, GroupedHits, GroupedRow, Hits, Many, One, Ranking, Search};
 pub use sketch::{Sketch, SketchBasis, SketchFilter, SketchedRow, Training};
 pub use tier::Tier;

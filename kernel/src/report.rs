@@ -26,8 +26,8 @@ pub struct Report {
     pub skipped_rows: Option<u64>,
     /// The prefilter, if there is one.
     pub filter: Option<FilterReport>,
-    /// How the vectors are read.
-    pub acceleration: &'static str,
+    /// How the vectors are read and ranked.
+    pub acceleration: Acceleration,
     /// The instruction set.
     pub backend: Backend,
     /// The source of the bounds.
@@ -49,18 +49,98 @@ pub struct Report {
 pub struct FilterReport {
     /// Rows before the filter.
     pub input_rows: Option<u64>,
-    /// How the filter was evaluated; [`Self::NO_FILTER`] for a hybrid search that has none.
-    pub execution: &'static str,
+    /// How the filter was evaluated.
+    pub execution: FilterExecution,
     /// Rows in the result.
     pub returned_rows: Option<u64>,
 }
 
 impl FilterReport {
-    /// The `execution` of a search without a filter.
-    pub const NO_FILTER: &'static str = "none";
-
     fn has_filter(&self) -> bool {
-        self.execution != Self::NO_FILTER
+        self.execution != FilterExecution::NoFilter
+    }
+}
+
+/// How the filter of a search was evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FilterExecution {
+    /// A hybrid search without a filter.
+    NoFilter,
+    /// The caller gave the rows that passed.
+    SelectionBitmap,
+    /// The predicate was evaluated over batches, before the search.
+    PredicateToBitmap,
+}
+
+impl fmt::Display for FilterExecution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoFilter => "none",
+            Self::SelectionBitmap => "selection-bitmap",
+            Self::PredicateToBitmap => "vectorized-predicate-to-selection-bitmap",
+        })
+    }
+}
+
+/// How the vectors of a search are read, and how its rows are ranked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acceleration {
+    /// The memory that is read.
+    pub input: ScanInput,
+    /// The ranking of the rows.
+    pub ranking: RankedBy,
+}
+
+/// The memory that a search reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScanInput {
+    /// The buffers of the column, in place.
+    FlatBuffer,
+    /// Blocks of the column, converted to `f32`.
+    ConvertedBlocks,
+    /// Batches of a stream.
+    BatchStream,
+}
+
+/// How a search ranks rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RankedBy {
+    /// The closest rows of one query.
+    TopK,
+    /// The closest rows of several queries, in one pass.
+    MatrixTopK,
+    /// The closest row of each group.
+    GroupTopK,
+    /// Rows within a radius.
+    Range,
+}
+
+impl Acceleration {
+    /// Joins both parts.
+    pub const fn new(input: ScanInput, ranking: RankedBy) -> Self {
+        Self { input, ranking }
+    }
+
+    /// A search for the closest rows of so many queries.
+    pub(crate) fn top_k(input: ScanInput, queries: usize) -> Self {
+        Self::new(input, if queries > 1 { RankedBy::MatrixTopK } else { RankedBy::TopK })
+    }
+}
+
+impl fmt::Display for Acceleration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let input = match self.input {
+            ScanInput::FlatBuffer => "flat-buffer",
+            ScanInput::ConvertedBlocks => "converted-blocks",
+            ScanInput::BatchStream => "batch-stream",
+        };
+        let ranking = match self.ranking {
+            RankedBy::TopK => "simd-topk",
+            RankedBy::MatrixTopK => "simd-matrix-topk",
+            RankedBy::GroupTopK => "group-topk",
+            RankedBy::Range => "simd-range",
+        };
+        write!(f, "{input}+{ranking}")
     }
 }
 
@@ -96,7 +176,7 @@ impl Report {
             candidate_rows: None,
             skipped_rows: None,
             filter: None,
-            acceleration: "flat-buffer+simd-topk",
+            acceleration: Acceleration::top_k(ScanInput::FlatBuffer, 1),
             backend: Backend::fastest(),
             tier: Tier::F32,
             components: None,
@@ -152,58 +232,78 @@ fn known<T: fmt::Display>(value: Option<T>) -> String {
     value.map_or_else(|| "unknown".into(), |value| value.to_string())
 }
 
-impl fmt::Display for Report {
-    /// `key=value` lines, in a fixed order.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Report {
+    /// The names and values of the report, in a fixed order.
+    pub fn facts(&self) -> Vec<(&'static str, String)> {
         let mode = if self.filter.is_some() { "exact-scan-hybrid-search" } else { "exact-scan" };
-        writeln!(f, "mode={mode}")?;
-        writeln!(f, "metric={}", self.metric)?;
-        writeln!(f, "dimension={}", known(self.dimension))?;
-        writeln!(f, "top_k={}", self.top_k.map_or_else(|| "all".into(), |k| k.to_string()))?;
+        let mut facts = vec![
+            ("mode", mode.to_owned()),
+            ("metric", self.metric.to_string()),
+            ("dimension", known(self.dimension)),
+            ("top_k", self.top_k.map_or_else(|| "all".into(), |k| k.to_string())),
+        ];
         if self.queries != Some(1) {
-            writeln!(f, "queries={}", known(self.queries))?;
+            facts.push(("queries", known(self.queries)));
         }
-        writeln!(f, "candidate_rows={}", known(self.candidate_rows))?;
-        writeln!(f, "skipped_rows={}", known(self.skipped_rows))?;
+        facts.push(("candidate_rows", known(self.candidate_rows)));
+        facts.push(("skipped_rows", known(self.skipped_rows)));
         let has_filter = self.filter.as_ref().is_some_and(FilterReport::has_filter);
-        writeln!(f, "filter_pushdown={has_filter}")?;
+        facts.push(("filter_pushdown", has_filter.to_string()));
         if let Some(filter) = &self.filter {
             let selectivity = self
                 .candidate_rows
                 .zip(filter.input_rows)
                 .map(|(kept, all)| format!("{:.6}", if all == 0 { 0.0 } else { kept as f64 / all as f64 }));
-            writeln!(f, "input_rows={}", known(filter.input_rows))?;
-            writeln!(f, "selectivity={}", known(selectivity))?;
-            writeln!(f, "column_filter_stage={}", if has_filter { "before-vector" } else { FilterReport::NO_FILTER })?;
-            writeln!(f, "column_filter_execution={}", filter.execution)?;
+            let none = FilterExecution::NoFilter.to_string();
+            facts.extend([
+                ("input_rows", known(filter.input_rows)),
+                ("selectivity", known(selectivity)),
+                ("column_filter_stage", if has_filter { "before-vector".into() } else { none }),
+                ("column_filter_execution", filter.execution.to_string()),
+            ]);
         }
         if self.filter.is_some() || self.radius.is_some() {
             let compare = if self.metric.is_larger_closer() { ">=" } else { "<=" };
-            writeln!(f, "score_threshold={}", self.radius.map_or_else(|| "none".into(), |r| r.to_string()))?;
-            writeln!(f, "score_threshold_compare={compare}")?;
+            facts.push(("score_threshold", self.radius.map_or_else(|| "none".into(), |radius| radius.to_string())));
+            facts.push(("score_threshold_compare", compare.into()));
         }
         if let Some(filter) = &self.filter {
-            writeln!(f, "returned_rows={}", known(filter.returned_rows))?;
+            facts.push(("returned_rows", known(filter.returned_rows)));
         }
-        writeln!(f, "acceleration={}", self.acceleration)?;
-        writeln!(f, "backend={}", self.backend)?;
-        writeln!(f, "tier={}", self.tier)?;
-        if let Some(components) = self.components {
-            writeln!(f, "components={components}")?;
-        }
-        writeln!(f, "reason={}", self.reason)?;
-        writeln!(f, "threads={}", known(self.threads))?;
-        write!(f, "bytes_planned={}", known(self.bytes_planned))?;
+        facts.extend([
+            ("acceleration", self.acceleration.to_string()),
+            ("backend", self.backend.to_string()),
+            ("tier", self.tier.to_string()),
+        ]);
+        facts.extend(self.components.map(|components| ("components", components.to_string())));
+        facts.extend([
+            ("reason", self.reason.clone()),
+            ("threads", known(self.threads)),
+            ("bytes_planned", known(self.bytes_planned)),
+        ]);
         if let Some(execution) = &self.execution {
-            write!(f, "\nrows_scanned={}", execution.rows_scanned)?;
-            write!(f, "\npruned={}", execution.pruned)?;
-            write!(f, "\nrefined={}", execution.refined)?;
-            if let Some(rows_left) = execution.rows_left {
-                write!(f, "\nrows_left={rows_left}")?;
-            }
-            write!(f, "\nbytes_read={}", execution.bytes_read)?;
-            write!(f, "\nscan_us={}", execution.scan_us)?;
-            write!(f, "\nrefine_us={}", execution.refine_us)?;
+            facts.extend([
+                ("rows_scanned", execution.rows_scanned.to_string()),
+                ("pruned", execution.pruned.to_string()),
+                ("refined", execution.refined.to_string()),
+            ]);
+            facts.extend(execution.rows_left.map(|rows_left| ("rows_left", rows_left.to_string())));
+            facts.extend([
+                ("bytes_read", execution.bytes_read.to_string()),
+                ("scan_us", execution.scan_us.to_string()),
+                ("refine_us", execution.refine_us.to_string()),
+            ]);
+        }
+        facts
+    }
+}
+
+impl fmt::Display for Report {
+    /// `key=value` lines, in the order of [`Self::facts`].
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (key, value)) in self.facts().iter().enumerate() {
+            let separator = if at == 0 { "" } else { "\n" };
+            write!(f, "{separator}{key}={value}")?;
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::error::{KernelError, Result};
 use crate::metric::Metric;
 use crate::query::Query;
 use crate::reference::Element;
-use crate::report::{Execution, FilterReport, Report};
+use crate::report::{Acceleration, Execution, FilterExecution, FilterReport, Report, ScanInput};
 use crate::scan::{Counts, Job, ScanResult};
 use crate::sketch::SketchFilter;
 use crate::tier::Tier;
@@ -265,10 +265,10 @@ impl<Q> Search<Q> {
             candidate_rows: rows.filter(|_| self.selection.is_none()),
             filter: self.selection.is_some().then_some(FilterReport {
                 input_rows: rows,
-                execution: "selection-bitmap",
+                execution: FilterExecution::SelectionBitmap,
                 returned_rows: None,
             }),
-            acceleration: if self.queries.len() > 1 { "flat-buffer+simd-matrix-topk" } else { "flat-buffer+simd-topk" },
+            acceleration: Acceleration::top_k(ScanInput::FlatBuffer, self.queries.len()),
             backend: kernels.backend,
             ..Report::planned(self.metric, Some(dim), self.top_k, self.tier)
         })
@@ -349,8 +349,7 @@ impl<Q> Search<Q> {
         let nulls = candidates - result.counts.rows_scanned;
         report.skipped_rows = Some(nulls + result.counts.rows_skipped);
         if !is_float32 && report.tier != Tier::Integer {
-            report.acceleration =
-                if self.queries.len() > 1 { "converted-blocks+simd-matrix-topk" } else { "converted-blocks+simd-topk" };
+            report.acceleration = Acceleration::top_k(ScanInput::ConvertedBlocks, self.queries.len());
         }
         if let Some(filter) = &mut report.filter {
             filter.returned_rows = Some(returned);

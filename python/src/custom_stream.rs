@@ -1,7 +1,7 @@
 //! Python iterables as sources of streams, and Python functions as their sinks.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -10,6 +10,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow_pyarrow::{FromPyArrow, ToPyArrow};
 use async_trait::async_trait;
 use datafusion::error::DataFusionError;
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyList};
 use tokio::sync::Notify;
@@ -52,7 +53,7 @@ impl SourceTable for PySource {
     }
 
     async fn open(&self) -> Result<Box<dyn Source>> {
-        let batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let batches = self.batches.lock().take();
         let problem =
             "the custom source is read by another query, or was: expected one query, an iterable is read once";
         let batches = batches.ok_or_else(|| Error::InvalidArgument(problem.into()))?;

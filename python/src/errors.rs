@@ -2,26 +2,30 @@
 //! by the error's kind.
 
 use datafusion::error::DataFusionError;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::import_exception;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
 use vexact::error::ErrorKind;
+
+import_exception!(vexact.errors, EngineError);
+import_exception!(vexact.errors, ExecutionError);
+import_exception!(vexact.errors, InternalError);
+import_exception!(vexact.errors, InvalidRequestError);
+import_exception!(vexact.errors, QueryTimeoutError);
+import_exception!(vexact.errors, ResourcesExhaustedError);
+import_exception!(vexact.errors, SourceIOError);
+import_exception!(vexact.errors, SourceNotFoundError);
 
 /// Returns the exception for an error.
 pub fn exception(py: Python<'_>, error: &vexact::Error) -> PyErr {
-    let class = match error.kind() {
-        ErrorKind::Value => "InvalidRequestError",
-        ErrorKind::FileNotFound => "SourceNotFoundError",
-        ErrorKind::Io => "SourceIOError",
-        ErrorKind::Resources => "ResourcesExhaustedError",
-        ErrorKind::Execution => "ExecutionError",
-        ErrorKind::Timeout => "QueryTimeoutError",
-        ErrorKind::Internal => "InternalError",
-    };
-    let found = py.import("vexact.errors").and_then(|errors| Ok(errors.getattr(class)?.cast_into::<PyType>()?));
-    let exception = match found {
-        Ok(class) => PyErr::from_type(class, error.to_string()),
-        Err(_) => PyRuntimeError::new_err(error.to_string()),
+    let text = error.to_string();
+    let exception = match error.kind() {
+        ErrorKind::Value => InvalidRequestError::new_err(text),
+        ErrorKind::FileNotFound => SourceNotFoundError::new_err(text),
+        ErrorKind::Io => SourceIOError::new_err(text),
+        ErrorKind::Resources => ResourcesExhaustedError::new_err(text),
+        ErrorKind::Execution => ExecutionError::new_err(text),
+        ErrorKind::Timeout => QueryTimeoutError::new_err(text),
+        ErrorKind::Internal => InternalError::new_err(text),
     };
     if let Some(cause) = cause(error) {
         exception.set_cause(py, Some(cause.clone_ref(py)));
@@ -46,12 +50,7 @@ pub fn engine_exception(py: Python<'_>, error: &vexact::Error) -> PyErr {
     if matches!(error.kind(), ErrorKind::Internal | ErrorKind::Timeout) {
         return exception(py, error);
     }
-    let found =
-        py.import("vexact.errors").and_then(|errors| Ok(errors.getattr("EngineError")?.cast_into::<PyType>()?));
-    match found {
-        Ok(class) => PyErr::from_type(class, error.to_string()),
-        Err(_) => PyRuntimeError::new_err(error.to_string()),
-    }
+    EngineError::new_err(error.to_string())
 }
 
 /// Returns the exception for an invalid argument. The problem names the argument, the expected

@@ -12,6 +12,7 @@ use crate::errors::exception;
 use crate::lazy_reader::LazyReader;
 use crate::process::OfProcess;
 use crate::runtime::{run, run_long, run_telling};
+use crate::search::{Sections, sections};
 
 /// Callback with the number of rows so far, called while a query runs.
 type Tell = Option<Py<PyAny>>;
@@ -25,8 +26,10 @@ fn tell(tell: &Tell, py: Python<'_>, rows: usize) -> PyResult<()> {
 
 /// Returns the sections of an explain as HTML, with its style.
 #[pyfunction]
-pub fn explain_html(logical: String, physical: String, strategy: String) -> String {
-    vexact_html::with_style(&vexact_html::explain(&vexact::sql::Explained { logical, physical, strategy }))
+pub fn explain_html(logical: &str, physical: &str, strategy: Vec<Vec<(String, String)>>, text: &str) -> String {
+    let strategy =
+        strategy.iter().map(|section| section.iter().map(|(key, value)| (&**key, &**value)).collect()).collect();
+    vexact_html::with_style(&vexact_html::explain(&vexact_html::Explain { logical, physical, strategy, text }))
 }
 
 /// Removes the temporary files of this process. Called when the interpreter ends, which ends the
@@ -117,9 +120,8 @@ impl DataFrame {
     }
 
     /// The sections (logical, physical, strategy).
-    fn explain(&self, py: Python<'_>) -> PyResult<(String, String, String)> {
-        let explained = run(py, self.0.explain())?;
-        Ok((explained.logical, explained.physical, explained.strategy))
+    fn explain(&self, py: Python<'_>) -> PyResult<Sections> {
+        run(py, self.0.explain()).map(sections)
     }
 
     #[pyo3(signature = (path, sketch, progress))]

@@ -3,7 +3,8 @@
 
 use std::ops::Deref;
 use std::process;
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 /// A value that is dropped only by the process that created it: dropping it in a child would
 /// release resources that the parent still uses. The Python classes reject its use in a child.
@@ -49,7 +50,7 @@ impl<T> PerProcess<T> {
     /// # Errors
     /// Those of `make`.
     pub fn get_or_try_init<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<&'static T, E> {
-        let mut value = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut value = self.0.lock();
         match *value {
             Some((process, made)) if process == process::id() => Ok(made),
             _ => {

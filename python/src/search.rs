@@ -4,7 +4,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use vexact::VectorSearch;
 use vexact::kernel::{KernelError, Metric};
-use vexact::sql::Explained;
+use vexact::sql::{Explained, Facts};
 
 use crate::convert;
 use crate::query::{Refusal, bit_query, query as query_vectors};
@@ -58,9 +58,9 @@ impl<'py> SearchArguments<'py> {
     }
 }
 
-/// `(logical, physical, strategy)`.
-pub type Sections = (String, String, String);
+/// `(logical, physical, strategy)`, the strategy as the names and values of each section.
+pub type Sections = (String, String, Vec<Facts>);
 
 pub fn sections(explained: Explained) -> Sections {
-    (explained.logical, explained.physical, explained.strategy)
+    (explained.logical, explained.physical, explained.strategy.facts())
 }

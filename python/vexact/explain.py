@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from . import _native
+
+#: The logical plan, the physical plan, and the names and values of each section of the strategy.
+Sections: TypeAlias = tuple[str, str, list[list[tuple[str, str]]]]
 
 
 class Explain(str):
@@ -16,19 +21,23 @@ class Explain(str):
     physical: str
     strategy: str
 
-    def __new__(cls, logical: str, physical: str, strategy: str) -> Explain:
+    _strategies: list[list[tuple[str, str]]]
+
+    def __new__(cls, logical: str, physical: str, strategies: list[list[tuple[str, str]]]) -> Explain:
+        strategy = "\n\n".join("\n".join(f"{key}={value}" for key, value in pairs) for pairs in strategies)
         sections = {"logical": logical.rstrip(), "physical": physical.rstrip(), "strategy": strategy.rstrip()}
         text = "\n".join(f"{name}\n" + "\n".join(f"  {line}" for line in body.split("\n")) for name, body in sections.items())
         explain = super().__new__(cls, text)
         explain.logical, explain.physical, explain.strategy = sections.values()
+        explain._strategies = strategies
         return explain
 
     def strategies(self) -> list[dict[str, str]]:
         """Returns the strategy of each vector search in the query, as dicts."""
-        return [dict(line.split("=", 1) for line in part.split("\n")) for part in self.strategy.split("\n\n")]
+        return [dict(pairs) for pairs in self._strategies]
 
     def _repr_html_(self) -> str:
-        return _native.explain_html(self.logical, self.physical, self.strategy)
+        return _native.explain_html(self.logical, self.physical, self._strategies, str(self))
 
     def to_html(self) -> str:
         """Returns a whole HTML page."""

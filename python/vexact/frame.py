@@ -12,7 +12,7 @@ from . import _arguments as check
 from . import _native
 from ._process import OfProcess
 from .errors import InvalidRequestError
-from .explain import Explain
+from .explain import Explain, Sections
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ class DataFrame:
         if not isinstance(native, _native.DataFrame):
             raise check.wrong("DataFrame", "what a method of vexact.Session makes", native)
         self._native = native
-        self._search: Callable[[], tuple[str, str, str]] | None = None
+        self._search: Callable[[], Sections] | None = None
 
     @classmethod
-    def _of_search(cls, native: _NativeFrame, explain: Callable[[], tuple[str, str, str]]) -> DataFrame:
+    def _of_search(cls, native: _NativeFrame, explain: Callable[[], Sections]) -> DataFrame:
         """The frame of the result of a search, which is in memory; `explain` runs the search again."""
         frame = cls(native)
         frame._search = explain

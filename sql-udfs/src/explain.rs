@@ -23,6 +23,7 @@ use crate::config::VexactOptions;
 use crate::correlated::with_hint;
 use crate::exec::{VectorJoinExec, VectorTopKExec};
 use crate::rewrite;
+use crate::strategy::{SearchStrategy, Section, Strategy};
 use crate::table::{BestOfEachGroup, GroupPlanner};
 
 /// Delegates planning, and adds `strategy_plan` to EXPLAIN.
@@ -79,10 +80,13 @@ impl QueryPlanner for StrategyPlanner {
         }
         // EXPLAIN itself reports a planning error.
         let Ok(searched) = self.plan(&explain.plan, session).await else { return Ok(planned) };
-        let Some(strategy) = strategy(&searched, session.config_options()) else { return Ok(planned) };
+        let strategy = strategy(&searched, session.config_options());
+        if strategy.sections.is_empty() {
+            return Ok(planned);
+        }
         let schema: SchemaRef = planned.schema();
         let text = |text: &str| Arc::new(StringArray::from(vec![text.to_owned()]));
-        let row = RecordBatch::try_new(Arc::clone(&schema), vec![text("strategy_plan"), text(&strategy)])?;
+        let row = RecordBatch::try_new(Arc::clone(&schema), vec![text("strategy_plan"), text(&strategy.to_string())])?;
         // Explaining is done: its rows are texts.
         let mut rows = collect(planned, session.task_ctx()).await?;
         rows.push(row);
@@ -91,44 +95,42 @@ impl QueryPlanner for StrategyPlanner {
 }
 
 /// Returns the strategies of the vector searches in a physical plan, as executed if they have run,
-/// and the reason for each sort by distance that was not rewritten. Returns `None` for a plan
-/// without vector search.
-pub fn strategy(plan: &Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Option<String> {
+/// and the reason for each sort by distance that was not rewritten.
+pub fn strategy(plan: &Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Strategy {
     let tier = VexactOptions::of(config).tier;
     let mut sections = Vec::new();
     let mut pending = vec![Arc::clone(plan)];
     while let Some(plan) = pending.pop() {
         let node: &dyn ExecutionPlan = plan.as_ref();
         if let Some(top_k) = node.downcast_ref::<VectorTopKExec>() {
-            sections.push(top_k.strategy(tier));
+            sections.push(top_k.strategy(tier).into());
         } else if let Some(join) = node.downcast_ref::<VectorJoinExec>() {
-            sections.push(join.report(tier).to_string());
+            sections.push(SearchStrategy::from(join.report(tier)).into());
         } else if let Some(filter) = node.downcast_ref::<FilterExec>() {
-            sections.extend(rewrite::range_strategy(filter, tier));
+            let ranges = rewrite::range_strategy(filter, tier);
+            sections.extend(ranges.into_iter().map(|report| Section::from(SearchStrategy::from(report))));
         }
         pending.extend(plan.children().into_iter().rev().cloned());
     }
-    for decline in rewrite::declines(plan, config) {
-        sections.push(format!("rewrite=declined\nreason={decline}"));
-    }
-    (!sections.is_empty()).then(|| sections.join("\n\n"))
+    sections.extend(rewrite::declines(plan, config).into_iter().map(Section::Declined));
+    Strategy { sections, ..Strategy::default() }
 }
 
 /// The three sections of an explain.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Explained {
     /// DataFusion's logical plan, optimized.
     pub logical: String,
     /// DataFusion's physical plan.
     pub physical: String,
-    /// `key=value` lines; `mode=sql` if there is no vector search.
-    pub strategy: String,
+    /// How the vector searches are done.
+    pub strategy: Strategy,
 }
 
 impl fmt::Display for Explained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (heading, text) in [("logical", &self.logical), ("physical", &self.physical), ("strategy", &self.strategy)]
-        {
+        let strategy = self.strategy.to_string();
+        for (heading, text) in [("logical", &self.logical), ("physical", &self.physical), ("strategy", &strategy)] {
             writeln!(f, "{heading}")?;
             for line in text.trim_end().lines() {
                 writeln!(f, "  {line}")?;
@@ -168,7 +170,7 @@ pub fn explain_plan(logical: &LogicalPlan, physical: &Arc<dyn ExecutionPlan>, co
     Explained {
         logical: without_long_vectors(&logical_text),
         physical: without_long_vectors(&displayable(physical.as_ref()).indent(false).to_string()),
-        strategy: strategy(physical, config).unwrap_or_else(|| "mode=sql".into()),
+        strategy: strategy(physical, config),
     }
 }
 

@@ -28,6 +28,7 @@ mod register;
 mod rewrite;
 mod search_plan;
 pub mod sketches;
+mod strategy;
 mod table;
 mod vector;
 
@@ -39,6 +40,7 @@ pub use portable::portable;
 pub use register::register;
 pub use rewrite::{Decline, VectorRewrite, bind_parameters, range_searches, with_score_bounds};
 pub use search_plan::SearchPlan;
+pub use strategy::{Facts, SearchStrategy, Section, Strategy};
 pub use table::{
     FilterPlanner, NamedArguments, Parameters, Table, best_of_each_group, filter_expr, given, needed_of_input,
     text_argument, with_added_columns,

@@ -26,7 +26,7 @@ use datafusion::physical_plan::{
 };
 use futures::stream::once;
 use futures::{StreamExt, TryStreamExt};
-use vexact_kernel::{FilterReport, Metric, Report, Tier};
+use vexact_kernel::{Acceleration, FilterReport, Metric, RankedBy, Report, ScanInput, Tier};
 
 use self::run::{QUERY_BLOCK, SearchState};
 use crate::chunks;
@@ -130,8 +130,8 @@ impl VectorJoinExec {
                 returned_rows: None,
             }),
             acceleration: match &scan {
-                Some(_) => "flat-buffer+simd-matrix-topk",
-                None => "batch-stream+simd-matrix-topk",
+                Some(_) => Acceleration::new(ScanInput::FlatBuffer, RankedBy::MatrixTopK),
+                None => stream::ACCELERATION,
             },
             ..Report::planned(self.join.metric, None, self.join.k, tier)
         };

@@ -6,7 +6,9 @@ use std::collections::HashMap;
 
 use arrow::buffer::BooleanBuffer;
 use datafusion::common::{DataFusionError, Result, internal_err};
-use vexact_kernel::{ChunkedColumn, GroupedRow, KernelError, Metric, Report, Search, Tier};
+use vexact_kernel::{
+    Acceleration, ChunkedColumn, GroupedRow, KernelError, Metric, RankedBy, Report, ScanInput, Search, Tier,
+};
 
 use super::groups::GroupEntry;
 use super::run::FILTER;
@@ -14,7 +16,7 @@ use super::spec::{ScoreBounds, Scoring};
 use super::ties::Ties;
 
 /// Name of the ranking of groups in reports.
-pub(super) const GROUPED: &str = "flat-buffer+group-topk";
+pub(super) const GROUPED: Acceleration = Acceleration::new(ScanInput::FlatBuffer, RankedBy::GroupTopK);
 
 /// Rank class of a row: ordinary distances are ordered between the NULLs and NaNs that come first
 /// and those that come last.

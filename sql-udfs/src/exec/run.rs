@@ -10,13 +10,13 @@ use datafusion::common::Result;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder};
-use vexact_kernel::{KernelError, Report, to_fixed_size_list};
+use vexact_kernel::{FilterExecution, KernelError, Report, to_fixed_size_list};
 
 use super::ranked::{Entry, external, on_column};
 use super::spec::TopK;
 
-/// Name of the evaluation of predicates in reports.
-pub(super) const FILTER: &str = "vectorized-predicate-to-selection-bitmap";
+/// The evaluation of predicates in reports.
+pub(super) const FILTER: FilterExecution = FilterExecution::PredicateToBitmap;
 
 /// State of one execution.
 pub(super) struct SearchState {

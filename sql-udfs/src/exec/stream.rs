@@ -15,7 +15,7 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::StreamExt;
-use vexact_kernel::{ChunkedColumn, FilterReport, Report, VectorColumn};
+use vexact_kernel::{Acceleration, ChunkedColumn, FilterReport, RankedBy, Report, ScanInput, VectorColumn};
 
 use super::groups::{Grouped, Groups, keep_first_of_each};
 use super::in_place::kept;
@@ -24,9 +24,9 @@ use super::run::{FILTER, SearchState, vectors};
 use super::stored_sketch::{self, Access, ScannedRows};
 
 /// Name of this access path in reports.
-pub(super) const ACCELERATION: &str = "batch-stream+simd-topk";
+pub(super) const ACCELERATION: Acceleration = Acceleration::new(ScanInput::BatchStream, RankedBy::TopK);
 /// As [`ACCELERATION`], where rows are grouped.
-pub(super) const GROUPED: &str = "batch-stream+group-topk";
+pub(super) const GROUPED: Acceleration = Acceleration::new(ScanInput::BatchStream, RankedBy::GroupTopK);
 
 /// A position is the partition and, in these bits, the row's ordinal in it: partitions of a file
 /// follow each other.

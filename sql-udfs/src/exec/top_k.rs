@@ -26,6 +26,7 @@ use super::spec::TopK;
 use super::{in_place, stream};
 use crate::chunks;
 use crate::config::VexactOptions;
+use crate::strategy::SearchStrategy;
 use crate::vector::{is_integer_search, scalar_of_vector, vector_of_scalar, vector_type};
 
 /// Runs a [`TopK`]. A scan of chunks in memory is searched in place, in parallel, and other columns
@@ -137,19 +138,9 @@ impl VectorTopKExec {
         report
     }
 
-    /// The strategy as text: the report, as executed or as planned for a tier, and what the rows
-    /// are grouped by.
-    pub fn strategy(&self, tier: Tier) -> String {
-        self.strategy_of(&self.report(tier))
-    }
-
-    /// As [`Self::strategy`], with another report.
-    pub fn strategy_of(&self, report: &Report) -> String {
-        let report = report.to_string();
-        match self.group_name() {
-            Some(group) => format!("{}\ngroup_by={group}", report.trim_end()),
-            None => report,
-        }
+    /// The strategy: the report, as executed or as planned for a tier, and the column of the groups.
+    pub(crate) fn strategy(&self, tier: Tier) -> SearchStrategy {
+        SearchStrategy { group_by: self.group_name(), ..self.report(tier).into() }
     }
 
     fn group_name(&self) -> Option<String> {

@@ -28,6 +28,20 @@ pub(crate) use score::VectorScore;
 pub use score::score_expr;
 pub use to_vector::vector_of_text;
 
+/// The names of the functions whose results are distances, or similarities that a sort converts to
+/// distances.
+pub const DISTANCE_FUNCTIONS: [&str; 9] = [
+    "cosine_distance",
+    "cosine_similarity",
+    "inner_product",
+    "dot_product",
+    "l2_distance",
+    "l2_distance_squared",
+    "l1_distance",
+    "hamming_distance",
+    "jaccard_distance",
+];
+
 /// All scalar functions that a user can name.
 pub(crate) fn all() -> Vec<ScalarUDF> {
     let mut functions: Vec<ScalarUDF> =
@@ -39,4 +53,20 @@ pub(crate) fn all() -> Vec<ScalarUDF> {
     functions.push(ScalarUDF::from(to_vector::ToVector::new()));
     functions.push(ScalarUDF::from(vector_dims::VectorDims::new()));
     functions
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::logical_expr::ScalarUDFImpl;
+
+    use super::*;
+
+    #[test]
+    fn the_distance_functions_are_those_that_are_registered() {
+        let functions = Function::ALL.into_iter().map(Distance::new);
+        let names =
+            functions.flat_map(|function| [vec![function.name().to_owned()], function.aliases().to_vec()].concat());
+        let names: std::collections::BTreeSet<String> = names.collect();
+        assert_eq!(names, DISTANCE_FUNCTIONS.map(str::to_owned).into());
+    }
 }

@@ -1,8 +1,9 @@
 //! The sketches of one batch.
 
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use datafusion::execution::memory_pool::MemoryReservation;
+use parking_lot::RwLock;
 use vexact_kernel::{Sketch, SketchBasis, Tier};
 
 /// The sketches of one immutable batch: for each vector column at most one of each form.
@@ -44,7 +45,7 @@ impl BatchSketches {
     /// Returns a sketch of a column. Returns `None` if there is none, or if one is being stored at
     /// this moment.
     pub(super) fn get(&self, column: usize, wanted: Wanted) -> Option<Arc<Sketch>> {
-        let held = self.held.try_read().ok()?;
+        let held = self.held.try_read()?;
         let found = held.iter().find(|held| held.column == column && wanted.admits(held.sketch.basis().tier()));
         found.map(|held| Arc::clone(&held.sketch))
     }
@@ -59,7 +60,7 @@ impl BatchSketches {
     pub(super) fn put(&self, new: Held) {
         let form = new.sketch.basis().tier();
         let replaced = {
-            let Ok(mut held) = self.held.write() else { return };
+            let mut held = self.held.write();
             let old = held.iter().position(|old| old.column == new.column && old.sketch.basis().tier() == form);
             let old = old.map(|old| held.swap_remove(old));
             held.push(new);
@@ -72,14 +73,14 @@ impl BatchSketches {
     /// Releases all sketches; returns their bytes.
     pub(super) fn clear(&self) -> usize {
         let released = match self.held.try_write() {
-            Ok(mut held) => std::mem::take(&mut *held),
-            Err(_) => return 0,
+            Some(mut held) => std::mem::take(&mut *held),
+            None => return 0,
         };
         released.iter().map(|held| held.memory.size()).sum()
     }
 
     /// Memory of the sketches.
     pub fn size_bytes(&self) -> usize {
-        self.held.read().map_or(0, |held| held.iter().map(|held| held.sketch.size_bytes()).sum())
+        self.held.read().iter().map(|held| held.sketch.size_bytes()).sum()
     }
 }

@@ -1,10 +1,11 @@
 //! A memory pool in which sketches yield to queries.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 
 use datafusion::common::Result;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
+use parking_lot::Mutex;
 
 use super::batch::BatchSketches;
 
@@ -28,7 +29,7 @@ impl SketchPool {
 
     /// Remembers a batch that holds a sketch.
     pub(super) fn add_holder(&self, batch: &Arc<BatchSketches>) {
-        let Ok(mut holders) = self.holders.lock() else { return };
+        let mut holders = self.holders.lock();
         if holders.len() == holders.capacity() {
             holders.retain(|holder| holder.strong_count() > 0);
         }
@@ -38,8 +39,8 @@ impl SketchPool {
     /// Releases all sketches; returns true if there were any.
     fn release(&self) -> bool {
         let holders = match self.holders.try_lock() {
-            Ok(mut holders) => std::mem::take(&mut *holders),
-            Err(_) => return false,
+            Some(mut holders) => std::mem::take(&mut *holders),
+            None => return false,
         };
         let released: usize = holders.iter().filter_map(Weak::upgrade).map(|batch| batch.clear()).sum();
         released > 0

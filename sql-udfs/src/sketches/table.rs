@@ -2,10 +2,11 @@
 //! bytes that searches have read without a sketch.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 
 use datafusion::execution::memory_pool::MemoryReservation;
+use parking_lot::{Condvar, Mutex, RwLock};
 use vexact_kernel::{SketchBasis, Tier};
 
 use super::batch::Wanted;
@@ -33,22 +34,22 @@ impl TableSketches {
     /// Returns what is known of a column. Returns `None` if another thread is entering a column at
     /// this moment.
     pub(super) fn column(&self, column: usize) -> Option<Arc<ColumnSketches>> {
-        if let Some(known) = self.columns.try_read().ok()?.get(&column) {
+        if let Some(known) = self.columns.try_read()?.get(&column) {
             return Some(Arc::clone(known));
         }
-        let mut columns = self.columns.try_write().ok()?;
+        let mut columns = self.columns.try_write()?;
         Some(Arc::clone(columns.entry(column).or_default()))
     }
 
     /// Returns true if a column has a basis, so that new batches are worth encoding.
     pub fn has_basis(&self) -> bool {
-        let Ok(columns) = self.columns.try_read() else { return false };
+        let Some(columns) = self.columns.try_read() else { return false };
         columns.keys().any(|column| !self.bases(*column).is_empty())
     }
 
     /// The bases of a column, each with the tier that it was trained for.
     pub(super) fn bases(&self, column: usize) -> Vec<(Tier, Arc<Training>)> {
-        let Some(known) = self.columns.try_read().ok().and_then(|columns| columns.get(&column).cloned()) else {
+        let Some(known) = self.columns.try_read().and_then(|columns| columns.get(&column).cloned()) else {
             return Vec::new();
         };
         let trained = |tier| Some((tier, known.training(tier).filter(|training| training.basis.is_some())?));
@@ -58,7 +59,7 @@ impl TableSketches {
     /// Has the builder do something, now or after what it does. Without effect if its lock is
     /// taken or no thread can be started.
     pub(super) fn request(self: &Arc<Self>, request: Request) {
-        let Ok(mut builder) = self.builder.try_lock() else { return };
+        let Some(mut builder) = self.builder.try_lock() else { return };
         let is_running = builder.process == std::process::id();
         builder.pending.insert((request.column, request.tier), request);
         if !is_running && build::start(self) {
@@ -68,7 +69,7 @@ impl TableSketches {
 
     /// Takes the next request; the builder ends if there is none.
     pub(super) fn next_request(&self) -> Option<Request> {
-        let mut builder = self.builder.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut builder = self.builder.lock();
         let key = builder.pending.keys().next().copied();
         let next = key.and_then(|key| builder.pending.remove(&key));
         if next.is_none() {
@@ -80,14 +81,14 @@ impl TableSketches {
 
     /// Returns true while a column is being trained for or encoded.
     pub(super) fn is_building(&self) -> bool {
-        self.builder.try_lock().is_ok_and(|builder| builder.process == std::process::id())
+        self.builder.try_lock().is_some_and(|builder| builder.process == std::process::id())
     }
 
     /// Waits until nothing is left to build of what was requested.
     pub fn wait(&self) {
-        let mut builder = self.builder.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut builder = self.builder.lock();
         while builder.process == std::process::id() {
-            builder = self.is_idle.wait(builder).unwrap_or_else(PoisonError::into_inner);
+            self.is_idle.wait(&mut builder);
         }
     }
 }
@@ -126,7 +127,7 @@ fn place(tier: Tier) -> Option<usize> {
 
 impl ColumnSketches {
     pub fn training(&self, tier: Tier) -> Option<Arc<Training>> {
-        self.trainings.try_read().ok()?[place(tier)?].clone()
+        self.trainings.try_read()?[place(tier)?].clone()
     }
 
     /// The sketches that a search of a tier may read.
@@ -144,13 +145,9 @@ impl ColumnSketches {
 
     pub fn set_training(&self, tier: Tier, training: Training) {
         let Some(place) = place(tier) else { return };
-        if let Ok(mut trainings) = self.trainings.write() {
-            trainings[place] = Some(Arc::new(training));
-        }
+        self.trainings.write()[place] = Some(Arc::new(training));
         self.encoded.store(0, Ordering::Relaxed);
-        if let Ok(mut pruning) = self.pruning.lock() {
-            *pruning = Pruning::default();
-        }
+        *self.pruning.lock() = Pruning::default();
     }
 
     /// Adds bytes that a search has read; returns the sum.
@@ -169,13 +166,11 @@ impl ColumnSketches {
     }
 
     pub fn obstacle(&self) -> Option<String> {
-        self.obstacle.try_read().ok()?.clone()
+        self.obstacle.try_read()?.clone()
     }
 
     pub fn set_obstacle(&self, obstacle: Option<String>) {
-        if let Ok(mut current) = self.obstacle.write() {
-            *current = obstacle;
-        }
+        *self.obstacle.write() = obstacle;
     }
 
     pub fn add_encoded(&self, rows: u64) {
@@ -185,7 +180,7 @@ impl ColumnSketches {
     /// Takes note of the rows that a search left, for each of its k best; returns true if the basis
     /// prunes half as well as at first, and a quarter of the rows have come since then.
     pub fn prunes_worse(&self, rows_left: f64, trained_rows: u64) -> bool {
-        let has_halved = self.pruning.try_lock().is_ok_and(|mut pruning| pruning.add(rows_left));
+        let has_halved = self.pruning.try_lock().is_some_and(|mut pruning| pruning.add(rows_left));
         has_halved && self.encoded.load(Ordering::Relaxed) >= trained_rows + trained_rows / 4
     }
 }

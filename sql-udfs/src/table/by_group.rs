@@ -19,6 +19,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use vexact_kernel::Metric;
 
+use super::added_columns::{needed_of_input, with_added_columns};
 use crate::exec::{Scoring, TopK, VectorTopKExec, check_group_type};
 use crate::functions::k_argument;
 use crate::rewrite::{below_filters, with_score_bounds};
@@ -60,11 +61,8 @@ impl BestOfEachGroup {
         (query, k): (Expr, Expr),
         score: &'static str,
     ) -> Result<Self> {
-        let mut fields: Vec<_> =
-            input.schema().iter().map(|(table, field)| (table.cloned(), Arc::clone(field))).collect();
-        fields.push((None, Arc::new(Field::new(score, DataType::Float64, true))));
-        let schema = DFSchema::new_with_metadata(fields, input.schema().metadata().clone())?;
-        Ok(Self { input, metric, vector, group, query, k, score, schema: Arc::new(schema) })
+        let schema = with_added_columns(input.schema(), vec![Field::new(score, DataType::Float64, true)])?;
+        Ok(Self { input, metric, vector, group, query, k, score, schema })
     }
 }
 
@@ -107,15 +105,8 @@ impl UserDefinedLogicalNodeCore for BestOfEachGroup {
     }
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
-        let input = self.input.schema();
-        let ordinal = |expr: &Expr| input.maybe_index_of_column(expr.try_as_col()?);
-        let own = [ordinal(&self.vector)?, ordinal(&self.group)?];
-        let score = input.fields().len();
-        let mut needed: Vec<usize> =
-            output_columns.iter().copied().filter(|column| *column != score).chain(own).collect();
-        needed.sort_unstable();
-        needed.dedup();
-        Some(vec![needed])
+        let own = [self.vector.try_as_col()?, self.group.try_as_col()?];
+        Some(vec![needed_of_input(self.input.schema(), output_columns, own)?])
     }
 }
 

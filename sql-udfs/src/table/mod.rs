@@ -1,5 +1,6 @@
 //! The table functions, and the parsing of arguments that they share.
 
+mod added_columns;
 mod by_group;
 mod filter;
 mod named_arguments;
@@ -15,6 +16,7 @@ use datafusion::logical_expr::Expr;
 use futures::FutureExt;
 use vexact_kernel::Metric;
 
+pub use added_columns::{needed_of_input, with_added_columns};
 pub use by_group::best_of_each_group;
 pub(crate) use by_group::{BestOfEachGroup, GroupPlanner};
 pub use filter::{FilterPlanner, filter_expr};

@@ -261,7 +261,7 @@ pub(super) struct Explained {
 impl From<vexact_sql::Explained> for Explained {
     fn from(explained: vexact_sql::Explained) -> Self {
         let vexact_sql::Explained { logical, physical, strategy } = explained;
-        Self { logical, physical, strategy }
+        Self { logical, physical, strategy: strategy.to_string() }
     }
 }
 

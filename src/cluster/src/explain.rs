@@ -1,58 +1,64 @@
 //! Where the parts of a query run, in its explain.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use datafusion::physical_plan::ExecutionPlan;
-use vexact_sql::{Explained, without_long_vectors};
+use vexact_sql::{Explained, Facts, without_long_vectors};
 
 use super::exec::{ClusterExec, Ran};
 
 /// Adds to the strategy of a plan its workers and, once it has run, its tasks, attempts and bytes over
 /// the network; to the physical plan its stages.
 pub(crate) fn explain(plan: &Arc<dyn ExecutionPlan>, explained: &mut Explained) {
-    if explained.strategy.contains("\nworkers=") {
+    if explained.strategy.workers.is_some() {
         return;
     }
-    let mut lines = String::from("workers=");
-    // Writing to a String cannot fail.
-    let _ = match plan.downcast_ref::<ClusterExec>() {
-        None => writeln!(lines, "none\nworkers_reason=the query scans no Parquet files"),
+    explained.strategy.workers = Some(match plan.downcast_ref::<ClusterExec>() {
+        None => no_workers("the query scans no Parquet files"),
         Some(cluster) => match cluster.ran() {
-            None => writeln!(lines, "{}", cluster.addresses().join(",")),
+            None => vec![("workers", cluster.addresses().join(","))],
             Some(ran) => {
                 if !ran.stages.is_empty() && !explained.physical.contains("DistributedExec") {
                     let stages = without_long_vectors(&ran.stages);
                     explained.physical = format!("{}\n\n{stages}", explained.physical.trim_end());
                 }
-                write!(lines, "{}", summary(&ran))
+                summary(&ran)
             }
         },
-    };
-    explained.strategy = format!("{}\n{lines}", explained.strategy.trim_end());
+    });
 }
 
-fn summary(ran: &Ran) -> String {
+fn no_workers(reason: &str) -> Facts {
+    vec![("workers", "none".to_owned()), ("workers_reason", reason.to_owned())]
+}
+
+fn summary(ran: &Ran) -> Facts {
     let tasks = ran.traffic.tasks();
     if ran.stages.is_empty() {
-        return "none\nworkers_reason=no part of the query can be evaluated by another process\n".into();
+        return no_workers("no part of the query can be evaluated by another process");
     }
-    let mut lines = format!("{}\nstages={}\ntasks={}\n", ran.workers.join(","), ran.traffic.stages(), tasks.len());
+    let mut facts = vec![
+        ("workers", ran.workers.join(",")),
+        ("stages", ran.traffic.stages().to_string()),
+        ("tasks", tasks.len().to_string()),
+    ];
     let slowest = tasks.iter().max_by_key(|task| task.elapsed_us());
     let fastest = tasks.iter().min_by_key(|task| task.elapsed_us());
-    for (label, task) in [("slowest_task", slowest), ("fastest_task", fastest)] {
+    let timed =
+        [("slowest_task_us", "slowest_task_worker", slowest), ("fastest_task_us", "fastest_task_worker", fastest)];
+    for (us, worker, task) in timed {
         if let Some(task) = task {
-            let _ = writeln!(lines, "{label}_us={}\n{label}_worker={}", task.elapsed_us(), task.worker);
+            facts.extend([(us, task.elapsed_us().to_string()), (worker, task.worker.clone())]);
         }
     }
     let rows: u64 = tasks.iter().map(|task| task.rows()).sum();
     let lost = if ran.lost.is_empty() { "none".into() } else { ran.lost.join(",") };
-    let _ = write!(
-        lines,
-        "rows_over_network={rows}\nbytes_over_network={}\nplan_bytes_sent={}\nattempts={}\nlost_workers={lost}\n",
-        ran.traffic.received_bytes(),
-        ran.traffic.sent_bytes(),
-        ran.attempts,
-    );
-    lines
+    facts.extend([
+        ("rows_over_network", rows.to_string()),
+        ("bytes_over_network", ran.traffic.received_bytes().to_string()),
+        ("plan_bytes_sent", ran.traffic.sent_bytes().to_string()),
+        ("attempts", ran.attempts.to_string()),
+        ("lost_workers", lost),
+    ]);
+    facts
 }

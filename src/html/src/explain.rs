@@ -1,31 +1,42 @@
 //! An explain: the strategy as blocks, the plans as trees.
 
 use maud::{Markup, html};
-use vexact_sql::Explained;
 
 use super::plan::tree;
 
+/// The three sections of an explain.
+#[derive(Debug)]
+pub struct Explain<'e> {
+    /// The logical plan.
+    pub logical: &'e str,
+    /// The physical plan.
+    pub physical: &'e str,
+    /// The names and values of each section of the strategy.
+    pub strategy: Vec<Vec<(&'e str, &'e str)>>,
+    /// All of it, to copy.
+    pub text: &'e str,
+}
+
 /// Returns the three sections of an explain, and their text to copy.
-pub fn explain(explained: &Explained) -> Markup {
-    let Explained { logical, physical, strategy } = explained;
+pub fn explain(explained: &Explain<'_>) -> Markup {
+    let Explain { logical, physical, strategy, text } = explained;
     html! {
         div.vexact-explain {
-            @for search in strategy.split("\n\n").filter(|search| !search.trim().is_empty()) { (block(search)) }
+            @for section in strategy { (block(section)) }
             details open { summary { "Physical plan" } (tree(physical)) }
             details { summary { "Logical plan" } (tree(logical)) }
-            details { summary { "As text" } pre { (explained) } }
+            details { summary { "As text" } pre { (text) } }
         }
     }
 }
 
-/// The strategy of one search: `key=value` lines.
-fn block(strategy: &str) -> Markup {
-    let pairs: Vec<(&str, &str)> = strategy.lines().map(|line| line.split_once('=').unwrap_or((line, ""))).collect();
+/// The strategy of one search.
+fn block(pairs: &[(&str, &str)]) -> Markup {
     html! {
         div.vexact-strategy {
-            div.vexact-title { (title(&pairs)) }
+            div.vexact-title { (title(pairs)) }
             dl {
-                @for (key, value) in &pairs {
+                @for (key, value) in pairs {
                     div class=[(value.len() > 40).then_some("vexact-wide")] { dt { (key) } dd class=[(*value == "unknown").then_some("vexact-unknown")] { (value) } }
                 }
             }
@@ -59,30 +70,31 @@ fn title(pairs: &[(&str, &str)]) -> String {
 mod tests {
     use super::*;
 
-    fn explained(strategy: &str) -> String {
-        let text = |text: &str| text.to_owned();
-        explain(&Explained { logical: text("Limit"), physical: text("A\n  B"), strategy: text(strategy) }).into_string()
+    fn explained(strategy: &[&[(&str, &str)]]) -> String {
+        let strategy = strategy.iter().map(|pairs| pairs.to_vec()).collect();
+        explain(&Explain { logical: "Limit", physical: "A\n  B", strategy, text: "all of it" }).into_string()
     }
 
     #[test]
     fn each_search_is_a_block_with_a_title() {
-        let page = explained(
-            "mode=exact-scan\nmetric=cosine\ntop_k=3\nskipped_rows=unknown\n\nrewrite=declined\nreason=no-limit",
-        );
+        let search = [("mode", "exact-scan"), ("metric", "cosine"), ("top_k", "3"), ("skipped_rows", "unknown")];
+        let page = explained(&[&search, &[("rewrite", "declined"), ("reason", "no-limit")]]);
         assert_eq!(page.matches("vexact-strategy").count(), 2);
         assert!(page.contains("Exact vector search: cosine, top 3"));
         assert!(page.contains("<div><dt>metric</dt><dd>cosine</dd></div>"), "{page}");
         assert!(page.contains("<dd class=\"vexact-unknown\">unknown</dd>"), "{page}");
         assert!(page.contains("A sort by distance that is no vector search"));
-        assert!(explained("mode=sql").contains("SQL without a vector search"));
-        assert!(explained("mode=exact-scan\nmetric=l2\ntop_k=all").contains("Exact vector search: l2<"));
+        assert!(explained(&[&[("mode", "sql")]]).contains("SQL without a vector search"));
+        let all = [("mode", "exact-scan"), ("metric", "l2"), ("top_k", "all")];
+        assert!(explained(&[&all]).contains("Exact vector search: l2<"));
+        assert!(page.contains("<pre>all of it</pre>"), "{page}");
     }
 
     #[test]
     fn strategies_of_other_forms_are_shown_as_they_are() {
-        let page = explained("no pair\nreason=a=b<c>");
+        let page = explained(&[&[("no pair", ""), ("reason", "a=b<c>")]]);
         assert!(page.contains("<dt>no pair</dt>"));
         assert!(page.contains("<dd>a=b&lt;c&gt;</dd>"), "{page}");
-        assert_eq!(explained("").matches("vexact-strategy").count(), 0);
+        assert_eq!(explained(&[]).matches("vexact-strategy").count(), 0);
     }
 }

@@ -12,7 +12,7 @@ use arrow::array::RecordBatch;
 use maud::{Markup, PreEscaped, html};
 use vexact_core::error::Result;
 
-pub use explain::explain;
+pub use explain::{Explain, explain};
 pub use table::table;
 
 /// The style of this crate's markup.

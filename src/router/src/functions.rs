@@ -1,16 +1,10 @@
 //! Properties of functions by their names, all in lower case.
 
-/// Functions that only the OLAP side has; a query with one of them is routed there.
-const VECTOR: [&str; 18] = [
-    "cosine_distance",
-    "cosine_similarity",
-    "inner_product",
-    "dot_product",
-    "l2_distance",
-    "l2_distance_squared",
-    "l1_distance",
-    "hamming_distance",
-    "jaccard_distance",
+use vexact_sql::DISTANCE_FUNCTIONS;
+
+/// Functions that only the OLAP side has, besides the distances; a query with one of them is routed
+/// there.
+const VECTOR: [&str; 9] = [
     "max_sim",
     "vector_dims",
     "l2_norm",
@@ -85,7 +79,7 @@ const AGGREGATES: [&str; 55] = [
 const OLAP_TABLES: [&str; 3] = ["generate_series", "range", "unnest"];
 
 pub(super) fn is_vector(name: &str) -> bool {
-    VECTOR.contains(&name)
+    DISTANCE_FUNCTIONS.contains(&name) || VECTOR.contains(&name)
 }
 
 /// Returns true if a call with this number of arguments is an aggregate.

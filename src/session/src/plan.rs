@@ -18,11 +18,11 @@ use datafusion::physical_expr::projection::ProjectionExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::ProjectionExec;
 use vexact_core::error::{Error, Result};
-use vexact_kernel::{FilterReport, KernelError, Search};
+use vexact_kernel::{FilterExecution, FilterReport, KernelError, Search};
 use vexact_replica::ReplicaTable;
 use vexact_sql::chunks::ChunkTable;
 use vexact_sql::exec::{Join, JoinColumn, Scoring, TopK, VectorJoinExec, VectorTopKExec, check_group_type};
-use vexact_sql::{Explained, Table, VexactOptions, best_of_each_group, explain_plan};
+use vexact_sql::{Explained, SearchStrategy, Table, best_of_each_group, explain_plan};
 
 use super::Session;
 use super::file_pruning::{ScannedRows, prune};
@@ -232,7 +232,9 @@ impl Planned {
         let logical = self.logical(search, names)?;
         let mut explained = explain_plan(&logical, &self.physical, self.context.session_config().options());
         if let Some(least) = search.min_score {
-            explained.strategy = format!("{}\nmin_score={least}", explained.strategy.trim_end());
+            if let Some(search) = explained.strategy.search_mut() {
+                search.min_score = Some(least);
+            }
         }
         workers::explain(self.context.session_config(), self.executed(), &mut explained);
         Ok(explained)
@@ -240,23 +242,18 @@ impl Planned {
 
     /// Adds to the strategy the number of rows that a threshold retained.
     pub fn add_threshold(&self, explained: &mut Explained, score_threshold: Option<f64>, found: usize) {
-        let Some(top_k) = self.physical.downcast_ref::<VectorTopKExec>() else { return };
-        let options = VexactOptions::of(self.context.session_config().options());
-        let mut report = top_k.report(options.tier);
+        if !self.physical.is::<VectorTopKExec>() {
+            return;
+        }
+        let Some(SearchStrategy { report, .. }) = explained.strategy.search_mut() else { return };
         let rows = report.candidate_rows;
         let filter = report.filter.get_or_insert(FilterReport {
             input_rows: rows,
-            execution: FilterReport::NO_FILTER,
+            execution: FilterExecution::NoFilter,
             returned_rows: None,
         });
         filter.returned_rows = Some(found as u64);
         report.radius = score_threshold;
-        let least = explained.strategy.lines().find(|line| line.starts_with("min_score=")).map(str::to_owned);
-        explained.strategy = top_k.strategy_of(&report);
-        workers::explain(self.context.session_config(), self.executed(), explained);
-        if let Some(least) = least {
-            explained.strategy = format!("{}\n{least}", explained.strategy.trim_end());
-        }
     }
 
     /// Builds the logical plan that corresponds to the physical plan.

@@ -2,19 +2,7 @@
 //! table functions.
 
 use datafusion::sql::sqlparser::ast::{BinaryOperator, ObjectName};
-
-/// Functions whose results are distances, or similarities that a sort converts to distances.
-const SCORES: [&str; 9] = [
-    "cosine_distance",
-    "cosine_similarity",
-    "inner_product",
-    "dot_product",
-    "l2_distance",
-    "l2_distance_squared",
-    "l1_distance",
-    "hamming_distance",
-    "jaccard_distance",
-];
+use vexact_sql::DISTANCE_FUNCTIONS;
 
 /// Table function that is planned as a query of the table that it names.
 pub(super) const VECTOR_SEARCH: &str = "vector_search";
@@ -28,7 +16,7 @@ const HYBRID_SEARCH: &str = "hybrid_search";
 
 /// Returns true if a name, in any case, is that of a distance or similarity.
 pub(super) fn is_score(name: &str) -> bool {
-    SCORES.iter().any(|score| score.eq_ignore_ascii_case(name))
+    DISTANCE_FUNCTIONS.iter().any(|score| score.eq_ignore_ascii_case(name))
 }
 
 /// Returns true if a name, in any case, is that of a table function of searches.

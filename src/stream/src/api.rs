@@ -229,6 +229,5 @@ async fn explain(query: &StreamQuery, target: Option<&Target>, options: &StreamO
         lines.push(("partitions", workers.partitions.to_string()));
     }
     lines.push(("checkpoint_delivery_mode", options.delivery.name().into()));
-    let strategy: String = lines.into_iter().map(|(key, value)| format!("{key}={value}\n")).collect();
-    Ok(pipeline.explained(strategy))
+    Ok(pipeline.explained(lines))
 }

@@ -15,7 +15,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::AggregateExec;
 use futures::future::BoxFuture;
 use vexact_core::error::{Error, Result};
-use vexact_sql::{Explained, explain_plan};
+use vexact_sql::{Explained, Facts, Strategy, explain_plan};
 
 use super::aggregate::Aggregates;
 use super::analysis::analyze;
@@ -84,7 +84,7 @@ impl Pipeline {
                 late_rows: 0,
                 state_time: Duration::ZERO,
                 reserved: Reserved::new(pool),
-                explained: Explained { logical: String::new(), physical: String::new(), strategy: String::new() },
+                explained: Explained::default(),
             },
             Stream::Query(query) => Self::build(query, partitions).await?,
         };
@@ -363,16 +363,13 @@ impl Pipeline {
                 own.logical = explained.logical + "\n" + &own.logical;
             }
             own.physical = explained.physical + &own.physical;
-            if explained.strategy != "mode=sql" {
-                own.strategy = own.strategy.clone() + "\n" + &explained.strategy + "\n";
-            }
+            own.strategy.sections.extend(explained.strategy.sections);
         }
     }
 
-    /// Returns the three sections of the explain; `strategy` is added to the strategy of the
-    /// query's searches.
-    pub fn explained(&self, strategy: String) -> Explained {
+    /// Returns the three sections of the explain, with the facts of the stream.
+    pub fn explained(&self, stream: Facts) -> Explained {
         let own = self.explained.clone();
-        Explained { strategy: strategy + &own.strategy, ..own }
+        Explained { strategy: Strategy { stream: Some(stream), ..own.strategy }, ..own }
     }
 }

@@ -1,4 +1,4 @@
-//! What a run was asked: its query, and a title for a run without a name.
+//! The request of a run: its query, and a title for a run without a name.
 
 use serde_json::Value;
 use vexact_workspace::Run;

@@ -3,8 +3,7 @@
 use maud::{Markup, html};
 use serde_json::Value;
 use vexact_core::error::Result;
-use vexact_html::{explain, table};
-use vexact_sql::Explained;
+use vexact_html::{Explain, explain, table};
 use vexact_workspace::{Artifact, ArtifactKind, LogKind, Run, RunError, RunStatus, Workspace};
 
 use super::artifact::{files, preview};
@@ -224,7 +223,13 @@ fn explained(stored: Option<&Value>) -> Markup {
     let Some(stored) = stored else { return html! {} };
     // A plan of thousands of conditions would be a page that no browser shows.
     let text = |section: &str| cut(stored[section].as_str().unwrap_or_default());
-    let explained = Explained { logical: text("logical"), physical: text("physical"), strategy: text("strategy") };
+    let (logical, physical, strategy) = (text("logical"), text("physical"), text("strategy"));
+    let whole = format!("logical\n{logical}\nphysical\n{physical}\nstrategy\n{strategy}\n");
+    // The file has the strategy as `key=value` lines, with an empty line between sections.
+    let sections = strategy.split("\n\n").filter(|section| !section.trim().is_empty());
+    let pairs = |section| str::lines(section).map(|line| line.split_once('=').unwrap_or((line, ""))).collect();
+    let explained =
+        Explain { logical: &logical, physical: &physical, strategy: sections.map(pairs).collect(), text: &whole };
     html! { section { h2 { "Explain" } (explain(&explained)) } }
 }
 

@@ -9,13 +9,16 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::StreamExt;
-use vexact_kernel::{Report, VectorColumn};
+use vexact_kernel::{Acceleration, RankedBy, Report, ScanInput, VectorColumn};
 
 use super::super::in_place::kept as kept_rows;
 use super::super::ranked::external;
 use super::super::run::vectors;
 use super::super::stream::{ORDINAL_BITS, ordinal};
 use super::run::{Found, QUERY_BLOCK, SearchState};
+
+/// How a join reads and ranks the rows of a stream, in reports.
+pub(super) const ACCELERATION: Acceleration = Acceleration::new(ScanInput::BatchStream, RankedBy::MatrixTopK);
 
 /// Searches any input batch by batch, holding what each query has found so far.
 pub(super) async fn run(
@@ -79,7 +82,7 @@ pub(in crate::exec) async fn search(
                 let hits = search.run(&column).map_err(external)?;
                 match &mut done {
                     Some(done) => done.add_queries(&hits.report),
-                    None => done = Some(Report { acceleration: "batch-stream+simd-matrix-topk", ..hits.report }),
+                    None => done = Some(Report { acceleration: ACCELERATION, ..hits.report }),
                 }
                 for (query, ranking) in hits.rankings.iter().enumerate() {
                     let found = &mut found[block * QUERY_BLOCK + query];

@@ -6,18 +6,14 @@ use std::sync::{Arc, Mutex};
 use arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, UInt64Array, new_empty_array, new_null_array};
 use arrow::compute::interleave;
 use arrow::datatypes::{DataType, Field, SchemaRef};
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err, plan_err};
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{
-    Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
-};
+use datafusion::physical_expr::EquivalenceProperties;
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
-    apply_expression_roots,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use vexact_kernel::Report;
@@ -135,46 +131,17 @@ impl DisplayAs for PartialJoinExec {
 }
 
 impl ExecutionPlan for PartialJoinExec {
-    fn name(&self) -> &str {
-        "PartialJoinExec"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.searched]
-    }
-
-    fn apply_expressions(
-        &self,
-        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        apply_expression_roots(&self.join.predicate, f)
-    }
-
-    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        vec![false]
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        match <[_; 1]>::try_from(children) {
-            Ok([searched]) => {
-                let (queries, join) = (self.queries.clone(), self.join.as_ref().clone());
-                Ok(Arc::new(Self::try_new(queries, searched, join, self.columns.clone())?))
-            }
-            Err(others) => internal_err!("PartialJoinExec has one child, got {}", others.len()),
-        }
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
-    }
+    crate::one_child_plan!(
+        PartialJoinExec,
+        searched,
+        |self, searched| Self::try_new(
+            self.queries.clone(),
+            searched,
+            self.join.as_ref().clone(),
+            self.columns.clone()
+        )?,
+        &self.join.predicate
+    );
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         if partition != 0 {

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field};
 use async_trait::async_trait;
 use datafusion::catalog::Session;
-use datafusion::common::{DFSchema, DFSchemaRef, Result, ScalarValue, internal_err, plan_err};
+use datafusion::common::{DFSchemaRef, Result, ScalarValue, internal_err, plan_err};
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore, lit};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use vexact_replica::ReplicaTable;
+use vexact_sql::{needed_of_input, with_added_columns};
 
 use super::exec::{TextMatchesExec, TextRows};
 use super::index::TextCache;
@@ -57,11 +58,8 @@ impl TextMatches {
     }
 
     fn try_new(input: LogicalPlan, request: TextRequest, [text, words, k, filter]: [Expr; 4]) -> Result<Self> {
-        let mut fields: Vec<_> =
-            input.schema().iter().map(|(table, field)| (table.cloned(), Arc::clone(field))).collect();
-        fields.push((None, Arc::new(Field::new(SCORE, DataType::Float64, false))));
-        fields.push((None, Arc::new(Field::new(RANK, DataType::Int64, false))));
-        let schema = Arc::new(DFSchema::new_with_metadata(fields, input.schema().metadata().clone())?);
+        let added = vec![Field::new(SCORE, DataType::Float64, false), Field::new(RANK, DataType::Int64, false)];
+        let schema = with_added_columns(input.schema(), added)?;
         Ok(Self { input, request, text, words, k, filter, schema })
     }
 }
@@ -103,15 +101,8 @@ impl UserDefinedLogicalNodeCore for TextMatches {
     }
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
-        let input = self.input.schema();
-        let mut needed: Vec<usize> =
-            output_columns.iter().copied().filter(|column| *column < input.fields().len()).collect();
-        for column in self.text.column_refs().into_iter().chain(self.filter.column_refs()) {
-            needed.push(input.maybe_index_of_column(column)?);
-        }
-        needed.sort_unstable();
-        needed.dedup();
-        Some(vec![needed])
+        let own = self.text.column_refs().into_iter().chain(self.filter.column_refs());
+        Some(vec![needed_of_input(self.input.schema(), output_columns, own)?])
     }
 }
 
