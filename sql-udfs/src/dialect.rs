@@ -152,6 +152,23 @@ impl Dialect for VectorDialect {
         }
     }
 
+    /// sqlparser would take everything after `IS DISTINCT FROM` for its right side, AND and OR
+    /// included.
+    fn parse_infix(&self, parser: &mut Parser, expr: &Expr, _: u8) -> Option<Result<Expr, ParserError>> {
+        let is_negated = if parser.parse_keywords(&[Keyword::IS, Keyword::DISTINCT, Keyword::FROM]) {
+            false
+        } else if parser.parse_keywords(&[Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM]) {
+            true
+        } else {
+            return None;
+        };
+        let (left, right) = (Box::new(expr.clone()), parser.parse_subexpr(self.prec_value(Precedence::Is)));
+        Some(right.map(|right| match is_negated {
+            true => Expr::IsNotDistinctFrom(left, Box::new(right)),
+            false => Expr::IsDistinctFrom(left, Box::new(right)),
+        }))
+    }
+
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
         is_vector_operator(&parser.peek_token_ref().token).then(|| Ok(self.prec_value(Precedence::Pipe)))
     }
@@ -319,6 +336,20 @@ mod tests {
         for from in ["(", "(SELECT * FROM ", "LATERAL (", "a JOIN ("] {
             let sql = format!("SELECT * FROM {}a 1 1{}", from.repeat(45), ")".repeat(45));
             assert!(parse_statement(&sql, &SqlParserOptions::default()).is_err(), "{from}");
+        }
+    }
+
+    #[test]
+    fn is_distinct_from_binds_tighter_than_and() {
+        for (sql, left, operator) in [
+            ("a IS DISTINCT FROM b AND c", "a IS DISTINCT FROM b", "AND"),
+            ("a IS NOT DISTINCT FROM b + 1 OR c AND d", "a IS NOT DISTINCT FROM b + 1", "OR"),
+            ("p AND a IS DISTINCT FROM b = c OR d", "p AND a IS DISTINCT FROM b = c", "OR"),
+            ("NOT a IS DISTINCT FROM b AND c", "NOT a IS DISTINCT FROM b", "AND"),
+        ] {
+            let parsed = parse_expression(sql, &SqlParserOptions::default()).unwrap().expr;
+            let Expr::BinaryOp { left: found, op, .. } = &parsed else { panic!("{sql}: {parsed:?}") };
+            assert_eq!((found.to_string().as_str(), op.to_string().as_str()), (left, operator), "{sql}");
         }
     }
 
