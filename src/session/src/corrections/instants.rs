@@ -19,7 +19,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 
 use super::instant_text::parse_instant;
-use super::rewrite::rewrite_exprs;
+use super::rewrite::{is_comparison, rewrite_exprs};
 
 const NANOS_PER_SECOND: i128 = 1_000_000_000;
 const NANOS_PER_DAY: i128 = 86_400 * NANOS_PER_SECOND;
@@ -68,12 +68,6 @@ fn far_timestamp(expr: &Expr) -> Option<ScalarValue> {
     }
     let coarser = [TimeUnit::Microsecond, TimeUnit::Millisecond, TimeUnit::Second];
     coarser.into_iter().find_map(|unit| Unit::of(&DataType::Timestamp(unit, zone.clone()))?.exactly(instant))
-}
-
-fn is_comparison(op: Operator) -> bool {
-    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
-
-    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
 }
 
 /// Returns true for a literal that is text, a date or a timestamp, also under a cast to one of

@@ -24,6 +24,11 @@
 //! | `vector_text` | vectors are not cast to text, nor text to vectors |
 //! | `coalesce` | nested calls double at each level; a volatile argument is evaluated twice |
 //! | `date_part` | `extract(year ...)` against years that a timestamp cannot have |
+//! | `set_operations` | EXCEPT ALL and INTERSECT ALL do not count the copies of a row |
+//! | `peer_frames` | windows sorted by a type without arithmetic fail |
+//! | `interval_length` | 25 hours are less than a day |
+//! | `time_units` | times of day of different units are not compared |
+//! | `nullability` | a plan fails because of what it says of NULL |
 
 mod coalesce;
 mod date_part;
@@ -35,16 +40,21 @@ mod in_list;
 mod in_subquery;
 mod instant_text;
 mod instants;
+mod interval_length;
 mod limit_zero;
 mod nested_equality;
 mod null_semantics;
+mod nullability;
 mod offset;
 mod opaque;
+mod peer_frames;
 mod portable;
 mod preimage;
 mod rewrite;
 mod round;
+mod set_operations;
 mod statistics;
+mod time_units;
 mod unique_names;
 mod vector_text;
 mod window_top_k;
@@ -78,6 +88,7 @@ pub(crate) fn physical_rules(stores: &Arc<ObjectStores>) -> Vec<PhysicalRule> {
     let mut rules: Vec<PhysicalRule> =
         vec![Arc::new(float_bounds::ForgetFloatStatistics), Arc::new(statistics::TolerateStatistics)];
     for rule in PhysicalOptimizer::new().rules {
+        let rule: PhysicalRule = Arc::new(nullability::AnyNullability(rule));
         match rule.name() {
             "LimitAggregation" => rules.push(Arc::new(window_top_k::TopKAggregationWithoutWindows(rule))),
             "FilterPushdown" | "FilterPushdown(Post)" => {
@@ -97,8 +108,13 @@ pub(crate) fn physical_rules(stores: &Arc<ObjectStores>) -> Vec<PhysicalRule> {
 
 /// Returns DataFusion's analyzer rules, preceded by those that have to run before type coercion.
 pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
-        vec![Arc::new(instants::ExactInstants), Arc::new(round::RoundToPlaces)];
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![
+        Arc::new(set_operations::CountedSetOperations),
+        Arc::new(peer_frames::PeerFrames),
+        Arc::new(time_units::TimesOfOneUnit),
+        Arc::new(instants::ExactInstants),
+        Arc::new(round::RoundToPlaces),
+    ];
     rules.extend(Analyzer::new().rules);
     rules
 }
@@ -106,7 +122,8 @@ pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
 /// Adds the analyzer rules and the functions. They run after DataFusion's own rules, which coerce
 /// the types.
 pub(crate) fn register(ctx: &SessionContext) {
-    let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 9] = [
+    let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 11] = [
+        Arc::new(nullability::NullableRecursion),
         Arc::new(coalesce::BoundedCoalesce),
         Arc::new(grouping_sets::UnorderedGroupingSets),
         Arc::new(null_semantics::UnknownStaysUnknown),
@@ -114,6 +131,7 @@ pub(crate) fn register(ctx: &SessionContext) {
         Arc::new(in_subquery::ThreeValuedIn),
         Arc::new(exists_offset::CountedExists),
         Arc::new(in_list::ConstantLists),
+        Arc::new(interval_length::IntervalsByLength),
         Arc::new(opaque::OpaqueConversions),
         Arc::new(nested_equality::OpaqueEqualities),
     ];
@@ -121,4 +139,5 @@ pub(crate) fn register(ctx: &SessionContext) {
         ctx.add_analyzer_rule(rule);
     }
     extremes::register(ctx);
+    interval_length::register(ctx);
 }

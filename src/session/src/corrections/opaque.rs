@@ -20,8 +20,8 @@ use datafusion::logical_expr::expr::{Cast, TryCast};
 use datafusion::logical_expr::preimage::PreimageResult;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, Volatility,
+    BinaryExpr, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator, ReturnFieldArgs, ScalarFunctionArgs,
+    ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::physical_expr::expressions::{CastExpr, TryCastExpr};
@@ -52,6 +52,7 @@ impl AnalyzerRule for OpaqueConversions {
 fn is_candidate(expr: &Expr) -> bool {
     match expr {
         Expr::Cast(_) | Expr::TryCast(_) | Expr::Negative(_) => true,
+        Expr::BinaryExpr(BinaryExpr { op, .. }) => *op == Operator::Minus,
         Expr::ScalarFunction(call) => date_part::checked(call).is_some(),
         _ => false,
     }
@@ -74,12 +75,23 @@ fn opaque(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             }
             _ => Ok(Transformed::no(Expr::Negative(expr))),
         },
+        // The difference of two dates is a number of days, whose bounds DataFusion computes as a
+        // duration: a comparison of it is an internal error.
+        Expr::BinaryExpr(BinaryExpr { ref left, ref right, .. })
+            if is_variable(&expr) && [left, right].into_iter().all(|side| is_date(side, schema)) =>
+        {
+            Ok(Transformed::yes(same(expr)))
+        }
         Expr::ScalarFunction(call) => Ok(match date_part::checked(&call) {
             Some(checked) => Transformed::yes(checked),
             None => Transformed::no(Expr::ScalarFunction(call)),
         }),
         other => Ok(Transformed::no(other)),
     }
+}
+
+fn is_date(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.get_type(schema).is_ok_and(|data_type| matches!(data_type, DataType::Date32 | DataType::Date64))
 }
 
 fn is_lossy(expr: &Expr, to: &Field, schema: &DFSchema) -> bool {
