@@ -6,10 +6,12 @@ use std::time::Duration;
 use arrow::datatypes::DataType;
 use arrow_pyarrow::{FromPyArrow, ToPyArrow};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use vexact::SessionOptions;
 use vexact::sources::csv::CsvOptions;
+use vexact::sources::download;
 use vexact::sources::line_columns::{LineColumn, LineField, LineMode};
-use vexact::sources::object_stores::StoreOptions;
+use vexact::sources::object_stores::{StoreOptions, is_remote};
 use vexact::sources::probe::Format;
 use vexact_cluster::{Cluster, ClusterOptions, Secret};
 
@@ -144,10 +146,12 @@ impl Session {
         token: Option<&str>,
         tls_ca: Option<PathBuf>,
         retries: usize,
+        ship_limit_bytes: usize,
     ) -> PyResult<()> {
         let attach = || {
             let token = token.map(Secret::try_new).transpose()?;
-            let options = ClusterOptions { workers, token, tls_ca, retries, ..ClusterOptions::default() };
+            let options =
+                ClusterOptions { workers, token, tls_ca, retries, ship_limit_bytes, ..ClusterOptions::default() };
             Cluster::try_new(options)?.attach(&self.0);
             Ok(())
         };
@@ -214,6 +218,16 @@ impl Session {
             .into_iter()
             .map(|candidate| (candidate.format.kind(), candidate.format.name(), candidate.score, candidate.reason));
         Ok((schema, delimiter, confidence, probe.suggested_table_name, probe.warnings, candidates.collect()))
+    }
+
+    /// Returns the bytes of one object of a store, or `None` for a path of this machine.
+    fn object_bytes<'py>(&self, py: Python<'py>, path: PathBuf) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        if !is_remote(&path) {
+            return Ok(None);
+        }
+        let session = self.0.clone();
+        let bytes = run_long(py, async move { download::bytes(session.object_stores(), &path).await })?;
+        Ok(Some(PyBytes::new(py, &bytes)))
     }
 
     fn read(&self, py: Python<'_>, paths: Vec<PathBuf>) -> PyResult<DataFrame> {

@@ -227,3 +227,24 @@ def test_ctrl_c_ends_a_query_that_waits_for_a_store() -> None:
             session.read_parquet("s3://docs/a.parquet")
         thread.join()
         assert session.sql("SELECT 1 AS n").to_rows()["rows"] == [[1]]
+
+
+def test_a_sheet_is_read_from_a_store(stores: dict[str, dict[str, object]], bucket, tmp_path: pathlib.Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (["id", "text"], [1, "007"], [2, None]):
+        book.active.append(row)
+    book.save(tmp_path / "book.xlsx")
+    bucket.upload_file(str(tmp_path / "book.xlsx"), "docs", "sheets/book.xlsx")
+    session = vexact.Session(object_stores=stores)
+    expected = vexact.read_excel(session, tmp_path / "book.xlsx").to_arrow()
+    url = "s3://docs/sheets/book.xlsx"
+    assert vexact.read_excel(session, url).to_arrow() == expected and expected.num_rows == 2
+    assert vexact.read_excel(session, url, nrows=1).to_arrow() == expected.slice(0, 1)
+    assert session.read(url).to_arrow() == expected
+    assert session.probe(url)["kind"] == "excel"
+    with pytest.raises(vexact.SourceNotFoundError, match="s3://docs/sheets/none.xlsx"):
+        vexact.read_excel(session, "s3://docs/sheets/none.xlsx")
+    with pytest.raises(vexact.InvalidRequestError, match="s3://docs/data/x.xlsx: "):
+        bucket.put_object(Bucket="docs", Key="data/x.xlsx", Body=b"no workbook")
+        vexact.read_excel(session, "s3://docs/data/x.xlsx")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime
 import importlib
+import io
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 
@@ -16,9 +17,9 @@ from .errors import InvalidRequestError, MissingDependencyError, SourceNotFoundE
 from .frame import DataFrame
 
 _DATE_FORMAT = "%Y-%m-%d"
-
 #: Metadata of a sheet's schema: SQL finds its columns in any case.
 _OF_EXCEL = {"vexact.excel": ""}
+
 
 def read_excel(
     session: SearchSession,
@@ -30,7 +31,7 @@ def read_excel(
     **pandas_kwargs: Any,
 ) -> DataFrame:
     """Reads a sheet of an Excel workbook (xlsx) as a frame, at once. The first row has the names of
-    the columns.
+    the columns. `path` is a file, or the URL of an object in a store.
 
     A cell is kept as it is: text stays text ("007", "NA", "TRUE"), whole numbers stay whole, also beside empty cells, which are
     NULL, and beyond int64; durations are durations. A column of values of several kinds becomes text.
@@ -50,16 +51,27 @@ def read_excel(
     as_text = check.flag("coerce_datetime_to_string", coerce_datetime_to_string)
     if not isinstance(sheet_name, (str, int)) or isinstance(sheet_name, bool):
         raise check.wrong("sheet_name", "a name or a number", sheet_name)
-    table = sheet_table(check.path("path", path), sheet_name, date_format if as_text else None, **pandas_kwargs)
+    name = check.path("path", path)
+    content = session._native.object_bytes(name)
+    table = sheet_table(name, sheet_name, date_format if as_text else None, content=content, **pandas_kwargs)
     return session.create_dataframe_from_arrow(table)
 
 
-def sheet_table(name: str, sheet_name: str | int = 0, date_format: str | None = _DATE_FORMAT, **pandas_kwargs: Any) -> pa.Table:
+def sheet_table(
+    name: str,
+    sheet_name: str | int = 0,
+    date_format: str | None = _DATE_FORMAT,
+    *,
+    content: bytes | None = None,
+    **pandas_kwargs: Any,
+) -> pa.Table:
     """Reads a sheet as a table. With `date_format` None, dates and times are not converted to text.
+    `content` is the workbook, if `name` is not the path of a file.
     """
     read = _with_pandas if pandas_kwargs else _with_openpyxl
     try:
-        labels, rows = read(name, sheet_name, **pandas_kwargs)
+        with open(name, "rb") if content is None else io.BytesIO(content) as file:
+            labels, rows = read(name, file, sheet_name, **pandas_kwargs)
     except FileNotFoundError as error:
         raise SourceNotFoundError(f"file not found: {name}") from error
     except (TypeError, ImportError, InvalidRequestError):
@@ -83,25 +95,24 @@ def _needed(package: str) -> Any:
         raise MissingDependencyError(f"read_excel needs {package}: pip install 'vexact[excel]'") from error
 
 
-def _with_openpyxl(path: str, sheet_name: str | int) -> tuple[list[str], list[list[Any]]]:
+def _with_openpyxl(path: str, file: IO[bytes], sheet_name: str | int) -> tuple[list[str], list[list[Any]]]:
     """Reads the names of a sheet's columns, and their cells."""
     openpyxl = _needed("openpyxl")
-    with open(path, "rb") as file:
-        book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-        try:
-            names = book.sheetnames
-            if isinstance(sheet_name, int):
-                if not -len(names) <= sheet_name < len(names):
-                    raise InvalidRequestError(f"{path}: sheet {sheet_name}: expected one of 0 to {len(names) - 1} {names}")
-                sheet_name = names[sheet_name]
-            if sheet_name not in names:
-                raise InvalidRequestError(f"{path}: sheet {sheet_name!r}: expected one of {names}")
-            sheet = book[sheet_name]
-            # The size that the file declares may be wrong.
-            sheet.reset_dimensions()
-            rows = [row for row in sheet.iter_rows(values_only=True)]
-        finally:
-            book.close()
+    book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+    try:
+        names = book.sheetnames
+        if isinstance(sheet_name, int):
+            if not -len(names) <= sheet_name < len(names):
+                raise InvalidRequestError(f"{path}: sheet {sheet_name}: expected one of 0 to {len(names) - 1} {names}")
+            sheet_name = names[sheet_name]
+        if sheet_name not in names:
+            raise InvalidRequestError(f"{path}: sheet {sheet_name!r}: expected one of {names}")
+        sheet = book[sheet_name]
+        # The size that the file declares may be wrong.
+        sheet.reset_dimensions()
+        rows = [row for row in sheet.iter_rows(values_only=True)]
+    finally:
+        book.close()
     while rows and all(cell is None for cell in rows[-1]):
         rows.pop()
     if not rows:
@@ -119,7 +130,7 @@ def _trailing(row: tuple[Any, ...]) -> int:
     return next((count for count, cell in enumerate(reversed(row)) if cell is not None), len(row))
 
 
-def _with_pandas(path: str, sheet_name: str | int, **pandas_kwargs: Any) -> tuple[list[str], list[list[Any]]]:
+def _with_pandas(path: str, file: IO[bytes], sheet_name: str | int, **pandas_kwargs: Any) -> tuple[list[str], list[list[Any]]]:
     """Reads the same through pandas. Cells are converted only if the arguments ask pandas to."""
     pandas = _needed("pandas")
     if pandas_kwargs.get("engine") is None:
@@ -127,7 +138,7 @@ def _with_pandas(path: str, sheet_name: str | int, **pandas_kwargs: Any) -> tupl
         pandas_kwargs["engine"] = "openpyxl"
     if not pandas_kwargs.keys() & {"na_values", "keep_default_na", "na_filter"}:
         pandas_kwargs |= {"na_values": [""], "keep_default_na": False}
-    sheet = pandas.read_excel(path, sheet_name=sheet_name, **{"dtype": object, **pandas_kwargs})
+    sheet = pandas.read_excel(file, sheet_name=sheet_name, **{"dtype": object, **pandas_kwargs})
     cells = [[None if pandas.isna(cell) else cell for cell in values.tolist()] for _, values in sheet.items()]
     return [str(label) for label in sheet.columns], cells
 

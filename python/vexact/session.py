@@ -53,7 +53,8 @@ class Session(SearchSession):
     `host:port`, `http://host:port`, `https://host:port`, or `dns:name:port` for all addresses of a name. Answers are those of a
     session without workers. `token` is the workers' token; `tls_ca` the path of a PEM file of the certificates that theirs are
     checked against. A query whose worker is lost starts again without it, `retries` times; then, and for a rejected token, it is
-    a `SourceIOError` that names the worker.
+    a `SourceIOError` that names the worker. A query that searches, filters, aggregates, or sorts up to a limit a table in memory
+    sends its rows to the workers; more than `ship_limit_bytes` of them are an `InvalidRequestError`.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Session(SearchSession):
         token: str | None = None,
         tls_ca: Path | None = None,
         retries: int = 1,
+        ship_limit_bytes: int = 64 << 20,
     ) -> None:
         self._scan_variables = check.flag("scan_variables", scan_variables)
         self._untyped: dict[str, RealtimeStreamSource] = {}
@@ -79,12 +81,18 @@ class Session(SearchSession):
         )
         stores = check.object_stores("object_stores", object_stores)
         self._native = _native.Session(memory, partitions, check.seconds("timeout", timeout), stores, check.text("tier", tier))
-        self._use_workers(workers, token, tls_ca, retries)
+        self._use_workers(workers, token, tls_ca, retries, ship_limit_bytes)
 
     def _use_workers(
-        self, workers: str | Sequence[str] | None, token: str | None, tls_ca: Path | None, retries: int
+        self,
+        workers: str | Sequence[str] | None,
+        token: str | None,
+        tls_ca: Path | None,
+        retries: int,
+        ship_limit_bytes: int,
     ) -> None:
         times = check.whole("retries", retries, 0, 1000)
+        limit = check.whole("ship_limit_bytes", ship_limit_bytes, 0, 1 << 40)
         if workers is None:
             for name, value in (("token", token), ("tls_ca", tls_ca)):
                 if value is not None:
@@ -145,7 +153,8 @@ class Session(SearchSession):
         if "mappings" in options:
             return self.read_line_file(path, **options)
         is_one_file = len(paths) == 1 and os.path.isfile(paths[0])
-        may_be_sheet = is_one_file and pathlib.PurePath(paths[0]).suffix.lower() in (".xlsx", ".xlsm", "")
+        suffix = pathlib.PurePath(paths[0]).suffix.lower()
+        may_be_sheet = len(paths) == 1 and suffix in (".xlsx", ".xlsm") or is_one_file and not suffix
         if not options and not may_be_sheet:
             return DataFrame(self._native.read(paths))
         if not is_one_file and (len(paths) != 1 or os.path.exists(paths[0])):

@@ -2,6 +2,7 @@
 //! other columns only for the rows of the result.
 
 mod bounds;
+mod memory_rows;
 mod prune;
 mod pruning;
 mod pushdown;
@@ -28,6 +29,7 @@ use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 
 pub use bounds::Bounds;
+pub use memory_rows::MemoryRows;
 pub(crate) use prune::Pruner;
 pub(crate) use range::Range;
 pub use scan::ChunkScanExec;

@@ -13,6 +13,7 @@ mod row_limit;
 mod rows;
 mod score;
 mod to_vector;
+mod unnamed;
 mod vector_dims;
 
 use datafusion::logical_expr::ScalarUDF;
@@ -27,6 +28,7 @@ pub(crate) use row_limit::{k_argument, row_limit};
 pub(crate) use score::VectorScore;
 pub use score::score_expr;
 pub use to_vector::vector_of_text;
+pub use unnamed::unnamed_functions;
 
 /// The names of the functions whose results are distances, or similarities that a sort converts to
 /// distances.

@@ -12,7 +12,7 @@ use datafusion::logical_expr::{
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Negate {
-    signature: Signature,
+    pub(super) signature: Signature,
 }
 
 /// `-expr`, a number.

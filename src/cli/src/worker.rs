@@ -1,10 +1,12 @@
 //! `vexact worker`: runs parts of queries of other processes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Map, Value};
+use vexact::sources::object_stores::{StoreOptions, shown};
 use vexact_cluster::{Listening, WorkerOptions, serve};
+use vexact_core::error::Error;
 use vexact_sql::deep::THREAD_STACK;
 
 use super::answer::Answer;
@@ -38,6 +40,10 @@ pub(super) struct WorkerCommand {
     /// A folder, or a prefix of URLs, whose files may be read; several times for more. [default: all]
     #[arg(long, value_name = "PREFIX")]
     pub allow: Vec<String>,
+    /// A JSON file with options of object stores by their URLs, {"s3://docs": {"region": "eu-central-1"}}. A store
+    /// without options takes them from the environment
+    #[arg(long, value_name = "PATH")]
+    pub object_stores: Option<PathBuf>,
     /// The most memory of all tasks: a number of bytes, or with k, m, g. [default: three quarters of the machine's]
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub memory: Option<usize>,
@@ -47,7 +53,7 @@ pub(super) struct WorkerCommand {
 }
 
 /// Parses a number of bytes: `1048576`, `1024k`, `512m`, `8g`.
-fn bytes(text: &str) -> Result<usize, String> {
+pub(super) fn bytes(text: &str) -> Result<usize, String> {
     let lower = text.to_ascii_lowercase();
     let (digits, shift) = match lower.strip_suffix(['k', 'm', 'g']) {
         None => (lower.as_str(), 0),
@@ -66,6 +72,32 @@ fn bytes(text: &str) -> Result<usize, String> {
     number
         .filter(|bytes| *bytes > 0)
         .ok_or_else(|| format!("expected a number of bytes such as 512m or 8g, got {text:?}"))
+}
+
+/// Reads options of object stores from a JSON file. Their values are in no error.
+///
+/// # Errors
+/// A file that cannot be read or is no object of objects; an option that a store does not have.
+fn stores_of(path: &Path) -> vexact_core::error::Result<StoreOptions> {
+    let text = std::fs::read_to_string(path).map_err(|error| Error::io(path, error))?;
+    let bad = |problem: String| Error::BadFile { path: path.into(), problem };
+    let expected = "expected a JSON object of URLs, each with an object of options";
+    let Ok(Value::Object(stores)) = serde_json::from_str(&text) else { return Err(bad(expected.into())) };
+    let mut options = StoreOptions::default();
+    for (url, given) in stores {
+        let Value::Object(given) = given else { return Err(bad(format!("{}: {expected}", shown(&url)))) };
+        let mut values = Vec::with_capacity(given.len());
+        for (key, value) in given {
+            let text = match value {
+                Value::String(text) => text,
+                Value::Bool(_) | Value::Number(_) => value.to_string(),
+                _ => return Err(bad(format!("{}: {key}: expected a text, true, false or a number", shown(&url)))),
+            };
+            values.push((key, text));
+        }
+        options.set(&url, values).map_err(|error| bad(error.to_string()))?;
+    }
+    Ok(options)
 }
 
 impl WorkerCommand {
@@ -98,6 +130,7 @@ async fn serving(command: WorkerCommand, threads: usize, format: Format) -> Resu
         token: command.token_file.as_deref().map(token_of).transpose().during("start")?,
         tls: command.tls_cert.zip(command.tls_key),
         allow: command.allow,
+        object_stores: command.object_stores.as_deref().map(stores_of).transpose().during("start")?.unwrap_or_default(),
         memory_bytes: command.memory,
         threads,
     };
@@ -137,7 +170,27 @@ fn stopped() -> std::io::Result<impl Future<Output = ()>> {
 
 #[cfg(test)]
 mod tests {
-    use super::bytes;
+    use super::{bytes, stores_of};
+
+    #[test]
+    fn errors_of_the_file_of_stores_name_it_and_have_no_values() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let of = |text: &str| {
+            std::fs::write(file.path(), text).unwrap();
+            stores_of(file.path())
+        };
+        assert!(of(r#"{"s3://docs": {"secret_access_key": "marker", "allow_http": true, "max_retries": 2}}"#).is_ok());
+        for (text, expected) in [
+            ("marker", "expected a JSON object of URLs"),
+            (r#"{"s3://docs": "marker"}"#, "s3://docs: expected a JSON object"),
+            (r#"{"s3://docs": {"region": ["marker"]}}"#, "s3://docs: region: expected a text"),
+            (r#"{"s3://docs": {"secret": "marker"}}"#, "s3://docs: unknown option \"secret\""),
+        ] {
+            let error = of(text).unwrap_err().to_string();
+            let path = file.path().to_string_lossy().into_owned();
+            assert!(error.starts_with(&path) && error.contains(expected) && !error.contains("marker"), "{error}");
+        }
+    }
 
     #[test]
     fn sizes_have_units() {

@@ -12,6 +12,7 @@ use vexact_core::error::{Error, Result};
 
 use super::answer::Answer;
 use super::failure::{During, Failure};
+use super::worker::bytes;
 
 /// The workers that run the query of a command.
 #[derive(Debug, Clone, Default, Args, Serialize)]
@@ -28,6 +29,11 @@ pub(super) struct Workers {
     #[arg(long, value_name = "N", default_value_t = 1, requires = "workers", display_order = 53)]
     #[serde(skip)]
     pub retries: usize,
+    /// The most bytes of query vectors of a join, and of tables in memory, that a query sends to the workers: a number,
+    /// or with k, m, g
+    #[arg(long, value_name = "BYTES", default_value = "64m", value_parser = bytes, requires = "workers", display_order = 54)]
+    #[serde(skip)]
+    pub ship_limit: usize,
 }
 
 /// How a client gets access to workers.
@@ -45,12 +51,11 @@ pub(super) struct Access {
 }
 
 impl Access {
-    fn options(&self, workers: &[String], retries: usize) -> Result<ClusterOptions> {
+    fn options(&self, workers: &[String]) -> Result<ClusterOptions> {
         Ok(ClusterOptions {
             workers: workers.to_vec(),
             token: self.token_file.as_deref().map(token_of).transpose()?,
             tls_ca: self.tls_ca.clone(),
-            retries,
             ..ClusterOptions::default()
         })
     }
@@ -64,7 +69,9 @@ impl Workers {
     pub fn session(&self) -> Result<Session> {
         let session = Session::new()?;
         if !self.workers.is_empty() {
-            Cluster::try_new(self.access.options(&self.workers, self.retries)?)?.attach(&session);
+            let options = self.access.options(&self.workers)?;
+            let (retries, ship_limit_bytes) = (self.retries, self.ship_limit);
+            Cluster::try_new(ClusterOptions { retries, ship_limit_bytes, ..options })?.attach(&session);
         }
         Ok(session)
     }
@@ -137,7 +144,7 @@ impl ClusterCommand {
     /// Runs the command.
     pub async fn run(self) -> std::result::Result<Answer, Failure> {
         let Self::Status(command) = self;
-        let options = command.access.options(&command.workers, 0).during("start")?;
+        let options = command.access.options(&command.workers).during("start")?;
         let cluster: Arc<Cluster> = Cluster::try_new(options).during("start")?;
         let workers: Vec<State> = cluster.status().await.into_iter().map(State::of).collect();
         let ready = workers.iter().filter(|state| matches!(state, State::Ready { .. })).count();

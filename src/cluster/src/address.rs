@@ -49,7 +49,8 @@ pub struct ClusterOptions {
     pub tls_ca: Option<PathBuf>,
     /// Number of further attempts, without the workers that were lost.
     pub retries: usize,
-    /// Maximum size, in bytes, of the query rows of a join that are sent to the workers.
+    /// Maximum size, in bytes, of the rows of tables in memory that a query sends to the workers, and
+    /// of the query vectors of a join.
     pub ship_limit_bytes: usize,
     /// Minimum size, in bytes, of the files of one task.
     pub bytes_per_task: u64,

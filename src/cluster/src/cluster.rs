@@ -17,10 +17,11 @@ use super::errors::name;
 use super::exec::ClusterExec;
 use super::explain::explain;
 use super::portable::Functions;
+use super::sent::{check_limit, sent_tables};
 use super::status::{WorkerInfo, WorkerStatus, info, status};
 
-/// The workers of a session. Its tables stay in its process; the files of its Parquet tables are read
-/// by the workers, under the same paths.
+/// The workers of a session. The files of its Parquet tables are read by the workers, under the same
+/// paths; the rows of its tables in memory are sent to them, up to a limit.
 #[derive(Debug)]
 pub struct Cluster {
     addresses: Vec<Address>,
@@ -116,6 +117,7 @@ struct Attached(Arc<Cluster>);
 
 impl Distribute for Attached {
     fn distribute(&self, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+        check_limit(&sent_tables(&plan), self.0.options.ship_limit_bytes)?;
         Ok(match has_part(&plan) {
             true => Arc::new(ClusterExec::new(plan, Arc::clone(&self.0))),
             false => plan,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use datafusion::common::{Result, internal_datafusion_err, internal_err};
@@ -19,16 +20,17 @@ use vexact_kernel::Metric;
 use vexact_sql::exec::{Join, PartialJoinExec, PartialTopKExec, Scoring, SqlFunction, TopK};
 use vexact_sql::{scalar_of_vector, vector_of_scalar};
 
+use super::sent::SentRowsExec;
 use super::task::TaskExec;
 
 /// The version of these messages: another version's plans are rejected.
-pub(crate) const PLAN_FORMAT: u32 = 1;
+pub(crate) const PLAN_FORMAT: u32 = 2;
 
 #[derive(Clone, PartialEq, Message)]
 struct Node {
     #[prost(uint32, tag = "1")]
     format: u32,
-    #[prost(oneof = "Operator", tags = "2, 3, 4")]
+    #[prost(oneof = "Operator", tags = "2, 3, 4, 5")]
     operator: Option<Operator>,
 }
 
@@ -40,6 +42,8 @@ enum Operator {
     TopK(TopKNode),
     #[prost(message, tag = "4")]
     Join(JoinNode),
+    #[prost(message, tag = "5")]
+    Rows(RowsNode),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -92,6 +96,13 @@ struct JoinNode {
     columns: Vec<u64>,
 }
 
+#[derive(Clone, PartialEq, Message)]
+struct RowsNode {
+    /// One batch for each partition, as an Arrow IPC stream.
+    #[prost(bytes = "vec", tag = "1")]
+    partitions: Vec<u8>,
+}
+
 /// Encodes and decodes the operators of vexact.
 #[derive(Debug)]
 pub(crate) struct Codec;
@@ -103,6 +114,9 @@ impl Codec {
         };
         if node.is::<TaskExec>() {
             return Ok(Operator::Task(TaskNode {}));
+        }
+        if let Some(rows) = node.downcast_ref::<SentRowsExec>() {
+            return Ok(Operator::Rows(RowsNode { partitions: ipc(&rows.schema(), rows.partitions())? }));
         }
         if let Some(part) = node.downcast_ref::<PartialTopKExec>() {
             let top_k = part.top_k();
@@ -130,7 +144,7 @@ impl Codec {
         if let Some(part) = node.downcast_ref::<PartialJoinExec>() {
             let join = part.join();
             return Ok(Operator::Join(JoinNode {
-                queries: ipc(part.queries())?,
+                queries: ipc(&part.queries().schema(), std::slice::from_ref(part.queries()))?,
                 metric: join.metric.name().into(),
                 vector: join.vectors.1 as u64,
                 k: join.k.map(|k| k as u64),
@@ -166,6 +180,10 @@ impl PhysicalExtensionCodec for Codec {
         if node.format != PLAN_FORMAT {
             return internal_err!("a plan: expected format {PLAN_FORMAT}, got {}", node.format);
         }
+        if let Some(Operator::Rows(node)) = &node.operator {
+            let (schema, partitions) = batches(&node.partitions)?;
+            return Ok(Arc::new(SentRowsExec::new(schema, partitions)));
+        }
         let [input] = inputs else {
             return internal_err!("an operator of a task has one input, got {}", inputs.len());
         };
@@ -176,7 +194,7 @@ impl PhysicalExtensionCodec for Codec {
         };
         let columns = |columns: Vec<u64>| columns.into_iter().map(|column| column as usize).collect();
         Ok(match node.operator {
-            None => return internal_err!("a plan: expected an operator, got none"),
+            None | Some(Operator::Rows(_)) => return internal_err!("a plan: expected an operator, got none"),
             Some(Operator::Task(TaskNode {})) => Arc::new(TaskExec::new(input)),
             Some(Operator::TopK(node)) => {
                 let scoring = match (node.metric, node.function) {
@@ -225,16 +243,23 @@ fn parse_metric(name: &str) -> Result<Metric> {
     name.parse().map_err(|error| internal_datafusion_err!("a plan: {error}"))
 }
 
-fn ipc(batch: &RecordBatch) -> Result<Vec<u8>> {
-    let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema())?;
-    writer.write(batch)?;
+fn ipc(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>> {
+    let mut writer = StreamWriter::try_new(Vec::new(), schema)?;
+    for batch in batches {
+        writer.write(batch)?;
+    }
     Ok(writer.into_inner()?)
 }
 
+fn batches(bytes: &[u8]) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    let reader = StreamReader::try_new(bytes, None)?;
+    let schema = reader.schema();
+    Ok((schema, reader.collect::<std::result::Result<_, _>>()?))
+}
+
 fn batch(bytes: &[u8]) -> Result<RecordBatch> {
-    let mut reader = StreamReader::try_new(bytes, None)?;
-    match (reader.next(), reader.next()) {
-        (Some(batch), None) => Ok(batch?),
-        _ => internal_err!("a plan: expected one batch of queries"),
+    match <[RecordBatch; 1]>::try_from(batches(bytes)?.1) {
+        Ok([batch]) => Ok(batch),
+        Err(others) => internal_err!("a plan: expected one batch of queries, got {}", others.len()),
     }
 }

@@ -11,6 +11,9 @@
 //! | sort with a limit | the sort of each partition | the sort |
 //! | none | the rows | their concatenation |
 //!
+//! The rows of a table in memory take the place of a scan, if one of the first four, or a filter, is
+//! above them.
+//!
 //! No other operator is in a part: an operator that looks at all rows would look at those of its
 //! task.
 
@@ -20,6 +23,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
 use datafusion::common::Result;
 use datafusion::physical_expr::projection::ProjectionExpr;
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
@@ -35,6 +39,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use vexact_core::error::Error;
 use vexact_session::OrderedMergeExec;
+use vexact_sql::chunks::MemoryRows;
 use vexact_sql::exec::{
     Join, JoinColumn, MergeJoinExec, MergeTopKExec, PartialJoinExec, PartialTopKExec, VectorJoinExec, VectorTopKExec,
 };
@@ -42,17 +47,27 @@ use vexact_sql::exec::{
 use super::errors::external;
 use super::portable::Functions;
 use super::scan::{Shape, bytes, parquet_scan, split_scan};
+use super::sent::{only_reads_memory, rows_below, sent_tables, split_rows};
 use super::task::TaskExec;
 
 /// Returns true if a plan has a part that can run in tasks.
 pub(crate) fn has_part(plan: &Arc<dyn ExecutionPlan>) -> bool {
-    parquet_scan(plan.as_ref()).is_some() || plan.children().into_iter().any(has_part)
+    has_files(plan) || !sent_tables(plan).is_empty()
 }
 
-/// Returns the bytes of the files of the largest scan of a plan.
+fn has_files(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    parquet_scan(plan.as_ref()).is_some() || plan.children().into_iter().any(has_files)
+}
+
+/// Returns the bytes of the files, or of the rows in memory, of the largest scan of a plan.
 pub(crate) fn largest_scan(plan: &Arc<dyn ExecutionPlan>) -> u64 {
+    let sent = sent_tables(plan).iter().map(|rows| rows.bytes() as u64).max();
+    largest_files(plan).max(sent.unwrap_or(0))
+}
+
+fn largest_files(plan: &Arc<dyn ExecutionPlan>) -> u64 {
     let own = parquet_scan(plan.as_ref()).map_or(0, bytes);
-    plan.children().into_iter().map(largest_scan).fold(own, u64::max)
+    plan.children().into_iter().map(largest_files).fold(own, u64::max)
 }
 
 /// The parameters of a cut.
@@ -79,7 +94,9 @@ impl Cut<'_> {
             if let Some(cut) = self.operator(&plan).await? {
                 return Ok(cut);
             }
-            if let Some(part) = self.part(&plan)?.filter(|part| crosses(part.plan.as_ref())) {
+            if !only_reads_memory(&plan)
+                && let Some(part) = self.part(&plan)?.filter(|part| crosses(part.plan.as_ref()))
+            {
                 return self.rows(&plan, part);
             }
             let mut children = Vec::new();
@@ -126,8 +143,14 @@ impl Cut<'_> {
     }
 
     fn search(&self, search: &VectorTopKExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let top_k = search.top_k();
+        let ordinal = top_k.columns.len() + 1;
+        let has_ordinal = top_k.output.iter().any(|projected| has_column(&projected.expr, ordinal));
+        if has_ordinal && moves_rows(search.children()[0]) {
+            return Ok(None);
+        }
         let Some(input) = self.whole_part(search.children()[0])? else { return Ok(None) };
-        let Some(partial) = self.portable_predicate(search.top_k().predicate.as_ref())? else { return Ok(None) };
+        let Some(partial) = self.portable_predicate(top_k.predicate.as_ref())? else { return Ok(None) };
         let part = PartialTopKExec::of(search, input)?.with_predicate(partial);
         if !crosses(&part) {
             return Ok(None);
@@ -138,6 +161,9 @@ impl Cut<'_> {
 
     async fn join(&self, join: &VectorJoinExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         let [queries, searched] = join.children()[..] else { return Ok(None) };
+        if join.join().columns.contains(&JoinColumn::Ordinal) && moves_rows(searched) {
+            return Ok(None);
+        }
         let Some(searched) = self.whole_part(searched)? else { return Ok(None) };
         let Some(predicate) = self.portable_predicate(join.join().predicate.as_ref())? else { return Ok(None) };
         let found = searched.schema();
@@ -154,7 +180,7 @@ impl Cut<'_> {
             let limit = self.ship_limit_bytes;
             return Err(external(Error::InvalidArgument(format!(
                 "a join of vectors on workers: expected at most {limit} bytes of query vectors, got {vectors}: run it \
-                 over ranges of the queries, or without workers"
+                 over ranges of the queries, raise ship_limit_bytes, or use a session without workers"
             ))));
         }
         let whole = VectorJoinExec::new(
@@ -275,6 +301,12 @@ impl Cut<'_> {
             let fetch = config.limit;
             return Ok(split_scan(plan, self.shape, self.functions)?.map(|plan| Part { plan, fetch }));
         }
+        if let Some(rows) = MemoryRows::of_scan(plan) {
+            return match crosses(plan.as_ref()) {
+                true => Ok(split_rows(plan, &rows, self.shape)?.map(|plan| Part { plan, fetch: None })),
+                false => Ok(None),
+            };
+        }
         if let Some(filter) = plan.downcast_ref::<FilterExec>() {
             let Some(predicate) = self.functions.portable(Arc::clone(filter.predicate()))? else { return Ok(None) };
             // A filter above a limit needs the first rows of all partitions together.
@@ -304,6 +336,15 @@ impl Cut<'_> {
             None => Ok(None),
         }
     }
+}
+
+/// Returns true if the rows of a plan have other ordinals where they are sent to.
+fn moves_rows(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    rows_below(plan).is_some_and(|rows| !rows.keeps_positions())
+}
+
+fn has_column(expr: &PhysicalExprRef, ordinal: usize) -> bool {
+    collect_columns(expr).iter().any(|column| column.index() == ordinal)
 }
 
 /// Returns true if rows of a plan's types arrive as they are sent: those with a `LargeList` do not

@@ -6,6 +6,8 @@
 //! A task has a contiguous range of the files, and its partitions follow those of the task before
 //! it, so that rows keep their order and ties are broken as without workers.
 //!
+//! A table in memory over which a query computes is sent with the plans, up to a limit ([`sent`]).
+//!
 //! The transport, the worker's service and the lifetime of tasks are those of
 //! `datafusion-distributed`. It decides by itself which operators may run in several tasks; here only
 //! the operators that are known to be right in several tasks get there.
@@ -22,9 +24,12 @@ mod portable;
 mod route;
 mod run;
 mod scan;
+mod sent;
 mod settings;
 mod status;
 mod task;
+#[cfg(test)]
+mod tests;
 mod traffic;
 mod worker;
 

@@ -27,9 +27,10 @@ pub(crate) struct Functions {
 }
 
 impl Functions {
-    /// Returns the functions of a session.
+    /// Returns the functions of a worker with a session's state.
     pub fn of(state: &SessionState) -> Self {
-        Self { scalar: state.scalar_functions().clone(), aggregate: state.aggregate_functions().clone() }
+        let scalar = scalar_functions(state).into_iter().map(|function| (function.name().to_owned(), function));
+        Self { scalar: scalar.collect(), aggregate: state.aggregate_functions().clone() }
     }
 
     /// Returns an expression with the same value that a worker can evaluate; `None` if there is none.
@@ -52,7 +53,10 @@ impl Functions {
         if let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>() {
             let function = call.fun();
             let of_worker = self.scalar.get(function.name());
-            return of_worker.is_some_and(|own| type_of(own.inner().as_ref()) == type_of(function.inner().as_ref()));
+            return of_worker.is_some_and(|own| match is_unnamed(own) {
+                true => own.as_ref() == function,
+                false => type_of(own.inner().as_ref()) == type_of(function.inner().as_ref()),
+            });
         }
         expr.is::<Column>()
             || expr.is::<Literal>()
@@ -93,6 +97,20 @@ impl Functions {
             false => Ok(aggregate.with_new_expressions(args, order)),
         }
     }
+}
+
+/// Returns the scalar functions of a worker: those of its session, and those that a plan may call and
+/// a user cannot name.
+pub(crate) fn scalar_functions(state: &SessionState) -> Vec<Arc<ScalarUDF>> {
+    let mut functions = vexact_sql::unnamed_functions();
+    functions.retain(|function| !state.scalar_functions().contains_key(function.name()));
+    functions.extend(state.scalar_functions().values().cloned());
+    functions
+}
+
+/// Returns true for a function that is equal to one without a name in SQL.
+fn is_unnamed(function: &ScalarUDF) -> bool {
+    vexact_sql::unnamed_functions().iter().any(|unnamed| unnamed.as_ref() == function)
 }
 
 /// Replaces the scalar subqueries that have been evaluated by their values.

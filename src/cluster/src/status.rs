@@ -108,7 +108,41 @@ pub(crate) async fn status(channels: &Channels, url: &Url) -> Result<WorkerStatu
 
 #[cfg(test)]
 mod tests {
+    use datafusion_distributed::{Worker, WorkerQueryContext};
+    use tokio::net::TcpListener;
+    use tonic::transport::Server;
+    use tonic::transport::server::TcpIncoming;
+
     use super::*;
+
+    /// Returns the error of a client of a worker that says this about itself.
+    async fn refusal(text: &str) -> Error {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let worker = Worker::from_session_builder(|query: WorkerQueryContext| async move { Ok(query.builder.build()) });
+        let server = Server::builder().add_service(worker.with_version(text.to_owned()).into_worker_server());
+        let serving = tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+        let error = info(&Channels::try_new(None, None).unwrap(), &url).await.unwrap_err();
+        serving.abort();
+        let Error::Worker { worker, is_lost, .. } = &error else { panic!("{error}") };
+        // Another attempt would find the same worker.
+        assert!(*worker == name(&url) && !is_lost, "{error}");
+        error
+    }
+
+    #[tokio::test]
+    async fn a_worker_of_another_version_is_refused_by_name() {
+        let own = WorkerInfo::own(1, None);
+        let older = WorkerInfo { version: "0.0.1".into(), ..own.clone() };
+        let error = refusal(&older.text()).await.to_string();
+        let expected = format!("expected vexact of version {VERSION} (plan format {PLAN_FORMAT}), got version 0.0.1");
+        assert!(error.contains(&expected), "{error}");
+        let other = WorkerInfo { plan_format: own.plan_format + 1, ..own };
+        let error = refusal(&other.text()).await.to_string();
+        assert!(error.ends_with(&format!("got version {VERSION} (plan format {})", PLAN_FORMAT + 1)), "{error}");
+        let error = refusal("another program").await.to_string();
+        assert!(error.ends_with("got \"another program\""), "{error}");
+    }
 
     #[test]
     fn a_worker_is_described_by_its_text() {

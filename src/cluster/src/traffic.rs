@@ -50,10 +50,15 @@ impl Task {
 impl Traffic {
     /// Adds a task whose rows are asked for.
     pub fn begin(&self, worker: String, key: &TaskKey, metrics: &ExecutionPlanMetricsSet) -> Arc<Task> {
+        self.received.lock().insert(key.stage_id, metrics.clone());
+        self.begin_task(worker, (key.stage_id, key.task_number))
+    }
+
+    /// Adds a task by its stage and number.
+    pub fn begin_task(&self, worker: String, key: (usize, usize)) -> Arc<Task> {
         let task =
             Arc::new(Task { worker, started: Instant::now(), rows: AtomicU64::new(0), elapsed_us: AtomicU64::new(0) });
-        self.tasks.lock().insert((key.stage_id, key.task_number), Arc::clone(&task));
-        self.received.lock().insert(key.stage_id, metrics.clone());
+        self.tasks.lock().insert(key, Arc::clone(&task));
         task
     }
 
@@ -65,6 +70,11 @@ impl Traffic {
     /// Returns the tasks, in the order of stages and tasks.
     pub fn tasks(&self) -> Vec<Arc<Task>> {
         self.tasks.lock().values().cloned().collect()
+    }
+
+    /// Returns the tasks by their stage and number.
+    pub fn tasks_by_stage(&self) -> BTreeMap<(usize, usize), Arc<Task>> {
+        self.tasks.lock().clone()
     }
 
     /// Returns the number of stages.

@@ -30,13 +30,15 @@ use tonic::{Request, Status};
 use url::Url;
 use vexact_core::error::{Error, Result};
 use vexact_session::{Session, SessionOptions};
-use vexact_sources::object_stores::ObjectStores;
+use vexact_sources::object_stores::{ObjectStores, StoreOptions};
 use vexact_sql::exec::{PartialJoinExec, PartialTopKExec, TaskIndex};
 
 use super::address::Secret;
 use super::codec::Codec;
 use super::errors::rejected;
+use super::portable::scalar_functions;
 use super::scan::parquet_scan;
+use super::sent::SentRowsExec;
 use super::settings::TaskSettings;
 use super::status::{VERSION, WorkerInfo};
 use super::task::{TaskExec, prepared};
@@ -55,6 +57,8 @@ pub struct WorkerOptions {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Folders and URL prefixes whose files may be read; all if there are none.
     pub allow: Vec<String>,
+    /// Options of the object stores that it reads; a store without takes them from the environment.
+    pub object_stores: StoreOptions,
     /// Maximum memory, in bytes, of the operators of all tasks; `None` for three quarters of the
     /// machine's.
     pub memory_bytes: Option<usize>,
@@ -109,6 +113,7 @@ pub async fn serve(
     let session = Session::with_options(&SessionOptions {
         memory_limit_bytes: options.memory_bytes,
         target_partitions: Some(options.threads),
+        object_stores: options.object_stores.clone(),
         ..SessionOptions::default()
     })?;
     let state = Arc::new(session.state());
@@ -228,7 +233,7 @@ fn task_state(mut query: WorkerQueryContext, own: &SessionState, allow: Arc<Allo
     let builder: SessionStateBuilder = query
         .builder
         .with_config(config)
-        .with_scalar_functions(own.scalar_functions().values().cloned().collect())
+        .with_scalar_functions(scalar_functions(own))
         .with_aggregate_functions(own.aggregate_functions().values().cloned().collect())
         .with_window_functions(own.window_functions().values().cloned().collect())
         .with_distributed_user_codec(Codec)
@@ -294,7 +299,7 @@ impl Allow {
 
 /// Returns true if an operator may be in the plan of a task.
 fn is_of_task(node: &dyn ExecutionPlan) -> bool {
-    let is_scan = parquet_scan(node).is_some() || node.is::<EmptyExec>();
+    let is_scan = parquet_scan(node).is_some() || node.is::<EmptyExec>() || node.is::<SentRowsExec>();
     is_scan
         || node.is::<TaskExec>()
         || node.is::<PartialTopKExec>()

@@ -63,6 +63,21 @@ async fn downloaded(
     Ok(inputs)
 }
 
+/// Returns the bytes of one object of a store.
+///
+/// # Errors
+/// A missing object, or the URL of a folder or pattern of several; a failed request.
+pub async fn bytes(stores: &Arc<ObjectStores>, path: &Path) -> Result<Vec<u8>> {
+    let location = Location::parse(path)?;
+    let found = list(&stores.store(location.store())?, &location, &ALL).await?;
+    let [file] = found.as_slice() else {
+        return Err(Error::InvalidArgument(format!("{location}: expected one file, got {}", found.len())));
+    };
+    let object = stores.object(location.store(), &file.meta)?;
+    let parts: Vec<bytes::Bytes> = object.read_all().try_collect().await?;
+    Ok(parts.concat())
+}
+
 /// Copies an object into an unnamed file.
 async fn download(stores: &Arc<ObjectStores>, location: &Location, file: &FoundFile) -> Result<Input> {
     let object = stores.object(location.store(), &file.meta)?;
