@@ -1,38 +1,34 @@
 //! Lazy DataFrame: a query that has not run, or rows in memory.
 
-use std::collections::HashMap;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod output;
 
-use arrow::array::{Array, AsArray, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef};
-use arrow::util::pretty::pretty_format_batches;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{Array, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::dataframe::DataFrame as DataFusionFrame;
 use datafusion::error::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
-use datafusion::functions_aggregate::expr_fn::count;
-use datafusion::logical_expr::{LogicalPlan, lit};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 use tokio::sync::mpsc::Sender;
 use vexact_cooperative::Scheduler;
 use vexact_core::entry::{EntryStream, enter, entry};
-use vexact_core::error::{Error, Result};
-use vexact_core::rows::{concat, shortened};
+use vexact_core::error::Result;
 use vexact_core::sql::excerpt;
 use vexact_replica::Snapshot;
-use vexact_sources::parquet_sketch::SketchColumn;
-use vexact_sources::row_file::{RowFileOptions, RowFormat};
-use vexact_sources::store_file::OutputFile;
 use vexact_sql::chunks::ChunkTable;
 use vexact_sql::deep::{Deep, on_stack};
-use vexact_sql::{Explained, VexactOptions, explain_plan};
+use vexact_sql::{Explained, explain_plan};
 
 use super::plan_cache::BoundPlan;
+use super::time_limit::{timed, timeout, within};
 use super::{row_order, workers};
 
 /// Rows in memory, or the query that produces them. A query runs only when its rows are read; each
@@ -368,65 +364,6 @@ impl DataFrame {
         Ok(())
     }
 
-    /// Runs the query and returns the number of rows.
-    ///
-    /// # Errors
-    /// A failure of the query.
-    pub async fn count(&self) -> Result<usize> {
-        match self.is_statement() {
-            true => Ok(self.collect().await?.iter().map(RecordBatch::num_rows).sum()),
-            false => {
-                let counted = async {
-                    let counted = self.query()?.aggregate(vec![], vec![count(lit(1_i64))])?;
-                    match Self::of_query_on_workers(counted) {
-                        Some(counted) => {
-                            let rows = counted.collect().await?;
-                            let count = |batch: &RecordBatch| batch.column(0).as_primitive::<Int64Type>().value(0);
-                            Ok(rows.first().map_or(0, count) as usize)
-                        }
-                        None => Ok(self.query()?.count().await?),
-                    }
-                };
-                self.entry(counted).await
-            }
-        }
-    }
-
-    /// Formats the first rows as a readable table, with the total number of rows if there are more.
-    ///
-    /// # Errors
-    /// A failure of the query.
-    pub async fn show(&self, max_rows: usize) -> Result<String> {
-        let rows = self.head(max_rows).await?;
-        let more = if rows.num_rows() > max_rows { format!("\n(first {max_rows} rows)") } else { String::new() };
-        let shown = shortened(&rows.slice(0, rows.num_rows().min(max_rows)))?;
-        let table = pretty_format_batches(&[shown]).map_err(DataFusionError::from)?;
-        Ok(format!("{table}{more}"))
-    }
-
-    /// Returns the first rows, and one more if there is one.
-    ///
-    /// # Errors
-    /// A failure of the query.
-    pub async fn head(&self, max_rows: usize) -> Result<RecordBatch> {
-        let wanted = max_rows.saturating_add(1);
-        let batches = match self.is_statement() {
-            true => self.collect().await?,
-            false => {
-                let first = async {
-                    let first = self.query()?.limit(0, Some(wanted))?;
-                    match Self::of_query_on_workers(first.clone()) {
-                        Some(first) => first.collect().await,
-                        None => Ok(first.collect().await?),
-                    }
-                };
-                self.entry(first).await?
-            }
-        };
-        let rows = concat(&self.schema(), &batches)?;
-        Ok(rows.slice(0, rows.num_rows().min(wanted)))
-    }
-
     /// Returns true if the plan is a statement, such as EXPLAIN, on which no query can be built.
     fn is_statement(&self) -> bool {
         use LogicalPlan::{Analyze, Copy, DescribeTable, Dml, Explain};
@@ -440,63 +377,6 @@ impl DataFrame {
     /// A failure of planning.
     pub async fn explain(&self) -> Result<Explained> {
         Ok(self.planned().await?.explained())
-    }
-
-    /// Runs the query and writes a Parquet file, in the order of its rows.
-    ///
-    /// # Errors
-    /// A missing folder; a type that Parquet lacks; a failure of the query or of writing.
-    pub async fn write_parquet(&self, path: impl AsRef<Path>) -> Result<()> {
-        self.write_file(path.as_ref(), RowFormat::Parquet, &RowFileOptions::default()).await.map(drop)
-    }
-
-    /// As [`Self::write_parquet`], with a sketch beside each of these columns of vectors, by which
-    /// searches read fewer bytes of the file. A column of which a sketch would not save enough gets
-    /// none.
-    ///
-    /// # Errors
-    /// As [`Self::write_parquet`]; a column that is missing or holds no vectors of floats.
-    pub async fn write_parquet_with_sketches(&self, path: impl AsRef<Path>, columns: &[String]) -> Result<()> {
-        let sketches = columns.iter().map(SketchColumn::auto).collect();
-        let options = RowFileOptions { sketches, ..RowFileOptions::default() };
-        self.write_file(path.as_ref(), RowFormat::Parquet, &options).await.map(drop)
-    }
-
-    /// Runs the query and writes a CSV file with a header, in the order of its rows. Lists of
-    /// numbers are written as `[1,2,3]`, which [`Session::read_csv`](super::Session::read_csv)
-    /// reads.
-    ///
-    /// # Errors
-    /// A missing folder; lists of different lengths or with NULL components, which could not be
-    /// read back; a failure of the query or of writing.
-    pub async fn write_csv(&self, path: impl AsRef<Path>) -> Result<()> {
-        self.write_file(path.as_ref(), RowFormat::Csv, &RowFileOptions::default()).await.map(drop)
-    }
-
-    /// Runs the query and writes a file, which gets its name when it is complete; returns the
-    /// number of rows.
-    ///
-    /// # Errors
-    /// As [`Self::write_parquet`].
-    pub async fn write_file(&self, path: &Path, form: RowFormat, options: &RowFileOptions) -> Result<u64> {
-        let schema = self.schema();
-        let mut file = OutputFile::create(self.object_stores().as_ref(), path, form, &schema, options)?;
-        let written = async {
-            let mut rows = self.stream().await?;
-            let mut count = 0;
-            while let Some(batch) = rows.try_next().await? {
-                count += batch.num_rows() as u64;
-                for batch in as_schema(vec![batch], &schema)? {
-                    file.write(&batch).await?;
-                }
-                // A query that is always ready would never notice that it is cancelled.
-                tokio::task::coop::consume_budget().await;
-            }
-            Ok(count)
-        };
-        let count = self.entry(written).await?;
-        file.finish().await?;
-        Ok(count)
     }
 }
 
@@ -539,26 +419,6 @@ fn with_nulls_of(schema: &SchemaRef, batches: &[RecordBatch]) -> SchemaRef {
     };
     let fields = schema.fields().iter().enumerate().map(field).collect::<Vec<_>>();
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
-}
-
-/// Returns the time limit of a query with this session state.
-pub(super) fn timeout(state: &SessionState) -> Option<Duration> {
-    state.config_options().extensions.get::<VexactOptions>()?.timeout
-}
-
-/// Cancels work that exceeds its time limit.
-pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::time::timeout(limit, work).await.unwrap_or(Err(Error::TimedOut { limit }))
-}
-
-/// Runs a part of a query, and adds its time to that of the parts before.
-async fn timed<T>(limit: Option<Duration>, spent: &mut Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let Some(limit) = limit else { return work.await };
-    let start = Instant::now();
-    let left = limit.saturating_sub(*spent);
-    let done = tokio::time::timeout(left, work).await.unwrap_or(Err(Error::TimedOut { limit }));
-    *spent += start.elapsed();
-    done
 }
 
 /// Returns the task context that the operators of a plan need.

@@ -44,6 +44,7 @@ mod stop_points;
 mod streams;
 mod subqueries;
 mod text;
+mod time_limit;
 mod typing;
 mod unloaded;
 mod vector_syntax;

@@ -18,7 +18,7 @@ use vexact_sql::Explained;
 use vexact_sql::deep::{balance_statement, check_plan, check_relations, stack_of_text};
 use vexact_sql::dialect::parse_statement;
 
-use super::frame::within;
+use super::time_limit::within;
 use super::insert::{keep_values, own_casts};
 use super::lifted_vector::lift;
 use super::named_windows::resolve_named_windows;
