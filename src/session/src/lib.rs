@@ -47,6 +47,7 @@ mod text;
 mod time_limit;
 mod typing;
 mod unloaded;
+mod using_joins;
 mod vector_syntax;
 mod wide_select;
 mod workers;
@@ -261,10 +262,10 @@ impl Session {
             // SQLite has none of these functions: over its tables they would work on only one
             // route.
             date_functions::functions().for_each(|function| ctx.register_udf(function));
-        }
-        let views = Arc::new(views.with_stores(&stores));
             let date_trunc = ctx.udf("date_trunc")?;
             ctx.register_udf(date_trunc::function(date_trunc));
+        }
+        let views = Arc::new(views.with_stores(&stores));
         if let Some(replicas) = views.replicas() {
             replicas.set_memory(&ctx.runtime_env().memory_pool);
             ctx.state_ref().write().register_expr_planner(Arc::new(WideNumbers))?;
