@@ -73,9 +73,13 @@ impl DataFrame {
                 run_telling(py, collect, &|py| tell(&progress, py, rows.load(Ordering::Relaxed)))?
             }
         };
+        let schema = match batches.first() {
+            Some(first) => first.schema().to_pyarrow(py)?,
+            None => self.schema(py)?,
+        };
         let batches = batches.iter().map(|batch| batch.to_pyarrow(py)).collect::<PyResult<Vec<_>>>()?;
         let table = py.import("pyarrow")?.getattr("Table")?;
-        table.call_method1("from_batches", (PyList::new(py, batches)?, self.schema(py)?))
+        table.call_method1("from_batches", (PyList::new(py, batches)?, schema))
     }
 
     /// Starts the query and returns its rows as a `pyarrow.RecordBatchReader`, which computes them as they are read.

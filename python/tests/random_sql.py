@@ -171,11 +171,26 @@ class Queries:
         def list_of() -> str:
             return ", ".join(self.literal(kind) for _ in range(rng.randint(1, 3)))
 
+        def listed() -> str:
+            """A condition that the optimizer makes a list of."""
+            is_in, what = rng.choice([("=", "OR"), ("<>", "AND"), ("=", "AND")])
+            return rng.choice([
+                f"({left} {is_in} {self.literal(kind)} {what} {left} {is_in} {self.literal(kind)})",
+                f"{left} {rng.choice(['', 'NOT '])}IN ({list_of()})", f"(NOT {left} IN ({list_of()}))", f"{left} {is_in} {self.literal(kind)}",
+            ])
+
         choices += [
+            lambda: f"({listed()} {rng.choice(['AND', 'OR'])} {listed()})",
+            lambda: f"(({listed()} {rng.choice(['AND', 'OR'])} {listed()}) {rng.choice(['AND', 'OR'])} {listed()})",
             lambda: f"({left} {rng.choice(['', 'NOT '])}IN ({list_of()}) {rng.choice(['AND', 'OR'])} {left} {rng.choice(['', 'NOT '])}IN ({list_of()}))",
         ]
         if not self.portable:
             choices += [lambda: f"({left} IS {rng.choice(['', 'NOT '])}DISTINCT FROM {right()})"]
+            choices += [lambda: f"({left} IS {rng.choice(['', 'NOT '])}DISTINCT FROM {right()} {rng.choice(['AND', 'OR'])} {self.predicate(alias, 0)})"]
+            if kind in ("ts", "day"):
+                length = rng.choice(["1 day", "24 hours", "25 hours", "1 month", "30 days", "0 days"])
+                other = self.column(alias, "ts")
+                choices += [lambda: f"({self.column(alias, 'ts')} - {other} {op} INTERVAL '{length}')", lambda: f"({alias}.day - DATE '1970-01-01' {op} {rng.choice([-1, 0, 365])})"]
             if kind == "ts":
                 far = rng.choice(["0001-01-01", "9999-12-31 23:59:59.5", "2262-04-12 00:00:00", "1677-09-21 00:00:00"])
                 choices += [lambda: f"({self.column(alias, 'ts')} {op} {rng.choice(['', 'TIMESTAMP '])}'{far}')"] * 2
@@ -257,6 +272,13 @@ class Queries:
             lambda: f"SELECT count(*) FROM (SELECT t.i FROM {t} t WHERE {where} UNION ALL SELECT u.i FROM {u} u) x WHERE x.i > 0",
             lambda: f"SELECT x.i, x.c FROM (SELECT t.i, count(*) AS c FROM {t} t GROUP BY t.i UNION ALL SELECT u.i, u.id FROM {u} u) x WHERE x.c > 1 AND x.i <> 2",
             lambda: f"SELECT DISTINCT t.{key} FROM {t} t ORDER BY t.{key}{way} LIMIT 3",
+            lambda: f"SELECT {key}, t.id, u.n FROM {t} t {join} {u} u USING ({key}) WHERE {rng.choice([where, f'{key} IS NULL', self.predicate('u', 2)])}",
+            lambda: f"SELECT {key}, count(*), count({key}), min(u.id) FROM {t} t {join} {u} u USING ({key}, id) GROUP BY {key}",
+            lambda: f"SELECT i, a.id, b.id, c.n FROM {t} a {join} {u} b USING (i) {rng.choice(['JOIN', 'LEFT JOIN', 'RIGHT JOIN', 'FULL JOIN'])} {t} c USING (i)",
+            lambda: f"SELECT * FROM (SELECT a.i, a.id FROM {t} a) x {join} (SELECT b.i, b.n FROM {u} b) y USING (i) {rng.choice(['JOIN', 'LEFT JOIN', 'FULL JOIN'])} (SELECT c.i, c.s FROM {u} c) z USING (i)",
+            lambda: f"WITH RECURSIVE r(id, i, n) AS (SELECT t.id, t.i, 1 FROM {t} t WHERE {self.predicate('t', 1)} UNION {rng.choice(['ALL ', ''])}SELECT y.id, {rng.choice(['y.i', 'nullif(y.i, 1)', 'r.i'])}, r.n + 1 FROM {u} y JOIN r ON y.i = r.i AND y.id > r.id WHERE r.n < 3) SELECT r.n, r.i, count(*) FROM r GROUP BY r.n, r.i",
+            lambda: f"SELECT t.{key}, count(*) FILTER (WHERE {self.predicate('t', 1)}), sum(DISTINCT t.i) FILTER (WHERE t.n > 0) FROM {t} t GROUP BY t.{key}",
+            lambda: f"SELECT t.id, CASE WHEN EXISTS (SELECT 1 FROM {u} y WHERE y.i = t.i AND {self.predicate('y', 1)}) THEN 1 ELSE 0 END AS e FROM {t} t WHERE t.i NOT IN (SELECT y.i FROM {u} y WHERE y.n IS NOT NULL AND y.i IS NOT NULL) OR t.id < 5",
             lambda: f"SELECT x.id FROM (SELECT t.id, {window} AS w FROM {t} t ORDER BY t.id{way} {cut}) x WHERE x.w > 1",
             lambda: f"SELECT sum(x.n), count(x.s), count(*) FROM {t} x WHERE EXISTS (SELECT 1 FROM {u} y WHERE y.i = x.i AND y.id > x.id)",
         ]
@@ -277,6 +299,12 @@ class Queries:
                 lambda: f"SELECT x.id FROM (SELECT t.id, {distance} AS d FROM {t} t ORDER BY d {cut}) x JOIN {u} u ON x.id = u.id WHERE u.i > 0",
                 lambda: f"SELECT t.i, t.b, count(*) FROM {t} t WHERE {where} GROUP BY {rng.choice(['ROLLUP', 'CUBE'])} (t.i, t.b)",
                 lambda: f"SELECT DISTINCT ON (t.{key}) t.{key}, t.id FROM {t} t ORDER BY t.{key}, t.id{way}",
+                lambda: f"SELECT t.{key}, t.b, grouping(t.{key}) AS g, count(*) FROM {t} t WHERE {self.predicate('t', 1)} GROUP BY {rng.choice(['ROLLUP', 'CUBE'])} (t.{key}, t.b)",
+                lambda: f"SELECT t.{key}, t.b FROM {t} t {rng.choice(['EXCEPT ALL', 'INTERSECT ALL', 'EXCEPT', 'INTERSECT'])} SELECT u.{key}, u.b FROM {u} u WHERE {self.predicate('u', 2)}",
+                lambda: f"SELECT t.id, t.{key} FROM {t} t WHERE {self.predicate('t', 1)} QUALIFY {rng.choice(['row_number', 'rank'])}() OVER (PARTITION BY t.{key} ORDER BY t.id) = {rng.choice([1, 2])}",
+                lambda: f"SELECT x.id, x.e FROM (SELECT t.id, unnest([t.i, t.i8, {self.literal('int')}]) AS e FROM {t} t) x WHERE x.e {rng.choice(['>', '=', 'IS DISTINCT FROM'])} 1",
+                lambda: f"SELECT t.id, count(*) OVER (ORDER BY t.{rng.choice(['day', 'ts_ms', 'b', 'd', 's'])} NULLS FIRST) AS w FROM {t} t WHERE {self.predicate('t', 1)}",
+                lambda: f"SELECT s['a'], count(*) FROM (SELECT named_struct('a', t.{key}, 'b', t.id) AS s FROM {t} t WHERE {where}) x GROUP BY s['a']",
                 lambda: f"SELECT count(*) FILTER (WHERE {self.predicate('t', 2)}), sum(t.i) FILTER (WHERE t.b), count(DISTINCT t.s) FROM {t} t",
                 lambda: f"SELECT t.id, u.id FROM {t} t JOIN {u} u ON t.ts_s = u.ts_ms AND t.f = u.g",
                 lambda: f"SELECT t.f, count(*) FROM {t} t WHERE t.f = t.f GROUP BY t.f ORDER BY t.f{way} LIMIT 3",

@@ -115,7 +115,9 @@ def test_types_and_values_are_kept_and_buffers_are_shared(session: vexact.Sessio
     assert back.type == column.type
     assert back.to_pylist() == column.to_pylist()
     ours, theirs = addresses(back), addresses(column)
-    assert {address for address in theirs if address} <= {address for address in ours if address}
+    # The fields of a NULL struct become NULL: the validity of its two fields is not the caller's.
+    copied = {address for address in theirs if address} - set(ours)
+    assert len(copied) == (2 if name == "struct" else 0)
 
 
 def addresses(array: pa.Array) -> list[int | None]:

@@ -277,3 +277,96 @@ def test_a_column_that_equals_an_expression_of_it_is_sorted_by(
             assert rows(sources.session, sql) == wanted, sql
         ranked = rows(sources.session, f"SELECT n, rank() OVER (ORDER BY n) FROM {view} WHERE {condition}")
         assert sorted(ranked, key=lambda row: row[1]) == [(n, at + 1) for at, n in enumerate(expected)]
+
+
+def test_intervals_are_compared_by_their_length(sources: Sources) -> None:
+    """25 hours are more than a day, and 24 hours are one."""
+    table = pa.table({
+        "id": range(5),
+        "t": pa.array([dt.datetime(2024, 7, 1, hour) for hour in (0, 6, 12)] + [dt.datetime(2024, 7, 2), None], pa.timestamp("us")),
+        "d": pa.array([dt.timedelta(hours=25), dt.timedelta(hours=23), None, dt.timedelta(days=1), dt.timedelta(0)], pa.duration("us")),
+    })
+    expected = {
+        "d > INTERVAL '1 day'": [0], "d = INTERVAL '1 day'": [3], "d BETWEEN INTERVAL '23 hours' AND INTERVAL '1 day'": [1, 3],
+        "d IN (INTERVAL '25 hours', INTERVAL '0 days')": [0, 4], "d IS DISTINCT FROM INTERVAL '1 day' AND id > 1": [2, 4],
+        "t - TIMESTAMP '2024-07-01' >= INTERVAL '1 day'": [3], "INTERVAL '12 hours' > t - TIMESTAMP '2024-07-01'": [0, 1],
+        "(t + INTERVAL '2 days') - t = INTERVAL '2 days'": [0, 1, 2, 3], "INTERVAL '1 month' > INTERVAL '29 days'": [0, 1, 2, 3, 4],
+        "CAST(t AS DATE) - DATE '2024-06-30' = 1": [0, 1, 2], "DATE '2024-07-04' - CAST(t AS DATE) < 3": [3],
+    }
+    for t in sources.add("t", table):
+        for predicate, ids in expected.items():
+            assert rows(sources.session, f"SELECT id FROM {t} WHERE {predicate} ORDER BY id") == ids, predicate
+
+
+def test_windows_and_comparisons_of_every_type(sources: Sources) -> None:
+    """apache/datafusion#24915"""
+    table = pa.table({
+        "id": range(4),
+        "tm": pa.array([dt.time(1), dt.time(23, 59), None, dt.time(1)], pa.time64("us")),
+        "du": pa.array([dt.timedelta(1), dt.timedelta(2), None, dt.timedelta(1)], pa.duration("ms")),
+        "st": pa.array([{"a": 1}, {"a": 2}, None, {"a": 1}]),
+        "fb": pa.array([b"ab", b"cd", None, b"ab"], pa.binary(2)),
+        "bi": pa.array([b"a", b"b", None, b"a"], pa.binary()),
+    })
+    for t in sources.add("t", table):
+        for column in table.column_names[1:]:
+            counted = f"SELECT id, count(*) OVER (ORDER BY {column} NULLS LAST), rank() OVER (ORDER BY {column} NULLS LAST) FROM {t} ORDER BY id"
+            assert rows(sources.session, counted) == [(0, 2, 1), (1, 3, 3), (2, 4, 4), (3, 2, 1)], column
+        assert rows(sources.session, f"SELECT id FROM {t} WHERE tm < TIME '02:00:00' ORDER BY id") == [0, 3]
+        assert rows(sources.session, f"SELECT id FROM {t} WHERE tm BETWEEN TIME '00:00' AND arrow_cast('01:00', 'Time32(Second)') ORDER BY id") == [0, 3]
+
+
+def test_conditions_on_one_column_are_not_joined_to_a_wrong_list(sources: Sources) -> None:
+    """apache/datafusion#24246: neither lists nor the lists that the optimizer makes of other conditions."""
+    for t in sources.add("n", pa.table({"i": pa.array([None, 1, 2, 3], pa.int32()), "f": [None, 1.0, -0.0, 0.0]})):
+        for predicate, ids in {
+            "(i NOT IN (1) AND i NOT IN (2)) OR i IN (3) OR i NOT IN (3)": [1, 2, 3],
+            "NOT ((i = 1 OR i = 2) AND (i = 3 OR i = 4))": [1, 2, 3],
+            "NOT ((i = 1 OR i = 2) AND i IN (2, 3, 4))": [1, 3],
+            "((i = 1 OR i = 2) AND (i = 3 OR i = 4)) IS NULL": [None],
+            "NOT (NOT (i = 1 OR i = 2) AND i <> 3)": [1, 2, 3],
+            "(i <> 1 AND i <> 2) OR (i <> 3 AND i <> 1)": [2, 3],
+            "NOT (i IN (CAST(1.4 AS INT), 2) AND i IN (3, 4))": [1, 2, 3],
+            "NOT (f IN (0.0, 5.0) AND f IN (-0.0, 6.0))": [1],
+        }.items():
+            assert rows(sources.session, f"SELECT i FROM {t} WHERE {predicate} ORDER BY i NULLS FIRST") == ids, predicate
+
+
+def test_the_nullability_of_a_plan_never_fails_a_query(session: vexact.Session, tmp_path: Path) -> None:
+    """apache/datafusion#13190, #24513, #24968: every way out of a frame, and into a table."""
+    session.create_temp_view("t", session.create_dataframe_from_arrow(pa.table({"x": [1, None, 3], "g": [1, 1, 2]})))
+    queries = {
+        "SELECT g, grouping(g) AS k, count(*) AS c FROM t GROUP BY ROLLUP(g)": 3,
+        "SELECT c FROM (SELECT concat('A', 'B') AS c UNION ALL SELECT concat('A', 'B') AS c) GROUP BY c": 1,
+        "SELECT g, (SELECT count(*) FROM t u WHERE u.x = t.x) AS c, coalesce(x, 1) AS d FROM t": 3,
+        "WITH RECURSIVE r(a, b) AS (SELECT 1, true UNION ALL SELECT a + 1, CASE WHEN a > 1 THEN b END FROM r WHERE a < 4) SELECT * FROM r": 4,
+        "SELECT named_struct('a', 1) AS s, [1, 2] AS l UNION ALL SELECT named_struct('a', x), [x] FROM t": 4,
+        "SELECT x IS NULL AS b, count(*) AS c FROM t GROUP BY x IS NULL": 2,
+    }
+    for at, (sql, count) in enumerate(queries.items()):
+        frame = session.sql(sql)
+        table = frame.to_arrow()
+        assert table.num_rows == count and frame.schema == table.schema, sql
+        assert frame.to_reader().read_all().schema == table.schema, sql
+        assert frame.cache().to_arrow().num_rows == count, sql
+        assert frame.show() is None and frame.count() == count, sql
+        frame.write_parquet(tmp_path / f"{at}.parquet")
+        assert pyarrow.parquet.read_table(tmp_path / f"{at}.parquet").num_rows == count, sql
+        session.create_temp_view(f"v{at}", frame)
+        assert session.sql(f"SELECT * FROM v{at}").to_arrow().num_rows == count, sql
+        session.sql(f"CREATE TABLE t{at} AS {sql}")
+        assert rows(session, f"INSERT INTO t{at} {sql}") == [count], sql
+        nulls = ", ".join(["NULL"] * table.num_columns)
+        assert rows(session, f"INSERT INTO t{at} VALUES ({nulls})") == [1], sql
+        assert rows(session, f"SELECT count(*) FROM t{at}") == [2 * count + 1], sql
+    session.sql("CREATE TABLE n (a INT NOT NULL, b INT)")
+    assert rows(session, "INSERT INTO n (a) SELECT g FROM t") == [3]
+    with pytest.raises(vexact.VexactError, match="null"):
+        session.sql("INSERT INTO n (b) SELECT g FROM t")
+
+
+def test_is_distinct_from_binds_tighter_than_and(session: vexact.Session) -> None:
+    session.sql("CREATE TABLE t AS SELECT * FROM (VALUES (1, 2, false), (1, 1, true), (NULL, 1, true)) AS x(a, b, c)")
+    assert rows(session, "SELECT a FROM t WHERE a IS DISTINCT FROM b AND c ORDER BY a") == [None]
+    assert rows(session, "SELECT a IS NOT DISTINCT FROM b OR c AS r FROM t") == [False, True, True]
+    assert rows(session, "SELECT NOT c IS DISTINCT FROM true AND a = 1 AS r FROM t") == [False, True, None]

@@ -132,6 +132,31 @@ def test_a_query_has_the_answer_that_sqlite_gives(tmp_path: Path) -> None:
                 assert got == expected or is_refused(got), f"seed {seed}: {source}: {sql}"
 
 
+def test_a_query_has_the_same_columns_in_every_way_out(tmp_path: Path) -> None:
+    """What a plan tells of NULL differs from plan to plan: no way out of a frame, and none into a table, may fail because of it."""
+    for seed in seeds(at_least=5):
+        world = World(seed, tmp_path, portable=False)
+        session = world.session()
+        for _ in range(QUERIES):
+            sql = world.query()
+            try:
+                frame = session.sql(sql)
+                table = frame.to_arrow()
+            except vexact.VexactError:
+                continue
+            said = f"seed {seed}: {sql}"
+            assert frame.schema == table.schema and frame.to_reader().read_all().schema == table.schema, said
+            assert frame.count() == table.num_rows == frame.cache().to_arrow().num_rows, said
+            if len(set(table.column_names)) < table.num_columns:
+                continue
+            frame.write_parquet(tmp_path / "out.parquet")
+            assert pyarrow.parquet.read_table(tmp_path / "out.parquet").num_rows == table.num_rows, said
+            session.sql(f"CREATE OR REPLACE TABLE out AS {sql}")
+            session.sql(f"INSERT INTO out {sql}")
+            session.sql(f"INSERT INTO out VALUES ({', '.join(['NULL'] * table.num_columns)})")
+            assert answer(session, "SELECT count(*) FROM out") == [[str(2 * table.num_rows + 1)]], said
+
+
 def is_refused(got: list[Any] | str) -> bool:
     """A query that DataFusion has no plan for is an error, and no wrong answer."""
     known = ("not implemented", "not supported", "unique expression names", "must be aggregated")

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, new_empty_array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, new_empty_array};
 use arrow::compute::{cast, concat_batches};
-use arrow::datatypes::{DataType, DurationSecondType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, DurationSecondType, Field, FieldRef, Int64Type, Schema, SchemaRef, TimeUnit};
+use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use crate::error::{Error, Result};
@@ -38,6 +39,25 @@ pub fn shortened(batch: &RecordBatch) -> Result<RecordBatch> {
     }
     let schema = Arc::new(Schema::new(fields));
     RecordBatch::try_new(schema, columns).map_err(Error::arrow)
+}
+
+/// Returns a batch under a schema of the same names and types. Which columns may have NULL, and
+/// which fields of structs, may differ: what a plan tells of it is an estimate.
+///
+/// # Errors
+/// A NULL in a column that has none by the schema; columns of other types.
+pub fn conform(batch: RecordBatch, schema: &SchemaRef) -> std::result::Result<RecordBatch, ArrowError> {
+    if batch.schema_ref() == schema {
+        return Ok(batch);
+    }
+    let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    let conformed = |(column, field): (&ArrayRef, &FieldRef)| match field.data_type() {
+        // These types differ at most in the nullability of their fields.
+        other if other != column.data_type() && other.equals_datatype(column.data_type()) => cast(column, other),
+        _ => Ok(Arc::clone(column)),
+    };
+    let columns = batch.columns().iter().zip(schema.fields()).map(conformed);
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns.collect::<std::result::Result<_, _>>()?, &rows)
 }
 
 /// Concatenates batches into one batch, which is empty if there are none.

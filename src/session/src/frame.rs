@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::dataframe::DataFrame as DataFusionFrame;
 use datafusion::error::DataFusionError;
@@ -21,6 +21,7 @@ use tokio::sync::mpsc::Sender;
 use vexact_cooperative::Scheduler;
 use vexact_core::entry::{EntryStream, enter, entry};
 use vexact_core::error::Result;
+use vexact_core::rows::conform;
 use vexact_core::sql::excerpt;
 use vexact_replica::Snapshot;
 use vexact_sql::chunks::ChunkTable;
@@ -301,18 +302,17 @@ impl DataFrame {
         }
     }
 
-    /// Casts batches to the reported schema: the optimizer may find that a column has no NULL, or
-    /// lose that fact.
+    /// Casts batches to the reported schema.
     fn as_told(&self, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
         let Some(first) = batches.first() else { return Ok(batches) };
         let told = match &*self.source {
             // Usually the plan has this schema already, and need not be analyzed again.
-            Source::Query(_, plan) if plan.schema().inner().contains(first.schema_ref()) => {
-                Arc::clone(plan.schema().inner())
-            }
+            Source::Query(_, plan) => match nullable(plan.schema().inner()) {
+                written if written.contains(first.schema_ref()) => written,
+                _ => self.schema(),
+            },
             _ => self.schema(),
         };
-        let told = with_nulls_of(&told, &batches);
         as_schema(batches, &told)
     }
 
@@ -337,12 +337,9 @@ impl DataFrame {
         streamed(self.source.stack(), &self.statement, &physical, &context)
     }
 
-    /// Returns the columns of [`Self::send_batches`]: each may have NULLs, which the optimizer's
-    /// schema does not promise.
+    /// Returns the columns of [`Self::send_batches`].
     pub fn stream_schema(&self) -> SchemaRef {
-        let schema = self.schema();
-        let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
-        Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone()))
+        nullable(&self.schema())
     }
 
     /// Runs the query and sends each batch of rows once it is computed, until the receiver is
@@ -382,15 +379,7 @@ impl DataFrame {
 
 /// Returns the batches under a schema of the same types.
 fn as_schema(batches: Vec<RecordBatch>, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
-    let as_told = |batch: RecordBatch| match batch.schema_ref() {
-        found if found == schema => Ok(batch),
-        found if schema.contains(found) => Ok(batch.with_schema(Arc::clone(schema)).map_err(DataFusionError::from)?),
-        _ => {
-            let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-            let columns = batch.columns().to_vec();
-            Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &rows).map_err(DataFusionError::from)?)
-        }
-    };
+    let as_told = |batch| Ok(conform(batch, schema).map_err(DataFusionError::from)?);
     batches.into_iter().map(as_told).collect()
 }
 
@@ -405,20 +394,14 @@ fn streamed(
     Ok(Box::pin(EntryStream::new(stack, statement, enter(stack, statement, started)?)))
 }
 
-/// Makes a column nullable in the schema if it has NULLs: DataFusion treats a scalar subquery
-/// without rows as not NULL if its column is (apache/datafusion#24513).
-fn with_nulls_of(schema: &SchemaRef, batches: &[RecordBatch]) -> SchemaRef {
-    let has_nulls = |at: usize| batches.iter().any(|batch| batch.columns().get(at).is_some_and(|c| c.null_count() > 0));
-    let is_wrong = |(at, field): (usize, &Arc<Field>)| !field.is_nullable() && has_nulls(at);
-    if !schema.fields().iter().enumerate().any(is_wrong) {
+/// Returns the schema with nullable columns. What a plan says of NULL is an estimate, which other
+/// plans of the query may lack, and which may be wrong (apache/datafusion#24513, #24968).
+fn nullable(schema: &SchemaRef) -> SchemaRef {
+    if schema.fields().iter().all(|field| field.is_nullable()) {
         return Arc::clone(schema);
     }
-    let field = |(at, field): (usize, &Arc<Field>)| match is_wrong((at, field)) {
-        true => field.as_ref().clone().with_nullable(true),
-        false => field.as_ref().clone(),
-    };
-    let fields = schema.fields().iter().enumerate().map(field).collect::<Vec<_>>();
-    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
+    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+    Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone()))
 }
 
 /// Returns the task context that the operators of a plan need.
@@ -432,11 +415,11 @@ fn context(state: &SessionState) -> Arc<TaskContext> {
 /// Returns the columns of a plan after type coercion, or before it if the types do not fit
 /// together.
 fn settled_or_written(state: &SessionState, plan: &LogicalPlan) -> SchemaRef {
-    settled(state, plan.clone()).unwrap_or_else(|_| Arc::clone(plan.schema().inner()))
+    settled(state, plan.clone()).unwrap_or_else(|_| nullable(plan.schema().inner()))
 }
 
-/// Returns the columns of a plan after type coercion.
+/// Returns the columns of a plan after type coercion. Each may have NULL.
 pub(super) fn settled(state: &SessionState, plan: LogicalPlan) -> Result<SchemaRef> {
     let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
-    Ok(Arc::clone(plan.schema().inner()))
+    Ok(nullable(plan.schema().inner()))
 }

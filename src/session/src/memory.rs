@@ -18,6 +18,7 @@ use datafusion::logical_expr::dml::InsertOp;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
 use futures::TryStreamExt;
 use parking_lot::RwLock;
+use vexact_core::rows::conform;
 use vexact_sources::scan::insert;
 use vexact_sql::chunks::{BATCH_ROWS, ChunkTable};
 
@@ -103,10 +104,12 @@ impl DataSink for Rows {
         let mut current = self.current.write();
         let mut batches = current.batches().to_vec();
         for batch in added.into_iter().filter(|batch| batch.num_rows() > 0) {
+            // The plan has checked that columns that are NOT NULL have no NULL, whatever it tells.
+            let batch = conform(batch, &self.schema)?;
             // Rows of small statements are merged into one batch.
             match batches.last_mut().filter(|last| last.num_rows() + batch.num_rows() <= BATCH_ROWS) {
                 Some(last) => *last = concat_batches(&self.schema, [&*last, &batch])?,
-                None => batches.push(batch.with_schema(Arc::clone(&self.schema))?),
+                None => batches.push(batch),
             }
         }
         *current = Arc::new(current.with_batches(batches)?);

@@ -47,11 +47,17 @@ impl Session {
             return refuse("expected no PRIMARY KEY and no UNIQUE, which nothing would check");
         }
         if self.is_to_create(name, create.if_not_exists, create.or_replace)? {
+            let declared = match create.input.as_ref() {
+                // Only columns that are declared, and not those of a query, are NOT NULL.
+                LogicalPlan::EmptyRelation(columns) => Some(Arc::clone(columns.schema.inner())),
+                _ => None,
+            };
             let query = datafusion::dataframe::DataFrame::new(self.state(), Arc::unwrap_or_clone(create.input));
             let rows = DataFrame::of_query(query);
             // Lists that a query returns as vectors are converted, so that searches of them are as
             // fast as others.
-            let (schema, batches) = sources::arrow::with_vectors(rows.schema(), rows.collect().await?)?;
+            let schema = declared.unwrap_or_else(|| rows.schema());
+            let (schema, batches) = sources::arrow::with_vectors(schema, rows.collect().await?)?;
             let table = MemoryTable::try_new(schema, batches, create.column_defaults.into_iter().collect())?;
             self.views.replace(name, Arc::new(table));
         }

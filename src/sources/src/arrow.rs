@@ -10,6 +10,8 @@ use vexact_core::error::{Error, Result};
 use vexact_kernel::{KernelError, to_fixed_size_list};
 use vexact_sql::chunks::ChunkTable;
 
+use super::struct_nulls::with_null_fields;
+
 /// Creates a table of batches, in their order. Only columns of lists of floats whose rows all have
 /// one length are copied: they become `FixedSizeList`, once.
 ///
@@ -20,7 +22,7 @@ pub fn open(schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<Arc<dyn Tabl
     Ok(Arc::new(ChunkTable::try_new(schema, batches)?))
 }
 
-/// Returns the columns and batches of [`open`].
+/// Returns the columns and batches of [`open`]. The fields of NULL structs become NULL.
 pub fn with_vectors(schema: SchemaRef, mut batches: Vec<RecordBatch>) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     let mut names = HashSet::new();
     if let Some(field) = schema.fields().iter().find(|field| !names.insert(field.name())) {
@@ -28,6 +30,7 @@ pub fn with_vectors(schema: SchemaRef, mut batches: Vec<RecordBatch>) -> Result<
         return Err(Error::InvalidArgument(problem));
     }
     let mut schema = schema;
+    batches = batches.into_iter().map(with_null_fields).collect::<Result<_, _>>().map_err(Error::arrow)?;
     for column in 0..schema.fields().len() {
         if let Some(vectors) = vectors(&schema, &batches, column) {
             (schema, batches) = replace(&schema, &batches, column, vectors)?;

@@ -15,6 +15,7 @@ use super::input::{CHANGED, Input, InputBytes};
 use super::ipc_check::{Undamaged, check_lengths, undamaged};
 use super::many::one_after_the_other;
 use super::scan::{Batches, FileTable, Records};
+use super::struct_nulls::with_null_fields;
 use super::{READ_ONLY, bad_file};
 
 /// First bytes of a file in the file format; one in the stream format begins with [`CONTINUATION`].
@@ -112,7 +113,7 @@ pub(super) fn in_order(
     let end =
         std::iter::once_with(move || end_bytes.is_changed().then(|| Err(bad_file(&end_path, &CHANGED)))).flatten();
     let batches = Undamaged(Some(reader)).flat_map(move |batch| {
-        let batch = match batch.and_then(|batch| batch.project(&order)) {
+        let batch = match batch.and_then(|batch| batch.project(&order)).and_then(with_null_fields) {
             Ok(batch) => batch,
             Err(error) => return vec![Err(bytes.blame(&path, bad_file(&path, &error)))],
         };

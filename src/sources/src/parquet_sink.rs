@@ -10,6 +10,7 @@ use datafusion::datasource::sink::DataSink;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
 use futures::TryStreamExt;
+use vexact_core::rows::conform;
 
 use super::object_stores::{Location, ObjectStores};
 use super::parquet_table::part_name;
@@ -51,7 +52,7 @@ impl DataSink for StoreSink {
         let mut count = 0;
         while let Some(batch) = rows.try_next().await? {
             count += batch.num_rows() as u64;
-            file.write(&batch.with_schema(Arc::clone(&self.schema))?).await.map_err(external)?;
+            file.write(&conform(batch, &self.schema)?).await.map_err(external)?;
         }
         if count > 0 {
             file.finish().await.map_err(external)?;

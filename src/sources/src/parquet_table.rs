@@ -29,6 +29,7 @@ use futures::TryStreamExt;
 use parking_lot::Mutex;
 use vexact_core::atomic_file::AtomicFile;
 use vexact_core::error::{Error, Result};
+use vexact_core::rows::conform;
 
 use super::file_form::FileForm;
 use super::input::{CHANGED, Input, Version};
@@ -222,7 +223,7 @@ impl DataSink for ParquetTable {
         let mut count = 0;
         while let Some(batch) = rows.try_next().await? {
             count += batch.num_rows() as u64;
-            writer.write(&batch.with_schema(Arc::clone(&self.schema))?).map_err(failed)?;
+            writer.write(&conform(batch, &self.schema)?).map_err(failed)?;
         }
         writer.close().map_err(failed)?;
         if count > 0 && !file.commit_new().map_err(external)? {

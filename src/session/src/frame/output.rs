@@ -73,7 +73,8 @@ impl DataFrame {
                 self.entry(first).await?
             }
         };
-        let rows = concat(&self.schema(), &batches)?;
+        let schema = self.schema();
+        let rows = concat(&schema, &as_schema(batches, &schema)?)?;
         Ok(rows.slice(0, rows.num_rows().min(wanted)))
     }
 
