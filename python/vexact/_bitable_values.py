@@ -36,7 +36,7 @@ def plain_value(value: Any) -> Any:
 
     Text in segments becomes one str, a link its address, people and chats the list of their names, attachments the list of their
     file names, linked records the list of their ids, a location its address; numbers, booleans, single selects (str), multiple
-    selects (list of str) and times (int: milliseconds since 1970, UTC) stay. What a formula or a lookup found is what it would be
+    selects (list of str) and times (int: milliseconds since 1970, UTC) stay. The result of a formula or a lookup is what it would be
     in a column of its own; several values are a list.
     """
     if isinstance(value, Mapping):

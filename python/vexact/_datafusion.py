@@ -178,7 +178,7 @@ class ReplicaTable:
 
 class ReplicaSnapshot:
     """All tables of an engine at one version, for other programs: `ctx.register_catalog_provider("app", snapshot)` makes
-    them `app.public.NAME`. What is written later is not seen."""
+    them `app.public.NAME`. Later writes are not seen."""
 
     def __init__(self, catalog: _native.ReplicaCatalog) -> None:
         self._catalog = catalog

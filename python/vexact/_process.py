@@ -1,7 +1,7 @@
 """Values that belong to one process.
 
 A child of `fork` has the memory of its parent and one thread. A call that waits for another thread would wait for ever there, so it is
-refused. What the child opens itself works.
+refused. Objects that the child opens itself work.
 """
 
 from __future__ import annotations

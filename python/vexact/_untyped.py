@@ -55,7 +55,7 @@ class UntypedQuery(StreamingQuery):
                 self._query = StreamingQuery(self._open())
                 if self._is_started:
                     self._query.start()
-            except Exception as error:  # Whoever waits for the end is told, and not who pushes rows.
+            except Exception as error:  # The waiter for the end is told, and not who pushes rows.
                 self._error = error
             self._changed.notify_all()
 

@@ -69,8 +69,8 @@ class Connection:
         answers. `num_args`: -1 takes any number. `deterministic`: the same arguments give the same value, as an index or a generated
         column needs.
 
-        It is called with None, int, float, str and bytes, and returns what a parameter can be. What it raises is the error of the
-        statement. A name that SQLite or the queries on replicas have is refused.
+        It is called with None, int, float, str and bytes, and returns what a parameter can be. An exception of it is the error of
+        the statement. A name that SQLite or the queries on replicas have is refused.
         """
     def create_collation(self, name: str, compare: Callable[[str, str], int]) -> None:
         """Adds a collation to SQLite on every connection of the engine. `compare` of two texts returns a number below 0, 0 or above 0.
@@ -136,7 +136,7 @@ class Connection:
 
         `function`: takes a list of texts and returns as many vectors of `dim` components, as a list or an array; or an object with
         `embed_documents` and, for the texts of queries, `embed_query`, as LangChain's embeddings. It gets at most `batch` texts at a
-        time. What it raises comes through. A function of the same name is replaced.
+        time. Its exceptions come through. A function of the same name is replaced.
         """
     def embed(self, name: str, texts: str | Sequence[str]) -> Vectors:
         """Returns the vector of a text by a registered embedding function, or those of several texts as rows (numpy, float32)."""
@@ -165,7 +165,7 @@ class Connection:
         package `datafusion`, or whatever reads the Arrow C stream. Each scan reads the newest version."""
     def snapshot(self) -> ReplicaSnapshot:
         """Returns all replicas at one version, for other programs: `ctx.register_catalog_provider("app", engine.snapshot())` in a
-        context of the package `datafusion`. What is synced later is not seen."""
+        context of the package `datafusion`. Later syncs are not seen."""
     def shutdown(self) -> None:
         """Releases threads, connections and files. Harmless to repeat; later calls of other methods raise `RuntimeError`. In a child of
         `fork` it does nothing: they are the parent's."""

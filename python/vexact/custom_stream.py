@@ -65,7 +65,7 @@ class CustomArrowStreamSource:
 
         A row is a mapping of names to values (a missing one is NULL) or, with a schema, a sequence of values in the order of its
         columns. The iterable is read in a thread of its own, at most `emit_rows` rows ahead of what was taken from here: the
-        taker's pace is the iterable's. What the iterable raises is raised here, after the rows that came before it.
+        taker's pace is the iterable's. An exception of the iterable is raised here, after the rows that came before it.
         """
         return ArrowBatches(check.items("rows", rows, "an iterable of rows"), self.schema, self.options)
 
@@ -73,7 +73,7 @@ class CustomArrowStreamSource:
 class CustomArrowStreamSink:
     """Hands Arrow rows to a function: `on_emit(table)` with a `pyarrow.Table` of at most `emit_rows` rows, never an empty one.
 
-    It is called from one thread at a time. What it raises ends the stream. Options as in `CustomStreamEmitOptions`.
+    It is called from one thread at a time. An exception of it ends the stream. Options as in `CustomStreamEmitOptions`.
     """
 
     def __init__(
@@ -90,8 +90,8 @@ def consume_arrow_batches_with_custom_sink(batches: Iterable[Any], sink: CustomA
     number of rows.
 
     `batches` may be a `pyarrow.RecordBatchReader`, or any iterable. It is read in a thread of its own, at most `emit_rows` rows
-    (and one batch) ahead, so that rows that wait go on in time while the next ones are awaited. What the iterable raises is
-    raised here, after the rows that came before it.
+    (and one batch) ahead, so that rows that wait go on in time while the next ones are awaited. An exception of
+    the iterable is raised here, after the rows that came before it.
     """
     check.instance("sink", sink, CustomArrowStreamSink)
     check.items("batches", batches, "an iterable of record batches")
@@ -122,8 +122,8 @@ def create_stream_from_custom_source(
     those of `CustomStreamEmitOptions`.
 
     `rows` and `schema` as in `CustomArrowStreamSource.batches`; without a schema, this waits for the first batch, to know the
-    columns. One query can read it, once. The query's pace is the iterable's. What the iterable raises ends the query after the
-    rows that came before: `await_termination` raises `ExecutionError`, with that exception as its cause. After a restart the
+    columns. One query can read it, once. The query's pace is the iterable's. An exception of the iterable ends the query after
+    the rows that came before: `await_termination` raises `ExecutionError`, with that exception as its cause. After a restart the
     stream goes on with what the iterable gives then.
 
     `InvalidRequestError` where there is neither a schema nor a row.
@@ -187,7 +187,7 @@ class ArrowBatches:
         """Returns the next batch without waiting for it; None at the end.
 
         Where there is none yet: the seconds after which to ask again at the latest, unless `wake` is called before, from another
-        thread. What the iterable raised is raised.
+        thread. An exception of the iterable is raised.
         """
         if self._first is not None:
             first, self._first = self._first, None
@@ -244,7 +244,7 @@ class _Gathered(Generic[T]):
                     self._waiting.append(item)
                     self._weight += self._weigh(item)
                     self._notify()
-        except BaseException as raised:  # Whatever it is, it is raised where the rows are taken.
+        except BaseException as raised:  # It is raised where the rows are taken, of whatever kind.
             error = raised
         with self._changed:
             self._error = error

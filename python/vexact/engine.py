@@ -127,8 +127,8 @@ class HtapEngine(EngineSearches):
         answers. `num_args`: -1 takes any number. `deterministic`: the same arguments give the same value, as an index or a generated
         column needs.
 
-        It is called with None, int, float, str and bytes, and returns what a parameter can be. What it raises is the error of the
-        statement. A name that SQLite or the queries on replicas have is refused.
+        It is called with None, int, float, str and bytes, and returns what a parameter can be. An exception of it is the error of
+        the statement. A name that SQLite or the queries on replicas have is refused.
         """
         count = check.whole("num_args", num_args, -1, 127)
         call = check.function("function", function)
@@ -285,7 +285,7 @@ class HtapEngine(EngineSearches):
 
         `function`: takes a list of texts and returns as many vectors of `dim` components, as a list or an array; or an object with
         `embed_documents` and, for the texts of queries, `embed_query`, as LangChain's embeddings. It gets at most `batch` texts at a
-        time. What it raises comes through. A function of the same name is replaced.
+        time. Its exceptions come through. A function of the same name is replaced.
         """
         self._embeddings.register(name, function, dim, batch)
 
@@ -351,7 +351,7 @@ class HtapEngine(EngineSearches):
 
     def snapshot(self) -> ReplicaSnapshot:
         """Returns all replicas at one version, for other programs: `ctx.register_catalog_provider("app", engine.snapshot())` in a
-        context of the package `datafusion`. What is synced later is not seen."""
+        context of the package `datafusion`. Later syncs are not seen."""
         return ReplicaSnapshot(_native.replica_snapshot(self._open()))
 
     def shutdown(self) -> None:

@@ -473,7 +473,7 @@ class Session(SearchSession):
 
         `function`: takes a list of texts and returns as many vectors of `dim` components, as a list or an array; or an object with
         `embed_documents` and, for the texts of queries, `embed_query`, as LangChain's embeddings. It gets at most `batch` texts at a
-        time. What it raises comes through. A function of the same name is replaced.
+        time. Its exceptions come through. A function of the same name is replaced.
 
             session.register_embedding("minilm", model.encode, dim=384)
             session.sql("SELECT title FROM vector_search('docs', 'embedding', embed('minilm', $1), 5)", ["a question"])

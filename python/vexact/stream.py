@@ -150,7 +150,7 @@ class RealtimeStreamSource:
     that are given by name alone get the types of the first rows.
 
     A push waits while `high_watermark` batches wait, until the query has brought them down to `low_watermark`. One query reads it
-    at a time. What a query has taken is gone: after a restart it goes on with what comes next.
+    at a time. Rows that a query has taken are gone: after a restart it goes on with the next ones.
     """
 
     _native = OfProcess[_native.RealtimeSource]()

@@ -28,7 +28,7 @@ const KNOWN: &str = "uri, vexact.table.NAME, vexact.timeout_seconds, vexact.fres
 /// The first bytes of a SQLite file.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-/// Where statements run.
+/// The target of statements.
 pub enum Source {
     Session(Session),
     Engine(Arc<HtapEngine>),

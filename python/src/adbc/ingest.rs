@@ -20,7 +20,7 @@ use super::status::{error, invalid};
 /// The most parameters of one statement in SQLite.
 const PARAMETERS: usize = 32_766;
 
-/// Where the bound rows of a statement go.
+/// The target of a statement's bound rows.
 pub struct Target {
     /// The table; `None` if the statement is SQL.
     pub table: Option<String>,

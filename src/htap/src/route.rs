@@ -67,7 +67,7 @@ impl HtapEngine {
     /// started, because the result would be wrong.
     ///
     /// # Errors
-    /// What to do to load the rows.
+    /// The call that loads the rows.
     pub fn check_loaded(&self, table: &str) -> Result<()> {
         let unloaded = self.followers.unloaded();
         match unloaded.into_iter().find(|unloaded| unloaded.name.eq_ignore_ascii_case(table)) {

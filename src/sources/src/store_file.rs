@@ -244,7 +244,7 @@ impl Drop for Upload {
         let discard = async move {
             // A part that arrives after the others were discarded would remain.
             let ended = async { while sending.join_next().await.is_some() {} };
-            // Whatever fails here, the earlier error is the one to report.
+            // The earlier error is the one to report, also if this fails.
             let _ = tokio::time::timeout(SENDING_TIME, ended).await;
             let _ = tokio::time::timeout(ABORT_TIME, upload.abort()).await;
         };

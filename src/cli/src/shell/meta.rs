@@ -1,4 +1,4 @@
-//! What the shell's own commands do.
+//! The effects of the shell's own commands.
 
 use std::path::Path;
 

@@ -11,7 +11,7 @@ use vexact_sql::deep::THREAD_STACK;
 use crate::failure::Failure;
 use crate::threads::on_signal;
 
-/// What ends the wait for a statement.
+/// The event that ends the wait for a statement.
 enum Event {
     Ended,
     Signal(&'static str),

@@ -1,4 +1,4 @@
-//! Where the statements of a shell run: a session over files, or an engine over a database.
+//! The target of a shell's statements: a session over files, or an engine over a database.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
