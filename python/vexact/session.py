@@ -105,7 +105,7 @@ class Session(SearchSession):
         if token is not None and not isinstance(token, str):
             raise check.wrong("token", "a str or None", type(token))
         certificates = None if tls_ca is None else check.path("tls_ca", tls_ca)
-        self._native.use_workers(addresses, token, certificates, times)
+        self._native.use_workers(addresses, token, certificates, times, limit)
 
     @classmethod
     def _over(cls, native: _NativeSession, embeddings: Embeddings) -> Session:

@@ -34,7 +34,7 @@ mod vector;
 
 pub use config::VexactOptions;
 pub use explain::{Explained, ExtensionPlanners, explain_plan, strategy, without_long_vectors};
-pub use functions::{DISTANCE_FUNCTIONS, negate, score_expr, vector_of_text};
+pub use functions::{DISTANCE_FUNCTIONS, negate, score_expr, unnamed_functions, vector_of_text};
 pub use plan::create_physical_plan;
 pub use portable::portable;
 pub use register::register;
