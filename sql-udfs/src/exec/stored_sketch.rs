@@ -49,7 +49,9 @@ pub(super) async fn search(
         return Ok(Access::Vectors(None));
     };
     let top_k = &run.top_k;
-    if top_k.group_by.is_some() || ranker.tier == Tier::F32 || ranker.k == 0 {
+    // The bounds of a sketch's filter count rows that bounds of the score would leave out.
+    let is_bounded = ranker.bounds.is_some();
+    if top_k.group_by.is_some() || is_bounded || ranker.tier == Tier::F32 || ranker.k == 0 {
         return Ok(Access::Vectors(None));
     }
     let Some(search) = ranker.search(None)? else { return Ok(Access::Vectors(None)) };
