@@ -1,6 +1,8 @@
 //! The k best rows of each group in one scan: every row is judged under the threshold of its own
 //! group, and only the rows that are left are computed exactly.
 
+mod best;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -16,6 +18,8 @@ use super::{BYTES_PER_THREAD, Counts, Job, PartialResult, ScanResult, in_paralle
 use crate::candidates::{Candidate, narrow, resolve};
 use crate::pool;
 use crate::tier::{Approximation, F32, Form, Limits, Tier};
+
+use best::{Best, keep_tied};
 
 /// Rows whose codes are judged at a time.
 const CODED: usize = 1024;
@@ -37,54 +41,6 @@ pub(crate) struct Groups<'g> {
 
 /// A row of the result: its group, and its exact key.
 pub(crate) type GroupedCandidate = (u32, Candidate);
-
-/// The rows of one group that may be among its k best, by all threads.
-#[derive(Debug)]
-struct Best {
-    items: Vec<Candidate>,
-    /// Keys above it cannot be in the result.
-    threshold: f64,
-    /// Number of rows at which they are narrowed again.
-    settles_at: usize,
-}
-
-impl Best {
-    /// Adds a row, and narrows the rows once there are enough of them. `exact` computes a key where
-    /// too many intervals overlap to decide.
-    fn push(&mut self, candidate: Candidate, k: usize, has_ties: bool, exact: impl FnMut(u64) -> Option<f64>) {
-        if candidate.low > self.threshold {
-            return;
-        }
-        self.items.push(candidate);
-        if self.items.len() < self.settles_at || self.items.len() < k {
-            return;
-        }
-        self.items.select_nth_unstable_by(k - 1, |a, b| a.high.total_cmp(&b.high));
-        self.threshold = self.threshold.min(self.items[k - 1].high);
-        let threshold = self.threshold;
-        self.items.retain(|item| item.low <= threshold);
-        if self.items.len() > k.saturating_add(k.max(16) / 2) {
-            self.items = resolve(std::mem::take(&mut self.items), exact);
-            if let Some(worst) = self.items.get(k - 1) {
-                self.threshold = self.threshold.min(worst.high);
-            }
-            match has_ties {
-                true => keep_tied(&mut self.items, k),
-                false => self.items.truncate(k),
-            }
-        }
-        // Doubling bounds the work where all rows are tied.
-        self.settles_at = (self.items.len() + k.clamp(4, 1 << 20)).max(2 * self.items.len().saturating_sub(k));
-    }
-}
-
-/// Keeps the first `k` of sorted rows with exact keys, and the rows that are tied with the last.
-fn keep_tied(items: &mut Vec<Candidate>, k: usize) {
-    if let Some(worst) = k.checked_sub(1).and_then(|last| items.get(last)).copied() {
-        let is_tied = |item: &Candidate| item.low.total_cmp(&worst.low).is_le();
-        items.truncate(items.partition_point(is_tied));
-    }
-}
 
 /// What is shared by the threads of a scan.
 struct Shared<'s> {
@@ -339,7 +295,7 @@ impl Job<'_> {
         let parts = (scan.morsels.len() + scan.sketched.len()).max(1);
         let threads = wanted.min(scan.bytes.div_ceil(BYTES_PER_THREAD)).clamp(1, parts);
         let threshold = self.radius.unwrap_or(f64::INFINITY);
-        let empty = || Mutex::new(Best { items: Vec::new(), threshold, settles_at: k });
+        let empty = || Mutex::new(Best::new(k, threshold));
         let best: Vec<Mutex<Best>> = std::iter::repeat_with(empty).take(count).collect();
         let shared = Shared {
             job: self,
@@ -414,42 +370,5 @@ impl Job<'_> {
             false => items.truncate(k),
         }
         (items.into_iter().map(|item| (group, item)).collect(), count)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn best(k: usize) -> Best {
-        Best { items: Vec::new(), threshold: f64::INFINITY, settles_at: k }
-    }
-
-    #[test]
-    fn ties_with_the_last_are_kept_only_if_asked_for() {
-        for (has_ties, expected) in [(false, 3), (true, 5000)] {
-            let mut rows = best(3);
-            for position in (0..5000).rev() {
-                rows.push(Candidate { low: 0.9, high: 1.1, position }, 3, has_ties, |_| Some(1.0));
-                assert!(has_ties || rows.items.len() < 64);
-            }
-            let mut items = resolve(narrow(rows.items, Some(3)), |_| Some(1.0));
-            match has_ties {
-                true => keep_tied(&mut items, 3),
-                false => items.truncate(3),
-            }
-            assert_eq!(items.len(), expected);
-            assert_eq!(items.iter().take(3).map(|item| item.position).collect::<Vec<_>>(), [0, 1, 2]);
-        }
-    }
-
-    #[test]
-    fn rows_above_the_threshold_are_not_kept() {
-        let mut rows = best(2);
-        for position in 0..1000 {
-            let key = position as f64;
-            rows.push(Candidate { low: key, high: key, position }, 2, false, |_| None);
-        }
-        assert!(rows.items.len() <= 2 && rows.threshold == 1.0, "{rows:?}");
     }
 }

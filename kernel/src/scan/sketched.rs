@@ -35,6 +35,9 @@ const PREFETCHED_MAX: usize = 32;
 const JUDGED_OF_ONE: f64 = 2.0;
 const JUDGED_OF_BATCH: f64 = 40.0;
 
+/// The time of judging a row by its code, in terms of a vector that is read in order.
+const CODED_OF_ONE: f64 = 0.25;
+
 /// The share of a batch's waiting rows that counts: the threshold will reject most of them.
 const WAITING_OF_BATCH: f64 = 0.25;
 
@@ -125,7 +128,8 @@ impl<'j> Sketched<'j> {
     /// Returns true if one thread lost more than it may by judging `left` of the `rows` whose codes
     /// it read.
     pub fn does_not_pay(&self, left: usize, rows: usize) -> bool {
-        let loss = JUDGED_OF_ONE * (left as f64 - self.expected).max(0.0) - rows as f64;
+        let gain = (1.0 - CODED_OF_ONE) * rows as f64;
+        let loss = JUDGED_OF_ONE * (left as f64 - self.expected).max(0.0) - gain;
         !self.is_forced && loss > self.loss_max
     }
 
@@ -437,14 +441,14 @@ impl<'j> Worker<'j, '_> {
 
     /// Returns true if the search is slower than without a sketch by more than may be lost.
     fn does_not_pay(&self, lanes: &mut [Lane<'j>]) -> bool {
-        let (cost, waits) = match lanes.len() {
-            1 => (JUDGED_OF_ONE, 1.0),
-            _ => (JUDGED_OF_BATCH, WAITING_OF_BATCH),
+        let (cost, waits, coded) = match lanes.len() {
+            1 => (JUDGED_OF_ONE, 1.0, CODED_OF_ONE),
+            _ => (JUDGED_OF_BATCH, WAITING_OF_BATCH, 0.0),
         };
         let loss = |lanes: &[Lane<'j>]| {
             let sum = |count: fn(&Lane<'j>) -> usize| lanes.iter().map(count).sum::<usize>() as f64;
             let left = sum(|lane| lane.soon.len() + lane.judged) + waits * sum(|lane| lane.pending.len());
-            cost * (left / lanes.len() as f64 - self.sketched.expected).max(0.0) - self.rows as f64
+            cost * (left / lanes.len() as f64 - self.sketched.expected).max(0.0) - (1.0 - coded) * self.rows as f64
         };
         if loss(lanes) <= self.sketched.loss_max {
             return false;

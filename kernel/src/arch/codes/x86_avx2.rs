@@ -1,6 +1,8 @@
 //! AVX2: `maddubs` for nibbles, whose pairs of products fit 16 bits, and 16-bit products for bytes,
 //! whose pairs do not.
 #![allow(unsafe_code)]
+// Sums of several rows stay in registers where loops over them are plain.
+#![allow(clippy::needless_range_loop)]
 
 use std::arch::x86_64::*;
 
@@ -62,71 +64,65 @@ unsafe fn load<T>(values: *const T) -> __m256i {
 /// Rows that share the loads of the weights.
 const ROWS: usize = 4;
 
-/// `Σ weight·code` of some rows, in lanes of 32 bits, over one plane of the weights: `even` bytes of
-/// the low halves and `odd` bytes of the high halves of the codes, whole registers.
-///
-/// # Safety
-/// Each row is followed by as many bytes, and so is each plane.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn plane<const N: usize>(
-    rows: [*const u8; N],
-    (even_plane, even): (&[i8], usize),
-    (odd_plane, odd): (&[i8], usize),
-) -> [__m256i; N] {
-    let mask = _mm256_set1_epi8(15);
-    let ones = _mm256_set1_epi16(1);
-    let mut sums = [_mm256_setzero_si256(); N];
-    let len = even.max(odd);
-    let mut group = 0;
-    while group < len {
-        let end = len.min(group + BLOCKS * WIDTH);
-        let mut narrow = [_mm256_setzero_si256(); N];
-        let mut first = group;
-        while first < end {
-            // SAFETY: the caller's.
-            unsafe {
-                if first < even {
-                    let weights = load(even_plane.as_ptr().add(first));
-                    for (narrow, row) in narrow.iter_mut().zip(rows) {
-                        let codes = _mm256_and_si256(load(row.add(first)), mask);
-                        *narrow = _mm256_add_epi16(*narrow, _mm256_maddubs_epi16(codes, weights));
-                    }
-                }
-                if first < odd {
-                    let weights = load(odd_plane.as_ptr().add(first));
-                    for (narrow, row) in narrow.iter_mut().zip(rows) {
-                        let codes = _mm256_and_si256(_mm256_srli_epi16::<4>(load(row.add(first))), mask);
-                        *narrow = _mm256_add_epi16(*narrow, _mm256_maddubs_epi16(codes, weights));
-                    }
-                }
-            }
-            first += WIDTH;
-        }
-        for (sum, narrow) in sums.iter_mut().zip(narrow) {
-            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(narrow, ones));
-        }
-        group = end;
-    }
-    sums
-}
-
 /// Sums of some rows in lanes of 32 bits. Most high bytes of weights are zero, and those that are
-/// not belong to the leading components.
+/// not belong to the leading components. Plain loops over constant ranges keep the sums in
+/// registers; closures within a function of another instruction set might not be inlined.
 ///
 /// # Safety
-/// As [`plane`], for `stride` bytes.
+/// Each row is followed by `stride` bytes in whole registers, and so is each plane.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn of_rows<const N: usize>(rows: [*const u8; N], weights: &CodeWeights, stride: usize) -> [__m256i; N] {
-    // SAFETY: the caller's; no length exceeds the stride in whole registers.
-    let (high, mut sums) = unsafe {
-        let (even, odd) = (weights.even_high_len, weights.odd_high_len);
-        let high = plane(rows, (&weights.even_high, even), (&weights.odd_high, odd));
-        (high, plane(rows, (&weights.even_low, stride), (&weights.odd_low, stride)))
-    };
-    for (sum, high) in sums.iter_mut().zip(high) {
-        *sum = _mm256_add_epi32(*sum, _mm256_slli_epi32::<8>(high));
+    let mask = _mm256_set1_epi8(15);
+    let ones = _mm256_set1_epi16(1);
+    let mut high = [_mm256_setzero_si256(); N];
+    let mut sums = [_mm256_setzero_si256(); N];
+    // SAFETY: the caller's; no length of a high plane exceeds the stride in whole registers.
+    unsafe {
+        let mut first = 0;
+        while first < weights.even_high_len {
+            let plane = load(weights.even_high.as_ptr().add(first));
+            for r in 0..N {
+                let product = _mm256_maddubs_epi16(_mm256_and_si256(load(rows[r].add(first)), mask), plane);
+                high[r] = _mm256_add_epi32(high[r], _mm256_madd_epi16(product, ones));
+            }
+            first += WIDTH;
+        }
+        first = 0;
+        while first < weights.odd_high_len {
+            let plane = load(weights.odd_high.as_ptr().add(first));
+            for r in 0..N {
+                let codes = _mm256_srli_epi16::<4>(load(rows[r].add(first)));
+                let product = _mm256_maddubs_epi16(_mm256_and_si256(codes, mask), plane);
+                high[r] = _mm256_add_epi32(high[r], _mm256_madd_epi16(product, ones));
+            }
+            first += WIDTH;
+        }
+        let mut group = 0;
+        while group < stride {
+            let end = stride.min(group + BLOCKS * WIDTH);
+            let mut narrow = [_mm256_setzero_si256(); N];
+            first = group;
+            while first < end {
+                let even = load(weights.even_low.as_ptr().add(first));
+                let odd = load(weights.odd_low.as_ptr().add(first));
+                for r in 0..N {
+                    let codes = load(rows[r].add(first));
+                    let product = _mm256_maddubs_epi16(_mm256_and_si256(codes, mask), even);
+                    narrow[r] = _mm256_add_epi16(narrow[r], product);
+                    let product = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16::<4>(codes), mask), odd);
+                    narrow[r] = _mm256_add_epi16(narrow[r], product);
+                }
+                first += WIDTH;
+            }
+            for r in 0..N {
+                sums[r] = _mm256_add_epi32(sums[r], _mm256_madd_epi16(narrow[r], ones));
+            }
+            group = end;
+        }
+    }
+    for r in 0..N {
+        sums[r] = _mm256_add_epi32(sums[r], _mm256_slli_epi32::<8>(high[r]));
     }
     sums
 }
@@ -134,22 +130,28 @@ unsafe fn of_rows<const N: usize>(rows: [*const u8; N], weights: &CodeWeights, s
 #[target_feature(enable = "avx2,fma")]
 fn nibbles(codes: Codes<'_>, weights: &CodeWeights, ids: &[u32], out: &mut [i32]) {
     // In bounds: `CodeKernels::sums` checked every id.
-    let row = |id: u32| codes.bytes.as_ptr().wrapping_add(id as usize * codes.stride);
+    let (first, stride) = (codes.bytes.as_ptr(), codes.stride);
     let (fours, rest) = ids.as_chunks::<ROWS>();
     let (outs, out_rest) = out.split_at_mut(fours.len() * ROWS);
-    for (i, (four, out)) in fours.iter().zip(outs.as_chunks_mut::<ROWS>().0).enumerate() {
-        (0..ROWS).for_each(|lane| prefetch(codes, ids, i * ROWS + lane));
+    let (outs, _) = outs.as_chunks_mut::<ROWS>();
+    for i in 0..fours.len() {
+        let mut rows = [first; ROWS];
+        for lane in 0..ROWS {
+            prefetch(codes, ids, i * ROWS + lane);
+            rows[lane] = first.wrapping_add(fours[i][lane] as usize * stride);
+        }
         // SAFETY: the weights are padded to whole blocks, and a row's last block reaches at most
-        // into the padding.
-        let sums = unsafe { of_rows(four.map(row), weights, codes.stride) };
-        let pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
-        let total = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
-        // SAFETY: `out` has four numbers.
-        unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), total) };
+        // into the padding; `outs[i]` has four numbers.
+        unsafe {
+            let sums = of_rows(rows, weights, stride);
+            let pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
+            let total = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
+            _mm_storeu_si128(outs[i].as_mut_ptr().cast(), total);
+        }
     }
     for (&id, out) in rest.iter().zip(out_rest) {
         // SAFETY: as above.
-        let [sum] = unsafe { of_rows([row(id)], weights, codes.stride) };
+        let [sum] = unsafe { of_rows([first.wrapping_add(id as usize * stride)], weights, stride) };
         *out = reduce(sum);
     }
 }
