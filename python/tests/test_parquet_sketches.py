@@ -183,6 +183,53 @@ def test_a_sketch_is_added_to_a_file(tmp_path: pathlib.Path) -> None:
     assert strategy(open_table(path), [1.0] * DIM)["tier"] == "i8"
 
 
+HOSTILE = {
+    "equal": lambda n, numbers: np.ones((n, DIM)),
+    "one-hot": lambda n, numbers: np.eye(DIM)[numbers.integers(0, DIM, n)],
+    "a huge component": lambda n, numbers: numbers.normal(size=(n, DIM)) * np.where(np.arange(DIM) == 3, 1e18, 1),
+    "heavy tails": lambda n, numbers: numbers.standard_cauchy((n, DIM)) ** 3,
+    "a mean": lambda n, numbers: numbers.normal(size=(n, DIM)) * 0.1 + 5,
+    "not finite": lambda n, numbers: np.where(numbers.random((n, DIM)) < 0.001, np.inf, numbers.normal(size=(n, DIM))),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_vectors_have_the_answers_of_the_reference(name: str, tmp_path: pathlib.Path) -> None:
+    numbers = np.random.default_rng(4)
+    values = HOSTILE[name](4000, numbers).astype("f4")
+    rows = table(4000, 1).set_column(1, "embedding", pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), DIM))
+    path = tmp_path / "a.parquet"
+    vexact.Session().create_dataframe_from_arrow(rows).write_parquet(tmp_path / "plain.parquet")
+    cli("sketch", str(tmp_path / "plain.parquet"), "--output", str(path), "--tier", "pca4")
+    found = {}
+    for tier in ("off", "auto", "pca4"):
+        session = open_table(path, tier)
+        searches = []
+        for query in (np.nan_to_num(values[5], posinf=1.0).tolist(), list(range(1, DIM + 1))):
+            for top_k in (1, 10, 500, 5000):
+                for metric in METRICS:
+                    rows_found = session.vector_search("t", "embedding", query, top_k=top_k, metric=metric, columns=["id"])
+                    searches.append(rows_found.to_arrow())
+            grouped = session.vector_search("t", "embedding", query, top_k=3, group_by="lang", columns=["id"])
+            bounded = session.vector_search("t", "embedding", query, top_k=3, min_score=0.1, columns=["id"])
+            batch = session.vector_search("t", "embedding", [query, query[::-1]], top_k=3, columns=["id"])
+            searches += [frame.to_arrow() for frame in (grouped, bounded, batch)]
+        found[tier] = searches
+    assert all(one.equals(other) for one, other in zip(found["off"], found["auto"], strict=True))
+    assert all(one.equals(other) for one, other in zip(found["off"], found["pca4"], strict=True))
+
+
+def test_copy_writes_a_sketch_and_an_empty_table_has_none(tmp_path: pathlib.Path) -> None:
+    session = vexact.Session()
+    session.create_temp_view("docs", session.create_dataframe_from_arrow(table(3000, 1)))
+    path = tmp_path / "a.parquet"
+    session.sql(f"COPY docs TO '{path}' OPTIONS ('format.sketch' 'embedding')").to_arrow()
+    assert strategy(open_table(path), [1.0] * DIM)["tier"] in ("i8", "pca4")
+    session.sql("SELECT * FROM docs WHERE id < 0").write_parquet(path, sketch="embedding")
+    assert pq.read_schema(path).names == ["id", "embedding", "lang"]
+    assert open_table(path).vector_search("t", "embedding", [1.0] * DIM, top_k=3).count() == 0
+
+
 def test_wrong_columns_are_refused_by_name(tmp_path: pathlib.Path) -> None:
     frame = vexact.Session().create_dataframe_from_arrow(table(100, 1))
     for sketch, expected in (("lang", "expected vectors of floats"), ("other", "expected one of"), (("embedding",) * 2, "once")):
