@@ -135,7 +135,7 @@ def test_an_insert_keeps_what_is_in_the_file(session: vexact.Session, write) -> 
 
 def test_an_insert_that_fails_changes_nothing(session: vexact.Session, write, tmp_path: Path) -> None:
     path = write("n\n" + "1\n" * 20_000 + "x\n", "in.csv")
-    session.sql(f"CREATE TABLE bad (n BIGINT) USING csv OPTIONS(path: '{path}')")
+    session.sql(f"CREATE TABLE bad USING csv OPTIONS(path: '{path}')")
     targets = {"csv": tmp_path / "out.csv", "json": tmp_path / "out.jsonl", "parquet": tmp_path / "out"}
     for using, target in targets.items():
         session.sql(f"CREATE TABLE {using}_t (n BIGINT) USING {using} OPTIONS(path: '{target}')")

@@ -121,6 +121,7 @@ def test_a_bad_line_is_an_error_with_its_file_number_and_text(session: vexact.Se
     for mappings, options, expected in [
         ([("b", 1)], {}, 'a.log: line 3001: expected at least 2 fields, got 1: "x"'),
         ([("a", 0, int)], {}, 'a.log: line 3001: column "a": expected Int64, got "x"'),
+        ([("a", 0)], {}, 'a.log: line 3001: column "a": expected Int64, got "x"'),
         ([("a", 1)], {"mode": "regex", "regex_pattern": r"^(\d)"}, 'a.log: line 3001: the pattern does not match: "x"'),
     ]:
         frame = session.read_line_file(path, mappings, **options)
@@ -144,13 +145,13 @@ def test_a_bad_line_is_an_error_with_its_file_number_and_text(session: vexact.Se
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("a.csv", "n,s\n" + "1,a\n" * 5000 + '2,"b\n', "line 5002, expected a closing quote, got the end of the file"),
+        ("a.csv", "n,s\n" + "1,a\n" * 5000 + "x,b\n", 'line 5002, column "n": expected Int64, got "x"'),
         ("a.csv", "n,s\n1,\"a\nb\"\n" + "1,a\n" * 5000 + "1\n", "line 5004, expected 2 cells, as in the header line, got 1"),
-        ("a.jsonl", '{"n": 1}\n' * 5000 + '{"n": x}\n', "line 5001, column 7: expected value"),
+        ("a.jsonl", '{"n": 1}\n' * 5000 + '{"n": "x"}\n', 'line 5001, column "n": expected Int64, got "x"'),
         ("a.jsonl", '{"n": 1}\n\n{"n": 1,}\n', "line 3, column 9: trailing comma"),
         ("a.jsonl", '{"n": 1}\n7\n', "line 2, column 1: expected an object, got \"7\""),
         ("a.json", '[{"n": 1},\n {"n": tru}]', "line 2, column 11: expected ident"),
-        ("a.json", "[" + '{"n": 1},\n' * 5000 + '{"n": 2]}]', "line 5001, column 8"),
+        ("a.json", "[" + '{"n": 1},\n' * 5000 + '{"n": [2]}]', 'line 5001, column "n": expected Int64, got [2]'),
         ("a.json", '[{"n": 1}\n {"n": 2}]', "line 2, column 2: expected ',' or ']', got '{'"),
     ],
 )

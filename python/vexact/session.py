@@ -192,12 +192,12 @@ class Session(SearchSession):
     ) -> DataFrame:
         """Reads delimited text, by default with a header line.
 
-        A cell is kept whole or refused, with its line and column: all rows decide the types, and a cell that is no whole value of
-        a type that `dtypes` gives is an `InvalidRequestError`. Integers beyond int64, numbers with leading zeros, and times of
-        several offsets are text. An empty cell is NULL.
+        A cell is kept whole or refused, with its line and column: the first 1000 rows of a file decide the types, and a later cell
+        that is no whole value of its column's type is an `InvalidRequestError`; `dtypes` gives another. Integers beyond int64,
+        numbers with leading zeros, and times of several offsets are text. An empty cell is NULL.
 
         A column whose cells are `[1 2 3]` or `[1,2,3]`, all of one length, becomes `FixedSizeList<float32>` (then the file is
-        read at once; else it is read as queries need it). Most of the first 100 cells decide; empty ones are NULL, and
+        read at once; else it is read as queries need it). Most cells of the first 100 rows decide; empty ones are NULL, and
         components may be `NaN`, `inf` and `-inf`.
 
         `path`: a file, a folder (its `.csv` and `.tsv` files and those of its subfolders), a pattern (`*`, `?`, `**`), or a list of
@@ -225,7 +225,8 @@ class Session(SearchSession):
         one array (`json_array`). `columns` selects; `path` is as in `read_csv`.
 
         The columns are those that any object has. A value is kept whole or refused: integers beyond int64 are unsigned or
-        decimals; values of several kinds are text, those that are no text as they are written.
+        decimals; values of several kinds among the first 1000 objects are text, those that are no text as they are written; a
+        later value of another kind is an `InvalidRequestError` with its line.
 
         A column of lists of numbers, all of one length, becomes vectors of float64 if any number in it is written with a
         fraction or an exponent. Lists of whole numbers alone stay `list<int64>`; searches take them too. A file of the other
@@ -268,7 +269,7 @@ class Session(SearchSession):
           named groups are the columns. The syntax is Rust's (as Python's, without look-around and back-references).
 
         A type is one of SQL's (`"BIGINT"`, `"DOUBLE"`, `"TIMESTAMP"`, `"STRING"`, `"VECTOR(3)"`, ...) or one of `int`, `float`,
-        `str`, `bool`; without one, all lines decide, as in a CSV file. White space around what is not text is left
+        `str`, `bool`; without one, the first 1000 lines decide, as in a CSV file. White space around what is not text is left
         out. An empty text and a group that takes no part are NULL.
 
             session.read_line_file("a.log", [("at", 0, "TIMESTAMP"), ("level", 1)], split_delimiter="|")

@@ -90,12 +90,12 @@ impl Session {
         skip_empty_lines: bool,
     ) -> Result<DataFrame> {
         let inputs = self.inputs(paths, Format::Line).await?;
-        Ok(self.table_frame(sources::line_file::open(inputs, columns, mode, skip_empty_lines).await?))
+        Ok(self.table_frame(sources::line_file::open(inputs, columns, mode, skip_empty_lines)?))
     }
 
     /// Reads text files whose lines are the column `line`.
     pub async fn read_lines(&self, paths: impl Into<Paths>) -> Result<DataFrame> {
-        Ok(self.table_frame(open_lines(Paths::Open(self.inputs(paths, Format::Line).await?)).await?))
+        Ok(self.table_frame(open_lines(Paths::Open(self.inputs(paths, Format::Line).await?))?))
     }
 
     /// Returns the inputs of paths and URLs; files in object stores are downloaded.
@@ -145,7 +145,7 @@ pub(super) async fn open(stores: &Arc<ObjectStores>, paths: Paths) -> Result<Arc
             sources::csv::open(inputs, CsvOptions::delimited(delimiter)?).await
         }
         Format::Json(format) => sources::json::open(Paths::from(inputs).inputs(Format::Json(format))?, format).await,
-        Format::Line => open_lines(Paths::from(inputs)).await,
+        Format::Line => open_lines(Paths::from(inputs)),
         Format::Excel => Err(Error::InvalidArgument(format!(
             "{}: expected another form than an Excel sheet, which Python reads (vexact.read_excel)",
             inputs[0].path().display()
@@ -153,8 +153,8 @@ pub(super) async fn open(stores: &Arc<ObjectStores>, paths: Paths) -> Result<Arc
     }
 }
 
-async fn open_lines(paths: Paths) -> Result<Arc<dyn TableProvider>> {
+fn open_lines(paths: Paths) -> Result<Arc<dyn TableProvider>> {
     let line = LineColumn { name: "line".into(), field: LineField::Index(0), data_type: Some(DataType::Utf8) };
     // No line holds a line end: it is one field.
-    sources::line_file::open(paths.inputs(Format::Line)?, vec![line], LineMode::Split("\n".into()), false).await
+    sources::line_file::open(paths.inputs(Format::Line)?, vec![line], LineMode::Split("\n".into()), false)
 }

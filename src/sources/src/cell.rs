@@ -238,7 +238,7 @@ fn plain_int64(cell: &str) -> Option<i64> {
 }
 
 /// As [`float64`]; an integer must be exact in float64, and a number must not have leading zeros.
-pub(super) fn exact_float64(cell: &str) -> Option<f64> {
+fn exact_float64(cell: &str) -> Option<f64> {
     if matches!(cell.strip_prefix('-').unwrap_or(cell).as_bytes(), [b'0', b'0'..=b'9', ..] | [b'+', ..]) {
         return None;
     }

@@ -3,25 +3,33 @@
 
 use arrow::datatypes::{DataType, TimeUnit};
 
-use super::cell::{self, CellRules};
-use super::cell_forms::CellForm;
-use super::time_text::{self, Offsets};
+use super::cell::{self, CellRules, Cells};
+use super::time_text;
 
 /// Integers up to here are exact in float64.
 const EXACT_IN_FLOAT: u64 = 1 << 53;
 
 /// Infers the type of these cells; it is text if there are none. Integers beyond int64, numbers
 /// with leading zeros, integers that a float64 would change, and times of several offsets are text.
-#[cfg(test)]
-pub(super) fn infer(cells: &impl cell::Cells, rules: &CellRules) -> DataType {
-    let mut seen = SeenCells::default();
-    (0..cells.len()).filter_map(|row| cells.get(row)).for_each(|cell| seen.add(cell, rules));
-    seen.data_type()
+pub(super) fn infer(cells: &impl Cells, rules: &CellRules) -> DataType {
+    let mut seen = Seen::default();
+    for row in 0..cells.len() {
+        if let Some(cell) = cells.get(row) {
+            seen.add(cell, rules);
+            if seen.has_text {
+                return DataType::Utf8;
+            }
+        }
+    }
+    let found = seen.data_type();
+    // A day that is in no calendar, and a time outside the type's range, have the form of a date
+    // and a time.
+    let rules = CellRules { is_inferred: true, ..rules.clone() };
+    if found != DataType::Utf8 && cell::column(cells, &found, &rules).is_err() { DataType::Utf8 } else { found }
 }
 
-/// Cells of a column, as far as they matter to its type.
 #[derive(Debug, Default)]
-pub(super) struct SeenCells {
+struct Seen {
     has_bool: bool,
     has_integer: bool,
     /// True if a float64 would change one of the integers.
@@ -30,35 +38,22 @@ pub(super) struct SeenCells {
     has_date: bool,
     /// Finest unit of the times.
     unit: Option<TimeUnit>,
-    /// True if a date or a time is outside the range of nanoseconds.
-    is_beyond_nanoseconds: bool,
     has_local_time: bool,
     offset: Option<i32>,
     has_text: bool,
 }
 
-impl SeenCells {
-    /// Adds a cell that is not NULL. A cell with the form of a number, a date or a time that is
-    /// none is text: a day that is in no calendar, a number outside the range of float64.
-    pub fn add(&mut self, cell: &str, rules: &CellRules) {
+impl Seen {
+    fn add(&mut self, cell: &str, rules: &CellRules) {
         match Form::of(cell, rules) {
             Form::Bool => self.has_bool = true,
             Form::Integer { is_large } => {
                 self.has_integer = true;
                 self.has_large_integer |= is_large;
             }
-            Form::Float => match rules.with_point(cell, cell::exact_float64) {
-                Some(_) => self.has_float = true,
-                None => self.has_text = true,
-            },
-            Form::Date => {
-                self.has_date = true;
-                self.is_beyond_nanoseconds |= is_beyond_nanoseconds(cell, Offsets::OfUtc);
-            }
+            Form::Float => self.has_float = true,
+            Form::Date => self.has_date = true,
             Form::Time(unit, offset) => {
-                let offsets = offset.map_or(Offsets::OfUtc, Offsets::Exactly);
-                self.has_text |= time_text::timestamp(cell, unit, offsets).is_none();
-                self.is_beyond_nanoseconds |= is_beyond_nanoseconds(cell, offsets);
                 self.unit = self.unit.max(Some(unit));
                 match (offset, self.offset) {
                     (None, _) => self.has_local_time = true,
@@ -70,8 +65,7 @@ impl SeenCells {
         }
     }
 
-    /// Returns the type that represents every cell without loss, else text.
-    pub fn data_type(&self) -> DataType {
+    fn data_type(&self) -> DataType {
         let has_number = self.has_integer || self.has_float;
         let has_time = self.has_date || self.unit.is_some();
         match (self.has_bool, has_number, has_time) {
@@ -84,7 +78,6 @@ impl SeenCells {
             },
             (false, false, true) => match (self.unit, self.offset) {
                 (None, _) => DataType::Date32,
-                (Some(TimeUnit::Nanosecond), _) if self.is_beyond_nanoseconds => DataType::Utf8,
                 (Some(unit), None) => DataType::Timestamp(unit, None),
                 (Some(_), Some(_)) if self.has_local_time || self.has_date => DataType::Utf8,
                 (Some(unit), Some(offset)) => DataType::Timestamp(unit, Some(time_text::zone(offset).into())),
@@ -92,30 +85,6 @@ impl SeenCells {
             _ => DataType::Utf8,
         }
     }
-
-    /// Returns true if the type is text, which no cell changes.
-    pub fn is_settled(&self) -> bool {
-        self.has_text
-    }
-
-    /// Returns the form of the cells that do not change the type; `cell` is the last that was
-    /// added. Once the type is text, no cell changes it.
-    pub fn form(&self, cell: &str) -> CellForm {
-        match self.data_type() {
-            DataType::Boolean => CellForm::Bool,
-            DataType::Int64 => CellForm::Integer,
-            DataType::Float64 => CellForm::Number,
-            DataType::Date32 => CellForm::Date,
-            DataType::Timestamp(..) if cell.len() >= 19 => CellForm::Time(cell.as_bytes().into()),
-            DataType::Timestamp(..) => CellForm::Date,
-            _ => CellForm::Any,
-        }
-    }
-}
-
-/// Returns true if a date or a time is not a timestamp in nanoseconds.
-fn is_beyond_nanoseconds(cell: &str, offsets: Offsets) -> bool {
-    time_text::timestamp(cell, TimeUnit::Nanosecond, offsets).is_none()
 }
 
 /// Form of a cell's text.

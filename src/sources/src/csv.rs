@@ -10,34 +10,34 @@ use datafusion::catalog::TableProvider;
 use vexact_core::error::{Error, Result};
 
 use super::cell::{self, BadCell};
-use super::column_types::ColumnTypes;
+use super::cell_types;
 pub use super::csv_options::{CsvOptions, delimiter_byte};
 use super::csv_place::error;
 pub(super) use super::csv_place::{bad_record, reader};
 use super::csv_records::{Block, CsvRecords};
+use super::csv_sample::Sample;
+use super::csv_vectors::{VectorColumn, vector_dim};
 use super::input::{Input, TextReader};
 use super::scan::{self, Batches, FileTable, Records};
-use super::stop::{Stop, until_dropped};
 use super::{READ_ONLY, arrow as memory, bad_file};
 
-/// Number of cells that decide whether a column contains vectors. All cells decide its type if it
-/// does not.
-pub(super) const SAMPLE_ROWS: usize = 100;
-/// Number of rows of each file in which a defect is reported when the file is opened, and that are
-/// read to check declared types.
-pub(super) const CHECKED_ROWS: usize = 1000;
+/// Number of rows that decide which columns contain vectors.
+const SAMPLE_ROWS: usize = 100;
+/// Number of rows of each file that determine the types of the other columns, and that are read to
+/// check declared types.
+pub(super) const TYPED_ROWS: usize = 1000;
 
 /// Opens CSV files of the same columns as a table. They are read on demand, unless cells contain
 /// vectors: then they are read once.
 ///
-/// A column contains vectors if most of its first cells have the form of one (see
+/// A column contains vectors if most of its cells in the first rows have the form of one (see
 /// [`super::vector_text::shape`]). Then each cell is a vector of the most frequent length, or
 /// empty, which is NULL.
 ///
 /// # Errors
 /// An empty file; contradictory options; an invalid vector cell, with its line.
 pub async fn open(inputs: Vec<Input>, options: CsvOptions) -> Result<Arc<dyn TableProvider>> {
-    let file = until_dropped(move |stop| CsvFile::infer_until(inputs, options, stop)).await?;
+    let file = CsvFile::infer(inputs, options)?;
     let has_vectors = file.schema.fields().iter().any(|field| field.data_type().is_nested());
     let records: Arc<dyn Records> = Arc::new(file);
     if !has_vectors {
@@ -58,71 +58,25 @@ pub(super) struct CsvFile {
 }
 
 impl CsvFile {
-    /// Opens files with the columns of the header line, whose types all rows determine.
-    #[cfg(test)]
-    pub fn infer(inputs: Vec<Input>, options: CsvOptions) -> Result<Self> {
-        Self::infer_until(inputs, options, &Stop::default())
-    }
-
-    /// Opens files with the columns of the header line, whose types all rows determine, up to the
-    /// first defect. A defect behind the first rows is left to the reader.
-    pub fn infer_until(inputs: Vec<Input>, options: CsvOptions, stop: &Stop) -> Result<Self> {
-        Self::infer_by(inputs, options, |types, records| types.read_all(records, stop).is_ok())
-    }
-
-    /// Opens files with the types of only the first rows, for a preview.
-    pub fn infer_by_first(inputs: Vec<Input>, options: CsvOptions) -> Result<Self> {
-        Self::infer_by(inputs, options, |_, _| true)
-    }
-
-    fn infer_by(
-        inputs: Vec<Input>,
-        mut options: CsvOptions,
-        read_rest: impl Fn(&mut ColumnTypes, &mut CsvRecords<TextReader>) -> bool,
-    ) -> Result<Self> {
+    /// Opens files with the columns of the header line, whose types the first rows of each file
+    /// determine.
+    pub fn infer(inputs: Vec<Input>, mut options: CsvOptions) -> Result<Self> {
         options.rules.is_inferred = true;
         options.check()?;
-        let (mut header, mut types): (Option<Vec<String>>, Option<ColumnTypes>) = (None, None);
-        let mut is_readable = true;
+        let (mut header, mut sample): (Option<Vec<String>>, Sample) = (None, Sample::default());
         for input in &inputs {
             input.full_bytes("a header line")?;
             let (found, mut records) = begin(input, &options)?;
             if let (Some(expected), Some(found)) = (&header, &found) {
                 check_header(input.path(), expected, found)?;
             }
+            let read = sample.read(input, &options, &mut records, found.as_deref());
+            read.map_err(|error| records.input().blame(error))?;
             header = header.or(found);
-            let bad = |bad, records: &CsvRecords<TextReader>| {
-                let names = header.as_deref().unwrap_or_default();
-                records.input().blame(bad_record(input, options.encoding, bad, names))
-            };
-            let types = match &mut types {
-                Some(types) => types,
-                None => {
-                    let (width, first) = match &header {
-                        Some(header) => (header.len(), None),
-                        None => {
-                            let first = records.read(1, None).map_err(|error| bad(error, &records))?;
-                            (if first.len() > 0 { first.width(0) } else { 0 }, Some(first))
-                        }
-                    };
-                    let mut new = ColumnTypes::new(width, &options);
-                    if !options.dtypes.is_empty() {
-                        new.give(&options.names(input.path(), header.as_deref(), width)?, &options);
-                    }
-                    first.iter().for_each(|block| new.add(block));
-                    types.insert(new)
-                }
-            };
-            let sample = records.read(CHECKED_ROWS, Some(types.width())).map_err(|error| bad(error, &records))?;
-            types.add(&sample);
-            // Rows behind a defect are never read.
-            is_readable = is_readable && read_rest(types, &mut records);
         }
         let path = inputs.first().map_or(Path::new(""), Input::path);
-        let types = types.unwrap_or_else(|| ColumnTypes::new(0, &options));
-        let names = options.names(path, header.as_deref(), types.width())?;
-        options.check_types(&names)?;
-        let schema = types.schema(names);
+        let names = options.names(path, header.as_deref(), sample.width())?;
+        let schema = infer_columns(names, &sample, &options)?;
         Ok(Self { inputs: inputs.into(), options: Arc::new(options), header: header.map(Arc::from), schema })
     }
 
@@ -138,7 +92,7 @@ impl CsvFile {
             input.full_bytes("a header line")?;
             let alone = Self { inputs: Arc::from([input.clone()]), ..file.clone() };
             let all: Vec<usize> = (0..schema.fields().len()).collect();
-            alone.read(&all, CHECKED_ROWS)?.next().transpose()?;
+            alone.read(&all, TYPED_ROWS)?.next().transpose()?;
         }
         Ok(file)
     }
@@ -278,4 +232,21 @@ pub(super) fn check_unique(path: &Path, names: &[String]) -> Result<()> {
         None => Ok(()),
         Some(name) => Err(bad_file(path, &format!("column {name:?}: expected one column of each name, got two"))),
     }
+}
+
+/// Infers the columns of these names from the first rows, except those with given types.
+pub(super) fn infer_columns(names: Vec<String>, sample: &Sample, options: &CsvOptions) -> Result<SchemaRef> {
+    options.check_types(&names)?;
+    let rules = &options.rules;
+    let fields = names.into_iter().enumerate().map(|(ordinal, name)| {
+        let cells = sample.column(ordinal, rules);
+        let data_type = options.given_type(&name).unwrap_or_else(|| {
+            match vector_dim((0..sample.len().min(SAMPLE_ROWS)).filter_map(|row| cell::Cells::get(&cells, row))) {
+                Some(dim) => VectorColumn { dim }.data_type(),
+                None => cell_types::infer(&cells, rules),
+            }
+        });
+        Field::new(name, data_type, true)
+    });
+    Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
 }

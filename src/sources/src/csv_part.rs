@@ -1,7 +1,7 @@
 //! Parts of CSV files: byte ranges that begin and end between records, for readers that resume
 //! where others stopped.
 
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,20 +11,19 @@ use arrow::datatypes::{Schema, SchemaRef};
 use vexact_core::error::{Error, Result};
 
 use super::cell::CellRules;
-use super::column_types::ColumnTypes;
-use super::csv::{self, CHECKED_ROWS, CsvOptions, check_declared, delimiter_byte, reader};
+use super::csv::{self, CsvOptions, check_declared, delimiter_byte, infer_columns, reader};
 use super::csv_place::{bad_record, error};
 use super::csv_records::{CsvRecords, Dialect};
+use super::csv_sample::Sample;
 use super::encoding::TextEncoding;
 use super::input::Input;
-use super::stop::Stop;
 use super::{bad_file, open_file};
 
 /// Number of rows that are parsed together.
 const BLOCK_ROWS: usize = 8192;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Number of bytes at the start of a file in which its first records are.
+/// Number of bytes of a file from which its columns are inferred.
 const PREFIX_BYTES: u64 = 4 << 20;
 
 /// Returns the length of the whole records at the start of these bytes, including blank lines after
@@ -92,18 +91,6 @@ pub fn read_bytes(path: &Path, from: u64, to: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Returns the bytes of a file from a position to the last line end near its end.
-fn whole_lines(path: &Path, from: u64) -> Result<impl Read> {
-    let io = |error| Error::io(path, error);
-    let mut file = open_file(path)?;
-    let len = file.metadata().map_err(io)?.len().max(from);
-    let start = len.saturating_sub(1 << 20).max(from);
-    let tail = read_bytes(path, start, len)?;
-    let last = tail.iter().rposition(|byte| matches!(byte, b'\n' | b'\r'));
-    file.seek(SeekFrom::Start(from)).map_err(io)?;
-    Ok(file.take(last.map_or(0, |last| start + last as u64 + 1 - from)))
-}
-
 /// Columns of CSV files with one layout.
 #[derive(Debug, Clone)]
 pub struct CsvColumns {
@@ -123,7 +110,7 @@ impl CsvColumns {
         Ok(Self { dialect, rules: CellRules::default(), schema: Arc::new(schema.clone()) })
     }
 
-    /// Infers the columns of a file from all of its whole records; returns `None` if it has only a
+    /// Infers the columns of a file from its first whole records; returns `None` if it has only a
     /// header line, or nothing.
     ///
     /// # Errors
@@ -145,17 +132,10 @@ impl CsvColumns {
             return Ok(None);
         }
         csv::check_unique(path, &names)?;
-        let mut types = ColumnTypes::new(names.len(), &options);
+        let mut sample = Sample::default();
         let mut records = CsvRecords::new(&bytes[start..whole], &options.dialect, start as u64);
-        let first = records.read(CHECKED_ROWS, Some(names.len()));
-        types.add(&first.map_err(|bad| bad_record(&input, TextEncoding::Utf8, bad, &names))?);
-        // A defect behind the first records is an error of the micro-batch that it is in.
-        if types.read_all(&mut records, &Stop::default()).is_ok() {
-            let rest = BufReader::with_capacity(1 << 18, whole_lines(path, whole as u64)?);
-            let mut records = CsvRecords::new(rest, &options.dialect, whole as u64);
-            let _ = types.read_all(&mut records, &Stop::default());
-        }
-        let schema = types.schema(names);
+        sample.read(&input, &options, &mut records, Some(&names))?;
+        let schema = infer_columns(names, &sample, &options)?;
         Ok(Some(Self { dialect: options.dialect, rules: options.rules, schema }))
     }
 

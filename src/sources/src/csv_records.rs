@@ -242,19 +242,6 @@ impl<R: BufRead> CsvRecords<R> {
         self.position
     }
 
-    /// Skips records that `scan` reads: it gets bytes from the start of a record on, and returns how
-    /// many bytes of whole records it has read, or 0 at a record that it leaves to [`Self::read`].
-    pub fn skim(&mut self, mut scan: impl FnMut(&[u8]) -> usize) -> io::Result<()> {
-        loop {
-            let read = scan(self.input.fill_buf()?);
-            if read == 0 {
-                return Ok(());
-            }
-            self.input.consume(read);
-            self.position += read as u64;
-        }
-    }
-
     /// Reads at most `most` records; `width` is the required number of cells of each. An empty
     /// block means the end.
     pub fn read(&mut self, most: usize, width: Option<usize>) -> Result<Block, BadRecord> {

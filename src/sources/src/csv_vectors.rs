@@ -15,49 +15,32 @@ pub(super) struct VectorColumn {
     pub dim: usize,
 }
 
-/// Decides whether the first cells of a column are vectors, and of which length.
-#[derive(Debug, Default)]
-pub(super) struct VectorVotes {
-    vectors: usize,
-    brackets: usize,
-    others: usize,
-    /// Lengths in the order of their first occurrence, with the number of vectors.
-    lengths: Vec<(usize, usize)>,
-}
-
-impl VectorVotes {
-    /// Adds a cell.
-    pub fn add(&mut self, cell: &str) {
+/// Returns the length of the vectors in a column that begins with these cells; `None` if it does
+/// not contain vectors.
+pub(super) fn vector_dim<'a>(cells: impl Iterator<Item = &'a str>) -> Option<usize> {
+    let (mut vectors, mut brackets, mut others) = (0, 0, 0);
+    // Lengths in the order of their first occurrence, with the number of vectors.
+    let mut lengths: Vec<(usize, usize)> = Vec::new();
+    for cell in cells {
         match vector_text::shape(cell) {
             Shape::Empty => {}
-            Shape::Bracket => self.brackets += 1,
-            Shape::Other => self.others += 1,
+            Shape::Bracket => brackets += 1,
+            Shape::Other => others += 1,
             Shape::Vector => {
-                self.vectors += 1;
+                vectors += 1;
                 // A text that is not a vector has no length; it is an error once the column is
                 // known to contain vectors.
-                let Ok(vector) = vector_text::parse(cell) else { return };
-                match self.lengths.iter_mut().find(|(length, _)| *length == vector.len()) {
+                let Ok(vector) = vector_text::parse(cell) else { continue };
+                match lengths.iter_mut().find(|(length, _)| *length == vector.len()) {
                     Some((_, count)) => *count += 1,
-                    None => self.lengths.push((vector.len(), 1)),
+                    None => lengths.push((vector.len(), 1)),
                 }
             }
         }
     }
-
-    /// Returns the number of cells that are not empty.
-    pub fn count(&self) -> usize {
-        self.vectors + self.brackets + self.others
-    }
-
-    /// Returns the most frequent length of the vectors; `None` if the column does not contain
-    /// vectors.
-    pub fn dim(&self) -> Option<usize> {
-        let most = self.lengths.iter().rev().max_by_key(|(_, count)| *count);
-        // Text in brackets is an invalid vector if it is among vectors, else text.
-        let are_vectors = self.vectors > self.others && self.vectors >= self.brackets;
-        are_vectors.then(|| most.map_or(1, |(length, _)| *length))
-    }
+    let most = lengths.iter().rev().max_by_key(|(_, count)| *count);
+    // Text in brackets is an invalid vector if it is among vectors, else text.
+    (vectors > others && vectors >= brackets).then(|| most.map_or(1, |(length, _)| *length))
 }
 
 impl VectorColumn {
@@ -119,9 +102,7 @@ mod tests {
             (&["", ""], None),
             (&[], None),
         ] {
-            let mut votes = VectorVotes::default();
-            cells.iter().for_each(|cell| votes.add(cell));
-            assert_eq!(votes.dim(), expected, "{cells:?}");
+            assert_eq!(vector_dim(cells.iter().copied()), expected, "{cells:?}");
         }
     }
 }

@@ -18,12 +18,11 @@ use super::json_scan::Cursor;
 use super::json_shape::Members;
 use super::json_values::is_readable;
 use super::scan::{self, Batches, FileTable, Records};
-use super::stop::{Stop, until_dropped};
 use super::{READ_ONLY, arrow, bad_file, describe};
 
-/// Number of objects that determine the columns of a preview, and that are read to check declared
-/// columns.
-const CHECKED_OBJECTS: usize = 1000;
+/// Number of objects that determine the kind of a column's values: numbers, text, lists and so on.
+/// All objects determine the set of columns and their widths.
+const TYPED_OBJECTS: usize = 1000;
 
 /// Opens JSON files as a table. They are read on demand, unless they contain lists: then they are
 /// read once, and lists of numbers of one length become vectors, except for lists of only integers.
@@ -31,7 +30,7 @@ const CHECKED_OBJECTS: usize = 1000;
 /// # Errors
 /// An empty file, or content of another format.
 pub async fn open(inputs: Vec<Input>, format: JsonFormat) -> Result<Arc<dyn TableProvider>> {
-    let file = until_dropped(move |stop| JsonFile::infer(inputs, format, stop)).await?;
+    let file = JsonFile::infer(inputs, format)?;
     let has_lists = file.schema.fields().iter().any(|field| field.data_type().is_list());
     let records: Arc<dyn Records> = Arc::new(file);
     if !has_lists {
@@ -52,17 +51,17 @@ pub(super) struct JsonFile {
 }
 
 impl JsonFile {
-    /// Opens files with the columns that all objects have.
-    pub fn infer(inputs: Vec<Input>, format: JsonFormat, stop: &Stop) -> Result<Self> {
-        Self::infer_by(inputs, format, |_| !stop.is_set())
+    /// Opens files with the columns that the objects have.
+    pub fn infer(inputs: Vec<Input>, format: JsonFormat) -> Result<Self> {
+        Self::infer_by(inputs, format, usize::MAX)
     }
 
     /// Opens a file with the columns of only the first objects, for a preview.
     pub fn infer_by_first(input: &Input, format: JsonFormat) -> Result<Self> {
-        Self::infer_by(vec![input.clone()], format, |count| count < CHECKED_OBJECTS)
+        Self::infer_by(vec![input.clone()], format, TYPED_OBJECTS)
     }
 
-    fn infer_by(inputs: Vec<Input>, format: JsonFormat, goes_on: impl Fn(usize) -> bool) -> Result<Self> {
+    fn infer_by(inputs: Vec<Input>, format: JsonFormat, most: usize) -> Result<Self> {
         let mut shape = Members::default();
         let mut count = 0;
         for input in &inputs {
@@ -70,7 +69,7 @@ impl JsonFile {
             check_form(input, format)?;
             let add = |cursor: &mut Cursor<'_>| {
                 count += 1;
-                shape.add(cursor).map(|()| goes_on(count))
+                shape.add(cursor, count <= TYPED_OBJECTS).map(|()| count < most)
             };
             each_object(input, format, add)?;
         }
@@ -101,7 +100,7 @@ impl JsonFile {
         let has_lists = self.schema.fields().iter().any(|field| field.data_type().is_list());
         if has_lists {
             let all: Vec<usize> = (0..self.schema.fields().len()).collect();
-            let batches = self.read(&all, CHECKED_OBJECTS)?.collect::<Result<Vec<_>>>()?;
+            let batches = self.read(&all, TYPED_OBJECTS)?.collect::<Result<Vec<_>>>()?;
             self.schema = arrow::with_vectors(Arc::clone(&self.schema), batches)?.0;
         }
         Ok(self)
@@ -115,7 +114,7 @@ impl JsonFile {
         let mut count = 0;
         each_object(input, self.format, |cursor| {
             count += 1;
-            shape.add(cursor).map(|()| count < CHECKED_OBJECTS)
+            shape.add(cursor, true).map(|()| count < TYPED_OBJECTS)
         })?;
         let found = Schema::new(shape.fields());
         if let Some(missing) = self.schema.fields().iter().find(|field| found.index_of(field.name()).is_err()) {
@@ -125,7 +124,7 @@ impl JsonFile {
             return Err(bad_file(input.path(), &format!("column {name:?} is declared, the file has [{found}]{hint}")));
         }
         let all: Vec<usize> = (0..self.schema.fields().len()).collect();
-        self.read(&all, CHECKED_OBJECTS)?.next().transpose().map(|_| ())
+        self.read(&all, TYPED_OBJECTS)?.next().transpose().map(|_| ())
     }
 }
 

@@ -93,8 +93,9 @@ pub(super) struct Numbers {
 }
 
 impl Members {
-    /// Adds the members of the next object. Returns `None` if the text is not an object.
-    pub fn add(&mut self, cursor: &mut Cursor<'_>) -> Option<()> {
+    /// Adds the members of the next object. If `is_open` is false, a value of another kind does not
+    /// change a type. Returns `None` if the text is not an object.
+    pub fn add(&mut self, cursor: &mut Cursor<'_>, is_open: bool) -> Option<()> {
         cursor.open(b'{')?;
         let (mut is_first, mut guess) = (true, 0);
         while cursor.has_next(&mut is_first, b'}')? {
@@ -103,7 +104,7 @@ impl Members {
                 self.shapes.push(Shape::Null);
                 self.shapes.len() - 1
             });
-            self.shapes[position].add(cursor)?;
+            self.shapes[position].add(cursor, is_open)?;
             guess = position + 1;
         }
         Some(())
@@ -119,7 +120,7 @@ impl Members {
 impl Shape {
     /// Adds the next value.
     #[inline]
-    fn add(&mut self, cursor: &mut Cursor<'_>) -> Option<()> {
+    fn add(&mut self, cursor: &mut Cursor<'_>, is_open: bool) -> Option<()> {
         let first = cursor.first()?;
         if matches!(self, Self::Null) {
             *self = match first {
@@ -136,18 +137,20 @@ impl Shape {
                 cursor.open(b'[')?;
                 let mut is_first = true;
                 while cursor.has_next(&mut is_first, b']')? {
-                    item.add(cursor)?;
+                    item.add(cursor, is_open)?;
                 }
                 return Some(());
             }
-            (Self::Object(members), b'{') => return members.add(cursor),
+            (Self::Object(members), b'{') => return members.add(cursor, is_open),
             _ => {}
         }
         let value = cursor.value()?;
         match (&mut *self, value.kind) {
             (_, Kind::Null) | (Self::Mixed, _) | (Self::Bool, Kind::Bool) | (Self::Text, Kind::Text { .. }) => {}
             (Self::Number(numbers), Kind::Integer | Kind::Float) => numbers.add(&value),
-            _ => *self = Self::Mixed,
+            _ if is_open => *self = Self::Mixed,
+            // The reader rejects the value, with its line.
+            _ => {}
         }
         Some(())
     }

@@ -2,15 +2,14 @@
 
 pub mod arrow;
 pub mod cell;
-mod cell_forms;
 mod cell_types;
-mod column_types;
 pub mod create;
 pub mod csv;
 mod csv_options;
 pub mod csv_part;
 mod csv_place;
 pub mod csv_records;
+mod csv_sample;
 mod csv_vectors;
 pub mod csv_write;
 mod dataset_statistics;
@@ -50,7 +49,6 @@ pub mod probe;
 pub mod row_file;
 pub mod scan;
 pub mod sql_type;
-mod stop;
 pub mod store_file;
 mod store_reader;
 mod struct_nulls;

@@ -53,7 +53,7 @@ pub struct LineColumn {
     pub name: String,
     /// Position of the column's value in a line.
     pub field: LineField,
-    /// Type of the column's values; `None` to infer it from all lines, as in a CSV file.
+    /// Type of the column's values; `None` to infer it from the first lines, as in a CSV file.
     pub data_type: Option<DataType>,
 }
 
@@ -90,7 +90,7 @@ fn outside_parentheses(text: &str) -> impl Iterator<Item = &str> {
 pub(super) struct FieldOfLine {
     /// Index of a field, or number of a group.
     pub number: usize,
-    /// True if the type was inferred.
+    /// True if the type was inferred from the first lines.
     pub is_inferred: bool,
 }
 

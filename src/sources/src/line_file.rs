@@ -9,33 +9,29 @@ use datafusion::catalog::TableProvider;
 use vexact_core::error::{Error, Result};
 
 use super::cell::{self, BadCell, CellRules, Cells};
-use super::cell_types::SeenCells;
+use super::cell_types;
 use super::encoding::TextEncoding;
 use super::input::{Input, TextReader};
 use super::line_columns::{FieldOfLine, LineColumn, LineField, LineMode};
 use super::scan::{Batches, FileTable, Records};
-use super::stop::{Stop, until_dropped};
 use super::{READ_ONLY, bad_file, describe};
 
-/// Number of lines that are read to check declared columns, and that are read at once to infer
-/// types.
-const CHECKED_LINES: usize = 1000;
+/// Number of lines from which types are inferred.
+const TYPED_LINES: usize = 1000;
 
-/// Opens a file of lines as a table, read on demand; all lines determine the types that are not
-/// given. White space around values that are not text is ignored; an empty value and a group
-/// without a match are NULL.
+/// Opens a file of lines as a table, read on demand. White space around values that are not text is
+/// ignored; an empty value and a group without a match are NULL.
 ///
 /// # Errors
 /// A missing or empty file, columns that the mode cannot have. A line that does not match, that has
 /// too few fields, or whose value is not of its type is an error of the query, with its line.
-pub async fn open(
+pub fn open(
     inputs: Vec<Input>,
     columns: Vec<LineColumn>,
     mode: LineMode,
     skip_empty_lines: bool,
 ) -> Result<Arc<dyn TableProvider>> {
-    let open = move |stop: &Stop| LineFile::open(inputs, columns, mode, skip_empty_lines, stop);
-    let file = until_dropped(open).await?;
+    let file = LineFile::open(inputs, columns, mode, skip_empty_lines)?;
     Ok(FileTable::read_only(Arc::new(file), READ_ONLY))
 }
 
@@ -56,7 +52,6 @@ impl LineFile {
         mut columns: Vec<LineColumn>,
         mode: LineMode,
         skip_empty_lines: bool,
-        stop: &Stop,
     ) -> Result<Self> {
         if let (LineMode::Regex(regex), true) = (&mode, columns.is_empty()) {
             let named =
@@ -89,7 +84,7 @@ impl LineFile {
         let mut file = Self { inputs: inputs.into(), mode, skip_empty_lines, schema, fields };
         let inferred = match columns.iter().all(|column| column.data_type.is_some()) {
             true => None,
-            false => Some(file.infer(&columns, stop)?),
+            false => Some(file.infer()?),
         };
         let typed = columns.iter().enumerate().map(|(place, column)| {
             // Without a line, nothing is inferred.
@@ -103,30 +98,20 @@ impl LineFile {
     /// Reads the first lines, to check declared columns.
     pub fn check(&self) -> Result<()> {
         let all: Vec<usize> = (0..self.fields.len()).collect();
-        self.read(&all, CHECKED_LINES)?.next().transpose().map(|_| ())
+        self.read(&all, TYPED_LINES)?.next().transpose().map(|_| ())
     }
 
-    /// Infers the types of all values of the columns without a type, as in a CSV file: text if
-    /// there are none. A defect behind the first lines is left to the reader.
-    fn infer(&self, columns: &[LineColumn], stop: &Stop) -> Result<Vec<DataType>> {
-        let untyped: Vec<usize> = (0..columns.len()).filter(|at| columns[*at].data_type.is_none()).collect();
+    /// Infers the types of the first lines' values, as in a CSV file: text if there are none.
+    fn infer(&self) -> Result<Vec<DataType>> {
+        let all: Vec<usize> = (0..self.fields.len()).collect();
         let rules = CellRules::default();
-        let mut seen: Vec<SeenCells> = columns.iter().map(|_| SeenCells::default()).collect();
-        for (number, batch) in self.read(&untyped, CHECKED_LINES)?.enumerate() {
-            let batch = match batch {
-                Ok(batch) if !stop.is_set() => batch,
-                Err(error) if number == 0 => return Err(error),
-                _ => break,
-            };
-            for (texts, at) in batch.columns().iter().zip(&untyped) {
-                let texts = Trimmed(texts.as_string());
-                (0..texts.len()).filter_map(|row| texts.get(row)).for_each(|cell| seen[*at].add(cell, &rules));
+        Ok(match self.read(&all, TYPED_LINES)?.next().transpose()? {
+            Some(batch) => {
+                let columns = batch.columns().iter().map(|column| column.as_string::<i32>());
+                columns.map(|texts| cell_types::infer(&Trimmed(texts), &rules)).collect()
             }
-            if untyped.iter().all(|at| seen[*at].is_settled()) {
-                break;
-            }
-        }
-        Ok(seen.iter().map(SeenCells::data_type).collect())
+            None => vec![DataType::Utf8; self.fields.len()],
+        })
     }
 }
 
@@ -268,7 +253,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.log");
         std::fs::write(&path, text).unwrap();
-        let file = LineFile::open(vec![Input::open(&path)?], columns, mode, true, &Stop::default())?;
+        let file = LineFile::open(vec![Input::open(&path)?], columns, mode, true)?;
         let all: Vec<usize> = (0..file.schema.fields().len()).collect();
         file.read(&all, 2)?.collect()
     }
@@ -278,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_split_and_typed_by_all_lines() {
+    fn fields_are_split_and_typed_by_the_first_lines() {
         let mode = LineMode::new("split", "||", "").unwrap();
         let columns = vec![column("n", 2, None), column("name", 0, None)];
         let batches = read("a||x|| 1\r\n\n||y||\nc||z||3", columns, mode).unwrap();

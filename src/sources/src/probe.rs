@@ -138,7 +138,7 @@ fn schema(input: &Input, format: Format) -> Result<Option<SchemaRef>> {
     let records: Box<dyn Records> = match format {
         Format::Parquet => Box::new(parquet::ParquetFile::open(input)?),
         Format::Arrow { .. } => Box::new(ipc::IpcFile::open(input)?),
-        Format::Csv(delimiter) => Box::new(CsvFile::infer_by_first(inputs, CsvOptions::delimited(delimiter)?)?),
+        Format::Csv(delimiter) => Box::new(CsvFile::infer(inputs, CsvOptions::delimited(delimiter)?)?),
         Format::Json(format) => Box::new(JsonFile::infer_by_first(input, format)?),
         Format::Excel | Format::Line => return Ok(None),
     };

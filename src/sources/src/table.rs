@@ -38,7 +38,6 @@ use super::parquet_dataset::{Declared, ParquetDataset};
 use super::parquet_table::ParquetTable;
 use super::probe::{Format, detect};
 use super::scan::{FileTable, Records, check_columns};
-use super::stop::{Stop, until_dropped};
 
 const KNOWN: &str = "csv, tsv, json, line, parquet, arrow";
 
@@ -49,12 +48,10 @@ const KNOWN: &str = "csv, tsv, json, line, parquet, arrow";
 /// file.
 pub async fn open(stores: &Arc<ObjectStores>, create: &CreateTable) -> Result<Arc<dyn TableProvider>> {
     match create.format.as_str() {
-        "csv" => text(csv_of(','), create, remote(stores, create, Format::Csv(',')).await?).await,
-        "tsv" => text(csv_of('\t'), create, remote(stores, create, Format::Csv('\t')).await?).await,
-        "json" | "jsonl" | "ndjson" => {
-            text(json, create, remote(stores, create, Format::Json(JsonFormat::Lines)).await?).await
-        }
-        "line" => text(line, create, remote(stores, create, Format::Line).await?).await,
+        "csv" => csv(create, ',', remote(stores, create, Format::Csv(',')).await?),
+        "tsv" => csv(create, '\t', remote(stores, create, Format::Csv('\t')).await?),
+        "json" | "jsonl" | "ndjson" => json(create, remote(stores, create, Format::Json(JsonFormat::Lines)).await?),
+        "line" => line(create, remote(stores, create, Format::Line).await?),
         "parquet" => parquet(stores, create).await,
         "arrow" | "ipc" => arrow(create, remote(stores, create, Format::Arrow { is_stream: false }).await?),
         other => Err(create.refusal(&format!("unknown format {other:?}: expected one of {KNOWN}"))),
@@ -69,28 +66,7 @@ async fn remote(stores: &Arc<ObjectStores>, create: &CreateTable, format: Format
     }
 }
 
-/// Opens a table of text, whose rows may be read to know its columns.
-async fn text(
-    open: impl FnOnce(&CreateTable, Option<Vec<Input>>, &Stop) -> Result<Arc<dyn TableProvider>> + Send + 'static,
-    create: &CreateTable,
-    remote: Option<Vec<Input>>,
-) -> Result<Arc<dyn TableProvider>> {
-    let create = create.clone();
-    until_dropped(move |stop| open(&create, remote, stop)).await
-}
-
-fn csv_of(
-    delimiter: char,
-) -> impl FnOnce(&CreateTable, Option<Vec<Input>>, &Stop) -> Result<Arc<dyn TableProvider>> + Send + 'static {
-    move |create, remote, stop| csv(create, delimiter, remote, stop)
-}
-
-fn csv(
-    create: &CreateTable,
-    delimiter: char,
-    remote: Option<Vec<Input>>,
-    stop: &Stop,
-) -> Result<Arc<dyn TableProvider>> {
+fn csv(create: &CreateTable, delimiter: char, remote: Option<Vec<Input>>) -> Result<Arc<dyn TableProvider>> {
     const OPTIONS: [&str; 10] = [
         "path",
         "delimiter",
@@ -134,7 +110,7 @@ fn csv(
     let (inputs, path) = text_inputs(create, Format::Csv(','), remote)?;
     let file = match create.schema() {
         Some(schema) => CsvFile::declared(inputs, options, &schema)?,
-        None => CsvFile::infer_until(inputs, options, stop)?,
+        None => CsvFile::infer(inputs, options)?,
     };
     let encoding = Encoding::Csv { delimiter: plain.dialect.delimiter };
     Ok(match path {
@@ -147,7 +123,7 @@ fn csv(
 /// Reason why several files under one name do not accept rows.
 const SEVERAL: &str = "it is several files, a pipe, or in an object store: expected the path of one file";
 
-fn json(create: &CreateTable, remote: Option<Vec<Input>>, stop: &Stop) -> Result<Arc<dyn TableProvider>> {
+fn json(create: &CreateTable, remote: Option<Vec<Input>>) -> Result<Arc<dyn TableProvider>> {
     create.check_options(&["path", "format"])?;
     let (inputs, path) = text_inputs(create, Format::Json(JsonFormat::Lines), remote)?;
     let format = match create.option("format") {
@@ -159,7 +135,7 @@ fn json(create: &CreateTable, remote: Option<Vec<Input>>, stop: &Stop) -> Result
     };
     let file = match create.schema() {
         Some(schema) => JsonFile::declared(inputs, format, &schema)?,
-        None => JsonFile::infer(inputs, format, stop)?.with_vectors()?,
+        None => JsonFile::infer(inputs, format)?.with_vectors()?,
     };
     Ok(match (format, path) {
         (JsonFormat::Lines, Some(path)) => text_table(&path, Encoding::JsonLines, Arc::new(file)),
@@ -194,7 +170,7 @@ fn text_table(path: &Path, encoding: Encoding, records: Arc<dyn Records>) -> Arc
     FileTable::with_sink(records, Arc::new(sink))
 }
 
-fn line(create: &CreateTable, remote: Option<Vec<Input>>, stop: &Stop) -> Result<Arc<dyn TableProvider>> {
+fn line(create: &CreateTable, remote: Option<Vec<Input>>) -> Result<Arc<dyn TableProvider>> {
     create.check_options(&["path", "mode", "split_delimiter", "regex_pattern", "mappings", "skip_empty_lines"])?;
     let paths = match remote {
         Some(inputs) => Paths::Open(inputs),
@@ -225,7 +201,7 @@ fn line(create: &CreateTable, remote: Option<Vec<Input>>, stop: &Stop) -> Result
             columns
         }
     };
-    let file = LineFile::open(inputs, columns, mode, create.flag("skip_empty_lines", true)?, stop)?;
+    let file = LineFile::open(inputs, columns, mode, create.flag("skip_empty_lines", true)?)?;
     file.check()?;
     Ok(FileTable::read_only(Arc::new(file), "USING line says how lines are read, and not how they are written"))
 }
