@@ -219,6 +219,27 @@ def test_hostile_vectors_have_the_answers_of_the_reference(name: str, tmp_path: 
     assert all(one.equals(other) for one, other in zip(found["off"], found["pca4"], strict=True))
 
 
+def test_several_row_groups_are_one_table(tmp_path: pathlib.Path) -> None:
+    path = write(tmp_path / "a.parquet", pa.concat_tables([table(50_000, seed) for seed in range(3)]))
+    assert pq.read_metadata(path).num_row_groups == 2
+    query = np.random.default_rng(8).normal(size=DIM).tolist()
+    check(path, query)
+    found = strategy(open_table(path), query)
+    assert int(found["candidate_rows"]) == 150_000 and int(found["rows_left"]) < 15_000, found
+
+
+def test_lists_of_one_length_get_a_sketch(tmp_path: pathlib.Path) -> None:
+    rows = table(3000, 1, nulls=0.1)
+    lists = pa.array(rows["embedding"].to_pylist(), pa.list_(pa.float32()))
+    path = tmp_path / "a.parquet"
+    pq.write_table(rows.set_column(1, "embedding", lists), path)
+    cli("sketch", str(path), "--column", "embedding")
+    assert pq.read_table(path)["embedding"].to_pylist() == lists.to_pylist()
+    query = np.random.default_rng(1).normal(size=DIM).tolist()
+    check(path, query)
+    assert strategy(open_table(path), query)["tier"] in ("i8", "pca4")
+
+
 def test_copy_writes_a_sketch_and_an_empty_table_has_none(tmp_path: pathlib.Path) -> None:
     session = vexact.Session()
     session.create_temp_view("docs", session.create_dataframe_from_arrow(table(3000, 1)))
