@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -46,15 +47,15 @@ def write(path: pathlib.Path, rows: pa.Table, sketch: str | tuple[str, ...] = "e
     return path
 
 
-def open_table(path: object, tier: str = "auto") -> vexact.Session:
+def open_table(path: str | pathlib.Path, tier: str = "auto") -> vexact.Session:
     session = vexact.Session()
     session.create_temp_view("t", session.read_parquet(path))
     session.sql(f"SET vexact.tier = '{tier}'")
     return session
 
 
-def strategy(session: vexact.Session, query: list[float], **options: object) -> dict[str, str]:
-    explained = session.explain_vector_search("t", "embedding", query, top_k=10, **options)
+def strategy(session: vexact.Session, query: list[float]) -> dict[str, str]:
+    explained = session.explain_vector_search("t", "embedding", query, top_k=10)
     return dict(line.split("=", 1) for line in explained.strategy.splitlines() if "=" in line)
 
 
@@ -74,7 +75,7 @@ def answers(session: vexact.Session, query: list[float]) -> list[object]:
     return found
 
 
-def check(path: object, query: list[float]) -> None:
+def check(path: str | pathlib.Path, query: list[float]) -> None:
     expected = answers(open_table(path, "off"), query)
     assert answers(open_table(path), query) == expected
     for tier in ("i8", "pca4"):
@@ -159,9 +160,9 @@ def test_a_damaged_sketch_is_ignored(tmp_path: pathlib.Path) -> None:
     assert strategy(open_table(path), query)["tier"] != "f32"
 
 
-def cli(*arguments: str) -> dict[str, object]:
+def cli(*arguments: str) -> dict[str, Any]:
     run = subprocess.run([sys.executable, "-m", "vexact", *arguments], capture_output=True, text=True, check=False)
-    answer: dict[str, object] = json.loads(run.stdout)
+    answer: dict[str, Any] = json.loads(run.stdout)
     assert answer["ok"], answer
     return answer
 
