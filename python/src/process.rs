@@ -36,28 +36,31 @@ impl<T> Drop for OfProcess<T> {
     }
 }
 
-/// A value that each process creates at its first use, and keeps to its end.
-pub struct PerProcess<T: 'static>(Mutex<Option<(u32, &'static T)>>);
+/// A value that the first process that asks for it creates, and keeps to its end.
+pub struct OfFirstProcess<T: 'static>(Mutex<Option<(u32, &'static T)>>);
 
-impl<T> PerProcess<T> {
+impl<T> OfFirstProcess<T> {
     pub const fn new() -> Self {
         Self(Mutex::new(None))
     }
 
-    /// Returns the value of this process. Must be called with the GIL held: `fork` holds it too, so
-    /// that no other thread holds the lock in a child.
+    /// Returns the value, or `None` in a child of the process that created it. Must be called with
+    /// the GIL held: `fork` holds it too, so that no other thread holds the lock in a child.
     ///
     /// # Errors
     /// Those of `make`.
-    pub fn get_or_try_init<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<&'static T, E> {
+    pub fn get_or_try_init<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<Option<&'static T>, E> {
         let mut value = self.0.lock();
-        match *value {
-            Some((process, made)) if process == process::id() => Ok(made),
-            _ => {
-                let made: &'static T = Box::leak(Box::new(make()?));
-                *value = Some((process::id(), made));
-                Ok(made)
-            }
+        if let Some((process, made)) = *value {
+            return Ok((process == process::id()).then_some(made));
         }
+        let made: &'static T = Box::leak(Box::new(make()?));
+        *value = Some((process::id(), made));
+        Ok(Some(made))
+    }
+
+    /// Returns true if this process created the value. Must be called with the GIL held.
+    pub fn is_here(&self) -> bool {
+        self.0.lock().is_some_and(|(process, _)| process == process::id())
     }
 }

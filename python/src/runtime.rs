@@ -12,15 +12,27 @@ use vexact::entry::{entry, task_ended};
 use vexact::sql::deep::{THREAD_STACK, stack_of_text};
 
 use crate::cancel::Call;
-use crate::errors::{engine_exception, exception};
-use crate::process::PerProcess;
+use crate::errors::{EngineError, engine_exception, exception};
+use crate::process::OfFirstProcess;
+
+/// The error in a child of a process that used vexact before `fork`.
+const USED_BEFORE_FORK: &str = "vexact was used in this process's parent before fork, whose threads are not here: start workers \
+    with multiprocessing's method 'spawn' or 'forkserver', or use vexact in the workers only";
 
 /// Interval at which a running query checks for Ctrl-C.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
+static RUNTIME: OfFirstProcess<Runtime> = OfFirstProcess::new();
+
 /// Returns the runtime of this process. Must be called with the GIL held.
+///
+/// A child of `fork` gets none of its own where its parent has one: tokio's threads wait by
+/// `parking_lot`, whose table of waiting threads is one for the process. The child's copy names
+/// threads that do not exist there, and would be followed into their freed stacks.
+///
+/// # Errors
+/// `EngineError` in such a child.
 pub fn runtime() -> PyResult<&'static Runtime> {
-    static RUNTIME: PerProcess<Runtime> = PerProcess::new();
     // There are more threads than cores, so that the system shares the cores between long queries
     // and short ones.
     let threads = 2 * std::thread::available_parallelism().map_or(2, usize::from);
@@ -28,7 +40,9 @@ pub fn runtime() -> PyResult<&'static Runtime> {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         runtime.worker_threads(threads).thread_stack_size(THREAD_STACK).enable_all().build()
     };
-    RUNTIME.get_or_try_init(new).map_err(|error| PyRuntimeError::new_err(format!("no threads for queries: {error}")))
+    let runtime = RUNTIME.get_or_try_init(new);
+    let runtime = runtime.map_err(|error| PyRuntimeError::new_err(format!("no threads for queries: {error}")))?;
+    runtime.ok_or_else(|| EngineError::new_err(USED_BEFORE_FORK))
 }
 
 /// Runs a query of any length on the runtime's threads, while this thread waits for its end or for
@@ -90,6 +104,10 @@ impl Drop for RunningQuery {
 /// aborted query releases the buffers of pyarrow that it reads only when its present step is done.
 #[pyfunction]
 pub fn wait_for_queries(py: Python<'_>) {
+    // A child of `fork` has the count of its parent, and none of its queries.
+    if !RUNTIME.is_here() {
+        return;
+    }
     py.detach(|| {
         let mut running = RUNNING_QUERIES.lock();
         QUERIES_ENDED.wait_while_for(&mut running, |running| *running > 0, Duration::from_secs(1));

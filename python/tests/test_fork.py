@@ -1,4 +1,4 @@
-"""A child of `fork` is told to open its own, the parent goes on, and what a child opens works."""
+"""A child of `fork` is refused where its parent used vexact, the parent goes on, and what other children open works."""
 
 from __future__ import annotations
 
@@ -136,31 +136,61 @@ def test_calls_in_a_child_raise_at_once_and_the_parent_goes_on(tmp_path: Path) -
     engine.shutdown()
 
 
-def test_a_child_opens_its_own(tmp_path: Path) -> None:
+def test_a_child_of_a_process_that_used_vexact_is_refused_at_once(tmp_path: Path) -> None:
     engine = opened(tmp_path / "app.db")
     assert large(vexact.Session()) == 1000
 
     def child() -> None:
-        session = vexact.Session()
-        assert large(session) == 1000
-        assert session.sql("SELECT sum(id) AS s FROM large").to_arrow()["s"][0].as_py() == 4999950000
-        own = opened(tmp_path / "app.db")
-        assert asyncio.run(own.vector_search("docs", "v", [1, 2], metric="l2"))[0].num_rows >= 2
-        own.shutdown()
+        calls: tuple[Callable[[], Any], ...] = (
+            lambda: vexact.Session().sql("SELECT 1").to_arrow(),
+            lambda: large(vexact.Session()),
+            lambda: opened(tmp_path / "app.db"),
+            lambda: vexact.connect(tmp_path / "app.db").query("SELECT 1"),
+        )
+        for call in calls:
+            with pytest.raises(vexact.EngineError, match="in this process's parent before fork.*'spawn' or 'forkserver'"):
+                call()
 
-    for _ in range(5):
+    for _ in range(10):
         in_child(child)
-    assert count(engine) == 1
+    asyncio.run(engine.execute("INSERT INTO docs(v) VALUES (?)", [[3, 4]]))
     asyncio.run(engine.sync_all())
-    assert count(engine) == 6
+    assert count(engine) == 2
     engine.shutdown()
 
     def check() -> None:
         conn = sqlite3.connect(tmp_path / "app.db")
         assert conn.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        assert conn.execute("SELECT count(*) FROM docs").fetchone() == (6,)
+        assert conn.execute("SELECT count(*) FROM docs").fetchone() == (2,)
 
     in_child(check)
+
+
+def children_open_their_own(path: Path) -> None:
+    """What a program does that uses vexact in its children only. Its last child counts the rows of all."""
+
+    def child() -> None:
+        session = vexact.Session()
+        assert large(session) == 1000
+        assert session.sql("SELECT sum(id) AS s FROM large").to_arrow()["s"][0].as_py() == 4999950000
+        own = opened(path)
+        assert asyncio.run(own.vector_search("docs", "v", [1, 2], metric="l2"))[0].num_rows >= 1
+        own.shutdown()
+
+    for _ in range(5):
+        in_child(child)
+
+    def last() -> None:
+        engine = opened(path)
+        assert count(engine) == 6
+        engine.shutdown()
+
+    in_child(last)
+
+
+def test_children_of_a_process_that_did_not_use_vexact_open_their_own(tmp_path: Path) -> None:
+    program = "import pathlib, sys, test_fork; test_fork.children_open_their_own(pathlib.Path(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "app.db")], cwd=Path(__file__).parent, check=True)
 
 
 def _write(path: Path, number: int) -> int:
@@ -178,7 +208,7 @@ def _write(path: Path, number: int) -> int:
 
 def test_workers_of_multiprocessing_open_their_own(tmp_path: Path) -> None:
     engine = opened(tmp_path / "app.db")
-    with multiprocessing.get_context("fork").Pool(3) as pool:
+    with multiprocessing.get_context("forkserver").Pool(3) as pool:
         engine.start_sync(0.001)
         assert sum(pool.starmap(_write, [(tmp_path / "app.db", 20)] * 6)) == 120
     asyncio.run(engine.sync_all())

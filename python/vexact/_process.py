@@ -1,7 +1,7 @@
 """Values that belong to one process.
 
 A child of `fork` has the memory of its parent and one thread. A call that waits for another thread would wait for ever there, so it is
-refused. Objects that the child opens itself work.
+refused. What the child opens itself works if its parent did not use vexact: see `runtime.rs`.
 """
 
 from __future__ import annotations
