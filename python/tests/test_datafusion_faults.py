@@ -370,3 +370,28 @@ def test_is_distinct_from_binds_tighter_than_and(session: vexact.Session) -> Non
     assert rows(session, "SELECT a FROM t WHERE a IS DISTINCT FROM b AND c ORDER BY a") == [None]
     assert rows(session, "SELECT a IS NOT DISTINCT FROM b OR c AS r FROM t") == [False, True, True]
     assert rows(session, "SELECT NOT c IS DISTINCT FROM true AND a = 1 AS r FROM t") == [False, True, None]
+
+
+def test_an_order_that_an_aggregate_does_not_depend_on_is_ignored(sources: Sources) -> None:
+    """apache/datafusion#25401"""
+    table = pa.table({"id": range(7), "g": [1, 1, 1, 2, 2, None, None], "v": [10, None, 30, 5, 5, 7, None]})
+    for t in sources.add("t", table):
+        for partitions in (1, 3):
+            sources.session.sql(f"SET datafusion.execution.target_partitions = {partitions}")
+            for name in ("min", "max", "avg", "sum", "count", "stddev", "var_pop", "bit_or", "median"):
+                for group in (" GROUP BY g ORDER BY g", ""):
+                    plain = rows(sources.session, f"SELECT {name}(v) FROM {t}{group}")
+                    assert rows(sources.session, f"SELECT {name}(v ORDER BY id DESC) FROM {t}{group}") == plain, (name, group)
+            ordered = f"SELECT array_agg(v ORDER BY id DESC) FROM {t} WHERE g = 1"
+            assert rows(sources.session, ordered) == [[30, None, 10]]
+
+
+def test_a_limit_of_groups_of_reals_keeps_nan_one_group(sources: Sources) -> None:
+    reals = [math.nan, 2.0, math.nan, -1.0, math.inf, 0.5, math.nan, None, 2.0, -math.inf] * 20
+    for t in sources.add("t", pa.table({"f": reals, "v": range(len(reals))})):
+        for order, first in (("", [-math.inf, -1.0, 0.5]), (" DESC NULLS LAST", [math.nan, math.inf, 2.0])):
+            for sql in (f"SELECT DISTINCT f FROM {t}", f"SELECT f FROM {t} GROUP BY f"):
+                got = rows(sources.session, f"{sql} ORDER BY f{order} LIMIT 3")
+                assert [str(x) for x in got] == [str(x) for x in first], sql
+        least = rows(sources.session, f"SELECT v % 2 AS k, min(f) AS m FROM {t} GROUP BY k ORDER BY m LIMIT 1")
+        assert least == [(1, -math.inf)]

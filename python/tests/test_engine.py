@@ -262,6 +262,7 @@ def test_names_and_defaults_are_the_contracts():
         sidecar_delete_detection="disabled",
         sidecar_enable_oltp=False,
         log_limit=None,
+        tier="auto",
     )
     assert defaults(vexact.open) == expected
     assert defaults(HtapConfig) == expected

@@ -80,3 +80,18 @@ def test_set_operations_with_all_count_the_copies_of_a_row(session: vexact.Sessi
     session.sql(f"CREATE TABLE a AS SELECT * FROM (VALUES {values}) AS t(n, s)")
     session.sql("CREATE TABLE b AS SELECT * FROM (VALUES (1, 'x'), (2, 'q'), (2, 'q'), (3, 'z'), (NULL, NULL)) AS t(n, s)")
     assert rows(session, sql) == sorted(expected, key=repr)
+
+
+def test_a_merged_column_is_found_in_conditions(session: vexact.Session) -> None:
+    session.sql("CREATE TABLE l AS SELECT * FROM (VALUES (2, 1), (4, 3)) AS x(u, k)")
+    session.sql("CREATE TABLE r AS SELECT * FROM (VALUES (1, 5), (7, 8)) AS x(k, w)")
+    cases = {
+        "SELECT * FROM l JOIN r USING (k) WHERE k = 1": [[2, 1, 5]],
+        "SELECT * FROM l NATURAL JOIN r WHERE k = 1": [[2, 1, 5]],
+        "SELECT k FROM l LEFT JOIN r USING (k) WHERE k > 0 ORDER BY k": [[1], [3]],
+        "SELECT K, count(*) FROM l JOIN r USING (K) WHERE K = 1 GROUP BY K HAVING K > 0": [[1, 1]],
+        "SELECT * EXCLUDE (w) FROM l JOIN r USING (k)": [[2, 1]],
+        "SELECT q.u FROM (SELECT * FROM l) AS q JOIN r USING (k) WHERE k IN (SELECT k FROM r WHERE k < 5)": [[2]],
+    }
+    for sql, expected in cases.items():
+        assert session.sql(sql).to_rows()["rows"] == expected, sql

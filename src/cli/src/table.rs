@@ -30,7 +30,9 @@ impl Answer {
             Self::Cluster { workers, .. } => workers.iter().map(worker_line).collect(),
             Self::Sketched { path, sketches } => {
                 let of = |sketch: &Sketched| match &sketch.tier {
-                    Some(_) => format!("{}: column {} has a sketch: {}\n", path.display(), sketch.column, sketch.reason),
+                    Some(_) => {
+                        format!("{}: column {} has a sketch: {}\n", path.display(), sketch.column, sketch.reason)
+                    }
                     None => format!("{}: column {} has no sketch: {}\n", path.display(), sketch.column, sketch.reason),
                 };
                 sketches.iter().map(of).collect()

@@ -108,7 +108,7 @@ pub(crate) fn split_rows(
     shape: Shape,
 ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     let rows = rows.batch()?;
-    if rows.columns().iter().any(|column| is_ragged(column)) {
+    if rows.columns().iter().any(is_ragged) {
         return Ok(None);
     }
     let each = rows.num_rows().div_ceil(shape.tasks * shape.partitions);

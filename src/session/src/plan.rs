@@ -231,10 +231,8 @@ impl Planned {
     pub fn explained(&self, search: &VectorSearch, names: &Names) -> Result<Explained> {
         let logical = self.logical(search, names)?;
         let mut explained = explain_plan(&logical, &self.physical, self.context.session_config().options());
-        if let Some(least) = search.min_score {
-            if let Some(search) = explained.strategy.search_mut() {
-                search.min_score = Some(least);
-            }
+        if let (Some(least), Some(search)) = (search.min_score, explained.strategy.search_mut()) {
+            search.min_score = Some(least);
         }
         workers::explain(self.context.session_config(), self.executed(), &mut explained);
         Ok(explained)

@@ -18,7 +18,6 @@ use vexact_sql::Explained;
 use vexact_sql::deep::{balance_statement, check_plan, check_relations, stack_of_text};
 use vexact_sql::dialect::parse_statement;
 
-use super::time_limit::within;
 use super::insert::{keep_values, own_casts};
 use super::lifted_vector::lift;
 use super::named_windows::resolve_named_windows;
@@ -26,6 +25,7 @@ use super::nested_calls::bound_nested_calls;
 use super::plan_cache::{BoundPlan, TEXT_BYTES};
 use super::refusals::plannable;
 use super::statement::{bound, refuse_changes};
+use super::time_limit::within;
 use super::{DataFrame, Session, column_case, distance_order, wide_select};
 
 impl Session {

@@ -2,20 +2,25 @@
 //!
 //! DataFusion takes the left side's column for the merged one, which is NULL in the rows of RIGHT
 //! and FULL joins that have no left side (apache/datafusion#22881), and loses it in `SELECT *` of
-//! several such joins. So each join with USING becomes one with ON, and each merged column the
-//! expression that SQL defines: the side that has the row, or `coalesce` of both.
+//! several such joins. In WHERE and HAVING it calls the merged column ambiguous. So each such join
+//! becomes one with ON, and each merged column the expression that SQL defines: the side that has
+//! the row, or `coalesce` of both.
+
+mod scope;
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use datafusion::common::{Result, not_impl_err, plan_err};
+use datafusion::common::{Result, plan_err};
 use datafusion::execution::SessionState;
 use datafusion::sql::parser::Statement as ParsedStatement;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Cte, Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, GroupByExpr, Ident, JoinConstraint, JoinOperator, ObjectName, OrderByKind, Query, Select,
-    SelectItem, SetExpr, Statement, TableFactor, TableWithJoins, VisitMut, VisitorMut, WildcardAdditionalOptions, With,
+    BinaryOperator, Cte, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
+    JoinConstraint, JoinOperator, ObjectName, OrderByKind, Query, Select, SelectItem, SetExpr, Statement, TableFactor,
+    TableWithJoins, VisitMut, VisitorMut, WildcardAdditionalOptions, With, visit_expressions,
 };
+
+use scope::{Scope, spelled};
 
 /// The columns of tables, by the query that has them all.
 type Columns = HashMap<String, Vec<String>>;
@@ -71,7 +76,7 @@ impl VisitorMut for Look {
 
 fn has_merged_in(set: &SetExpr) -> bool {
     match set {
-        SetExpr::Select(select) => select.from.iter().any(has_merged),
+        SetExpr::Select(select) => has_merged_column(select),
         SetExpr::SetOperation { left, right, .. } => has_merged_in(left) || has_merged_in(right),
         _ => false,
     }
@@ -115,7 +120,7 @@ impl VisitorMut for Visitor {
 impl Visitor {
     fn set(&mut self, set: &mut SetExpr, order: &mut [&mut Expr]) -> Result<()> {
         match set {
-            SetExpr::Select(select) if select.from.iter().any(has_merged) => self.select(select, order),
+            SetExpr::Select(select) if has_merged_column(select) => self.select(select, order),
             SetExpr::SetOperation { left, right, .. } => {
                 self.set(left, &mut [])?;
                 self.set(right, &mut [])
@@ -147,6 +152,39 @@ impl Visitor {
         }
         scope.replace_in(select, order)
     }
+}
+
+/// Returns true for a query with a merged column that DataFusion gets wrong.
+fn has_merged_column(select: &Select) -> bool {
+    select.from.iter().any(has_merged) || is_in_condition(select)
+}
+
+/// Returns true if a condition has a name that may be that of a merged column. Queries with tables
+/// that have no name are left to DataFusion, as are those with options of `*`.
+fn is_in_condition(select: &Select) -> bool {
+    let joins = || select.from.iter().flat_map(|from| &from.joins);
+    let mut names = vec![];
+    let mut is_natural = false;
+    for join in joins() {
+        match constraint(&join.join_operator) {
+            Some(JoinConstraint::Using(using)) => names.extend(using.iter().filter_map(|name| using_name(name).ok())),
+            Some(JoinConstraint::Natural) => is_natural = true,
+            _ => {}
+        }
+    }
+    let is_planned = |item: &SelectItem| match item {
+        SelectItem::Wildcard(options) => *options == WildcardAdditionalOptions::default(),
+        _ => true,
+    };
+    let is_merged = |expr: &Expr| match expr {
+        Expr::Identifier(name) if is_natural || names.contains(&spelled(name)) => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    };
+    let conditions = [&select.selection, &select.having, &select.qualify];
+    (is_natural || !names.is_empty())
+        && select.projection.iter().all(is_planned)
+        && select.from.iter().flat_map(factors).all(|factor| qualifier(factor).is_some())
+        && conditions.into_iter().flatten().any(|condition| visit_expressions(condition, is_merged).is_break())
 }
 
 /// Returns true for joins whose merged columns DataFusion gets wrong.
@@ -202,136 +240,6 @@ fn query_of(factor: &TableFactor, ctes: &[Option<With>]) -> Result<Box<Query>> {
     Ok(query)
 }
 
-#[derive(Default)]
-struct Scope {
-    /// The columns of `*`, each with its value.
-    columns: Vec<(String, Expr)>,
-    /// Names of merged columns.
-    merged: Vec<String>,
-}
-
-impl Scope {
-    fn column(&self, name: &str) -> Result<Expr> {
-        let mut found = self.columns.iter().filter(|(column, _)| column == name);
-        match (found.next(), found.next()) {
-            (Some((_, value)), None) => Ok(value.clone()),
-            (None, _) => plan_err!("column {name:?} of USING: expected a column of both sides, got none of that name"),
-            (Some(_), Some(_)) => plan_err!("column {name:?} of USING is ambiguous: expected one on each side"),
-        }
-    }
-
-    /// Returns the value of a merged column; `None` for any other name.
-    fn merged(&self, name: &Ident) -> Option<Expr> {
-        let name = spelled(name);
-        self.merged.contains(&name).then(|| self.column(&name).ok()).flatten()
-    }
-
-    fn replace_in(&self, select: &mut Select, order: &mut [&mut Expr]) -> Result<()> {
-        let mut projection = vec![];
-        for item in std::mem::take(&mut select.projection) {
-            match item {
-                SelectItem::Wildcard(options) if options == WildcardAdditionalOptions::default() => {
-                    projection.extend(self.columns.iter().map(|(name, value)| self.item(name, value)));
-                }
-                SelectItem::Wildcard(_) => {
-                    return not_impl_err!("* with options over a join with USING is not planned: name the columns");
-                }
-                SelectItem::UnnamedExpr(Expr::Identifier(name)) if self.merged(&name).is_some() => {
-                    let alias = Ident::with_quote('"', spelled(&name));
-                    let expr = self.merged(&name).unwrap_or(Expr::Identifier(name));
-                    projection.push(SelectItem::ExprWithAlias { expr, alias });
-                }
-                SelectItem::UnnamedExpr(mut expr) => {
-                    let written = expr.to_string();
-                    projection.push(match self.replace(&mut expr) {
-                        true => SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', written) },
-                        false => SelectItem::UnnamedExpr(expr),
-                    });
-                }
-                mut other => {
-                    self.replace(&mut other);
-                    projection.push(other);
-                }
-            }
-        }
-        let is_output = |name: &Ident| {
-            projection.iter().any(|item| match item {
-                SelectItem::ExprWithAlias { alias, .. } => spelled(alias) == spelled(name),
-                _ => false,
-            })
-        };
-        for key in order {
-            // A name of the result precedes one of the tables.
-            if !matches!(&**key, Expr::Identifier(name) if is_output(name)) {
-                self.replace(&mut **key);
-            }
-        }
-        select.projection = projection;
-        for expr in [&mut select.selection, &mut select.having, &mut select.qualify].into_iter().flatten() {
-            self.replace(expr);
-        }
-        if let Some(Distinct::On(keys)) = &mut select.distinct {
-            for key in keys {
-                self.replace(key);
-            }
-        }
-        if let GroupByExpr::Expressions(keys, _) = &mut select.group_by {
-            for key in keys {
-                self.replace(key);
-            }
-        }
-        for window in &mut select.named_window {
-            self.replace(window);
-        }
-        Ok(())
-    }
-
-    fn item(&self, name: &str, value: &Expr) -> SelectItem {
-        match self.merged.iter().any(|merged| merged == name) {
-            true => SelectItem::ExprWithAlias { expr: value.clone(), alias: Ident::with_quote('"', name) },
-            false => SelectItem::UnnamedExpr(value.clone()),
-        }
-    }
-
-    /// Replaces the merged columns, except in subqueries. Returns true if there was one.
-    fn replace(&self, within: &mut impl VisitMut) -> bool {
-        let mut replacer = Replacer { scope: self, subqueries: 0, has_changed: false };
-        let _ = within.visit(&mut replacer);
-        replacer.has_changed
-    }
-}
-
-struct Replacer<'s> {
-    scope: &'s Scope,
-    subqueries: usize,
-    has_changed: bool,
-}
-
-impl VisitorMut for Replacer<'_> {
-    type Break = std::convert::Infallible;
-
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<Self::Break> {
-        self.subqueries += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<Self::Break> {
-        self.subqueries -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
-        if self.subqueries == 0
-            && let Expr::Identifier(name) = &*expr
-            && let Some(value) = self.scope.merged(name)
-        {
-            *expr = value;
-            self.has_changed = true;
-        }
-        ControlFlow::Continue(())
-    }
-}
-
 /// Replaces the constraints of joins, and returns their columns.
 fn joined(from: &mut TableWithJoins, columns: &mut impl FnMut(&TableFactor) -> Result<Vec<String>>) -> Result<Scope> {
     use JoinOperator::{Anti, LeftAnti, LeftSemi, RightAnti, RightSemi, Semi};
@@ -383,18 +291,8 @@ fn table(factor: &mut TableFactor, columns: &mut impl FnMut(&TableFactor) -> Res
     if let TableFactor::NestedJoin { table_with_joins, alias: None } = factor {
         return joined(table_with_joins, columns);
     }
-    let qualifier = match factor {
-        TableFactor::Table { alias: Some(alias), .. }
-        | TableFactor::Derived { alias: Some(alias), .. }
-        | TableFactor::TableFunction { alias: Some(alias), .. }
-        | TableFactor::Function { alias: Some(alias), .. }
-        | TableFactor::UNNEST { alias: Some(alias), .. }
-        | TableFactor::NestedJoin { alias: Some(alias), .. } => alias.name.clone(),
-        TableFactor::Table { name, args: None, .. } => match name.0.last().and_then(|part| part.as_ident()) {
-            Some(name) => name.clone(),
-            None => return plan_err!("table {name}: expected a name"),
-        },
-        other => return plan_err!("{other}: expected an alias, as it is joined with USING"),
+    let Some(qualifier) = qualifier(factor) else {
+        return plan_err!("{factor}: expected an alias, as it is joined with USING");
     };
     let column = |name: String| {
         let value = Expr::CompoundIdentifier(vec![qualifier.clone(), Ident::with_quote('"', name.as_str())]);
@@ -403,16 +301,25 @@ fn table(factor: &mut TableFactor, columns: &mut impl FnMut(&TableFactor) -> Res
     Ok(Scope { columns: columns(&*factor)?.into_iter().map(column).collect(), merged: vec![] })
 }
 
+/// Returns the name of a table in a query.
+fn qualifier(factor: &TableFactor) -> Option<Ident> {
+    match factor {
+        TableFactor::Table { alias: Some(alias), .. }
+        | TableFactor::Derived { alias: Some(alias), .. }
+        | TableFactor::TableFunction { alias: Some(alias), .. }
+        | TableFactor::Function { alias: Some(alias), .. }
+        | TableFactor::UNNEST { alias: Some(alias), .. }
+        | TableFactor::NestedJoin { alias: Some(alias), .. } => Some(alias.name.clone()),
+        TableFactor::Table { name, args: None, .. } => name.0.last()?.as_ident().cloned(),
+        _ => None,
+    }
+}
+
 fn using_name(name: &ObjectName) -> Result<String> {
     match name.0.last().and_then(|part| part.as_ident()) {
         Some(name) => Ok(spelled(name)),
         None => plan_err!("USING ({name}): expected the name of a column"),
     }
-}
-
-/// Returns a name as SQL reads it: in lower case if it is not quoted.
-fn spelled(name: &Ident) -> String {
-    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
 }
 
 fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {

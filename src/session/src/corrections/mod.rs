@@ -15,7 +15,8 @@
 //! | `float_bounds` | NaN is missing in the bounds of Parquet files, and text in those of row groups without bounds |
 //! | `statistics` | statistics that cannot be computed fail the query |
 //! | `unique_names` | a filter is pushed to another column of the same name |
-//! | `window_top_k` | a limit above a window function is applied to the aggregate below it |
+//! | `limited_aggregates` | a limit is applied to an aggregate below a window function, or of floats |
+//! | `ordered_aggregates` | ORDER BY within aggregates that do not depend on it panics in groups |
 //! | `instants` | dates and timestamps are compared with constants as nanoseconds, which end in 2262 |
 //! | `null_semantics` | an unknown value becomes false or true when expressions are simplified |
 //! | `grouping_sets` | grouping sets are assumed to have the order of the input |
@@ -42,11 +43,13 @@ mod instant_text;
 mod instants;
 mod interval_length;
 mod limit_zero;
+mod limited_aggregates;
 mod nested_equality;
 mod null_semantics;
 mod nullability;
 mod offset;
 mod opaque;
+mod ordered_aggregates;
 mod peer_frames;
 mod portable;
 mod preimage;
@@ -57,7 +60,6 @@ mod statistics;
 mod time_units;
 mod unique_names;
 mod vector_text;
-mod window_top_k;
 
 use std::sync::Arc;
 
@@ -90,7 +92,7 @@ pub(crate) fn physical_rules(stores: &Arc<ObjectStores>) -> Vec<PhysicalRule> {
     for rule in PhysicalOptimizer::new().rules {
         let rule: PhysicalRule = Arc::new(nullability::AnyNullability(rule));
         match rule.name() {
-            "LimitAggregation" => rules.push(Arc::new(window_top_k::TopKAggregationWithoutWindows(rule))),
+            "LimitAggregation" => rules.push(Arc::new(limited_aggregates::LimitedAggregates(rule))),
             "FilterPushdown" | "FilterPushdown(Post)" => {
                 rules.push(Arc::new(unique_names::FilterPushdownByUniqueNames(rule)));
             }
@@ -122,8 +124,9 @@ pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
 /// Adds the analyzer rules and the functions. They run after DataFusion's own rules, which coerce
 /// the types.
 pub(crate) fn register(ctx: &SessionContext) {
-    let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 11] = [
+    let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 12] = [
         Arc::new(nullability::NullableRecursion),
+        Arc::new(ordered_aggregates::UnorderedAggregates),
         Arc::new(coalesce::BoundedCoalesce),
         Arc::new(grouping_sets::UnorderedGroupingSets),
         Arc::new(null_semantics::UnknownStaysUnknown),
