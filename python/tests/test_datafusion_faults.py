@@ -395,3 +395,10 @@ def test_a_limit_of_groups_of_reals_keeps_nan_one_group(sources: Sources) -> Non
                 assert [str(x) for x in got] == [str(x) for x in first], sql
         least = rows(sources.session, f"SELECT v % 2 AS k, min(f) AS m FROM {t} GROUP BY k ORDER BY m LIMIT 1")
         assert least == [(1, -math.inf)]
+
+
+def test_a_projection_that_cannot_be_pushed_down_stays(session: vexact.Session) -> None:
+    session.sql("CREATE TABLE t AS SELECT * FROM (VALUES (1, 2, 'a'), (3, 4, 'b')) AS x(id, n, s)")
+    session.sql("CREATE TABLE u AS SELECT * FROM (VALUES (1, 500, 'a'), (2, 800, 'c')) AS x(id, n, s)")
+    for join in ("SELECT s, t.id, u.n FROM t FULL JOIN u USING (s)", "SELECT coalesce(t.s, u.s) AS s, t.id, u.n FROM t FULL JOIN u ON t.s = u.s"):
+        assert sorted(rows(session, f"{join} WHERE 300 < nullif(u.n, u.id)"), key=str) == [("a", 1, 500), ("c", None, 800)]

@@ -29,6 +29,7 @@
 //! | `peer_frames` | windows sorted by a type without arithmetic fail |
 //! | `interval_length` | 25 hours are less than a day |
 //! | `time_units` | times of day of different units are not compared |
+//! | `projection_pushdown` | a projection above an outer join with a condition of one side fails |
 //! | `nullability` | a plan fails because of what it says of NULL |
 
 mod coalesce;
@@ -53,6 +54,7 @@ mod ordered_aggregates;
 mod peer_frames;
 mod portable;
 mod preimage;
+mod projection_pushdown;
 mod rewrite;
 mod round;
 mod set_operations;
@@ -92,6 +94,7 @@ pub(crate) fn physical_rules(stores: &Arc<ObjectStores>) -> Vec<PhysicalRule> {
     for rule in PhysicalOptimizer::new().rules {
         let rule: PhysicalRule = Arc::new(nullability::AnyNullability(rule));
         match rule.name() {
+            "ProjectionPushdown" => rules.push(Arc::new(projection_pushdown::OptionalProjectionPushdown(rule))),
             "LimitAggregation" => rules.push(Arc::new(limited_aggregates::LimitedAggregates(rule))),
             "FilterPushdown" | "FilterPushdown(Post)" => {
                 rules.push(Arc::new(unique_names::FilterPushdownByUniqueNames(rule)));
