@@ -95,3 +95,10 @@ def test_a_merged_column_is_found_in_conditions(session: vexact.Session) -> None
     }
     for sql, expected in cases.items():
         assert session.sql(sql).to_rows()["rows"] == expected, sql
+
+
+def test_merged_columns_do_not_depend_on_the_order_of_nulls(joined: vexact.Session) -> None:
+    expected = [(1, 10, 7), (1, 10, 8), (2, 20, None), (3, None, None), (4, None, 9)]
+    for ordering in ("nulls_max", "nulls_min", "nulls_first", "nulls_last"):
+        joined.sql(f"SET datafusion.sql_parser.default_null_ordering = '{ordering}'")
+        assert rows(joined, "SELECT k, x, y FROM a FULL JOIN b USING (k)") == expected, ordering

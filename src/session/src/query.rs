@@ -26,7 +26,7 @@ use super::plan_cache::{BoundPlan, TEXT_BYTES};
 use super::refusals::plannable;
 use super::statement::{bound, refuse_changes};
 use super::time_limit::within;
-use super::{DataFrame, Session, column_case, distance_order, wide_select};
+use super::{DataFrame, Session, column_case, distance_order, using_joins, wide_select};
 
 impl Session {
     /// Runs one SQL statement. A SELECT runs when its rows are read, everything else at once.
@@ -163,7 +163,7 @@ impl Session {
         }
         let own = own_casts(&statement);
         let again = self.views.has_upper_case().then(|| statement.clone());
-        let plan = match wide_select::plan(state, statement).await {
+        let plan = match self.plan_as_spelled(state, statement).await {
             Ok(plan) => plan,
             Err(error) => {
                 self.plan_spelled(state, again, &error).await.ok_or_else(|| self.with_hint(shown(error).into()))?
@@ -193,7 +193,21 @@ impl Session {
         if !column_case::spell_columns(&mut statement, schemas.iter().map(AsRef::as_ref)) {
             return None;
         }
-        wide_select::plan(state, statement).await.ok()
+        self.plan_as_spelled(state, statement).await.ok()
+    }
+
+    /// Plans a statement with the names as they are.
+    async fn plan_as_spelled(
+        &self,
+        state: &SessionState,
+        statement: ParsedStatement,
+    ) -> datafusion::common::Result<LogicalPlan> {
+        let statement = match self.views.replicas() {
+            // The router finds joins by their USING, and leaves those with merged columns to SQLite.
+            Some(_) => statement,
+            None => using_joins::resolved(state, statement).await?,
+        };
+        wide_select::plan(state, statement).await
     }
 
     /// Adds a hint about table names with upper case: SQL reads names without quotes in lower case.

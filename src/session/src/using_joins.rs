@@ -30,10 +30,6 @@ type Columns = HashMap<String, Vec<String>>;
 /// # Errors
 /// A merged column that no table or several tables have.
 pub(super) async fn resolved(state: &SessionState, mut statement: ParsedStatement) -> Result<ParsedStatement> {
-    // Over replicas the router finds such joins by their USING, and leaves them to SQLite.
-    if state.config_options().sql_parser.default_null_ordering == "nulls_min" {
-        return Ok(statement);
-    }
     let inner = match &mut statement {
         ParsedStatement::Statement(inner) => inner,
         ParsedStatement::Explain(explain) => match explain.statement.as_mut() {

@@ -15,7 +15,6 @@ use datafusion::sql::sqlparser::ast::{
     WildcardAdditionalOptions,
 };
 
-use super::using_joins;
 
 /// Columns of a table from which on it is wide.
 const WIDE_COLUMNS: usize = 256;
@@ -35,7 +34,6 @@ static PLAIN: LazyLock<Option<Query>> =
 /// # Errors
 /// Those of planning.
 pub(super) async fn plan(state: &SessionState, statement: ParsedStatement) -> Result<LogicalPlan> {
-    let statement = using_joins::resolved(state, statement).await?;
     if let Some((narrow, order)) = narrowed(&statement)
         && is_wide(state, &narrow).await
         && let Some(plan) = without_projection(state.statement_to_plan(narrow).await?, state, &order)

@@ -4,18 +4,21 @@
 
 use std::sync::Arc;
 
-use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
+use datafusion::common::{DataFusionError, Result};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 
-/// DataFusion's rule, whose failures are ignored.
+/// DataFusion's rule, whose internal errors are ignored.
 #[derive(Debug)]
 pub(super) struct OptionalProjectionPushdown(pub Arc<dyn PhysicalOptimizerRule + Send + Sync>);
 
 impl PhysicalOptimizerRule for OptionalProjectionPushdown {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(self.0.optimize(Arc::clone(&plan), config).unwrap_or(plan))
+        match self.0.optimize(Arc::clone(&plan), config) {
+            Err(error) if matches!(error.find_root(), DataFusionError::Internal(_)) => Ok(plan),
+            optimized => optimized,
+        }
     }
 
     fn name(&self) -> &str {
