@@ -1,4 +1,5 @@
-"""The data of the comparisons: definitions of WordNet with their vectors, and queries; and the reference of hybrid search."""
+"""The data of the comparisons (definitions of WordNet with their vectors, and queries) and the
+reference of hybrid search."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ def words(text: str) -> list[str]:
 
 
 class Reference:
-    """Reciprocal rank fusion as it is defined: of all cosines in float64, and of BM25 (k1 = 1.2, b = 0.75) of all texts."""
+    """Reciprocal rank fusion as it is defined: of all cosines in float64, and of BM25 (k1 = 1.2,
+    b = 0.75) of all texts."""
 
     def __init__(self, data: Glosses) -> None:
         self.data = data
@@ -102,7 +104,8 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def alternating(programs: dict[str, Callable[[int], Any]], numbers: list[int], rounds: int) -> dict[str, float]:
-    """Runs each query on each program in turn; returns the median over the queries of each one's fastest round, in milliseconds."""
+    """Runs each query on each program in turn; returns the median over the queries of each one's
+    fastest round, in milliseconds."""
     fastest = {name: [math.inf] * len(numbers) for name in programs}
     for _ in range(rounds):
         for place, number in enumerate(numbers):

@@ -1,4 +1,5 @@
-"""Hybrid search of WordNet's definitions: vexact beside LanceDB and DuckDB (full text and vectors), by reciprocal rank fusion.
+"""Hybrid search of WordNet's definitions by reciprocal rank fusion: vexact beside LanceDB and DuckDB
+(full text and vectors).
 
     python benches/text/hybrid.py [--rounds 5]
 """

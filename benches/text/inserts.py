@@ -1,4 +1,5 @@
-"""Inserts into a replicated table with a text index on and off: rows in SQLite, and the sync that applies them.
+"""Inserts into a replicated table with a text index on and off: rows in SQLite, and the sync that
+applies them.
 
     python benches/text/inserts.py [--rows 10000] [--rounds 5]
 """

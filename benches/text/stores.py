@@ -1,4 +1,5 @@
-"""LangChain stores: documents added and queries answered, with and without a filter: vexact, Chroma and LanceDB.
+"""LangChain stores, vexact, Chroma and LanceDB: documents added and queries answered, with and
+without a filter.
 
     python benches/text/stores.py [--documents 10000] [--queries 100]
 """

@@ -64,7 +64,7 @@ async def test_an_export_to_a_store_is_whole_or_the_old_one(tmp_path: Path, monk
             await engine.sync_now()
             await engine.export("docs", url)
             assert stored() == [1]
-            # So many bytes are sent in parts.
+            # A file of this size is sent in parts.
             await engine.execute_many("INSERT INTO docs VALUES (?, ?)", [(i, os.urandom(1 << 20)) for i in range(2, 20)])
             await engine.sync_now()
             puts = 0

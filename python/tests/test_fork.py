@@ -167,7 +167,7 @@ def test_a_child_of_a_process_that_used_vexact_is_refused_at_once(tmp_path: Path
 
 
 def children_open_their_own(path: Path) -> None:
-    """What a program does that uses vexact in its children only. Its last child counts the rows of all."""
+    """Uses vexact in children only. The last child counts the rows of all."""
 
     def child() -> None:
         session = vexact.Session()

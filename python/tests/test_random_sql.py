@@ -133,7 +133,7 @@ def test_a_query_has_the_answer_that_sqlite_gives(tmp_path: Path) -> None:
 
 
 def test_a_query_has_the_same_columns_in_every_way_out(tmp_path: Path) -> None:
-    """What a plan tells of NULL differs from plan to plan: no way out of a frame, and none into a table, may fail because of it."""
+    """Plans of one query differ in their nullability: no way out of a frame, and none into a table, may fail because of it."""
     for seed in seeds(at_least=5):
         world = World(seed, tmp_path, portable=False)
         session = world.session()

@@ -107,7 +107,7 @@ def test_more_than_the_limit_is_refused_with_what_to_do(workers: list[Worker], t
     # Only the columns that a query needs count.
     counted = "SELECT count(*) AS n FROM docs WHERE id % 2 = 0"
     assert small.sql(counted).to_rows()["rows"] == [[ROWS // 2]]
-    # What the error advises works.
+    # The error's advice works.
     small.sql("SELECT * FROM docs").write_parquet(tmp_path / "docs.parquet")
     small.create_temp_view("docs", small.read_parquet(tmp_path / "docs.parquet"))
     assert same(small.sql(SQL[0], [QUERY]).to_arrow(), opened().sql(SQL[0], [QUERY]).to_arrow())

@@ -42,7 +42,7 @@ pub(crate) struct Groups<'g> {
 /// A row of the result: its group, and its exact key.
 pub(crate) type GroupedCandidate = (u32, Candidate);
 
-/// What is shared by the threads of a scan.
+/// State that the threads of a scan share.
 struct Shared<'s> {
     job: &'s Job<'s>,
     groups: Groups<'s>,

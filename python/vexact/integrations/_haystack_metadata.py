@@ -1,4 +1,4 @@
-"""What a Haystack document store tells of the metadata of its documents."""
+"""Queries of a Haystack document store about the metadata of its documents."""
 
 from __future__ import annotations
 

@@ -284,7 +284,7 @@ class VexactDocumentStore(MetadataQueries):
 
 
 class _Retriever:
-    """What the retrievers share: a store, and the filters and the number of documents of each run, unless it has its own."""
+    """Base of the retrievers: a store, and the filters and the number of documents of a run that gives none."""
 
     def __init__(
         self,

@@ -81,7 +81,7 @@ pub(crate) enum Address {
 impl Address {
     /// Parses an address; without a scheme it is reached by TLS if `is_tls`.
     pub fn parse(text: &str, is_tls: bool) -> Result<Self> {
-        // What stands before an @ may be a password.
+        // The part before an @ may be a password.
         if text.contains('@') {
             let problem = "workers: expected host:port without a user and a password; a token is an option of its own";
             return Err(Error::InvalidArgument(problem.into()));

@@ -13,7 +13,7 @@ use super::errors::{name, of_worker, unwrapped, worker_error};
 /// The version of this library, which a worker and its coordinator must share.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// What a worker says about itself.
+/// A worker's description of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerInfo {
     /// Its version of vexact.
@@ -58,7 +58,7 @@ impl WorkerInfo {
 pub struct WorkerStatus {
     /// Its address.
     pub worker: String,
-    /// What it says about itself.
+    /// Its description of itself.
     pub info: WorkerInfo,
     /// Number of tasks that it has.
     pub tasks: usize,

@@ -1,4 +1,4 @@
-//! What one attempt of a query sent and received.
+//! Tasks and bytes of one attempt of a query, sent and received.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -55,7 +55,7 @@ pub struct HtapConfig {
     pub sync_batch_size: u64,
     /// Maximum number of concurrent readers of SQLite, at least 1.
     pub read_pool_size: u32,
-    /// What vector searches read first.
+    /// Form of the vectors that searches read first.
     pub tier: Tier,
     /// A followed database that the engine does not own. Then `oltp_path` is opened only if the
     /// sidecar requires it, and files contain only the followed tables: replicas of `oltp_path`'s

@@ -107,7 +107,7 @@ pub struct SessionOptions {
     pub target_partitions: Option<usize>,
     /// Time limit of a query; `None` for no limit. The setting is `vexact.timeout`.
     pub timeout: Option<Duration>,
-    /// What vector searches read first. The setting is `vexact.tier`.
+    /// Form of the vectors that searches read first. The setting is `vexact.tier`.
     pub tier: Tier,
     /// Options of object stores, such as credentials; a store without options takes them from the
     /// environment.

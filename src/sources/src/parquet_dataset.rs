@@ -11,7 +11,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Field, FieldRef, Fields, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DFSchema, ScalarValue, Statistics};
+use datafusion::common::{DFSchema, ScalarValue, Statistics, project_schema};
 use datafusion::datasource::TableType;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
@@ -85,7 +85,7 @@ impl DatasetFile {
     }
 }
 
-/// What a table has besides its files.
+/// Properties of a table besides its files.
 #[derive(Default)]
 pub(crate) struct Declared {
     pub columns: Option<SchemaRef>,
@@ -352,11 +352,7 @@ impl TableProvider for ParquetDataset {
         let files = self.planned(state, filters, files).map_err(external)?;
         let schema = self.schema();
         if files.is_empty() {
-            let schema = match projection {
-                Some(columns) => Arc::new(schema.project(columns)?),
-                None => schema,
-            };
-            return Ok(Arc::new(EmptyExec::new(schema)));
+            return Ok(Arc::new(EmptyExec::new(project_schema(&schema, projection)?)));
         }
         let (groups, statistics) = match state.config().collect_statistics() {
             true => with_statistics(files, state.config().target_partitions(), &schema)?,

@@ -1,6 +1,6 @@
 //! Never fails because a plan's nullability is wrong.
 //!
-//! What a plan says of NULL is an estimate: constants are folded to values that are not NULL
+//! A plan's nullability is an estimate: constants are folded to values that are not NULL
 //! (apache/datafusion#13190), grouping sets and CASE are more nullable in one plan than in the other
 //! (#24968, #24513). Such a difference changes no row, so no check may fail because of it.
 
