@@ -15,7 +15,6 @@ use datafusion::sql::sqlparser::ast::{
     WildcardAdditionalOptions,
 };
 
-
 /// Columns of a table from which on it is wide.
 const WIDE_COLUMNS: usize = 256;
 
